@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv. Choose with: make test PYTHON=python3.12 TRITON=3.8.0
+PYTHON ?= python3
+TRITON ?= 3.9.0
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed-triton-$(TRITON)
+
+.PHONY: help demo test check check-static bench format docs
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      run the examples on the simulated machine"
+	@echo "make test      run the tests"
+	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
+	@echo "make bench     measure host speed against NumPy"
+	@echo "make format    format the code"
+	@echo "make docs      write the generated reference pages"
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m mlutriton.cli.main demo examples
+
+test: $(INSTALLED)
+	@$(BIN)/pytest -n 2 -q
+
+check: check-static test
+
+check-static: $(INSTALLED)
+	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python docs/generate.py --check
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/against_numpy.py examples
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+docs: $(INSTALLED)
+	@$(BIN)/python docs/generate.py
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mlutriton needs Python 3.11 or newer, and '$(PYTHON)' is not; try: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "creating .venv"; $(PYTHON) -m venv .venv; }
+	@echo "installing mlutriton with Triton $(TRITON) into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' 'triton==$(TRITON)'
+	@rm -f .venv/.installed-triton-*
+	@touch $@
