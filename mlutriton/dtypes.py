@@ -1,0 +1,91 @@
+"""Element types: one table for the compiler, the ISA and the simulator.
+
+Integers are signless, as in LLVM and TTIR: an operation, not a type, says whether it reads its operands as signed.
+``i1`` is stored as one byte that holds 0 or 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+
+class Kind(Enum):
+    """What the bits of an element mean."""
+
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type.
+
+    Attributes:
+        name: the name used in IR text, assembly and messages (``f32``, ``i8``, ``bf16``).
+        bits: significant bits of a value.
+        kind: bool, int or float.
+        numpy_name: the NumPy (or ml_dtypes) scalar type that holds one element.
+        mantissa_bits: explicit mantissa bits of a float; 0 otherwise.
+    """
+
+    name: str
+    bits: int
+    kind: Kind
+    numpy_name: str
+    mantissa_bits: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Storage size of one element in bytes."""
+        return max(1, self.bits // 8)
+
+    @cached_property
+    def numpy(self) -> np.dtype[Any]:
+        """The NumPy dtype of an array of such elements."""
+        return np.dtype(getattr(ml_dtypes, self.numpy_name, None) or self.numpy_name)
+
+    @property
+    def is_float(self) -> bool:
+        """True for floating-point types."""
+        return self.kind is Kind.FLOAT
+
+    @property
+    def is_int(self) -> bool:
+        """True for integers wider than one bit."""
+        return self.kind is Kind.INT
+
+    @property
+    def is_bool(self) -> bool:
+        """True for ``i1``."""
+        return self.kind is Kind.BOOL
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# fmt: off
+I1   = DType("i1",   1,  Kind.BOOL,  "bool")
+I8   = DType("i8",   8,  Kind.INT,   "int8")
+I16  = DType("i16",  16, Kind.INT,   "int16")
+I32  = DType("i32",  32, Kind.INT,   "int32")
+I64  = DType("i64",  64, Kind.INT,   "int64")
+F16  = DType("f16",  16, Kind.FLOAT, "float16",  10)
+BF16 = DType("bf16", 16, Kind.FLOAT, "bfloat16", 7)
+F32  = DType("f32",  32, Kind.FLOAT, "float32",  23)
+F64  = DType("f64",  64, Kind.FLOAT, "float64",  52)
+F8E5M2 = DType("f8e5m2", 8, Kind.FLOAT, "float8_e5m2",   2)
+F8E4M3 = DType("f8e4m3", 8, Kind.FLOAT, "float8_e4m3fn", 3)
+# fmt: on
+
+ALL: tuple[DType, ...] = (I1, I8, I16, I32, I64, F16, BF16, F32, F64, F8E5M2, F8E4M3)
+BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
