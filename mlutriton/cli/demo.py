@@ -1,0 +1,118 @@
+"""``mlutriton demo``: run every example, check it against NumPy and show its simulated speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import mlutriton as mlu
+from mlutriton.diagnostics import ArgumentError, MluError
+from mlutriton.testing import Case, CaseResult, load_examples
+
+# Rich cuts numbers off to fit 80 columns, and takes a log for that narrow; a row that wraps can still be read.
+TABLE_WIDTH = 140
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case with its result, or with the reason why it has none."""
+
+    case: Case
+    result: CaseResult | None
+    failure: str
+
+
+def demo(
+    examples: Annotated[Path, typer.Argument(help="An example file, or a directory of them.")] = Path("examples"),
+    machine: Annotated[str, typer.Option(help="Machine to simulate: a name or a TOML file.")] = "mlu590-m9",
+    filter: Annotated[str, typer.Option(help="Run only cases whose name or shape contains this text.")] = "",
+    output: Annotated[Path, typer.Option(help="Directory for the timeline.")] = Path(),
+) -> None:
+    """Run the examples on the simulated machine and compare every value with NumPy."""
+    console = Console(width=max(Console().width, TABLE_WIDTH), highlight=False)
+    try:
+        mlu.set_machine(machine)
+        cases = [case for example in load_examples(examples) for case in example.cases if filter in case.label]
+    except (ArgumentError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if not cases:
+        raise typer.BadParameter(f"no case in {examples} contains {filter!r}")
+
+    outcomes = run_cases(cases)
+    console.print(results_table(outcomes, machine))
+    console.print("Cycles, times and rates are simulated; only the last column is measured on this host.", style="dim")
+    if timeline := write_timeline(outcomes, output):
+        console.print(f"Timeline: {timeline} (open it at https://ui.perfetto.dev)", soft_wrap=True)
+    failed = [outcome for outcome in outcomes if outcome.failure]
+    for outcome in failed:
+        console.print(f"FAILED {outcome.case.label}\n{outcome.failure}", style="red", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def run_cases(cases: list[Case]) -> list[Outcome]:
+    """Run cases in turn behind a progress bar, and go on after one that fails."""
+    outcomes: list[Outcome] = []
+    progress_console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+    with Progress(
+        *columns, console=progress_console, transient=True, disable=not progress_console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=len(cases))
+        for case in cases:
+            progress.update(task, description=case.label)
+            try:
+                result = case.run()
+                outcomes.append(Outcome(case, result, "\n".join(result.mismatches)))
+            except MluError as error:
+                outcomes.append(Outcome(case, None, str(error)))
+            progress.advance(task)
+    return outcomes
+
+
+def results_table(outcomes: list[Outcome], machine: str) -> Table:
+    """Lay the outcomes out, one row a case."""
+    table = Table(title=f"Simulated on {machine}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("kernel", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    for heading in ("max error", "cycles", "time us", "work bound", "ratio", "GB/s", "TFLOP/s", "host s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        case, result = outcome.case, outcome.result
+        if result is None:
+            table.add_row(case.name, case.shape, "failed", style="red")
+            continue
+        run = result.run
+        table.add_row(
+            case.name,
+            case.shape,
+            f"{result.max_error:.2g}",
+            f"{run.cycles:,}",
+            f"{run.time_us:,.1f}",
+            f"{run.work_bound_cycles:,}",
+            f"{run.cycles / run.work_bound_cycles:.2f}",
+            f"{run.gb_per_s:,.0f}",
+            f"{run.tflop_per_s:.2f}" if case.flops else "-",
+            f"{result.host_seconds:.3f}",
+            style="red" if outcome.failure else None,
+        )
+    return table
+
+
+def write_timeline(outcomes: list[Outcome], directory: Path) -> Path | None:
+    """Write the timeline of the case that is furthest from its work bound: there is the most to see in it."""
+    finished = [(outcome.case, outcome.result.run) for outcome in outcomes if outcome.result]
+    if not finished:
+        return None
+    case, run = max(finished, key=lambda pair: pair[1].cycles / pair[1].work_bound_cycles)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{case.label.replace(' ', '-').replace('/', '-')}.json"
+    run.timeline(str(path))
+    return path

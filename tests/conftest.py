@@ -1,0 +1,31 @@
+"""Settings that every test shares."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).parents[1]
+
+# The same examples in every run, and no deadline: how fast the host is today says nothing about the code.
+settings.register_profile("mlutriton", deadline=None, derandomize=True)
+settings.load_profile("mlutriton")
+
+
+def pytest_configure(config):
+    # Tests neither see nor leave compiled kernels outside their own directory; the workers inherit the choice.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    directory = Path(tempfile.mkdtemp(prefix="mlutriton-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    os.environ["MLUTRITON_CACHE_DIR"] = str(directory / "mlutriton")
+    os.environ["TRITON_CACHE_DIR"] = str(directory / "triton")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the repository."""
+    return REPOSITORY
