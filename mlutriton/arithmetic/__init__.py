@@ -1,0 +1,7 @@
+"""The one definition of element-wise arithmetic, shared by the compiler, the ISA and the simulator."""
+
+from mlutriton.arithmetic.evaluate import evaluate
+from mlutriton.arithmetic.functions import FUNCTIONS, Primitives, apply_function
+from mlutriton.arithmetic.operations import OPERATIONS, Operation
+
+__all__ = ["FUNCTIONS", "OPERATIONS", "Operation", "Primitives", "apply_function", "evaluate"]

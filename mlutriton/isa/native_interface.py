@@ -1,0 +1,121 @@
+"""What native programs and the simulator that runs them agree on: the context, the runtime table, memory images.
+
+A native program is one function ``run(context)``. Each host thread has a context, an array of 64-bit words, and calls
+``run`` once; the threads take programs in chunks from a counter that they share, until none is left.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+ENTRY = "run"
+
+
+class Context(IntEnum):
+    """Word numbers of a thread's context."""
+
+    # Memory images of one core, host addresses. SLACK_BYTES of readable and writable bytes follow each.
+    NRAM = 0
+    WRAM = 1
+    SRAM = 2
+    SCRATCH = 3
+    # The launch.
+    PARAMETERS = 4  # address of one word a parameter
+    GRID_X = 5
+    GRID_Y = 6
+    GRID_Z = 7
+    # Work shared by the threads: addresses of one word each.
+    NEXT = 8  # first program that no thread has taken
+    LIMIT = 9  # programs from this one on are not run: their number, the least that has faulted, or -1 to stop at once
+    CHUNK = 10  # programs taken at a time
+    THREAD = 11
+    # Addresses of arrays with one word a program, written by the thread that runs it.
+    OWNERS = 12  # its thread
+    STARTS = 13  # offset of its first record in the thread's trace
+    SIZES = 14  # bytes of its records
+    # Address of the table of runtime functions.
+    RUNTIME = 15
+    # The thread's trace: begin, place of the next record, end of the allocated bytes (by malloc).
+    TRACE = 16
+    TRACE_NEXT = 17
+    TRACE_END = 18
+    # What print hands over, likewise: PRINT_WORDS words a print, then its elements, filled up to whole words.
+    PRINTS = 19
+    PRINTS_NEXT = 20
+    PRINTS_END = 21
+    # Allocations, sorted by address: ALLOCATION_WORDS words each; and the one hit last.
+    ALLOCATIONS = 22
+    ALLOCATION_COUNT = 23
+    HIT_START = 24
+    HIT_END = 25
+    HIT_WRITABLE = 26
+    HIT_DEVICE = 27
+    # The first fault of the thread.
+    FAULT = 28
+    FAULT_INSTRUCTION = 29
+    FAULT_PROGRAM = 30
+    FAULT_ADDRESS = 31
+    FAULT_BYTES = 32
+    # Work done, see Counter.
+    COUNTERS = 33
+
+
+class Counter(IntEnum):
+    """Counters of a launch; words of the context from ``Context.COUNTERS`` on.
+
+    Units: cycles of the vector unit by the class of the operation, multiply-accumulates, bytes of DRAM asked for.
+    """
+
+    VECTOR_SIMPLE_CYCLES = 0
+    VECTOR_FMA_CYCLES = 1
+    VECTOR_DIVIDE_CYCLES = 2
+    VECTOR_SPECIAL_CYCLES = 3
+    VECTOR_REDUCTION_CYCLES = 4
+    VECTOR_OTHER_CYCLES = 5
+    TENSOR_CYCLES = 6
+    MACS = 7
+    READ_BYTES = 8
+    WRITTEN_BYTES = 9
+
+
+class Allocation(IntEnum):
+    """Words of an allocation's entry."""
+
+    START = 0
+    END = 1
+    WRITABLE = 2
+    DEVICE_START = 3
+
+
+class Fault(IntEnum):
+    """What stopped a program; the value of ``Context.FAULT``."""
+
+    NONE = 0
+    OUTSIDE = 1  # E0301
+    WINDOW = 2  # E0304
+    ASSERTION = 3  # E0305
+    READ_ONLY = 4  # E0307
+    INDEX = 5  # E0304, by a value that indexes on-chip memory
+    STOPPED = 6  # the host asked for it
+
+
+CONTEXT_WORDS = Context.COUNTERS + len(Counter)
+ALLOCATION_WORDS = len(Allocation)
+PRINT_WORDS = 3  # program, instruction number, elements
+
+# Vector code may read and write back this many bytes past the end of an on-chip memory.
+SLACK_BYTES = 4096
+
+# WRAM holds float32 on the host whatever the program put there, so that weights are converted once. Element i of a buffer
+# at byte b stands at byte WRAM_EXPANSION * b + 4 * i; the image has WRAM_EXPANSION times the bytes of the memory.
+WRAM_EXPANSION = 4
+# The left operand of a matrix product is converted into scratch: at most this many times the bytes of NRAM.
+SCRATCH_EXPANSION = 4
+
+# Functions of the runtime module, in the order of their addresses in the table.
+RUNTIME_FUNCTIONS = (
+    "grow_trace", "grow_prints", "check", "box", "copy", "fill", "transpose",
+    "weight_f16", "weight_bf16", "weight_f32", "weight_i8",
+    "mm_f16", "mm_bf16", "mm_f32", "mm_i8",
+)  # fmt: skip
+CONCATENATE = "concatenate"

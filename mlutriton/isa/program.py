@@ -1,0 +1,127 @@
+"""A program of the virtual ISA: what the compiler makes, a file holds and the simulator runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
+from mlutriton.dtypes import I1, I32, I64, DType
+from mlutriton.isa.operands import ABSENT, Address, Forward, GlobalAddress, Immediate, Label, Operand, Register
+from mlutriton.isa.table import BOOL, INT32, INT64, Row, Slot, SlotKind
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A named window of an on-chip memory; windows may overlap where their lifetimes do not.
+
+    Attributes:
+        name: as written in assembly.
+        space: ``nram``, ``wram`` or ``sram``.
+        offset_bytes: start of the window in its memory.
+        bytes: size of the window.
+        location: the kernel line that the buffer serves, for the bill in memory errors.
+    """
+
+    name: str
+    space: str
+    offset_bytes: int
+    bytes: int
+    location: Location = UNKNOWN_LOCATION
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A kernel parameter; ``pointer`` parameters arrive as 64-bit GDRAM byte addresses of ``dtype`` elements."""
+
+    name: str
+    dtype: DType
+    pointer: bool = False
+
+
+# What may stand in a slot of each kind; an ``optional`` slot also takes the immediate 0.
+OPERAND_CLASSES: dict[SlotKind, tuple[type[Operand], ...]] = {
+    SlotKind.RESULT: (Register,),
+    SlotKind.SCALAR: (Register, Immediate),
+    SlotKind.COUNT: (Register, Immediate),
+    SlotKind.VECTOR: (Address, Register, Immediate, Forward),
+    SlotKind.TARGET: (Address, Forward),
+    SlotKind.ON_CHIP: (Address,),
+    SlotKind.GLOBAL: (GlobalAddress,),
+    SlotKind.LABEL: (Label,),
+    SlotKind.INDEX: (Immediate,),
+}
+assert OPERAND_CLASSES.keys() == set(SlotKind)
+
+
+def may_stand(operand: Operand, slot: Slot) -> bool:
+    """True if an operand of this class may stand in the slot."""
+    return isinstance(operand, OPERAND_CLASSES[slot.kind]) or (slot.optional and operand == ABSENT)
+
+
+_FIXED_DTYPES = {INT64: I64, INT32: I32, BOOL: I1}
+
+
+def slot_dtype(slot: Slot, dtypes: tuple[DType, ...]) -> DType:
+    """The element type of a slot in an instruction with these suffixes."""
+    return dtypes[slot.type] if slot.type >= 0 else _FIXED_DTYPES[slot.type]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction: a table row with element types and operands, in the order of the row's slots."""
+
+    row: Row
+    dtypes: tuple[DType, ...]
+    operands: tuple[Operand, ...]
+    location: Location = UNKNOWN_LOCATION
+
+    @property
+    def mnemonic(self) -> str:
+        """Row name and type suffixes, e.g. ``v.add.f32``."""
+        return ".".join([self.row.name, *(dtype.name for dtype in self.dtypes)])
+
+    def dtype_of(self, slot: Slot) -> DType:
+        """The element type of what stands in a slot."""
+        return slot_dtype(slot, self.dtypes)
+
+    def operand(self, slot_name: str) -> Operand:
+        """The operand that stands in a named slot."""
+        return self.operands[self.row.slot_index[slot_name]]
+
+    def __str__(self) -> str:
+        text = ", ".join(str(operand) for operand in self.operands)
+        return f"{self.mnemonic} {text}".rstrip()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A whole program for one core (every core of a cluster runs the same text).
+
+    Attributes:
+        name: the kernel's name.
+        isa: the ISA number it was made for (592); decides legality of types.
+        parameters: in launch order.
+        buffers: on-chip windows by name.
+        instructions: in order; control leaves only through ``exit``.
+        labels: label name to instruction index (may equal ``len(instructions)`` only if unreachable).
+        cores_per_program: 1 for Block tasks, the cluster size for Union1 tasks.
+        register_count: scalar registers used are ``r0`` to ``r<register_count - 1>``.
+        strings: texts of ``print`` and ``assert``, by index.
+        metadata: free-form JSON-able facts of the producer (source file, options).
+    """
+
+    name: str
+    isa: int
+    parameters: tuple[Parameter, ...]
+    buffers: Mapping[str, Buffer]
+    instructions: tuple[Instruction, ...]
+    labels: Mapping[str, int]
+    register_count: int
+    cores_per_program: int = 1
+    strings: tuple[str, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def memory_used_bytes(self, space: str) -> int:
+        """High-water mark of an on-chip memory."""
+        return max((b.offset_bytes + b.bytes for b in self.buffers.values() if b.space == space), default=0)
