@@ -10,6 +10,7 @@ REFERENCE = Path(__file__).parent / "reference"
 
 # Each page is the text that its module's render() returns.
 PAGES = {
+    "ir.md": "mlutriton.ir.reference",
     "isa.md": "mlutriton.isa.manual",
     "machines.md": "mlutriton.isa.machine_reference",
 }

@@ -1,0 +1,1 @@
+"""The tile IR: a small SSA form over tensors with structured control flow. It knows no hardware."""

@@ -1,0 +1,380 @@
+"""Access analysis: what integer and pointer tensors are, as closed forms of the element's position.
+
+A tensor is *linear* if its element at position ``(i_0, ..., i_r-1)`` is
+
+    base + sum(offset) + sum over d of stride_d * position_d,   position_d = i_d or (start_d + i_d) mod modulo_d
+
+with scalar ``base`` (a pointer, or nothing), ``offset`` addends, strides, starts and moduli. A mask is *rectangular* if
+it is true exactly where ``i_d < limit_d`` for every d. Loads and stores of linear pointers under rectangular masks are
+tiles; all others are gathers.
+
+Index arithmetic is taken not to overflow its type, as Triton's own address analysis does; everything here is 64-bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.diagnostics import Location
+from mlutriton.dtypes import I1, I64, DType
+from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.ops import (
+    AddPtr,
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    For,
+    Range,
+    Reshape,
+    Splat,
+    Transpose,
+)
+from mlutriton.ir.types import TensorType, element_type, shape_of
+
+Scalar = int | Value
+
+
+class Scalars:
+    """Builds 64-bit scalar arithmetic, folding constants; the operations made are collected for insertion."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.operations: list[Operation] = []
+
+    def _add(self, operation: Operation) -> Value:
+        operation.location = self.location
+        self.operations.append(operation)
+        return operation.result
+
+    def value(self, scalar: Scalar, dtype: DType = I64) -> Value:
+        """The scalar as an SSA value of type ``dtype``; constants are materialized, narrower integers sign-extended."""
+        if isinstance(scalar, int):
+            return self._add(Constant.of(scalar, dtype))
+        if isinstance(scalar.type, DType) and scalar.type != dtype:
+            return self._add(Elementwise.of("sext", scalar, to=dtype))
+        return scalar
+
+    def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
+        """An arithmetic operation in 64 bits."""
+        match operation, a, b:
+            case ("add", int(), int()):
+                return a + b
+            case ("sub", int(), int()):
+                return a - b
+            case ("mul", int(), int()):
+                return a * b
+            case ("add", 0, _) | ("mul", 1, _):
+                return b
+            case ("add" | "sub", _, 0) | ("mul", _, 1):
+                return a
+            case ("mul", _, 0) | ("mul", 0, _):
+                return 0
+            case _:
+                return self._add(Elementwise.of(operation, self.value(a), self.value(b)))
+
+    def sum(self, addends: Sequence[Scalar]) -> Scalar:
+        """The sum of all addends."""
+        total: Scalar = 0
+        for addend in addends:
+            total = self.binary("add", total, addend)
+        return total
+
+    def minimum(self, scalars: Sequence[Scalar]) -> Scalar:
+        """The least of at least one scalar, signed."""
+        constants = [s for s in scalars if isinstance(s, int)]
+        values = list(dict.fromkeys(s for s in scalars if not isinstance(s, int)))
+        result: Scalar | None = min(constants) if constants else None
+        for value in values:
+            result = value if result is None else self.binary("smin", result, value)
+        assert result is not None
+        return result
+
+    def select(self, condition: Value, a: Scalar, b: Scalar) -> Scalar:
+        """``a`` where the condition holds, else ``b``."""
+        return self._add(Elementwise.of("select", condition, self.value(a), self.value(b)))
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """The part of one dimension: ``stride * position``; ``wrap`` is (start, modulo) or None."""
+
+    stride: Scalar
+    wrap: tuple[Scalar, Scalar] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear tensor (module docstring); a None term means that the dimension does not matter."""
+
+    base: Value | None
+    offset: tuple[Scalar, ...]
+    terms: tuple[Term | None, ...]
+
+    @property
+    def is_uniform(self) -> bool:
+        """True if every element is the same."""
+        return all(term is None for term in self.terms)
+
+    def plus(self, addend: Scalar) -> Linear:
+        """This form with one more addend; constants are kept as one."""
+        if isinstance(addend, int):
+            constant = addend + sum(a for a in self.offset if isinstance(a, int))
+            rest = tuple(a for a in self.offset if not isinstance(a, int))
+            return replace(self, offset=(*rest, constant) if constant else rest)
+        return replace(self, offset=(*self.offset, addend))
+
+
+class AccessAnalysis:
+    """Finds linear and rectangular forms; new scalar arithmetic goes to the given :class:`Scalars`.
+
+    Attributes:
+        known: forms of loop-carried values and loop results that the caller has established.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Value, Linear] = {}
+
+    def linear(self, value: Value, scalars: Scalars) -> Linear | None:
+        """The closed form of an integer or pointer tensor (or scalar), or None."""
+        if value in self.known:
+            return self.known[value]
+        if not isinstance(value.type, TensorType):
+            return self._scalar(value, scalars)
+        operation = value.defining_op
+        rank = len(value.type.shape)
+        match operation:
+            case Constant() if isinstance(operation.value, int):
+                return Linear(None, (operation.value,) if operation.value else (), (None,) * rank)
+            case Range():
+                start = operation.attributes["start"]
+                assert isinstance(start, int)
+                return Linear(None, (start,) if start else (), (Term(1),))
+            case Splat():
+                source = self._scalar(operation.operands[0], scalars)
+                return source and replace(source, terms=(None,) * rank)
+            case ExpandDims():
+                source = self.linear(operation.operands[0], scalars)
+                axis = operation.attributes["axis"]
+                assert isinstance(axis, int)
+                return source and replace(source, terms=(*source.terms[:axis], None, *source.terms[axis:]))
+            case Broadcast():
+                source = self.linear(operation.operands[0], scalars)
+                return source and self._broadcast(source, shape_of(operation.operands[0].type), value.type.shape)
+            case Transpose():
+                source = self.linear(operation.operands[0], scalars)
+                return source and replace(source, terms=tuple(source.terms[d] for d in operation.order))
+            case Reshape():
+                source = self.linear(operation.operands[0], scalars)
+                return source and _reshape(source, shape_of(operation.operands[0].type), value.type.shape, scalars)
+            case AddPtr():
+                pointer = self.linear(operation.operands[0], scalars)
+                offset = pointer and self.linear(operation.operands[1], scalars)
+                return pointer and offset and _sum(pointer, offset, scalars)
+            case Elementwise():
+                return self._elementwise(operation, scalars)
+            case _:
+                return None
+
+    def _scalar(self, value: Value, scalars: Scalars) -> Linear | None:
+        if isinstance(value.type, DType):
+            operation = value.defining_op
+            if isinstance(operation, Constant) and isinstance(operation.value, int):
+                return Linear(None, (operation.value,) if operation.value else (), ())
+            return Linear(None, (value,), ()) if value.type.is_int else None
+        return Linear(value, (), ())
+
+    @staticmethod
+    def _broadcast(source: Linear, shape: tuple[int, ...], target: tuple[int, ...]) -> Linear:
+        # A dimension of extent 1 only ever has position 0, which a wrap may still move.
+        terms: list[Term | None] = []
+        offset = source
+        for term, extent, new in zip(source.terms, shape, target, strict=True):
+            if extent == new or term is None:
+                terms.append(term)
+            elif term.wrap is None:
+                terms.append(None)
+            else:
+                return offset  # pragma: no cover - unreachable: wraps are only made on ranges longer than 1
+        return replace(offset, terms=tuple(terms))
+
+    def _elementwise(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
+        name = operation.name
+        if name in ("sext", "zext", "trunc_int"):
+            if element_type(operation.operands[0].type) == I1:
+                return None
+            return self.linear(operation.operands[0], scalars)
+        if name not in ("add", "sub", "mul", "shl", "srem", "urem"):
+            return None
+        a = self.linear(operation.operands[0], scalars)
+        b = a and self.linear(operation.operands[1], scalars)
+        if a is None or b is None:
+            return None
+        match name:
+            case "add":
+                return _sum(a, b, scalars)
+            case "sub":
+                return _sum(a, _scale(b, -1, scalars), scalars)
+            case "mul":
+                if b.is_uniform:
+                    return _scale(a, scalars.sum(b.offset), scalars)
+                return _scale(b, scalars.sum(a.offset), scalars) if a.is_uniform else None
+            case "shl":
+                amount = scalars.sum(b.offset) if b.is_uniform else None
+                return _scale(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
+            case _:
+                return _modulo(a, scalars.sum(b.offset), scalars) if b.is_uniform else None
+
+    # ---- masks -----------------------------------------------------------------------------------------------------
+
+    def limits(self, mask: Value, scalars: Scalars) -> list[list[Scalar]] | None:
+        """For each dimension the upper bounds of the valid positions, or None if the mask is not rectangular."""
+        assert isinstance(mask.type, TensorType)
+        rank = len(mask.type.shape)
+        operation = mask.defining_op
+        match operation:
+            case Constant():
+                return [[] for _ in range(rank)] if operation.value else [[0], *([] for _ in range(rank - 1))]
+            case Splat():
+                condition = operation.operands[0]
+                return [[scalars.select(condition, mask.type.shape[0], 0)], *([] for _ in range(rank - 1))]
+            case ExpandDims():
+                source = self.limits(operation.operands[0], scalars)
+                axis = operation.attributes["axis"]
+                assert isinstance(axis, int)
+                return source and [*source[:axis], [], *source[axis:]]
+            case Broadcast():
+                source = self.limits(operation.operands[0], scalars)
+                if source is None:
+                    return None
+                before = shape_of(operation.operands[0].type)
+                return [
+                    limit if old == new else [scalars.binary("mul", scalars.minimum([1, *limit]), new)] if limit else []
+                    for limit, old, new in zip(source, before, mask.type.shape, strict=True)
+                ]
+            case Transpose():
+                source = self.limits(operation.operands[0], scalars)
+                return source and [source[d] for d in operation.order]
+            case Elementwise() if operation.name == "and":
+                a = self.limits(operation.operands[0], scalars)
+                b = a and self.limits(operation.operands[1], scalars)
+                return a and b and [x + y for x, y in zip(a, b, strict=True)]
+            case Elementwise() if operation.name in ("slt", "sle", "sgt", "sge"):
+                return self._comparison(operation, scalars)
+            case _:
+                return None
+
+    def _comparison(self, operation: Elementwise, scalars: Scalars) -> list[list[Scalar]] | None:
+        left, right = operation.operands
+        if operation.name in ("sgt", "sge"):
+            left, right = right, left
+        a = self.linear(left, scalars)
+        b = a and self.linear(right, scalars)
+        if a is None or b is None:
+            return None
+        # left < right  <=>  (left's terms - right's terms) < right's offset - left's offset
+        difference = _sum(replace(a, offset=()), _scale(replace(b, offset=()), -1, scalars), scalars)
+        if difference is None:
+            return None
+        bound = scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset))
+        if operation.name in ("sle", "sge"):
+            bound = scalars.binary("add", bound, 1)
+        limits: list[list[Scalar]] = [[] for _ in difference.terms]
+        moving = [(d, term) for d, term in enumerate(difference.terms) if term is not None]
+        if not moving:
+            # The same verdict for every element: 0 < bound.
+            shape = shape_of(operation.result.type)
+            limits[0] = [scalars.binary("mul", scalars.minimum([1, bound]), shape[0])]
+            return limits
+        if len(moving) > 1:
+            return None
+        ((dimension, term),) = moving
+        if term.wrap is not None or not isinstance(term.stride, int) or term.stride <= 0:
+            return None
+        if term.stride > 1:
+            rounded = scalars.binary("add", bound, term.stride - 1)
+            bound = rounded // term.stride if isinstance(rounded, int) else scalars.binary("sdiv", rounded, term.stride)
+        limits[dimension] = [bound]
+        return limits
+
+
+def _sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
+    if a.base is not None and b.base is not None:
+        return None
+    rank = max(len(a.terms), len(b.terms))
+    terms: list[Term | None] = []
+    for s, t in zip(a.terms or (None,) * rank, b.terms or (None,) * rank, strict=True):
+        if s is None or t is None:
+            terms.append(s or t)
+        elif s.wrap is None and t.wrap is None:
+            stride = scalars.binary("add", s.stride, t.stride)
+            terms.append(Term(stride) if stride != 0 else None)
+        elif s.wrap == t.wrap:
+            terms.append(Term(scalars.binary("add", s.stride, t.stride), s.wrap))
+        else:
+            return None
+    result = Linear(a.base or b.base, a.offset, tuple(terms))
+    for addend in b.offset:
+        result = result.plus(addend)
+    return result
+
+
+def _scale(a: Linear, factor: Scalar, scalars: Scalars) -> Linear:
+    if factor == 0:
+        return Linear(a.base, (), (None,) * len(a.terms))
+    terms = tuple(t and Term(scalars.binary("mul", t.stride, factor), t.wrap) for t in a.terms)
+    result = Linear(a.base, (), terms)
+    for addend in a.offset:
+        result = result.plus(scalars.binary("mul", addend, factor))
+    return result
+
+
+def _modulo(a: Linear, modulo: Scalar, scalars: Scalars) -> Linear | None:
+    """``a rem modulo`` for a single range of stride 1; negative starts are not expected of index arithmetic."""
+    moving = [d for d, term in enumerate(a.terms) if term is not None]
+    if a.base is not None or len(moving) != 1:
+        return None
+    term = a.terms[moving[0]]
+    assert term is not None
+    if term.stride != 1 or term.wrap is not None:
+        return None
+    start = scalars.binary("srem", scalars.sum(a.offset), modulo) if a.offset else 0
+    wrapped = Term(1, (start, modulo))
+    return Linear(None, (), tuple(wrapped if d == moving[0] else None for d in range(len(a.terms))))
+
+
+def _reshape(source: Linear, shape: tuple[int, ...], target: tuple[int, ...], scalars: Scalars) -> Linear | None:
+    """Split or drop dimensions; dimensions are not merged unless they line up as one range."""
+    if source.is_uniform:
+        return replace(source, terms=(None,) * len(target))
+    terms: list[Term | None] = []
+    remaining = list(zip(shape, source.terms, strict=True))
+    extent, term = 1, None
+    for new in reversed(target):
+        if new == 1:
+            terms.append(None)
+            continue
+        while extent == 1:
+            if not remaining:
+                return None
+            extent, term = remaining.pop()
+        if extent % new or (term is not None and term.wrap is not None and extent != new):
+            return None
+        terms.append(term)
+        extent //= new
+        term = term and Term(scalars.binary("mul", term.stride, new), term.wrap)
+    return replace(source, terms=tuple(reversed(terms)))
+
+
+def advances(value: Value, carried: Value, loop: For) -> list[Value] | None:
+    """The integer values that one iteration adds to a carried value to give ``value``; None if it does more."""
+    if value is carried:
+        return []
+    operation = value.defining_op
+    if isinstance(operation, AddPtr) or (isinstance(operation, Elementwise) and operation.name == "add"):
+        for place, other in ((0, 1), (1, 0)) if isinstance(operation, Elementwise) else ((0, 1),):
+            rest = advances(operation.operands[place], carried, loop)
+            if rest is not None:
+                return [*rest, operation.operands[other]]
+    return None

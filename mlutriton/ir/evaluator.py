@@ -1,0 +1,320 @@
+"""Reference interpreter of the tile IR in NumPy.
+
+Programs run one after the other, x fastest. Pure ops define their own values (``Operation.evaluate``); this module
+adds what depends on a running program: its place in the grid, global memory and control flow. Values are exact except
+that reductions combine neighbours pairwise where a machine has another order: float reductions are to be compared with
+a tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlutriton.arithmetic import evaluate as evaluate_arithmetic
+from mlutriton.diagnostics import CompileError, KernelFault
+from mlutriton.ir.core import Array, Block, Function, Operation, Value
+from mlutriton.ir.host_memory import Memory
+from mlutriton.ir.memory_ops import pointee
+from mlutriton.ir.ops import (
+    OPS,
+    Assert,
+    AtomicCas,
+    AtomicRmw,
+    Condition,
+    For,
+    GatherAtomic,
+    GatherLoad,
+    If,
+    Load,
+    NumPrograms,
+    Print,
+    ProgramId,
+    Return,
+    ScatterStore,
+    Store,
+    TileGeometry,
+    TileLoad,
+    TileStore,
+    While,
+    Yield,
+)
+from mlutriton.ir.types import numpy_dtype
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What one ``print`` of one program handed out."""
+
+    program: Grid
+    prefix: str
+    values: tuple[Array, ...]
+
+
+@dataclass
+class _Program:
+    """One running program: its place, memory and the values computed so far."""
+
+    place: Grid
+    grid: Grid
+    memory: Memory
+    printed: list[Printed]
+    values: dict[Value, Array] = field(default_factory=dict[Value, Array])
+
+    def read(self, values: Sequence[Value]) -> list[Array]:
+        return [self.values[value] for value in values]
+
+    def bind(self, values: Sequence[Value], arrays: Sequence[Array]) -> None:
+        self.values.update(zip(values, arrays, strict=True))
+
+    def run(self, block: Block) -> Operation:
+        """Run a block to its terminator, which is returned."""
+        for operation in block.operations[:-1]:
+            self.bind(operation.results, self.evaluate(operation))
+        return block.terminator
+
+    def evaluate(self, operation: Operation) -> Sequence[Array]:
+        try:
+            handler = _HANDLERS.get(type(operation))
+            if handler is None:
+                return operation.evaluate(self.read(operation.operands))
+            return handler(self, operation)
+        except KernelFault as fault:
+            if fault.context:
+                raise
+            raise KernelFault(
+                fault.code,
+                fault.summary,
+                location=operation.location,
+                context=f"program {self.place}",
+                note=fault.note,
+                help=fault.help,
+            ) from None
+
+
+def evaluate(
+    function: Function, grid: Sequence[int], arguments: Sequence[int | float | np.generic], memory: Memory
+) -> list[Printed]:
+    """Run a kernel over a grid of one to three dimensions.
+
+    Arguments are scalars; those for pointers are addresses in ``memory``.
+
+    Returns what the programs printed.
+
+    Raises:
+        KernelFault: a program faulted; with its place and the operation's location.
+    """
+    x, y, z = (*grid, 1, 1)[:3]
+    scalars = [
+        np.asarray(value, numpy_dtype(parameter.type))
+        for value, parameter in zip(arguments, function.body.arguments, strict=True)
+    ]
+    printed: list[Printed] = []
+    for place in _places((x, y, z)):
+        program = _Program(place, (x, y, z), memory, printed)
+        program.bind(function.body.arguments, scalars)
+        program.run(function.body)
+    return printed
+
+
+def _places(grid: Grid) -> Iterator[Grid]:
+    return ((x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0]))
+
+
+# ---- the grid
+
+
+def _program_id(program: _Program, op: Operation) -> Sequence[Array]:
+    return (np.asarray(program.place[op.integer("axis")], np.int32),)
+
+
+def _num_programs(program: _Program, op: Operation) -> Sequence[Array]:
+    return (np.asarray(program.grid[op.integer("axis")], np.int32),)
+
+
+def _assert(program: _Program, op: Operation) -> Sequence[Array]:
+    if not np.all(program.values[op.operands[0]]):
+        raise KernelFault("E0305", f"assertion failed: {op.text('message')}")
+    return ()
+
+
+def _print(program: _Program, op: Operation) -> Sequence[Array]:
+    values = tuple(array.copy() for array in program.read(op.operands))
+    program.printed.append(Printed(program.place, op.text("prefix"), values))
+    return ()
+
+
+# ---- memory
+
+
+def _load(program: _Program, op: Operation) -> Sequence[Array]:
+    pointers, mask, other = program.read(op.operands)
+    return (_read_where(program, op.operands[0], pointers, mask, other),)
+
+
+def _read_where(program: _Program, pointer: Value, addresses: Array, mask: Array, other: Array) -> Array:
+    result = np.array(other)
+    result[mask] = program.memory.read(addresses[mask], pointee(pointer))
+    return result
+
+
+def _store(program: _Program, op: Operation) -> Sequence[Array]:
+    pointers, value, mask = program.read(op.operands)
+    program.memory.write(pointers[mask], value[mask])
+    return ()
+
+
+def _tile_places(program: _Program, base: Array, geometry: TileGeometry, width_bytes: int) -> tuple[Array, Array]:
+    """Addresses of a tile's elements and which of them are below the limits."""
+    addresses = np.broadcast_to(base, geometry.shape)
+    inside = np.ones(geometry.shape, np.bool_)
+    for axis, (extent, stride, limit, wrap) in enumerate(
+        zip(geometry.shape, geometry.strides, geometry.limits, geometry.wraps, strict=True)
+    ):
+        along = [1] * len(geometry.shape)
+        along[axis] = extent
+        index = np.arange(extent)
+        position = index
+        if wrap is not None:
+            start, modulo = program.read(wrap)
+            position = (start + index) % modulo
+        addresses = addresses + (position * program.values[stride] * width_bytes).reshape(along)
+        inside = inside & (index < program.values[limit]).reshape(along)
+    return addresses, inside
+
+
+def _tile_load(program: _Program, op: Operation) -> Sequence[Array]:
+    assert isinstance(op, TileLoad)
+    base, other = program.read(op.operands[:2])
+    addresses, inside = _tile_places(program, base, op.geometry, pointee(op.base).bytes)
+    return (_read_where(program, op.base, addresses, inside, np.broadcast_to(other, addresses.shape)),)
+
+
+def _tile_store(program: _Program, op: Operation) -> Sequence[Array]:
+    assert isinstance(op, TileStore)
+    base, value = program.read(op.operands[:2])
+    addresses, inside = _tile_places(program, base, op.geometry, pointee(op.base).bytes)
+    program.memory.write(addresses[inside], value[inside])
+    return ()
+
+
+def _scattered(base: Array, offsets: Array, op: Operation) -> NDArray[np.int64]:
+    return base + offsets.astype(np.int64) * op.integer("scale_bytes")
+
+
+def _gather_load(program: _Program, op: Operation) -> Sequence[Array]:
+    base, offsets, mask, other = program.read(op.operands)
+    return (_read_where(program, op.operands[0], _scattered(base, offsets, op), mask, other),)
+
+
+def _scatter_store(program: _Program, op: Operation) -> Sequence[Array]:
+    base, offsets, value, mask = program.read(op.operands)
+    program.memory.write(_scattered(base, offsets, op)[mask], value[mask])
+    return ()
+
+
+def _exchange(
+    program: _Program, pointer: Value, addresses: Array, mask: Array, kind: str, values: list[Array]
+) -> Array:
+    """Atomics one element after the other; the old values."""
+    dtype = pointee(pointer)
+    old = np.zeros(addresses.shape, dtype.numpy)
+    for place in zip(*np.nonzero(np.atleast_1d(mask)), strict=True):
+        place = place if addresses.shape else ()
+        address = np.asarray(addresses[place])
+        found = program.memory.read(address, dtype)
+        old[place] = found
+        operands = [np.asarray(value[place]) for value in values]
+        match kind:
+            case "xchg":
+                new = operands[0]
+            case "cas":
+                new = operands[1] if found.tobytes() == operands[0].tobytes() else found
+            case _:
+                new = evaluate_arithmetic(kind, found, operands[0], dtype=dtype)
+        program.memory.write(address, new)
+    return old
+
+
+def _atomic_rmw(program: _Program, op: Operation) -> Sequence[Array]:
+    pointers, value, mask = program.read(op.operands)
+    return (_exchange(program, op.operands[0], pointers, mask, op.text("kind"), [value]),)
+
+
+def _atomic_cas(program: _Program, op: Operation) -> Sequence[Array]:
+    pointers, expected, value = program.read(op.operands)
+    mask = np.ones(pointers.shape, np.bool_)
+    return (_exchange(program, op.operands[0], pointers, mask, "cas", [expected, value]),)
+
+
+def _gather_atomic(program: _Program, op: Operation) -> Sequence[Array]:
+    base, offsets, mask, *values = program.read(op.operands)
+    return (_exchange(program, op.operands[0], _scattered(base, offsets, op), mask, op.text("kind"), values),)
+
+
+# ---- control flow
+
+
+def _for(program: _Program, op: Operation) -> Sequence[Array]:
+    assert isinstance(op, For)
+    start, end, step, *carried = program.read(op.operands)
+    if step <= 0:
+        raise KernelFault("E0305", f"the step of a loop is {step}, not positive")
+    for index in range(int(start), int(end), int(step)):
+        program.bind(op.body.arguments, [np.asarray(index, start.dtype), *carried])
+        carried = program.read(program.run(op.body).operands)
+    return carried
+
+
+def _while(program: _Program, op: Operation) -> Sequence[Array]:
+    before, after = op.regions
+    carried = program.read(op.operands)
+    while True:
+        program.bind(before.arguments, carried)
+        go_on, *passed = program.read(program.run(before).operands)
+        if not go_on:
+            return passed
+        program.bind(after.arguments, passed)
+        carried = program.read(program.run(after).operands)
+
+
+def _if(program: _Program, op: Operation) -> Sequence[Array]:
+    region = op.regions[0] if program.values[op.operands[0]] else op.regions[1]
+    return program.read(program.run(region).operands)
+
+
+def _terminator(program: _Program, op: Operation) -> Sequence[Array]:
+    raise CompileError("E0203", f"{op.name} stands in the middle of a block", location=op.location)
+
+
+_HANDLERS: dict[type[Operation], Callable[[_Program, Operation], Sequence[Array]]] = {
+    ProgramId: _program_id,
+    NumPrograms: _num_programs,
+    Assert: _assert,
+    Print: _print,
+    Load: _load,
+    Store: _store,
+    TileLoad: _tile_load,
+    TileStore: _tile_store,
+    GatherLoad: _gather_load,
+    ScatterStore: _scatter_store,
+    AtomicRmw: _atomic_rmw,
+    AtomicCas: _atomic_cas,
+    GatherAtomic: _gather_atomic,
+    For: _for,
+    While: _while,
+    If: _if,
+    Yield: _terminator,
+    Condition: _terminator,
+    Return: _terminator,
+}
+
+for _op in OPS.values():
+    assert (_op in _HANDLERS) != (_op.evaluate is not Operation.evaluate), (
+        f"{_op.NAME} is evaluated in no place or in two"
+    )

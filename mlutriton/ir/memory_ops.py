@@ -1,0 +1,418 @@
+"""Ops on pointers and global memory, first as the kernel writes them, then in the forms that access analysis finds."""
+
+# ruff: noqa: D102 - infer_types, check and evaluate are described at Operation.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from mlutriton.dtypes import I1, I64, DType
+from mlutriton.ir.core import Array, Attribute, Operation, Value
+from mlutriton.ir.types import PointerType, TensorType, Type, element_type, shape_of, storage_dtype, with_element
+
+ATOMIC_KINDS = ("add", "fadd", "smin", "smax", "umin", "umax", "fmin", "fmax", "and", "or", "xor", "xchg")
+
+
+def pointee(value: Value) -> DType:
+    """What a pointer, or a tensor of pointers, points to."""
+    pointer = element_type(value.type)
+    assert isinstance(pointer, PointerType)
+    return pointer.pointee
+
+
+def _not_pointer(value: Value) -> str | None:
+    return None if isinstance(element_type(value.type), PointerType) else f"{value.type} is no pointer"
+
+
+def _not_scalar_pointer(value: Value) -> str | None:
+    return None if isinstance(value.type, PointerType) else f"the base is a scalar pointer, not {value.type}"
+
+
+def _mismatch(what: str, value: Value, wanted: Type) -> str | None:
+    return None if value.type == wanted else f"{what} has type {value.type}, not {wanted}"
+
+
+def _bad_kind(kind: str, element: Type, kinds: Sequence[str]) -> str | None:
+    if kind not in kinds:
+        return f"kind {kind!r} is not one of {', '.join(kinds)}"
+    scalar = element_type(element)
+    on_float = kind.startswith("f")
+    if kind in ("xchg", "cas") or (isinstance(scalar, DType) and scalar.is_float == on_float):
+        return None
+    return f"atomic {kind} is not defined on {scalar}"
+
+
+class AddPtr(Operation):
+    """Pointer plus offset in elements of the pointee."""
+
+    NAME = "addptr"
+    OPERANDS = ("pointer", "offset")
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[0].type,)
+
+    def check(self) -> str | None:
+        pointer, offset = self.operands
+        element = element_type(offset.type)
+        if not isinstance(element, DType) or not element.is_int or shape_of(offset.type) != shape_of(pointer.type):
+            return f"the offset is of type {offset.type}, not integers in the shape of {pointer.type}"
+        return _not_pointer(pointer)
+
+    def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        pointer, offset = operands
+        with np.errstate(all="ignore"):
+            return (np.asarray(pointer + offset.astype(np.int64) * pointee(self.operands[0]).bytes),)
+
+
+class _SameBits(Operation):
+    """An op that changes the type of an address alone."""
+
+    def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        return (operands[0],)
+
+
+class PtrToInt(_SameBits):
+    """The byte address as ``i64``."""
+
+    NAME = "ptr_to_int"
+    OPERANDS = ("pointer",)
+
+    def infer_types(self) -> Sequence[Type]:
+        return (with_element(self.operands[0].type, I64),)
+
+    def check(self) -> str | None:
+        return _not_pointer(self.operands[0])
+
+
+class IntToPtr(_SameBits):
+    """An ``i64`` byte address as pointer (type is free)."""
+
+    NAME = "int_to_ptr"
+    OPERANDS = ("address",)
+    FREE_RESULTS = True
+
+    def check(self) -> str | None:
+        return _not_pointer(self.result) or _mismatch(
+            "the address", self.operands[0], with_element(self.result.type, I64)
+        )
+
+
+class PtrCast(_SameBits):
+    """The same address with another pointee (type is free)."""
+
+    NAME = "ptr_cast"
+    OPERANDS = ("pointer",)
+    FREE_RESULTS = True
+
+    def check(self) -> str | None:
+        source = self.operands[0]
+        if shape_of(source.type) != shape_of(self.result.type):
+            return "ptr_cast keeps the shape"
+        return _not_pointer(source) or _not_pointer(self.result)
+
+
+class Load(Operation):
+    """The elements at the pointers where ``mask`` is set, else ``other``."""
+
+    NAME = "load"
+    OPERANDS = ("pointer", "mask", "other")
+    PURE = False
+    READS = True
+
+    def infer_types(self) -> Sequence[Type]:
+        return (with_element(self.operands[0].type, pointee(self.operands[0])),)
+
+    def check(self) -> str | None:
+        pointer, mask, other = self.operands
+        return (
+            _not_pointer(pointer)
+            or _mismatch("the mask", mask, with_element(pointer.type, I1))
+            or _mismatch("other", other, with_element(pointer.type, pointee(pointer)))
+        )
+
+
+class Store(Operation):
+    """Write ``value`` to the pointers where ``mask`` is set, in row-major order."""
+
+    NAME = "store"
+    OPERANDS = ("pointer", "value", "mask")
+    PURE = False
+
+    def check(self) -> str | None:
+        pointer, value, mask = self.operands
+        return (
+            _not_pointer(pointer)
+            or _mismatch("the value", value, with_element(pointer.type, pointee(pointer)))
+            or _mismatch("the mask", mask, with_element(pointer.type, I1))
+        )
+
+
+class AtomicRmw(Operation):
+    """Read-modify-write of each element where ``mask`` is set, in row-major order; the result is the old value.
+
+    ``kind`` is one of add, fadd, smin, smax, umin, umax, fmin, fmax, and, or, xor, xchg. Where the mask is clear the
+    result is 0.
+    """
+
+    NAME = "atomic_rmw"
+    OPERANDS = ("pointer", "value", "mask")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"kind": str}
+    PURE = False
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[1].type,)
+
+    def check(self) -> str | None:
+        pointer, value, mask = self.operands
+        return (
+            _not_pointer(pointer)
+            or _mismatch("the value", value, with_element(pointer.type, pointee(pointer)))
+            or _mismatch("the mask", mask, with_element(pointer.type, I1))
+            or _bad_kind(self.text("kind"), value.type, ATOMIC_KINDS)
+        )
+
+
+class AtomicCas(Operation):
+    """Write ``value`` where memory holds ``expected``, bit for bit; the result is the old value."""
+
+    NAME = "atomic_cas"
+    OPERANDS = ("pointer", "expected", "value")
+    PURE = False
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[2].type,)
+
+    def check(self) -> str | None:
+        pointer, expected, value = self.operands
+        return (
+            _not_pointer(pointer)
+            or _mismatch("the expected value", expected, value.type)
+            or _mismatch("the value", value, with_element(pointer.type, pointee(pointer)))
+        )
+
+
+class Assert(Operation):
+    """The program faults with ``message`` where the condition is false (any element of a tensor)."""
+
+    NAME = "assert"
+    OPERANDS = ("condition",)
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"message": str}
+    PURE = False
+
+    def check(self) -> str | None:
+        condition = self.operands[0]
+        return _mismatch("the condition", condition, with_element(condition.type, I1))
+
+
+class Print(Operation):
+    """Values handed to the host with a prefix."""
+
+    NAME = "print"
+    OPERANDS = ("values*",)
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"prefix": str, "hex": bool}
+    PURE = False
+
+
+# ---- memory access once its form is known
+
+
+class TileLoad(Operation):
+    """A rectangular tile of global memory.
+
+    Element ``[i_0, ..., i_r-1]`` stands at ``base + sum_d position_d * stride_d`` elements, where ``position_d`` is
+    ``i_d``, or ``(start_d + i_d) mod modulo_d`` where ``wraps[d]`` is 1. Elements with ``i_d >= limit_d`` for any d
+    are ``other``.
+
+    Operands: ``base`` (pointer), ``other`` (scalar), then for each dimension: ``stride`` (i64), ``limit`` (i64 count
+    of valid elements, clamped by the op to 0 .. extent), and for each dimension that wraps ``start`` and ``modulo``
+    (i64, 0 <= start). The result type is free.
+    """
+
+    NAME = "tile_load"
+    OPERANDS = ("base", "other", "geometry*")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"wraps": tuple}
+    FREE_RESULTS = True
+    PURE = False
+    READS = True
+
+    @property
+    def base(self) -> Value:
+        """Pointer to the tile's element 0."""
+        return self.operands[0]
+
+    @property
+    def other(self) -> Value:
+        """What stands beyond the limits."""
+        return self.operands[1]
+
+    @property
+    def geometry(self) -> TileGeometry:
+        """Strides, limits and wraps."""
+        return TileGeometry.of(shape_of(self.result.type), self.operands[2:], self.attributes["wraps"])
+
+    def check(self) -> str | None:
+        if fault := _not_scalar_pointer(self.base):
+            return fault
+        element = pointee(self.base)
+        return (
+            _mismatch("other", self.other, element)
+            or _mismatch("the result", self.result, with_element(self.result.type, element))
+            or _bad_geometry(self.result.type, self.operands[2:], self.integers("wraps"))
+        )
+
+
+class TileStore(Operation):
+    """The counterpart of ``tile_load``: elements below the limits are written."""
+
+    NAME = "tile_store"
+    OPERANDS = ("base", "value", "geometry*")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"wraps": tuple}
+    PURE = False
+
+    @property
+    def base(self) -> Value:
+        """Pointer to the tile's element 0."""
+        return self.operands[0]
+
+    @property
+    def value(self) -> Value:
+        """The tensor written."""
+        return self.operands[1]
+
+    @property
+    def geometry(self) -> TileGeometry:
+        """Strides, limits and wraps."""
+        return TileGeometry.of(shape_of(self.value.type), self.operands[2:], self.attributes["wraps"])
+
+    def check(self) -> str | None:
+        if fault := _not_scalar_pointer(self.base):
+            return fault
+        return _mismatch("the value", self.value, with_element(self.value.type, pointee(self.base))) or _bad_geometry(
+            self.value.type, self.operands[2:], self.integers("wraps")
+        )
+
+
+def _bad_geometry(type: Type, operands: Sequence[Value], wraps: tuple[int, ...]) -> str | None:
+    rank = len(shape_of(type))
+    if len(wraps) != rank:
+        return f"wraps has {len(wraps)} flags for {rank} dimensions"
+    wanted = 2 * rank + 2 * sum(wraps)
+    if len(operands) != wanted:
+        return f"the geometry has {len(operands)} operands, not {wanted}"
+    wrong = next((operand for operand in operands if operand.type != I64), None)
+    return None if wrong is None else f"strides, limits, starts and moduli are i64, not {wrong.type}"
+
+
+class TileGeometry:
+    """Strides, limits and wraps of a tile access, by dimension.
+
+    Attributes:
+        shape: extents.
+        strides: i64 scalars, in elements.
+        limits: i64 scalars, valid elements.
+        wraps: per dimension None or (start, modulo), i64 scalars.
+    """
+
+    __slots__ = ("limits", "shape", "strides", "wraps")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        strides: Sequence[Value],
+        limits: Sequence[Value],
+        wraps: Sequence[tuple[Value, Value] | None],
+    ) -> None:
+        self.shape = shape
+        self.strides = tuple(strides)
+        self.limits = tuple(limits)
+        self.wraps = tuple(wraps)
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], operands: Sequence[Value], flags: Attribute) -> TileGeometry:
+        """Read the variadic operands of a tile op."""
+        assert isinstance(flags, tuple)
+        rank = len(shape)
+        rest = iter(operands[2 * rank :])
+        wraps = [(next(rest), next(rest)) if flag else None for flag in flags]
+        return cls(shape, operands[:rank], operands[rank : 2 * rank], wraps)
+
+    def operands(self) -> list[Value]:
+        """The variadic operands that :meth:`of` reads."""
+        pairs = [value for wrap in self.wraps if wrap is not None for value in wrap]
+        return [*self.strides, *self.limits, *pairs]
+
+    def flags(self) -> tuple[int, ...]:
+        """The ``wraps`` attribute."""
+        return tuple(int(wrap is not None) for wrap in self.wraps)
+
+
+class GatherLoad(Operation):
+    """``result[k] = element at base + offsets[k] * scale_bytes`` where ``mask``, else ``other``."""
+
+    NAME = "gather_load"
+    OPERANDS = ("base", "offsets", "mask", "other")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int}
+    PURE = False
+    READS = True
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[3].type,)
+
+    def check(self) -> str | None:
+        base, offsets, mask, other = self.operands
+        return _bad_offsets(base, offsets, mask) or _mismatch("other", other, with_element(mask.type, pointee(base)))
+
+
+class ScatterStore(Operation):
+    """The counterpart of ``gather_load``, in row-major order."""
+
+    NAME = "scatter_store"
+    OPERANDS = ("base", "offsets", "value", "mask")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int}
+    PURE = False
+
+    def check(self) -> str | None:
+        base, offsets, value, mask = self.operands
+        return _bad_offsets(base, offsets, mask) or _mismatch(
+            "the value", value, with_element(mask.type, pointee(base))
+        )
+
+
+class GatherAtomic(Operation):
+    """``atomic_rmw`` (or ``cas`` with operands expected, value) at ``base + offsets * scale_bytes``."""
+
+    NAME = "gather_atomic"
+    OPERANDS = ("base", "offsets", "mask", "values*")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"kind": str, "scale_bytes": int}
+    PURE = False
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[-1].type,)
+
+    def check(self) -> str | None:
+        base, offsets, mask, *values = self.operands
+        count = 2 if self.text("kind") == "cas" else 1
+        if len(values) != count:
+            return f"atomic {self.text('kind')} takes {count} values, not {len(values)}"
+        if fault := _bad_offsets(base, offsets, mask):
+            return fault
+        wanted = with_element(mask.type, pointee(base))
+        wrong = next((value for value in values if value.type != wanted), None)
+        if wrong is not None:
+            return _mismatch("a value", wrong, wanted)
+        return _bad_kind(self.text("kind"), wanted, (*ATOMIC_KINDS, "cas"))
+
+
+def _bad_offsets(base: Value, offsets: Value, mask: Value) -> str | None:
+    if not isinstance(offsets.type, TensorType) or not storage_dtype(offsets.type.element).is_int:
+        return f"offsets are a tensor of integers, not {offsets.type}"
+    return _not_scalar_pointer(base) or _mismatch("the mask", mask, with_element(offsets.type, I1))
+
+
+MEMORY_OPS: tuple[type[Operation], ...] = (
+    AddPtr, PtrToInt, IntToPtr, PtrCast, Load, Store, AtomicRmw, AtomicCas, Assert, Print, TileLoad, TileStore,
+    GatherLoad, ScatterStore, GatherAtomic,
+)  # fmt: skip

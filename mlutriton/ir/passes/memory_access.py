@@ -1,0 +1,272 @@
+"""Loads and stores become tiles where their addresses are linear and their masks rectangular, and gathers elsewhere.
+
+Pointer and index tensors that a loop carries and only advances by a uniform amount become one carried 64-bit scalar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlutriton.diagnostics import Location
+from mlutriton.dtypes import I1, I64
+from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalars, advances
+from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
+from mlutriton.ir.ops import (
+    AddPtr,
+    AtomicCas,
+    AtomicRmw,
+    Broadcast,
+    Constant,
+    Elementwise,
+    For,
+    GatherAtomic,
+    GatherLoad,
+    IntToPtr,
+    Load,
+    PtrToInt,
+    ScatterStore,
+    Splat,
+    Store,
+    TileGeometry,
+    TileLoad,
+    TileStore,
+)
+from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
+
+
+def run(function: Function) -> None:
+    """Rewrite every access of a tensor of pointers; scalar accesses stay as they are."""
+    _Rewriter().block(function.body)
+
+
+class _Rewriter:
+    def __init__(self) -> None:
+        self.analysis = AccessAnalysis()
+
+    def block(self, block: Block) -> None:
+        rewritten: list[Operation] = []
+        for operation in block.operations:
+            if isinstance(operation, For):
+                self._loop(operation, rewritten)
+                continue
+            for region in operation.regions:
+                self.block(region)
+            if _is_tensor_access(operation):
+                before, replacement = self._access(operation)
+                rewritten += [*before, *replacement]
+                last = replacement[-1]
+                pairs = zip(operation.results, last.results, strict=False)
+                replace_uses(block, dict(pairs))
+                for old, new in zip(operation.results, last.results, strict=False):
+                    new.name = old.name
+            else:
+                rewritten.append(operation)
+        block.operations = rewritten
+
+    # ---- loops -----------------------------------------------------------------------------------------------------
+
+    def _loop(self, loop: For, before: list[Operation]) -> None:
+        advanced: list[tuple[Value, list[Value]]] = []
+        yielded = list(loop.body.terminator.operands)
+        for place, carried in enumerate(list(loop.carried)):
+            if not _is_index_tensor(carried):
+                continue
+            addends = advances(yielded[place], carried, loop)
+            scalars = Scalars(loop.location)
+            start = self.analysis.linear(loop.initial[place], scalars)
+            probe = Scalars(loop.location)
+            if addends is None or start is None:
+                continue
+            forms = [self.analysis.linear(addend, probe) for addend in addends]
+            if any(form is None or not form.is_uniform for form in forms):
+                continue
+            before += scalars.operations
+            offset = self._carry_scalar(loop, before)
+            self.analysis.known[carried] = start.plus(offset)
+            self.analysis.known[loop.results[place]] = start.plus(loop.results[-1])
+            advanced.append((offset, addends))
+        self.block(loop.body)
+        terminator = loop.body.terminator
+        for offset, addends in advanced:
+            scalars = Scalars(loop.location)
+            step = [offset]
+            for addend in addends:
+                form = self.analysis.linear(addend, scalars)
+                assert form is not None
+                step += [scalars.value(scalar) for scalar in form.offset]
+            terminator.operands.append(scalars.value(scalars.sum(step)))
+            loop.body.operations[-1:-1] = scalars.operations
+        before.append(loop)
+
+    @staticmethod
+    def _carry_scalar(loop: For, before: list[Operation]) -> Value:
+        zero = Constant.of(0, I64, loop.location)
+        before.append(zero)
+        loop.operands.append(zero.result)
+        argument = Value(I64, loop.body, len(loop.body.arguments), "offset")
+        loop.body.arguments.append(argument)
+        loop.results.append(Value(I64, loop, len(loop.results)))
+        return argument
+
+    # ---- accesses --------------------------------------------------------------------------------------------------
+
+    def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
+        if isinstance(operation, Load | Store):
+            scalars = Scalars(operation.location)
+            tile = self._tile(operation, scalars)
+            if tile is not None:
+                return scalars.operations, tile
+        return (), _gather(operation)
+
+    def _tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        pointer, mask = operation.operands[0], operation.operands[1 if isinstance(operation, Load) else 2]
+        form = self.analysis.linear(pointer, scalars)
+        limits = self.analysis.limits(mask, scalars)
+        if form is None or form.base is None or limits is None:
+            return None
+        shape = shape_of(pointer.type)
+        base = _base_pointer(form, scalars, operation.location)
+        geometry = TileGeometry(
+            shape,
+            [scalars.value(term.stride if term else 0) for term in form.terms],
+            [scalars.value(scalars.minimum([extent, *limit])) for extent, limit in zip(shape, limits, strict=True)],
+            [
+                (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
+                for term in form.terms
+            ],
+        )
+        attributes = {"wraps": geometry.flags()}
+        if isinstance(operation, Store):
+            value = operation.operands[1]
+            return [TileStore([base, value, *geometry.operands()], attributes, location=operation.location)]
+        return self._tile_load(operation, base, geometry, scalars)
+
+    @staticmethod
+    def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:
+        _, mask, other = load.operands
+        element = element_type(load.result.type)
+        uniform = _uniform(other)
+        fill = scalars.value(0) if uniform is None else uniform
+        if uniform is None:
+            zero = Constant.of(0, element, load.location)
+            scalars.operations.append(zero)
+            fill = zero.result
+        elif isinstance(uniform, Constant):
+            scalars.operations.append(uniform)
+            fill = uniform.result
+        assert isinstance(fill, Value)
+        tile = TileLoad(
+            [base, fill, *geometry.operands()],
+            {"wraps": geometry.flags()},
+            result_types=(load.result.type,),
+            location=load.location,
+        )
+        if uniform is not None:
+            return [tile]
+        return [tile, Elementwise.of("select", mask, tile.result, other, location=load.location)]
+
+
+def _uniform(value: Value) -> Value | Constant | None:
+    """The scalar that a tensor repeats: a value, or a new constant operation, or None."""
+    operation = value.defining_op
+    match operation:
+        case Constant():
+            return Constant.of(operation.value, element_type(operation.result.type), operation.location)
+        case Splat():
+            return operation.operands[0]
+        case Broadcast():
+            return _uniform(operation.operands[0])
+        case _:
+            return None
+
+
+def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
+    assert form.base is not None
+    offset = scalars.sum(form.offset)
+    if offset == 0:
+        return form.base
+    pointer = AddPtr([form.base, scalars.value(offset)], location=location)
+    scalars.operations.append(pointer)
+    return pointer.result
+
+
+def _is_index_tensor(value: Value) -> bool:
+    if not isinstance(value.type, TensorType):
+        return False
+    element = value.type.element
+    return isinstance(element, PointerType) or element.is_int
+
+
+def _is_tensor_access(operation: Operation) -> bool:
+    accesses = isinstance(operation, Load | Store | AtomicRmw | AtomicCas)
+    return accesses and isinstance(operation.operands[0].type, TensorType)
+
+
+def _gather(operation: Operation) -> Sequence[Operation]:
+    """The access through a scalar base and a tensor of offsets; without a common base, through byte addresses."""
+    pointer = operation.operands[0]
+    made: list[Operation] = []
+
+    def add(new: Operation) -> Value:
+        new.location = operation.location
+        made.append(new)
+        return new.result
+
+    found = _split(pointer, add)
+    if found is None:
+        element = element_type(pointer.type)
+        null = add(IntToPtr([add(Constant.of(0, I64))], result_types=(element,)))
+        found = null, add(PtrToInt([pointer])), 1
+    base, offsets, scale = found
+    attributes = {"scale_bytes": scale}
+    match operation:
+        case Load():
+            _, mask, other = operation.operands
+            return [*made, GatherLoad([base, offsets, mask, other], attributes, location=operation.location)]
+        case Store():
+            _, value, mask = operation.operands
+            return [*made, ScatterStore([base, offsets, value, mask], attributes, location=operation.location)]
+        case AtomicRmw():
+            _, value, mask = operation.operands
+            kind = {"kind": operation.attributes["kind"], **attributes}
+            return [*made, GatherAtomic([base, offsets, mask, value], kind, location=operation.location)]
+        case _:
+            _, expected, value = operation.operands
+            mask = add(Constant.of(1, TensorType(shape_of(pointer.type), I1)))
+            kind = {"kind": "cas", **attributes}
+            return [*made, GatherAtomic([base, offsets, mask, expected, value], kind, location=operation.location)]
+
+
+def _split(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int] | None:
+    """(scalar base, offset tensor, bytes per offset) of a pointer tensor that was made from one scalar pointer."""
+    operation = pointer.defining_op
+    pointer_type = element_type(pointer.type)
+    assert isinstance(pointer_type, PointerType)
+    scale = pointer_type.pointee.bytes
+    shape = shape_of(pointer.type)
+    match operation:
+        case Splat():
+            return operation.operands[0], add(Constant.of(0, TensorType(shape, I64))), scale
+        case AddPtr():
+            source, step = operation.operands
+            found = _split(source, add)
+            if found is None:
+                return None
+            base, offsets, _ = found
+            zero = offsets.defining_op
+            if isinstance(zero, Constant) and zero.value == 0:
+                return base, step, scale
+            return base, add(Elementwise.of("add", _widen(offsets, add), _widen(step, add))), scale
+        case Broadcast():
+            found = _split(operation.operands[0], add)
+            if found is None:
+                return None
+            base, offsets, _ = found
+            wide = TensorType(shape, element_type(offsets.type))
+            return base, add(Broadcast([offsets], result_types=(wide,))), scale
+        case _:
+            return None
+
+
+def _widen(offsets: Value, add: Callable[[Operation], Value]) -> Value:
+    return offsets if element_type(offsets.type) == I64 else add(Elementwise.of("sext", offsets, to=I64))

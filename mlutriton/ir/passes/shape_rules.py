@@ -1,0 +1,122 @@
+"""Rewrite rules of ops that move or repeat elements, of pointers and of memory access.
+
+The laws are those of :mod:`~mlutriton.ir.passes.arithmetic_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlutriton.dtypes import DType
+from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.ops import (
+    AddPtr,
+    Assert,
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    GatherLoad,
+    IntToPtr,
+    Load,
+    PtrCast,
+    PtrToInt,
+    Range,
+    Reduce,
+    Reshape,
+    ScatterStore,
+    Splat,
+    Store,
+    Transpose,
+)
+from mlutriton.ir.passes.arithmetic_rules import Make, constant_of, scalar_of
+from mlutriton.ir.types import Type, element_type, shape_of
+
+
+def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
+    """Values that are equal to the op's results and better, or None."""
+    match op:
+        case Splat() | ExpandDims() | Broadcast() | Reshape() | Transpose():
+            value = _moved(op, make)
+        case AddPtr():
+            value = _addptr(op, make)
+        case PtrToInt() | IntToPtr() | PtrCast():
+            value = _pointer_cast(op, make)
+        case Range() if op.integer("end") - op.integer("start") == 1:
+            value = make(Constant.of(op.integer("start"), op.result.type))
+        case Reduce() if shape_of(op.operands[0].type)[op.axis] == 1 and shape_of(op.results[0].type):
+            pairs = zip(op.operands, op.results, strict=True)
+            return [make(Reshape([operand], result_types=[result.type])) for operand, result in pairs]
+        case Load() | GatherLoad() if constant_of(op.operands[-2]) is False:
+            value = op.operands[-1]
+        case Store() | ScatterStore() if constant_of(op.operands[-1]) is False:
+            return []
+        case Assert() if constant_of(op.operands[0]) is True:
+            return []
+        case _:
+            return None
+    return None if value is None else [value]
+
+
+def _moved(op: Operation, make: Make) -> Value | None:
+    source, type = op.operands[0], op.result.type
+    if not isinstance(op, Transpose) and source.type == type:
+        return source
+    inner = source.defining_op
+    match op, inner:
+        case _, Constant():
+            return make(Constant.of(inner.value, type))
+        case _, Splat() if shape_of(type):
+            return make(Splat(inner.operands, result_types=[type]))
+        case Reshape(), Splat():
+            return inner.operands[0]
+        case (Broadcast(), Broadcast()) | (Reshape(), Reshape() | ExpandDims()):
+            return make(_retyped(op, inner.operands[0], type))
+        case Transpose(), _ if op.order == tuple(range(len(op.order))):
+            return source
+        case Transpose(), Transpose():
+            order = tuple(inner.order[d] for d in op.order)
+            return make(Transpose(inner.operands, {"order": order}))
+        case _:
+            return None
+
+
+def _retyped(op: Operation, source: Value, type: Type) -> Operation:
+    return op.__class__([source], op.attributes, result_types=[type])
+
+
+def _addptr(op: AddPtr, make: Make) -> Value | None:
+    pointer, offset = op.operands
+    if constant_of(offset) == 0:
+        return pointer
+    uniform = isinstance(pointer.defining_op, Splat) and isinstance(offset.defining_op, Splat | Constant)
+    if shape_of(pointer.type) and uniform:
+        scalar = make(AddPtr([scalar_of(pointer, make), scalar_of(offset, make)]))
+        return make(Splat([scalar], result_types=[pointer.type]))
+    inner = pointer.defining_op
+    if not isinstance(inner, AddPtr) or inner.operands[1].type != offset.type:
+        return None
+    first, second = constant_of(inner.operands[1]), constant_of(offset)
+    dtype = element_type(offset.type)
+    if first is None or second is None or not isinstance(dtype, DType):
+        return None
+    # Offsets are sign-extended one by one: their sum must be one of the type. An address wraps as i64 does.
+    if dtype.bits < 64 and not -(1 << (dtype.bits - 1)) <= first + second < 1 << (dtype.bits - 1):
+        return None
+    return make(AddPtr([inner.operands[0], make(Elementwise.of("add", inner.operands[1], offset))]))
+
+
+def _pointer_cast(op: Operation, make: Make) -> Value | None:
+    source, type = op.operands[0], op.result.type
+    inner = source.defining_op
+    match op, inner:
+        case PtrCast(), _ if source.type == type:
+            return source
+        case (PtrCast(), PtrCast()) | (PtrToInt(), PtrCast()):
+            return make(_retyped(op, inner.operands[0], type))
+        case PtrToInt(), IntToPtr():
+            return inner.operands[0]
+        case IntToPtr(), PtrToInt():
+            return make(PtrCast(inner.operands, result_types=[type]))
+        case _:
+            return None
