@@ -1,0 +1,172 @@
+"""Placement of buffers in NRAM and WRAM by liveness.
+
+Positions number the instructions in program order. A buffer lives from its first to its last access; one that is
+alive when a loop begins and is touched inside lives to the loop's end. Where all buffers fit side by side no memory is
+reused, so that queues never wait for each other over an address; else memory is reused as soon as a buffer dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutriton.codegen.tile_code import Node, TileBuffer, TileCode, accesses, children
+from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.isa.expression import round_up
+from mlutriton.isa.operands import Address, Mode
+from mlutriton.isa.program import Buffer, Instruction
+
+ALIGNMENT_BYTES = 64
+
+
+@dataclass(eq=False)
+class _Life:
+    buffer: TileBuffer
+    first: int
+    last: int
+    bytes: int
+    host: _Life | None = None
+    offset_bytes: int = 0
+
+    def root(self) -> _Life:
+        life = self
+        while life.host is not None:
+            life = life.host
+        return life
+
+
+def allocate(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
+    """Offsets for all buffers.
+
+    Raises:
+        OnChipMemoryError: E0202 with the bill, if a memory is too small for what is alive at once.
+    """
+    lives, elementwise = _measure(code)
+    _share_in_place(lives, elementwise)
+    for space, limit in limits_bytes.items():
+        roots = [life for life in lives.values() if life.host is None and life.buffer.space == space]
+        if sum(life.bytes for life in roots) <= limit:
+            offset = 0
+            for life in roots:
+                life.offset_bytes = offset
+                offset += life.bytes
+        else:
+            _place(roots)
+            _check(roots, space, limit)
+    return {
+        name: Buffer(name, life.buffer.space, life.root().offset_bytes, _size(life.buffer), life.buffer.location)
+        for name, life in lives.items()
+    }
+
+
+def _size(buffer: TileBuffer) -> int:
+    return buffer.bytes * buffer.phases
+
+
+def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Instruction]]]:
+    lives: dict[str, _Life] = {}
+    elementwise: list[tuple[int, Instruction]] = []
+    position = 0
+
+    def visit(nodes: Sequence[Node]) -> set[str]:
+        nonlocal position
+        touched: set[str] = set()
+        for node in nodes:
+            if isinstance(node, Instruction):
+                position += 1
+                if node.row.is_elementwise or node.row.name == "v.mov":
+                    elementwise.append((position, node))
+                for operand, _ in accesses(node):
+                    if isinstance(operand, Address):
+                        touched.add(operand.buffer)
+                        buffer = code.buffers[operand.buffer]
+                        size = round_up(_size(buffer), ALIGNMENT_BYTES)
+                        life = lives.setdefault(operand.buffer, _Life(buffer, position, position, size))
+                        life.last = position
+                continue
+            begin = position + 1
+            inside: set[str] = set()
+            for nested in children(node):
+                inside |= visit(nested)
+            for name in inside:
+                if lives[name].first < begin:
+                    lives[name].last = position
+            touched |= inside
+        return touched
+
+    visit(code.nodes)
+    return lives, elementwise
+
+
+def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Instruction]]) -> None:
+    """An element-wise result takes over the buffer of an operand that dies there."""
+    for position, instruction in elementwise:
+        target, *sources = instruction.operands
+        if not isinstance(target, Address) or lives[target.buffer].first != position:
+            continue
+        new = lives[target.buffer]
+        if new.buffer.phases > 1 or not _is_whole(target):
+            continue
+        for source in sources:
+            if not isinstance(source, Address) or not _is_whole(source) or source.mode is not Mode.FULL:
+                continue
+            old = lives[source.buffer].root()
+            same_width = lives[source.buffer].buffer.bytes == new.buffer.bytes
+            alone = all(other == source or not _touches(other, old, lives) for other in sources)
+            if old.last == position and same_width and alone and old.buffer.phases == 1:
+                new.host = old
+                old.last = max(old.last, new.last)
+                break
+
+
+def _is_whole(address: Address) -> bool:
+    return address.register is None and address.offset_bytes == 0
+
+
+def _touches(operand: object, life: _Life, lives: dict[str, _Life]) -> bool:
+    return isinstance(operand, Address) and lives[operand.buffer].root() is life
+
+
+def _place(roots: list[_Life]) -> None:
+    """Larger buffers first, each at the lowest offset that is free during its whole life."""
+    placed: list[_Life] = []
+    for life in sorted(roots, key=lambda each: (-each.bytes, each.first)):
+        rivals = sorted(
+            (other for other in placed if other.first <= life.last and life.first <= other.last),
+            key=lambda other: other.offset_bytes,
+        )
+        offset = 0
+        for rival in rivals:
+            if rival.offset_bytes - offset >= life.bytes:
+                break
+            offset = max(offset, rival.offset_bytes + rival.bytes)
+        life.offset_bytes = offset
+        placed.append(life)
+
+
+def _check(roots: list[_Life], space: str, limit_bytes: int) -> None:
+    used = max((life.offset_bytes + life.bytes for life in roots), default=0)
+    if used <= limit_bytes:
+        return
+    crowded = max(
+        (life.first for life in roots),
+        key=lambda at: sum(life.bytes for life in roots if life.first <= at <= life.last),
+    )
+    alive = sorted(
+        (life for life in roots if life.first <= crowded <= life.last), key=lambda life: life.bytes, reverse=True
+    )
+    bill = [f"{life.bytes:>9,} B  {life.buffer.name:<16} {life.buffer.location}" for life in alive[:12]]
+    if len(alive) > len(bill):
+        rest = sum(life.bytes for life in alive[len(bill) :])
+        bill.append(f"{rest:>9,} B  in {len(alive) - len(bill)} smaller buffers")
+    total = sum(life.bytes for life in alive)
+    bill.append(f"{total:>9,} B  alive at once; the limit is {limit_bytes:,} B")
+    raise OnChipMemoryError(
+        f"the kernel's tiles need {used:,} bytes of {space.upper()}, the machine gives a program {limit_bytes:,}",
+        used_bytes=used,
+        limit_bytes=limit_bytes,
+        memory=space.upper(),
+        location=alive[0].buffer.location,
+        note="\n".join(bill),
+        help="use smaller BLOCK sizes, or num_stages=1 to give up double buffering",
+    )

@@ -1,0 +1,61 @@
+"""Code generation: from a function of the tile IR to a program of the virtual ISA, as a column of verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlutriton.codegen.allocate import allocate
+from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
+from mlutriton.codegen.flatten import flatten
+from mlutriton.codegen.select import select
+from mlutriton.codegen.selection import storage_type
+from mlutriton.codegen.software_pipeline import pipeline_loops
+from mlutriton.codegen.synchronize import synchronize
+from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.ir.core import Function
+from mlutriton.ir.types import PointerType
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import Parameter, Program
+
+
+def generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
+    """The program of a function whose memory accesses have been analysed.
+
+    Args:
+        function: the kernel.
+        machine: decides how much memory there is.
+        stages: depth of the software pipeline of loops that do not ask for one themselves; 1 for none.
+        metadata: facts for the program file.
+
+    Raises:
+        OnChipMemoryError: E0202, also without double buffering the tiles do not fit.
+    """
+    try:
+        return _generate(function, machine, stages, metadata)
+    except OnChipMemoryError:
+        if stages == 1:
+            raise
+        return _generate(function, machine, 1, metadata)
+
+
+def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
+    code = select(function)
+    remove_dead_code(code)
+    fuse_chains(code)
+    if stages > 1:
+        pipeline_loops(code, stages)
+    limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
+    buffers = allocate(code, limits)
+    synchronize(code, buffers)
+    return flatten(code, _parameters(function), buffers, machine.isa, metadata)
+
+
+def _parameters(function: Function) -> list[Parameter]:
+    parameters: list[Parameter] = []
+    for index, argument in enumerate(function.body.arguments):
+        name = argument.name or f"argument{index}"
+        if isinstance(argument.type, PointerType):
+            parameters.append(Parameter(name, argument.type.pointee, pointer=True))
+        else:
+            parameters.append(Parameter(name, storage_type(argument.type)))
+    return parameters

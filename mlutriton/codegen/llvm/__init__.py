@@ -1,0 +1,1 @@
+"""Programs of the virtual ISA as LLVM IR: values at native speed, and the trace from which the replay computes time."""

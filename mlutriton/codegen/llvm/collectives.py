@@ -1,0 +1,189 @@
+"""Vector instructions that are not element-wise, as functions over pointers, one for each element type in use."""
+
+from __future__ import annotations
+
+from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, kind, load, number_of, store, store_first, wide
+from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.dtypes import I32, DType
+from mlutriton.isa.native_interface import Context, Fault
+
+
+def column_reduction(library: Library, operation: str, dtype: DType) -> str:
+    """``f(dst, a, outer, n, inner)``: combine the lines of each [n, inner] in order."""
+    name = f"mlu.columns.{operation}.{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        vector, result = wide(kind(dtype), LANES), e.variable(wide(kind(dtype), LANES))
+        line = e.value(f"mul i64 %inner, {dtype.bytes}")
+        plane = e.value(f"mul i64 %n, {line}")
+        with e.loop("%outer") as outer, e.loop("%inner", step=LANES) as inner:
+            first = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
+            source = e.pointer("%a", first)
+            e.do(f"store {vector} {number_of(e, load(e, source, dtype, LANES))}, ptr {result}")
+            with e.loop("%n", start=1) as k:
+                value = load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, LANES)
+                before = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
+                e.do(f"store {vector} {number_of(e, apply(e, operation, [before, value]))}, ptr {result}")
+            target = e.pointer("%dst", e.add(e.value(f"mul i64 {outer}, {line}"), e.multiply(inner, dtype.bytes)))
+            after = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
+            _store_below(e, after, target, inner, "%inner")
+        e.do("ret void")
+        return e.function(f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer, i64 %n, i64 %inner) noinline")
+
+    return library.require(name, define)
+
+
+def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str) -> None:
+    """Store the lanes whose index, counted from ``first``, is below ``limit``."""
+    vector = f"<{LANES} x i64>"
+    left = e.value(f"sub i64 {limit}, {first}")
+    some = e.value(f"insertelement {vector} poison, i64 {left}, i64 0")
+    bound = e.value(f"shufflevector {vector} {some}, {vector} poison, <{LANES} x i32> zeroinitializer")
+    mask = e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {bound}")
+    store_first(e, value, pointer, mask)
+
+
+def scan(library: Library, operation: str, dtype: DType) -> str:
+    """``f(dst, a, outer, n, inner, reverse)``: running combination along n."""
+    name = f"mlu.scan.{operation}.{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        line = e.value(f"mul i64 %inner, {dtype.bytes}")
+        plane = e.value(f"mul i64 %n, {line}")
+        last = e.value("sub i64 %n, 1")
+        backward = e.value("icmp ne i64 %reverse, 0")
+        begin = e.value(f"select i1 {backward}, i64 {e.value(f'mul i64 {last}, {line}')}, i64 0")
+        step = e.value(f"select i1 {backward}, i64 {e.value(f'sub i64 0, {line}')}, i64 {line}")
+        single = e.value("icmp slt i64 %inner, 4")
+        for lanes, condition in ((1, single), (LANES, e.value(f"xor i1 {single}, true"))):
+            vector, result = wide(kind(dtype), lanes), e.variable(wide(kind(dtype), lanes))
+            with e.when(condition), e.loop("%outer") as outer, e.loop("%inner", step=lanes) as inner:
+                offset = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
+                offset = e.add(offset, begin)
+                source, target = e.pointer("%a", offset), e.pointer("%dst", offset)
+                value = load(e, source, dtype, lanes)
+                with e.loop("%n", start=0) as k:
+                    moved = e.value(f"mul i64 {k}, {step}")
+                    value = load(e, e.pointer(source, moved), dtype, lanes)
+                    before = Lanes(dtype, lanes, number=e.value(f"load {vector}, ptr {result}"))
+                    combined = number_of(e, apply(e, operation, [before, value]))
+                    is_first = e.value(f"icmp eq i64 {k}, 0")
+                    number = e.value(f"select i1 {is_first}, {vector} {number_of(e, value)}, {vector} {combined}")
+                    e.do(f"store {vector} {number}, ptr {result}")
+                    after, to = Lanes(dtype, lanes, number=number), e.pointer(target, moved)
+                    if lanes == 1:
+                        store(e, after, to)
+                    else:
+                        _store_below(e, after, to, inner, "%inner")
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer, i64 %n, i64 %inner, i64 %reverse) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def place_of_extreme(library: Library, dtype: DType, *, is_max: bool) -> str:
+    """``f(dst, index, a, outer, n, inner)``: the extreme along n and the first place where it stands."""
+    name = f"mlu.{'argmax' if is_max else 'argmin'}.{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        scalar = kind(dtype)
+        best, place = e.variable(scalar), e.variable("i64")
+        line = e.value(f"mul i64 %inner, {dtype.bytes}")
+        plane = e.value(f"mul i64 %n, {line}")
+        if dtype.is_float:
+            compare = f"fcmp {'ogt' if is_max else 'olt'}"
+        else:
+            compare = f"icmp {'u' if dtype.is_bool else 's'}{'gt' if is_max else 'lt'}"
+        with e.loop("%outer") as outer, e.loop("%inner") as inner:
+            source = e.pointer("%a", e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes)))
+            first = number_of(e, load(e, source, dtype, 1))
+            e.do(f"store {scalar} {first}, ptr {best}")
+            e.store64(0, place)
+            with e.loop("%n", start=1) as k:
+                value = number_of(e, load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, 1))
+                so_far = e.value(f"load {scalar}, ptr {best}")
+                better = e.value(f"{compare} {scalar} {value}, {so_far}")
+                if dtype.is_float:
+                    is_nan, was_nan = (e.value(f"fcmp uno {scalar} {x}, {x}") for x in (value, so_far))
+                    newly = e.value(f"and i1 {is_nan}, {e.value(f'xor i1 {was_nan}, true')}")
+                    better = e.value(f"or i1 {better}, {newly}")
+                e.do(
+                    f"store {scalar} {e.value(f'select i1 {better}, {scalar} {value}, {scalar} {so_far}')}, ptr {best}"
+                )
+                e.store64(e.value(f"select i1 {better}, i64 {k}, i64 {e.load64(place)}"), place)
+            result = e.add(e.value(f"mul i64 {outer}, %inner"), inner)
+            extreme = Lanes(dtype, 1, number=e.value(f"load {scalar}, ptr {best}"))
+            store(e, extreme, e.pointer("%dst", e.multiply(result, dtype.bytes)))
+            index = e.value(f"trunc i64 {e.load64(place)} to i32")
+            store(e, Lanes(I32, 1, number=index), e.pointer("%index", e.multiply(result, 4)))
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr %dst, ptr %index, ptr %a, i64 %outer, i64 %n, i64 %inner) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def as_index(e: Emitter, pointer: str, dtype: DType) -> str:
+    """A signed index or offset in memory as an ``i64``."""
+    value = number_of(e, load(e, pointer, dtype, 1))
+    return value if dtype.bits == 64 else e.value(f"sext {kind(dtype)} {value} to i64")
+
+
+def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
+    """``f(context, dst, a, index, outer, n, inner, extent)``: dst[o, k, i] = a[o, index[o, k, i], i]; -1 after a fault."""
+    name = f"mlu.local_gather.{dtype.bytes}.{index_dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        bits, width = f"i{8 * dtype.bytes}", dtype.bytes
+        with e.loop("%outer") as outer, e.loop("%n") as k, e.loop("%inner") as inner:
+            place = e.add(e.value(f"mul i64 {outer}, %n"), k)
+            place = e.add(e.value(f"mul i64 {place}, %inner"), inner)
+            index = as_index(e, e.pointer("%index", e.multiply(place, index_dtype.bytes)), index_dtype)
+            with e.when(e.value(f"icmp uge i64 {index}, %extent")):
+                e.store64(int(Fault.INDEX), e.pointer("%context", 8 * Context.FAULT))
+                e.store64(index, e.pointer("%context", 8 * Context.FAULT_ADDRESS))
+                e.store64("%extent", e.pointer("%context", 8 * Context.FAULT_BYTES))
+                e.do("ret i64 -1")
+                e.label(e.fresh("unreachable"))
+            line = e.add(e.value(f"mul i64 {outer}, %extent"), index)
+            source = e.add(e.value(f"mul i64 {line}, %inner"), inner)
+            value = e.value(f"load {bits}, ptr {e.pointer('%a', e.multiply(source, width))}, align 1")
+            e.do(f"store {bits} {value}, ptr {e.pointer('%dst', e.multiply(place, width))}, align 1")
+        e.do("ret i64 0")
+        return e.function(
+            f"define internal i64 @{name}(ptr %context, ptr %dst, ptr %a, ptr %index, i64 %outer, i64 %n, i64 %inner,"
+            " i64 %extent) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def histogram(library: Library, dtype: DType) -> str:
+    """``f(dst, a, mask, mask_stride, n, bins)``: count the values of each bin where the mask is set."""
+    name = f"mlu.histogram.{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        with e.loop("%bins") as index:
+            e.do(f"store i32 0, ptr {e.pointer('%dst', e.multiply(index, 4))}, align 1")
+        with e.loop("%n") as k:
+            flag = e.value(f"load i8, ptr {e.pointer('%mask', e.value(f'mul i64 {k}, %mask_stride'))}, align 1")
+            value = as_index(e, e.pointer("%a", e.multiply(k, dtype.bytes)), dtype)
+            counts = e.value(f"and i1 {e.value(f'icmp ne i8 {flag}, 0')}, {e.value(f'icmp ult i64 {value}, %bins')}")
+            with e.when(counts):
+                place = e.pointer("%dst", e.multiply(value, 4))
+                after = e.value(f"add i32 {e.value(f'load i32, ptr {place}, align 1')}, 1")
+                e.do(f"store i32 {after}, ptr {place}, align 1")
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr %dst, ptr %a, ptr %mask, i64 %mask_stride, i64 %n, i64 %bins) noinline"
+        )
+
+    return library.require(name, define)

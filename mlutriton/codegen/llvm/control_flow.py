@@ -1,0 +1,134 @@
+"""Basic blocks of a program, and which on-chip bytes are still read after an instruction."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+from mlutriton.isa.legality import static_span
+from mlutriton.isa.operands import Address, Immediate, Label
+from mlutriton.isa.program import Instruction, Program
+from mlutriton.isa.table import Access
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions ``start`` to ``end - 1``, entered only at the first and left only at the last.
+
+    Attributes:
+        start: first instruction.
+        end: after the last instruction.
+        successors: first instructions of the blocks that may follow.
+    """
+
+    start: int
+    end: int
+    successors: tuple[int, ...]
+
+
+def basic_blocks(program: Program) -> list[Block]:
+    """The blocks that control can reach, in program order."""
+    instructions, labels = program.instructions, program.labels
+    leaders = {0, *labels.values()}
+    leaders |= {i + 1 for i, each in enumerate(instructions) if each.row.name in ("br", "cbr", "exit")}
+    starts = sorted(leader for leader in leaders if leader < len(instructions))
+    blocks: dict[int, Block] = {}
+    for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
+        last, successors = instructions[end - 1], [end]
+        if last.row.name in ("br", "cbr"):
+            target = last.operand("target")
+            assert isinstance(target, Label)
+            successors = [labels[target.name]] if last.row.name == "br" else [labels[target.name], end]
+        elif last.row.name == "exit":
+            successors = []
+        blocks[start] = Block(start, end, tuple(successors))
+    reached, pending = set[int](), [0]
+    while pending:
+        start = pending.pop()
+        if start not in reached:
+            reached.add(start)
+            pending += blocks[start].successors
+    return [block for start, block in blocks.items() if start in reached]
+
+
+class Liveness:
+    """Which bytes of NRAM hold values that some way through the program still reads.
+
+    A value in bytes that are not live need not be stored. Sets of bytes are integers: a bit for each stretch of NRAM between
+    two neighbouring bounds of accesses.
+    """
+
+    def __init__(self, program: Program, blocks: list[Block]) -> None:
+        accesses = [_accesses(program, instruction) for instruction in program.instructions]
+        self._bounds = sorted({bound for reads, writes in accesses for place in (*reads, *writes) for bound in place})
+        self._reads = [self._union(reads) for reads, _ in accesses]
+        self._writes = [self._union(writes) for _, writes in accesses]
+        self._live_after = [0] * len(program.instructions)
+        live_in = {block.start: 0 for block in blocks}
+        changed = True
+        while changed:
+            changed = False
+            for block in reversed(blocks):
+                live = 0
+                for successor in block.successors:
+                    live |= live_in[successor]
+                for index in range(block.end - 1, block.start - 1, -1):
+                    self._live_after[index] = live
+                    live = live & ~self._writes[index] | self._reads[index]
+                changed |= live != live_in[block.start]
+                live_in[block.start] = live
+
+    def is_live(self, index: int, start: int, end: int) -> bool:
+        """True if a byte of NRAM from ``start`` up to ``end`` may be read after an instruction."""
+        return bool(self._live_after[index] & self._bits(start, end))
+
+    def _bits(self, start: int, end: int) -> int:
+        first, last = bisect_right(self._bounds, start) - 1, bisect_left(self._bounds, end)
+        return (1 << max(last, 0)) - (1 << max(first, 0)) if end > start else 0
+
+    def _union(self, places: list[tuple[int, int]]) -> int:
+        result = 0
+        for place in places:
+            result |= self._bits(*place)
+        return result
+
+
+def _accesses(program: Program, instruction: Instruction) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Bytes of NRAM that an instruction may read, and bytes that it certainly writes."""
+    reads: list[tuple[int, int]] = []
+    writes: list[tuple[int, int]] = []
+    for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+        if not isinstance(operand, Address) or program.buffers[operand.buffer].space != "nram":
+            continue
+        buffer = program.buffers[operand.buffer]
+        elements = static_span(instruction, slot) if operand.register is None else None
+        start, end = buffer.offset_bytes, buffer.offset_bytes + buffer.bytes
+        if elements is not None:
+            start += operand.offset_bytes
+            end = start + elements * instruction.dtype_of(slot).bytes
+        overwrites = slot.access is Access.READ_WRITE and instruction.operand("accumulate") == Immediate(0)
+        if slot.access in (Access.READ, Access.READ_WRITE) and not overwrites:
+            reads.append((start, end))
+        elif elements is not None and _writes_all(instruction, elements):
+            writes.append((start, end))
+    return reads, writes
+
+
+def _writes_all(instruction: Instruction, elements: int) -> bool:
+    """True if every element from first to last is written; ``elements`` is their number."""
+    row = instruction.row
+    if row.name.startswith("gatom"):
+        return False
+    if "n1" not in row.slot_index:
+        return True
+    written = 1
+    for name in row.extents:
+        count = instruction.operand(name)
+        assert isinstance(count, Immediate)
+        written *= int(count.value)
+    return written == elements
+
+
+def is_backward(block: Block) -> bool:
+    """True if a loop may close at the end of the block."""
+    return any(successor <= block.start for successor in block.successors)

@@ -1,0 +1,210 @@
+"""A small writer of LLVM IR text.
+
+Text is built directly: the object model of llvmlite costs ten times as much as everything else in a translation. Values that
+change (registers, accumulators) live in allocas of the entry block, which LLVM turns into SSA values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Library:
+    """The functions and declarations that a module needs, each once.
+
+    Attributes:
+        definitions: texts by function name, in the order in which they were asked for.
+    """
+
+    definitions: dict[str, str] = field(default_factory=dict[str, str])
+
+    def require(self, name: str, define: Callable[[], str]) -> str:
+        """Return ``name`` after making sure that its definition is in the module."""
+        if name not in self.definitions:
+            self.definitions[name] = ""
+            self.definitions[name] = define()
+        return name
+
+    def add(self, definitions: dict[str, str]) -> None:
+        """Take over definitions that were made elsewhere."""
+        self.definitions.update(definitions)
+
+    def declare(self, name: str, signature: str) -> str:
+        """Return ``name`` after declaring it; ``signature`` holds ``{}`` for the name."""
+        if name not in self.definitions:
+            self.definitions[name] = "declare " + signature.format("@" + name)
+        return name
+
+    def text(self) -> str:
+        """All definitions."""
+        return "\n".join(self.definitions.values())
+
+
+class Emitter:
+    """Writes the body of one function.
+
+    Attributes:
+        library: where functions that the body calls are collected.
+        lines: the text so far.
+        current: label of the block being written.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.lines: list[str] = []
+        self.current = "entry"
+        self._entry: list[str] = []
+        self._count = 0
+
+    def value(self, text: str) -> str:
+        """Write an instruction and return the name of its result."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        """Write an instruction without a result."""
+        self.lines.append("  " + text)
+
+    def variable(self, kind: str) -> str:
+        """A mutable place of a type, allocated once in the entry block."""
+        self._count += 1
+        name = f"%m{self._count}"
+        self._entry.append(f"  {name} = alloca {kind}, align 64")
+        return name
+
+    def fresh(self, hint: str) -> str:
+        """A label that is not used yet."""
+        self._count += 1
+        return f"{hint}{self._count}"
+
+    def label(self, name: str) -> None:
+        """Begin a block; the block before must have been ended by a branch."""
+        self.lines.append(f"{name}:")
+        self.current = name
+
+    def jump(self, label: str) -> None:
+        """End the block with a branch."""
+        self.do(f"br label %{label}")
+
+    def branch(self, condition: str, then: str, otherwise: str) -> None:
+        """End the block with a conditional branch."""
+        self.do(f"br i1 {condition}, label %{then}, label %{otherwise}")
+
+    @contextmanager
+    def when(self, condition: str) -> Generator[None]:
+        """Write a part that runs only where ``condition`` is true."""
+        then, done = self.fresh("then"), self.fresh("done")
+        self.branch(condition, then, done)
+        self.label(then)
+        yield
+        self.jump(done)
+        self.label(done)
+
+    @contextmanager
+    def loop(self, stop: int | str, *, start: int | str = 0, step: int = 1) -> Generator[str]:
+        """Write the body of ``for index in range(start, stop, step)``; yields the index, an ``i64``."""
+        if isinstance(start, int) and isinstance(stop, int) and start < stop <= start + step:
+            yield str(start)
+            return
+        before, head, body, done = self.current, self.fresh("head"), self.fresh("body"), self.fresh("done")
+        self._count += 1
+        index, following = f"%i{self._count}", f"%n{self._count}"
+        self.jump(head)
+        self.label(head)
+        place = len(self.lines)
+        self.lines.append("")
+        inside = self.value(f"icmp slt i64 {index}, {stop}")
+        self.branch(inside, body, done)
+        self.label(body)
+        yield index
+        self.do(f"{following} = add nsw i64 {index}, {step}")
+        self.lines[place] = f"  {index} = phi i64 [ {start}, %{before} ], [ {following}, %{self.current} ]"
+        self.jump(head)
+        self.label(done)
+
+    def function(self, header: str) -> str:
+        """The text of the finished function; ``header`` is everything before its body."""
+        return "\n".join([header + " {", "entry:", *self._entry, *self.lines, "}"])
+
+    # ---- 64-bit integers, folded where both sides are known ---------------------------------------------------------
+
+    def add(self, a: int | str, b: int | str) -> int | str:
+        """``a + b``."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        if a == 0:
+            return b
+        return a if b == 0 else self.value(f"add i64 {a}, {b}")
+
+    def subtract(self, a: int | str, b: int | str) -> int | str:
+        """``a - b``."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return a if b == 0 else self.value(f"sub i64 {a}, {b}")
+
+    def multiply(self, a: int | str, b: int | str) -> int | str:
+        """``a * b``."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        if a == 1:
+            return b
+        return a if b == 1 else self.value(f"mul i64 {a}, {b}")
+
+    def maximum(self, a: int | str, b: int | str) -> int | str:
+        """The greater, signed."""
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        self.library.declare("llvm.smax.i64", "i64 {}(i64, i64)")
+        return self.value(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+
+    def minimum(self, a: int | str, b: int | str) -> int | str:
+        """The lesser, signed."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        self.library.declare("llvm.smin.i64", "i64 {}(i64, i64)")
+        return self.value(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+
+    # ---- conditions, likewise ---------------------------------------------------------------------------------------
+
+    def equal(self, a: int | str, b: int | str) -> bool | str:
+        """Whether two 64-bit integers are equal."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a == b
+        return self.value(f"icmp eq i64 {a}, {b}")
+
+    def negated(self, a: bool | str) -> bool | str:
+        """The opposite."""
+        return not a if isinstance(a, bool) else self.value(f"xor i1 {a}, true")
+
+    def both(self, a: bool | str, b: bool | str) -> bool | str:
+        """Whether two conditions hold."""
+        if isinstance(a, bool):
+            return b if a else False
+        if isinstance(b, bool):
+            return a if b else False
+        return self.value(f"and i1 {a}, {b}")
+
+    def choose(self, condition: bool | str, a: int | str, b: int | str) -> int | str:
+        """``a`` where a condition holds, else ``b``."""
+        if isinstance(condition, bool):
+            return a if condition else b
+        return a if a == b else self.value(f"select i1 {condition}, i64 {a}, i64 {b}")
+
+    # ---- memory -----------------------------------------------------------------------------------------------------
+
+    def pointer(self, base: str, offset_bytes: int | str) -> str:
+        """``base`` plus a number of bytes."""
+        return base if offset_bytes == 0 else self.value(f"getelementptr i8, ptr {base}, i64 {offset_bytes}")
+
+    def load64(self, address: str) -> str:
+        """The 64-bit integer at an address."""
+        return self.value(f"load i64, ptr {address}, align 8")
+
+    def store64(self, value: int | str, address: str) -> None:
+        """Store a 64-bit integer."""
+        self.do(f"store i64 {value}, ptr {address}, align 8")

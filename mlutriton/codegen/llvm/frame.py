@@ -1,0 +1,369 @@
+"""The frame of a translated program: its registers, memories, operands, faults and calls, for all who write parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
+from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.dtypes import DType
+from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
+from mlutriton.isa.legality import span_text
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, WRAM_EXPANSION, Context, Fault
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
+from mlutriton.isa.program import Buffer, Program
+from mlutriton.isa.table import Slot, SlotKind
+
+Count = int | str
+"""A 64-bit integer: known now, or the name of an IR value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes of an on-chip memory that an operand names.
+
+    Attributes:
+        buffer: the window that they belong to.
+        base: IR value of the register in the address, or empty; equal names are equal values.
+        start: first byte in its memory, without the register.
+        size: bytes touched.
+        dtype: element type.
+        mode: how elements are repeated over rows and columns.
+    """
+
+    buffer: Buffer
+    base: str
+    start: int
+    size: Count
+    dtype: DType
+    mode: Mode = Mode.FULL
+
+    def same_start(self, other: Place) -> bool:
+        """True if both certainly begin at the same byte."""
+        return self.buffer.space == other.buffer.space and self.base == other.base and self.start == other.start
+
+    def may_overlap(self, other: Place) -> bool:
+        """False if the two certainly have no byte in common."""
+        if self.buffer.space != other.buffer.space:
+            return False
+        if self.size == 0 or other.size == 0:
+            return False
+        a, b = self.bounds(), other.bounds()
+        if self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
+            a, b = (self.start, self.start + self.size), (other.start, other.start + other.size)
+        return a[0] < b[1] and b[0] < a[1]
+
+    def must_overlap(self, other: Place) -> bool:
+        """True if the two certainly have a byte in common."""
+        known = isinstance(self.size, int) and isinstance(other.size, int) and self.base == other.base
+        return known and self.may_overlap(other)
+
+    def bounds(self) -> tuple[int, int]:
+        """Bytes of the memory that may be touched."""
+        window = (self.buffer.offset_bytes, self.buffer.offset_bytes + self.buffer.bytes)
+        if self.base:
+            return window
+        if isinstance(self.size, int):
+            return self.start, self.start + self.size
+        return self.start, max(window[1], self.start)
+
+
+class Frame:
+    """State that the translation of a program carries from one instruction to the next.
+
+    Attributes:
+        e: the text of the program's function.
+        program: what is translated.
+        machine: what it runs on.
+        index: number of the instruction being translated.
+        instruction: the instruction itself.
+    """
+
+    def __init__(self, e: Emitter, program: Program, machine: Machine) -> None:
+        self.e = e
+        self.program = program
+        self.machine = machine
+        self.index = 0
+        self.instruction = program.instructions[0]
+        self._registers = [e.variable("i64") for _ in range(program.register_count)]
+        self._values: dict[int, str] = {}
+        self._counts: dict[str, str] = {}
+        self._places: dict[str, Place | None] = {}
+        self._checked: set[tuple[object, ...]] = set()
+        for place in self._registers:
+            e.store64(0, place)
+
+    def begin(self, index: int) -> None:
+        """Turn to an instruction."""
+        self.index, self.instruction = index, self.program.instructions[index]
+        self._places.clear()
+
+    def begin_block(self) -> None:
+        """Forget what is known of registers only along the way that led here."""
+        self._values.clear()
+        self._counts.clear()
+        self._checked.clear()
+
+    @contextmanager
+    def conditional(self, condition: str) -> Generator[None]:
+        """Write a part that runs only where a condition holds; what is learnt in it is forgotten after it."""
+        known = (self._values.copy(), self._counts.copy(), self._checked.copy())
+        with self.e.when(condition):
+            yield
+        self._values, self._counts, self._checked = known
+
+    # ---- registers and operands -------------------------------------------------------------------------------------
+
+    def register(self, register: Register) -> str:
+        """The 64-bit value of a register."""
+        if register.index not in self._values:
+            self._values[register.index] = self.e.load64(self._registers[register.index])
+        return self._values[register.index]
+
+    def set_register(self, register: Operand, value: str) -> None:
+        """Write the 64-bit value of a register."""
+        assert isinstance(register, Register)
+        self._values[register.index] = value
+        self.e.store64(value, self._registers[register.index])
+
+    def operand(self, name: str) -> Operand:
+        """The operand in a named slot of the current instruction."""
+        return self.instruction.operand(name)
+
+    def dtype(self, name: str) -> DType:
+        """The element type of a named slot of the current instruction."""
+        return self.instruction.dtype_of(self.instruction.row.slot(name))
+
+    def scalar(self, name: str) -> Lanes:
+        """The scalar in a named slot."""
+        return self.scalar_value(self.operand(name), self.dtype(name))
+
+    def scalar_value(self, operand: Operand, dtype: DType) -> Lanes:
+        """The value of a register or immediate read as a type."""
+        if isinstance(operand, Register):
+            return from_register(self.e, self.register(operand), dtype)
+        assert isinstance(operand, Immediate)
+        return constant(operand.value, dtype)
+
+    def scalar_bits(self, name: str) -> str:
+        """The bits, zero-extended to 64, of the scalar in a named slot."""
+        operand = self.operand(name)
+        if isinstance(operand, Immediate):
+            return str(constant_bits(operand.value, self.dtype(name)))
+        return to_register(self.e, self.scalar(name))
+
+    def flag(self, name: str) -> str:
+        """The ``i1`` scalar in a named slot, as an IR condition."""
+        operand = self.operand(name)
+        if isinstance(operand, Immediate):
+            return "true" if operand.value else "false"
+        return number_of(self.e, self.scalar(name))
+
+    def set_result(self, value: Lanes) -> None:
+        """Write the result register of the current instruction."""
+        self.set_register(self.operand("rd"), to_register(self.e, value))
+
+    def count(self, name: str) -> Count:
+        """The count in a named slot; a negative one counts as 0."""
+        value = self.integer(name)
+        if isinstance(value, int):
+            return value
+        if value not in self._counts:
+            self._counts[value] = str(self.e.maximum(value, 0))
+        return self._counts[value]
+
+    def integer(self, name: str) -> Count:
+        """The signed 64-bit integer in a named slot: a stride or an index."""
+        operand = self.operand(name)
+        if isinstance(operand, Register):
+            return self.register(operand)
+        assert isinstance(operand, Immediate)
+        return int(operand.value)
+
+    def counts(self) -> dict[str, Count]:
+        """All counts of the current instruction."""
+        slots = self.instruction.row.slots
+        return {slot.name: self.count(slot.name) for slot in slots if slot.kind is SlotKind.COUNT}
+
+    def global_address(self, name: str) -> str:
+        """The host address in a named ``GLOBAL`` slot."""
+        address = self.operand(name)
+        assert isinstance(address, GlobalAddress)
+        return str(self.e.add(self.register(address.register), address.offset_bytes))
+
+    # ---- on-chip places ---------------------------------------------------------------------------------------------
+
+    def place(self, name: str) -> Place | None:
+        """The bytes that a named slot of the current instruction touches; None if it holds no address."""
+        if name not in self._places:
+            self._places[name] = self._find_place(name)
+        return self._places[name]
+
+    def _find_place(self, name: str) -> Place | None:
+        slot, address = self.instruction.row.slot(name), self.operand(name)
+        if not isinstance(address, Address):
+            return None
+        buffer = self.program.buffers[address.buffer]
+        base = self.register(address.register) if address.register is not None else ""
+        size = self._span_bytes(slot, address)
+        return Place(
+            buffer,
+            base,
+            buffer.offset_bytes + address.offset_bytes,
+            size,
+            self.instruction.dtype_of(slot),
+            address.mode,
+        )
+
+    def _span_bytes(self, slot: Slot, address: Address) -> Count:
+        counts = self.counts()
+        extents = [counts[name] for name in self.instruction.row.extents]
+        if 0 in extents:
+            return 0
+        counts["tensor_column_granule"] = self.machine.tensor_column_granule
+        elements = self.expression(parse(span_text(slot, address)), counts)
+        size = self.e.multiply(elements, self.instruction.dtype_of(slot).bytes)
+        for extent in extents:
+            if isinstance(extent, str):
+                empty = self.e.value(f"icmp eq i64 {extent}, 0")
+                size = self.e.value(f"select i1 {empty}, i64 0, i64 {size}")
+        return size
+
+    def check_window(self, name: str) -> Place | None:
+        """The place in a named slot; faults unless it lies in its buffer, which legality has shown if it is all constant."""
+        place = self.place(name)
+        if place is not None:
+            self._check_window(self.instruction.row.slot_index[name], place)
+        return place
+
+    def _check_window(self, slot: int, place: Place) -> None:
+        e, key = self.e, (place.buffer.name, place.base, place.start, place.size)
+        if (not place.base and isinstance(place.size, int)) or key in self._checked:
+            return
+        self._checked.add(key)
+        offset = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
+        last = e.subtract(place.buffer.bytes, place.size)
+        # Unsigned: a negative offset is beyond every window.
+        outside = e.value(f"icmp ugt i64 {offset}, {last}")
+        too_long = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes}")
+        outside = e.value(f"or i1 {outside}, {too_long}")
+        if isinstance(place.size, str):
+            touched = e.value(f"icmp ne i64 {place.size}, 0")
+            outside = e.value(f"and i1 {outside}, {touched}")
+        self.fault_if(outside, Fault.WINDOW, str(offset), str(place.size), slot)
+
+    def pointer(self, place: Place) -> str:
+        """The host address of a place; in WRAM that of its float32 image."""
+        e = self.e
+        if place.buffer.space != "wram":
+            return e.pointer(f"%{place.buffer.space}", e.add(place.base or 0, place.start))
+        inside = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
+        elements = (
+            inside // place.dtype.bytes
+            if isinstance(inside, int)
+            else e.value(f"sdiv i64 {inside}, {place.dtype.bytes}")
+        )
+        return e.pointer("%wram", e.add(e.multiply(elements, 4), WRAM_EXPANSION * place.buffer.offset_bytes))
+
+    # ---- expressions, calls, faults ---------------------------------------------------------------------------------
+
+    def expression(self, expression: Expression, values: dict[str, Count]) -> Count:
+        """Evaluate an expression of the table, now where all its names are known, else as IR."""
+        match expression:
+            case Constant(value):
+                return value
+            case Name(text):
+                return values[text]
+            case Call(function, arguments):
+                operands = [self.expression(argument, values) for argument in arguments]
+                known = [operand for operand in operands if isinstance(operand, int)]
+                if len(known) == len(operands):
+                    return evaluate(Call(function, tuple(Constant(operand) for operand in known)), {})
+                return self._call(function, operands)
+
+    def _call(self, function: str, operands: list[Count]) -> Count:
+        e = self.e
+        match function, operands:
+            case "+", [a, b]:
+                return e.add(a, b)
+            case "-", [a, b]:
+                return e.subtract(a, b)
+            case "*", [a, b]:
+                return 0 if 0 in (a, b) else e.multiply(a, b)
+            case "max", [a, b]:
+                return e.maximum(a, b)
+            case "min", [a, b]:
+                return e.minimum(a, b)
+            case "ceil_div", [a, b]:
+                above = e.add(a, e.subtract(b, 1))
+                return e.value(f"sdiv i64 {above}, {b}")
+            case "round_up", [a, b]:
+                return e.multiply(self._call("ceil_div", [a, b]), b)
+            case "log2_ceil", [a]:
+                name = e.library.declare("llvm.ctlz.i64", "i64 {}(i64, i1)")
+                below = e.maximum(e.subtract(a, 1), 0)
+                return e.subtract(64, e.value(f"call i64 @{name}(i64 {below}, i1 false)"))
+            case "if_one", [condition, then, otherwise]:
+                if isinstance(condition, int):
+                    return then if condition == 1 else otherwise
+                is_one = e.value(f"icmp eq i64 {condition}, 1")
+                return e.value(f"select i1 {is_one}, i64 {then}, i64 {otherwise}")
+            case _:
+                raise AssertionError(f"no LLVM text for {function}")
+
+    def is_empty(self) -> str | bool:
+        """Whether an extent of the current instruction is 0, so that it does nothing."""
+        e = self.e
+        extents = [self.count(name) for name in self.instruction.row.extents]
+        if 0 in extents:
+            return True
+        conditions = [e.value(f"icmp eq i64 {extent}, 0") for extent in extents if isinstance(extent, str)]
+        if not conditions:
+            return False
+        result, *rest = conditions
+        for condition in rest:
+            result = e.value(f"or i1 {result}, {condition}")
+        return result
+
+    def call(self, name: str, arguments: Iterable[Count], *, result: str = "void", pointers: int = 0) -> str:
+        """Call a runtime function; the first ``pointers`` arguments are addresses, the rest 64-bit integers."""
+        e = self.e
+        entry = e.pointer("%runtime", 8 * RUNTIME_FUNCTIONS.index(name))
+        function = e.value(f"load ptr, ptr {entry}, align 8, !invariant.load !0")
+        text = ", ".join(f"{'ptr' if i < pointers else 'i64'} {argument}" for i, argument in enumerate(arguments))
+        if result == "void":
+            e.do(f"call void {function}({text})")
+            return ""
+        return e.value(f"call {result} {function}({text})")
+
+    def fault_if(self, condition: str, fault: Fault, address: str = "0", size_bytes: str = "0", slot: int = 0) -> None:
+        """Stop the program with a fault where a condition holds."""
+        e = self.e
+        then, on = e.fresh("fault"), e.fresh("on")
+        e.branch(condition, then, on)
+        e.label(then)
+        for word, value in (
+            (Context.FAULT, str(int(fault))),
+            (Context.FAULT_ADDRESS, address),
+            (Context.FAULT_BYTES, size_bytes),
+            (Context.FAULT_SLOT, str(slot)),
+        ):
+            e.store64(value, e.pointer("%context", 8 * word))
+        self._stop()
+        e.label(on)
+
+    def stop_if_failed(self, result: str) -> None:
+        """Stop the program where a runtime function gave -1, having noted its fault in the context."""
+        e = self.e
+        then, on = e.fresh("fault"), e.fresh("on")
+        e.branch(e.value(f"icmp eq i64 {result}, -1"), then, on)
+        e.label(then)
+        self._stop()
+        e.label(on)
+
+    def _stop(self) -> None:
+        self.e.store64(self.index, self.e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
+        self.e.do("ret i64 1")

@@ -1,0 +1,429 @@
+"""Element-wise instructions as loops: those over the same elements become one loop with values in vector registers.
+
+A ``Group`` gathers element-wise instructions, and row reductions of what they make, as long as every byte that one of them
+writes is touched by the others element for element or not at all; then the order within one pass over the elements is as good
+as one pass after another. A value that is needed only within the group never reaches memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mlutriton.codegen.llvm.control_flow import Liveness
+from mlutriton.codegen.llvm.elements import (
+    LANES,
+    Lanes,
+    apply,
+    bits_of,
+    constant,
+    kind,
+    load,
+    number_of,
+    splat,
+    store,
+    store_first,
+    wide,
+)
+from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.dtypes import DType
+from mlutriton.isa.operands import Forward, Mode
+from mlutriton.isa.reduction import lanes as reduction_lanes
+from mlutriton.isa.reduction import reduction_identity
+from mlutriton.isa.table import SlotKind
+
+COPY, IOTA = "", "iota"
+# More instructions in one loop only make LLVM slower: registers are long exhausted.
+_MAXIMUM_STEPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One element-wise instruction of a group.
+
+    Attributes:
+        operation: name in :mod:`mlutriton.arithmetic`, ``COPY``, or ``IOTA`` of a start and a step.
+        to: destination type of a cast.
+        sources: a place, a scalar, or None for the value that the step before hands on.
+        target: None if the value is handed on.
+    """
+
+    operation: str
+    to: DType | None
+    sources: tuple[Place | Lanes | None, ...]
+    target: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowReduction:
+    """A reduction along the rows of a group's extent; ``source`` has rows x columns elements, ``target`` rows."""
+
+    operation: str
+    source: Place
+    target: Place
+
+
+@dataclass(slots=True)
+class Group:
+    """Instructions that become one loop nest.
+
+    Attributes:
+        rows: extent of the outer loop.
+        columns: extent of the inner loop.
+        steps: element-wise instructions in order.
+        reductions: what is combined along the rows.
+        reads: places read.
+        writes: places written.
+    """
+
+    rows: Count
+    columns: Count
+    steps: list[Step] = field(default_factory=list[Step])
+    reductions: list[RowReduction] = field(default_factory=list[RowReduction])
+    reads: list[Place] = field(default_factory=list[Place])
+    writes: list[Place] = field(default_factory=list[Place])
+
+    @property
+    def needs_rows(self) -> bool:
+        """True unless the elements may be walked through as one long row."""
+        return bool(self.reductions) or any(place.mode is not Mode.FULL for place in self.reads)
+
+    def accepts(self, other: Group) -> bool:
+        """True if the instructions of ``other`` may join this group, and then sets common extents."""
+        if len(self.steps) + len(other.steps) > _MAXIMUM_STEPS or not self._is_independent(other):
+            return False
+        if (self.rows, self.columns) == (other.rows, other.columns):
+            return True
+        counts = (self.rows, self.columns, other.rows, other.columns)
+        if any(isinstance(count, str) for count in counts) or (self.needs_rows and other.needs_rows):
+            return False
+        if int(self.rows) * int(self.columns) != int(other.rows) * int(other.columns):
+            return False
+        if other.needs_rows:
+            self.rows, self.columns = other.rows, other.columns
+        return True
+
+    def _is_independent(self, other: Group) -> bool:
+        for read in other.reads:
+            for written in self.writes:
+                if read.may_overlap(written) and not (read.mode is Mode.FULL and _matches(read, written)):
+                    return False
+        for written in other.writes:
+            for read in self.reads:
+                in_place = (
+                    read.mode is Mode.FULL and read.same_start(written) and written.dtype.bytes <= read.dtype.bytes
+                )
+                if written.may_overlap(read) and not in_place:
+                    return False
+            if any(written.may_overlap(earlier) and not _matches(written, earlier) for earlier in self.writes):
+                return False
+        # Results of reductions are complete only after the loop.
+        return not any(
+            reduction.target.may_overlap(place)
+            for group, rest in ((self, other), (other, self))
+            for reduction in group.reductions
+            for place in (*rest.reads, *rest.writes, *(each.target for each in rest.reductions))
+        )
+
+    def join(self, other: Group) -> None:
+        """Take over the instructions of an accepted group."""
+        self.steps += other.steps
+        self.reductions += other.reductions
+        self.reads += other.reads
+        self.writes += other.writes
+
+
+def _matches(a: Place, b: Place) -> bool:
+    return a.same_start(b) and a.dtype.bytes == b.dtype.bytes
+
+
+# ---- from instructions ----------------------------------------------------------------------------------------------
+
+
+def elementwise_step(frame: Frame) -> tuple[Count, Count, Step]:
+    """The current element-wise instruction (or ``v.mov``) with its extents."""
+    instruction = frame.instruction
+    rows, columns = frame.count("rows"), frame.count("columns")
+    modes = {mode: mode for mode in Mode}
+    if columns == 1:
+        # A column is as good as a row, and its inner loop is long.
+        rows, columns = 1, rows
+        modes[Mode.ROW], modes[Mode.COLUMN] = Mode.FULL, Mode.ROW
+    elif rows == 1:
+        modes[Mode.COLUMN] = Mode.FULL
+    sources: list[Place | Lanes | None] = []
+    for slot in instruction.row.slots:
+        if slot.kind is SlotKind.VECTOR:
+            place = frame.place(slot.name)
+            if place is not None:
+                sources.append(place if modes[place.mode] is place.mode else replace(place, mode=modes[place.mode]))
+            elif isinstance(frame.operand(slot.name), Forward):
+                sources.append(None)
+            else:
+                sources.append(frame.scalar(slot.name))
+    operation = instruction.row.operation
+    to = instruction.dtypes[1] if operation is not None and operation.is_cast else None
+    return rows, columns, Step(operation.name if operation else "", to, tuple(sources), frame.place("dst"))
+
+
+def iota_step(frame: Frame) -> Step:
+    """The current ``v.iota`` as a step over one row."""
+    return Step(IOTA, None, (frame.scalar("start"), frame.scalar("step")), frame.place("dst"))
+
+
+def repeat_step(frame: Frame) -> tuple[Count, Count, Step] | None:
+    """The current ``v.repeat`` as a copy in row or column mode, if it repeats single elements or a single line."""
+    source, target = frame.place("a"), frame.place("dst")
+    assert source is not None
+    outer, n, inner = (frame.count(name) for name in ("outer", "n", "inner"))
+    if inner == 1:
+        return outer, n, Step(COPY, None, (replace(source, mode=Mode.ROW),), target)
+    if outer == 1:
+        return n, inner, Step(COPY, None, (replace(source, mode=Mode.COLUMN),), target)
+    return None
+
+
+def group_of(rows: Count, columns: Count, steps: list[Step]) -> Group:
+    """A group of one instruction or chain."""
+    reads = [source for step in steps for source in step.sources if isinstance(source, Place)]
+    writes = [step.target for step in steps if step.target is not None]
+    return Group(rows, columns, steps, [], reads, writes)
+
+
+def reduction_group(frame: Frame) -> Group:
+    """A group of the current reduction, whose inner extent is 1."""
+    combine, source, target = frame.instruction.row.combine, frame.place("a"), frame.place("dst")
+    assert combine is not None and source is not None and target is not None
+    return Group(frame.count("outer"), frame.count("n"), [], [RowReduction(combine.name, source, target)], [source])
+
+
+# ---- to loops -------------------------------------------------------------------------------------------------------
+
+
+def emit_group(frame: Frame, group: Group, liveness: Liveness, last: int) -> None:
+    """Write the loops of a group; ``last`` is the number of its last instruction."""
+    stored = [_is_stored(group, number, liveness, last) for number in range(len(group.steps))]
+    if any(stored) or group.reductions:
+        _Loops(frame, group, stored).emit()
+
+
+def _is_stored(group: Group, number: int, liveness: Liveness, last: int) -> bool:
+    target = group.steps[number].target
+    if target is None or any(
+        step.target is not None and _matches(step.target, target) for step in group.steps[number + 1 :]
+    ):
+        return False
+    return liveness.is_live(last, *target.bounds())
+
+
+class _Loops:
+    """Writes the loop nest of one group."""
+
+    def __init__(self, frame: Frame, group: Group, stored: list[bool]) -> None:
+        self.frame, self.e, self.group, self.stored = frame, frame.e, group, stored
+        self.accumulators: list[list[str]] = []
+        self.scalars: dict[int, tuple[Lanes, Lanes]] = {}
+        self.pointers: dict[Place, str] = {}
+        self.row_values: dict[Place, tuple[Lanes, Lanes]] = {}
+        self.row_start: Count = 0
+
+    def emit(self) -> None:
+        e, group = self.e, self.group
+        if group.reductions and isinstance(group.columns, str):
+            # No elements, no results: not even the identity.
+            empty = e.value(f"icmp eq i64 {group.columns}, 0")
+            group.rows = e.value(f"select i1 {empty}, i64 0, i64 {group.rows}")
+        for step in group.steps:
+            for source in step.sources:
+                if isinstance(source, Lanes):
+                    number_of(e, source)
+                    self.scalars[id(source)] = (source, splat(e, source))
+        places = {*group.reads, *group.writes, *(reduction.target for reduction in group.reductions)}
+        starts = {
+            place: self.frame.pointer(place) for place in sorted(places, key=lambda each: (each.start, each.base))
+        }
+        if not group.needs_rows:
+            self.pointers = starts
+            self._row(e.multiply(group.rows, group.columns))
+            return
+        with e.loop(group.rows) as row:
+            index = int(row) if row == "0" else row
+            self.row_start = e.multiply(index, group.columns)
+            for place, start in starts.items():
+                width = place.dtype.bytes
+                if place.mode is Mode.FULL:
+                    self.pointers[place] = e.pointer(start, e.multiply(self.row_start, width))
+                elif place.mode is Mode.COLUMN:
+                    self.pointers[place] = start
+                else:
+                    value = load(e, e.pointer(start, e.multiply(index, width)), place.dtype, 1)
+                    number_of(e, value)
+                    self.row_values[place] = (value, splat(e, value))
+            self._begin_reductions()
+            self._row(group.columns)
+            for reduction, vectors in zip(group.reductions, self.accumulators, strict=True):
+                target = e.pointer(starts[reduction.target], e.multiply(index, reduction.target.dtype.bytes))
+                store(e, combine_lanes(e, reduction.operation, reduction.source.dtype, vectors), target)
+
+    # ---- one row ----------------------------------------------------------------------------------------------------
+
+    def _begin_reductions(self) -> None:
+        for reduction in self.group.reductions:
+            dtype = reduction.source.dtype
+            identity = constant(reduction_identity(reduction.operation, dtype), dtype, LANES).number
+            vector = wide(kind(dtype), LANES)
+            vectors = [self.e.variable(vector) for _ in range(reduction_lanes(dtype.bytes) // LANES)]
+            for place in vectors:
+                self.e.do(f"store {vector} {identity}, ptr {place}")
+            self.accumulators.append(vectors)
+
+    def _row(self, columns: Count) -> None:
+        """Walk through a row in steps that fill the lanes of every reduction."""
+        e = self.e
+        vectors = max((len(places) for places in self.accumulators), default=1)
+        step = LANES * vectors
+        if isinstance(columns, int):
+            if columns == 1 and not self.accumulators:
+                self._body(0, 1, "", 0)
+                return
+            whole = columns // step * step
+            with_loop: Count = whole
+        else:
+            whole = with_loop = e.value(f"and i64 {columns}, {-step}")
+        if whole != 0:
+            with e.loop(with_loop, step=step) as column:
+                for vector in range(vectors):
+                    self._body(e.add(int(column) if column == "0" else column, vector * LANES), LANES, "", vector)
+        if isinstance(columns, int):
+            for vector, start in enumerate(range(int(whole), columns, LANES)):
+                count = min(LANES, columns - start)
+                self._body(start, LANES, _first_lanes(count) if count < LANES else "", vector)
+            return
+        for vector in range(vectors):
+            start = e.add(whole, vector * LANES)
+            left = e.subtract(columns, start)
+            with e.when(e.value(f"icmp sgt i64 {left}, 0")):
+                self._body(start, LANES, self._lanes_below(left), vector)
+
+    def _lanes_below(self, count: Count) -> str:
+        e, vector = self.e, f"<{LANES} x i64>"
+        first = e.value(f"insertelement {vector} poison, i64 {count}, i64 0")
+        limit = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
+        return e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {limit}")
+
+    def _body(self, column: Count, lanes: int, mask: str, vector: int) -> None:
+        """Compute the elements from ``column`` on; where ``mask`` is not empty, only its lanes count."""
+        e = self.e
+        values: dict[tuple[str, int, int], Lanes] = {}
+
+        def read(place: Place) -> Lanes:
+            if place.mode is Mode.ROW:
+                return _copy(self.row_values[place][lanes > 1])
+            key = (place.base, place.start, place.dtype.bytes)
+            if place.mode is Mode.COLUMN or key not in values:
+                pointer = e.pointer(self.pointers[place], e.multiply(column, place.dtype.bytes))
+                value = load(e, pointer, place.dtype, lanes)
+                if place.mode is Mode.COLUMN:
+                    return value
+                values[key] = value
+            value = values[key]
+            return value if value.dtype is place.dtype else Lanes(place.dtype, lanes, bits=bits_of(e, value))
+
+        handed_on: Lanes | None = None
+        for number, step in enumerate(self.group.steps):
+            operands: list[Lanes] = []
+            for source in step.sources:
+                if isinstance(source, Place):
+                    operands.append(read(source))
+                elif isinstance(source, Lanes):
+                    operands.append(_copy(self.scalars[id(source)][lanes > 1]))
+                else:
+                    assert handed_on is not None
+                    operands.append(handed_on)
+            match step.operation:
+                case "":
+                    result = operands[0]
+                case "iota":
+                    result = self._iota(operands, e.add(self.row_start, column))
+                case operation:
+                    result = apply(e, operation, operands, step.to)
+            if step.target is None:
+                handed_on = result
+                continue
+            target = step.target
+            values[target.base, target.start, target.dtype.bytes] = result
+            if self.stored[number]:
+                pointer = e.pointer(self.pointers[target], e.multiply(column, target.dtype.bytes))
+                if mask:
+                    store_first(e, result, pointer, mask)
+                else:
+                    store(e, result, pointer)
+        for reduction, vectors in zip(self.group.reductions, self.accumulators, strict=True):
+            self._accumulate(reduction, vectors[vector % len(vectors)], read(reduction.source), mask)
+
+    def _iota(self, operands: list[Lanes], first: Count) -> Lanes:
+        """``start + k * step`` for the elements k from ``first`` on."""
+        e, (start, step) = self.e, operands
+        dtype, lanes = start.dtype, start.lanes
+        number = (
+            str(first) if isinstance(first, int) or dtype.bits == 64 else e.value(f"trunc i64 {first} to {kind(dtype)}")
+        )
+        index = Lanes(dtype, 1, number=str(int(number) % (1 << dtype.bits)) if isinstance(first, int) else number)
+        if lanes > 1:
+            index = splat(e, index)
+            places = ", ".join(f"{kind(dtype)} {lane}" for lane in range(lanes))
+            index = apply(e, "add", [index, Lanes(dtype, lanes, number=f"<{places}>")])
+        return apply(e, "add", [start, apply(e, "mul", [index, step])])
+
+    def _accumulate(self, reduction: RowReduction, place: str, value: Lanes, mask: str) -> None:
+        e, dtype = self.e, reduction.source.dtype
+        vector = wide(kind(dtype), LANES)
+        before = e.value(f"load {vector}, ptr {place}")
+        after = number_of(e, apply(e, reduction.operation, [Lanes(dtype, LANES, number=before), value]))
+        if mask:
+            after = e.value(f"select <{LANES} x i1> {mask}, {vector} {after}, {vector} {before}")
+        e.do(f"store {vector} {after}, ptr {place}")
+
+
+def _copy(value: Lanes) -> Lanes:
+    """A value whose forms made later, in a loop, are not taken for ones that exist after it."""
+    return Lanes(value.dtype, value.lanes, number=value.number)
+
+
+def _first_lanes(count: int) -> str:
+    return f"<{', '.join(f'i1 {int(lane < count)}' for lane in range(LANES))}>"
+
+
+def combine_lanes(e: Emitter, operation: str, dtype: DType, vectors: list[str]) -> Lanes:
+    """Combine the halves of a row reduction's lanes until one element is left; ``vectors`` are variables."""
+    vector = wide(kind(dtype), LANES)
+    name = f"mlu.tree.{operation}.{dtype}"
+
+    def define() -> str:
+        inner = Emitter(e.library)
+        parts = [Lanes(dtype, LANES, number=f"%x{i}") for i in range(len(vectors))]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [apply(inner, operation, [parts[i], parts[i + half]]) for i in range(half)]
+        value = parts[0]
+        while value.lanes > 1:
+            halves = [_lanes_of(inner, value, first, value.lanes // 2) for first in (0, value.lanes // 2)]
+            value = apply(inner, operation, halves)
+        inner.do(f"ret {kind(dtype)} {number_of(inner, value)}")
+        arguments = ", ".join(f"{vector} %x{i}" for i in range(len(vectors)))
+        return inner.function(f"define internal {kind(dtype)} @{name}({arguments})")
+
+    e.library.require(name, define)
+    loaded = [e.value(f"load {vector}, ptr {place}") for place in vectors]
+    arguments = ", ".join(f"{vector} {value}" for value in loaded)
+    return Lanes(dtype, 1, number=e.value(f"call {kind(dtype)} @{name}({arguments})"))
+
+
+def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
+    """Some lanes of a vector."""
+    vector, number = wide(kind(value.dtype), value.lanes), number_of(e, value)
+    if count == 1:
+        return Lanes(value.dtype, 1, number=e.value(f"extractelement {vector} {number}, i64 {first}"))
+    chosen = ", ".join(f"i32 {lane}" for lane in range(first, first + count))
+    text = e.value(f"shufflevector {vector} {number}, {vector} poison, <{count} x i32> <{chosen}>")
+    return Lanes(value.dtype, count, number=text)

@@ -1,0 +1,31 @@
+"""The host's vector registers, from LLVM's own description; they decide how fast native code is, never what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MicroKernel:
+    """The block of a matrix product that is kept in vector registers: ``rows`` times ``columns`` of float32."""
+
+    rows: int
+    columns: int
+
+
+@cache
+def micro_kernel() -> MicroKernel:
+    """The block that fills this host's vector registers, leaving room for two weights vectors and one broadcast."""
+    # The import takes longer than a translation, and cached code needs none of this.
+    from llvmlite import binding
+
+    features: dict[str, Any] = dict(binding.get_host_cpu_features())
+    if features.get("avx512f"):
+        return MicroKernel(8, 32)
+    if features.get("avx"):
+        return MicroKernel(6, 16)
+    if features.get("neon"):
+        return MicroKernel(6, 16)
+    return MicroKernel(4, 8)

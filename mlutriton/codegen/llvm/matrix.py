@@ -1,0 +1,152 @@
+"""The matrix product: a register-blocked kernel whose blocking suits the host and does not show in the result.
+
+Each element of c is one chain of fused multiply-adds over k in order, whatever the block it lies in.
+"""
+
+from __future__ import annotations
+
+from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, number_of, store
+from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.host import micro_kernel
+from mlutriton.dtypes import F32, DType
+from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+
+# As much of a column of weights as the first-level cache keeps; the sum of so many products of 8-bit integers is exact in
+# float32 (up to 1024 of them are).
+_DEPTH_BLOCK = 512
+_UNROLL = 4
+
+
+def matrix_product(library: Library, dtype: DType) -> str:
+    """``mm_<dtype>(c, a, w, scratch, rows, columns, depth, lda, accumulate)``; all extents are positive.
+
+    c is float32 (int32 for i8), a is of ``dtype``, w the float32 panels of WRAM, lda in elements.
+    """
+    e = Emitter(library)
+    block = micro_kernel()
+    integer = not dtype.is_float
+    a, lda = "%a", "%lda"
+    if dtype is not F32:
+        a, lda = "%scratch", "%depth"
+        _convert_rows(e, dtype)
+    with e.loop("%depth", step=_DEPTH_BLOCK) as depth0:
+        depth = e.minimum(e.subtract("%depth", depth0), _DEPTH_BLOCK)
+        later = e.value(f"zext i1 {e.value(f'icmp sgt i64 {depth0}, 0')} to i64")
+        accumulate = e.value(f"or i64 %accumulate, {later}")
+        with e.loop("%columns", step=block.columns) as column:
+            panel = e.value(f"lshr i64 {column}, {WRAM_PANEL_COLUMNS.bit_length() - 1}")
+            inside = e.value(f"and i64 {column}, {WRAM_PANEL_COLUMNS - 1}")
+            index = e.add(e.multiply(e.value(f"mul i64 {panel}, %depth"), WRAM_PANEL_COLUMNS), inside)
+            index = e.add(index, e.multiply(depth0, WRAM_PANEL_COLUMNS))
+            w = e.pointer("%w", e.multiply(index, 4))
+            valid = e.minimum(e.subtract("%columns", column), block.columns)
+            row: int | str = 0
+            for rows in [size for size in (block.rows, 4, 2, 1) if size <= block.rows]:
+                left = e.subtract("%rows", row)
+                count = e.value(f"sdiv i64 {left}, {rows}")
+                stop = e.add(row, e.multiply(count, rows))
+                with e.loop(str(stop), start=row, step=rows) as first:
+                    c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {first}, %columns"), column), 4))
+                    a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {first}, {lda}"), depth0), 4))
+                    kernel = _kernel(library, rows, block.columns, integer=integer)
+                    e.do(
+                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {w}, i64 {depth}, i64 {lda}, i64 %columns,"
+                        f" i64 {valid}, i64 {accumulate})"
+                    )
+                row = stop
+    e.do("ret void")
+    return e.function(
+        f"define void @mm_{dtype}(ptr noalias %c, ptr noalias %a, ptr noalias %w, ptr noalias %scratch, i64 %rows,"
+        " i64 %columns, i64 %depth, i64 %lda, i64 %accumulate)"
+    )
+
+
+def _convert_rows(e: Emitter, dtype: DType) -> None:
+    """Write the rows of a, as float32 and without gaps, to scratch."""
+    with e.loop("%rows") as row:
+        source = e.pointer("%a", e.multiply(e.value(f"mul i64 {row}, %lda"), dtype.bytes))
+        target = e.pointer("%scratch", e.multiply(e.value(f"mul i64 {row}, %depth"), 4))
+        # Sixteen at a time, past the end of the row too: rows are written in order, and the images have slack.
+        with e.loop("%depth", step=LANES) as k:
+            value = load(e, e.pointer(source, e.multiply(k, dtype.bytes)), dtype, LANES)
+            number = number_of(e, value)
+            if not dtype.is_float:
+                number = e.value(f"sitofp <{LANES} x i{dtype.bits}> {number} to <{LANES} x float>")
+            store(e, Lanes(F32, LANES, number=number), e.pointer(target, e.multiply(k, 4)))
+
+
+def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
+    """``kernel(c, a, w, depth, lda, columns of c, valid columns, accumulate)``: rows x columns of c, held in registers."""
+    name = f"kernel_{rows}x{columns}_{'integer' if integer else 'float'}"
+
+    def define() -> str:
+        e = Emitter(library)
+        vector, c_vector = f"<{columns} x float>", f"<{columns} x i32>"
+        fma = intrinsic(library, "fma", "float", columns, 3)
+        sums = [e.variable(vector) for _ in range(rows)]
+        c_rows = [e.pointer("%c", e.multiply(e.multiply(row, "%columns"), 4)) for row in range(rows)]
+        accumulate = e.value("icmp ne i64 %accumulate, 0")
+        if integer:
+            for place in sums:
+                e.do(f"store {vector} zeroinitializer, ptr {place}")
+        else:
+            for place, c in zip(sums, c_rows, strict=True):
+                before = e.value(f"load {vector}, ptr {c}, align 4")
+                chosen = e.value(f"select i1 {accumulate}, {vector} {before}, {vector} zeroinitializer")
+                e.do(f"store {vector} {chosen}, ptr {place}")
+
+        def step(k: int | str, ahead: int) -> None:
+            index = e.add(e.multiply(k, WRAM_PANEL_COLUMNS), ahead * WRAM_PANEL_COLUMNS)
+            w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(index, 4))}, align 4")
+            for row, place in enumerate(sums):
+                a_row = e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4))
+                a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(e.add(k, ahead), 4))}, align 4")
+                first = e.value(f"insertelement {vector} poison, float {a}, i64 0")
+                a = e.value(f"shufflevector {vector} {first}, {vector} poison, <{columns} x i32> zeroinitializer")
+                before = e.value(f"load {vector}, ptr {place}")
+                after = e.value(f"call {vector} @{fma}({vector} {a}, {vector} {w}, {vector} {before})")
+                e.do(f"store {vector} {after}, ptr {place}")
+
+        whole = e.value(f"and i64 %depth, {-_UNROLL}")
+        with e.loop(whole, step=_UNROLL) as k:
+            for ahead in range(_UNROLL):
+                step(k, ahead)
+        with e.loop("%depth", start=whole) as k:
+            step(k, 0)
+
+        all_columns = e.value(f"icmp eq i64 %valid, {columns}")
+        lanes = ", ".join(f"i64 {lane}" for lane in range(columns))
+        limit = e.value(f"insertelement <{columns} x i64> poison, i64 %valid, i64 0")
+        limit = e.value(
+            f"shufflevector <{columns} x i64> {limit}, <{columns} x i64> poison, <{columns} x i32> zeroinitializer"
+        )
+        inside = e.value(f"icmp slt <{columns} x i64> <{lanes}>, {limit}")
+        whole_rows, part_rows, done = e.fresh("whole"), e.fresh("part"), e.fresh("done")
+        results = [e.value(f"load {vector}, ptr {place}") for place in sums]
+        if integer:
+            for row, c in enumerate(c_rows):
+                number = e.value(f"fptosi {vector} {results[row]} to {c_vector}")
+                before = e.value(f"load {c_vector}, ptr {c}, align 4")
+                before = e.value(f"select i1 {accumulate}, {c_vector} {before}, {c_vector} zeroinitializer")
+                results[row] = e.value(f"add {c_vector} {before}, {number}")
+            vector = c_vector
+        e.branch(all_columns, whole_rows, part_rows)
+        e.label(whole_rows)
+        for result, c in zip(results, c_rows, strict=True):
+            e.do(f"store {vector} {result}, ptr {c}, align 4")
+        e.jump(done)
+        e.label(part_rows)
+        for result, c in zip(results, c_rows, strict=True):
+            # The lanes past the last column are the next row's first elements: written back as they are.
+            old = e.value(f"load {vector}, ptr {c}, align 4")
+            new = e.value(f"select <{columns} x i1> {inside}, {vector} {result}, {vector} {old}")
+            e.do(f"store {vector} {new}, ptr {c}, align 4")
+        e.jump(done)
+        e.label(done)
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %depth, i64 %lda,"
+            " i64 %columns, i64 %valid, i64 %accumulate) noinline"
+        )
+
+    return library.require(name, define)

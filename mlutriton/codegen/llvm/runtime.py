@@ -1,0 +1,364 @@
+"""The runtime module: what native programs call that does not depend on the program; compiled once for a host.
+
+All functions take plain pointers and 64-bit integers. Strides and extents are in bytes unless a name says elements.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
+from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.matrix import matrix_product
+from mlutriton.dtypes import BF16, F16, F32, I8, DType
+from mlutriton.isa.native_interface import (
+    ALLOCATION_WORDS,
+    CONCATENATE,
+    RUNTIME_FUNCTIONS,
+    Allocation,
+    Context,
+    Fault,
+)
+from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+
+# The first size of a buffer that grows; it doubles from there.
+_FIRST_BYTES = 1 << 16
+_SMALL_WIDTHS = (1, 2, 4, 8)
+
+
+@cache
+def runtime_module() -> str:
+    """The LLVM text of the runtime module for this host; it exports ``RUNTIME_FUNCTIONS`` and ``CONCATENATE``."""
+    library = Library()
+    functions = {
+        "grow_trace": _grow(library, "grow_trace", Context.TRACE),
+        "grow_prints": _grow(library, "grow_prints", Context.PRINTS),
+        "check": _check(library),
+        "box": _box(library),
+        "copy": _copy(library),
+        "fill": _fill(library),
+        "transpose": _transpose(library),
+        **{f"weight_{dtype}": _weight(library, dtype) for dtype in (F16, BF16, F32, I8)},
+        **{f"mm_{dtype}": matrix_product(library, dtype) for dtype in (F16, BF16, F32, I8)},
+        CONCATENATE: _concatenate(library),
+    }
+    assert functions.keys() == {*RUNTIME_FUNCTIONS, CONCATENATE}
+    return library.text() + "\n" + "\n".join(functions.values()) + "\n"
+
+
+def context_word(e: Emitter, word: Context) -> str:
+    """The address of a word of ``%context``."""
+    return e.pointer("%context", 8 * word)
+
+
+def record_fault(e: Emitter, fault: Fault, address: str, size_bytes: str) -> None:
+    """Note a fault in the context; the caller adds the instruction and the program."""
+    e.store64(int(fault), context_word(e, Context.FAULT))
+    e.store64(address, context_word(e, Context.FAULT_ADDRESS))
+    e.store64(size_bytes, context_word(e, Context.FAULT_BYTES))
+
+
+def _memcpy(e: Emitter, target: str, source: str, size_bytes: str | int) -> None:
+    e.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
+    e.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")
+
+
+def _grow(library: Library, name: str, first: Context) -> str:
+    """``name(context)``: give a buffer twice the bytes; ``first`` is its begin, followed by next and end."""
+    e = Emitter(library)
+    library.declare("realloc", "ptr {}(ptr, i64)")
+    begin_place, next_place, end_place = (e.pointer("%context", 8 * (first + i)) for i in range(3))
+    begin, following, end = e.load64(begin_place), e.load64(next_place), e.load64(end_place)
+    used = e.value(f"sub i64 {following}, {begin}")
+    size = e.value(f"shl i64 {e.value(f'sub i64 {end}, {begin}')}, 1")
+    size = str(e.maximum(size, _FIRST_BYTES))
+    grown = e.value(f"call ptr @realloc(ptr {e.value(f'inttoptr i64 {begin} to ptr')}, i64 {size})")
+    start = e.value(f"ptrtoint ptr {grown} to i64")
+    e.store64(start, begin_place)
+    e.store64(e.value(f"add i64 {start}, {used}"), next_place)
+    e.store64(e.value(f"add i64 {start}, {size}"), end_place)
+    e.do("ret void")
+    return e.function(f"define void @{name}(ptr %context) noinline")
+
+
+def _check(library: Library) -> str:
+    """``check(context, start, bytes, write)``: the device address of host bytes, or -1 and a fault.
+
+    The allocation hit last is tried first, then the greatest one that does not begin after ``start``.
+    """
+    e = Emitter(library)
+    word = {
+        w: context_word(e, w) for w in (Context.HIT_START, Context.HIT_END, Context.HIT_WRITABLE, Context.HIT_DEVICE)
+    }
+    stop = e.value("add i64 %start, %bytes")
+    for attempt in range(2):
+        hit_start, hit_end = e.load64(word[Context.HIT_START]), e.load64(word[Context.HIT_END])
+        writable, device = e.load64(word[Context.HIT_WRITABLE]), e.load64(word[Context.HIT_DEVICE])
+        inside = e.value(f"icmp uge i64 %start, {hit_start}")
+        inside = e.value(f"and i1 {inside}, {e.value(f'icmp ule i64 {stop}, {hit_end}')}")
+        inside = e.value(f"and i1 {inside}, {e.value(f'icmp uge i64 {stop}, %start')}")
+        allowed = e.value(f"icmp uge i64 {writable}, %write")
+        allowed = e.value(f"and i1 {allowed}, {inside}")
+        with e.when(allowed):
+            offset = e.value(f"sub i64 %start, {hit_start}")
+            e.do(f"ret i64 {e.value(f'add i64 {offset}, {device}')}")
+            e.label(e.fresh("unreachable"))
+        if attempt == 1:
+            with e.when(inside):
+                record_fault(e, Fault.READ_ONLY, "%start", "%bytes")
+                e.do("ret i64 -1")
+                e.label(e.fresh("unreachable"))
+            record_fault(e, Fault.OUTSIDE, "%start", "%bytes")
+            e.do("ret i64 -1")
+            break
+        table = e.value(f"inttoptr i64 {e.load64(context_word(e, Context.ALLOCATIONS))} to ptr")
+        # Halving: the entry looked for is among those from low up to, not including, high.
+        low, high = e.variable("i64"), e.variable("i64")
+        e.store64(0, low)
+        e.store64(e.load64(context_word(e, Context.ALLOCATION_COUNT)), high)
+        head, body, done = e.fresh("head"), e.fresh("body"), e.fresh("done")
+        e.jump(head)
+        e.label(head)
+        a, b = e.load64(low), e.load64(high)
+        more = e.value(f"icmp sgt i64 {e.value(f'sub i64 {b}, {a}')}, 1")
+        e.branch(more, body, done)
+        e.label(body)
+        middle = e.value(f"ashr i64 {e.value(f'add i64 {a}, {b}')}, 1")
+        entry = e.pointer(table, e.multiply(middle, 8 * ALLOCATION_WORDS))
+        below = e.value(f"icmp ule i64 {e.load64(entry)}, %start")
+        e.store64(e.value(f"select i1 {below}, i64 {middle}, i64 {a}"), low)
+        e.store64(e.value(f"select i1 {below}, i64 {b}, i64 {middle}"), high)
+        e.jump(head)
+        e.label(done)
+        entry = e.pointer(table, e.multiply(a, 8 * ALLOCATION_WORDS))
+        for field, place in zip(Allocation, word.values(), strict=True):
+            e.store64(e.load64(e.pointer(entry, 8 * field)), place)
+    return e.function("define i64 @check(ptr %context, i64 %start, i64 %bytes, i64 %write)")
+
+
+def _box(library: Library) -> str:
+    """``box(context, start, n0 in bytes, n1, n2, stride1, stride2, write)``: as check, for a box of segments.
+
+    The extents are positive. The hull of the box lies in an allocation exactly if every segment does.
+    """
+    e = Emitter(library)
+    bounds = [e.value(f"sext i64 %{name} to i128") for name in ("start", "start")]
+    bounds[1] = e.value(f"add i128 {bounds[1]}, {e.value('sext i64 %n0 to i128')}")
+    for axis in (1, 2):
+        # 128 bits: an absurd stride has to fault, not to wrap around into an allocation.
+        last = e.value(f"sext i64 {e.value(f'sub i64 %n{axis}, 1')} to i128")
+        reach = e.value(f"mul i128 {last}, {e.value(f'sext i64 %stride{axis} to i128')}")
+        negative = e.value(f"icmp slt i128 {reach}, 0")
+        for side in range(2):
+            moved = e.value(f"add i128 {bounds[side]}, {reach}")
+            pair = (moved, bounds[side]) if side == 0 else (bounds[side], moved)
+            bounds[side] = e.value(f"select i1 {negative}, i128 {pair[0]}, i128 {pair[1]}")
+    low, size = e.value(f"trunc i128 {bounds[0]} to i64"), e.value(f"sub i128 {bounds[1]}, {bounds[0]}")
+    fits = e.value(f"icmp slt i128 {size}, {1 << 62}")
+    size = e.value(f"trunc i128 {size} to i64")
+    size = e.value(f"select i1 {fits}, i64 {size}, i64 {1 << 62}")
+    device = e.value(f"call i64 @check(ptr %context, i64 {low}, i64 {size}, i64 %write)")
+    failed = e.value(f"icmp eq i64 {device}, -1")
+    moved = e.value(f"add i64 {device}, {e.value(f'sub i64 %start, {low}')}")
+    e.do(f"ret i64 {e.value(f'select i1 {failed}, i64 -1, i64 {moved}')}")
+    return e.function(
+        "define i64 @box(ptr %context, i64 %start, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2, i64 %write)"
+    )
+
+
+def _switch_width(e: Emitter, value: str, widths: tuple[int, ...]) -> tuple[dict[int, str], str]:
+    """Branch by a number of bytes; returns the labels by width and that of any other."""
+    labels, other = {width: e.fresh("width") for width in widths}, e.fresh("other")
+    cases = " ".join(f"i64 {width}, label %{label}" for width, label in labels.items())
+    e.do(f"switch i64 {value}, label %{other} [ {cases} ]")
+    return labels, other
+
+
+def _copy(library: Library) -> str:
+    """``copy(target, source, n0 in bytes, n1, n2, target1, target2, source1, source2)``: n2 x n1 segments."""
+    e = Emitter(library)
+    dense = e.value(f"and i1 {e.value('icmp eq i64 %target1, %n0')}, {e.value('icmp eq i64 %source1, %n0')}")
+    one = e.value("icmp eq i64 %n1, 1")
+    flat = e.value(f"or i1 {dense}, {one}")
+    whole = e.value("mul i64 %n0, %n1")
+    with e.when(flat), e.loop("%n2") as plane:
+        _memcpy(e, _moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2"), whole)
+    with e.when(e.value(f"xor i1 {flat}, true")), e.loop("%n2") as plane:
+        target, source = _moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2")
+        labels, other = _switch_width(e, "%n0", (*_SMALL_WIDTHS, 16, 32, 64))
+        done = e.fresh("done")
+        for width, label in [*labels.items(), (None, other)]:
+            e.label(label)
+            with e.loop("%n1") as segment:
+                to, origin = _moved(e, target, segment, "%target1"), _moved(e, source, segment, "%source1")
+                _memcpy(e, to, origin, width or "%n0")
+            e.jump(done)
+        e.label(done)
+    e.do("ret void")
+    return e.function(
+        "define void @copy(ptr noalias %target, ptr noalias %source, i64 %n0, i64 %n1, i64 %n2,"
+        " i64 %target1, i64 %target2, i64 %source1, i64 %source2)"
+    )
+
+
+def _moved(e: Emitter, base: str, index: str | int, stride: str) -> str:
+    return e.pointer(base, e.value(f"mul i64 {index}, {stride}"))
+
+
+def _fill(library: Library) -> str:
+    """``fill(target, bits, width, elements)``: the same element over and over."""
+    e = Emitter(library)
+    labels, other = _switch_width(e, "%width", _SMALL_WIDTHS)
+    for width, label in labels.items():
+        e.label(label)
+        scalar, vector = f"i{8 * width}", f"<{LANES} x i{8 * width}>"
+        bits = "%bits" if width == 8 else e.value(f"trunc i64 %bits to {scalar}")
+        first = e.value(f"insertelement {vector} poison, {scalar} {bits}, i64 0")
+        all_lanes = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
+        whole = e.value(f"and i64 %elements, {-LANES}")
+        with e.loop(whole, step=LANES) as index:
+            e.do(f"store {vector} {all_lanes}, ptr {e.pointer('%target', e.multiply(index, width))}, align 1")
+        with e.loop("%elements", start=whole) as index:
+            e.do(f"store {scalar} {bits}, ptr {e.pointer('%target', e.multiply(index, width))}, align 1")
+        e.do("ret void")
+    e.label(other)
+    e.do("unreachable")
+    return e.function("define void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
+
+
+_TRANSPOSE_BLOCK = 16
+
+
+def _transpose(library: Library) -> str:
+    """``transpose(target, source, batch, rows, columns, inner in bytes)``: blocks change places, in square tiles."""
+    e = Emitter(library)
+    plane = e.value(f"mul i64 {e.value('mul i64 %rows, %columns')}, %inner")
+    with e.loop("%batch") as batch:
+        target, source = _moved(e, "%target", batch, plane), _moved(e, "%source", batch, plane)
+        row_bytes, column_bytes = e.value("mul i64 %columns, %inner"), e.value("mul i64 %rows, %inner")
+        labels, other = _switch_width(e, "%inner", _SMALL_WIDTHS)
+        done = e.fresh("done")
+        for width, label in [*labels.items(), (None, other)]:
+            e.label(label)
+            with (
+                e.loop("%rows", step=_TRANSPOSE_BLOCK) as row0,
+                e.loop("%columns", step=_TRANSPOSE_BLOCK) as column0,
+            ):
+                last_row = e.minimum(e.add(row0, _TRANSPOSE_BLOCK), "%rows")
+                last_column = e.minimum(e.add(column0, _TRANSPOSE_BLOCK), "%columns")
+                with e.loop(last_column, start=column0) as column, e.loop(last_row, start=row0) as row:
+                    origin = e.pointer(_moved(e, source, row, row_bytes), e.multiply(column, width or "%inner"))
+                    to = e.pointer(_moved(e, target, column, column_bytes), e.multiply(row, width or "%inner"))
+                    _memcpy(e, to, origin, width or "%inner")
+            e.jump(done)
+        e.label(done)
+    e.do("ret void")
+    return e.function(
+        "define void @transpose(ptr noalias %target, ptr noalias %source, i64 %batch, i64 %rows, i64 %columns, i64 %inner)"
+    )
+
+
+def as_f32(e: Emitter, value: Lanes) -> str:
+    """Elements of a tensor type as ``float``; exact."""
+    number = number_of(e, value)
+    if value.dtype.is_float:
+        return number
+    vector = f"<{value.lanes} x %s>" if value.lanes > 1 else "%s"
+    return e.value(f"sitofp {vector % f'i{value.dtype.bits}'} {number} to {vector % 'float'}")
+
+
+def _weight(library: Library, dtype: DType) -> str:
+    """``weight_<dtype>(target, source, depth, columns, valid_depth, valid_columns, first_column, depth_stride, column_stride, fill)``.
+
+    Writes float32 panels of 64 columns, ``w[n // 64, k, n % 64]``; strides are in bytes, ``fill`` holds an element's bits.
+    """
+    e = Emitter(library)
+    bits = "%fill" if dtype.bytes == 8 else e.value(f"trunc i64 %fill to i{8 * dtype.bytes}")
+    fill = as_f32(e, Lanes(dtype, 1, bits=bits))
+    by_rows = e.value(f"icmp eq i64 %column_stride, {dtype.bytes}")
+    by_columns = e.value(f"icmp eq i64 %depth_stride, {dtype.bytes}")
+    end = e.value("add i64 %first_column, %columns")
+    panels = e.value(f"sdiv i64 {e.value(f'add i64 {end}, {WRAM_PANEL_COLUMNS - 1}')}, {WRAM_PANEL_COLUMNS}")
+    valid_depth = e.maximum(e.minimum("%valid_depth", "%depth"), 0)
+    with e.loop(panels, start=e.value(f"sdiv i64 %first_column, {WRAM_PANEL_COLUMNS}")) as panel:
+        panel_column = e.value(f"mul i64 {panel}, {WRAM_PANEL_COLUMNS}")
+        panel_elements = e.value(f"mul i64 %depth, {WRAM_PANEL_COLUMNS}")
+        target = e.pointer("%target", e.multiply(e.value(f"mul i64 {panel}, {panel_elements}"), 4))
+        # Columns of the panel: from begin to valid loaded, then filled up to wanted, then 0.
+        offset = e.subtract("%first_column", panel_column)
+        begin = e.maximum(offset, 0)
+        wanted = e.minimum(e.subtract(end, panel_column), WRAM_PANEL_COLUMNS)
+        valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
+        source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
+
+        def element(depth: str, column: str, target: str = target, source: str = source) -> None:
+            origin = e.pointer(_moved(e, source, depth, "%depth_stride"), e.value(f"mul i64 {column}, %column_stride"))
+            number = as_f32(e, load(e, origin, dtype, 1))
+            e.do(f"store float {number}, ptr {place(depth, column, target)}, align 4")
+
+        def place(depth: str, column: str, target: str = target) -> str:
+            index = e.add(e.multiply(depth, WRAM_PANEL_COLUMNS), column)
+            return e.pointer(target, e.multiply(index, 4))
+
+        rows_path, columns_path, padding = e.fresh("rows"), e.fresh("columns"), e.fresh("padding")
+        other, strided = e.fresh("other"), e.fresh("strided")
+        e.branch(by_rows, rows_path, other)
+        e.label(rows_path)
+        with e.loop(valid_depth) as depth:
+            whole = e.add(begin, e.value(f"and i64 {e.subtract(valid, begin)}, {-LANES}"))
+            origin = _moved(e, source, depth, "%depth_stride")
+            with e.loop(whole, start=begin, step=LANES) as column:
+                number = as_f32(e, load(e, e.pointer(origin, e.multiply(column, dtype.bytes)), dtype, LANES))
+                store(e, Lanes(F32, LANES, number=number), place(depth, column))
+            with e.loop(valid, start=whole) as column:
+                element(depth, column)
+        e.jump(padding)
+        e.label(other)
+        e.branch(by_columns, columns_path, strided)
+        e.label(columns_path)
+        # Sixteen depths at a time: a block of rows of the panel stays in the first-level cache.
+        whole = e.value(f"and i64 {valid_depth}, {-LANES}")
+        with e.loop(whole, step=LANES) as depth, e.loop(valid, start=begin) as column:
+            origin = e.pointer(_moved(e, source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
+            numbers = as_f32(e, load(e, origin, dtype, LANES))
+            first = place(depth, column)
+            for lane in range(LANES):
+                number = e.value(f"extractelement <{LANES} x float> {numbers}, i64 {lane}")
+                e.do(f"store float {number}, ptr {e.pointer(first, 4 * WRAM_PANEL_COLUMNS * lane)}, align 4")
+        with e.loop(valid_depth, start=whole) as depth, e.loop(valid, start=begin) as column:
+            element(depth, column)
+        e.jump(padding)
+        e.label(strided)
+        with e.loop(valid_depth) as depth, e.loop(valid, start=begin) as column:
+            element(depth, column)
+        e.jump(padding)
+        e.label(padding)
+        with e.loop(valid_depth) as depth, e.loop(wanted, start=valid) as column:
+            e.do(f"store float {fill}, ptr {place(depth, column)}, align 4")
+        with e.loop("%depth", start=valid_depth) as depth, e.loop(wanted, start=begin) as column:
+            e.do(f"store float {fill}, ptr {place(depth, column)}, align 4")
+        with e.loop("%depth") as depth, e.loop(WRAM_PANEL_COLUMNS, start=wanted) as column:
+            e.do(f"store float 0.0, ptr {place(depth, column)}, align 4")
+    e.do("ret void")
+    return e.function(
+        f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns, i64 %valid_depth,"
+        " i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
+    )
+
+
+def _concatenate(library: Library) -> str:
+    """``concatenate(target, traces, owners, starts, sizes, programs)``: the records of all programs, in their order."""
+    e = Emitter(library)
+    place = e.variable("ptr")
+    e.do(f"store ptr %target, ptr {place}")
+    with e.loop("%programs") as program:
+        offset = e.multiply(program, 8)
+        owner, start, size = (e.load64(e.pointer(array, offset)) for array in ("%owners", "%starts", "%sizes"))
+        trace = e.value(f"load ptr, ptr {e.pointer('%traces', e.multiply(owner, 8))}")
+        target = e.value(f"load ptr, ptr {place}")
+        _memcpy(e, target, e.pointer(trace, start), size)
+        e.do(f"store ptr {e.pointer(target, size)}, ptr {place}")
+    e.do("ret void")
+    return e.function(
+        f"define void @{CONCATENATE}(ptr %target, ptr %traces, ptr %owners, ptr %starts, ptr %sizes, i64 %programs)"
+    )

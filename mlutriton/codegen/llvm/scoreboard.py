@@ -1,0 +1,291 @@
+"""Time and work in native code: folds local work into three integers, writes the records of the trace, counts work.
+
+The fold of :mod:`mlutriton.isa.trace_format` is max-plus affine, so that a run of instructions whose costs are known becomes
+three constants; only costs that depend on registers leave code behind.
+"""
+
+from __future__ import annotations
+
+from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.isa.cost import environment, issue_cycles
+from mlutriton.isa.expression import parse
+from mlutriton.isa.native_interface import Context, Counter
+from mlutriton.isa.operands import Forward
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Access, Queue, SlotKind
+from mlutriton.isa.trace_format import AMOUNT_SHIFT, FLAGS_SHIFT, KIND_SHIFT, NO_COMPUTE, RECORD_WORDS, Kind
+
+# Stands for "no compute instruction" while folding: adding cycles to it never makes it a time.
+_NEVER = -(1 << 62)
+# First byte and end of nothing: begins after, and ends before everything.
+_NOWHERE = (1 << 62, 0)
+# A fold is written as a record of its own before a field of the record can overflow.
+_FOLD_LIMIT = 1 << 30
+_CLASS_COUNTERS = {
+    "simple": Counter.VECTOR_SIMPLE_CYCLES,
+    "fma": Counter.VECTOR_FMA_CYCLES,
+    "divide": Counter.VECTOR_DIVIDE_CYCLES,
+    "special": Counter.VECTOR_SPECIAL_CYCLES,
+}
+
+
+class Scoreboard:
+    """The timing side of a program's translation.
+
+    The variables hold the fold since the last record and the bytes that the last COMPUTE instruction wrote; what is known
+    at translation time is kept in ``_static_*`` and ``_last`` instead and written to the variables when it has to be.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        e = frame.e
+        self.frame = frame
+        self._scalar, self._compute, self._head = (e.variable("i64") for _ in range(3))
+        self._counters = {counter: e.variable("i64") for counter in Counter}
+        writes = max((len(_slots(i, Access.WRITE)) for i in frame.program.instructions), default=0)
+        self._written = [(e.variable("i64"), e.variable("i64")) for _ in range(writes)]
+        self._product = e.variable("i64")
+        self._static_scalar = self._static_compute = 0
+        self._static_head = _NEVER
+        self._static_counts: dict[Counter, int] = {}
+        # Writes of the last COMPUTE instruction of this block, and whether it was an mm; None before the first.
+        self._last: tuple[list[Place], bool] | None = None
+        self._chain_reads: list[tuple[str, Place]] = []
+        self._chain_cycles: Count = 0
+        self._environments: dict[tuple[str, tuple[object, ...]], dict[str, int]] = {}
+        self._reset()
+        for place in (*self._counters.values(), *(p for pair in self._written for p in pair), self._product):
+            e.store64(0, place)
+        self._library_record()
+
+    def _reset(self) -> None:
+        e = self.frame.e
+        e.store64(0, self._scalar)
+        e.store64(0, self._compute)
+        e.store64(_NEVER, self._head)
+
+    # ---- folding ----------------------------------------------------------------------------------------------------
+
+    def account(self) -> None:
+        """Fold the current instruction: its issue and, on the COMPUTE queue, its occupancy."""
+        instruction = self.frame.instruction
+        self._static_scalar += issue_cycles(instruction, self.frame.machine)
+        if instruction.row.queue is Queue.COMPUTE:
+            self._account_compute(instruction)
+
+    def _account_compute(self, instruction: Instruction) -> None:
+        frame, row = self.frame, instruction.row
+        occupancy = self._occupancy(instruction)
+        self._chain_cycles = frame.e.maximum(self._chain_cycles, occupancy) if self._chain_cycles != 0 else occupancy
+        for name in _slots(instruction, Access.READ):
+            place = frame.place(name)
+            if place is not None:
+                self._chain_reads.append((name, place))
+        writes = [place for name in _slots(instruction, Access.WRITE) if (place := frame.place(name)) is not None]
+        if isinstance(instruction.operands[0], Forward):
+            return
+        wait = self._wait(is_product=row.name == "mm")
+        self._fold_compute(frame.e.add(self._chain_cycles, wait))
+        self._last = (writes, row.name == "mm")
+        self._chain_reads, self._chain_cycles = [], 0
+
+    def _occupancy(self, instruction: Instruction) -> Count:
+        frame, row = self.frame, instruction.row
+        key = (row.name, instruction.dtypes)
+        if key not in self._environments:
+            self._environments[key] = environment(instruction, frame.machine)
+        counts = frame.counts()
+        cycles = frame.expression(parse(row.occupancy), {**self._environments[key], **counts})
+        if row.name == "mm":
+            self.count(Counter.TENSOR_CYCLES, cycles)
+            macs = frame.e.multiply(frame.e.multiply(counts["rows"], counts["columns"]), counts["depth"])
+            self.count(Counter.MACS, macs)
+        elif row.combine is not None:
+            self.count(Counter.VECTOR_REDUCTION_CYCLES, cycles)
+        else:
+            operation = row.operation
+            self.count(_CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_OTHER_CYCLES, cycles)
+        return cycles
+
+    def _wait(self, *, is_product: bool) -> Count:
+        """Cycles between the instruction before in the COMPUTE queue and this one: the interlock."""
+        frame, machine = self.frame, self.frame.machine
+        e, held, unknown = frame.e, False, ""
+        for name, place in self._chain_reads:
+            chained = is_product and name == "c"
+            if self._last is None:
+                condition = self._meets_variables(place, chained=chained)
+                unknown = e.value(f"or i1 {unknown}, {condition}") if unknown and condition else unknown or condition
+                continue
+            writes, wrote_product = self._last
+            for written in writes:
+                if (chained and wrote_product) or not place.may_overlap(written):
+                    continue
+                if place.must_overlap(written):
+                    held = True
+                    continue
+                condition = self._meets(place, *_ends(e, written))
+                unknown = e.value(f"or i1 {unknown}, {condition}") if unknown else condition
+        gap, latency = machine.vector_gap_cycles, machine.vector_latency_cycles
+        if held or not unknown:
+            return latency if held else gap
+        return e.value(f"select i1 {unknown}, i64 {latency}, i64 {gap}")
+
+    def _meets(self, place: Place, start: Count, end: Count) -> str:
+        e = self.frame.e
+        own_start, own_end = _ends(e, place)
+        before = e.value(f"icmp slt i64 {own_start}, {end}")
+        return e.value(f"and i1 {before}, {e.value(f'icmp slt i64 {start}, {own_end}')}")
+
+    def _meets_variables(self, place: Place, *, chained: bool) -> str:
+        if place.buffer.space != "nram":
+            return ""
+        e, result = self.frame.e, ""
+        for start, end in self._written:
+            condition = self._meets(place, e.load64(start), e.load64(end))
+            result = e.value(f"or i1 {result}, {condition}") if result else condition
+        if chained and result:
+            free = e.value(f"icmp eq i64 {e.load64(self._product)}, 0")
+            result = e.value(f"and i1 {result}, {free}")
+        return result
+
+    def _fold_compute(self, cycles: Count) -> None:
+        if isinstance(cycles, int):
+            self._static_head = max(self._static_head, self._static_scalar) + cycles
+            self._static_compute += cycles
+            return
+        self.flush()
+        e = self.frame.e
+        head = e.maximum(e.load64(self._head), e.load64(self._scalar))
+        e.store64(e.add(head, cycles), self._head)
+        e.store64(e.add(e.load64(self._compute), cycles), self._compute)
+
+    def count(self, counter: Counter, amount: Count) -> None:
+        """Add to a counter of work."""
+        if isinstance(amount, int):
+            self._static_counts[counter] = self._static_counts.get(counter, 0) + amount
+        else:
+            place = self._counters[counter]
+            self.frame.e.store64(self.frame.e.add(self.frame.e.load64(place), amount), place)
+
+    def flush(self) -> None:
+        """Move what is known of the fold into the variables."""
+        e, scalar, compute = self.frame.e, self._static_scalar, self._static_compute
+        if not scalar and self._static_head == _NEVER:
+            return
+        before_scalar, before_compute = e.load64(self._scalar), e.load64(self._compute)
+        if self._static_head > _NEVER:
+            head = e.maximum(e.add(e.load64(self._head), compute), e.add(before_scalar, self._static_head))
+            e.store64(head, self._head)
+            e.store64(e.add(before_compute, compute), self._compute)
+        e.store64(e.add(before_scalar, scalar), self._scalar)
+        self._static_scalar = self._static_compute = 0
+        self._static_head = _NEVER
+
+    # ---- blocks -----------------------------------------------------------------------------------------------------
+
+    def begin_block(self) -> None:
+        """A place where control paths meet: what ran last is known only to the variables."""
+        self._last = None
+
+    def end_block(self) -> None:
+        """Leave everything in variables; call it before the branch."""
+        e = self.frame.e
+        self.flush()
+        if self._last is not None:
+            writes, is_product = self._last
+            ends = [_ends(e, place) for place in writes if place.buffer.space == "nram"]
+            ends += [_NOWHERE] * (len(self._written) - len(ends))
+            for (start_place, end_place), (start, end) in zip(self._written, ends, strict=True):
+                e.store64(start, start_place)
+                e.store64(end, end_place)
+            e.store64(int(is_product), self._product)
+        for counter, amount in self._static_counts.items():
+            place = self._counters[counter]
+            e.store64(e.add(e.load64(place), amount), place)
+        self._static_counts.clear()
+
+    def split_fold(self) -> None:
+        """At the way back of a loop: keep the fold within what a record holds."""
+        e = self.frame.e
+        compute = e.load64(self._compute)
+        full = e.value(f"icmp sge i64 {e.maximum(e.load64(self._scalar), compute)}, {_FOLD_LIMIT}")
+        with e.when(full):
+            self.record(Kind.LOCAL)
+
+    def end_program(self) -> None:
+        """Add the counters to those of the context."""
+        e = self.frame.e
+        for counter, variable in self._counters.items():
+            place = e.pointer("%context", 8 * (Context.COUNTERS + counter))
+            e.store64(e.add(e.load64(place), e.load64(variable)), place)
+
+    # ---- records ----------------------------------------------------------------------------------------------------
+
+    def record(self, kind: Kind, amount: Count = 0, payload: Count = 0, flags: int = 0) -> None:
+        """Write a record of a shared operation; the fold begins anew."""
+        e = self.frame.e
+        self.flush()
+        fold = (e.load64(self._scalar), e.load64(self._compute), e.load64(self._head))
+        kind_word = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT)
+        payload = e.add(payload, _signed(flags << FLAGS_SHIFT))
+        e.do(
+            f"call void @record(ptr %context, i64 {fold[0]}, i64 {fold[1]}, i64 {fold[2]}, i64 {kind_word}, i64 {payload})"
+        )
+        self._reset()
+
+    def extent(self, words: tuple[Count, Count, Count]) -> None:
+        """Write the extent of the transfer just recorded."""
+        self.frame.e.do(f"call void @append(ptr %context, {', '.join(f'i64 {word}' for word in words)})")
+
+    def _library_record(self) -> None:
+        library = self.frame.e.library
+        e = Emitter(library)
+        e.library = library
+        next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.TRACE_NEXT, Context.TRACE_END))
+        full = e.value(f"icmp eq i64 {e.load64(next_place)}, {e.load64(end_place)}")
+        with e.when(full):
+            runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
+            e.do(f"call void {e.value(f'load ptr, ptr {runtime}, align 8')}(ptr %context)")
+        place = e.load64(next_place)
+        target = e.value(f"inttoptr i64 {place} to ptr")
+        for index in range(RECORD_WORDS):
+            e.store64(f"%word{index}", e.pointer(target, 8 * index))
+        e.store64(e.add(place, 8 * RECORD_WORDS), next_place)
+        e.do("ret void")
+        words = ", ".join(f"i64 %word{index}" for index in range(RECORD_WORDS))
+        library.definitions["append"] = e.function(f"define internal void @append(ptr %context, {words})")
+        e = Emitter(library)
+        word0 = e.value(f"or i64 %scalar, {e.value('shl i64 %compute, 32')}")
+        head = e.value(f"and i64 {e.maximum('%head', NO_COMPUTE)}, {0xFFFFFFFF}")
+        word1 = e.value(f"or i64 {head}, %kind")
+        e.do(f"call void @append(ptr %context, i64 {word0}, i64 {word1}, i64 %payload)")
+        e.do("ret void")
+        library.definitions["record"] = e.function(
+            "define internal void @record(ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind, i64 %payload) noinline"
+        )
+
+
+def _slots(instruction: Instruction, access: Access) -> list[str]:
+    """Names of the on-chip slots with this effect."""
+    return [
+        slot.name
+        for slot in instruction.row.slots
+        if slot.access in (access, Access.READ_WRITE) and slot.kind is not SlotKind.GLOBAL
+    ]
+
+
+def _ends(e: Emitter, place: Place) -> tuple[Count, Count]:
+    """First byte and end of a place; where it is empty, such that it overlaps nothing."""
+    if place.size == 0:
+        return _NOWHERE
+    start = e.add(place.base or 0, place.start)
+    end = e.add(start, place.size)
+    if isinstance(place.size, str):
+        empty = e.value(f"icmp eq i64 {place.size}, 0")
+        start = e.value(f"select i1 {empty}, i64 {_NOWHERE[0]}, i64 {start}")
+    return start, end
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word

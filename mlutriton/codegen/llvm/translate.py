@@ -1,0 +1,426 @@
+"""Programs of the virtual ISA to LLVM IR: one function that runs a share of a grid's programs and writes their trace.
+
+Two things happen to each instruction. Its *time* is folded into the scoreboard at its place in the program. Its *values* are
+computed there too, except for element-wise instructions: these wait in a group until something needs their results in memory.
+"""
+
+from __future__ import annotations
+
+from mlutriton.codegen.llvm import collectives
+from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
+from mlutriton.codegen.llvm.elements import Lanes, apply, load, store
+from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.frame import Frame, Place
+from mlutriton.codegen.llvm.fusion import (
+    Group,
+    Step,
+    elementwise_step,
+    emit_group,
+    group_of,
+    iota_step,
+    reduction_group,
+    repeat_step,
+)
+from mlutriton.codegen.llvm.scoreboard import Scoreboard
+from mlutriton.codegen.llvm.transfers import Transfers
+from mlutriton.diagnostics import ProgramError
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import ENTRY, PRINT_WORDS, RUNTIME_FUNCTIONS, Context, Fault
+from mlutriton.isa.operands import FORWARD
+from mlutriton.isa.program import Program
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
+
+_PROGRAM_ARGUMENTS = (
+    "ptr noalias %context, ptr noalias %nram, ptr noalias %wram, ptr noalias %sram, ptr noalias %scratch, ptr noalias %runtime,"
+    " ptr noalias %parameters, ptr %limit, i64 %number, i64 %x, i64 %y, i64 %z"
+)
+
+
+def translate(program: Program, machine: Machine, *, with_values: bool = True) -> str:
+    """The LLVM IR text of a legal program; it exports ``ENTRY`` (see :mod:`mlutriton.isa.native_interface`).
+
+    Args:
+        program: what to run; for one core.
+        machine: decides the cycles of the trace.
+        with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
+
+    Raises:
+        ProgramError: E0402 for a program that runs on a whole cluster.
+    """
+    if program.cores_per_program != 1:
+        raise ProgramError(
+            "E0402",
+            f"program {program.name} runs on {program.cores_per_program} cores at once",
+            note="native execution runs programs of one core; the reference interpreter runs those of a cluster",
+        )
+    library = Library()
+    body = _Translation(program, machine, library, with_values=with_values).text()
+    entry = _entry(library)
+    return "\n".join([library.text(), body, entry, "!0 = !{}", ""])
+
+
+class _Translation:
+    """The function that runs one program."""
+
+    def __init__(self, program: Program, machine: Machine, library: Library, *, with_values: bool) -> None:
+        self.e = Emitter(library)
+        self.program = program
+        self.with_values = with_values
+        self.frame = Frame(self.e, program, machine)
+        self.scoreboard = Scoreboard(self.frame)
+        self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
+        self.blocks = basic_blocks(program)
+        self.liveness = Liveness(program, self.blocks)
+        # Element-wise instructions whose loop is not written yet, and the steps of a chain that is not complete.
+        self.group: Group | None = None
+        self.group_end = 0
+        self.chain: list[Step] = []
+
+    def text(self) -> str:
+        """The whole function; it returns 0, or 1 after a fault."""
+        self.e.jump("b0")
+        for block in self.blocks:
+            self._block(block)
+        return self.e.function(f"define internal i64 @program({_PROGRAM_ARGUMENTS})")
+
+    def _block(self, block: Block) -> None:
+        e, frame = self.e, self.frame
+        e.label(f"b{block.start}")
+        frame.begin_block()
+        self.scoreboard.begin_block()
+        for index in range(block.start, block.end):
+            frame.begin(index)
+            self.scoreboard.account()
+            self._instruction(frame.instruction.row)
+        name = frame.instruction.row.name
+        condition = frame.flag("condition") if name == "cbr" else ""
+        self._finish_group()
+        self.scoreboard.end_block()
+        if name == "exit":
+            self.scoreboard.end_program()
+            e.do("ret i64 0")
+            return
+        if is_backward(block):
+            self._loop_closes()
+        targets = [f"b{successor}" for successor in block.successors]
+        if condition:
+            e.branch(condition, *targets)
+        else:
+            e.jump(targets[0])
+
+    def _loop_closes(self) -> None:
+        """Stop if the host wants it, and keep the fold within bounds."""
+        e = self.e
+        self.scoreboard.split_fold()
+        limit = e.value("load atomic i64, ptr %limit monotonic, align 8")
+        self.frame.fault_if(e.value(f"icmp slt i64 {limit}, 0"), Fault.STOPPED)
+
+    # ---- one instruction --------------------------------------------------------------------------------------------
+
+    def _instruction(self, row: Row) -> None:
+        if row.trace:
+            if row.queue is not Queue.SCALAR or row.name == "exit":
+                self._finish_group()
+            self.transfers.emit()
+        elif row.queue is Queue.SCALAR:
+            self._scalar(row)
+        else:
+            self._check_windows()
+            if self.with_values and self.frame.is_empty() is not True:
+                self._compute(row)
+
+    def _check_windows(self) -> None:
+        for slot in self.frame.instruction.row.slots:
+            self.frame.check_window(slot.name)
+
+    def _place(self, name: str) -> Place:
+        place = self.frame.place(name)
+        assert place is not None
+        return place
+
+    def _pointer(self, name: str) -> str:
+        return self.frame.pointer(self._place(name))
+
+    # ---- scalar instructions ----------------------------------------------------------------------------------------
+
+    def _scalar(self, row: Row) -> None:
+        frame, e = self.frame, self.e
+        if row.operation is not None:
+            to = frame.instruction.dtypes[1] if row.operation.is_cast else None
+            operands = [frame.scalar(slot.name) for slot in row.slots[1:]]
+            frame.set_result(apply(e, row.operation.name, operands, to))
+            return
+        match row.name:
+            case "mov":
+                frame.set_result(frame.scalar("a"))
+            case "param":
+                index = frame.integer("index")
+                assert isinstance(index, int)
+                frame.set_register(frame.operand("rd"), e.load64(e.pointer("%parameters", 8 * index)))
+            case "sreg":
+                self._special_register()
+            case "lds" | "sts":
+                self._check_windows()
+                self._scalar_access(row.name)
+            case "br" | "cbr":
+                pass
+            case "assert":
+                failed = e.value(f"xor i1 {frame.flag('condition')}, true")
+                frame.fault_if(failed, Fault.ASSERTION, str(frame.integer("message")))
+            case _:
+                assert row.name in ("print.scalar", "print.vector"), row.name
+                if self.with_values:
+                    self._print()
+
+    def _special_register(self) -> None:
+        frame, e = self.frame, self.e
+        index = frame.integer("index")
+        assert isinstance(index, int)
+        grid = {f"num_programs.{axis}": word for axis, word in zip("xyz", _GRID_WORDS, strict=True)}
+        match SPECIAL_REGISTERS[index]:
+            case "core_in_cluster":
+                value = e.value("add i64 0, 0")
+            case "cores_per_cluster":
+                value = e.value(f"add i64 0, {self.program.cores_per_program}")
+            case name if name in grid:
+                value = e.load64(e.pointer("%context", 8 * grid[name]))
+            case name:
+                value = "%" + name.removeprefix("program_id.")
+        frame.set_register(frame.operand("rd"), value)
+
+    def _scalar_access(self, name: str) -> None:
+        frame, dtype = self.frame, self.frame.instruction.dtypes[0]
+        if not self.with_values:
+            if name == "lds":
+                frame.set_result(Lanes(dtype, 1, bits="0"))
+            return
+        self._finish_group()
+        if name == "lds":
+            frame.set_result(load(self.e, self._pointer("a"), dtype, 1))
+        else:
+            store(self.e, frame.scalar("value"), self._pointer("dst"))
+
+    def _print(self) -> None:
+        frame, e = self.frame, self.e
+        if frame.instruction.row.name == "print.vector":
+            self._check_windows()
+            self._finish_group()
+            pointer, count = self._pointer("a"), frame.count("n")
+        else:
+            pointer, count = self.transfers.vector_operand("value")[0], 1
+        dtype = frame.dtype("a" if "a" in frame.instruction.row.slot_index else "value")
+        _define_print(e.library)
+        size = e.multiply(count, dtype.bytes)
+        call = f"call void @print(ptr %context, i64 %number, i64 {frame.index}, i64 {count}, i64 {size}, ptr {pointer})"
+        if isinstance(count, str):
+            with e.when(e.value(f"icmp ne i64 {count}, 0")):
+                e.do(call)
+        elif count:
+            e.do(call)
+
+    # ---- vector and tensor instructions -----------------------------------------------------------------------------
+
+    def _compute(self, row: Row) -> None:
+        frame = self.frame
+        if row.is_elementwise or row.name == "v.mov":
+            rows, columns, step = elementwise_step(frame)
+            self.chain.append(step)
+            if frame.instruction.operands[0] != FORWARD:
+                chain, self.chain = self.chain, []
+                self._join(group_of(rows, columns, chain))
+        elif row.name == "v.iota":
+            self._join(group_of(1, frame.count("n"), [iota_step(frame)]))
+        elif row.name == "v.repeat" and (repeated := repeat_step(frame)) is not None:
+            self._join(group_of(repeated[0], repeated[1], [repeated[2]]))
+        elif row.name.startswith("red.") and row.combine is not None and frame.count("inner") == 1:
+            self._join(reduction_group(frame))
+        else:
+            self._finish_group()
+            empty = frame.is_empty()
+            if isinstance(empty, str):
+                with frame.conditional(self.e.value(f"xor i1 {empty}, true")):
+                    self._collective(row)
+            else:
+                self._collective(row)
+
+    def _join(self, group: Group) -> None:
+        if self.group is None or not self.group.accepts(group):
+            self._finish_group()
+            self.group = group
+        else:
+            self.group.join(group)
+        self.group_end = self.frame.index
+
+    def _finish_group(self) -> None:
+        """Write the loops of the waiting group: something needs its results, or cannot be joined with it."""
+        group, self.group = self.group, None
+        if group is not None:
+            emit_group(self.frame, group, self.liveness, self.group_end)
+
+    def _collective(self, row: Row) -> None:
+        """Write a vector or tensor instruction that is a call."""
+        frame, e, library = self.frame, self.e, self.e.library
+        dtype = frame.instruction.dtypes[0]
+        counts = [frame.count(slot.name) for slot in row.slots if slot.kind is SlotKind.COUNT]
+        extents = ", ".join(f"i64 {count}" for count in counts)
+        match row.name.split("."):
+            case ["mm"]:
+                addresses = [self._pointer(name) for name in "caw"]
+                accumulate = frame.scalar_bits("accumulate")
+                frame.call(f"mm_{dtype}", (*addresses, "%scratch", *counts, accumulate), pointers=4)
+            case ["v", "transpose"]:
+                counts[3] = e.multiply(counts[3], dtype.bytes)
+                frame.call("transpose", (self._pointer("dst"), self._pointer("a"), *counts), pointers=2)
+            case ["v", "repeat"]:
+                outer, n, inner = counts
+                line = e.multiply(inner, dtype.bytes)
+                arguments = (
+                    self._pointer("dst"),
+                    self._pointer("a"),
+                    line,
+                    n,
+                    outer,
+                    line,
+                    e.multiply(n, line),
+                    0,
+                    line,
+                )
+                frame.call("copy", arguments, pointers=2)
+            case ["v", "gather"]:
+                function = collectives.local_gather(library, dtype, frame.instruction.dtypes[1])
+                pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "a", "index"))
+                frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {pointers}, {extents})"))
+            case ["v", "histogram"]:
+                mask, stride = self.transfers.vector_operand("mask")
+                function = collectives.histogram(library, dtype)
+                pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}, ptr {mask}, i64 {stride}"
+                e.do(f"call void @{function}({pointers}, {extents})")
+            case ["red", "argmax" | "argmin" as which]:
+                function = collectives.place_of_extreme(library, dtype, is_max=which == "argmax")
+                pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "index", "a"))
+                e.do(f"call void @{function}({pointers}, {extents})")
+            case ["scan", operation]:
+                function = collectives.scan(library, operation, dtype)
+                pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
+                e.do(f"call void @{function}({pointers}, {extents}, i64 {frame.integer('reverse')})")
+            case ["red", operation]:
+                self._column_reduction(operation)
+            case _:
+                raise AssertionError(row.name)
+
+    def _column_reduction(self, operation: str) -> None:
+        """A reduction whose inner extent is not 1, or known only when it runs."""
+        frame, e = self.frame, self.e
+        inner = frame.count("inner")
+        function = collectives.column_reduction(e.library, operation, frame.instruction.dtypes[0])
+        counts = ", ".join(f"i64 {frame.count(name)}" for name in ("outer", "n", "inner"))
+        call = f"call void @{function}(ptr {self._pointer('dst')}, ptr {self._pointer('a')}, {counts})"
+        if isinstance(inner, int):
+            e.do(call)
+            return
+        group, is_row = reduction_group(frame), e.value(f"icmp eq i64 {inner}, 1")
+        with e.when(is_row):
+            emit_group(frame, group, self.liveness, frame.index)
+        with e.when(e.value(f"xor i1 {is_row}, true")):
+            e.do(call)
+
+
+_GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
+
+
+def _define_print(library: Library) -> None:
+    """``print(context, program, instruction, elements, bytes, values)``: append to what the host prints."""
+
+    def define() -> str:
+        e = Emitter(library)
+        needed = e.add(e.value(f"and i64 {e.add('%bytes', 7)}, -8"), 8 * PRINT_WORDS)
+        next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.PRINTS_NEXT, Context.PRINTS_END))
+        head, grow, ready = "test", "grow", "ready"
+        e.jump(head)
+        e.label(head)
+        room = e.subtract(e.load64(end_place), e.load64(next_place))
+        e.branch(e.value(f"icmp slt i64 {room}, {needed}"), grow, ready)
+        e.label(grow)
+        runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
+        entry = e.pointer(runtime, 8 * RUNTIME_FUNCTIONS.index("grow_prints"))
+        e.do(f"call void {e.value(f'load ptr, ptr {entry}, align 8')}(ptr %context)")
+        e.jump(head)
+        e.label(ready)
+        place = e.load64(next_place)
+        target = e.value(f"inttoptr i64 {place} to ptr")
+        for index, name in enumerate(("%program", "%instruction", "%elements")):
+            e.store64(name, e.pointer(target, 8 * index))
+        library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
+        data = e.pointer(target, 8 * PRINT_WORDS)
+        e.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {data}, ptr %values, i64 %bytes, i1 false)")
+        e.store64(e.add(place, needed), next_place)
+        e.do("ret void")
+        return e.function(
+            "define internal void @print(ptr %context, i64 %program, i64 %instruction, i64 %elements, i64 %bytes, ptr %values)"
+            " noinline"
+        )
+
+    library.require("print", define)
+
+
+def _entry(library: Library) -> str:
+    """``run(context)``: takes programs in chunks until none is left, or until one has faulted."""
+    e = Emitter(library)
+
+    def word(which: Context) -> str:
+        return e.pointer("%context", 8 * which)
+
+    def pointer(which: Context) -> str:
+        return e.value(f"load ptr, ptr {word(which)}, align 8")
+
+    images = [pointer(which) for which in (Context.NRAM, Context.WRAM, Context.SRAM, Context.SCRATCH, Context.RUNTIME)]
+    images.append(pointer(Context.PARAMETERS))
+    following, limit_place = pointer(Context.NEXT), pointer(Context.LIMIT)
+    owners, starts, sizes = (pointer(which) for which in (Context.OWNERS, Context.STARTS, Context.SIZES))
+    chunk, thread, trace = e.load64(word(Context.CHUNK)), e.load64(word(Context.THREAD)), word(Context.TRACE)
+    grid_x, grid_y = e.load64(word(Context.GRID_X)), e.load64(word(Context.GRID_Y))
+    e.jump("take")
+    e.label("take")
+    first = e.value(f"atomicrmw add ptr {following}, i64 {chunk} monotonic")
+    last = e.add(first, chunk)
+    e.jump("next")
+    e.label("next")
+    e.do(f"%number = phi i64 [ {first}, %take ], [ %after, %ran ]")
+    limit = e.value(f"load atomic i64, ptr {limit_place} monotonic, align 8")
+    e.branch(e.value(f"icmp slt i64 %number, {limit}"), "more", "out")
+    e.label("more")
+    e.branch(e.value(f"icmp slt i64 %number, {last}"), "one", "take")
+    e.label("one")
+    x, rest = e.value(f"urem i64 %number, {grid_x}"), e.value(f"udiv i64 %number, {grid_x}")
+    y, z = e.value(f"urem i64 {rest}, {grid_y}"), e.value(f"udiv i64 {rest}, {grid_y}")
+    before = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
+    arguments = ", ".join(f"ptr {image}" for image in ("%context", *images, limit_place))
+    failed = e.value(f"call i64 @program({arguments}, i64 %number, i64 {x}, i64 {y}, i64 {z})")
+    after = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
+    offset = e.multiply("%number", 8)
+    e.store64(thread, e.pointer(owners, offset))
+    e.store64(before, e.pointer(starts, offset))
+    e.store64(e.subtract(after, before), e.pointer(sizes, offset))
+    e.branch(e.value(f"icmp ne i64 {failed}, 0"), "faulted", "ran")
+    e.label("ran")
+    e.do("%after = add i64 %number, 1")
+    e.jump("next")
+    e.label("faulted")
+    # Programs before this one still run, here as elsewhere, so that the fault reported is that of the first program.
+    e.store64("%number", word(Context.FAULT_PROGRAM))
+    e.do(f"atomicrmw min ptr {limit_place}, i64 %number monotonic")
+    e.jump("out")
+    e.label("out")
+    e.do("ret void")
+    return e.function(f"define void @{ENTRY}(ptr %context)")
+
+
+_FAMILIES = ("red.", "scan.")
+_CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
+_SCALARS = {"mov", "param", "sreg", "lds", "sts", "br", "cbr", "assert", "print.scalar", "print.vector"}
+_unknown = {
+    row.name
+    for row in TABLE.values()
+    if not (row.operation or row.trace or row.name in _CALLS | _SCALARS or row.name.startswith(_FAMILIES))
+}
+assert not _unknown, f"instructions without a translation: {sorted(_unknown)}"

@@ -1,0 +1,200 @@
+"""Instruction selection: one function an IR op, from SSA values to tile code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mlutriton.arithmetic import OPERATIONS
+from mlutriton.codegen import select_memory as memory
+from mlutriton.codegen import select_reductions as reductions
+from mlutriton.codegen import select_shapes as shapes
+from mlutriton.codegen.select_control import select_for, select_if, select_while
+from mlutriton.codegen.select_elementwise import constant, range_, select_elementwise, splat
+from mlutriton.codegen.select_memory import ONE
+from mlutriton.codegen.select_tensor import dot
+from mlutriton.codegen.selection import Selection, storage_type
+from mlutriton.codegen.tile_code import TileCode
+from mlutriton.codegen.views import ScalarView, View
+from mlutriton.diagnostics import CompileError
+from mlutriton.dtypes import I1, I32, I64, DType
+from mlutriton.ir import ops
+from mlutriton.ir.core import Block, Function, Operation
+from mlutriton.ir.types import PointerType, element_type
+from mlutriton.isa.operands import Immediate, Register
+from mlutriton.isa.table import SPECIAL_REGISTERS
+
+
+def select(function: Function) -> TileCode:
+    """The kernel as tile code."""
+    s = Selection(function)
+    s.emitter.location = function.location
+    for index, argument in enumerate(function.body.arguments):
+        register = s.emitter.scalar("param", (), Immediate(index))
+        s.views[argument] = ScalarView(register, storage_type(argument.type))
+    select_block(s, function.body)
+    return s.code
+
+
+def select_block(s: Selection, block: Block) -> None:
+    """Every operation but the terminator's hand-over of values, which the parent does."""
+    outside, s.local_values = s.local_values, set()
+    for operation in block.operations:
+        s.emitter.location = operation.location
+        select_operation(s, operation)
+        s.local_values.update(operation.results)
+    s.local_values = outside
+
+
+def select_operation(s: Selection, operation: Operation) -> None:
+    """One operation.
+
+    Raises:
+        CompileError: E0201 if there is no way to run it.
+    """
+    match operation:
+        case ops.For():
+            select_for(s, operation, select_block)
+        case ops.While():
+            select_while(s, operation, select_block)
+        case ops.If():
+            select_if(s, operation, select_block)
+        case ops.Load():
+            memory.scalar_load(s, operation)
+        case ops.Store():
+            memory.scalar_store(s, operation)
+        case ops.AtomicRmw() | ops.AtomicCas():
+            memory.scalar_atomic(s, operation)
+        case ops.TileLoad():
+            if not memory.weight_load(s, operation):
+                memory.tile_load(s, operation)
+        case _:
+            handler = _HANDLERS.get(type(operation))
+            if handler is None:
+                raise CompileError(
+                    "E0201", f"{operation.name} cannot be compiled for this machine yet", location=operation.location
+                )
+            handler(s, operation)
+
+
+# ---- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _special_register(name: str) -> Callable[[Selection, Operation], None]:
+    def handler(s: Selection, operation: Operation) -> None:
+        axis = operation.attributes["axis"]
+        assert isinstance(axis, int)
+        index = SPECIAL_REGISTERS.index(f"{name}.{'xyz'[axis]}")
+        s.views[operation.result] = ScalarView(s.emitter.scalar("sreg", (), Immediate(index)), I32)
+
+    return handler
+
+
+def _add_pointer(s: Selection, operation: Operation) -> None:
+    pointer, offset = operation.operands
+    pointer_type = element_type(pointer.type)
+    assert isinstance(pointer_type, PointerType)
+    scale = pointer_type.pointee.bytes
+    offset_view, pointer_view = s.views[offset], s.views[pointer]
+    if isinstance(pointer_view, ScalarView):
+        step = s.operand(offset_view)
+        if offset_view.dtype != I64 and isinstance(step, Register):
+            step = s.emitter.scalar("sext", (offset_view.dtype, I64), step)
+        address = s.emitter.integer("add", pointer_view.operand, s.emitter.integer("mul", step, Immediate(scale)))
+        s.views[operation.result] = ScalarView(address, I64)
+        return
+    wide = offset_view
+    if offset_view.dtype != I64:
+        wide = _derived(s, "sext", I64, [offset_view])
+    factor = ScalarView(Immediate(scale), I64)
+    scaled = wide if scale == 1 else _derived(s, "mul", None, [wide, factor])
+    s.views[operation.result] = _derived(s, "add", None, [pointer_view, scaled])
+
+
+def _derived(s: Selection, name: str, to: DType | None, views: Sequence[View]) -> View:
+    """An element-wise result on views, for arithmetic that has no operation of its own in the IR."""
+    arithmetic = OPERATIONS[name]
+    dtype = to or views[0].dtype
+    shape = next((view.shape for view in views if not isinstance(view, ScalarView)), ())
+    dtypes = (views[0].dtype, dtype) if arithmetic.is_cast else (dtype,)
+    if not shape and all(isinstance(view, ScalarView) for view in views):
+        return ScalarView(s.emitter.scalar(name, dtypes, *(s.operand(view) for view in views)), dtype)
+    target = s.new("address", shape, dtype)
+    rows, columns, operands = s.vector_operands(views, shape)
+    s.emitter.emit(f"v.{name}", dtypes, (target.address(), *operands, Immediate(rows), Immediate(columns)))
+    return target
+
+
+def _alias(s: Selection, operation: Operation) -> None:
+    s.views[operation.result] = s.views[operation.operands[0]]
+
+
+def _assert(s: Selection, operation: Operation) -> None:
+    (condition,) = operation.operands
+    view = s.views[condition]
+    if not isinstance(view, ScalarView):
+        source = s.dense(view)
+        verdict = s.new("verdict", (), I1)
+        counts = (ONE, Immediate(source.count), ONE)
+        s.emitter.emit("red.and", (I1,), (verdict.address(), source.address(), *counts))
+        view = verdict
+    s.emitter.emit("assert", (), (s.operand(view), _string(s, str(operation.attributes["message"]))))
+
+
+def _print(s: Selection, operation: Operation) -> None:
+    prefix = _string(s, str(operation.attributes["prefix"]))
+    for value in operation.operands:
+        view = s.views[value]
+        if isinstance(view, ScalarView):
+            s.emitter.emit("print.scalar", (view.dtype,), (prefix, view.operand))
+        else:
+            source = s.dense(view)
+            s.emitter.emit("print.vector", (source.dtype,), (prefix, source.address(), Immediate(source.count)))
+
+
+def _string(s: Selection, text: str) -> Immediate:
+    if text not in s.code.strings:
+        s.code.strings.append(text)
+    return Immediate(s.code.strings.index(text))
+
+
+def _return(s: Selection, operation: Operation) -> None:
+    s.emitter.emit("exit", (), ())
+
+
+def _nothing(s: Selection, operation: Operation) -> None:
+    """The parent operation hands the values on."""
+
+
+_HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
+    ops.Elementwise: select_elementwise,
+    ops.Constant: constant,
+    ops.Range: range_,
+    ops.Splat: splat,
+    ops.ExpandDims: shapes.reshape,
+    ops.Broadcast: shapes.broadcast,
+    ops.Reshape: shapes.reshape,
+    ops.Transpose: shapes.select_transpose,
+    ops.Join: shapes.join,
+    ops.Split: shapes.split,
+    ops.Concatenate: shapes.concatenate,
+    ops.Gather: shapes.gather,
+    ops.Dot: dot,
+    ops.Reduce: reductions.reduce,
+    ops.Scan: reductions.scan,
+    ops.Histogram: reductions.histogram,
+    ops.ProgramId: _special_register("program_id"),
+    ops.NumPrograms: _special_register("num_programs"),
+    ops.AddPtr: _add_pointer,
+    ops.PtrToInt: _alias,
+    ops.IntToPtr: _alias,
+    ops.PtrCast: _alias,
+    ops.TileStore: memory.tile_store,
+    ops.GatherLoad: memory.gather_load,
+    ops.ScatterStore: memory.scatter_store,
+    ops.GatherAtomic: memory.gather_atomic,
+    ops.Assert: _assert,
+    ops.Print: _print,
+    ops.Yield: _nothing,
+    ops.Condition: _nothing,
+    ops.Return: _return,
+}

@@ -1,0 +1,193 @@
+"""Selection of control flow: loops and branches with carried registers and carried buffers.
+
+Carried integers live in registers; carried tensors, and carried floats (which reductions leave in NRAM), in buffers
+that keep their place from iteration to iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from mlutriton.codegen.selection import ALIASES, Selection, is_fresh, storage_type
+from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand
+from mlutriton.codegen.tile_code import While as WhileNode
+from mlutriton.codegen.views import DenseView, ScalarView, View
+from mlutriton.dtypes import DType
+from mlutriton.ir.core import Block, Operation, Value
+from mlutriton.ir.ops import Dot, Elementwise, For, If, While
+from mlutriton.ir.types import TensorType, shape_of
+from mlutriton.isa.operands import Immediate, Register
+
+SelectBlock = Callable[[Selection, Block], None]
+
+
+def lives_in_buffer(value: Value) -> bool:
+    """True if a carried value is kept in NRAM and not in a register."""
+    return isinstance(value.type, TensorType) or (isinstance(value.type, DType) and value.type.is_float)
+
+
+def select_for(s: Selection, loop: For, select_block: SelectBlock) -> None:
+    """A counted loop."""
+    start, end, step = (s.operand(value) for value in loop.operands[:3])
+    index = s.code.register()
+    dtype = storage_type(loop.index.type)
+    stages = loop.attributes["stages"]
+    assert isinstance(stages, int)
+    node = Loop(dtype, index, start, end, step, [], stages=stages, location=loop.location)
+    s.views[loop.index] = ScalarView(index, dtype)
+    node.carried = _enter(s, loop.initial, loop.carried)
+    targets = _targets(s, loop.body, loop.carried)
+    s.targets.update(targets)
+    node.yielded = _body(s, node.body, loop.body, loop.carried, select_block)
+    s.emitter.nodes.append(node)
+    for result, carried in zip(loop.results, loop.carried, strict=True):
+        s.views[result] = s.views[carried]
+
+
+def _enter(s: Selection, initial: Sequence[Value], carried: Sequence[Value]) -> list[tuple[Register, ScalarOperand]]:
+    """Give every carried value its register or buffer, set to the initial value; returns the registers."""
+    registers: list[tuple[Register, ScalarOperand]] = []
+    for source, argument in zip(initial, carried, strict=True):
+        dtype = storage_type(argument.type)
+        if not lives_in_buffer(argument):
+            register = s.code.register()
+            registers.append((register, s.operand(source)))
+            s.views[argument] = ScalarView(register, dtype)
+            continue
+        stands = s.views[source]
+        if isinstance(stands, DenseView) and s.dies(source):
+            s.views[argument] = stands
+            continue
+        target = s.new(argument.name or source.name or "carried", shape_of(argument.type), dtype)
+        s.copy(target, stands)
+        s.views[argument] = target
+    return registers
+
+
+def _body(
+    s: Selection, nodes: list[Node], block: Block, carried: Sequence[Value], select_block: SelectBlock
+) -> list[ScalarOperand]:
+    """Select a loop body into ``nodes``, ending with the copies of carried buffers; returns the yielded operands."""
+    outside = s.emitter.nodes
+    s.emitter.nodes = nodes
+    select_block(s, block)
+    yielded = _hand_over(s, block.terminator.operands, carried)
+    s.emitter.nodes = outside
+    return yielded
+
+
+def _hand_over(s: Selection, values: Sequence[Value], carried: Sequence[Value]) -> list[ScalarOperand]:
+    places = {view.buffer for view in (s.views[c] for c in carried) if isinstance(view, DenseView)}
+    moves: list[tuple[DenseView, View]] = []
+    yielded: list[ScalarOperand] = []
+    for value, argument in zip(values, carried, strict=True):
+        target, view = s.views[argument], s.views[value]
+        if isinstance(target, ScalarView):
+            yielded.append(s.operand(view))
+        elif isinstance(target, DenseView) and view != target:
+            source = view.source if not isinstance(view, ScalarView | DenseView) else view
+            if isinstance(source, DenseView) and source.buffer in places:
+                # The source is itself a carried buffer that another move may overwrite first.
+                kept = s.new("kept", target.shape, target.dtype)
+                s.copy(kept, view)
+                view = kept
+            moves.append((target, view))
+    for target, view in moves:
+        s.copy(target, view)
+    return yielded
+
+
+def _targets(s: Selection, body: Block, carried: Sequence[Value]) -> dict[Value, DenseView]:
+    """Yielded values that may be produced in their carried buffer: nothing reads the old value from then on."""
+    places = {value: index for index, operation in enumerate(body.operations) for value in operation.results}
+    found: dict[Value, DenseView] = {}
+    for value, argument in zip(body.terminator.operands, carried, strict=True):
+        view = s.views[argument]
+        operation = value.defining_op
+        if not isinstance(view, DenseView) or value not in places or value in found or operation is None:
+            continue
+        if not is_fresh(value) or isinstance(operation, For | While | If) or len(operation.results) > 1:
+            continue
+        last = _last_use(body, argument)
+        in_place = isinstance(operation, Elementwise) or (
+            isinstance(operation, Dot) and operation.operands[2] is argument
+        )
+        if last < places[value] or (in_place and last == places[value] and _reads_aligned(operation, argument)):
+            found[value] = view
+    return found
+
+
+def _reads_aligned(operation: Operation, argument: Value) -> bool:
+    """True if the operation reads the old value only as itself, element under element."""
+    aliased = [v for v in operation.operands if v is not argument and _derives(v, argument)]
+    return not aliased
+
+
+def _derives(value: Value, argument: Value) -> bool:
+    operation = value.defining_op
+    if isinstance(operation, ALIASES) or (isinstance(operation, Elementwise) and operation.name == "bitcast"):
+        return any(source is argument or _derives(source, argument) for source in operation.operands)
+    return False
+
+
+def _last_use(body: Block, argument: Value) -> int:
+    """Index of the last operation of the body that reads the value or something that shares its buffer; -1 if none."""
+    shared = {argument}
+    last = -1
+    for index, operation in enumerate(body.operations):
+        if any(operand in shared for inner in operation.walk() for operand in inner.operands):
+            last = index
+            if not _is_fresh_result(operation):
+                shared.update(operation.results)
+    return last
+
+
+def _is_fresh_result(operation: Operation) -> bool:
+    """True if no result of the operation shares a buffer with an operand."""
+    return all(is_fresh(result) for result in operation.results)
+
+
+def select_while(s: Selection, loop: While, select_block: SelectBlock) -> None:
+    """A loop with its condition computed first."""
+    head, body = loop.regions
+    node = WhileNode(Immediate(0), [], location=loop.location)
+    node.carried = _enter(s, loop.operands, head.arguments)
+    outside = s.emitter.nodes
+    s.emitter.nodes = node.head
+    select_block(s, head)
+    condition, *passed = head.terminator.operands
+    node.condition = s.operand(condition)
+    for value, argument, result in zip(passed, body.arguments, loop.results, strict=True):
+        s.views[argument] = s.views[result] = s.views[value]
+    s.emitter.nodes = outside
+    node.yielded = _body(s, node.body, body, head.arguments, select_block)
+    s.emitter.nodes.append(node)
+
+
+def select_if(s: Selection, branch: If, select_block: SelectBlock) -> None:
+    """A branch; its results are set by both sides."""
+    node = Branch(s.operand(branch.operands[0]), location=branch.location)
+    places: list[View] = []
+    for result in branch.results:
+        dtype = storage_type(result.type)
+        if lives_in_buffer(result):
+            places.append(s.new(result.name or "either", shape_of(result.type), dtype))
+        else:
+            places.append(ScalarView(s.code.register(), dtype))
+        s.views[result] = places[-1]
+    outside = s.emitter.nodes
+    for nodes, block in zip((node.then, node.otherwise), branch.regions, strict=False):
+        s.emitter.nodes = nodes
+        select_block(s, block)
+        for place, value in zip(places, _values(block), strict=True):
+            if isinstance(place, ScalarView):
+                assert isinstance(place.operand, Register)
+                s.emitter.mov(place.dtype, place.operand, s.operand(value))
+            elif isinstance(place, DenseView):
+                s.copy(place, s.views[value])
+    s.emitter.nodes = outside
+    outside.append(node)
+
+
+def _values(block: Block) -> Iterable[Value]:
+    return block.terminator.operands if block.operations else ()

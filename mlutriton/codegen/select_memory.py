@@ -1,0 +1,478 @@
+"""Selection of memory accesses: tiles become DMA descriptors, the rest gathers and scalar accesses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.selection import Selection, storage_type
+from mlutriton.codegen.tile_code import Branch, Node, ScalarOperand, While
+from mlutriton.codegen.views import DenseView, ScalarView, View, is_true
+from mlutriton.dtypes import I64, DType
+from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.ops import (
+    AtomicCas,
+    AtomicRmw,
+    GatherAtomic,
+    GatherLoad,
+    Load,
+    ScatterStore,
+    Store,
+    TileGeometry,
+    TileLoad,
+    TileStore,
+)
+from mlutriton.ir.types import shape_of
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+
+ZERO, ONE = Immediate(0), Immediate(1)
+_DMA_DIMENSIONS = 3
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of a transfer, strides in elements.
+
+    Attributes:
+        extent: elements of the tile.
+        valid: elements that exist in global memory, 0 to extent.
+        stride: step in global memory.
+        local: step in the on-chip buffer.
+        wrap: (start, modulo) of positions that wrap around.
+    """
+
+    extent: int
+    valid: ScalarOperand
+    stride: ScalarOperand
+    local: int
+    wrap: tuple[ScalarOperand, ScalarOperand] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """True if every element exists."""
+        return self.valid == Immediate(self.extent)
+
+
+def _dimensions(s: Selection, geometry: TileGeometry) -> list[Dimension]:
+    """The dimensions of a tile, outermost first, for a dense row-major buffer."""
+    found: list[Dimension] = []
+    for d, extent in enumerate(geometry.shape):
+        limit = s.operand(geometry.limits[d])
+        if isinstance(limit, Immediate):
+            limit = Immediate(max(0, min(int(limit.value), extent)))
+        else:
+            limit = s.emitter.integer("smax", s.emitter.integer("smin", limit, Immediate(extent)), ZERO)
+        pair = geometry.wraps[d]
+        wrap = (s.operand(pair[0]), s.operand(pair[1])) if pair else None
+        local = math.prod(geometry.shape[d + 1 :])
+        found.append(Dimension(extent, limit, s.operand(geometry.strides[d]), local, wrap))
+    return found
+
+
+def _simplify(s: Selection, dimensions: list[Dimension]) -> list[Dimension]:
+    """Drop extents of 1 and merge dimensions that continue each other in both memories."""
+    kept: list[Dimension] = []
+    gate: ScalarOperand = ONE
+    for dimension in dimensions:
+        if dimension.extent == 1 and dimension.wrap is None:
+            gate = s.emitter.integer("mul", gate, dimension.valid)
+        elif (
+            kept
+            and dimension.is_full
+            and kept[-1].wrap is None
+            and dimension.wrap is None
+            and _continues(kept[-1], dimension)
+            and kept[-1].is_full
+        ):
+            total = kept[-1].extent * dimension.extent
+            kept[-1] = replace(dimension, extent=total, valid=Immediate(total))
+        else:
+            kept.append(dimension)
+    if not kept:
+        return [Dimension(1, gate, ONE, 1)]
+    if gate != ONE:
+        kept[0] = replace(kept[0], valid=s.emitter.integer("mul", kept[0].valid, gate))
+    return kept
+
+
+def _continues(outer: Dimension, inner: Dimension) -> bool:
+    strides = (outer.stride, inner.stride)
+    if not all(isinstance(stride, Immediate) for stride in strides):
+        return False
+    return int(outer.stride.value) == int(inner.stride.value) * inner.extent  # type: ignore[union-attr]
+
+
+def _unit_dimension(dimensions: Sequence[Dimension]) -> int | None:
+    """The dimension whose elements are consecutive in global memory: the last one if it is, else the longest."""
+    units = [d for d, dimension in enumerate(dimensions) if dimension.stride == ONE]
+    if not units:
+        return None
+    last = len(dimensions) - 1
+    return last if last in units else max(units, key=lambda d: dimensions[d].extent)
+
+
+# ---- tiles ---------------------------------------------------------------------------------------------------------
+
+
+def tile_load(s: Selection, operation: TileLoad) -> None:
+    """A tile into a dense NRAM buffer."""
+    dtype = storage_type(operation.result.type)
+    dimensions = _simplify(s, _dimensions(s, operation.geometry))
+    base, fill = s.register(operation.base), s.operand(operation.other)
+    target = s.destination(operation.result)
+    unit = _unit_dimension(dimensions)
+    if unit is None:
+        dimensions.append(Dimension(1, ONE, ONE, 1))
+    elif unit != len(dimensions) - 1:
+        swapped, moved = _move_last(dimensions, unit)
+        staging = s.new("staging", target.shape, dtype)
+        _load(s, moved, base, fill, staging)
+        s.emitter.emit("v.transpose", (dtype,), (target.address(), staging.address(), *swapped))
+        s.views[operation.result] = target
+        return
+    _load(s, dimensions, base, fill, target)
+    s.views[operation.result] = target
+
+
+def _move_last(dimensions: list[Dimension], unit: int) -> tuple[tuple[Immediate, ...], list[Dimension]]:
+    """The dimensions with ``unit`` last and dense again, and the counts of the transpose that undoes it."""
+    order = [*dimensions[:unit], *dimensions[unit + 1 :], dimensions[unit]]
+    moved = [
+        replace(dimension, local=math.prod(later.extent for later in order[d + 1 :]))
+        for d, dimension in enumerate(order)
+    ]
+    batch = math.prod(d.extent for d in dimensions[:unit])
+    rows = math.prod(d.extent for d in dimensions[unit + 1 :])
+    return (Immediate(batch), Immediate(rows), Immediate(dimensions[unit].extent), ONE), moved
+
+
+def _load(s: Selection, dimensions: list[Dimension], base: Register, fill: ScalarOperand, target: DenseView) -> None:
+    wrapped = [d for d, dimension in enumerate(dimensions) if dimension.wrap is not None]
+    dense = len(dimensions) <= _DMA_DIMENSIONS
+    if not wrapped and dense:
+        _load_box(s, dimensions, GlobalAddress(base), fill, target.address(), target.dtype)
+    elif wrapped == [0] and dense and dimensions[0].is_full:
+
+        def piece(count: ScalarOperand, address: Register, local: ScalarOperand) -> None:
+            box = [replace(dimensions[0], wrap=None), *dimensions[1:]]
+            place = _shifted(s, target, local)
+            _load_box(s, box, GlobalAddress(address), fill, place, target.dtype, outer_count=count)
+
+        _pieces(s, dimensions[0], base, target.dtype, piece)
+    else:
+        if not all(dimension.is_full for dimension in dimensions):
+            s.fill(target, fill)
+        _walk(s, dimensions, base, ZERO, target, store=False)
+
+
+def _load_box(
+    s: Selection,
+    dimensions: list[Dimension],
+    source: GlobalAddress,
+    fill: ScalarOperand,
+    target: Address,
+    dtype: DType,
+    outer_count: ScalarOperand | None = None,
+) -> None:
+    """One descriptor of up to three dimensions; ``outer_count`` replaces the extent of the outermost one."""
+    inner = list(reversed(dimensions))
+    extents: list[ScalarOperand] = [Immediate(d.extent) for d in inner]
+    valid = [d.valid for d in inner]
+    if outer_count is not None:
+        extents[-1] = valid[-1] = outer_count
+    padding = _DMA_DIMENSIONS - len(inner)
+    strides = [d.stride for d in inner[1:]] + [ZERO] * padding
+    counts = extents + [ONE] * padding
+    if all(d.is_full for d in dimensions):
+        locals_ = [Immediate(d.local) for d in inner[1:]] + [ZERO] * padding
+        s.emitter.emit("dma.load", (dtype,), (target, source, *counts, *locals_, *strides))
+    else:
+        s.emitter.emit("dma.load_pad", (dtype,), (target, source, *counts, *valid, *[ONE] * padding, *strides, fill))
+
+
+def _shifted(s: Selection, target: DenseView, elements: ScalarOperand) -> Address:
+    """The address ``elements`` behind the start of a dense view."""
+    if isinstance(elements, Immediate):
+        return target.address(offset_bytes=int(elements.value) * target.dtype.bytes)
+    register = s.register(ScalarView(s.emitter.integer("mul", elements, Immediate(target.dtype.bytes)), I64))
+    return Address(target.buffer.name, register, target.offset_bytes)
+
+
+def _advance(s: Selection, base: Register, elements: ScalarOperand, dtype: DType) -> Register:
+    offset = s.emitter.integer("mul", elements, Immediate(dtype.bytes))
+    return s.register(ScalarView(s.emitter.integer("add", base, offset), I64))
+
+
+def _pieces(
+    s: Selection,
+    dimension: Dimension,
+    base: Register,
+    dtype: DType,
+    piece: Callable[[ScalarOperand, Register, ScalarOperand], None],
+) -> None:
+    """Run ``piece(count, global address, local offset in elements)`` for each unbroken run of a wrapped dimension."""
+    assert dimension.wrap is not None
+    start, modulo = dimension.wrap
+    done, position = s.code.register(), s.code.register()
+    loop = While(ZERO, [(done, ZERO), (position, start)], location=s.emitter.location)
+    outside = s.emitter.nodes
+    outside.append(loop)
+    s.emitter.nodes = loop.head
+    loop.condition = s.emitter.scalar("slt", (I64,), done, dimension.valid)
+    s.emitter.nodes = loop.body
+    left = s.emitter.integer("sub", dimension.valid, done)
+    count = s.emitter.integer("smin", left, s.emitter.integer("sub", modulo, position))
+    address = _advance(s, base, s.emitter.integer("mul", position, dimension.stride), dtype)
+    piece(count, address, s.emitter.integer("mul", done, Immediate(dimension.local)))
+    loop.yielded = [s.emitter.integer("add", done, count), ZERO]
+    s.emitter.nodes = outside
+
+
+def _walk(
+    s: Selection, dimensions: list[Dimension], base: Register, local: ScalarOperand, view: DenseView, *, store: bool
+) -> None:
+    """Transfer only what is valid, looping over dimensions that wrap or are more than a descriptor holds."""
+    first = next(
+        (d for d, dimension in enumerate(dimensions) if dimension.wrap is not None),
+        0 if len(dimensions) > _DMA_DIMENSIONS else None,
+    )
+    if first is None:
+        _box(s, dimensions, base, local, view, store=store)
+        return
+    dimension, rest = dimensions[first], [*dimensions[:first], *dimensions[first + 1 :]]
+    if dimension.wrap is not None:
+
+        def piece(count: ScalarOperand, address: Register, offset: ScalarOperand) -> None:
+            part = replace(dimension, valid=count, wrap=None)
+            here = [*dimensions[:first], part, *dimensions[first + 1 :]]
+            _walk(s, here, address, s.emitter.integer("add", local, offset), view, store=store)
+
+        _pieces(s, dimension, base, view.dtype, piece)
+        return
+    # Too many dimensions: one descriptor for every index of the outermost.
+    single = replace(dimension, wrap=(ZERO, ONE))
+    _pieces_by_one(s, single, base, view.dtype, lambda address, offset: _walk(
+        s, rest, address, s.emitter.integer("add", local, offset), view, store=store))  # fmt: skip
+
+
+def _pieces_by_one(
+    s: Selection,
+    dimension: Dimension,
+    base: Register,
+    dtype: DType,
+    piece: Callable[[Register, ScalarOperand], None],
+) -> None:
+    index = s.code.register()
+    loop = While(ZERO, [(index, ZERO)], location=s.emitter.location)
+    outside = s.emitter.nodes
+    outside.append(loop)
+    s.emitter.nodes = loop.head
+    loop.condition = s.emitter.scalar("slt", (I64,), index, dimension.valid)
+    s.emitter.nodes = loop.body
+    address = _advance(s, base, s.emitter.integer("mul", index, dimension.stride), dtype)
+    piece(address, s.emitter.integer("mul", index, Immediate(dimension.local)))
+    loop.yielded = [s.emitter.integer("add", index, ONE)]
+    s.emitter.nodes = outside
+
+
+def _box(
+    s: Selection, dimensions: list[Dimension], base: Register, local: ScalarOperand, view: DenseView, *, store: bool
+) -> None:
+    inner = list(reversed(dimensions))
+    if inner[0].stride != ONE or inner[0].local != 1:
+        inner.insert(0, Dimension(1, ONE, ONE, 1))
+    if len(inner) > _DMA_DIMENSIONS:
+        outermost = inner[-1]
+        _pieces_by_one(s, outermost, base, view.dtype, lambda address, offset: _box(
+            s, list(reversed(inner[:-1])), address, s.emitter.integer("add", local, offset), view, store=store,
+        ))  # fmt: skip
+        return
+    padding = _DMA_DIMENSIONS - len(inner)
+    counts = [d.valid for d in inner] + [ONE] * padding
+    locals_ = [Immediate(d.local) for d in inner[1:]] + [ZERO] * padding
+    strides = [d.stride for d in inner[1:]] + [ZERO] * padding
+    place, outside = _shifted(s, view, local), GlobalAddress(base)
+    if store:
+        s.emitter.emit("dma.store", (view.dtype,), (outside, place, *counts, *locals_, *strides))
+    else:
+        s.emitter.emit("dma.load", (view.dtype,), (place, outside, *counts, *locals_, *strides))
+
+
+def tile_store(s: Selection, operation: Operation) -> None:
+    """A dense buffer to a tile of global memory."""
+    assert isinstance(operation, TileStore)
+    source = s.dense(operation.value)
+    dimensions = _simplify(s, _dimensions(s, operation.geometry))
+    base = s.register(operation.base)
+    unit = _unit_dimension(dimensions)
+    if unit is not None and unit != len(dimensions) - 1:
+        (batch, rows, columns, _), moved = _move_last(dimensions, unit)
+        staging = s.new("staging", source.shape, source.dtype)
+        counts = (batch, columns, rows, ONE)
+        s.emitter.emit("v.transpose", (source.dtype,), (staging.address(), source.address(), *counts))
+        source, dimensions = staging, moved
+    _walk(s, dimensions, base, ZERO, source, store=True)
+
+
+def weight_load(s: Selection, operation: TileLoad) -> bool:
+    """A rank-2 tile straight into WRAM panels as right operand of a dot; False if use or form don't allow it."""
+    if operation.result not in s.weights:
+        return False
+    dimensions = _dimensions(s, operation.geometry)
+    depth, column = reversed(dimensions) if s.weights[operation.result] else dimensions
+    if depth.wrap is not None:
+        return False
+    dtype = storage_type(operation.result.type)
+    base, fill = s.register(operation.base), s.operand(operation.other)
+    panels = -(-column.extent // WRAM_PANEL_COLUMNS)
+    target = s.emitter.buffer(
+        operation.result.name or "weight", dtype, panels * WRAM_PANEL_COLUMNS * depth.extent, "wram"
+    )
+
+    def load(columns: ScalarOperand, valid: ScalarOperand, first: ScalarOperand, address: Register) -> None:
+        operands: tuple[Operand, ...] = (
+            Address(target.name), GlobalAddress(address), Immediate(depth.extent), columns, depth.valid, valid, first,
+            depth.stride, column.stride, fill,
+        )  # fmt: skip
+        s.emitter.emit("dma.weight", (dtype,), operands)
+
+    if column.wrap is None:
+        load(Immediate(column.extent), column.valid, ZERO, base)
+    else:
+        whole = replace(column, local=1)
+        _pieces(s, whole, base, dtype, lambda count, address, first: load(count, count, first, address))
+    s.weight_buffers[operation.result] = target
+    return True
+
+
+# ---- gathers -------------------------------------------------------------------------------------------------------
+
+
+def gather_load(s: Selection, operation: Operation) -> None:
+    """Element by element loads through offsets."""
+    assert isinstance(operation, GatherLoad)
+    base, offsets, mask, other = operation.operands
+    count = Immediate(math.prod(shape_of(offsets.type)))
+    index = s.dense(offsets)
+    operands = (_elements(s, mask), _elements(s, other))
+    target = s.destination(operation.result)
+    s.emitter.emit(
+        "gather",
+        (target.dtype, index.dtype),
+        (target.address(), GlobalAddress(s.register(base)), index.address(), _scale(operation), *operands, count),
+    )
+    s.views[operation.result] = target
+
+
+def scatter_store(s: Selection, operation: Operation) -> None:
+    """Element by element stores through offsets."""
+    assert isinstance(operation, ScatterStore)
+    base, offsets, value, mask = operation.operands
+    count = Immediate(math.prod(shape_of(offsets.type)))
+    index, source = s.dense(offsets), s.dense(value)
+    where = GlobalAddress(s.register(base))
+    operands = (where, source.address(), index.address(), _scale(operation), _elements(s, mask), count)
+    s.emitter.emit("scatter", (source.dtype, index.dtype), operands)
+
+
+def gather_atomic(s: Selection, operation: Operation) -> None:
+    """Atomics element by element through offsets."""
+    assert isinstance(operation, GatherAtomic)
+    base, offsets, mask, *values = operation.operands
+    count = Immediate(math.prod(shape_of(offsets.type)))
+    index = s.dense(offsets)
+    dtype = storage_type(operation.result.type)
+    sources = [_elements(s, value) for value in values]
+    wanted = s.uses.get(operation.result, 0) > 0
+    old: Operand = ZERO
+    if wanted:
+        target = s.destination(operation.result)
+        s.views[operation.result] = target
+        old = target.address()
+    name = f"gatom.{operation.attributes['kind']}"
+    where = GlobalAddress(s.register(base))
+    s.emitter.emit(
+        name,
+        (dtype, index.dtype),
+        (old, where, index.address(), _scale(operation), *sources, _elements(s, mask), count),
+    )
+
+
+def _scale(operation: GatherLoad | ScatterStore | GatherAtomic) -> Immediate:
+    scale = operation.attributes["scale_bytes"]
+    assert isinstance(scale, int)
+    return Immediate(scale)
+
+
+def _elements(s: Selection, value: Value) -> Operand:
+    """A vector operand of one element each, or one scalar for all."""
+    rows, _, (operand,) = s.vector_operands([s.views[value]], shape_of(value.type))
+    if rows != 1 or (isinstance(operand, Address) and not isinstance(s.views[value], DenseView)):
+        return s.dense(value).address()
+    return operand
+
+
+# ---- scalar accesses -----------------------------------------------------------------------------------------------
+
+
+def scalar_load(s: Selection, operation: Load) -> None:
+    """One element by the scalar unit; ``other`` where the mask is false."""
+    pointer, mask, other = operation.operands
+    dtype = storage_type(operation.result.type)
+    result = s.code.register()
+    address = GlobalAddress(s.register(pointer))
+    s.views[operation.result] = ScalarView(result, dtype)
+    if is_true(s.views[mask]):
+        s.emitter.emit("ldg", (dtype,), (result, address))
+        return
+    s.emitter.mov(dtype, result, s.operand(other))
+    _guarded(s, mask, lambda: s.emitter.emit("ldg", (dtype,), (result, address)))
+
+
+def scalar_store(s: Selection, operation: Store) -> None:
+    """One element; a value that stands in NRAM is stored by DMA so that the scalar unit need not wait for it."""
+    pointer, value, mask = operation.operands
+    dtype = storage_type(value.type)
+    address = GlobalAddress(s.register(pointer))
+    view = s.views[value]
+    if isinstance(view, DenseView):
+        count = ONE if is_true(s.views[mask]) else s.operand(mask)
+        counts = (count, ONE, ONE, ZERO, ZERO, ZERO, ZERO)
+        s.emitter.emit("dma.store", (dtype,), (address, view.address(), *counts))
+        return
+    scalar = s.operand(view)
+    _guarded(s, mask, lambda: s.emitter.emit("stg", (dtype,), (address, scalar)))
+
+
+def scalar_atomic(s: Selection, operation: AtomicRmw | AtomicCas) -> None:
+    """One atomic by the scalar unit; the result is 0 where the mask is false."""
+    pointer = operation.operands[0]
+    dtype = storage_type(operation.result.type)
+    address = GlobalAddress(s.register(pointer))
+    result = s.code.register()
+    s.views[operation.result] = ScalarView(result, dtype)
+    if isinstance(operation, AtomicCas):
+        expected, value = (s.operand(operand) for operand in operation.operands[1:])
+        s.emitter.emit("atom.cas", (dtype,), (result, address, expected, value))
+        return
+    value, mask = s.operand(operation.operands[1]), operation.operands[2]
+    if not is_true(s.views[mask]):
+        s.emitter.mov(dtype, result, ZERO)
+    name = f"atom.{operation.attributes['kind']}"
+    _guarded(s, mask, lambda: s.emitter.emit(name, (dtype,), (result, address, value)))
+
+
+def _guarded(s: Selection, mask: Value, action: Callable[[], None]) -> None:
+    """Run ``action`` under a branch on a scalar mask; without one if the mask is always true."""
+    view: View = s.views[mask]
+    if is_true(view):
+        action()
+        return
+    branch = Branch(s.operand(view), location=s.emitter.location)
+    outside: list[Node] = s.emitter.nodes
+    outside.append(branch)
+    s.emitter.nodes = branch.then
+    action()
+    s.emitter.nodes = outside

@@ -1,0 +1,207 @@
+"""Tile code: ISA instructions in structured control flow, over virtual buffers that have no address yet.
+
+Between selection and the final program, code is a list of nodes: instructions, loops and branches. Buffers are named
+and sized but not placed; ``Address`` operands name them. Scalar registers are unlimited and each is written by one
+instruction or carried by one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
+from mlutriton.dtypes import I64, DType
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import TABLE, Access, SlotKind
+
+ScalarOperand = Register | Immediate
+
+
+@dataclass(eq=False)
+class TileBuffer:
+    """An on-chip buffer before placement.
+
+    Attributes:
+        name: unique in the kernel.
+        space: ``nram`` or ``wram``.
+        bytes: size; with ``phases`` 2 the buffer holds two of these.
+        location: the source line it serves.
+        phases: 2 for ping-pong buffers of a pipelined loop.
+    """
+
+    name: str
+    space: str
+    bytes: int
+    location: Location = UNKNOWN_LOCATION
+    phases: int = 1
+
+
+@dataclass(eq=False)
+class Loop:
+    """``for index = start; index < end; index += step`` with carried scalar registers.
+
+    Attributes:
+        dtype: type of the index.
+        carried: registers with their initial operands.
+        yielded: for each carried register the operand it takes on at the end of an iteration.
+        stages: wanted depth of the software pipeline (1 = none).
+    """
+
+    dtype: DType
+    index: Register
+    start: ScalarOperand
+    end: ScalarOperand
+    step: ScalarOperand
+    carried: list[tuple[Register, ScalarOperand]]
+    body: list[Node] = field(default_factory=list["Node"])
+    yielded: list[ScalarOperand] = field(default_factory=list[ScalarOperand])
+    stages: int = 1
+    location: Location = UNKNOWN_LOCATION
+
+
+@dataclass(eq=False)
+class While:
+    """``head`` runs, then ``body`` while ``condition`` is 1; carried registers as for loops."""
+
+    condition: ScalarOperand
+    carried: list[tuple[Register, ScalarOperand]]
+    head: list[Node] = field(default_factory=list["Node"])
+    body: list[Node] = field(default_factory=list["Node"])
+    yielded: list[ScalarOperand] = field(default_factory=list[ScalarOperand])
+    location: Location = UNKNOWN_LOCATION
+
+
+@dataclass(eq=False)
+class Branch:
+    """``then`` if the condition is 1, else ``otherwise``; results are registers that either side sets by ``mov``."""
+
+    condition: ScalarOperand
+    then: list[Node] = field(default_factory=list["Node"])
+    otherwise: list[Node] = field(default_factory=list["Node"])
+    location: Location = UNKNOWN_LOCATION
+
+
+Node = Instruction | Loop | While | Branch
+
+
+@dataclass
+class TileCode:
+    """A kernel as tile code."""
+
+    name: str
+    nodes: list[Node]
+    buffers: dict[str, TileBuffer]
+    register_count: int
+    strings: list[str]
+
+    def register(self) -> Register:
+        """A register not used before."""
+        self.register_count += 1
+        return Register(self.register_count - 1)
+
+
+def children(node: Node) -> tuple[list[Node], ...]:
+    """The nested node lists of a node, in the order they run."""
+    match node:
+        case Loop(body=body):
+            return (body,)
+        case While(head=head, body=body):
+            return (head, body)
+        case Branch(then=then, otherwise=otherwise):
+            return (then, otherwise)
+        case _:
+            return ()
+
+
+def instructions(nodes: Sequence[Node]) -> Iterator[Instruction]:
+    """Every instruction of a node list, nested ones included, in order."""
+    for node in nodes:
+        if isinstance(node, Instruction):
+            yield node
+        else:
+            for nested in children(node):
+                yield from instructions(nested)
+
+
+def accesses(instruction: Instruction) -> Iterator[tuple[Address | GlobalAddress, Access]]:
+    """The memory operands of an instruction with what happens to their bytes."""
+    for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+        if isinstance(operand, Address | GlobalAddress):
+            yield operand, slot.access
+
+
+def written_register(instruction: Instruction) -> Register | None:
+    """The scalar register that the instruction sets."""
+    slots = instruction.row.slots
+    if slots and slots[0].kind is SlotKind.RESULT:
+        operand = instruction.operands[0]
+        assert isinstance(operand, Register)
+        return operand
+    return None
+
+
+def registers_read(instruction: Instruction) -> Iterator[Register]:
+    """Every register that the instruction reads, addresses included."""
+    skip = 1 if written_register(instruction) is not None else 0
+    for operand in instruction.operands[skip:]:
+        match operand:
+            case Register():
+                yield operand
+            case Address(register=Register() as register) | GlobalAddress(register=register):
+                yield register
+            case _:
+                pass
+
+
+class Emitter:
+    """Appends instructions to the current node list; folds scalar arithmetic on immediates."""
+
+    def __init__(self, code: TileCode) -> None:
+        self.code = code
+        self.nodes = code.nodes
+        self.location = UNKNOWN_LOCATION
+
+    def emit(self, name: str, dtypes: Sequence[DType], operands: Sequence[Operand]) -> None:
+        """Append one instruction."""
+        self.nodes.append(Instruction(TABLE[name], tuple(dtypes), tuple(operands), self.location))
+
+    def scalar(self, name: str, dtypes: Sequence[DType], *operands: Operand) -> Register:
+        """Append an instruction with a fresh result register."""
+        result = self.code.register()
+        self.emit(name, dtypes, (result, *operands))
+        return result
+
+    def mov(self, dtype: DType, target: Register, source: ScalarOperand) -> None:
+        """Set a register."""
+        self.emit("mov", (dtype,), (target, source))
+
+    def integer(self, name: str, a: ScalarOperand, b: ScalarOperand, dtype: DType = I64) -> ScalarOperand:
+        """Integer arithmetic with the cheap identities folded."""
+        match name, a, b:
+            case ("add", Immediate(value=int(x)), Immediate(value=int(y))):
+                return Immediate(x + y)
+            case ("sub", Immediate(value=int(x)), Immediate(value=int(y))):
+                return Immediate(x - y)
+            case ("mul", Immediate(value=int(x)), Immediate(value=int(y))):
+                return Immediate(x * y)
+            case ("smin", Immediate(value=int(x)), Immediate(value=int(y))):
+                return Immediate(min(x, y))
+            case ("smax", Immediate(value=int(x)), Immediate(value=int(y))):
+                return Immediate(max(x, y))
+            case ("add" | "sub", _, Immediate(value=0)) | ("mul", _, Immediate(value=1)):
+                return a
+            case ("add", Immediate(value=0), _) | ("mul", Immediate(value=1), _):
+                return b
+            case ("mul", Immediate(value=0), _) | ("mul", _, Immediate(value=0)):
+                return Immediate(0)
+            case _:
+                return self.scalar(name, (dtype,), a, b)
+
+    def buffer(self, hint: str, dtype: DType, count: int, space: str = "nram") -> TileBuffer:
+        """A new buffer of ``count`` elements."""
+        name = f"{hint or 't'}{len(self.code.buffers)}"
+        made = TileBuffer(name, space, max(1, count * dtype.bytes), self.location)
+        self.code.buffers[name] = made
+        return made
