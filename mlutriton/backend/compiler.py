@@ -1,0 +1,121 @@
+"""The compiler half of the plug-in: Triton's passes on TTIR, then one call into the pipeline."""
+
+# Triton's extension module has no type information.
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from triton._C.libtriton import ir, passes
+from triton.backends.compiler import BaseBackend, GPUTarget
+
+from mlutriton.backend.options import MLUOptions, parse_options
+from mlutriton.diagnostics import OnChipMemoryError
+
+TARGET_NAMES = ("mlu", "cpu")
+
+
+class MLUBackend(BaseBackend):
+    """Compiles Triton modules to program files of the virtual MLU."""
+
+    binary_ext = "mluprog"
+
+    @staticmethod
+    def supports_target(target: GPUTarget) -> bool:
+        """True for the targets that the driver of this package announces."""
+        return target.backend in TARGET_NAMES
+
+    def hash(self) -> str:
+        """Identifies compiler and machine in Triton's cache."""
+        from mlutriton.configuration import source_hash  # loads NumPy
+
+        return f"mlutriton-{source_hash()}-{_machine_identity()}"
+
+    def parse_options(self, options: dict[str, Any]) -> MLUOptions:
+        """Checks launch options.
+
+        Raises:
+            ArgumentError: E0107, an option has a value that is not allowed.
+        """
+        return parse_options(options, _machine_identity(), f"mlu{self.target.arch}")
+
+    def add_stages(self, stages: dict[str, Any], options: MLUOptions, language: object = None) -> None:
+        """Names the two stages: ``ttir``, then the program file."""
+        stages["ttir"] = run_ttir_passes
+        stages["mluprog"] = functools.partial(_compile_program, options=options)
+
+    def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
+        """What Triton hands to launchers."""
+        return metadata.num_warps, metadata.num_ctas, metadata.shared
+
+    def get_codegen_implementation(self, options: MLUOptions) -> dict[str, Any]:
+        """Answers of the target to Triton's code generator: a dot of any size is legal."""
+        return {"min_dot_size": lambda left_type, right_type: (1, 1, 1)}  # pyright: ignore[reportUnknownLambdaType]
+
+    def get_module_map(self) -> Mapping[str, ModuleType]:
+        """Maps the portable libdevice to the one whose calls name each function by its symbol."""
+        from triton.language.extra.cuda import libdevice  # triton.language does not exist yet at this file's top
+
+        return {"triton.language.extra.libdevice": libdevice}
+
+    def load_dialects(self, context: object) -> None:
+        """Adds no dialects: the compiler starts at TTIR."""
+
+
+def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
+    """Runs Triton's own passes; tensor descriptors stay, for they are the DMA's own form."""
+    manager = ir.pass_manager(module.context)
+    manager.enable_debug()
+    passes.common.add_inliner(manager)
+    passes.ttir.add_combine(manager)
+    passes.common.add_canonicalizer(manager)
+    passes.ttir.add_reorder_broadcast(manager)
+    passes.common.add_cse(manager)
+    passes.common.add_symbol_dce(manager)
+    passes.ttir.add_loop_unroll(manager)
+    # Unrolling leaves bounds that are arithmetic on constants, and steps that repeat.
+    passes.common.add_canonicalizer(manager)
+    passes.common.add_cse(manager)
+    passes.ttir.add_triton_licm(manager)
+    manager.run(module, "make_ttir")
+    metadata["name"] = module.get_entry_func_name()
+    return module
+
+
+def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptions) -> bytes:
+    """Compiles a TTIR module to a program file."""
+    from mlutriton.backend.errors import OutOfOnChipMemory  # these load the compiler, NumPy and LLVM: not in every
+    from mlutriton.configuration import current_machine, dump_directory  # process that imports Triton
+    from mlutriton.dump import dump_to
+    from mlutriton.pipeline import CompileOptions, compile_ttir
+
+    machine = current_machine()
+    # A core runs one program at a time, which owns the whole NRAM: so ported kernels that divide the device's memory by
+    # a program's find that one program fits a core. What truly does not fit is refused below.
+    metadata["shared"] = machine.usable_nram_bytes
+    compile_options = CompileOptions(
+        machine=machine,
+        num_warps=options.num_warps,
+        num_stages=options.num_stages,
+        bottleneck=options.bottleneck,
+        opt_level=options.opt_level,
+        precision_mode=options.precision_mode,
+        restrict_ptr=options.restrict_ptr,
+        fuse_multiply_add=options.enable_fp_fusion,
+    )
+    text = str(module)
+    directory = dump_directory()
+    try:
+        return compile_ttir(text, compile_options, dump_to(directory, text) if directory is not None else None)
+    except OnChipMemoryError as error:
+        raise OutOfOnChipMemory(error) from error
+
+
+def _machine_identity() -> str:
+    from mlutriton.configuration import current_machine  # loads NumPy
+
+    machine = current_machine()
+    return f"{machine.name}-{machine.content_hash[:16]}"

@@ -1,0 +1,73 @@
+"""The machines of this process, numbered as Triton's devices.
+
+Triton keeps compiled kernels per device number, so every machine that was ever made current has its own: a kernel that
+was compiled for one machine is never launched on another.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from mlutriton.configuration import current_machine, set_machine
+from mlutriton.isa.machine import Machine
+
+_machines: list[Machine] = []
+_numbers: dict[str, int] = {}
+
+
+def current_device() -> int:
+    """The device number of the current machine."""
+    machine = current_machine()
+    number = _numbers.get(machine.content_hash)
+    if number is None:
+        number = _numbers[machine.content_hash] = len(_machines)
+        _machines.append(machine)
+    return number
+
+
+def set_device(number: int) -> None:
+    """Makes the machine with a device number current."""
+    set_machine(machine_of(number))
+
+
+def machine_of(number: int) -> Machine:
+    """The machine with a device number."""
+    current_device()  # numbers the first machine of the process
+    return _machines[number]
+
+
+@cache
+def device_properties(number: int) -> dict[str, int]:
+    """What kernels and Triton's libraries ask a device for: Triton's names first, then Cambricon's.
+
+    Units: bytes; clocks in kHz; bus width in bits, such that two transfers a clock
+    give the bandwidth, as Triton counts.
+    """
+    machine = machine_of(number)
+    clock_khz = round(machine.clock_mhz * 1000)
+    bus_bits = round(machine.dram_gb_per_s * 4e6 / clock_khz)
+    # fmt: off
+    return {
+        "max_shared_mem":       machine.usable_nram_bytes,
+        "multiprocessor_count": machine.cores,
+        "max_num_regs":         65536,
+        "warpSize":             1,
+        "sm_clock_rate":        clock_khz,
+        "mem_clock_rate":       clock_khz,
+        "mem_bus_width":        bus_bits,
+        "cluster_num":          machine.clusters,
+        "core_num_per_cluster": machine.cores_per_cluster,
+        "max_nram_size":        machine.usable_nram_bytes,
+        "max_wram_size":        machine.usable_wram_bytes,
+        "max_cluster_shared_mem": machine.usable_sram_bytes,
+        "max_l2_cache_size":    machine.l2_bytes,
+        "total_memory":         machine.dram_bytes,
+        "cluster_clock_rate":   clock_khz,
+        "memory_clock_rate":    clock_khz,
+        "memory_bus_width":     bus_bits,
+        "isa_version":          machine.isa,
+        "max_block_task_dim_x": 2**31 - 1,
+        "max_block_task_dim_y": 2**31 - 1,
+        "max_block_task_dim_z": 2**31 - 1,
+    }
+    # fmt: on

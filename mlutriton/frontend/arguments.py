@@ -1,0 +1,242 @@
+"""Launch arguments: arrays of any library become pointers that know what memory they may reach."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, cast, runtime_checkable
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+from numpy.typing import NDArray
+
+from mlutriton.diagnostics import ArgumentError
+from mlutriton.dtypes import ALL
+
+# Unsigned arrays share the signless element types of equal width; Triton keeps the sign in its own types.
+ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
+    {dtype.numpy for dtype in ALL} | {np.dtype(f"uint{dtype.bits}") for dtype in ALL if dtype.is_int}
+)
+_DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
+
+
+@dataclass(slots=True, eq=False)
+class PointerArgument:
+    """A pointer to the first element of an array, with the bytes that the array spans.
+
+    ``data_ptr``, ``dtype``, ``shape`` and ``stride`` make it an argument for a plain ``@triton.jit`` kernel; ``zero_``,
+    ``clone`` and ``copy_`` serve ``triton.autotune(reset_to_zero=..., restore_value=...)``.
+
+    Attributes:
+        owner: what keeps the memory alive: an ndarray, or a tensor of another library.
+        address: the host address of element ``[0, ..., 0]``; the kernel receives this one.
+        first_address: the lowest address that the view reaches, below ``address`` where a stride is negative.
+        bytes: how many bytes from ``first_address`` the view spans.
+        writable: whether a kernel may store to it.
+        dtype: type of the elements.
+    """
+
+    owner: object = field(repr=False)
+    address: int
+    first_address: int
+    bytes: int
+    writable: bool
+    dtype: np.dtype[Any]
+
+    def data_ptr(self) -> int:
+        """The address that the kernel receives."""
+        return self.address
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The NumPy array behind the pointer.
+
+        Raises:
+            ArgumentError: E0101, the owner is a tensor of another library.
+        """
+        owner = self.owner
+        if not isinstance(owner, np.ndarray):
+            raise ArgumentError("E0101", f"a {_type_name(owner)} argument is not a NumPy array")
+        return cast("NDArray[Any]", owner)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the array."""
+        return self.array.shape
+
+    def stride(self, axis: int | None = None) -> int | tuple[int, ...]:
+        """Strides in elements, all or that of one axis, as torch tensors give them."""
+        strides = tuple(stride // self.dtype.itemsize for stride in self.array.strides)
+        return strides if axis is None else strides[axis]
+
+    def zero_(self) -> Self:
+        """Clears the array."""
+        self.array[...] = 0
+        return self
+
+    def clone(self) -> PointerArgument:
+        """A pointer to a copy of the array."""
+        return array_argument(self.array.copy())
+
+    def copy_(self, other: PointerArgument) -> Self:
+        """Copies the other array's elements into this one."""
+        self.array[...] = other.array
+        return self
+
+
+@runtime_checkable
+class DlpackProducer(Protocol):
+    """An array of any library that speaks DLPack."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """Exports the memory."""
+        ...
+
+    def __dlpack_device__(self) -> tuple[Any, Any]:
+        """Says where the memory is."""
+        ...
+
+
+def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
+    """Wraps an array of any strides.
+
+    Raises:
+        ArgumentError: E0103, no element type of the machine fits the array's dtype.
+    """
+    dtype = array.dtype
+    if dtype not in ARRAY_DTYPES:
+        raise _unknown_dtype(dtype, name)
+    flags = array.flags
+    address = array.ctypes.data
+    if flags.c_contiguous or not array.size:
+        return PointerArgument(array, address, address, array.nbytes, flags.writeable, dtype)
+    first, end = byte_bounds(array)
+    return PointerArgument(array, address, first, end - first, flags.writeable, dtype)
+
+
+def pointer_argument(value: object) -> PointerArgument:
+    """Wraps an ndarray, a tensor with ``data_ptr`` (torch, ``triton.reinterpret``) or a DLPack object.
+
+    Raises:
+        ArgumentError: E0101, it is none of these or its memory is not the host's; E0103, its dtype is not known.
+    """
+    if isinstance(value, PointerArgument):
+        return value
+    if isinstance(value, np.ndarray):
+        return array_argument(cast("NDArray[Any]", value))
+    if hasattr(value, "data_ptr"):
+        return _tensor_argument(value)
+    if isinstance(value, DlpackProducer):
+        return _dlpack_argument(value)
+    raise ArgumentError("E0101", f"a {_type_name(value)} cannot be passed as a pointer", help=_HELP)
+
+
+def launch_argument(value: object, name: str = "") -> object:
+    """Turns a user's argument into one that Triton's launcher takes; what it takes already stays as it is.
+
+    Arrays become pointers, NumPy scalars Python numbers, tuples are converted item by item.
+
+    Raises:
+        ArgumentError: E0101 or E0103, the argument cannot be passed.
+    """
+    if type(value) in _PYTHON_SCALARS:
+        return value
+    if isinstance(value, np.ndarray):
+        return array_argument(cast("NDArray[Any]", value), name)
+    if isinstance(value, np.generic):
+        return _scalar(cast("np.generic[Any]", value), name)
+    if isinstance(value, tuple):
+        return _converted_tuple(cast("tuple[object, ...]", value), name)
+    if not hasattr(value, "data_ptr") and isinstance(value, DlpackProducer):
+        return _dlpack_argument(value)
+    return value
+
+
+def unpassable(arguments: Iterable[tuple[str, object]]) -> ArgumentError:
+    """The error for a launch whose arguments Triton refused; names the first one that has no place in a kernel."""
+    for name, value in arguments:
+        if value is not None and not isinstance(value, int | float | tuple) and not hasattr(value, "data_ptr"):
+            return ArgumentError("E0101", f"the argument {name} is a {_type_name(value)}", help=_HELP)
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            return ArgumentError("E0101", f"the argument {name} = {value} does not fit 64 bits", help=_HELP)
+    return ArgumentError("E0101", "an argument has a type that cannot be passed", help=_HELP)
+
+
+def checked_grid(grid: object) -> tuple[int, int, int]:
+    """Completes a grid to three extents.
+
+    Raises:
+        ArgumentError: E0104, it is not one to three non-negative integers.
+    """
+    if type(grid) is tuple and len(cast("tuple[object, ...]", grid)) == 1:  # the usual one, in a hurry
+        (extent,) = cast("tuple[object]", grid)
+        if type(extent) is int and extent >= 0:
+            return extent, 1, 1
+    try:
+        extents = [operator.index(extent) for extent in cast("Iterable[Any]", grid)]
+    except TypeError:
+        extents = []
+    if not 1 <= len(extents) <= 3 or min(extents) < 0:
+        raise ArgumentError(
+            "E0104",
+            f"the grid {grid!r} is not one to three non-negative integers",
+            help="kernel[(programs,)](...), or a function of the meta-parameters that returns such a tuple",
+        )
+    x, y, z = (*extents, 1, 1)[:3]
+    return x, y, z
+
+
+_PYTHON_SCALARS = frozenset({int, float, bool, type(None)})
+_HELP = "pass NumPy arrays, torch CPU tensors, DLPack arrays, int, float, bool or None; anything else as tl.constexpr"
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def _unknown_dtype(dtype: object, name: str) -> ArgumentError:
+    known = ", ".join(sorted(_DTYPES_BY_NAME))
+    return ArgumentError("E0103", f"the array {name or 'argument'} has the dtype {dtype}", note=f"known are {known}")
+
+
+def _scalar(value: np.generic[Any], name: str) -> object:
+    number = value.item()
+    if not isinstance(number, int | float):
+        raise ArgumentError("E0101", f"the argument {name} is a {value.dtype} scalar", help=_HELP)
+    return number
+
+
+def _converted_tuple(values: tuple[object, ...], name: str) -> tuple[object, ...]:
+    converted = [launch_argument(value, f"{name}[{index}]") for index, value in enumerate(values)]
+    # A NamedTuple takes its fields one by one, and the kernel reads them by name.
+    make: Any = type(values)
+    return make(*converted) if hasattr(values, "_fields") else tuple(converted)
+
+
+def _dlpack_argument(value: DlpackProducer) -> PointerArgument:
+    try:
+        array = np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as problem:
+        raise ArgumentError(
+            "E0101", f"a {_type_name(value)} could not be read through DLPack", note=str(problem), help=_HELP
+        ) from problem
+    return array_argument(array)
+
+
+def _tensor_argument(tensor: Any) -> PointerArgument:
+    device = getattr(tensor, "device", "cpu")
+    if getattr(device, "type", str(device)) != "cpu":
+        raise ArgumentError(
+            "E0101", f"a tensor on the device {device} cannot be passed", help="move it to the host: tensor.cpu()"
+        )
+    dtype_name = str(tensor.dtype).rpartition(".")[2]
+    dtype = _DTYPES_BY_NAME.get(dtype_name)
+    if dtype is None:
+        raise _unknown_dtype(tensor.dtype, "")
+    address: int = tensor.data_ptr()
+    span = 0
+    if all(tensor.shape):
+        strides: Iterable[int] = tensor.stride()
+        span = 1 + sum((extent - 1) * stride for extent, stride in zip(tensor.shape, strides, strict=True))
+    return PointerArgument(tensor, address, address, span * dtype.itemsize, True, dtype)

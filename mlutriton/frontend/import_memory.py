@@ -1,0 +1,143 @@
+"""Import of accesses through pointers, atomics, and what a program says to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlutriton.dtypes import I1
+from mlutriton.frontend.import_blocks import load_block, store_block
+from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, text
+from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.ir.ops import (
+    AddPtr,
+    Assert,
+    AtomicCas,
+    AtomicRmw,
+    IntToPtr,
+    Load,
+    Print,
+    PtrToInt,
+    Store,
+    pointee,
+)
+from mlutriton.ir.types import PointerType, element_type, shape_of, with_element
+
+# Triton's names of read-modify-write operations.
+# fmt: off
+ATOMIC_KINDS: dict[str, str] = {
+    "add": "add",  "fadd": "fadd",  "and": "and",  "or": "or",  "xor": "xor",  "exch": "xchg",
+    "max": "smax", "min": "smin",   "umax": "umax", "umin": "umin",
+}
+# fmt: on
+
+
+def _load(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    source = translation.imported(operation.operands[:1])[0]
+    if isinstance(source, TensorHandle):
+        return (load_block(translation, operation, source),)
+    pointer, *given = translation.values(operation.operands)
+    type = with_element(pointer.type, pointee(pointer))
+    mask = given[0] if given else translation.true(shape_of(type))
+    # Without `other` the masked elements are undefined; zero is as good as anything, and the same in every run.
+    other = given[1] if len(given) > 1 else translation.constant(0, type)
+    return translation.add(Load([pointer, mask, other])).results
+
+
+def _store(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    target = translation.imported(operation.operands[:1])[0]
+    if isinstance(target, TensorHandle):
+        store_block(translation, operation, target)
+        return ()
+    pointer, value, *given = translation.values(operation.operands)
+    mask = given[0] if given else translation.true(shape_of(value.type))
+    return translation.add(Store([pointer, value, mask])).results
+
+
+def _atomic_update(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    kind = ATOMIC_KINDS.get(name := text(operation, "operation"))
+    if kind is None:
+        raise translation.refusal(
+            f"the atomic operation {name} is not supported", help=f"these are: {', '.join(ATOMIC_KINDS)}"
+        )
+    pointer, value, *given = translation.values(operation.operands)
+    mask = given[0] if given else translation.true(shape_of(value.type))
+    update = AtomicRmw([pointer, value, mask], {"kind": kind})
+    if complaint := update.check():
+        raise translation.refusal(f"this atomic operation is not supported: {complaint}")
+    return translation.add(update).results
+
+
+def _same_operands(op: type[AddPtr | AtomicCas | PtrToInt]) -> Rule:
+    def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+        return translation.add(op(translation.values(operation.operands))).results
+
+    return rule
+
+
+def _int_to_pointer(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    addresses = translation.values(operation.operands)
+    return translation.add(IntToPtr(addresses, result_types=(translation.result_type(operation),))).results
+
+
+def _assert(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    (condition,) = translation.values(operation.operands)
+    if element_type(condition.type) != I1:
+        zero = translation.constant(0, condition.type)
+        condition = translation.elementwise("ne", condition, zero)
+    return translation.add(Assert([condition], {"message": text(operation, "message", "")})).results
+
+
+def _print(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    values = [
+        translation.add(PtrToInt([value])).result if isinstance(element_type(value.type), PointerType) else value
+        for value in translation.values(operation.operands)
+    ]
+    attributes = {"prefix": text(operation, "prefix", ""), "hex": bool(operation.attributes.get("hex", False))}
+    return translation.add(Print(values, attributes)).results
+
+
+def _nothing(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    """What promises something to an optimizer, or orders the threads of a program, which has one thread here."""
+    return ()
+
+
+def _inline_assembly(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    assembly = text(operation, "assembly")
+    if assembly.startswith("griddepcontrol."):  # up to Triton 3.8 the text of gdc_wait and gdc_launch_dependents
+        return [translation.constant(0, translation.type(result.type)) for result in operation.results]
+    raise translation.refusal(
+        "inline assembly is not supported",
+        note=f"the text is of another machine: {assembly.strip().splitlines()[0] if assembly.strip() else ''}",
+        help="write it with operations of tl",
+    )
+
+
+def _waiting(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    raise translation.refusal(
+        f"the operation {operation.name} is not supported",
+        note="programs of a grid run in no order that one of them could wait for",
+        help="split the kernel in two launches where one program waits for another",
+    )
+
+
+RULES: dict[str, Rule] = {
+    "tt.load": _load,
+    "tt.store": _store,
+    "tt.addptr": _same_operands(AddPtr),
+    "tt.ptr_to_int": _same_operands(PtrToInt),
+    "tt.int_to_ptr": _int_to_pointer,
+    "tt.atomic_rmw": _atomic_update,
+    "tt.atomic_cas": _same_operands(AtomicCas),
+    # An aligned load or store of one element is never torn.
+    "tt.atomic_load": _load,
+    "tt.atomic_store": _store,
+    "tt.atomic_poll": _waiting,
+    "tt.assert": _assert,
+    "tt.print": _print,
+    "tt.elementwise_inline_asm": _inline_assembly,
+    "tt.grid_dependency_wait": _nothing,
+    "tt.grid_dependency_launch_dependents": _nothing,
+    "llvm.intr.assume": _nothing,
+    "ttg.barrier": _nothing,
+    "gpu.barrier": _nothing,
+}

@@ -1,0 +1,108 @@
+"""``@mlu.jit``: Triton's own ``jit`` whose kernels also take NumPy and DLPack arrays and return the run.
+
+Nothing is added between Triton and the kernel but the conversion of arguments, so decorators that wrap a
+``JITFunction`` (``triton.autotune``, ``triton.heuristics``) and kernels that call one work on the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from typing import Any, overload
+
+from triton import jit as triton_jit
+from triton import knobs
+from triton.backends import backends
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from mlutriton.diagnostics import MluError
+from mlutriton.frontend.arguments import checked_grid, launch_argument, unpassable
+
+BACKEND_NAME = "mlu"
+
+
+class Kernel(JITFunction):
+    """A function for the MLU: ``kernel[grid](*arguments, **constants)`` compiles, runs and returns the run."""
+
+    def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        """Launches the kernel, or only compiles it if ``warmup``.
+
+        Returns:
+            The run; the compiled kernel if ``warmup``.
+
+        Raises:
+            MluError: an argument, the compilation or the program failed.
+        """
+        activate()
+        arguments = [launch_argument(value, name) for name, value in zip(self.arg_names, args, strict=False)]
+        arguments += args[len(arguments) :]
+        for name, value in kwargs.items():
+            kwargs[name] = launch_argument(value, name)
+        try:
+            compiled = super().run(*arguments, grid=_checked(grid), warmup=warmup, **kwargs)
+        except (TypeError, OverflowError) as problem:
+            if isinstance(problem, MluError) or "speciali" not in str(problem):
+                raise
+            raise unpassable([*zip(self.arg_names, arguments, strict=False), *kwargs.items()]) from problem
+        return compiled if warmup else driver.active.take_run()
+
+
+def activate() -> None:
+    """Makes the MLU Triton's active driver: kernels of ``mlu.jit`` run on it even where a GPU is."""
+    mlu = _mlu_driver()
+    if driver.active is not mlu:
+        driver.set_active(mlu)
+
+
+@cache
+def _mlu_driver() -> object:
+    mlu = backends[BACKEND_NAME].driver()
+    driver.set_active(mlu)  # before anyone asks which driver is active: Triton would import torch to find out
+    return mlu
+
+
+def _checked(grid: Any) -> Any:
+    """A grid that Triton takes, or a function that returns one."""
+    if callable(grid):
+
+        def checked(meta: Any) -> tuple[int, int, int]:
+            return checked_grid(grid(meta))
+
+        return checked
+    return checked_grid(grid)
+
+
+@overload
+def jit(function: Callable[..., Any]) -> Kernel: ...
+
+
+@overload
+def jit(
+    *,
+    version: str | None = None,
+    repr: Callable[..., str] | None = None,
+    launch_metadata: Callable[..., object] | None = None,
+    do_not_specialize: Iterable[int | str] | None = None,
+    do_not_specialize_on_alignment: Iterable[int | str] | None = None,
+    debug: bool | None = None,
+    noinline: bool | None = None,
+) -> Callable[[Callable[..., Any]], Kernel]: ...
+
+
+def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compiles a Python function for the MLU; takes what ``triton.jit`` takes.
+
+    Under ``TRITON_INTERPRET=1`` it is ``triton.jit`` itself, Triton's own interpreter.
+
+    Example:
+        @mlu.jit
+        def add(out, x, y, n, BLOCK: tl.constexpr): ...
+
+        run = add[(8,)](out, x, y, n, BLOCK=1024)
+    """
+    if function is None:
+        return partial(jit, **options)
+    if knobs.runtime.interpret:
+        return triton_jit(function, **options)
+    return Kernel(function, **options)

@@ -1,0 +1,8 @@
+"""The language of kernels: ``triton.language`` itself, under the name that kernels of this package import."""
+
+import sys
+
+import triton.language
+
+# Triton recognizes its builtins and its module by identity, and not every name is in its __all__: so this is no copy.
+sys.modules[__name__] = triton.language

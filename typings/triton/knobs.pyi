@@ -1,0 +1,4 @@
+from typing import Any
+
+runtime: Any
+compilation: Any

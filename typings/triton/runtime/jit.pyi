@@ -1,0 +1,9 @@
+from collections.abc import Callable
+from typing import Any
+
+class JITFunction:
+    fn: Callable[..., Any]
+    arg_names: list[str]
+    def __init__(self, fn: Callable[..., Any], **options: Any) -> None: ...
+    def __getitem__(self, grid: Any) -> Callable[..., Any]: ...
+    def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any: ...

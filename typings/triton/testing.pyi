@@ -1,0 +1,3 @@
+from typing import Any
+
+do_bench: Any
