@@ -37,7 +37,6 @@ UNKNOWN_LOCATION = Location("<unknown>", 0)
 # 1 arguments and configuration, 2 compiler, 3 a running program's fault, 4 ISA text and files.
 CODES: dict[str, str] = {
     "E0101": "a kernel argument has a type that cannot be passed to a kernel",
-    "E0102": "an array argument is not writable although the kernel stores to it",
     "E0103": "an array argument has a dtype that the machine does not know",
     "E0104": "a grid is not one to three non-negative integers",
     "E0105": "an unknown machine was named",
@@ -56,7 +55,6 @@ CODES: dict[str, str] = {
     "E0305": "the program stopped itself: an assertion failed or a trap was reached",
     "E0306": "the program can never finish: every core waits",
     "E0307": "a store touches an array that was passed as read-only",
-    "E0308": "an integer division by zero",
     "E0309": "an instruction writes bytes that it also reads in a way that their order would decide",
     "E0310": "a program runs longer than the limit that was set",
     "E0401": "an assembly text does not parse",

@@ -56,8 +56,9 @@ class Context(IntEnum):
     FAULT_PROGRAM = 30
     FAULT_ADDRESS = 31
     FAULT_BYTES = 32
+    FAULT_SLOT = 33
     # Work done, see Counter.
-    COUNTERS = 33
+    COUNTERS = 34
 
 
 class Counter(IntEnum):

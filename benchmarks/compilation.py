@@ -1,0 +1,117 @@
+"""Compile time, from Python source to code that can run, against Triton's own CUDA compiler on the same kernel.
+
+Triton's goes to a cubin, for which it needs no GPU. Ours goes through the program file to the host's machine code. The
+runtime library, which every kernel shares, is compiled before the clock starts: CUDA's comes with the wheel.
+Cold is the first compilation of a process, after its imports; warm is a later one that no cache serves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import triton
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, CompiledKernel
+
+import mlutriton as mlu
+from benchmarks.figure import Figure, Measured, Unit
+from benchmarks.fresh_process import empty_caches, run_module
+from benchmarks.stopwatch import comparison, seconds_of
+from examples import flash_attention, vector_add
+from mlutriton import launch
+from mlutriton.testing import Case
+
+CUDA_TARGET = GPUTarget("cuda", 80, 32)
+
+
+def attention_case() -> Case:
+    """Flash attention in blocks that suit both targets; with more keys, ptxas has to spill, which takes it seconds."""
+    case = flash_attention.case(1, 4, 1024, 64, causal=True)
+    return Case(**{**vars(case), "constants": {**case.constants, "BLOCK_N": 64}})
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "vector add": partial(vector_add.case, 98_432, block=1024),
+    "flash attention": attention_case,
+}
+
+_TYPE_NAMES = {"float16": "*fp16", "float32": "*fp32"}
+
+
+def source_of(case: Case) -> ASTSource:
+    """What Triton compiles when the case is launched."""
+    kernel: Any = case.kernel
+    values = {**case.arguments(), **case.constants}
+    signature: dict[str, str] = {}
+    divisible: dict[tuple[int], Any] = {}
+    for index, name in enumerate(kernel.arg_names):
+        value = values[name]
+        if name in case.constants:
+            signature[name] = "constexpr"
+        elif isinstance(value, np.ndarray):
+            signature[name] = _TYPE_NAMES[str(value.dtype)]
+            divisible[index,] = [["tt.divisibility", 16]]
+        elif isinstance(value, int):
+            signature[name] = "i32"
+            if value % 16 == 0:
+                divisible[index,] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "fp32"
+    constants = {(kernel.arg_names.index(name),): value for name, value in case.constants.items()}
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=divisible)
+
+
+def compile_for_mlu(case: Case) -> None:
+    """Compile to machine code of the host."""
+    machine = mlu.current_machine()
+    compiled: Any = triton.compile(source_of(case), target=GPUTarget("mlu", machine.isa, 1))
+    _ = launch.load(compiled.kernel, machine).with_values
+
+
+def compile_for_cuda(case: Case) -> CompiledKernel:
+    """Compile to a cubin."""
+    return triton.compile(source_of(case), target=CUDA_TARGET)
+
+
+COMPILERS = {"mlu": compile_for_mlu, "cuda": compile_for_cuda}
+
+
+def cold_seconds(target: str, name: str) -> dict[str, float]:
+    """Time of the first compilation of this process."""
+    case = CASES[name]()
+    mlu.current_machine()
+    launch.runtime()
+    return {"seconds": seconds_of(lambda: COMPILERS[target](case))}
+
+
+def measure_cold(name: str, quick: bool) -> Measured:
+    """Compile in new processes, one after the other for each target."""
+    samples: dict[str, list[float]] = {target: [] for target in COMPILERS}
+    for _ in range(1 if quick else 3):
+        for target, seconds in samples.items():
+            with empty_caches() as environment:
+                seconds.append(run_module(__name__, target, name, environment=environment)["seconds"])
+    return comparison(median(samples["mlu"]), median(samples["cuda"]), "CUDA")
+
+
+def measure_warm(name: str, quick: bool) -> Measured:
+    """Compile again and again in one process, in turns, past all caches."""
+    case = CASES[name]()
+    samples: dict[str, list[float]] = {target: [] for target in COMPILERS}
+    with knobs.compilation.scope():
+        knobs.compilation.always_compile = True
+        for repetition in range(3 if quick else 6):
+            for target, seconds in samples.items():
+                with empty_caches() as environment, environment_of(environment):
+                    taken = seconds_of(lambda target=target: COMPILERS[target](case))
+                if repetition:
+                    seconds.append(taken)
+    return comparison(median(samples["mlu"]), median(samples["cuda"]), "CUDA")

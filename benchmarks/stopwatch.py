@@ -1,0 +1,55 @@
+"""How durations are taken: medians, of repetitions in which the two sides of a comparison take turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from benchmarks.figure import Measured
+
+Action = Callable[[], object]
+
+# A measurement repeats until it has taken so long, within these numbers of repetitions.
+_SECONDS, _QUICK_SECONDS = 3.0, 0.4
+_LEAST, _QUICK_LEAST, _MOST = 5, 3, 1000
+# Threads of BLAS look for more work for a moment before they sleep; whoever comes next shall not share cores with them.
+_SETTLE_SECONDS = 0.01
+
+
+def seconds_of(action: Action) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def medians(actions: Sequence[Action], *, quick: bool) -> list[float]:
+    """Median wall time of each action; they take turns, after each has been called once to warm up."""
+    for action in actions:
+        action()
+    samples: list[list[float]] = [[] for _ in actions]
+    limit = time.perf_counter() + (_QUICK_SECONDS if quick else _SECONDS)
+    least = _QUICK_LEAST if quick else _LEAST
+    while len(samples[0]) < least or (time.perf_counter() < limit and len(samples[0]) < _MOST):
+        for action, durations in zip(actions, samples, strict=True):
+            time.sleep(_SETTLE_SECONDS)
+            durations.append(seconds_of(action))
+    return [median(durations) for durations in samples]
+
+
+def comparison(ours_seconds: float, theirs_seconds: float, theirs: str) -> Measured:
+    """How many times faster than the other side we are."""
+    return Measured(
+        theirs_seconds / ours_seconds,
+        f"{duration(ours_seconds)}, {theirs} {duration(theirs_seconds)}",
+        {"seconds": ours_seconds, "other_seconds": theirs_seconds},
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration for people, with three digits."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
+        if seconds * factor >= 1:
+            break
+    return f"{seconds * factor:.3g} {unit}"

@@ -1,0 +1,141 @@
+"""What a process simulates and how: the current machine, the engine, the host threads, and the environment behind them.
+
+======================  =============================================================================================
+``MLUTRITON_MACHINE``   machine at the start: a preset's name, or the path of a machine file
+``MLUTRITON_THREADS``   host threads that run programs; by default as many as the process may use
+``MLUTRITON_ENGINE``    ``native`` (the default), or ``interpreter``: slow, and finds races and uninitialized reads
+``MLUTRITON_CACHE_DIR`` directory of compiled code; by default ``mlutriton`` in the user's cache directory
+``MLUTRITON_DUMP``      directory to write every stage of every compilation to, as text
+======================  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from enum import Enum
+from functools import cache
+from pathlib import Path
+
+from mlutriton.diagnostics import ArgumentError
+from mlutriton.isa.machine import DEFAULT_MACHINE_NAME, Machine, machine, machine_names
+
+MACHINE_VARIABLE = "MLUTRITON_MACHINE"
+THREADS_VARIABLE = "MLUTRITON_THREADS"
+ENGINE_VARIABLE = "MLUTRITON_ENGINE"
+DUMP_VARIABLE = "MLUTRITON_DUMP"
+
+MAXIMUM_THREADS = 1024
+
+
+class Engine(Enum):
+    """What computes the values of a launch."""
+
+    NATIVE = "native"
+    INTERPRETER = "interpreter"
+
+
+_current: Machine | None = None
+
+
+def current_machine() -> Machine:
+    """The machine that launches are compiled for and simulated on.
+
+    Raises:
+        ArgumentError: E0109 if ``MLUTRITON_MACHINE`` names no machine.
+    """
+    return _current if _current is not None else set_machine(_machine_of_environment())
+
+
+def set_machine(chosen: Machine | str | Path) -> Machine:
+    """Make a machine the current one: an object, a preset's name, or the path of a machine file.
+
+    Raises:
+        ArgumentError: E0105 for an unknown name or file, E0106 for a file that is no legal machine.
+    """
+    global _current
+    _current = chosen if isinstance(chosen, Machine) else find_machine(chosen)
+    return _current
+
+
+def find_machine(name_or_path: str | Path) -> Machine:
+    """The preset of a name, or the machine of a file.
+
+    Raises:
+        ArgumentError: E0105 for an unknown name or file, E0106 for a file that is no legal machine.
+    """
+    if isinstance(name_or_path, str) and name_or_path in machine_names():
+        return machine(name_or_path)
+    return Machine.load(name_or_path)
+
+
+def _machine_of_environment() -> Machine:
+    name = os.environ.get(MACHINE_VARIABLE) or DEFAULT_MACHINE_NAME
+    try:
+        return find_machine(name)
+    except ArgumentError as error:
+        raise ArgumentError(
+            "E0109", f"{MACHINE_VARIABLE} is {name!r}, which is no machine", note=error.summary, help=error.help
+        ) from error
+
+
+def threads() -> int:
+    """Host threads that run programs.
+
+    Raises:
+        ArgumentError: E0109 if ``MLUTRITON_THREADS`` is not a number of threads.
+    """
+    text = os.environ.get(THREADS_VARIABLE)
+    if not text:
+        return _available_threads()
+    if text.isdecimal() and 1 <= int(text) <= MAXIMUM_THREADS:
+        return int(text)
+    raise ArgumentError(
+        "E0109",
+        f"{THREADS_VARIABLE} is {text!r}",
+        help=f"set it to an integer from 1 to {MAXIMUM_THREADS}, or unset it to use {_available_threads()}",
+    )
+
+
+@cache
+def _available_threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def engine() -> Engine:
+    """What computes the values of a launch.
+
+    Raises:
+        ArgumentError: E0109 if ``MLUTRITON_ENGINE`` names no engine.
+    """
+    text = os.environ.get(ENGINE_VARIABLE)
+    if not text:
+        return Engine.NATIVE
+    try:
+        return Engine(text)
+    except ValueError:
+        raise ArgumentError(
+            "E0109",
+            f"{ENGINE_VARIABLE} is {text!r}",
+            help="set it to " + " or ".join(each.value for each in Engine),
+        ) from None
+
+
+def dump_directory() -> Path | None:
+    """Where stages of compilations are to be written, if anywhere."""
+    text = os.environ.get(DUMP_VARIABLE)
+    return Path(text) if text else None
+
+
+@cache
+def source_hash() -> str:
+    """Names the state of the package's own sources, so that code which another state compiled is not taken for its own.
+
+    Files are told apart by size and time of change: reading all of them would cost more than a launch.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        status = file.stat()
+        digest.update(f"{file.relative_to(package)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,333 @@
+"""A launch: a program, a grid and the values of its parameters in; a run out.
+
+Nothing here knows Triton or the compiler of kernels: a program file runs without either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from itertools import count
+from math import prod
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from mlutriton.codegen.llvm.dependence import depends_on_data
+from mlutriton.codegen.llvm.runtime import runtime_module
+from mlutriton.codegen.llvm.translate import translate
+from mlutriton.configuration import Engine, engine, source_hash, threads
+from mlutriton.diagnostics import ArgumentError, CompileError
+from mlutriton.dtypes import F16, F32, F64, DType
+from mlutriton.isa.encoding import decode, encode
+from mlutriton.isa.legality import check
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import Parameter, Program
+from mlutriton.isa.trace_format import RECORD_WORDS
+from mlutriton.simulator import interpreter
+from mlutriton.simulator.execution import NativeProgram, execute
+from mlutriton.simulator.memory import Allocation, GlobalMemory
+from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, NativeModule, cache_directory, compile_llvm
+from mlutriton.simulator.replay import Trace
+from mlutriton.simulator.report import Run as Run
+
+Grid = tuple[int, int, int]
+
+
+class Pointer(Protocol):
+    """A pointer argument: an address, and the bytes that may be reached through it.
+
+    Attributes:
+        owner: what keeps the memory alive; a ``Spec`` where there is no memory.
+        address: what the kernel receives.
+        first_address: of the lowest byte that may be touched.
+        bytes: how many bytes from there on may be touched.
+        writable: whether they may be written.
+    """
+
+    owner: object
+    address: int
+    first_address: int
+    bytes: int
+    writable: bool
+
+
+class Spec:
+    """An array that is not there: shape, dtype and strides, for launches of which only the cycles are wanted.
+
+    It has the methods by which kernels take tensors. Its address is one that no memory of a process has.
+
+    Attributes:
+        shape: extents.
+        dtype: NumPy dtype of the elements.
+        strides: in elements; dense and row-major unless given.
+    """
+
+    device = "cpu"
+    # User space ends below; a device has 48 bits of address. Specs begin on pages, with a page between them.
+    _PAGE_BYTES = 1 << 12
+    _addresses = count(1 << 47, _PAGE_BYTES)
+
+    def __init__(self, shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> None:
+        self.shape = tuple(int(extent) for extent in shape)
+        self.dtype: np.dtype[Any] = _dtype(dtype)
+        dense = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        self.strides = tuple(dense if strides is None else strides)
+        if len(self.strides) != len(self.shape) or min((*self.shape, *self.strides), default=0) < 0:
+            raise ArgumentError(
+                "E0101",
+                f"spec({self.shape}, {self.dtype}, {self.strides}) is no array",
+                help="give non-negative extents, and as many strides, in elements",
+            )
+        span = 1 + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True))
+        pages = 2 + span * self.dtype.itemsize // self._PAGE_BYTES
+        self._address = next(self._addresses)
+        Spec._addresses = count(self._address + pages * self._PAGE_BYTES, self._PAGE_BYTES)
+
+    def data_ptr(self) -> int:
+        """The address that a kernel receives."""
+        return self._address
+
+    def stride(self, axis: int | None = None) -> int | tuple[int, ...]:
+        """Strides in elements, all or that of one axis."""
+        return self.strides if axis is None else self.strides[axis]
+
+    def __repr__(self) -> str:
+        return f"spec({self.shape}, {str(self.dtype)!r})"
+
+
+def spec(shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> Spec:
+    """The shape and dtype of an array without its memory, for ``estimate``; strides in elements.
+
+    Raises:
+        ArgumentError: E0101, there is no such array.
+    """
+    return Spec(shape, dtype, strides)
+
+
+def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> Run:
+    """Launch a kernel for its cycles alone: no value is computed, and arrays are neither read nor written.
+
+    Args:
+        kernel: what could be launched as ``kernel[grid](*arguments, **keywords)``.
+        grid: as for a launch.
+        arguments: as for a launch, with ``spec(shape, dtype)`` in the place of arrays; an array stands for its spec.
+        keywords: likewise.
+
+    Raises:
+        CompileError: E0108, what the kernel does depends on values that it loads.
+    """
+    described = {name: _described(value) for name, value in keywords.items()}
+    return kernel[grid](*(_described(value) for value in arguments), **described)
+
+
+def _described(value: object) -> object:
+    """The spec of an array; anything else as it is."""
+    if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")) or np.isscalar(value):
+        return value
+    array = cast("Any", value)
+    dtype = _dtype(array.dtype)
+    if isinstance(value, np.ndarray):
+        return Spec(array.shape, dtype, [abs(stride) // dtype.itemsize for stride in array.strides])
+    return Spec(array.shape, dtype, array.stride() if hasattr(value, "stride") else None)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    """The NumPy dtype that a dtype of any library names."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        return np.dtype(str(dtype).rpartition(".")[2])
+
+
+class LoadedKernel:
+    """A program that is ready to run on a machine; native code is compiled when it is first needed, and kept.
+
+    Attributes:
+        program: the program.
+        machine: the machine that it runs on.
+    """
+
+    def __init__(self, program: Program, machine: Machine, content: bytes) -> None:
+        check(program, machine)
+        self.program = program
+        self.machine = machine
+        self._key = f"{hashlib.sha256(content).hexdigest()} {machine.content_hash} {source_hash()}"
+        self._encoders = tuple(_encoder(parameter) for parameter in program.parameters)
+        self._pointers = tuple(index for index, each in enumerate(program.parameters) if each.pointer)
+        # Launches repeat the same arrays more often than not. It holds no array alive.
+        self._known_memory: tuple[list[tuple[int, int, bool]], GlobalMemory] | None = None
+
+    @cached_property
+    def with_values(self) -> NativeProgram:
+        """Native code that computes values and leaves a trace."""
+        return self._native(with_values=True)
+
+    @cached_property
+    def cycles_only(self) -> NativeProgram:
+        """Native code that leaves the same trace and touches no array.
+
+        Raises:
+            CompileError: E0108, the trace depends on values that the program loads.
+        """
+        location = depends_on_data(self.program)
+        if location is not None:
+            raise CompileError(
+                "E0108",
+                f"{self.program.name} decides by values that it loads what it does next",
+                location=location,
+                note="without values its cycles are not known",
+                help="launch it with arrays",
+            )
+        return self._native(with_values=False)
+
+    def _native(self, *, with_values: bool) -> NativeProgram:
+        _check_cache_directory()
+        module = compile_llvm(
+            lambda: translate(self.program, self.machine, with_values=with_values),
+            cache_key=f"{self._key} {with_values}",
+        )
+        return NativeProgram(module, _runtime())
+
+    def parameter_words(self, values: Sequence[Any]) -> list[int]:
+        """The 64-bit word of each parameter.
+
+        Raises:
+            ArgumentError: E0101, a value has another type than its parameter, or one is missing.
+        """
+        try:
+            return [encoder(value) for encoder, value in zip(self._encoders, values, strict=True)]
+        except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
+            raise self._unencodable(values) from None
+
+    def _unencodable(self, values: Sequence[Any]) -> ArgumentError:
+        parameters = self.program.parameters
+        if len(values) != len(parameters):
+            return ArgumentError("E0101", f"{self.program.name} takes {len(parameters)} arguments, not {len(values)}")
+        for encoder, parameter, value in zip(self._encoders, parameters, values, strict=True):
+            try:
+                encoder(value)
+            except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
+                expected = f"pointer to {parameter.dtype}" if parameter.pointer else str(parameter.dtype)
+                return ArgumentError("E0101", f"the argument {parameter.name} is {value!r}; {expected} is expected")
+        raise AssertionError("every value has a word")
+
+    def memory(self, values: Sequence[Any]) -> GlobalMemory:
+        """The host memory that the values point to; whoever calls keeps it alive."""
+        pointers = [cast("Pointer", values[index]) for index in self._pointers]
+        key = [(each.first_address, each.bytes, each.writable) for each in pointers]
+        known = self._known_memory
+        if known is None or known[0] != key:
+            allocations = (
+                Allocation(self.program.parameters[index].name, *reach)
+                for index, reach in zip(self._pointers, key, strict=True)
+            )
+            known = self._known_memory = (key, GlobalMemory(allocations))
+        return known[1]
+
+    def only_cycles_wanted(self, values: Sequence[Any]) -> bool:
+        """True if one of the arrays is not there."""
+        return any(isinstance(values[index].owner, Spec) for index in self._pointers)
+
+
+def load(program_file: bytes, machine: Machine) -> LoadedKernel:
+    """Load a program file.
+
+    Raises:
+        ProgramError: E0402, E0403 or E0404, it is corrupt, or not legal on the machine.
+    """
+    return LoadedKernel(decode(program_file), machine, program_file)
+
+
+def load_program(program: Program, machine: Machine) -> LoadedKernel:
+    """Load a program that is at hand.
+
+    Raises:
+        ProgramError: E0402 or E0404, it is not legal on the machine.
+    """
+    return LoadedKernel(program, machine, encode(program))
+
+
+def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
+    """Run a kernel: arrays hold its values when this returns.
+
+    Args:
+        kernel: what to run.
+        grid: programs along x, y and z.
+        values: one for each parameter of the program, in order: ``Pointer`` objects and numbers. If a pointer's owner
+            is a ``Spec``, only the cycles are found.
+
+    Raises:
+        ArgumentError: E0101, a value does not fit its parameter; E0109, the environment is wrong.
+        CompileError: E0108, only the cycles are wanted but depend on loaded values.
+        KernelFault: the program did what the machine forbids.
+    """
+    words = kernel.parameter_words(values)
+    memory = kernel.memory(values)
+    with_values = not kernel.only_cycles_wanted(values)
+    program, machine = kernel.program, kernel.machine
+    if with_values and engine() is Engine.INTERPRETER:
+        result = interpreter.run(program, grid, words, memory, machine)
+        starts = result.trace_starts[:-1] // RECORD_WORDS
+        return Run(
+            program, machine, grid, Trace(result.trace_words, starts, program.cores_per_program), None, result.prints
+        )
+    native = kernel.with_values if with_values else kernel.cycles_only
+    execution = execute(native, program, grid, words, memory, machine, threads())
+    return Run(program, machine, grid, execution.trace, execution.counters, execution.prints, with_values)
+
+
+def _check_cache_directory() -> None:
+    """Refuse a cache directory that can never be one; one that merely cannot be written is only slow."""
+    directory = cache_directory()
+    if directory.exists() and not directory.is_dir():
+        raise ArgumentError(
+            "E0109",
+            f"{CACHE_DIRECTORY_VARIABLE} is {str(directory)!r}, which is no directory",
+            help="set it to a directory, which need not exist, or unset it",
+        )
+
+
+@cache
+def _runtime() -> NativeModule:
+    return compile_llvm(runtime_module, cache_key=f"runtime {source_hash()}")
+
+
+def _encoder(parameter: Parameter) -> Callable[[Any], int]:
+    if parameter.pointer:
+        return _address
+    dtype = parameter.dtype
+    if dtype.is_bool:
+        return lambda value: int(bool(value))
+    if dtype.is_int:
+        return _integer_encoder(dtype)
+    return _float_encoder(dtype)
+
+
+def _address(value: Pointer) -> int:
+    return value.address
+
+
+def _integer_encoder(dtype: DType) -> Callable[[Any], int]:
+    mask = (1 << dtype.bits) - 1
+    least = -(1 << dtype.bits - 1)
+
+    def encode_integer(value: Any) -> int:
+        if not least <= value <= mask:
+            raise OverflowError
+        return value & mask
+
+    return encode_integer
+
+
+_FLOAT_FORMATS = {F16: ("<e", "<H"), F32: ("<f", "<I"), F64: ("<d", "<Q")}
+
+
+def _float_encoder(dtype: DType) -> Callable[[Any], int]:
+    if dtype not in _FLOAT_FORMATS:
+        # Types that struct does not know are rare as scalars.
+        return lambda value: int.from_bytes(np.array(float(value)).astype(dtype.numpy).tobytes(), "little")
+    pack, unpack = (struct.Struct(form) for form in _FLOAT_FORMATS[dtype])
+    return lambda value: unpack.unpack(pack.pack(value))[0]

@@ -1,0 +1,106 @@
+"""The compiler: one column of stages from Triton's text to a program file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlutriton.codegen.generate import generate
+from mlutriton.frontend.importer import import_ttir
+from mlutriton.frontend.ttir import parse_ttir
+from mlutriton.ir.core import Function
+from mlutriton.ir.passes import (
+    canonicalize,
+    cse,
+    dce,
+    fuse_multiply_add,
+    loop_invariant,
+    memory_access,
+)
+from mlutriton.ir.verifier import verify
+from mlutriton.isa.encoding import encode
+from mlutriton.isa.legality import check
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import Program
+
+Observer = Callable[[str, Function | Program], None]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What a user may choose about a compilation; the names are Cambricon's.
+
+    Attributes:
+        machine: decides tile sizes, instruction forms and legality.
+        num_warps: 1 for a program on one core, 4 for one on the cores of a cluster.
+        num_stages: depth of the software pipeline; 1 for none.
+        bottleneck: queue to balance the pipeline for, or None.
+        opt_level: ``O0`` to ``O3``, ``Om``, ``Os``.
+        precision_mode: ``precision`` or ``fast``.
+        restrict_ptr: the caller promises that pointer arguments do not alias.
+        fuse_multiply_add: a product that is only added may be added without rounding in between.
+    """
+
+    machine: Machine
+    num_warps: int = 1
+    num_stages: int = 2
+    bottleneck: str | None = None
+    opt_level: str = "O3"
+    precision_mode: str = "precision"
+    restrict_ptr: bool = False
+    fuse_multiply_add: bool = True
+
+
+# Every pass with the name that dumps and error messages use. The first half works on the kernel as written; once memory
+# accesses are known, the arithmetic that only fed them is dead, and what is left is simplified again.
+PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+    ("canonicalize", canonicalize.run),
+    ("cse", cse.run),
+    ("loop_invariant", loop_invariant.run),
+    ("memory_access", memory_access.run),
+    ("canonicalize_accesses", canonicalize.run),
+    ("cse_accesses", cse.run),
+    ("dce", dce.run),
+    ("loop_invariant_accesses", loop_invariant.run),
+    ("fuse_multiply_add", fuse_multiply_add.run),
+    ("dce_fused", dce.run),
+)
+
+
+def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = None) -> bytes:
+    """Compile a TTIR module to a program file.
+
+    Args:
+        text: the module as Triton prints it, with locations.
+        options: see :class:`CompileOptions`.
+        observe: called with a stage's name and what it made, for dumps.
+
+    Raises:
+        CompileError: E02xx; names the kernel's line.
+    """
+    return encode(compile_function(import_ttir(parse_ttir(text)), options, observe))
+
+
+def compile_function(function: Function, options: CompileOptions, observe: Observer | None = None) -> Program:
+    """Compile a function of the tile IR (which is rewritten on the way) to a program.
+
+    Raises:
+        CompileError: E02xx; names the kernel's line.
+    """
+    observe = observe or _look_away
+    verify(function, "import")
+    observe("import", function)
+    for name, run in PASSES:
+        if name == "fuse_multiply_add" and not options.fuse_multiply_add:
+            continue
+        run(function)
+        verify(function, name)
+        observe(name, function)
+    program = generate(function, options.machine, max(1, options.num_stages), {})
+    check(program, options.machine)
+    observe("program", program)
+    return program
+
+
+def _look_away(stage: str, result: Function | Program) -> None:
+    """No dump is wanted."""

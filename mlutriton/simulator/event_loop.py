@@ -1,0 +1,574 @@
+"""The event loop of the replay: cores read their traces ahead, queues and shared resources act in the order of time.
+
+Events are ordered by (time, class or core, queue). A core's own time may be ahead of the event that moves it, because
+between two waits nothing that other cores do can change it; only queue transfers, scalar atomics and the end of a
+program, which touch what is shared, are events of their own. In the subset of :mod:`mlutriton.simulator.machine_code`.
+"""
+
+from __future__ import annotations
+
+from mlutriton.isa import trace_format as trace
+from mlutriton.isa.trace_format import Kind
+from mlutriton.simulator import replay_state as at
+from mlutriton.simulator import timing
+from mlutriton.simulator.memory_traffic import schedule, schedule_class, settle, share_memory, use_lines
+from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.timing import Cause
+
+LOW_WORD = (1 << 32) - 1
+
+
+def run_replay(state: ReplayState) -> None:
+    """Replay all programs; ``shared[STATUS]`` says how it ended."""
+    launch = state.timing[timing.LAUNCH_CYCLES]
+    for core in range(state.timing[timing.CORES]):
+        state.cores[core * at.CORE_WORDS + at.IDLE_SINCE] = launch
+        state.cores[core * at.CORE_WORDS + at.REASON] = at.RUNNING
+        state.statistics[core * at.STATISTIC_WORDS + Cause.LAUNCH] = launch
+    state.shared[at.MAKESPAN] = launch
+    for unit in range(units(state)):
+        dispatch(state, unit, launch)
+    while state.tree[1] < at.NEVER and not state.shared[at.STATUS]:
+        now = state.tree[1] >> at.SLOT_BITS
+        slot = state.tree[1] & ((1 << at.SLOT_BITS) - 1)
+        if slot < state.shared[at.CLASSES]:
+            finish_flows(state, slot, now)
+            continue
+        source = slot - state.shared[at.CLASSES]
+        core = source // at.SOURCES_PER_CORE
+        if source % at.SOURCES_PER_CORE == 0:
+            schedule(state, slot, at.FOREVER)
+            act(state, core, now)
+        else:
+            step_lane(state, core * at.LANES_PER_CORE + source % at.SOURCES_PER_CORE - 1, now)
+    makespan = state.shared[at.MAKESPAN]
+    for core in range(state.timing[timing.CORES]):
+        idle = makespan - state.cores[core * at.CORE_WORDS + at.IDLE_SINCE]
+        state.statistics[core * at.STATISTIC_WORDS + Cause.TAIL_IDLE] += idle
+        if state.cores[core * at.CORE_WORDS + at.REASON] != at.RUNNING and not state.shared[at.STATUS]:
+            state.shared[at.STATUS] = at.DEADLOCK
+
+
+# Programs and cores. A unit is what one program occupies: a core, or the cores of one or more clusters.
+
+
+def units(state: ReplayState) -> int:
+    """Programs that can run at once."""
+    if state.shared[at.CORES_PER_PROGRAM] == 1:
+        return state.timing[timing.CORES]
+    return state.timing[timing.CLUSTERS] // unit_clusters(state)
+
+
+def unit_clusters(state: ReplayState) -> int:
+    """Clusters of a unit; 0 if it is a single core."""
+    return state.shared[at.CORES_PER_PROGRAM] * state.timing[timing.CLUSTERS] // state.timing[timing.CORES]
+
+
+def unit_core(state: ReplayState, unit: int, member: int) -> int:
+    """Number of a unit's core; a core is in the cluster of its number modulo the clusters."""
+    clusters = state.timing[timing.CLUSTERS]
+    per_cluster = state.timing[timing.CORES] // clusters
+    if state.shared[at.CORES_PER_PROGRAM] == 1:
+        return unit
+    return unit * unit_clusters(state) + member // per_cluster + member % per_cluster * clusters
+
+
+def unit_of(state: ReplayState, core: int) -> int:
+    """The unit that a core belongs to."""
+    if state.shared[at.CORES_PER_PROGRAM] == 1:
+        return core
+    return core % state.timing[timing.CLUSTERS] // unit_clusters(state)
+
+
+def dispatch(state: ReplayState, unit: int, now: int) -> None:
+    """Start the next program on a unit that fell free."""
+    members = state.shared[at.CORES_PER_PROGRAM]
+    program = state.shared[at.NEXT_PROGRAM]
+    if program * members >= state.shared[at.TRACES]:
+        return
+    state.shared[at.NEXT_PROGRAM] = program + 1
+    start = now + state.timing[timing.DISPATCH_CYCLES]
+    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_CORE] = unit_core(state, unit, 0)
+    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_START] = start
+    for member in range(members):
+        core = unit_core(state, unit, member)
+        base = core * at.CORE_WORDS
+        row = core * at.STATISTIC_WORDS
+        state.statistics[row + Cause.TAIL_IDLE] += now - state.cores[base + at.IDLE_SINCE]
+        state.statistics[row + Cause.DISPATCH] += start - now
+        state.cores[base + at.RECORD] = state.starts[program * members + member]
+        state.cores[base + at.SCALAR] = start
+        state.cores[base + at.COMPUTE_FREE] = start
+        state.cores[base + at.PROGRAM] = program
+        advance(state, core)
+
+
+def advance(state: ReplayState, core: int) -> None:
+    """Run a core up to the first record at which it must wait for an event."""
+    while read_records(state, core):
+        if state.cores[core * at.CORE_WORDS + at.REASON] == Kind.ATOMIC_SCALAR:
+            schedule_core(state, core, state.cores[core * at.CORE_WORDS + at.SCALAR])
+            return
+        if waits_for_lane(state, core) or not end_wait(state, core):
+            return
+
+
+def read_records(state: ReplayState, core: int) -> int:
+    """Read a core's records through the first that waits; sets REASON and WAIT_MASK, and returns 0 if that failed."""
+    base = core * at.CORE_WORDS
+    row = core * at.STATISTIC_WORDS
+    record = state.cores[base + at.RECORD]
+    scalar = state.cores[base + at.SCALAR]
+    free = state.cores[base + at.COMPUTE_FREE]
+    state.cores[base + at.REASON] = at.RUNNING
+    issue = 0
+    compute = 0
+    reason = at.RUNNING
+    while True:
+        if record >= state.shared[at.RECORDS]:
+            state.shared[at.STATUS] = at.MALFORMED
+            return 0
+        local = state.words[record * trace.RECORD_WORDS]
+        middle = state.words[record * trace.RECORD_WORDS + 1]
+        head = ((middle & LOW_WORD) ^ (1 << 31)) - (1 << 31)
+        kind = middle >> trace.KIND_SHIFT & 255
+        amount = middle >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
+        if head != trace.NO_COMPUTE:
+            free = max(free + (local >> 32 & LOW_WORD), scalar + head)
+            compute += local >> 32 & LOW_WORD
+        issue += local & LOW_WORD
+        scalar += local & LOW_WORD
+        record += 1
+        if kind <= Kind.MOVE:
+            lane = core * at.LANES_PER_CORE
+            if kind == Kind.MOVE and state.timing[timing.HAS_MOVE_QUEUE]:
+                lane += 1
+            enqueue(state, lane, record - 1, scalar)
+            if kind <= Kind.STORE:
+                record += state.words[record * trace.RECORD_WORDS - 1] >> trace.FLAGS_SHIFT & trace.FLAG_EXTENT
+        elif kind == Kind.SYNC and not amount & (trace.WAIT_IO | trace.WAIT_MOVE):
+            # The commonest wait needs no event.
+            if amount & trace.WAIT_COMPUTE:
+                state.statistics[row + Cause.WAIT_COMPUTE] += max(free - scalar, 0)
+                scalar = max(scalar, free)
+            scalar += state.timing[timing.SYNC_CYCLES]
+            state.statistics[row + Cause.SYNC] += state.timing[timing.SYNC_CYCLES]
+        elif kind == Kind.SCALAR_LOAD or kind == Kind.SCALAR_STORE:
+            scalar += state.timing[timing.SCALAR_LATENCY_CYCLES]
+            state.statistics[row + Cause.SCALAR_MEMORY] += state.timing[timing.SCALAR_LATENCY_CYCLES]
+        elif kind == Kind.LOCAL:
+            continue
+        else:
+            reason = kind
+            break
+    state.cores[base + at.RECORD] = record
+    state.cores[base + at.SCALAR] = scalar
+    state.cores[base + at.COMPUTE_FREE] = free
+    state.statistics[row + Cause.ISSUE] += issue
+    state.statistics[row + at.COMPUTE_BUSY] += compute
+    if reason > Kind.LOCAL:
+        state.shared[at.STATUS] = at.MALFORMED
+    state.cores[base + at.REASON] = reason
+    mask = amount if reason == Kind.SYNC else trace.WAIT_ALL
+    if mask & trace.WAIT_MOVE and not state.timing[timing.HAS_MOVE_QUEUE]:
+        mask |= trace.WAIT_IO
+    state.cores[base + at.WAIT_MASK] = 0 if reason == Kind.ATOMIC_SCALAR else mask
+    return not state.shared[at.STATUS]
+
+
+def schedule_core(state: ReplayState, core: int, time: int) -> None:
+    """Set when a core's scalar queue acts next on what is shared."""
+    schedule(state, state.shared[at.CLASSES] + core * at.SOURCES_PER_CORE, time)
+
+
+def waits_for_lane(state: ReplayState, core: int) -> int:
+    """Whether a queue that a core waits for still has something to do."""
+    mask = state.cores[core * at.CORE_WORDS + at.WAIT_MASK]
+    lane = core * at.LANES_PER_CORE * at.LANE_WORDS
+    if mask & trace.WAIT_IO and state.lanes[lane + at.PHASE]:
+        return 1
+    if mask & trace.WAIT_MOVE and state.lanes[lane + at.LANE_WORDS + at.PHASE]:
+        return 1
+    return 0
+
+
+def end_wait(state: ReplayState, core: int) -> int:
+    """The queues that a core waits for are empty: book the wait; returns whether the core can go on at once."""
+    base = core * at.CORE_WORDS
+    lane = core * at.LANES_PER_CORE * at.LANE_WORDS
+    mask = state.cores[base + at.WAIT_MASK]
+    scalar = state.cores[base + at.SCALAR]
+    io_done = state.lanes[lane + at.FREE] if mask & trace.WAIT_IO else 0
+    move_done = state.lanes[lane + at.LANE_WORDS + at.FREE] if mask & trace.WAIT_MOVE else 0
+    compute_done = state.cores[base + at.COMPUTE_FREE] if mask & trace.WAIT_COMPUTE else 0
+    done = max(scalar, io_done, move_done, compute_done)
+    if done > scalar:
+        # The whole wait counts as one for the queue that was done last.
+        row = core * at.STATISTIC_WORDS
+        if done == io_done:
+            book_io_wait(state, core, done - scalar)
+        elif done == move_done:
+            state.statistics[row + Cause.WAIT_MOVE] += done - scalar
+        else:
+            state.statistics[row + Cause.WAIT_COMPUTE] += done - scalar
+    if mask & trace.WAIT_IO:
+        for place in range(lane + at.SUM_SETUP, lane + at.SUM_CONTENTION + 1):
+            state.lanes[place] = 0
+    state.cores[base + at.WAIT_MASK] = 0
+    state.cores[base + at.SCALAR] = done
+    if state.cores[base + at.REASON] == Kind.SYNC:
+        state.cores[base + at.SCALAR] += state.timing[timing.SYNC_CYCLES]
+        state.statistics[core * at.STATISTIC_WORDS + Cause.SYNC] += state.timing[timing.SYNC_CYCLES]
+        return 1
+    if state.cores[base + at.REASON] == Kind.END:
+        schedule_core(state, core, done)
+    else:
+        arrive(state, core)
+    return 0
+
+
+def book_io_wait(state: ReplayState, core: int, wait: int) -> None:
+    """Split a wait for the IO queue in proportion to what its transfers since the last wait spent their time on."""
+    lane = core * at.LANES_PER_CORE * at.LANE_WORDS
+    row = core * at.STATISTIC_WORDS
+    total = 0
+    for place in range(lane + at.SUM_SETUP, lane + at.SUM_CONTENTION + 1):
+        total += state.lanes[place]
+    total = max(total, 1)
+    setup = wait * state.lanes[lane + at.SUM_SETUP] // total
+    latency = wait * state.lanes[lane + at.SUM_LATENCY] // total
+    contention = wait * state.lanes[lane + at.SUM_CONTENTION] // total
+    state.statistics[row + Cause.WAIT_IO_SETUP] += setup
+    state.statistics[row + Cause.WAIT_IO_LATENCY] += latency
+    state.statistics[row + Cause.WAIT_IO_CONTENTION] += contention
+    state.statistics[row + Cause.WAIT_IO_TRANSFER] += wait - setup - latency - contention
+
+
+def arrive(state: ReplayState, core: int) -> None:
+    """A core is at a barrier; if it is the last, all go on from the latest arrival."""
+    reason = state.cores[core * at.CORE_WORDS + at.REASON]
+    unit = unit_of(state, core)
+    clusters = state.timing[timing.CLUSTERS]
+    latest = 0
+    for member in range(state.shared[at.CORES_PER_PROGRAM]):
+        other = unit_core(state, unit, member)
+        if reason == Kind.BARRIER_UNION or other % clusters == core % clusters:
+            base = other * at.CORE_WORDS
+            if state.cores[base + at.REASON] != reason or state.cores[base + at.WAIT_MASK]:
+                return
+            latest = max(latest, state.cores[base + at.SCALAR])
+    if reason == Kind.BARRIER_UNION:
+        latest += state.timing[timing.UNION_BARRIER_CYCLES]
+    else:
+        latest += state.timing[timing.CLUSTER_BARRIER_CYCLES]
+    for member in range(state.shared[at.CORES_PER_PROGRAM]):
+        other = unit_core(state, unit, member)
+        if reason == Kind.BARRIER_UNION or other % clusters == core % clusters:
+            wait = latest - state.cores[other * at.CORE_WORDS + at.SCALAR]
+            state.statistics[other * at.STATISTIC_WORDS + Cause.BARRIER] += wait
+            state.cores[other * at.CORE_WORDS + at.SCALAR] = latest
+            schedule_core(state, other, latest)
+
+
+def act(state: ReplayState, core: int, now: int) -> None:
+    """A core does what it was scheduled for: an atomic, the end of its program, or to go on after a wait."""
+    base = core * at.CORE_WORDS
+    reason = state.cores[base + at.REASON]
+    if reason == Kind.END:
+        finish_program(state, core, now)
+        return
+    if reason == Kind.ATOMIC_SCALAR:
+        record = state.cores[base + at.RECORD] - 1
+        address = state.words[record * trace.RECORD_WORDS + 2] & trace.MAX_ADDRESS
+        place = address // 8 % at.ATOMIC_ADDRESSES
+        start = max(now, state.atomics[place])
+        state.atomics[place] = start + state.timing[timing.ATOMIC_SAME_ADDRESS_CYCLES]
+        state.cores[base + at.SCALAR] = start + state.timing[timing.ATOMIC_LATENCY_CYCLES]
+        state.statistics[core * at.STATISTIC_WORDS + Cause.ATOMIC] += state.cores[base + at.SCALAR] - now
+    advance(state, core)
+
+
+def finish_program(state: ReplayState, core: int, now: int) -> None:
+    """A core's trace is over; if it is the last of its program, the unit takes the next program."""
+    base = core * at.CORE_WORDS
+    state.cores[base + at.REASON] = at.RUNNING
+    state.cores[base + at.IDLE_SINCE] = now
+    state.shared[at.MAKESPAN] = now
+    program = state.cores[base + at.PROGRAM]
+    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_END] = now
+    unit = unit_of(state, core)
+    for member in range(state.shared[at.CORES_PER_PROGRAM]):
+        other = unit_core(state, unit, member)
+        if state.cores[other * at.CORE_WORDS + at.REASON] != at.RUNNING:
+            return
+    dispatch(state, unit, now)
+
+
+# Queues.
+
+
+def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
+    """Hand a transfer to a queue."""
+    base = lane * at.LANE_WORDS
+    entries = state.shared[at.RING_ENTRIES]
+    tail = state.lanes[base + at.TAIL]
+    if tail - state.lanes[base + at.HEAD] == entries:
+        state.shared[at.STATUS] = at.RING_FULL
+        return
+    place = (lane * entries + tail % entries) * 2
+    state.rings[place] = record
+    state.rings[place + 1] = issued
+    state.lanes[base + at.TAIL] = tail + 1
+    if state.lanes[base + at.PHASE] == at.IDLE:
+        state.lanes[base + at.PHASE] = at.STARTING
+        schedule_lane(state, lane, max(issued, state.lanes[base + at.FREE]))
+
+
+def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
+    """Set when a queue acts next."""
+    source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
+    schedule(state, state.shared[at.CLASSES] + source, time)
+
+
+def step_lane(state: ReplayState, lane: int, now: int) -> None:
+    """A queue does what it was scheduled for: it starts a transfer, opens its flow, or ends one that has no flow."""
+    base = lane * at.LANE_WORDS
+    phase = state.lanes[base + at.PHASE]
+    if phase == at.STARTING:
+        start_transfer(state, lane, now)
+    elif phase == at.OPENING:
+        schedule_lane(state, lane, at.FOREVER)
+        open_flow(state, lane, now)
+    else:
+        schedule_lane(state, lane, at.FOREVER)
+        finish_transfer(state, lane, now)
+
+
+def start_transfer(state: ReplayState, lane: int, now: int) -> None:
+    """Take the next transfer of a queue, and settle what it costs."""
+    base = lane * at.LANE_WORDS
+    entries = state.shared[at.RING_ENTRIES]
+    head = state.lanes[base + at.HEAD]
+    record = state.rings[(lane * entries + head % entries) * 2]
+    state.lanes[base + at.HEAD] = head + 1
+    state.lanes[base + at.CURRENT] = record
+    state.lanes[base + at.STARTED] = now
+    state.lanes[base + at.BYTES] = 0
+    word = record * trace.RECORD_WORDS
+    kind = state.words[word + 1] >> trace.KIND_SHIFT & 255
+    amount = state.words[word + 1] >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
+    latency = 0
+    if not amount:
+        state.lanes[base + at.SETUP] = 0
+    elif kind <= Kind.STORE:
+        latency = price_block(state, lane, word, kind, amount)
+    elif kind == Kind.MOVE:
+        price_move(state, lane, word, amount)
+    elif kind == Kind.ATOMIC_VECTOR:
+        interval = state.timing[timing.ATOMIC_INTERVAL_CYCLES]
+        state.lanes[base + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + amount * interval
+        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
+    else:
+        price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
+        latency = state.timing[timing.BULK_LATENCY_CYCLES]
+    state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
+    state.lanes[base + at.PHASE] = at.OPENING if state.lanes[base + at.BYTES] else at.FIXED
+    schedule_lane(state, lane, state.lanes[base + at.FLOWING])
+
+
+def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int) -> int:
+    """Setup, size and DRAM cost of a LOAD or STORE, whose lines enter the L2; returns its latency."""
+    base = lane * at.LANE_WORDS
+    store = kind == Kind.STORE
+    address = state.words[word + 2] & trace.MAX_ADDRESS
+    segment = amount
+    count1 = 1
+    stride1 = 0
+    count2 = 1
+    stride2 = 0
+    cost = 1 << 16
+    if state.words[word + 2] >> trace.FLAGS_SHIFT & trace.FLAG_EXTENT:
+        extent = word + trace.RECORD_WORDS
+        segment = state.words[extent] & LOW_WORD
+        count1 = state.words[extent] >> 32 & LOW_WORD
+        stride1 = state.words[extent + 1]
+        count2 = state.words[extent + 2] & 0xFFFF
+        stride2 = state.words[extent + 2] >> 16
+        if stride1 == segment:
+            segment *= count1
+            count1 = 1
+        if count1 == 1 and stride2 == segment:
+            segment *= count2
+            count2 = 1
+        if count1 * count2 > 1:
+            cost = state.timing[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
+    missing = 0
+    if segment > 0:
+        for plane in range(count2):
+            for line in range(count1):
+                missing += use_lines(state, address + plane * stride2 + line * stride1, segment, store)
+    granule = state.timing[timing.GRANULE_BYTES]
+    granules = (segment + granule - 1) // granule
+    if store and segment < granule:
+        granules = 2
+    traffic = granules * granule * count1 * count2
+    # Only the missing share of the transfer goes to DRAM. The test spares most transfers two divisions.
+    weight = cost
+    if missing != amount or traffic != amount:
+        traffic = (traffic * missing + amount - 1) // amount
+        weight = (traffic * cost + amount - 1) // amount
+    setup = state.timing[timing.DMA_SETUP_CYCLES] + (count1 * count2 - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
+    state.lanes[base + at.SETUP] = setup
+    open_memory(state, lane, amount, weight)
+    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
+    state.statistics[row + at.L2_HIT_BYTES] += amount - missing
+    state.statistics[row + (at.DRAM_WRITE_BYTES if store else at.DRAM_READ_BYTES)] += traffic
+    return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+
+
+def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> None:
+    """Setup, size and DRAM cost of a GATHER or SCATTER, which passes the L2 by."""
+    granule = state.timing[timing.GRANULE_BYTES]
+    granules = (item_bytes + granule - 1) // granule
+    if kind == Kind.SCATTER and item_bytes < granule:
+        granules = 2
+    traffic = granules * granule * items
+    setup = state.timing[timing.DMA_SETUP_CYCLES] + items * state.timing[timing.GATHER_ITEM_CYCLES]
+    state.lanes[lane * at.LANE_WORDS + at.SETUP] = setup
+    open_memory(state, lane, items * item_bytes, (granules * granule << 16) // max(item_bytes, 1))
+    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
+    written = kind == Kind.SCATTER
+    state.statistics[row + (at.DRAM_WRITE_BYTES if written else at.DRAM_READ_BYTES)] += traffic
+
+
+def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
+    """Make a transfer one of its cluster's DRAM flows, or of its L2 flows if it costs DRAM nothing."""
+    base = lane * at.LANE_WORDS
+    groups = state.timing[timing.PORT_GROUPS]
+    state.lanes[base + at.BYTES] = size
+    state.lanes[base + at.WEIGHT] = weight
+    state.lanes[base + at.CORE_CAP] = state.timing[timing.CORE_RATE]
+    state.lanes[base + at.CLASS] = lane // at.LANES_PER_CORE % groups + (0 if weight else groups)
+
+
+def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
+    """Setup and size of a MOVE; only one that touches SRAM shares anything."""
+    base = lane * at.LANE_WORDS
+    flags = state.words[word + 2] >> trace.FLAGS_SHIFT
+    setup = state.timing[timing.MOVE_SETUP_CYCLES]
+    if flags & trace.FLAG_BETWEEN_CLUSTERS:
+        rate = state.timing[timing.CLUSTER_COPY_RATE]
+        setup = state.timing[timing.CLUSTER_COPY_SETUP_CYCLES] + ((size << 16) + rate - 1) // rate
+    elif flags & trace.FLAG_SRAM:
+        cluster = lane // at.LANES_PER_CORE % state.timing[timing.CLUSTERS]
+        state.lanes[base + at.BYTES] = size
+        state.lanes[base + at.WEIGHT] = 0
+        state.lanes[base + at.CORE_CAP] = state.timing[timing.MOVE_RATE]
+        state.lanes[base + at.CLASS] = 2 * state.timing[timing.PORT_GROUPS] + cluster
+    else:
+        rate = state.timing[timing.MOVE_RATE]
+        setup += ((size << 16) + rate - 1) // rate
+    state.lanes[base + at.SETUP] = setup
+
+
+def open_flow(state: ReplayState, lane: int, now: int) -> None:
+    """The first byte of a transfer flows: its class has one flow more."""
+    base = lane * at.LANE_WORDS
+    number = state.lanes[base + at.CLASS]
+    row = number * at.CLASS_WORDS
+    state.lanes[base + at.PHASE] = at.STREAMING
+    settle_peers(state, number, now)
+    final = state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16)
+    if not state.classes[row + at.COUNT] or final < state.classes[row + at.NEAREST]:
+        state.classes[row + at.NEAREST] = final
+    place = (number * state.timing[timing.CORES] * at.LANES_PER_CORE + state.classes[row + at.COUNT]) * 2
+    state.members[place] = lane
+    state.members[place + 1] = final
+    state.classes[row + at.COUNT] += 1
+    state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
+    share_with_peers(state, number)
+
+
+def settle_peers(state: ReplayState, number: int, now: int) -> None:
+    """Settle a class and all whose rates change with its own."""
+    memory_classes = 2 * state.timing[timing.PORT_GROUPS]
+    if number >= memory_classes:
+        settle(state, number, now)
+        return
+    for peer in range(memory_classes):
+        settle(state, peer, now)
+
+
+def share_with_peers(state: ReplayState, number: int) -> None:
+    """New rates and next events for a class and its peers."""
+    memory_classes = 2 * state.timing[timing.PORT_GROUPS]
+    if number >= memory_classes:
+        row = number * at.CLASS_WORDS
+        share = state.timing[timing.SRAM_RATE] // max(state.classes[row + at.COUNT], 1)
+        state.classes[row + at.RATE] = max(min(state.timing[timing.MOVE_RATE], share), 1)
+        schedule_class(state, number)
+        return
+    share_memory(state)
+    for peer in range(memory_classes):
+        schedule_class(state, peer)
+
+
+def finish_flows(state: ReplayState, number: int, now: int) -> None:
+    """Flows of a class are done: take them out, share anew, and let their queues go on."""
+    settle_peers(state, number, now)
+    row = number * at.CLASS_WORDS
+    first = number * state.timing[timing.CORES] * at.LANES_PER_CORE
+    progress = state.classes[row + at.PROGRESS]
+    nearest = at.FOREVER << 16
+    count = state.classes[row + at.COUNT]
+    done = 0
+    place = 0
+    while place < count:
+        final = state.members[(first + place) * 2 + 1]
+        if final > progress:
+            nearest = min(nearest, final)
+            place += 1
+            continue
+        # The last member takes the place of the one that is done, which goes behind the members that stay.
+        lane = state.members[(first + place) * 2]
+        count -= 1
+        state.members[(first + place) * 2] = state.members[(first + count) * 2]
+        state.members[(first + place) * 2 + 1] = state.members[(first + count) * 2 + 1]
+        state.members[(first + count) * 2] = lane
+        state.classes[row + at.WEIGHTS] -= state.lanes[lane * at.LANE_WORDS + at.WEIGHT]
+        done += 1
+    state.classes[row + at.NEAREST] = nearest
+    state.classes[row + at.COUNT] = count
+    share_with_peers(state, number)
+    for place in range(count, count + done):
+        finish_transfer(state, state.members[(first + place) * 2], now)
+
+
+def finish_transfer(state: ReplayState, lane: int, now: int) -> None:
+    """A transfer is over: book it, start the next, and let the core go on if it waited for this."""
+    base = lane * at.LANE_WORDS
+    core = lane // at.LANES_PER_CORE
+    started = state.lanes[base + at.STARTED]
+    flowing = state.lanes[base + at.FLOWING]
+    if state.lanes[base + at.BYTES]:
+        cap = state.lanes[base + at.CORE_CAP]
+        least = ((state.lanes[base + at.BYTES] << 16) + cap - 1) // cap
+        state.lanes[base + at.SUM_TRANSFER] += least
+        state.lanes[base + at.SUM_CONTENTION] += max(now - flowing - least, 0)
+    state.lanes[base + at.SUM_SETUP] += state.lanes[base + at.SETUP]
+    state.lanes[base + at.SUM_LATENCY] += flowing - started - state.lanes[base + at.SETUP]
+    busy = at.IO_BUSY + lane % at.LANES_PER_CORE
+    state.statistics[core * at.STATISTIC_WORDS + busy] += now - started
+    if state.shared[at.KEEP_EVENTS]:
+        state.events[state.lanes[base + at.CURRENT] * 2] = started
+        state.events[state.lanes[base + at.CURRENT] * 2 + 1] = now
+    state.lanes[base + at.FREE] = now
+    if state.lanes[base + at.HEAD] < state.lanes[base + at.TAIL]:
+        entries = state.shared[at.RING_ENTRIES]
+        place = (lane * entries + state.lanes[base + at.HEAD] % entries) * 2
+        state.lanes[base + at.PHASE] = at.STARTING
+        schedule_lane(state, lane, max(now, state.rings[place + 1]))
+        return
+    state.lanes[base + at.PHASE] = at.IDLE
+    if state.cores[core * at.CORE_WORDS + at.WAIT_MASK] and not waits_for_lane(state, core) and end_wait(state, core):
+        advance(state, core)

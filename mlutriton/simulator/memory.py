@@ -1,0 +1,162 @@
+"""GDRAM: the host arrays that a launch may touch, at their own host addresses.
+
+A kernel works on the arrays in place. Whatever runs a program asks here before it touches host memory, so that no
+kernel can read or write a byte that was not passed to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlutriton.diagnostics import KernelFault, Location
+from mlutriton.dtypes import DType
+
+DEVICE_ALIGNMENT_BYTES = 1 << 14
+DEVICE_START = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Bytes of the host that a kernel may touch.
+
+    Attributes:
+        name: the kernel parameter that they were passed for.
+        address: of the first byte.
+        bytes: how many.
+        writable: false if a store is a fault.
+        owner: kept alive as long as the allocation is.
+        dtype: element type, where known.
+    """
+
+    name: str
+    address: int
+    bytes: int
+    writable: bool = True
+    owner: object = None
+    dtype: DType | None = None
+
+    @property
+    def end(self) -> int:
+        """Address after the last byte."""
+        return self.address + self.bytes
+
+    @classmethod
+    def of_array(cls, name: str, array: NDArray[Any], dtype: DType | None = None) -> Allocation:
+        """The bytes that a view of an array spans, first to last."""
+        low, high = np.lib.array_utils.byte_bounds(array)
+        return cls(name, low, high - low if array.size else 0, bool(array.flags.writeable), array, dtype)
+
+    def __str__(self) -> str:
+        return f"{self.name}, bytes {self.address:#x} to {self.end:#x}"
+
+
+class GlobalMemory:
+    """The allocations of one launch.
+
+    Allocations that overlap (views of one array) form one region, writable if one of them is. A region also has an
+    address on the device: regions follow each other in the order of registration, so that equal launches see equal
+    addresses.
+
+    Attributes:
+        allocations: as registered.
+        table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code.
+    """
+
+    def __init__(self, allocations: Iterable[Allocation] = ()) -> None:
+        self.allocations = tuple(allocations)
+        self.table = _regions(self.allocations)
+
+    @cached_property
+    def _rows(self) -> list[tuple[int, int, bool, int]]:
+        rows = self.table.tolist()
+        return [(start, end, bool(writable), device) for start, end, writable, device in rows]
+
+    def _row(self, address: int) -> tuple[int, int, bool, int] | None:
+        """The region that begins last at or before an address."""
+        place = bisect_right(self._rows, address, key=lambda row: row[0])
+        return self._rows[place - 1] if place else None
+
+    def find(self, address: int, bytes: int) -> Allocation | None:
+        """An allocation that holds all of these bytes."""
+        for allocation in self.allocations:
+            if allocation.address <= address and address + bytes <= allocation.end:
+                return allocation
+        return None
+
+    def nearest(self, address: int) -> Allocation | None:
+        """The allocation closest to an address; None if there is none."""
+        return min(
+            (each for each in self.allocations if each.bytes),
+            key=lambda each: max(each.address - address, address - each.end + 1, 0),
+            default=None,
+        )
+
+    def fault(
+        self,
+        address: int,
+        bytes: int,
+        action: str,
+        *,
+        location: Location | None = None,
+        context: str = "",
+        note: str = "",
+    ) -> KernelFault:
+        """The error of an access that ``view`` refuses: E0307 if only writing is forbidden there, else E0301."""
+        row = self._row(address)
+        nearest = self.find(address, bytes) or self.nearest(address)
+        note = "\n".join(filter(None, [f"the nearest array is {nearest}" if nearest else "no array was passed", note]))
+        if row is not None and address + bytes <= row[1]:
+            return KernelFault(
+                "E0307",
+                f"{action} of {bytes} bytes at {address:#x} writes to an array that is read-only",
+                location=location,
+                context=context,
+                note=note,
+                help=f"pass a writable array for {nearest.name}" if nearest else "",
+            )
+        return KernelFault(
+            "E0301",
+            f"{action} of {bytes} bytes at {address:#x} misses every registered array",
+            location=location,
+            context=context,
+            note=note,
+            help="mask the access: tl.load(pointer, mask=offsets < n), or check the strides that were passed",
+        )
+
+    def view(self, address: int, bytes: int, *, write: bool) -> NDArray[np.uint8] | None:
+        """The bytes themselves; None if they may not be touched."""
+        row = self._row(address)
+        if row is None or address + bytes > row[1] or (write and not row[2]):
+            return None
+        return np.ctypeslib.as_array((ctypes.c_uint8 * bytes).from_address(address))
+
+    def device_address(self, address: int) -> int:
+        """Where the device sees a host address that belongs to a region."""
+        row = self._row(address)
+        assert row is not None, f"{address:#x} belongs to no array"
+        return row[3] + address - row[0]
+
+
+def _regions(allocations: tuple[Allocation, ...]) -> NDArray[np.int64]:
+    regions: list[list[int]] = []  # start, end, writable, number of the first allocation
+    numbered = sorted((each.address, number) for number, each in enumerate(allocations) if each.bytes)
+    for address, number in numbered:
+        allocation = allocations[number]
+        if regions and address < regions[-1][1]:
+            region = regions[-1]
+            region[1:] = max(region[1], allocation.end), region[2] | allocation.writable, min(region[3], number)
+        else:
+            regions.append([address, allocation.end, int(allocation.writable), number])
+    device = DEVICE_START
+    for region in sorted(regions, key=lambda region: region[3]):
+        region[3] = device
+        device += -(-(region[1] - region[0]) // DEVICE_ALIGNMENT_BYTES) * DEVICE_ALIGNMENT_BYTES
+    return np.array(regions, np.int64).reshape(-1, 4)

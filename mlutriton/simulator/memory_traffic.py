@@ -1,0 +1,179 @@
+"""What transfers share: the L2 directory, and the rates of L2, DRAM and ports by capped max-min fairness.
+
+In the subset of :mod:`mlutriton.simulator.machine_code`.
+"""
+
+from __future__ import annotations
+
+from mlutriton.simulator.replay_state import (
+    CLASS_WORDS,
+    COUNT,
+    FOREVER,
+    LEAVES,
+    NEAREST,
+    NEVER,
+    PORT_LEFT,
+    PROGRESS,
+    RATE,
+    SLOT_BITS,
+    UPDATED,
+    WEIGHTS,
+    ReplayState,
+)
+from mlutriton.simulator.timing import (
+    CLUSTER_RATE,
+    CORE_RATE,
+    DRAM_RATE,
+    L2_RATE,
+    L2_SETS,
+    L2_WAYS,
+    LINE_BYTES,
+    LINES_PER_BLOCK,
+    PORT_GROUPS,
+)
+
+TAG_SHIFT = 32
+DIRTY_SHIFT = 16
+LINES_MASK = (1 << DIRTY_SHIFT) - 1
+# Tags keep 31 bits of a block's number, so that blocks 4 TiB apart look alike.
+TAG_MASK = (1 << 31) - 1
+
+
+def schedule(state: ReplayState, slot: int, time: int) -> None:
+    """Set when an event source acts next; FOREVER for not at all."""
+    node = state.shared[LEAVES] + slot
+    key = time << SLOT_BITS | slot if time < FOREVER else NEVER
+    if state.tree[node] == key:
+        return
+    state.tree[node] = key
+    # To the root without an early exit: whether a parent changes is what a processor predicts worst.
+    while node > 1:
+        key = min(key, state.tree[node ^ 1])
+        node >>= 1
+        state.tree[node] = key
+
+
+def use_block(state: ReplayState, block: int, wanted: int, store: int) -> int:
+    """Use lines of a block of the L2, which becomes the most recent of its set; returns the lines that were there.
+
+    A store finds the lines that are dirty already: each line costs one write to DRAM, whenever it is written back.
+    """
+    base = block % state.timing[L2_SETS] * state.timing[L2_WAYS]
+    tag = (block + 1) & TAG_MASK
+    entry = state.directory[base]
+    if entry >> TAG_SHIFT != tag:
+        carried = entry
+        entry = tag << TAG_SHIFT
+        for place in range(base + 1, base + state.timing[L2_WAYS]):
+            here = state.directory[place]
+            state.directory[place] = carried
+            if here >> TAG_SHIFT == tag:
+                entry = here
+                break
+            carried = here
+    present = entry >> DIRTY_SHIFT if store else entry
+    state.directory[base] = entry | wanted | (wanted << DIRTY_SHIFT if store else 0)
+    return present & wanted
+
+
+def use_lines(state: ReplayState, address: int, size: int, store: int) -> int:
+    """Use a range of addresses of the L2; returns how many of its bytes were not there."""
+    line_bytes = state.timing[LINE_BYTES]
+    lines = state.timing[LINES_PER_BLOCK]
+    first = address // line_bytes
+    last = (address + size - 1) // line_bytes
+    missing = 0
+    for block in range(first // lines, last // lines + 1):
+        low = max(first - block * lines, 0)
+        high = min(last - block * lines, lines - 1)
+        wanted = (2 << high) - (1 << low)
+        absent = wanted & ~use_block(state, block, wanted, store)
+        if not absent:
+            continue
+        if absent >> low & 1 and first >= block * lines:
+            missing -= address - first * line_bytes
+        if absent >> high & 1 and last < (block + 1) * lines:
+            missing -= (last + 1) * line_bytes - address - size
+        if absent == wanted:
+            missing += (high - low + 1) * line_bytes
+            continue
+        while absent:
+            absent &= absent - 1
+            missing += line_bytes
+    return missing
+
+
+def settle(state: ReplayState, number: int, now: int) -> None:
+    """Bring the progress of a class up to now."""
+    base = number * CLASS_WORDS
+    state.classes[base + PROGRESS] += state.classes[base + RATE] * (now - state.classes[base + UPDATED])
+    state.classes[base + UPDATED] = now
+    if not state.classes[base + COUNT]:
+        state.classes[base + PROGRESS] = 0
+
+
+def schedule_class(state: ReplayState, number: int) -> None:
+    """Set when the next flow of a class is done."""
+    base = number * CLASS_WORDS
+    if not state.classes[base + COUNT]:
+        schedule(state, number, FOREVER)
+        return
+    rate = state.classes[base + RATE]
+    left = max(state.classes[base + NEAREST] - state.classes[base + PROGRESS], 0)
+    schedule(state, number, state.classes[base + UPDATED] + (left + rate - 1) // rate)
+
+
+def share_memory(state: ReplayState) -> None:
+    """Give every class of DRAM and L2 flows its rate: raise all rates together, and stop those that fill a resource.
+
+    Where several resources fill at one level, the flows of all of them stop there.
+    """
+    groups = state.timing[PORT_GROUPS]
+    cap = state.timing[CORE_RATE]
+    flows = 0
+    weights = 0
+    for number in range(2 * groups):
+        flows += state.classes[number * CLASS_WORDS + COUNT]
+        weights += state.classes[number * CLASS_WORDS + WEIGHTS]
+    l2_left = state.timing[L2_RATE]
+    dram_left = state.timing[DRAM_RATE] << 16
+    if groups == 1 and flows * cap <= l2_left and weights * cap <= dram_left:
+        state.classes[RATE] = cap
+        state.classes[CLASS_WORDS + RATE] = cap
+        return
+    for number in range(2 * groups):
+        state.classes[number * CLASS_WORDS + RATE] = 0
+        state.classes[number * CLASS_WORDS + PORT_LEFT] = state.timing[CLUSTER_RATE] if groups > 1 else cap * flows
+    while flows:
+        l2_level = l2_left // flows
+        dram_level = dram_left // weights if weights else cap
+        level = min(cap, l2_level, dram_level)
+        for group in range(groups):
+            level = min(level, port_level(state, group, groups, cap))
+        level = max(level, 1)
+        for group in range(groups):
+            port_full = port_level(state, group, groups, cap) <= level
+            stopped = 0
+            for hits in range(2):
+                number = group + hits * groups
+                base = number * CLASS_WORDS
+                if state.classes[base + RATE] or not state.classes[base + COUNT]:
+                    continue
+                if level == cap or l2_level <= level or port_full or (not hits and dram_level <= level):
+                    state.classes[base + RATE] = level
+                    stopped += state.classes[base + COUNT]
+                    weights -= state.classes[base + WEIGHTS]
+                    dram_left -= level * state.classes[base + WEIGHTS]
+            flows -= stopped
+            l2_left -= stopped * level
+            state.classes[group * CLASS_WORDS + PORT_LEFT] -= stopped * level
+
+
+def port_level(state: ReplayState, group: int, groups: int, cap: int) -> int:
+    """The rate at which the flows of a cluster that still rise would fill its port."""
+    rising = 0
+    for hits in range(2):
+        base = (group + hits * groups) * CLASS_WORDS
+        if not state.classes[base + RATE]:
+            rising += state.classes[base + COUNT]
+    return state.classes[group * CLASS_WORDS + PORT_LEFT] // rising if rising else cap

@@ -1,0 +1,205 @@
+"""Loads native code: LLVM IR text in, callable machine code of this host out, object code kept on disk between processes.
+
+Nothing of LLVM is touched before the first compilation. Functions are called through ``ctypes``, which releases the GIL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import itertools
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
+
+# Part of every file name: raise it whenever the pipeline below or the layout of a file changes.
+_CACHE_VERSION = 1
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How much LLVM optimizes.
+
+    Attributes:
+        speed_level: LLVM's -O level, of the passes and of code generation.
+        vectorize: whether LLVM looks for vectors itself; code that spells its vectors out compiles faster without.
+    """
+
+    speed_level: int = 2
+    vectorize: bool = False
+
+
+DEFAULT_PIPELINE = Pipeline()
+
+
+class NativeModule:
+    """Machine code in memory; it is freed when this object and all functions taken from it are gone."""
+
+    def __init__(self, toolchain: _Toolchain, object_code: bytes) -> None:
+        self._toolchain = toolchain
+        self._library, self._owner = toolchain.link(object_code)
+        self._symbols: dict[str, Any] = {}
+
+    def address(self, name: str) -> int:
+        """Address of an exported function.
+
+        Raises:
+            KeyError: no function of that name is exported.
+        """
+        if name not in self._symbols:
+            self._symbols[name] = self._toolchain.look_up(self._library, name)
+        return int(self._symbols[name][name])
+
+    def function(self, name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
+        """An exported function as a ctypes callable; the GIL is released while it runs.
+
+        Args:
+            name: its name in the LLVM text.
+            arguments: ctypes types of its parameters.
+            result: ctypes type of what it returns, or None.
+
+        Raises:
+            KeyError: no function of that name is exported.
+        """
+        function = ctypes.CFUNCTYPE(result, *arguments)(self.address(name))
+        # A ctypes function is only an address: this keeps its code in memory.
+        function.module = self  # type: ignore[attr-defined]
+        return function
+
+
+def compile_llvm(
+    ir_text: str | Callable[[], str], *, cache_key: str | None, pipeline: Pipeline = DEFAULT_PIPELINE
+) -> NativeModule:
+    """Compile LLVM IR for this host, or take its object code from the disk cache.
+
+    Args:
+        ir_text: the module, or a function that makes it, which is called only if the cache does not have it.
+        cache_key: names the content of the module, whoever made it; None keeps it out of the cache.
+        pipeline: how much to optimize.
+
+    Raises:
+        RuntimeError: LLVM rejects the text.
+    """
+    toolchain = _toolchain()
+    path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key, pipeline)
+    stored = None if path is None else _read(path)
+    if stored is not None:
+        # A file of the right digest that still does not link comes from a broken writer: compile instead.
+        with contextlib.suppress(RuntimeError):
+            return NativeModule(toolchain, stored)
+    object_code = toolchain.compile(ir_text if isinstance(ir_text, str) else ir_text(), pipeline)
+    if path is not None:
+        _write(path, object_code)
+    return NativeModule(toolchain, object_code)
+
+
+def cache_directory() -> Path:
+    """Where object code is kept: ``MLUTRITON_CACHE_DIR``, else ``mlutriton`` in the user's cache directory."""
+    chosen = os.environ.get(CACHE_DIRECTORY_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    # XDG ignores a relative path.
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~/.cache"))) / "mlutriton"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, object_code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return object_code if hashlib.sha256(object_code).digest() == digest else None
+
+
+def _write(path: Path, object_code: bytes) -> None:
+    """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is no error."""
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(object_code).digest() + object_code)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+@lru_cache(maxsize=1)
+def _toolchain() -> _Toolchain:
+    return _Toolchain()
+
+
+class _Toolchain:
+    """LLVM, set up once for this host."""
+
+    def __init__(self) -> None:
+        # The import alone takes longer than loading cached code, and much of the package never needs it.
+        from llvmlite import binding
+
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        self.llvm: Any = binding
+        self._serial = itertools.count()
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _host(self) -> tuple[str, str, str]:
+        features = self.llvm.get_host_cpu_features().flatten()
+        return self.llvm.get_process_triple(), self.llvm.get_host_cpu_name(), features
+
+    @cached_property
+    def _jit(self) -> Any:
+        return self.llvm.create_lljit_compiler(self._target_machine(DEFAULT_PIPELINE))
+
+    def _target_machine(self, pipeline: Pipeline) -> Any:
+        triple, cpu, features = self._host
+        target = self.llvm.Target.from_triple(triple)
+        return target.create_target_machine(
+            cpu=cpu, features=features, opt=pipeline.speed_level, reloc="pic", codemodel="jitdefault", jit=True
+        )
+
+    def file_name(self, cache_key: str, pipeline: Pipeline) -> str:
+        """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
+        parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, pipeline, cache_key)
+        return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
+
+    def compile(self, ir_text: str, pipeline: Pipeline) -> bytes:
+        """Object code of a module."""
+        machine = self._target_machine(pipeline)
+        module = self.llvm.parse_assembly(ir_text)
+        module.triple = self._host[0]
+        module.data_layout = str(machine.target_data)
+        module.verify()
+        tuning = self.llvm.create_pipeline_tuning_options(speed_level=pipeline.speed_level)
+        tuning.loop_vectorization = tuning.slp_vectorization = pipeline.vectorize
+        tuning.loop_interleaving = pipeline.vectorize
+        builder = self.llvm.create_pass_builder(machine, tuning)
+        builder.getModulePassManager().run(module, builder)
+        return bytes(machine.emit_object(module))
+
+    def link(self, object_code: bytes) -> tuple[str, Any]:
+        """Load object code as a library of its own; returns the library's name and what keeps it in memory."""
+        with self._lock:
+            name = f"mlutriton{next(self._serial)}"
+            library = self.llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+            return name, library.link(self._jit, name)
+
+    def look_up(self, library: str, name: str) -> Any:
+        """The symbol table, with owner, of one exported function."""
+        with self._lock:
+            try:
+                return self._jit.lookup(library, name)
+            except RuntimeError as error:
+                raise KeyError(f"no function {name} is exported") from error

@@ -1,0 +1,242 @@
+"""The timing replay: from the traces of a launch to its cycles, deterministic and in integers.
+
+``replay`` runs :mod:`mlutriton.simulator.event_loop` as machine code; :mod:`mlutriton.simulator.replay_reference` says in
+plain Python what it computes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlutriton.diagnostics import KernelFault
+from mlutriton.isa import trace_format
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.trace_format import MAX_ADDRESS, RECORD_WORDS
+from mlutriton.simulator import event_loop, memory_traffic, replay_state, timing
+from mlutriton.simulator import machine_code as translator
+from mlutriton.simulator.native import compile_llvm
+from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.timing import Cause, timing_parameters
+
+Words = np.ndarray[tuple[int], np.dtype[np.int64]]
+Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+
+_FIRST_RING_ENTRIES = 64
+_UNLIMITED_RATE = 1 << 40
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The records of a launch.
+
+    Attributes:
+        words: the words of all records, see :mod:`mlutriton.isa.trace_format`.
+        starts: for each program in order (x fastest), and each of its cores, the number of its first record.
+        cores_per_program: 1 for Block tasks; a whole number of clusters for Union tasks.
+    """
+
+    words: Words
+    starts: Words
+    cores_per_program: int = 1
+
+    @property
+    def programs(self) -> int:
+        """Programs of the launch."""
+        return len(self.starts) // self.cores_per_program
+
+    @property
+    def records(self) -> int:
+        """Records of all programs."""
+        return len(self.words) // RECORD_WORDS
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a launch took and why.
+
+    Shapes: ``cause_cycles`` is [cores, len(Cause)], its rows sum to ``cycles``; ``programs`` is [programs, 3] (first
+    core, start, end); ``events``, if kept, is [records, 2] (start and end on the record's queue, else 0).
+    Units: cycles from the launch on the device, and bytes.
+    """
+
+    cycles: int
+    cause_cycles: Table
+    compute_busy_cycles: Words
+    io_busy_cycles: Words
+    move_busy_cycles: Words
+    dram_read_bytes: int
+    dram_write_bytes: int
+    l2_hit_bytes: int
+    programs: Table
+    events: Table | None = None
+
+    def cycles_of(self, cause: Cause) -> int:
+        """Cycles of all cores that have this cause."""
+        return int(self.cause_cycles[:, cause].sum())
+
+    def assumed_share(self, machine: Machine) -> float:
+        """Share of the cycles of working cores that rests on assumed machine parameters.
+
+        Cycles of a core without a program are no claim about the machine; they count on neither side.
+        """
+        spent = {cause: self.cycles_of(cause) for cause in Cause if cause is not Cause.TAIL_IDLE}
+        assumed = sum(spent[cause] for cause in timing.assumed_causes(machine) if cause in spent)
+        return assumed / max(sum(spent.values()), 1)
+
+
+def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timing:
+    """The cycles of a launch on a machine.
+
+    Args:
+        trace: what the programs left behind.
+        machine: any machine; the trace need not come from it.
+        keep_events: also return when each transfer was on its queue, for a timeline.
+
+    Raises:
+        KernelFault: E0306, cores wait for each other at barriers for ever.
+        ValueError: the trace is not one, or its tasks do not fit the machine.
+    """
+    _check(trace, machine)
+    state = _replay(trace, machine, timing_parameters(machine), keep_events=keep_events)
+    return _result(state, machine, trace)
+
+
+def schedule_bound(trace: Trace, machine: Machine) -> int:
+    """Cycles that no replay of the trace on the machine falls below: each program as if it ran alone and hit the L2.
+
+    The larger of the longest program and of all programs spread evenly over the cores, after the launch.
+    """
+    _check(trace, machine)
+    unshared = timing_parameters(machine).copy()
+    for rate in (timing.CLUSTER_RATE, timing.L2_RATE, timing.DRAM_RATE, timing.SRAM_RATE):
+        unshared[rate] = _UNLIMITED_RATE
+    unshared[timing.PORT_GROUPS] = 1
+    latency = min(unshared[timing.BULK_LATENCY_CYCLES], unshared[timing.L2_LATENCY_CYCLES])
+    unshared[[timing.BULK_LATENCY_CYCLES, timing.L2_LATENCY_CYCLES]] = latency
+    unshared[timing.ATOMIC_SAME_ADDRESS_CYCLES] = 0
+    # Lines that hold everything: hits and misses take as long, so that looking lines up would be for nothing.
+    unshared[timing.LINE_BYTES] = MAX_ADDRESS + 1
+    state = _replay(trace, machine, unshared, keep_events=False)
+    programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
+    dispatch, launch = int(unshared[timing.DISPATCH_CYCLES]), int(unshared[timing.LAUNCH_CYCLES])
+    alone = programs[:, replay_state.PROGRAM_END] - programs[:, replay_state.PROGRAM_START] + dispatch
+    units = machine.cores
+    if trace.cores_per_program > 1:
+        units = machine.clusters // (trace.cores_per_program // machine.cores_per_cluster)
+    return launch + max(int(alone.max(initial=0)), -(-int(alone.sum()) // units))
+
+
+def _check(trace: Trace, machine: Machine) -> None:
+    members = trace.cores_per_program
+    if members != 1 and (members < 1 or members % machine.cores_per_cluster or members > machine.cores):
+        raise ValueError(f"tasks of {members} cores do not fill whole clusters of {machine.cores_per_cluster}")
+    if trace.words.dtype != np.int64 or trace.starts.dtype != np.int64:
+        raise ValueError("a trace is made of int64 arrays")
+    if len(trace.words) % RECORD_WORDS or len(trace.starts) % members:
+        raise ValueError("a trace has whole records and programs")
+    if len(trace.starts) and not 0 <= int(trace.starts.min()) <= int(trace.starts.max()) < max(trace.records, 1):
+        raise ValueError(f"a program starts outside the trace's {trace.records} records")
+
+
+def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: bool) -> Any:
+    ring_entries = _FIRST_RING_ENTRIES
+    while True:
+        state = initial_state(trace, machine, parameters, ring_entries=ring_entries, keep_events=keep_events)
+        _run(state)
+        status = int(state.shared[replay_state.STATUS])
+        if status != replay_state.RING_FULL:
+            break
+        # More transfers waited in a queue than there was room for. Starting again is simple, and rare.
+        ring_entries *= 8
+    if status == replay_state.DEADLOCK:
+        raise KernelFault(
+            "E0306",
+            "the program can never finish: every core waits at a barrier",
+            note="some core of the task ended, or waits at another barrier",
+        )
+    if status == replay_state.MALFORMED:
+        raise ValueError("the trace is malformed: a program without END, or a record of unknown kind")
+    return state
+
+
+def initial_state(
+    trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, keep_events: bool
+) -> Any:
+    """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
+    cores = machine.cores
+    lanes = cores * replay_state.LANES_PER_CORE
+    classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
+    leaves = 1 << (classes + cores * replay_state.SOURCES_PER_CORE - 1).bit_length()
+    shared = _zeros(replay_state.SHARED_WORDS)
+    shared[replay_state.TRACES] = len(trace.starts)
+    shared[replay_state.CORES_PER_PROGRAM] = trace.cores_per_program
+    shared[replay_state.RECORDS] = trace.records
+    shared[replay_state.LEAVES] = leaves
+    shared[replay_state.CLASSES] = classes
+    shared[replay_state.RING_ENTRIES] = ring_entries
+    shared[replay_state.KEEP_EVENTS] = keep_events
+    return ReplayState(
+        words=np.ascontiguousarray(trace.words),
+        starts=np.ascontiguousarray(trace.starts),
+        timing=parameters,
+        shared=shared,
+        cores=_zeros(cores * replay_state.CORE_WORDS),
+        lanes=_zeros(lanes * replay_state.LANE_WORDS),
+        rings=_zeros(lanes * ring_entries * 2),
+        classes=_zeros(classes * replay_state.CLASS_WORDS),
+        members=_zeros(classes * lanes * 2),
+        tree=np.full(2 * leaves, replay_state.NEVER, dtype=np.int64),
+        directory=_zeros(int(parameters[timing.L2_SETS]) * machine.l2_ways),
+        atomics=_zeros(replay_state.ATOMIC_ADDRESSES),
+        statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
+        programs=_zeros(trace.programs * replay_state.PROGRAM_WORDS),
+        events=_zeros(trace.records * 2 if keep_events else 1),
+    )
+
+
+def _zeros(count: int) -> Words:
+    return np.zeros(count, dtype=np.int64)
+
+
+def _run(state: Any) -> None:
+    arrays: list[Words] = [getattr(state, field.name) for field in fields(ReplayState)]
+    pointers = np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
+    _machine_code()(pointers.ctypes.data)
+
+
+@cache
+def _machine_code() -> Callable[[int], None]:
+    # The sources name what is compiled, so that a warm start translates nothing.
+    modules = (event_loop, memory_traffic, replay_state, timing, translator, trace_format)
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    module = compile_llvm(
+        lambda: translator.translate(event_loop.run_replay), cache_key=f"replay {digest.hexdigest()}"
+    )
+    return module.function(event_loop.run_replay.__name__, [ctypes.c_void_p])
+
+
+def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
+    rows: Table = state.statistics.reshape(machine.cores, replay_state.STATISTIC_WORDS)
+    totals = rows.sum(axis=0)
+    return Timing(
+        cycles=int(state.shared[replay_state.MAKESPAN]),
+        cause_cycles=rows[:, : len(Cause)],
+        compute_busy_cycles=rows[:, replay_state.COMPUTE_BUSY],
+        io_busy_cycles=rows[:, replay_state.IO_BUSY],
+        move_busy_cycles=rows[:, replay_state.MOVE_BUSY],
+        dram_read_bytes=int(totals[replay_state.DRAM_READ_BYTES]),
+        dram_write_bytes=int(totals[replay_state.DRAM_WRITE_BYTES]),
+        l2_hit_bytes=int(totals[replay_state.L2_HIT_BYTES]),
+        programs=state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS),
+        events=state.events.reshape(trace.records, 2) if state.shared[replay_state.KEEP_EVENTS] else None,
+    )

@@ -1,0 +1,472 @@
+"""What the replay computes, in plain Python: the specification of :mod:`mlutriton.simulator.event_loop`, and its test twin.
+
+Slow (about 20,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
+object that counts its own bytes down, the L2 is a dictionary per set, and the next event is found by looking at all.
+
+The rules. All times are whole cycles. Events of one cycle act in this order: flows end, then (core, queue) by number.
+
+1. The launch takes its time; then programs in their order go to the unit (a core, or a task's clusters) that falls free
+   first, the one of lowest number among equals, each for ``dispatch_cycles``.
+2. A core folds records into its scalar time and compute time, hands transfers to its queues without waiting, and waits
+   at SYNC for some queues, at barriers and END for all.
+3. A queue runs one transfer at a time, in order: set-up, then latency, then the bytes flow. Nothing overlaps in a queue.
+4. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is missing costs DRAM traffic, in
+   granules a segment, more for strided ones; if nothing is missing, its latency is the L2's.
+5. Flows share DRAM, L2 and the clusters' ports by max-min fairness under the core's own rate; moves share SRAM.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.trace_format import (
+    FLAG_BETWEEN_CLUSTERS,
+    FLAG_SRAM,
+    NO_COMPUTE,
+    WAIT_ALL,
+    WAIT_COMPUTE,
+    WAIT_IO,
+    WAIT_MOVE,
+    Kind,
+    Record,
+    unpack,
+)
+from mlutriton.simulator import timing
+from mlutriton.simulator.replay_state import ATOMIC_ADDRESSES
+from mlutriton.simulator.timing import ONE, Cause, timing_parameters
+
+IO, MOVE = 1, 2
+
+
+@dataclass
+class Transfer:
+    """A transfer of a queue: what it costs is known once it starts."""
+
+    record: Record
+    issued: int
+    started: int = 0
+    setup: int = 0
+    latency: int = 0
+    bytes: int = 0
+    cap: int = 0  # its core's rate
+    weight: int = 0  # of DRAM traffic, in 1/65536 byte a byte
+    sram: bool = False
+    left: int = 0  # bytes still to flow, in 1/65536
+    rate: int = 0
+
+
+@dataclass
+class Queue:
+    """A DMA queue of a core."""
+
+    number: int
+    waiting: list[Transfer] = field(default_factory=list[Transfer])
+    current: Transfer | None = None
+    timer: int | None = None  # when it starts the first that waits, or the current one's next phase begins
+    free: int = 0
+    phases: dict[Cause, int] = field(default_factory=lambda: defaultdict[Cause, int](int))
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and self.current is None
+
+
+@dataclass
+class Core:
+    """A core: its times, its queues, and the generator that runs its program."""
+
+    number: int
+    idle_since: int
+    scalar: int = 0
+    compute_free: int = 0
+    program: int = -1
+    run: Generator[None] | None = None
+    timer: int | None = None
+    awaited: int = 0
+    barrier: Kind | None = None
+    queues: dict[int, Queue] = field(default_factory=lambda: {IO: Queue(IO), MOVE: Queue(MOVE)})
+    causes: dict[Cause, int] = field(default_factory=lambda: defaultdict[Cause, int](int))
+
+
+class ReferenceReplay:
+    """A replay; ``cycles``, ``cores``, ``programs`` and the byte counts hold the result once ``run`` returned.
+
+    ``words``, ``starts`` and ``cores_per_program`` are those of a ``Trace``.
+    """
+
+    def __init__(self, words: list[int], starts: list[int], cores_per_program: int, machine: Machine) -> None:
+        self.p = [int(value) for value in timing_parameters(machine)]
+        self.traces = [unpack_program(words, start) for start in starts]
+        self.members = cores_per_program
+        self.now = self.p[timing.LAUNCH_CYCLES]
+        self.cycles = self.now
+        self.cores = [Core(number, idle_since=self.now) for number in range(self.p[timing.CORES])]
+        self.next_program = 0
+        self.programs: list[list[int]] = []
+        self.flows: list[tuple[Core, Queue, Transfer]] = []
+        self.directory: dict[int, OrderedDict[int, list[set[int]]]] = defaultdict(OrderedDict)
+        self.atomics: dict[int, int] = defaultdict(int)
+        self.dram_read_bytes = self.dram_write_bytes = self.l2_hit_bytes = 0
+
+    def run(self) -> bool:
+        """Run to the end; False if cores wait for each other for ever."""
+        for core in self.cores:
+            core.causes[Cause.LAUNCH] = self.now
+        for unit in self.units():
+            self.dispatch(unit)
+        while (time := min(self.event_times(), default=None)) is not None:
+            self.step_to(time)
+        for core in self.cores:
+            core.causes[Cause.TAIL_IDLE] += self.cycles - core.idle_since
+        return all(core.run is None for core in self.cores)
+
+    def event_times(self) -> Iterator[int]:
+        """When anything happens next."""
+        for core in self.cores:
+            yield from (t for t in (core.timer, *(queue.timer for queue in core.queues.values())) if t is not None)
+        for _, _, flow in self.flows:
+            yield self.now + -(-flow.left // flow.rate)
+
+    def step_to(self, time: int) -> None:
+        """Let the flows flow until then, and do all that happens then."""
+        for _, _, flow in self.flows:
+            flow.left = max(flow.left - flow.rate * (time - self.now), 0)
+        self.now = time
+        done = [entry for entry in self.flows if not entry[2].left]
+        if done:
+            self.flows = [entry for entry in self.flows if entry[2].left]
+            self.share()
+        for core, queue, _ in done:
+            self.finish(core, queue)
+        while (due := next(self.due(), None)) is not None:
+            core, queue = due
+            if queue is None:
+                core.timer = None
+                self.resume(core)
+            else:
+                queue.timer = None
+                self.step_queue(core, queue)
+
+    def due(self) -> Iterator[tuple[Core, Queue | None]]:
+        """What acts now, in order: for each core the core itself, its IO queue, its MOVE queue."""
+        for core in self.cores:
+            if core.timer == self.now:
+                yield core, None
+            yield from ((core, queue) for queue in core.queues.values() if queue.timer == self.now)
+
+    # Programs and cores.
+
+    def units(self) -> list[list[Core]]:
+        """The groups of cores that a program may occupy; consecutive core numbers are in different clusters."""
+        clusters = self.p[timing.CLUSTERS]
+        if self.members == 1:
+            return [[core] for core in self.cores]
+        by_cluster = [self.cores[cluster::clusters] for cluster in range(clusters)]
+        width = self.members // len(by_cluster[0])
+        whole = range(0, clusters - width + 1, width)
+        return [[core for group in by_cluster[first : first + width] for core in group] for first in whole]
+
+    def dispatch(self, unit: list[Core]) -> None:
+        first = self.next_program * self.members
+        if first >= len(self.traces):
+            return
+        start = self.now + self.p[timing.DISPATCH_CYCLES]
+        self.programs.append([unit[0].number, start, 0])
+        for core, records in zip(unit, self.traces[first : first + self.members], strict=True):
+            core.causes[Cause.TAIL_IDLE] += self.now - core.idle_since
+            core.causes[Cause.DISPATCH] += start - self.now
+            core.scalar = core.compute_free = start
+            core.program = self.next_program
+            core.run = self.program(core, unit, records)
+        self.next_program += 1
+        for core in unit:
+            self.resume(core)
+
+    def resume(self, core: Core) -> None:
+        assert core.run is not None
+        next(core.run, None)
+
+    def program(self, core: Core, unit: list[Core], records: list[Record]) -> Generator[None]:
+        """Run a program; yields where the core stops until an event resumes it."""
+        for record in records:
+            if record.compute_head != NO_COMPUTE:
+                core.compute_free = max(
+                    core.compute_free + record.compute_cycles, core.scalar + record.compute_head
+                )
+            self.spend(core, Cause.ISSUE, record.scalar_cycles)
+            match record.kind:
+                case Kind.LOAD | Kind.STORE | Kind.GATHER | Kind.SCATTER | Kind.ATOMIC_VECTOR | Kind.MOVE:
+                    self.enqueue(core, record)
+                case Kind.SYNC:
+                    yield from self.wait(core, record.amount & WAIT_ALL)
+                    self.spend(core, Cause.SYNC, self.p[timing.SYNC_CYCLES])
+                case Kind.SCALAR_LOAD | Kind.SCALAR_STORE:
+                    self.spend(core, Cause.SCALAR_MEMORY, self.p[timing.SCALAR_LATENCY_CYCLES])
+                case Kind.ATOMIC_SCALAR:
+                    core.timer = core.scalar
+                    yield
+                    self.atomic(core, record)
+                case Kind.BARRIER_CLUSTER | Kind.BARRIER_UNION:
+                    yield from self.wait(core, WAIT_ALL)
+                    self.arrive(core, unit, record.kind)
+                    yield
+                case Kind.END:
+                    yield from self.wait(core, WAIT_ALL)
+                    core.timer = core.scalar
+                    yield
+                    self.end(core, unit)
+                    return
+                case Kind.LOCAL:
+                    pass
+
+    def spend(self, core: Core, cause: Cause, cycles: int) -> None:
+        core.scalar += cycles
+        core.causes[cause] += cycles
+
+    def atomic(self, core: Core, record: Record) -> None:
+        place = record.address // 8 % ATOMIC_ADDRESSES
+        start = max(core.scalar, self.atomics[place])
+        self.atomics[place] = start + self.p[timing.ATOMIC_SAME_ADDRESS_CYCLES]
+        self.spend(core, Cause.ATOMIC, start + self.p[timing.ATOMIC_LATENCY_CYCLES] - core.scalar)
+
+    def wait(self, core: Core, mask: int) -> Generator[None]:
+        if mask & WAIT_MOVE and not self.p[timing.HAS_MOVE_QUEUE]:
+            mask |= WAIT_IO
+        awaited = [core.queues[number] for number in (IO, MOVE) if mask & number]
+        while not all(queue.idle for queue in awaited):
+            core.awaited = mask
+            yield
+        core.awaited = 0
+        ends = {queue.number: queue.free for queue in awaited}
+        if mask & WAIT_COMPUTE:
+            ends[WAIT_COMPUTE] = core.compute_free
+        last = max(ends.values(), default=0)
+        if last > core.scalar:
+            # The queue that is done last is what the core waited for; among equals IO, then MOVE.
+            culprit = next(number for number, end in ends.items() if end == last)
+            self.book_wait(core, culprit, last - core.scalar)
+        if mask & WAIT_IO:
+            core.queues[IO].phases.clear()
+
+    def book_wait(self, core: Core, culprit: int, cycles: int) -> None:
+        if culprit != IO:
+            self.spend(core, Cause.WAIT_MOVE if culprit == MOVE else Cause.WAIT_COMPUTE, cycles)
+            return
+        phases = core.queues[IO].phases
+        total = max(sum(phases.values()), 1)
+        left = cycles
+        for cause in (Cause.WAIT_IO_SETUP, Cause.WAIT_IO_LATENCY, Cause.WAIT_IO_CONTENTION):
+            part = cycles * phases[cause] // total
+            self.spend(core, cause, part)
+            left -= part
+        self.spend(core, Cause.WAIT_IO_TRANSFER, left)
+
+    def arrive(self, core: Core, unit: list[Core], kind: Kind) -> None:
+        core.barrier = kind
+        clusters = self.p[timing.CLUSTERS]
+        whole = kind is Kind.BARRIER_UNION
+        peers = [peer for peer in unit if whole or peer.number % clusters == core.number % clusters]
+        if any(peer.barrier is not kind for peer in peers):
+            return
+        cost = self.p[timing.UNION_BARRIER_CYCLES if whole else timing.CLUSTER_BARRIER_CYCLES]
+        released = max(peer.scalar for peer in peers) + cost
+        for peer in peers:
+            peer.barrier = None
+            self.spend(peer, Cause.BARRIER, released - peer.scalar)
+            peer.timer = released
+
+    def end(self, core: Core, unit: list[Core]) -> None:
+        core.run = None
+        core.idle_since = self.cycles = self.now
+        self.programs[core.program][2] = self.now
+        if all(peer.run is None for peer in unit):
+            self.dispatch(unit)
+
+    # Queues.
+
+    def enqueue(self, core: Core, record: Record) -> None:
+        own = record.kind is Kind.MOVE and self.p[timing.HAS_MOVE_QUEUE]
+        queue = core.queues[MOVE if own else IO]
+        if queue.idle:
+            queue.timer = max(core.scalar, queue.free)
+        queue.waiting.append(Transfer(record, core.scalar))
+
+    def step_queue(self, core: Core, queue: Queue) -> None:
+        transfer = queue.current
+        if transfer is None:
+            transfer = queue.current = queue.waiting.pop(0)
+            transfer.started = self.now
+            if transfer.record.amount:
+                self.price(transfer)
+            queue.timer = self.now + transfer.setup + transfer.latency
+        elif transfer.bytes:
+            transfer.left = transfer.bytes * ONE
+            self.flows.append((core, queue, transfer))
+            self.share()
+        else:
+            self.finish(core, queue)
+
+    def finish(self, core: Core, queue: Queue) -> None:
+        transfer = queue.current
+        assert transfer is not None
+        flowed = self.now - transfer.started - transfer.setup - transfer.latency
+        least = -(-transfer.bytes * ONE // transfer.cap) if transfer.bytes else 0
+        queue.phases[Cause.WAIT_IO_SETUP] += transfer.setup
+        queue.phases[Cause.WAIT_IO_LATENCY] += transfer.latency
+        queue.phases[Cause.WAIT_IO_TRANSFER] += least
+        queue.phases[Cause.WAIT_IO_CONTENTION] += max(flowed - least, 0)
+        queue.current = None
+        queue.free = self.now
+        if queue.waiting:
+            queue.timer = max(self.now, queue.waiting[0].issued)
+        elif core.awaited:
+            self.resume(core)
+
+    def price(self, transfer: Transfer) -> None:
+        """Set-up, latency, size and DRAM weight of a transfer that starts now."""
+        record, p = transfer.record, self.p
+        transfer.cap = p[timing.CORE_RATE]
+        transfer.setup = p[timing.DMA_SETUP_CYCLES]
+        match record.kind:
+            case Kind.LOAD | Kind.STORE:
+                self.price_block(transfer)
+            case Kind.MOVE if record.flags & FLAG_BETWEEN_CLUSTERS:
+                rate = p[timing.CLUSTER_COPY_RATE]
+                transfer.setup = p[timing.CLUSTER_COPY_SETUP_CYCLES] + -(-record.amount * ONE // rate)
+            case Kind.MOVE if record.flags & FLAG_SRAM:
+                transfer.setup = p[timing.MOVE_SETUP_CYCLES]
+                transfer.bytes = record.amount
+                transfer.cap = p[timing.MOVE_RATE]
+                transfer.sram = True
+            case Kind.MOVE:
+                transfer.setup = p[timing.MOVE_SETUP_CYCLES] + -(-record.amount * ONE // p[timing.MOVE_RATE])
+            case Kind.ATOMIC_VECTOR:
+                transfer.setup += record.amount * p[timing.ATOMIC_INTERVAL_CYCLES]
+                transfer.latency = p[timing.ATOMIC_LATENCY_CYCLES]
+            case _:
+                item_bytes = record.address
+                item_traffic = self.granules(item_bytes, written=record.kind is Kind.SCATTER)
+                transfer.setup += record.amount * p[timing.GATHER_ITEM_CYCLES]
+                transfer.latency = p[timing.BULK_LATENCY_CYCLES]
+                transfer.bytes = record.amount * item_bytes
+                transfer.weight = item_traffic * ONE // max(item_bytes, 1)
+                self.count_traffic(record.kind is Kind.SCATTER, item_traffic * record.amount)
+
+    def price_block(self, transfer: Transfer) -> None:
+        record, p = transfer.record, self.p
+        store = record.kind is Kind.STORE
+        segments = merged_segments(record)
+        missing = sum(self.use_lines(start, size, store) for start, size in segments)
+        traffic = sum(self.granules(size, written=store) for _, size in segments)
+        traffic = -(-traffic * missing // record.amount)
+        cost = ONE
+        if len(segments) > 1:
+            cost = p[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
+        transfer.setup += (len(segments) - 1) * p[timing.DMA_SEGMENT_CYCLES]
+        transfer.latency = p[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+        transfer.bytes = record.amount
+        transfer.weight = -(-traffic * cost // record.amount)
+        self.count_traffic(store, traffic)
+        self.l2_hit_bytes += record.amount - missing
+
+    def granules(self, size: int, *, written: bool) -> int:
+        """DRAM bytes of one segment; a write below one granule also reads it."""
+        granule = self.p[timing.GRANULE_BYTES]
+        return 2 * granule if written and size < granule else -(-size // granule) * granule
+
+    def count_traffic(self, written: bool, traffic: int) -> None:
+        if written:
+            self.dram_write_bytes += traffic
+        else:
+            self.dram_read_bytes += traffic
+
+    def use_lines(self, start: int, size: int, store: bool) -> int:
+        """Use the lines of a range; returns how many of its bytes are in lines that were not there (a store: not dirty).
+
+        The directory is of blocks of lines; a block that enters a full set pushes the least recently used one out.
+        """
+        line_bytes, per_block = self.p[timing.LINE_BYTES], self.p[timing.LINES_PER_BLOCK]
+        missing = 0
+        block_before = None
+        for line in range(start // line_bytes, (start + size - 1) // line_bytes + 1):
+            block = line // per_block
+            blocks = self.directory[block % self.p[timing.L2_SETS]]
+            if block != block_before:
+                blocks.setdefault(block, [set(), set()])
+                blocks.move_to_end(block)
+                if len(blocks) > self.p[timing.L2_WAYS]:
+                    blocks.popitem(last=False)
+                block_before = block
+            valid, dirty = blocks[block]
+            if line not in (dirty if store else valid):
+                missing += min(start + size, (line + 1) * line_bytes) - max(start, line * line_bytes)
+            valid.add(line)
+            if store:
+                dirty.add(line)
+        return missing
+
+    # Sharing.
+
+    def share(self) -> None:
+        """Give every flow its rate: all rise together, and stop at their cap or with the first resource that is full."""
+        p = self.p
+        clusters = p[timing.CLUSTERS]
+        left: dict[tuple[str, int], int] = {("l2", 0): p[timing.L2_RATE], ("dram", 0): p[timing.DRAM_RATE] * ONE}
+        uses: list[tuple[Transfer, dict[tuple[str, int], int]]] = []
+        for core, _, flow in self.flows:
+            cluster = core.number % clusters
+            if flow.sram:
+                left["sram", cluster] = p[timing.SRAM_RATE]
+                uses.append((flow, {("sram", cluster): 1}))
+                continue
+            use = {("l2", 0): 1, ("port", cluster): 1}
+            left["port", cluster] = p[timing.CLUSTER_RATE]
+            uses.append((flow, use | ({("dram", 0): flow.weight} if flow.weight else {})))
+        while uses:
+            demand: dict[tuple[str, int], int] = defaultdict(int)
+            for _, use in uses:
+                for resource, weight in use.items():
+                    demand[resource] += weight
+            levels = {resource: left[resource] // total for resource, total in demand.items()}
+            level = min(*levels.values(), *(flow.cap for flow, _ in uses))
+            full = {resource for resource, reached in levels.items() if reached == level}
+            rising: list[tuple[Transfer, dict[tuple[str, int], int]]] = []
+            for flow, use in uses:
+                if flow.cap > level and not full & use.keys():
+                    rising.append((flow, use))
+                    continue
+                flow.rate = max(level, 1)
+                for resource, weight in use.items():
+                    left[resource] -= flow.rate * weight
+            uses = rising
+
+
+def unpack_program(words: list[int], start: int) -> list[Record]:
+    """The records of one program, through its END."""
+    records: list[Record] = []
+    for record in unpack(words, start):
+        records.append(record)
+        if record.kind is Kind.END:
+            break
+    return records
+
+
+def merged_segments(record: Record) -> list[tuple[int, int]]:
+    """Start and size of each contiguous segment of a block transfer; segments and planes that touch are one."""
+    extent = record.extent
+    if extent is None:
+        return [(record.address, record.amount)]
+    size, count1, count2 = extent.segment_bytes, extent.count1, extent.count2
+    if extent.stride1_bytes == size:
+        size, count1 = size * count1, 1
+    if count1 == 1 and extent.stride2_bytes == size:
+        size, count2 = size * count2, 1
+    starts = [
+        record.address + plane * extent.stride2_bytes + segment * extent.stride1_bytes
+        for plane in range(count2)
+        for segment in range(count1)
+    ]
+    return [(start, size) for start in starts]

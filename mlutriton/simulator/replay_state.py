@@ -1,0 +1,117 @@
+"""The replay's memory: integer arrays, and the place of every field in them.
+
+Arrays of rows hold one row per core, lane or class; a field of row ``r`` is at ``r * ROW_WORDS + FIELD``. A *lane* is a
+DMA queue of a core: lane ``2 * core`` is its IO queue and ``2 * core + 1`` its MOVE queue. A *class* is a set of
+transfers that always flow at the same rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlutriton.simulator.machine_code import IntArray
+from mlutriton.simulator.timing import Cause
+
+LANES_PER_CORE = 2
+# Event sources of a core, in the order in which they act within a cycle: scalar queue, IO queue, MOVE queue.
+SOURCES_PER_CORE = 3
+
+# Single numbers.
+(
+    TRACES,
+    CORES_PER_PROGRAM,
+    RECORDS,
+    NEXT_PROGRAM,
+    STATUS,
+    LEAVES,
+    CLASSES,
+    RING_ENTRIES,
+    KEEP_EVENTS,
+    MAKESPAN,
+    SHARED_WORDS,
+) = range(11)
+
+# What a replay ends with.
+DONE, RING_FULL, MALFORMED, DEADLOCK = range(4)
+
+# A core.
+(
+    RECORD,  # the next record
+    SCALAR,  # scalar time
+    COMPUTE_FREE,  # when its compute queue is empty
+    WAIT_MASK,  # queues that it waits for
+    REASON,  # why: the kind of the record that it waits at, or RUNNING
+    PROGRAM,
+    IDLE_SINCE,
+    CORE_WORDS,
+) = range(8)
+RUNNING = -1
+
+# A lane.
+(
+    HEAD,  # ring: entries taken
+    TAIL,  # ring: entries put
+    PHASE,
+    FREE,  # when its last transfer was done
+    CURRENT,  # record of the transfer under way
+    STARTED,
+    FLOWING,  # when the first byte of the transfer flows
+    SETUP,
+    BYTES,
+    CLASS,
+    WEIGHT,  # DRAM bytes that a byte of the transfer costs, in 1/65536
+    CORE_CAP,  # the transfer's own greatest rate
+    SUM_SETUP,  # these four: time of the transfers since the core last waited for the lane
+    SUM_LATENCY,
+    SUM_TRANSFER,
+    SUM_CONTENTION,
+    LANE_WORDS,
+) = range(17)
+# Phases of a lane: nothing to do, to start a transfer, before its bytes flow, while they flow, a transfer without flow.
+IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
+
+# A class: flows of equal rate. Classes 0 to groups - 1 use DRAM, as many next hit the L2; then one per cluster, for SRAM.
+(
+    COUNT,
+    WEIGHTS,  # sum over its flows
+    PROGRESS,  # what a flow that was always there would have moved, in 1/65536 byte
+    RATE,
+    UPDATED,  # when PROGRESS was right
+    NEAREST,  # least progress at which a flow is done
+    PORT_LEFT,  # scratch of the sharing, for the port of this class's cluster
+    CLASS_WORDS,
+) = range(8)
+
+# A row of statistics: cycles by cause, then these.
+(COMPUTE_BUSY, IO_BUSY, MOVE_BUSY, DRAM_READ_BYTES, DRAM_WRITE_BYTES, L2_HIT_BYTES, STATISTIC_WORDS) = range(
+    len(Cause), len(Cause) + 7
+)
+
+# A row of a program's result: its first core, when it began and ended.
+(PROGRAM_CORE, PROGRAM_START, PROGRAM_END, PROGRAM_WORDS) = range(4)
+
+ATOMIC_ADDRESSES = 4096
+FOREVER = (1 << 46) - 1
+SLOT_BITS = 16
+NEVER = FOREVER << SLOT_BITS
+
+
+@dataclass(frozen=True)
+class ReplayState:
+    """Everything a replay reads and writes."""
+
+    words: IntArray
+    starts: IntArray
+    timing: IntArray
+    shared: IntArray
+    cores: IntArray
+    lanes: IntArray
+    rings: IntArray  # per lane: record and issue time of the transfers that wait
+    classes: IntArray
+    members: IntArray  # per class: lane and final progress of its flows
+    tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot
+    directory: IntArray  # the L2: per set, entries from the most to the least recently used
+    atomics: IntArray  # when an address can take its next atomic
+    statistics: IntArray
+    programs: IntArray
+    events: IntArray  # per record: start and end on its queue, if kept

@@ -1,0 +1,255 @@
+"""The work bound: the least time that the work of a launch needs on a machine, however it is compiled.
+
+    launch floor + max(DRAM, tensor units, vector units), each as if it alone were there and all cores shared it evenly
+
+* DRAM: bytes of every granule that is loaded, once, and of every granule that is stored, once, at the rate that long
+  bursts reach. Items of gathers, scatters and atomics and words of scalar accesses are left out: the trace has no
+  addresses of them.
+* Tensor units: the multiply-accumulates at the fastest rate of the types that the program multiplies, without
+  rounding up to granules, fill or drain.
+* Vector units: cycles of the element-wise operations and reductions as if all of them stood in full chains: those that
+  may be chained cost a share of ``1 / MAXIMUM_CHAIN_STEPS``, and so do reductions, which another compilation might do
+  as chained additions of whole tiles; divisions and transcendental functions cost what they take. Copies, fills and
+  rearrangements are left out: another compilation might not need them.
+
+It assumes that the program does no arithmetic beyond what its kernel asks for, that nothing lies in the L2 at the
+start, and that no load is served by a store of the same launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import Counter
+from mlutriton.isa.program import Program
+from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS
+from mlutriton.isa.trace_format import (
+    AMOUNT_SHIFT,
+    FLAG_EXTENT,
+    FLAG_SRAM,
+    FLAGS_SHIFT,
+    KIND_SHIFT,
+    MAX_ADDRESS,
+    MAX_AMOUNT,
+    RECORD_WORDS,
+    Kind,
+)
+
+Words = NDArray[np.int64]
+
+# Cycles of the vector unit that count as the share of a full chain, in full, and not at all.
+_CHAINED = (Counter.VECTOR_SIMPLE_CYCLES, Counter.VECTOR_FMA_CYCLES, Counter.VECTOR_REDUCTION_CYCLES)
+_WHOLE = (Counter.VECTOR_DIVIDE_CYCLES, Counter.VECTOR_SPECIAL_CYCLES)
+_LEFT_OUT = (Counter.VECTOR_OTHER_CYCLES,)
+VECTOR_COUNTERS = tuple(sorted((*_CHAINED, *_WHOLE, *_LEFT_OUT)))
+assert set(VECTOR_COUNTERS) == {counter for counter in Counter if counter.name.startswith("VECTOR_")}
+
+# Segments that are laid out at a time, to bound the memory that this takes.
+_SEGMENTS_AT_ONCE = 1 << 21
+
+# A range of granules is one word: its first, and in these low bits how many follow.
+_FOLLOW_BITS = 24
+_FOLLOW_MASK = (1 << _FOLLOW_BITS) - 1
+
+
+@dataclass(frozen=True)
+class WorkBound:
+    """The parts of the work bound.
+
+    Units: cycles, of the whole chip; bytes of DRAM.
+    """
+
+    launch_cycles: int
+    dram_cycles: int
+    tensor_cycles: int
+    vector_cycles: int
+    loaded_bytes: int
+    stored_bytes: int
+
+    @property
+    def cycles(self) -> int:
+        """The bound itself."""
+        return self.launch_cycles + max(self.dram_cycles, self.tensor_cycles, self.vector_cycles)
+
+
+def work_bound(words: Words, counters: Sequence[int], program: Program, machine: Machine) -> WorkBound:
+    """The work bound of a launch.
+
+    Args:
+        words: the records of all its programs.
+        counters: work done, by ``Counter``.
+        program: what was run.
+        machine: where.
+    """
+    loaded_bytes, stored_bytes = unique_bytes(words, machine.dram_granule_bytes)
+    rate = max((machine.peak_mac_per_cycle(each) for each in _multiplied_types(program)), default=0)
+    vector_cycles = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
+    vector_cycles += sum(counters[each] for each in _WHOLE)
+    return WorkBound(
+        machine.cycles_from_ns(machine.launch_device_ns),
+        int((loaded_bytes + stored_bytes) / machine.dram_bytes_per_cycle),
+        counters[Counter.MACS] // rate if rate else 0,
+        vector_cycles // machine.cores,
+        loaded_bytes,
+        stored_bytes,
+    )
+
+
+def _multiplied_types(program: Program) -> set[Any]:
+    return {each.dtypes[0] for each in program.instructions if each.row.name == "mm"}
+
+
+def unique_bytes(words: Words, granule_bytes: int) -> tuple[int, int]:
+    """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
+    records = words.reshape(-1, RECORD_WORDS)
+    kinds, flags = _kinds(records), _flags(records)
+    on_dram = ~extent_records(records) & (flags & FLAG_SRAM == 0)
+    loads, stores = (
+        _covered_bytes(records, np.flatnonzero(on_dram & (kinds == kind)), granule_bytes)
+        for kind in (Kind.LOAD, Kind.STORE)
+    )
+    return loads, stores
+
+
+def extent_records(records: Words) -> NDArray[np.bool_]:
+    """Which of the records are extents: those after a LOAD or STORE, itself no extent, whose flag announces one.
+
+    An extent may look like a record that announces one. Of consecutive records that look so, the first is a true one,
+    as the record before it announces nothing; then extents and records alternate.
+    """
+    announces = (_kinds(records) <= Kind.STORE) & (_flags(records) & FLAG_EXTENT != 0)
+    places = np.arange(len(records))
+    first = np.maximum.accumulate(np.where(announces, -1, places)) + 1
+    extents = np.zeros(len(records), np.bool_)
+    extents[1:] = (announces & ((places - first) & 1 == 0))[:-1]
+    return extents
+
+
+def _kinds(records: Words) -> NDArray[np.uint8]:
+    return (records[:, 1] >> KIND_SHIFT).astype(np.uint8)
+
+
+def _flags(records: Words) -> NDArray[np.uint16]:
+    return (records[:, 2] >> FLAGS_SHIFT).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes of memory, column by column: ``count2`` planes of ``count1`` segments of so many bytes.
+
+    Units: addresses and strides in bytes.
+    """
+
+    address: Words
+    segment: Words
+    count1: Words
+    stride1: Words
+    count2: Words
+    stride2: Words
+
+    def columns(self) -> tuple[Words, ...]:
+        return self.address, self.segment, self.count1, self.stride1, self.count2, self.stride2
+
+    def choose(self, chosen: Any) -> _Boxes:
+        """The boxes at these places."""
+        return _Boxes(*(column[chosen] for column in self.columns()))
+
+
+def _covered_bytes(records: Words, places: NDArray[np.int64], granule_bytes: int) -> int:
+    """Bytes of the granules that the transfers at these places touch."""
+    if not places.size:
+        return 0
+    return _granules(_joined(_distinct(_boxes(records, places)), granule_bytes), granule_bytes) * granule_bytes
+
+
+def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
+    """What the transfers at these places touch."""
+    middle, payload = records[places, 1], records[places, 2]
+    ones, zeros = np.ones(len(places), np.int64), np.zeros(len(places), np.int64)
+    size = (middle >> AMOUNT_SHIFT) & MAX_AMOUNT
+    boxes = _Boxes(payload & MAX_ADDRESS, size, ones, zeros, ones.copy(), zeros.copy())
+    shaped = np.flatnonzero((payload >> FLAGS_SHIFT) & FLAG_EXTENT)
+    sizes, stride1, plane = records[places[shaped] + 1].T
+    boxes.segment[shaped], boxes.count1[shaped] = sizes & 0xFFFFFFFF, (sizes >> 32) & 0xFFFFFFFF
+    boxes.stride1[shaped] = stride1
+    boxes.count2[shaped], boxes.stride2[shaped] = plane & 0xFFFF, plane >> 16
+    return boxes
+
+
+def _distinct(boxes: _Boxes) -> _Boxes:
+    """The boxes without the repetitions: programs of a grid load the same tiles over and over."""
+    # Equal boxes have equal keys and so come together; that other boxes may have that key too does no harm.
+    key = np.zeros(len(boxes.address), np.int64)
+    for column in boxes.columns():
+        key *= 0x2545F4914F6CDD1D
+        key += column
+    boxes = boxes.choose(np.argsort(key))
+    fresh = np.ones(len(key), np.bool_)
+    fresh[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in boxes.columns()])
+    return boxes.choose(fresh)
+
+
+def _joined(boxes: _Boxes, granule_bytes: int) -> _Boxes:
+    """The boxes that are not empty, with segments made one where no whole granule lies between them."""
+    boxes = boxes.choose((boxes.segment > 0) & (boxes.count1 > 0) & (boxes.count2 > 0))
+    # The axis of the smaller stride goes first: along it segments lie close. An axis of one segment has no stride.
+    stride1, stride2 = (
+        np.where(counts == 1, 0, strides)
+        for counts, strides in ((boxes.count1, boxes.stride1), (boxes.count2, boxes.stride2))
+    )
+    swap = np.abs(stride2) < np.abs(stride1)
+    inner = [np.where(swap, boxes.count2, boxes.count1), np.where(swap, stride2, stride1)]
+    outer = [np.where(swap, boxes.count1, boxes.count2), np.where(swap, stride1, stride2)]
+    address, segment = boxes.address, boxes.segment
+    joined = np.ones(len(address), np.bool_)
+    for axis in (inner, outer):
+        counts, strides = axis
+        # A negative stride counts from its lowest segment.
+        address = address + np.minimum((counts - 1) * strides, 0)
+        strides = np.abs(strides)
+        whole = segment + (counts - 1) * strides
+        joined = joined & (strides - segment < granule_bytes) & (whole <= _FOLLOW_MASK)
+        segment = np.where(joined, whole, segment)
+        axis[:] = np.where(joined, 1, counts), strides
+    return _Boxes(address, segment, *inner, *outer)
+
+
+def _granules(boxes: _Boxes, granule_bytes: int) -> int:
+    """How many granules lie in the boxes."""
+    ranges = np.zeros(0, np.int64)
+    batch: Words = np.cumsum(boxes.count1 * boxes.count2) // _SEGMENTS_AT_ONCE
+    for number in range(int(batch[-1]) + 1 if batch.size else 0):
+        starts, sizes = _segments(boxes.choose(batch == number))
+        first = starts // granule_bytes
+        follow = (starts + sizes - 1) // granule_bytes - first
+        ranges = _merged(np.concatenate((ranges, first << _FOLLOW_BITS | follow)))
+    return int(((ranges & _FOLLOW_MASK) + 1).sum())
+
+
+def _segments(boxes: _Boxes) -> tuple[Words, Words]:
+    """Addresses and sizes of all segments of the boxes."""
+    total = boxes.count1 * boxes.count2
+    if (total == 1).all():
+        return boxes.address, boxes.segment
+    number = np.arange(int(total.sum())) - np.repeat(np.cumsum(total) - total, total)
+    plane, row = np.divmod(number, np.repeat(boxes.count1, total))
+    along_rows, along_planes = row * np.repeat(boxes.stride1, total), plane * np.repeat(boxes.stride2, total)
+    starts = np.repeat(boxes.address, total) + along_rows + along_planes
+    return starts, np.repeat(boxes.segment, total)
+
+
+def _merged(ranges: Words) -> Words:
+    """Disjoint ranges, in order, that hold what these ranges hold."""
+    ranges = np.sort(ranges)
+    first = ranges >> _FOLLOW_BITS
+    last = np.maximum.accumulate(first + (ranges & _FOLLOW_MASK))
+    begins = np.ones(len(ranges), np.bool_)
+    begins[1:] = first[1:] > last[:-1]
+    first, last = first[begins], last[np.append(begins[1:], np.True_)]
+    return first << _FOLLOW_BITS | (last - first)

@@ -1,0 +1,380 @@
+"""The replay: closed forms, equality with the reference, and properties that hold of every trace."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlutriton.diagnostics import KernelFault
+from mlutriton.isa.machine import Machine, machine
+from mlutriton.isa.trace_format import (
+    FLAG_BETWEEN_CLUSTERS,
+    FLAG_SRAM,
+    WAIT_ALL,
+    WAIT_COMPUTE,
+    WAIT_IO,
+    WAIT_MOVE,
+    Extent,
+    Kind,
+    Record,
+    unpack,
+)
+from mlutriton.simulator import event_loop, replay_state, timing
+from mlutriton.simulator.replay import Trace, initial_state, replay, schedule_bound
+from mlutriton.simulator.replay_reference import ReferenceReplay
+from mlutriton.simulator.timing import CAUSE_PARAMETERS, Cause, timing_parameters
+
+TINY = machine("mlu-tiny")
+BIG = machine("mlu590-m9")
+END = Record(Kind.END)
+MEGABYTE = 1 << 20
+
+
+def load(size: int, address: int = 0, **fields: object) -> Record:
+    return dataclasses.replace(Record(Kind.LOAD, amount=size, address=address), **fields)
+
+
+def store(size: int, address: int = 0, **fields: object) -> Record:
+    return dataclasses.replace(Record(Kind.STORE, amount=size, address=address), **fields)
+
+
+def sync(mask: int = WAIT_ALL, **fields: object) -> Record:
+    return dataclasses.replace(Record(Kind.SYNC, amount=mask), **fields)
+
+
+def trace_of(*programs: list[Record], cores_per_program: int = 1) -> Trace:
+    words: list[int] = []
+    starts: list[int] = []
+    for program in programs:
+        starts.append(len(words) // 3)
+        for record in program:
+            words += record.words()
+    return Trace(np.array(words, dtype=np.int64), np.array(starts, dtype=np.int64), cores_per_program)
+
+
+def start_cycles(model: Machine) -> int:
+    return model.cycles_from_ns(model.launch_device_ns) + model.dispatch_cycles
+
+
+def alone(model: Machine, size: int) -> int:
+    """One transfer from DRAM on an idle machine."""
+    rate = min(model.core_dma_bytes_per_cycle, model.core_dma_total_bytes_per_cycle)
+    return model.dma_setup_cycles + model.cycles_from_ns(model.dram_bulk_latency_ns) + -(-size // rate)
+
+
+class TestFormat:
+    def test_record_is_24_bytes(self) -> None:
+        assert len(load(4096).words()) * 8 == 24
+
+    @given(st.data())
+    def test_round_trip(self, data: st.DataObject) -> None:
+        programs = data.draw(st.lists(records(), max_size=20))
+        words = [word for record in programs for word in record.words()]
+        assert [record.words() for record in unpack(words)] == [record.words() for record in programs]
+
+    def test_field_too_large(self) -> None:
+        with pytest.raises(ValueError, match="amount is 16777216"):
+            load(1 << 24).words()
+
+
+class TestClosedForms:
+    @pytest.mark.parametrize("model", [TINY, BIG], ids=str)
+    def test_one_load(self, model: Machine) -> None:
+        result = replay(trace_of([load(10_000, scalar_cycles=7), END]), model, keep_events=True)
+        assert result.cycles == start_cycles(model) + 7 + alone(model, 10_000)
+        assert result.events is not None
+        assert result.events.tolist() == [[start_cycles(model) + 7, result.cycles], [0, 0]]
+
+    def test_load_compute_store(self) -> None:
+        compute = sync(scalar_cycles=5, compute_cycles=300, compute_head=302)
+        result = replay(trace_of([load(4096), sync(), compute, store(4096, MEGABYTE), END]), BIG)
+        after_load = start_cycles(BIG) + alone(BIG, 4096) + BIG.sync_cycles
+        after_compute = after_load + 302 + BIG.sync_cycles
+        assert result.cycles == after_compute + alone(BIG, 4096)
+        assert result.cycles_of(Cause.WAIT_COMPUTE) == 302 - 5
+        assert result.compute_busy_cycles[0] == 300
+
+    def test_fold_is_exact(self) -> None:
+        # Three instructions issued after 4, 8 and 12 cycles that take 10, 1 and 20 on a queue that is busy until 9.
+        queue_free, issued = 9, 0
+        for issue, occupancy in ((4, 10), (4, 1), (4, 20)):
+            issued += issue
+            queue_free = max(queue_free, issued) + occupancy
+        head = max(4 + 10 + 1 + 20, 8 + 1 + 20, 12 + 20)
+        busy = Record(Kind.LOCAL, compute_cycles=9, compute_head=9)
+        folded = sync(WAIT_COMPUTE, scalar_cycles=12, compute_cycles=31, compute_head=head)
+        result = replay(trace_of([busy, folded, END]), BIG)
+        assert result.cycles == start_cycles(BIG) + queue_free + BIG.sync_cycles
+
+    def test_double_buffered_loop(self) -> None:
+        steps, size, work = 8, 8192, 2500
+        body = [sync(compute_cycles=0), load(size, 0, compute_cycles=work, compute_head=work)]
+        program = [load(size)]
+        for step in range(steps):
+            program += [body[0], dataclasses.replace(body[1], address=(step + 1) * size)]
+        one = alone(BIG, size)
+        expected = start_cycles(BIG) + one + BIG.sync_cycles + (steps - 1) * (max(one, work) + BIG.sync_cycles)
+        assert replay(trace_of([*program, END]), BIG).cycles == expected + max(one, work)
+
+    def test_two_cores_share_dram(self) -> None:
+        slow = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 20 / 1000, dram_efficiency=1.0)  # 20 bytes a cycle
+        result = replay(trace_of([load(19_200), END], [load(19_200, MEGABYTE), END]), slow)
+        fixed = slow.dma_setup_cycles + slow.cycles_from_ns(slow.dram_bulk_latency_ns)
+        assert result.cycles == start_cycles(slow) + fixed + 1920
+
+    def test_unequal_flows_free_their_share(self) -> None:
+        slow = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 20 / 1000, dram_efficiency=1.0)
+        result = replay(trace_of([load(9_600), END], [load(19_200, MEGABYTE), END]), slow)
+        fixed = start_cycles(slow) + slow.dma_setup_cycles + slow.cycles_from_ns(slow.dram_bulk_latency_ns)
+        assert result.programs[:, 2].tolist() == [fixed + 960, fixed + 1440]
+
+    def test_all_cores_contend(self) -> None:
+        size = 120_000
+        model = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 480 / 1000, dram_efficiency=1.0)  # 10 bytes a cycle a core
+        result = replay(trace_of(*([load(size, core * MEGABYTE), END] for core in range(model.cores))), model)
+        fixed = start_cycles(model) + model.dma_setup_cycles + model.cycles_from_ns(model.dram_bulk_latency_ns)
+        assert result.cycles == fixed + size // 10
+        assert result.cycles_of(Cause.WAIT_IO_CONTENTION) > 0
+
+    def test_hits_cost_no_dram(self) -> None:
+        result = replay(trace_of([load(4096), sync(), load(4096), sync(), END]), BIG)
+        assert (result.dram_read_bytes, result.l2_hit_bytes) == (4096, 4096)
+
+    def test_least_recently_used_lines_leave(self) -> None:
+        lines = int(TINY.l2_bytes) // 65536
+        program = [load(65536, step * 65536) for step in range(lines + 1)] + [load(65536), END]
+        assert replay(trace_of(program), TINY).l2_hit_bytes < 65536
+
+    def test_strided_and_small_transfers_cost_granules(self) -> None:
+        columns = Extent(4, 256, 4096)
+        result = replay(trace_of([load(1024, extent=columns), END]), BIG)
+        assert result.dram_read_bytes == 256 * BIG.dram_granule_bytes
+        result = replay(trace_of([store(1024, extent=columns), END]), BIG)
+        assert result.dram_write_bytes == 256 * 2 * BIG.dram_granule_bytes
+
+    def test_dense_extent_is_a_plain_transfer(self) -> None:
+        dense = Extent(256, 4, 256, 4, 1024)
+        plain, folded = (replay(trace_of([load(4096, extent=extent), END]), BIG) for extent in (None, dense))
+        assert plain.cycles == folded.cycles
+
+    def test_gather(self) -> None:
+        result = replay(trace_of([Record(Kind.GATHER, amount=100, address=4), END]), BIG)
+        assert result.cycles == start_cycles(BIG) + alone(BIG, 400) + 100 * BIG.gather_item_cycles
+        assert result.dram_read_bytes == 100 * BIG.dram_granule_bytes
+
+    def test_scalar_atomics_of_one_address_queue_up(self) -> None:
+        atomic = Record(Kind.ATOMIC_SCALAR, address=64)
+        result = replay(trace_of(*([atomic, END] for _ in range(4))), BIG)
+        ends = [BIG.atomic_latency_cycles + turn * BIG.atomic_same_address_cycles for turn in range(4)]
+        assert (result.programs[:, 2] - start_cycles(BIG)).tolist() == ends
+
+    def test_programs_go_to_the_core_that_falls_free_first(self) -> None:
+        work = [900, 100, 500, 700, 100, 100]
+        result = replay(trace_of(*([Record(Kind.END, scalar_cycles=cycles)] for cycles in work)), TINY)
+        assert result.programs[:, 0].tolist() == [0, 1, 2, 3, 1, 2]
+
+    def test_moves_share_sram(self) -> None:
+        move = Record(Kind.MOVE, amount=6400, flags=FLAG_SRAM)
+        result = replay(trace_of([move, END], [move, END], [move, END], [move, END]), TINY)
+        rate = min(TINY.move_bytes_per_cycle, TINY.sram_port_bytes_per_cycle // 4)
+        assert result.cycles == start_cycles(TINY) + TINY.move_setup_cycles + 6400 // rate
+
+    def test_cluster_barrier(self) -> None:
+        programs = [[Record(Kind.BARRIER_CLUSTER, scalar_cycles=10 * core), END] for core in range(4)]
+        result = replay(trace_of(*programs, cores_per_program=4), TINY)
+        assert result.cycles == start_cycles(TINY) + 30 + TINY.cluster_barrier_cycles
+
+    def test_no_program(self) -> None:
+        assert replay(trace_of(), BIG).cycles == BIG.cycles_from_ns(BIG.launch_device_ns)
+
+
+class TestFaults:
+    def test_deadlock(self) -> None:
+        programs = [[Record(Kind.BARRIER_CLUSTER), END], [END], [END], [END]]
+        with pytest.raises(KernelFault, match="E0306"):
+            replay(trace_of(*programs, cores_per_program=4), TINY)
+
+    def test_program_without_end(self) -> None:
+        with pytest.raises(ValueError, match="without END"):
+            replay(trace_of([load(64)]), TINY)
+
+    def test_unknown_kind(self) -> None:
+        broken = trace_of([Record(Kind.LOCAL), END])
+        broken.words[1] = 99 << 32
+        with pytest.raises(ValueError, match="unknown kind"):
+            replay(broken, TINY)
+
+    def test_task_larger_than_the_machine(self) -> None:
+        with pytest.raises(ValueError, match="clusters"):
+            replay(trace_of([END] * 8, cores_per_program=3), TINY)
+
+
+# Random traces.
+
+
+@st.composite
+def extents(draw: st.DrawFn) -> Extent:
+    return Extent(
+        draw(st.sampled_from([4, 64, 200, 512])),
+        draw(st.integers(1, 5)),
+        draw(st.sampled_from([64, 200, 512, 4096])),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([0, 1024, 10_000])),
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn, barriers: bool = False) -> Record:
+    kinds = [Kind.LOAD, Kind.STORE] * 3 + [kind for kind in Kind if kind not in UNDRAWN]
+    kind = draw(st.sampled_from(kinds))
+    local = draw(st.sampled_from([(0, 0, None), (9, 0, None), (40, 500, 30), (100, 2000, 2000), (3, 40, -20)]))
+    record = Record(kind, scalar_cycles=local[0], compute_cycles=local[1])
+    if local[2] is not None:
+        record = dataclasses.replace(record, compute_head=local[2])
+    if kind in (Kind.LOAD, Kind.STORE):
+        address = draw(st.integers(0, 300)) * draw(st.sampled_from([64, 1000, 4096]))
+        extent = draw(st.none() | extents())
+        amount = draw(st.sampled_from([0, 1, 4, 100, 4096, 50_000]))
+        if extent:
+            amount = extent.segment_bytes * extent.count1 * extent.count2
+        return dataclasses.replace(record, amount=amount, address=address, extent=extent)
+    if kind == Kind.SYNC:
+        return dataclasses.replace(record, amount=draw(st.integers(0, WAIT_ALL)))
+    if kind == Kind.MOVE:
+        flags = draw(st.sampled_from([0, FLAG_SRAM, FLAG_SRAM, FLAG_SRAM | FLAG_BETWEEN_CLUSTERS]))
+        return dataclasses.replace(record, amount=draw(st.sampled_from([0, 100, 7000])), flags=flags)
+    return dataclasses.replace(record, amount=draw(st.integers(0, 60)), address=draw(st.sampled_from([2, 4, 64, 130])))
+
+
+UNDRAWN = (Kind.END, Kind.BARRIER_CLUSTER, Kind.BARRIER_UNION)
+
+
+@st.composite
+def traces(draw: st.DrawFn, most_members: int = 8) -> Trace:
+    members = draw(st.sampled_from([width for width in (1, 1, 4, 8) if width <= most_members]))
+    programs: list[list[Record]] = []
+    for _ in range(draw(st.integers(1, 5 if members > 1 else 16))):
+        # All cores of a task meet at the same barriers.
+        barriers = draw(st.lists(st.sampled_from([Kind.BARRIER_CLUSTER, Kind.BARRIER_UNION]), max_size=2))
+        for _ in range(members):
+            program: list[Record] = []
+            for barrier in barriers:
+                program += [*draw(st.lists(records(), max_size=5)), Record(barrier, scalar_cycles=3)]
+            programs.append([*program, *draw(st.lists(records(), max_size=10)), END])
+    return trace_of(*programs, cores_per_program=members)
+
+
+MACHINES = [
+    TINY.replace(clusters=3),
+    TINY.replace(clusters=2, dram_gb_per_s=20.0),
+    TINY.replace(clusters=3, cluster_dma_bytes_per_cycle=24, l2_bytes_per_cycle=70, l2_bytes=16384, l2_ways=4),
+    TINY.replace(clusters=2, cluster_dma_bytes_per_cycle=17, dram_gb_per_s=9.0, l2_bytes=8192, l2_ways=2),
+    TINY.replace(clusters=2, has_move_queue=False, sram_port_bytes_per_cycle=50),
+]
+# Slow examples are the reference's; a failure prints its trace.
+RANDOM = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@RANDOM
+@given(traces(), st.sampled_from(MACHINES))
+def test_equals_reference(trace: Trace, model: Machine) -> None:
+    result = replay(trace, model)
+    reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), trace.cores_per_program, model)
+    assert reference.run()
+    assert result.cycles == reference.cycles
+    assert result.programs.tolist() == reference.programs
+    assert result.dram_read_bytes == reference.dram_read_bytes
+    assert result.dram_write_bytes == reference.dram_write_bytes
+    assert result.l2_hit_bytes == reference.l2_hit_bytes
+    assert result.cause_cycles.tolist() == [[core.causes[cause] for cause in Cause] for core in reference.cores]
+
+
+@settings(RANDOM, max_examples=15)
+@given(traces(), st.sampled_from(MACHINES))
+def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
+    parameters = timing_parameters(model)
+    state = initial_state(trace, model, parameters, ring_entries=64, keep_events=False)
+    names = [field.name for field in dataclasses.fields(state)]
+    lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
+    event_loop.run_replay(lists)
+    assert replay(trace, model).cycles == lists.shared[replay_state.MAKESPAN]
+
+
+@RANDOM
+@given(traces(), st.sampled_from(MACHINES))
+def test_every_cycle_has_one_cause(trace: Trace, model: Machine) -> None:
+    result = replay(trace, model)
+    assert (result.cause_cycles.sum(axis=1) == result.cycles).all()
+    assert (result.cause_cycles >= 0).all()
+    assert 0 <= result.assumed_share(model) <= 1
+
+
+@RANDOM
+@given(traces(), st.sampled_from(MACHINES))
+def test_bytes_are_conserved(trace: Trace, model: Machine) -> None:
+    asked = sum(r.amount for r in unpack(trace.words.tolist()) if r.kind in (Kind.LOAD, Kind.STORE))
+    result = replay(trace, model)
+    assert result.l2_hit_bytes <= asked <= result.l2_hit_bytes + result.dram_read_bytes + result.dram_write_bytes
+
+
+@RANDOM
+@given(traces(), st.sampled_from(MACHINES))
+def test_never_below_schedule_bound(trace: Trace, model: Machine) -> None:
+    assert schedule_bound(trace, model) <= replay(trace, model).cycles
+
+
+@RANDOM
+@given(st.lists(st.lists(st.tuples(st.integers(1, 60_000), st.booleans()), max_size=8), min_size=4, max_size=8))
+def test_faster_dram_is_never_slower(work: list[list[tuple[int, bool]]]) -> None:
+    # One program a core and no shared line: the mapping is static. A cycle per transfer is what rounding may cost.
+    programs = [
+        [record for step, (size, wait) in enumerate(program) for record in
+         [load(size, (core * 8 + step) * 65536), *([sync()] if wait else [])]] + [END]
+        for core, program in enumerate(work)
+    ]
+    slow = TINY.replace(clusters=2, dram_gb_per_s=20.0)
+    fast = slow.replace(dram_gb_per_s=31.0)
+    times = [replay(trace_of(*programs), model).cycles for model in (slow, fast)]
+    assert times[1] <= times[0] + 8
+
+
+def test_schedule_bound_is_exact_without_contention() -> None:
+    trace = trace_of(*([Record(Kind.END, scalar_cycles=1000)] for _ in range(2 * BIG.cores)))
+    assert schedule_bound(trace, BIG) == replay(trace, BIG).cycles
+
+
+def test_deep_queues() -> None:
+    program = [load(64, step * 64) for step in range(1000)] + [END]
+    result = replay(trace_of(program), BIG)
+    one = alone(BIG, 64)
+    reference = ReferenceReplay(trace_of(program).words.tolist(), [0], 1, BIG)
+    assert reference.run()
+    assert result.cycles == reference.cycles < start_cycles(BIG) + 1000 * one
+
+
+def test_union_tasks_take_whole_clusters() -> None:
+    programs = [[Record(Kind.BARRIER_UNION, scalar_cycles=core), END] for core in range(8 * 8)]
+    result = replay(trace_of(*programs, cores_per_program=8), BIG)
+    assert sorted(result.programs[:6, 0].tolist()) == [0, 2, 4, 6, 8, 10]
+    assert result.programs[6, 1] > result.programs[:6, 1].max()
+
+
+def test_wait_for_one_queue_leaves_the_others() -> None:
+    move = Record(Kind.MOVE, amount=64_000)
+    result = replay(trace_of([move, load(64), sync(WAIT_IO), END]), BIG)
+    assert result.cycles_of(Cause.WAIT_MOVE) > 0
+    result = replay(trace_of([move, load(64), sync(WAIT_MOVE), END]), BIG)
+    assert result.cycles_of(Cause.WAIT_IO_LATENCY) == 0
+
+
+@pytest.mark.parametrize("name", ["mlu220", "mlu370-x4", "mlu590-m9", "mlu-tiny"])
+def test_parameters_of_causes_are_the_machine_s(name: str) -> None:
+    model = machine(name)
+    for parameters in CAUSE_PARAMETERS.values():
+        for parameter in parameters:
+            assert model.provenance(parameter)
+    assert len(timing_parameters(model)) == timing.PARAMETER_COUNT
