@@ -46,7 +46,8 @@ class Selection:
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.code = TileCode(function.name, [], {}, 0, [])
+        pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
+        self.code = TileCode(function.name, [], {}, 0, [], frozenset(pointers))
         self.emitter = Emitter(self.code)
         self.views: dict[Value, View] = {}
         self.uses = use_counts(function.body)

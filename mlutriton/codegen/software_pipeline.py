@@ -12,8 +12,10 @@ becomes, with the loads' scalar work (addresses, limits) running one iteration a
 
 The one ``sync`` at the end of an iteration is the machine's way: a queue can only be waited for as a whole.
 
-A load moves ahead only if its address and geometry need nothing but scalar arithmetic, if nothing else writes its
-buffer, and if the loop does not write global memory (the next iteration's load could read what this one stores).
+A load moves ahead only if its address and geometry need nothing but scalar arithmetic, and if nothing else writes its
+buffer. Where the loop also writes global memory, the next iteration's load could read what this one stores: then it
+must come from another array than every store, and the plain loop is kept beside the pipelined one for launches whose
+arrays overlap, which the special register ``arrays_disjoint`` tells.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -38,23 +41,23 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.dtypes import I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE, Access, Queue
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
 
 def pipeline_loops(code: TileCode, default_stages: int) -> None:
     """Pipeline every loop that wants more than one stage and whose loads can run ahead."""
-    _visit(code, code.nodes, default_stages)
+    _visit(code, code.nodes, default_stages, PointerRoots(code))
 
 
-def _visit(code: TileCode, nodes: list[Node], default_stages: int) -> None:
+def _visit(code: TileCode, nodes: list[Node], default_stages: int, roots: PointerRoots) -> None:
     result: list[Node] = []
     for node in nodes:
         for nested in children(node):
-            _visit(code, nested, default_stages)
+            _visit(code, nested, default_stages, roots)
         if isinstance(node, Loop) and (node.stages or default_stages) > 1:
-            plan = _plan(node)
+            plan = _plan(node, roots)
             if plan.loads:
-                result += _rotate(code, node, plan)
+                result += _guarded(code, node, plan) if plan.needs_disjoint_arrays else _rotate(code, node, plan)
                 continue
         result.append(node)
     nodes[:] = result
@@ -69,23 +72,28 @@ class _Plan:
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         buffers: names of the buffers that become ping-pong.
+        needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
     """
 
     loads: list[Node] = field(default_factory=list[Node])
     slice: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     buffers: set[str] = field(default_factory=set[str])
+    needs_disjoint_arrays: bool = False
 
 
-def _plan(loop: Loop) -> _Plan:
-    if any(_writes_global(instruction) for instruction in instructions(loop.body)):
+def _plan(loop: Loop, roots: PointerRoots) -> _Plan:
+    stored = _stored(loop, roots)
+    if stored is None:
         return _Plan()
     definitions = _Definitions(loop)
-    plan = _Plan()
+    plan = _Plan(needs_disjoint_arrays=bool(stored))
     needed: set[Register] = set()
     for node in loop.body:
         targets = _load_targets(node)
         if not targets or any(_other_writers(loop, node, target) for target in targets):
+            continue
+        if stored and not _is_apart(node, stored, roots):
             continue
         closure = definitions.closure(_free_registers([node]))
         if closure is not None:
@@ -101,10 +109,39 @@ def _plan(loop: Loop) -> _Plan:
     return plan
 
 
-def _writes_global(instruction: Instruction) -> bool:
-    return any(
-        isinstance(operand, GlobalAddress) and access is not Access.READ for operand, access in accesses(instruction)
-    )
+def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
+    """The pointer parameters through which the loop writes; None if one is not known."""
+    found: set[int] = set()
+    for instruction in instructions(loop.body):
+        for operand, access in accesses(instruction):
+            if isinstance(operand, GlobalAddress) and access is not Access.READ:
+                parameters = roots.of(operand.register)
+                if parameters is None:
+                    return None
+                found |= parameters
+    return frozenset(found)
+
+
+def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
+    """True if a load reads through other parameters than the loop writes."""
+    for instruction in instructions([load]):
+        for operand, _ in accesses(instruction):
+            if isinstance(operand, GlobalAddress):
+                parameters = roots.of(operand.register)
+                if parameters is None or parameters & stored:
+                    return False
+    return True
+
+
+def _guarded(code: TileCode, loop: Loop, plan: _Plan) -> list[Node]:
+    """The pipelined loop where the arrays of the launch are disjoint, else the plain one."""
+    disjoint = code.register()
+    index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
+    plain = replace(loop, stages=1)
+    return [
+        Instruction(TABLE["sreg"], (), (disjoint, index), loop.location),
+        Branch(disjoint, _rotate(code, loop, plan), [plain], location=loop.location),
+    ]
 
 
 def _load_targets(node: Node) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlutriton.codegen.tile_code import Branch, Loop, Node, TileCode, While, accesses
-from mlutriton.isa.operands import Address, Immediate
+from mlutriton.isa.operands import FORWARD, Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
 
@@ -77,12 +77,17 @@ class _Inserter:
     def block(self, nodes: list[Node], state: _State) -> list[Node]:
         """The nodes with syncs; ``state`` becomes what is outstanding behind them."""
         result: list[Node] = []
+        chain_start = 0
         for node in nodes:
             match node:
                 case Instruction():
                     mask = self._visit(node, state)
+                    if not (result and _hands_on(result[-1])):
+                        chain_start = len(result)
                     if mask:
-                        result.append(_sync(mask, node))
+                        # Nothing may stand inside a fused chain: all its steps wait before the first.
+                        result.insert(chain_start, _sync(mask, node))
+                        chain_start += 1
                 case Branch():
                     other = state.copy()
                     node.then = self.block(node.then, state)
@@ -155,6 +160,11 @@ class _Inserter:
             phase = operand.register.index
         end = buffer.offset_bytes + buffer.bytes
         return _Place(buffer.space, buffer.offset_bytes, end, buffer.name, phase)
+
+
+def _hands_on(node: Node) -> bool:
+    """True for a step of a fused chain that is not its last."""
+    return isinstance(node, Instruction) and bool(node.operands) and node.operands[0] == FORWARD
 
 
 def _conflicts(place: _Place, access: Access, queue: Queue, state: _State) -> bool:

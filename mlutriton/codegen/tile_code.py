@@ -88,13 +88,23 @@ Node = Instruction | Loop | While | Branch
 
 @dataclass
 class TileCode:
-    """A kernel as tile code."""
+    """A kernel as tile code.
+
+    Attributes:
+        name: the kernel's name.
+        nodes: the code.
+        buffers: by name.
+        register_count: registers used so far.
+        strings: texts of prints and assertions.
+        pointer_parameters: indices of the parameters that are pointers.
+    """
 
     name: str
     nodes: list[Node]
     buffers: dict[str, TileBuffer]
     register_count: int
     strings: list[str]
+    pointer_parameters: frozenset[int]
 
     def register(self) -> Register:
         """A register not used before."""

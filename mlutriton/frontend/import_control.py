@@ -89,8 +89,8 @@ def _branch(
     then: Callable[[], list[Imported]],
     otherwise: Callable[[], list[Imported]],
 ) -> list[Imported]:
-    """An ``if`` whose arms are imported by the two functions; in a combine function a selection of what they give."""
-    if translation.is_combining:
+    """An ``if`` whose arms are imported by the two functions; in a function of single elements a selection."""
+    if translation.is_element_function:
         pairs = zip(then(), otherwise(), strict=True)
         return [translation.select(condition, yes, no) for yes, no in pairs]
     arms: list[Block] = []
@@ -132,7 +132,7 @@ RULES: dict[str, Rule] = {
 
 
 def import_body(translation: Translation, body: Region) -> list[Imported]:
-    """Import the blocks of a function, except the return; what is returned.
+    """Import the blocks of a function, without the operations that return; what is returned.
 
     Raises:
         CompileError: E0201, an operation or the way that blocks branch is not supported.
@@ -154,19 +154,19 @@ class _Blocks:
         translation = self.translation
         while True:
             self._count(block)
-            terminator = block.operations[-1]
             values = translation.body(block)
-            if terminator.name == "tt.return":
-                return values
+            terminator = block.operations[-1]
             following: TtirBlock | None
-            if terminator.name == "cf.br":
-                (target,) = terminator.successors
-                values, following = translation.imported(target.operands), self.by_label[target.label]
-            else:
-                following = next(iter(self._always_ahead(block)[1:]), None)
-                (condition,) = translation.values(terminator.operands)
-                then, otherwise = (self._arm(successor, following) for successor in terminator.successors)
-                values = _branch(translation, condition, then, otherwise)
+            match terminator.successors:
+                case ():
+                    return values
+                case (target,):
+                    values, following = translation.imported(target.operands), self.by_label[target.label]
+                case _:
+                    following = next(iter(self._always_ahead(block)[1:]), None)
+                    (condition,) = translation.values(terminator.operands)
+                    then, otherwise = (self._arm(successor, following) for successor in terminator.successors)
+                    values = _branch(translation, condition, then, otherwise)
             if following is None or following is end:
                 return values
             translation.bind(following.arguments, values)

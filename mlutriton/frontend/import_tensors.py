@@ -1,4 +1,4 @@
-"""Import of constants, the program's place in the grid, and what rearranges and combines tensors."""
+"""Import of constants, the program's place in the grid, and what rearranges tensors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.frontend.translation import Imported, Rule, Translation, flatten, integer, integers, text
+from mlutriton.frontend.translation import Imported, Rule, Translation, integer, integers, text
 from mlutriton.frontend.ttir_tree import TtirOperation
-from mlutriton.ir.core import Block, Operation, Value
+from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     Broadcast,
     Concatenate,
-    Constant,
     Dot,
-    Elementwise,
     ExpandDims,
     Gather,
     Histogram,
@@ -24,15 +22,12 @@ from mlutriton.ir.ops import (
     NumPrograms,
     ProgramId,
     Range,
-    Reduce,
     Reshape,
-    Scan,
     Splat,
     Split,
     Transpose,
-    Yield,
 )
-from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
+from mlutriton.ir.types import TensorType, shape_of, storage_dtype
 
 _GRID_AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -125,57 +120,6 @@ def _histogram(translation: Translation, operation: TtirOperation) -> Sequence[I
     return translation.add(Histogram([source, *mask], result_types=(translation.result_type(operation),))).results
 
 
-# ---- reductions and scans -------------------------------------------------------------------------------------------
-
-
-def _reduce(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    inputs, region = _combining(translation, operation)
-    return translation.add(Reduce(inputs, {"axis": integer(operation, "axis")}, regions=(region,))).results
-
-
-def _scan(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    inputs, region = _combining(translation, operation)
-    attributes = {"axis": integer(operation, "axis"), "reverse": bool(operation.attributes.get("reverse", False))}
-    return translation.add(Scan(inputs, attributes, regions=(region,))).results
-
-
-def _combining(translation: Translation, operation: TtirOperation) -> tuple[list[Value], Block]:
-    """The inputs and the combine function of a reduction."""
-    inputs = translation.values(operation.operands)
-    (source,) = operation.regions[0].blocks
-    region = Block([element_type(value.type) for value in inputs] * 2)
-    translation.bind(source.arguments, region.arguments)
-    outer_combining, translation.is_combining = translation.is_combining, True
-    with translation.inside(region):
-        translation.add(Yield(flatten(translation.body(source))))
-    translation.is_combining = outer_combining
-    _isolate(translation, region)
-    return inputs, region
-
-
-def _isolate(translation: Translation, region: Block) -> None:
-    """Bring the constants that Triton moved out of a combine function back, and refuse what it may not hold."""
-    own = {*region.arguments, *(result for inner in region.operations for result in inner.results)}
-    copies: dict[Value, Constant] = {}
-    for inner in region.operations:
-        if not isinstance(inner, Elementwise | Constant | Yield):
-            raise translation.refusal(
-                f"the combine function of a reduction or scan holds {inner.name}",
-                note="it works on single elements, in an order that the machine chooses",
-                help="use scalar arithmetic, comparisons and tl.where alone",
-            )
-        for place, operand in enumerate(inner.operands):
-            if operand in own:
-                continue
-            constant = operand.defining_op
-            if not isinstance(constant, Constant):
-                raise translation.refusal("the combine function of a reduction or scan uses a value of the kernel")
-            if operand not in copies:
-                copies[operand] = Constant.of(constant.value, operand.type, constant.location)
-            inner.operands[place] = copies[operand].result
-    region.operations[:0] = copies.values()
-
-
 RULES: dict[str, Rule] = {
     "arith.constant": _constant,
     "ub.poison": _poison,
@@ -194,6 +138,4 @@ RULES: dict[str, Rule] = {
     "tt.cat": _same_operands(Concatenate),
     "tt.dot": _dot,
     "tt.histogram": _histogram,
-    "tt.reduce": _reduce,
-    "tt.scan": _scan,
 }

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlutriton.dtypes import I1
-from mlutriton.frontend import import_arithmetic, import_blocks, import_control, import_memory, import_tensors
+from mlutriton.frontend import (
+    import_arithmetic,
+    import_blocks,
+    import_control,
+    import_functions,
+    import_memory,
+    import_tensors,
+)
 from mlutriton.frontend.translation import TERMINATORS, Rule, TensorHandle, Translation
 from mlutriton.frontend.ttir_text import TensorDescriptorType
 from mlutriton.frontend.ttir_tree import Argument, TtirModule
@@ -19,6 +26,7 @@ _TABLES = (
     import_memory.RULES,
     import_blocks.RULES,
     import_control.RULES,
+    import_functions.RULES,
 )
 
 RULES: dict[str, Rule] = {name: rule for table in _TABLES for name, rule in table.items()}

@@ -101,7 +101,16 @@ _TRUTH_VALUE_EXTENSIONS: dict[str, str] = {
 }
 
 TERMINATORS = frozenset(
-    {"scf.yield", "scf.condition", "tt.reduce.return", "tt.scan.return", "tt.return", "cf.br", "cf.cond_br"}
+    {
+        "cf.br",
+        "cf.cond_br",
+        "scf.condition",
+        "scf.yield",
+        "tt.map_elementwise.return",
+        "tt.reduce.return",
+        "tt.return",
+        "tt.scan.return",
+    }
 )
 """Operations that end a block; the rule of the operation around it reads them."""
 
@@ -118,7 +127,7 @@ class Translation:
         builder: appends to the block being filled, at the location of the current operation.
         functions: the module's functions by name.
         active_calls: callees whose bodies are being imported, the outermost first.
-        is_combining: the block is the combine function of a reduction, where branches become selections.
+        is_element_function: the block is a function of single elements, where branches become selections.
         never_negative: what is known about the sign of integers.
     """
 
@@ -126,7 +135,7 @@ class Translation:
         self.builder = Builder(body)
         self.functions = functions
         self.active_calls: list[str] = []
-        self.is_combining = False
+        self.is_element_function = False
         self.never_negative: dict[Value, bool] = {}
         self._rules = rules
         self._known: dict[tree.Value, Imported] = {}

@@ -57,8 +57,10 @@ class Context(IntEnum):
     FAULT_ADDRESS = 31
     FAULT_BYTES = 32
     FAULT_SLOT = 33
+    # 1 if no two arrays of the launch share bytes.
+    DISJOINT = 34
     # Work done, see Counter.
-    COUNTERS = 34
+    COUNTERS = 35
 
 
 class Counter(IntEnum):

@@ -296,7 +296,7 @@ SCANS = ("add", "fadd", "mul", "fmul", "smin", "smax", "fmin", "fmax")
 ATOMICS = ("add", "fadd", "smin", "smax", "umin", "umax", "fmin", "fmax", "and", "or", "xor", "xchg")
 SPECIAL_REGISTERS = (
     "program_id.x", "program_id.y", "program_id.z", "num_programs.x", "num_programs.y", "num_programs.z",
-    "core_in_cluster", "cores_per_cluster",
+    "core_in_cluster", "cores_per_cluster", "arrays_disjoint",
 )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ THREADS_VARIABLE = "MLUTRITON_THREADS"
 # Programs that a thread takes at a time: few enough to keep all threads busy to the end, many enough not to meet.
 _CHUNKS_PER_THREAD = 16
 _MAXIMUM_CHUNK = 64
-_JOIN_SECONDS = 0.05
+# Programs without loops that the calling thread runs itself: over before anyone could want to interrupt them.
+_SHORT_PROGRAMS = 1024
+_LIMIT_WORD = 16
 _FIRST_BUFFER_BYTES = 1 << 16
 _ALIGNMENT = 64
 _IMAGES = (Context.NRAM, Context.WRAM, Context.SRAM, Context.SCRATCH)
@@ -128,7 +131,7 @@ def execute(
     wanted = 1 if has_atomics(program) else threads or thread_count()
     launch = _Launch(native, grid, parameters, memory, machine, max(1, min(wanted, count)))
     try:
-        launch.run()
+        launch.run(is_short=not program.labels and count <= _SHORT_PROGRAMS)
         launch.raise_fault(program)
         return launch.result(program)
     finally:
@@ -138,6 +141,11 @@ def execute(
 def has_atomics(program: Program) -> bool:
     """True if results may depend on the order of programs."""
     return any(instruction.row.trace.startswith("ATOMIC") for instruction in program.instructions)
+
+
+@cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "mlutriton")
 
 
 # Memory images, kept for the next launch by a machine of the same sizes.
@@ -175,7 +183,7 @@ class _Launch:
         self.count = grid[0] * grid[1] * grid[2]
         # First program that is not taken, first that is not to run: on cache lines of their own.
         self._shared = np.zeros(32, np.int64)
-        self._shared[16] = self.count
+        self._shared[_LIMIT_WORD] = self.count
         self._programs = np.zeros((3, max(1, self.count)), np.int64)
         self._parameters = np.array([value & (1 << 64) - 1 for value in (*parameters, 0)], np.uint64)
         self._allocations = memory.table if len(memory.table) else np.zeros((1, ALLOCATION_WORDS), np.int64)
@@ -194,7 +202,7 @@ class _Launch:
             Context.GRID_Y: grid[1],
             Context.GRID_Z: grid[2],
             Context.NEXT: self._shared.ctypes.data,
-            Context.LIMIT: self._shared.ctypes.data + 16 * 8,
+            Context.LIMIT: self._shared.ctypes.data + _LIMIT_WORD * 8,
             Context.CHUNK: chunk,
             Context.OWNERS: self._programs[0].ctypes.data,
             Context.STARTS: self._programs[1].ctypes.data,
@@ -202,6 +210,7 @@ class _Launch:
             Context.RUNTIME: native.runtime_table.ctypes.data,
             Context.ALLOCATIONS: self._allocations.ctypes.data,
             Context.ALLOCATION_COUNT: len(self._allocations),
+            Context.DISJOINT: int(memory.is_disjoint),
         }
         for word, value in common.items():
             self.contexts[:, word] = value
@@ -214,26 +223,18 @@ class _Launch:
                 begin = _libc.malloc(_FIRST_BUFFER_BYTES)
                 context[word : word + 3] = begin, begin, begin + _FIRST_BUFFER_BYTES // 24 * 24
 
-    def run(self) -> None:
-        """Run all programs, on this thread and others."""
+    def run(self, *, is_short: bool) -> None:
+        """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
         addresses = [row.ctypes.data for row in self.contexts]
-        others = [threading.Thread(target=self.native.run, args=(address,), daemon=True) for address in addresses[1:]]
-        for thread in others:
-            thread.start()
-        if not others:
+        if is_short and len(addresses) == 1:
             self.native.run(addresses[0])
             return
-        # The main thread waits in Python, so that it can be interrupted.
-        others.append(threading.Thread(target=self.native.run, args=(addresses[0],), daemon=True))
-        others[-1].start()
+        running = [_workers(len(addresses)).submit(self.native.run, address) for address in addresses]
         try:
-            for thread in others:
-                while thread.is_alive():
-                    thread.join(_JOIN_SECONDS)
+            wait(running)
         except BaseException:
-            self._shared[16] = -1
-            for thread in others:
-                thread.join()
+            self._shared[_LIMIT_WORD] = -1
+            wait(running)
             raise
 
     def raise_fault(self, program: Program) -> None:

@@ -51,7 +51,9 @@ def _param(core: Core, step: Step) -> None:
 
 
 def _sreg(core: Core, step: Step) -> None:
-    values = (*core.program_id, *core.launch.grid, core.number, core.launch.program.cores_per_program)
+    launch = core.launch
+    disjoint = int(launch.memory.is_disjoint)
+    values = (*core.program_id, *launch.grid, core.number, launch.program.cores_per_program, disjoint)
     step.set_result(immediate(values[step.integer("index")], I64))
 
 

@@ -74,6 +74,11 @@ class GlobalMemory:
         self.allocations = tuple(allocations)
         self.table = _regions(self.allocations)
 
+    @property
+    def is_disjoint(self) -> bool:
+        """True if no two allocations share bytes."""
+        return len(self.table) == sum(1 for each in self.allocations if each.bytes)
+
     @cached_property
     def _rows(self) -> list[tuple[int, int, bool, int]]:
         rows = self.table.tolist()

@@ -137,17 +137,20 @@ def _check(library: Library) -> str:
 
 
 def _box(library: Library) -> str:
-    """``box(context, start, n0 in bytes, n1, n2, stride1, stride2, write)``: as check, for a box of segments.
+    """``box(context, start, width, n0, n1, n2, stride1, stride2, write)``: as check, for a box of segments of elements.
 
-    The extents are positive. The hull of the box lies in an allocation exactly if every segment does.
+    Extents and strides are in elements of ``width`` bytes; the extents are positive. The hull of the box lies in an allocation exactly if every segment does.
     """
     e = Emitter(library)
     bounds = [e.value(f"sext i64 %{name} to i128") for name in ("start", "start")]
-    bounds[1] = e.value(f"add i128 {bounds[1]}, {e.value('sext i64 %n0 to i128')}")
+    width = e.value("sext i64 %width to i128")
+    segment = e.value(f"mul i128 {e.value('sext i64 %n0 to i128')}, {width}")
+    bounds[1] = e.value(f"add i128 {bounds[1]}, {segment}")
     for axis in (1, 2):
         # 128 bits: an absurd stride has to fault, not to wrap around into an allocation.
         last = e.value(f"sext i64 {e.value(f'sub i64 %n{axis}, 1')} to i128")
         reach = e.value(f"mul i128 {last}, {e.value(f'sext i64 %stride{axis} to i128')}")
+        reach = e.value(f"mul i128 {reach}, {width}")
         negative = e.value(f"icmp slt i128 {reach}, 0")
         for side in range(2):
             moved = e.value(f"add i128 {bounds[side]}, {reach}")
@@ -162,7 +165,7 @@ def _box(library: Library) -> str:
     moved = e.value(f"add i64 {device}, {e.value(f'sub i64 %start, {low}')}")
     e.do(f"ret i64 {e.value(f'select i1 {failed}, i64 -1, i64 {moved}')}")
     return e.function(
-        "define i64 @box(ptr %context, i64 %start, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2, i64 %write)"
+        "define i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2, i64 %write)"
     )
 
 

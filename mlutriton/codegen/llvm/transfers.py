@@ -61,7 +61,7 @@ class Transfers:
         address = frame.global_address(name)
         segment, (_, count1, count2) = e.multiply(counts[0], width), counts
         stride1, stride2 = (e.multiply(stride, width) for stride in strides)
-        arguments = ("%context", address, segment, count1, count2, stride1, stride2, int(kind is Kind.STORE))
+        arguments = ("%context", address, width, *counts, *strides, int(kind is Kind.STORE))
         device = frame.call("box", arguments, result="i64", pointers=1)
         frame.stop_if_failed(device)
         if self.with_values:

@@ -1,0 +1,74 @@
+"""Which kernel parameters an address may have been made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlutriton.codegen.tile_code import Loop, Node, TileCode, While, children, registers_read, written_register
+from mlutriton.isa.operands import Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+
+
+class PointerRoots:
+    """Traces registers back to pointer parameters through all arithmetic and control flow."""
+
+    def __init__(self, code: TileCode) -> None:
+        self.pointers = code.pointer_parameters
+        self.sources: dict[Register, set[Register]] = {}
+        self.parameters: dict[Register, int] = {}
+        self.unknown: set[Register] = set()
+        self._visit(code.nodes)
+
+    def _visit(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            match node:
+                case Instruction():
+                    self._instruction(node)
+                case Loop():
+                    self._derive(node.index, [node.start, node.step])
+                    for (register, initial), operand in zip(node.carried, node.yielded, strict=True):
+                        self._derive(register, [initial, operand])
+                case While():
+                    for (register, initial), operand in zip(node.carried, node.yielded, strict=True):
+                        self._derive(register, [initial, operand])
+                case _:
+                    pass
+            for nested in children(node):
+                self._visit(nested)
+
+    def _instruction(self, instruction: Instruction) -> None:
+        written = written_register(instruction)
+        if written is None:
+            return
+        if instruction.row.name == "param":
+            index = instruction.operands[1]
+            assert isinstance(index, Immediate)
+            self.parameters[written] = int(index.value)
+        elif instruction.row.trace or instruction.row.name == "lds":
+            # A value from memory may be an index or itself a pointer; 64 bits are needed for the latter.
+            if instruction.dtypes[0].bytes == 8:
+                self.unknown.add(written)
+        else:
+            self._derive(written, list(registers_read(instruction)))
+
+    def _derive(self, register: Register, operands: Sequence[Operand]) -> None:
+        known = self.sources.setdefault(register, set())
+        known.update(operand for operand in operands if isinstance(operand, Register))
+
+    def of(self, register: Register) -> frozenset[int] | None:
+        """Indices of the pointer parameters that an address comes from; None if it may come from anywhere."""
+        found: set[int] = set()
+        seen: set[Register] = set()
+        pending = [register]
+        while pending:
+            current = pending.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            if current in self.unknown:
+                return None
+            parameter = self.parameters.get(current)
+            if parameter in self.pointers:
+                found.add(parameter)
+            pending += self.sources.get(current, ())
+        return frozenset(found) or None
