@@ -26,7 +26,7 @@ class Context(IntEnum):
     GRID_Z = 7
     # Work shared by the threads: addresses of one word each.
     NEXT = 8  # first program that no thread has taken
-    LIMIT = 9  # programs from this one on are not run: their number, the least that has faulted, or -1 to stop at once
+    LIMIT = 9  # programs from this one on are not run: their number, the least that has faulted, or STOP, or FULL
     CHUNK = 10  # programs taken at a time
     THREAD = 11
     # Addresses of arrays with one word a program, written by the thread that runs it.
@@ -59,8 +59,10 @@ class Context(IntEnum):
     FAULT_SLOT = 33
     # 1 if no two arrays of the launch share bytes.
     DISJOINT = 34
+    # Bytes beyond which neither the trace nor the prints of the thread may grow.
+    RECORDED_BYTES = 35
     # Work done, see Counter.
-    COUNTERS = 35
+    COUNTERS = 36
 
 
 class Counter(IntEnum):
@@ -99,8 +101,12 @@ class Fault(IntEnum):
     ASSERTION = 3  # E0305
     READ_ONLY = 4  # E0307
     INDEX = 5  # E0304, by a value that indexes on-chip memory
-    STOPPED = 6  # the host asked for it
+    STOPPED = 6  # LIMIT is STOP or FULL
 
+
+# Words of LIMIT that end loops too: the host wants it, or what is recorded has outgrown RECORDED_BYTES.
+STOP = -1
+FULL = -2
 
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)
@@ -109,8 +115,8 @@ PRINT_WORDS = 3  # program, instruction number, elements
 # Vector code may read and write back this many bytes past the end of an on-chip memory.
 SLACK_BYTES = 4096
 
-# WRAM holds float32 on the host whatever the program put there, so that weights are converted once. Element i of a buffer
-# at byte b stands at byte WRAM_EXPANSION * b + 4 * i; the image has WRAM_EXPANSION times the bytes of the memory.
+# WRAM holds float32 on the host whatever the program put there, so that weights are converted once. Element i of a
+# buffer at byte b stands at byte WRAM_EXPANSION * b + 4 * i; the image has as many times the bytes of the memory.
 WRAM_EXPANSION = 4
 # The left operand of a matrix product is converted into scratch: at most this many times the bytes of NRAM.
 SCRATCH_EXPANSION = 4

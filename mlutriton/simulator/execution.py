@@ -6,8 +6,8 @@ import ctypes
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -21,10 +21,12 @@ from mlutriton.isa.native_interface import (
     CONCATENATE,
     CONTEXT_WORDS,
     ENTRY,
+    FULL,
     PRINT_WORDS,
     RUNTIME_FUNCTIONS,
     SCRATCH_EXPANSION,
     SLACK_BYTES,
+    STOP,
     WRAM_EXPANSION,
     Context,
     Counter,
@@ -32,9 +34,8 @@ from mlutriton.isa.native_interface import (
 )
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import Access, SlotKind
 from mlutriton.isa.trace_format import RECORD_WORDS
-from mlutriton.simulator.interpreter_state import Print, from_bytes
+from mlutriton.simulator.interpreter_state import FAULT_HELP, Print, from_bytes, global_action
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.replay import Trace
@@ -47,6 +48,7 @@ _CHUNKS_PER_THREAD = 16
 _MAXIMUM_CHUNK = 64
 # Programs without loops that the calling thread runs itself: over before anyone could want to interrupt them.
 _SHORT_PROGRAMS = 1024
+_INTERRUPT_SECONDS = 0.1
 _LIMIT_WORD = 16
 _FIRST_BUFFER_BYTES = 1 << 16
 _ALIGNMENT = 64
@@ -144,6 +146,12 @@ def has_atomics(program: Program) -> bool:
 
 
 @cache
+def recorded_bytes_limit() -> int:
+    """Bytes that the traces of a launch may take: a quarter of the host's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+
+@cache
 def _workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "mlutriton")
 
@@ -210,6 +218,7 @@ class _Launch:
             Context.RUNTIME: native.runtime_table.ctypes.data,
             Context.ALLOCATIONS: self._allocations.ctypes.data,
             Context.ALLOCATION_COUNT: len(self._allocations),
+            Context.RECORDED_BYTES: recorded_bytes_limit() // threads,
             Context.DISJOINT: int(memory.is_disjoint),
         }
         for word, value in common.items():
@@ -231,15 +240,19 @@ class _Launch:
             return
         running = [_workers(len(addresses)).submit(self.native.run, address) for address in addresses]
         try:
-            wait(running)
+            # An interrupt may arrive without a signal that would end a wait without limit.
+            while wait(running, _INTERRUPT_SECONDS).not_done:
+                pass
         except BaseException:
-            self._shared[_LIMIT_WORD] = -1
+            self._shared[_LIMIT_WORD] = STOP
             wait(running)
             raise
 
     def raise_fault(self, program: Program) -> None:
         """Raise the fault of the first program that has one."""
         faulted = self.contexts[self.contexts[:, Context.FAULT] != Fault.NONE]
+        if self._shared[_LIMIT_WORD] == FULL:
+            raise _endless(program, faulted)
         if len(faulted):
             row = faulted[faulted[:, Context.FAULT_PROGRAM].argmin()]
             raise _fault(program, self.grid, self.memory, row)
@@ -283,6 +296,18 @@ class _Launch:
             _idle_images[self._sizes].extend(self._images)
 
 
+def _endless(program: Program, stopped: Words) -> KernelFault:
+    """The error of a launch that has recorded more than there is room for; ``stopped`` are the threads in loops."""
+    places = [program.instructions[int(row[Context.FAULT_INSTRUCTION])].location for row in stopped]
+    return KernelFault(
+        "E0310",
+        f"the trace of {program.name} has grown beyond {recorded_bytes_limit():,} bytes",
+        location=places[0] if places else None,
+        note="a quarter of the host's memory is for traces; every transfer of every program takes 24 bytes or more",
+        help="see that the loop here ends: that its step is not 0; else launch fewer programs at a time",
+    )
+
+
 def _position(number: int, grid: tuple[int, int, int]) -> tuple[int, int, int]:
     return number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])
 
@@ -301,11 +326,10 @@ def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, c
     instruction = program.instructions[index]
     address = int(context[Context.FAULT_ADDRESS]) & (1 << 64) - 1
     size = int(context[Context.FAULT_BYTES])
-    where = f"program {_position(int(context[Context.FAULT_PROGRAM]), grid)}"
+    where = f"{program.name}, program {_position(int(context[Context.FAULT_PROGRAM]), grid)}"
     note = f"instruction {index}: {instruction}"
     if fault in (Fault.OUTSIDE, Fault.READ_ONLY):
-        writes = any(slot.kind is SlotKind.GLOBAL and slot.access is not Access.READ for slot in instruction.row.slots)
-        action = "store" if writes else "load"
+        action = global_action(instruction.row)
         return memory.fault(address, size, action, location=instruction.location, context=where, note=note)
     offset = int(context[Context.FAULT_ADDRESS])
     match fault:
@@ -320,4 +344,4 @@ def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, c
             buffer = program.buffers[operand.buffer]
             fact = f"{slot.name} is bytes {offset} to {offset + size} of buffer {buffer.name}, which has {buffer.bytes}"
             code = "E0304"
-    return KernelFault(code, fact, location=instruction.location, context=where, note=note)
+    return KernelFault(code, fact, location=instruction.location, context=where, note=note, help=FAULT_HELP[code])

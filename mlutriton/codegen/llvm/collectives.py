@@ -136,7 +136,7 @@ def as_index(e: Emitter, pointer: str, dtype: DType) -> str:
 
 
 def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
-    """``f(context, dst, a, index, outer, n, inner, extent)``: dst[o, k, i] = a[o, index[o, k, i], i]; -1 after a fault."""
+    """``f(context, dst, a, index, outer, n, inner, extent)``: the instruction ``v.gather``; -1 after a fault."""
     name = f"mlu.local_gather.{dtype.bytes}.{index_dtype}"
 
     def define() -> str:

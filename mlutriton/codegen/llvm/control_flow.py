@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
+from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
 from mlutriton.isa.operands import Address, Immediate, Label
 from mlutriton.isa.program import Instruction, Program
@@ -54,12 +55,13 @@ def basic_blocks(program: Program) -> list[Block]:
 class Liveness:
     """Which bytes of NRAM hold values that some way through the program still reads.
 
-    A value in bytes that are not live need not be stored. Sets of bytes are integers: a bit for each stretch of NRAM between
-    two neighbouring bounds of accesses.
+    A value in bytes that are not live need not be stored. Sets of bytes are integers: a bit for each stretch of NRAM
+    between two neighbouring bounds of accesses.
     """
 
     def __init__(self, program: Program, blocks: list[Block]) -> None:
-        accesses = [_accesses(program, instruction) for instruction in program.instructions]
+        spans: dict[tuple[object, ...], int | None] = {}
+        accesses = [_accesses(program, instruction, spans) for instruction in program.instructions]
         self._bounds = sorted({bound for reads, writes in accesses for place in (*reads, *writes) for bound in place})
         self._reads = [self._union(reads) for reads, _ in accesses]
         self._writes = [self._union(writes) for _, writes in accesses]
@@ -93,15 +95,23 @@ class Liveness:
         return result
 
 
-def _accesses(program: Program, instruction: Instruction) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Bytes of NRAM that an instruction may read, and bytes that it certainly writes."""
+def _accesses(
+    program: Program, instruction: Instruction, spans: dict[tuple[object, ...], int | None]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Bytes of NRAM that an instruction may read, and bytes that it certainly writes; ``spans`` remembers spans."""
     reads: list[tuple[int, int]] = []
     writes: list[tuple[int, int]] = []
     for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
         if not isinstance(operand, Address) or program.buffers[operand.buffer].space != "nram":
             continue
         buffer = program.buffers[operand.buffer]
-        elements = static_span(instruction, slot) if operand.register is None else None
+        elements = None
+        if operand.register is None:
+            counts = (str(instruction.operand(name)) for name in count_names(instruction.row))
+            key = (instruction.row.name, slot.name, operand.mode.value, *counts)
+            if key not in spans:
+                spans[key] = static_span(instruction, slot)
+            elements = spans[key]
         start, end = buffer.offset_bytes, buffer.offset_bytes + buffer.bytes
         if elements is not None:
             start += operand.offset_bytes

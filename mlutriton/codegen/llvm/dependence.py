@@ -16,8 +16,8 @@ _DECISIVE = (SlotKind.COUNT, SlotKind.INDEX)
 def depends_on_data(program: Program) -> Location | None:
     """The place of the first instruction whose path, address or count depends on loaded data; None if there is none.
 
-    Registers that hold loaded data are followed through the control-flow graph; a register's address or count that holds
-    such data makes the cycles unknown. An ``assert`` of loaded data does not: it is left out when only time is computed.
+    Registers that hold loaded data are followed through the control-flow graph. An ``assert`` of loaded data does not
+    count: it is left out when only time is computed.
     """
     instructions, blocks = program.instructions, basic_blocks(program)
     tainted_in: dict[int, set[int]] = {block.start: set() for block in blocks}

@@ -1,7 +1,7 @@
 """Element values: how each type is loaded, stored, converted and computed with, one at a time or sixteen at a time.
 
-A value of ``f16``, ``bf16`` or ``f32`` is computed with as a ``float`` that the type can represent; its storage form is made
-only where bits are needed. All operations are defined in :mod:`mlutriton.arithmetic`; this module gives their LLVM text.
+A value of ``f16``, ``bf16`` or ``f32`` is computed with as a ``float`` that the type can represent; its storage form is
+made only where bits are needed. All operations are defined in :mod:`mlutriton.arithmetic`; here is their LLVM text.
 """
 
 from __future__ import annotations
@@ -221,8 +221,9 @@ _INSTRUCTIONS = {
                                                "ule", "ugt", "uge", "uno")},
 }  # fmt: skip
 _INTRINSICS = {
-    "smin": "smin", "smax": "smax", "umin": "umin", "umax": "umax", "fma": "fma", "fabs": "fabs", "copysign": "copysign",
-    "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round_even": "roundeven", "sqrt": "sqrt",
+    "smin": "smin", "smax": "smax", "umin": "umin", "umax": "umax", "fma": "fma", "fabs": "fabs",
+    "copysign": "copysign", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round_even": "roundeven",
+    "sqrt": "sqrt",
     "fmin": "minimumnum", "fmax": "maximumnum", "fminimum": "minimum", "fmaximum": "maximum",
 }  # fmt: skip
 # The f32 result of these is a value of the narrower type already.
@@ -285,7 +286,7 @@ def _function_definitions(name: str, scalar: str, lanes: int) -> dict[str, str]:
 
 
 class LlvmPrimitives:
-    """The operations that the architectural definitions of functions are made of, over values in their computed form."""
+    """The operations that the architectural definitions of functions are made of, over computed forms."""
 
     def __init__(self, e: Emitter, lanes: int) -> None:
         self._e = e

@@ -1,7 +1,7 @@
 """A small writer of LLVM IR text.
 
-Text is built directly: the object model of llvmlite costs ten times as much as everything else in a translation. Values that
-change (registers, accumulators) live in allocas of the entry block, which LLVM turns into SSA values.
+Text is built directly: the object model of llvmlite costs ten times as much as everything else in a translation. Values
+that change (registers, accumulators) live in allocas of the entry block, which LLVM turns into SSA values.
 """
 
 from __future__ import annotations
@@ -200,6 +200,11 @@ class Emitter:
     def pointer(self, base: str, offset_bytes: int | str) -> str:
         """``base`` plus a number of bytes."""
         return base if offset_bytes == 0 else self.value(f"getelementptr i8, ptr {base}, i64 {offset_bytes}")
+
+    def copy(self, target: str, source: str, size_bytes: int | str) -> None:
+        """Copy bytes that do not overlap."""
+        self.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
+        self.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")
 
     def load64(self, address: str) -> str:
         """The 64-bit integer at an address."""

@@ -1,10 +1,11 @@
-"""The frame of a translated program: its registers, memories, operands, faults and calls, for all who write parts of it."""
+"""The frame of a translated program: registers, memories, operands, faults and calls, for all who write parts of it."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter
@@ -13,17 +14,19 @@ from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate,
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, WRAM_EXPANSION, Context, Fault
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
+from mlutriton.isa.operands import MAXIMUM_COUNT, Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Buffer, Program
-from mlutriton.isa.table import Slot, SlotKind
+from mlutriton.isa.table import TABLE, Row, Slot, SlotKind
 
 Count = int | str
 """A 64-bit integer: known now, or the name of an IR value."""
 
+_BEYOND_EVERY_SPAN = 1 << 48
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, eq=False)
 class Place:
-    """Bytes of an on-chip memory that an operand names.
+    """Bytes of an on-chip memory that an operand names; never changed.
 
     Attributes:
         buffer: the window that they belong to.
@@ -32,6 +35,8 @@ class Place:
         size: bytes touched.
         dtype: element type.
         mode: how elements are repeated over rows and columns.
+        low: first byte of the memory that may be touched.
+        high: the byte after the last of them.
     """
 
     buffer: Buffer
@@ -40,6 +45,16 @@ class Place:
     size: Count
     dtype: DType
     mode: Mode = Mode.FULL
+    low: int = field(init=False)
+    high: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        window = self.buffer.offset_bytes
+        self.low = window if self.base else self.start
+        if self.base or isinstance(self.size, str):
+            self.high = max(self.low, window + self.buffer.bytes)
+        else:
+            self.high = self.start + self.size
 
     def same_start(self, other: Place) -> bool:
         """True if both certainly begin at the same byte."""
@@ -51,24 +66,24 @@ class Place:
             return False
         if self.size == 0 or other.size == 0:
             return False
-        a, b = self.bounds(), other.bounds()
-        if self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
-            a, b = (self.start, self.start + self.size), (other.start, other.start + other.size)
-        return a[0] < b[1] and b[0] < a[1]
+        if self.base and self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
+            return self.start < other.start + other.size and other.start < self.start + self.size
+        return self.low < other.high and other.low < self.high
 
     def must_overlap(self, other: Place) -> bool:
         """True if the two certainly have a byte in common."""
         known = isinstance(self.size, int) and isinstance(other.size, int) and self.base == other.base
         return known and self.may_overlap(other)
 
-    def bounds(self) -> tuple[int, int]:
-        """Bytes of the memory that may be touched."""
-        window = (self.buffer.offset_bytes, self.buffer.offset_bytes + self.buffer.bytes)
-        if self.base:
-            return window
-        if isinstance(self.size, int):
-            return self.start, self.start + self.size
-        return self.start, max(window[1], self.start)
+
+def count_names(row: Row) -> tuple[str, ...]:
+    """Names of the count slots of an instruction."""
+    return _count_names(row.name)
+
+
+@cache
+def _count_names(name: str) -> tuple[str, ...]:
+    return tuple(slot.name for slot in TABLE[name].slots if slot.kind is SlotKind.COUNT)
 
 
 class Frame:
@@ -92,6 +107,8 @@ class Frame:
         self._values: dict[int, str] = {}
         self._counts: dict[str, str] = {}
         self._places: dict[str, Place | None] = {}
+        self._instruction_counts: dict[str, Count] | None = None
+        self._formulas: dict[tuple[Count, ...], int] = {}
         self._checked: set[tuple[object, ...]] = set()
         for place in self._registers:
             e.store64(0, place)
@@ -100,6 +117,7 @@ class Frame:
         """Turn to an instruction."""
         self.index, self.instruction = index, self.program.instructions[index]
         self._places.clear()
+        self._instruction_counts = None
 
     def begin_block(self) -> None:
         """Forget what is known of registers only along the way that led here."""
@@ -167,12 +185,12 @@ class Frame:
         self.set_register(self.operand("rd"), to_register(self.e, value))
 
     def count(self, name: str) -> Count:
-        """The count in a named slot; a negative one counts as 0."""
+        """The count in a named slot, from 0 to ``MAXIMUM_COUNT``."""
         value = self.integer(name)
         if isinstance(value, int):
             return value
         if value not in self._counts:
-            self._counts[value] = str(self.e.maximum(value, 0))
+            self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
         return self._counts[value]
 
     def integer(self, name: str) -> Count:
@@ -184,9 +202,10 @@ class Frame:
         return int(operand.value)
 
     def counts(self) -> dict[str, Count]:
-        """All counts of the current instruction."""
-        slots = self.instruction.row.slots
-        return {slot.name: self.count(slot.name) for slot in slots if slot.kind is SlotKind.COUNT}
+        """All counts of the current instruction; not to be changed."""
+        if self._instruction_counts is None:
+            self._instruction_counts = {name: self.count(name) for name in count_names(self.instruction.row)}
+        return self._instruction_counts
 
     def global_address(self, name: str) -> str:
         """The host address in a named ``GLOBAL`` slot."""
@@ -223,8 +242,7 @@ class Frame:
         extents = [counts[name] for name in self.instruction.row.extents]
         if 0 in extents:
             return 0
-        counts["tensor_column_granule"] = self.machine.tensor_column_granule
-        elements = self.expression(parse(span_text(slot, address)), counts)
+        elements = self.formula(span_text(slot, address), counts)
         size = self.e.multiply(elements, self.instruction.dtype_of(slot).bytes)
         for extent in extents:
             if isinstance(extent, str):
@@ -233,7 +251,7 @@ class Frame:
         return size
 
     def check_window(self, name: str) -> Place | None:
-        """The place in a named slot; faults unless it lies in its buffer, which legality has shown if it is all constant."""
+        """The place in a named slot; faults unless it lies in its buffer. Legality has shown it for constants."""
         place = self.place(name)
         if place is not None:
             self._check_window(self.instruction.row.slot_index[name], place)
@@ -270,6 +288,16 @@ class Frame:
 
     # ---- expressions, calls, faults ---------------------------------------------------------------------------------
 
+    def formula(self, text: str, values: dict[str, Count]) -> Count:
+        """Evaluate a formula of the table over counts; once for the same known values."""
+        key = (text, *values.values())
+        if key not in self._formulas:
+            result = self.expression(parse(text), values)
+            if isinstance(result, str):
+                return result
+            self._formulas[key] = result
+        return self._formulas[key]
+
     def expression(self, expression: Expression, values: dict[str, Count]) -> Count:
         """Evaluate an expression of the table, now where all its names are known, else as IR."""
         match expression:
@@ -292,7 +320,7 @@ class Frame:
             case "-", [a, b]:
                 return e.subtract(a, b)
             case "*", [a, b]:
-                return 0 if 0 in (a, b) else e.multiply(a, b)
+                return 0 if 0 in (a, b) else self._product(a, b)
             case "max", [a, b]:
                 return e.maximum(a, b)
             case "min", [a, b]:
@@ -313,6 +341,13 @@ class Frame:
                 return e.value(f"select i1 {is_one}, i64 {then}, i64 {otherwise}")
             case _:
                 raise AssertionError(f"no LLVM text for {function}")
+
+    def _product(self, a: Count, b: Count) -> Count:
+        """``a * b``, or a number far above the size of any memory: a span must not wrap around into its window."""
+        if 1 in (a, b):
+            return self.e.multiply(a, b)
+        name = self.e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
+        return self.e.minimum(self.e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
 
     def is_empty(self) -> str | bool:
         """Whether an extent of the current instruction is 0, so that it does nothing."""

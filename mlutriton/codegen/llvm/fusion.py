@@ -1,13 +1,14 @@
 """Element-wise instructions as loops: those over the same elements become one loop with values in vector registers.
 
-A ``Group`` gathers element-wise instructions, and row reductions of what they make, as long as every byte that one of them
-writes is touched by the others element for element or not at all; then the order within one pass over the elements is as good
-as one pass after another. A value that is needed only within the group never reaches memory.
+A ``Group`` gathers element-wise instructions, and row reductions of what they make, as long as every byte that one of
+them writes is touched by the others element for element or not at all; then one pass over the elements is as good as
+one after another. A value that is needed only within the group never reaches memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import (
@@ -193,7 +194,9 @@ def group_of(rows: Count, columns: Count, steps: list[Step]) -> Group:
 def reduction_group(frame: Frame) -> Group:
     """A group of the current reduction, whose inner extent is 1."""
     combine, source, target = frame.instruction.row.combine, frame.place("a"), frame.place("dst")
-    assert combine is not None and source is not None and target is not None
+    assert combine is not None
+    assert source is not None
+    assert target is not None
     return Group(frame.count("outer"), frame.count("n"), [], [RowReduction(combine.name, source, target)], [source])
 
 
@@ -213,7 +216,15 @@ def _is_stored(group: Group, number: int, liveness: Liveness, last: int) -> bool
         step.target is not None and _matches(step.target, target) for step in group.steps[number + 1 :]
     ):
         return False
-    return liveness.is_live(last, *target.bounds())
+    return liveness.is_live(last, target.low, target.high)
+
+
+PlaceKey = tuple[str, int, str, str]
+
+
+def _key(place: Place) -> PlaceKey:
+    """What tells places of a group apart; quicker to compare than the places."""
+    return place.base, place.start, place.mode.value, place.dtype.name
 
 
 class _Loops:
@@ -223,8 +234,8 @@ class _Loops:
         self.frame, self.e, self.group, self.stored = frame, frame.e, group, stored
         self.accumulators: list[list[str]] = []
         self.scalars: dict[int, tuple[Lanes, Lanes]] = {}
-        self.pointers: dict[Place, str] = {}
-        self.row_values: dict[Place, tuple[Lanes, Lanes]] = {}
+        self.pointers: dict[PlaceKey, str] = {}
+        self.row_values: dict[PlaceKey, tuple[Lanes, Lanes]] = {}
         self.row_start: Count = 0
 
     def emit(self) -> None:
@@ -238,10 +249,9 @@ class _Loops:
                 if isinstance(source, Lanes):
                     number_of(e, source)
                     self.scalars[id(source)] = (source, splat(e, source))
-        places = {*group.reads, *group.writes, *(reduction.target for reduction in group.reductions)}
-        starts = {
-            place: self.frame.pointer(place) for place in sorted(places, key=lambda each: (each.start, each.base))
-        }
+        targets = [reduction.target for reduction in group.reductions]
+        places = {_key(place): place for place in (*group.reads, *group.writes, *targets)}
+        starts = {key: self.frame.pointer(place) for key, place in places.items()}
         if not group.needs_rows:
             self.pointers = starts
             self._row(e.multiply(group.rows, group.columns))
@@ -249,21 +259,22 @@ class _Loops:
         with e.loop(group.rows) as row:
             index = int(row) if row == "0" else row
             self.row_start = e.multiply(index, group.columns)
-            for place, start in starts.items():
+            for key, place in places.items():
                 width = place.dtype.bytes
                 if place.mode is Mode.FULL:
-                    self.pointers[place] = e.pointer(start, e.multiply(self.row_start, width))
+                    self.pointers[key] = e.pointer(starts[key], e.multiply(self.row_start, width))
                 elif place.mode is Mode.COLUMN:
-                    self.pointers[place] = start
+                    self.pointers[key] = starts[key]
                 else:
-                    value = load(e, e.pointer(start, e.multiply(index, width)), place.dtype, 1)
+                    value = load(e, e.pointer(starts[key], e.multiply(index, width)), place.dtype, 1)
                     number_of(e, value)
-                    self.row_values[place] = (value, splat(e, value))
+                    self.row_values[key] = (value, splat(e, value))
             self._begin_reductions()
             self._row(group.columns)
             for reduction, vectors in zip(group.reductions, self.accumulators, strict=True):
-                target = e.pointer(starts[reduction.target], e.multiply(index, reduction.target.dtype.bytes))
-                store(e, combine_lanes(e, reduction.operation, reduction.source.dtype, vectors), target)
+                place = e.pointer(starts[_key(reduction.target)], e.multiply(index, reduction.target.dtype.bytes))
+                ordered = self._in_order(reduction, vectors, group.columns)
+                store(e, combine_lanes(e, reduction.operation, reduction.source.dtype, ordered), place)
 
     # ---- one row ----------------------------------------------------------------------------------------------------
 
@@ -278,32 +289,21 @@ class _Loops:
             self.accumulators.append(vectors)
 
     def _row(self, columns: Count) -> None:
-        """Walk through a row in steps that fill the lanes of every reduction."""
+        """Walk through a row; the last step may have fewer elements than lanes."""
         e = self.e
-        vectors = max((len(places) for places in self.accumulators), default=1)
-        step = LANES * vectors
-        if isinstance(columns, int):
-            if columns == 1 and not self.accumulators:
-                self._body(0, 1, "", 0)
-                return
-            whole = columns // step * step
-            with_loop: Count = whole
-        else:
-            whole = with_loop = e.value(f"and i64 {columns}, {-step}")
-        if whole != 0:
-            with e.loop(with_loop, step=step) as column:
-                for vector in range(vectors):
-                    self._body(e.add(int(column) if column == "0" else column, vector * LANES), LANES, "", vector)
-        if isinstance(columns, int):
-            for vector, start in enumerate(range(int(whole), columns, LANES)):
-                count = min(LANES, columns - start)
-                self._body(start, LANES, _first_lanes(count) if count < LANES else "", vector)
+        if columns == 1 and not self.accumulators:
+            self._body(0, 1, "")
             return
-        for vector in range(vectors):
-            start = e.add(whole, vector * LANES)
-            left = e.subtract(columns, start)
+        whole: Count = columns // LANES * LANES if isinstance(columns, int) else e.value(f"and i64 {columns}, {-LANES}")
+        if whole != 0:
+            with e.loop(whole, step=LANES) as column:
+                self._body(int(column) if column == "0" else column, LANES, "")
+        left = e.subtract(columns, whole)
+        if isinstance(left, str):
             with e.when(e.value(f"icmp sgt i64 {left}, 0")):
-                self._body(start, LANES, self._lanes_below(left), vector)
+                self._body(whole, LANES, self._lanes_below(left))
+        elif left:
+            self._body(whole, LANES, _first_lanes(left))
 
     def _lanes_below(self, count: Count) -> str:
         e, vector = self.e, f"<{LANES} x i64>"
@@ -311,17 +311,17 @@ class _Loops:
         limit = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
         return e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {limit}")
 
-    def _body(self, column: Count, lanes: int, mask: str, vector: int) -> None:
+    def _body(self, column: Count, lanes: int, mask: str) -> None:
         """Compute the elements from ``column`` on; where ``mask`` is not empty, only its lanes count."""
         e = self.e
         values: dict[tuple[str, int, int], Lanes] = {}
 
         def read(place: Place) -> Lanes:
             if place.mode is Mode.ROW:
-                return _copy(self.row_values[place][lanes > 1])
+                return _copy(self.row_values[_key(place)][lanes > 1])
             key = (place.base, place.start, place.dtype.bytes)
             if place.mode is Mode.COLUMN or key not in values:
-                pointer = e.pointer(self.pointers[place], e.multiply(column, place.dtype.bytes))
+                pointer = e.pointer(self.pointers[_key(place)], e.multiply(column, place.dtype.bytes))
                 value = load(e, pointer, place.dtype, lanes)
                 if place.mode is Mode.COLUMN:
                     return value
@@ -353,13 +353,13 @@ class _Loops:
             target = step.target
             values[target.base, target.start, target.dtype.bytes] = result
             if self.stored[number]:
-                pointer = e.pointer(self.pointers[target], e.multiply(column, target.dtype.bytes))
+                pointer = e.pointer(self.pointers[_key(target)], e.multiply(column, target.dtype.bytes))
                 if mask:
                     store_first(e, result, pointer, mask)
                 else:
                     store(e, result, pointer)
         for reduction, vectors in zip(self.group.reductions, self.accumulators, strict=True):
-            self._accumulate(reduction, vectors[vector % len(vectors)], read(reduction.source), mask)
+            self._accumulate(reduction, vectors, read(reduction.source), mask)
 
     def _iota(self, operands: list[Lanes], first: Count) -> Lanes:
         """``start + k * step`` for the elements k from ``first`` on."""
@@ -375,14 +375,35 @@ class _Loops:
             index = apply(e, "add", [index, Lanes(dtype, lanes, number=f"<{places}>")])
         return apply(e, "add", [start, apply(e, "mul", [index, step])])
 
-    def _accumulate(self, reduction: RowReduction, place: str, value: Lanes, mask: str) -> None:
+    def _accumulate(self, reduction: RowReduction, vectors: list[str], value: Lanes, mask: str) -> None:
+        """Combine with the vector whose turn it is, the first, and move it to the end: the next one takes its place."""
         e, dtype = self.e, reduction.source.dtype
         vector = wide(kind(dtype), LANES)
-        before = e.value(f"load {vector}, ptr {place}")
+        before = e.value(f"load {vector}, ptr {vectors[0]}")
         after = number_of(e, apply(e, reduction.operation, [Lanes(dtype, LANES, number=before), value]))
         if mask:
             after = e.value(f"select <{LANES} x i1> {mask}, {vector} {after}, {vector} {before}")
-        e.do(f"store {vector} {after}, ptr {place}")
+        self._take_turns(vectors, vector, after)
+
+    def _take_turns(self, vectors: list[str], vector: str, last: str) -> None:
+        e = self.e
+        for place, following in pairwise(vectors):
+            e.do(f"store {vector} {e.value(f'load {vector}, ptr {following}')}, ptr {place}")
+        e.do(f"store {vector} {last}, ptr {vectors[-1]}")
+
+    def _in_order(self, reduction: RowReduction, vectors: list[str], columns: Count) -> list[str]:
+        """The variables in the order of their lanes, after a row whose steps have moved them around."""
+        e, count = self.e, len(vectors)
+        if isinstance(columns, int):
+            steps = -(-columns // LANES)
+            return [vectors[(number - steps) % count] for number in range(count)]
+        if count > 1:
+            vector = wide(kind(reduction.source.dtype), LANES)
+            steps = e.value(f"lshr i64 {e.add(columns, LANES - 1)}, {LANES.bit_length() - 1}")
+            missing = e.value(f"and i64 {e.subtract(0, steps)}, {count - 1}")
+            with e.loop(missing):
+                self._take_turns(vectors, vector, e.value(f"load {vector}, ptr {vectors[0]}"))
+        return vectors
 
 
 def _copy(value: Lanes) -> Lanes:

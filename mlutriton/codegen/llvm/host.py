@@ -1,4 +1,4 @@
-"""The host's vector registers, from LLVM's own description; they decide how fast native code is, never what it computes."""
+"""The host's vector registers, from LLVM's own description; they decide the speed of native code, not its results."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Gathers, scatters and atomics: functions that go through GDRAM element by element, each address checked."""
+"""Gathers, scatters and atomics: functions that go through GDRAM item by item, each address checked."""
 
 from __future__ import annotations
 
 from mlutriton.codegen.llvm.collectives import as_index
 from mlutriton.codegen.llvm.elements import Lanes, apply, bits_of, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, Context
 from mlutriton.isa.table import Row
 
 
 def access(library: Library) -> str:
-    """``f(context, address, bytes, write)``: the device address, or -1 after a fault; quick where the last access was near."""
+    """``f(context, address, bytes, write)``: the device address, or -1 after a fault; quick near the last access."""
 
     def define() -> str:
         e = Emitter(library)
@@ -36,8 +37,8 @@ def access(library: Library) -> str:
     return library.require("access", define)
 
 
-def _checked(e: Emitter, address: str, size_bytes: int, *, write: bool) -> str:
-    """The pointer to an element of GDRAM; returns -1 from the function after a fault."""
+def _checked(e: Emitter, address: str, size_bytes: Count, *, write: bool) -> str:
+    """The pointer to an item of GDRAM; returns -1 from the function after a fault."""
     device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {int(write)})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
         e.do("ret i64 -1")
@@ -58,43 +59,60 @@ def _address(e: Emitter, k: str, offset_dtype: DType) -> str:
 _ITEMS = "ptr %context, ptr %local, i64 %base, ptr %offsets, i64 %scale, ptr %mask, i64 %mask_stride, i64 %n"
 
 
-def gather(library: Library, dtype: DType, offset_dtype: DType) -> str:
-    """``f(context, dst, base, offsets, scale, mask, mask_stride, n, fill, fill_stride)``: -1 after a fault."""
-    name = f"mlu.gather.{dtype.bytes}.{offset_dtype}"
+_RUNS = f"{_ITEMS}, i64 %length, i64 %valid"
+
+
+def gather(library: Library, dtype: DType, offset_dtype: DType, *, by_element: bool) -> str:
+    """``f(context, dst, base, offsets, scale, mask, mask_stride, n, length, valid, fill, fill_stride)``.
+
+    Returns -1 after a fault. ``by_element`` is for items of one element.
+    """
+    name = f"mlu.gather{'' if by_element else '_runs'}.{dtype.bytes}.{offset_dtype}"
 
     def define() -> str:
         e = Emitter(library)
         bits, width = f"i{8 * dtype.bytes}", dtype.bytes
-        value = e.variable(bits)
+        length, valid = (1, 1) if by_element else ("%length", "%valid")
+        line, size = e.multiply(length, width), e.multiply(valid, width)
+        loaded = e.variable("i64")
         with e.loop("%n") as k:
+            target = e.pointer("%local", e.multiply(k, line))
+            e.store64(0, loaded)
+            with e.when(_is_wanted(e, k, valid)):
+                e.copy(target, _checked(e, _address(e, k, offset_dtype), size, write=False), size)
+                e.store64(valid, loaded)
             rest = e.value(f"load {bits}, ptr {e.pointer('%fill', e.value(f'mul i64 {k}, %fill_stride'))}, align 1")
-            e.do(f"store {bits} {rest}, ptr {value}")
-            with e.when(_is_set(e, k)):
-                source = _checked(e, _address(e, k, offset_dtype), width, write=False)
-                e.do(f"store {bits} {e.value(f'load {bits}, ptr {source}, align 1')}, ptr {value}")
-            target = e.pointer("%local", e.multiply(k, width))
-            e.do(f"store {bits} {e.value(f'load {bits}, ptr {value}')}, ptr {target}, align 1")
+            with e.loop(length, start=e.load64(loaded)) as j:
+                e.do(f"store {bits} {rest}, ptr {e.pointer(target, e.multiply(j, width))}, align 1")
         e.do("ret i64 0")
-        return e.function(f"define internal i64 @{name}({_ITEMS}, ptr %fill, i64 %fill_stride) noinline")
+        return e.function(f"define internal i64 @{name}({_RUNS}, ptr %fill, i64 %fill_stride) noinline")
 
     return library.require(name, define)
 
 
-def scatter(library: Library, dtype: DType, offset_dtype: DType) -> str:
-    """``f(context, src, base, offsets, scale, mask, mask_stride, n)``: -1 after a fault."""
-    name = f"mlu.scatter.{dtype.bytes}.{offset_dtype}"
+def scatter(library: Library, dtype: DType, offset_dtype: DType, *, by_element: bool) -> str:
+    """``f(context, src, base, offsets, scale, mask, mask_stride, n, length, valid)``: -1 after a fault.
+
+    ``by_element`` is for items of one element.
+    """
+    name = f"mlu.scatter{'' if by_element else '_runs'}.{dtype.bytes}.{offset_dtype}"
 
     def define() -> str:
         e = Emitter(library)
-        bits, width = f"i{8 * dtype.bytes}", dtype.bytes
-        with e.loop("%n") as k, e.when(_is_set(e, k)):
-            target = _checked(e, _address(e, k, offset_dtype), width, write=True)
-            value = e.value(f"load {bits}, ptr {e.pointer('%local', e.multiply(k, width))}, align 1")
-            e.do(f"store {bits} {value}, ptr {target}, align 1")
+        length, valid = (1, 1) if by_element else ("%length", "%valid")
+        line, size = e.multiply(length, dtype.bytes), e.multiply(valid, dtype.bytes)
+        with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
+            target = _checked(e, _address(e, k, offset_dtype), size, write=True)
+            e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
         e.do("ret i64 0")
-        return e.function(f"define internal i64 @{name}({_ITEMS}) noinline")
+        return e.function(f"define internal i64 @{name}({_RUNS}) noinline")
 
     return library.require(name, define)
+
+
+def _is_wanted(e: Emitter, k: str, valid: Count) -> str:
+    """Whether the mask of an item is set and any of its elements is valid."""
+    return str(e.both(_is_set(e, k), e.negated(e.equal(valid, 0))))
 
 
 def exchange(e: Emitter, row: Row, pointer: str, value: Lanes, expected: Lanes | None) -> Lanes:
@@ -113,7 +131,7 @@ def exchange(e: Emitter, row: Row, pointer: str, value: Lanes, expected: Lanes |
 
 
 def atomics(library: Library, row: Row, dtype: DType, offset_dtype: DType) -> str:
-    """``f(context, old or null, base, offsets, scale, mask, mask_stride, n, value, value_stride, expected, its stride)``.
+    """``f(context, old or null, base, offsets, scale, mask, mask_stride, n, value, its stride, expected, its stride)``.
 
     Returns -1 after a fault.
     """
@@ -134,7 +152,8 @@ def atomics(library: Library, row: Row, dtype: DType, offset_dtype: DType) -> st
                 store(e, before, e.pointer("%local", e.multiply(k, dtype.bytes)))
         e.do("ret i64 0")
         return e.function(
-            f"define internal i64 @{name}({_ITEMS}, ptr %value, i64 %value_stride, ptr %expected, i64 %expected_stride) noinline"
+            f"define internal i64 @{name}({_ITEMS}, ptr %value, i64 %value_stride, ptr %expected, i64 %expected_stride)"
+            " noinline"
         )
 
     return library.require(name, define)

@@ -11,8 +11,8 @@ from mlutriton.codegen.llvm.host import micro_kernel
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 
-# As much of a column of weights as the first-level cache keeps; the sum of so many products of 8-bit integers is exact in
-# float32 (up to 1024 of them are).
+# As much of a column of weights as the first-level cache keeps; the sum of so many products of 8-bit integers is exact
+# in float32 (up to 1024 of them are).
 _DEPTH_BLOCK = 512
 _UNROLL = 4
 
@@ -76,7 +76,7 @@ def _convert_rows(e: Emitter, dtype: DType) -> None:
 
 
 def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
-    """``kernel(c, a, w, depth, lda, columns of c, valid columns, accumulate)``: rows x columns of c, held in registers."""
+    """``kernel(c, a, w, depth, lda, columns of c, valid columns, accumulate)``: a block of c, held in registers."""
     name = f"kernel_{rows}x{columns}_{'integer' if integer else 'float'}"
 
     def define() -> str:

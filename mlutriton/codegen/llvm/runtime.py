@@ -14,6 +14,7 @@ from mlutriton.dtypes import BF16, F16, F32, I8, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     CONCATENATE,
+    FULL,
     RUNTIME_FUNCTIONS,
     Allocation,
     Context,
@@ -58,13 +59,11 @@ def record_fault(e: Emitter, fault: Fault, address: str, size_bytes: str) -> Non
     e.store64(size_bytes, context_word(e, Context.FAULT_BYTES))
 
 
-def _memcpy(e: Emitter, target: str, source: str, size_bytes: str | int) -> None:
-    e.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
-    e.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")
-
-
 def _grow(library: Library, name: str, first: Context) -> str:
-    """``name(context)``: give a buffer twice the bytes; ``first`` is its begin, followed by next and end."""
+    """``name(context)``: give a buffer twice the bytes; ``first`` is its begin, followed by next and end.
+
+    A buffer that may not or cannot grow is written anew from its begin, and ``LIMIT`` tells all threads to stop.
+    """
     e = Emitter(library)
     library.declare("realloc", "ptr {}(ptr, i64)")
     begin_place, next_place, end_place = (e.pointer("%context", 8 * (first + i)) for i in range(3))
@@ -72,8 +71,20 @@ def _grow(library: Library, name: str, first: Context) -> str:
     used = e.value(f"sub i64 {following}, {begin}")
     size = e.value(f"shl i64 {e.value(f'sub i64 {end}, {begin}')}, 1")
     size = str(e.maximum(size, _FIRST_BYTES))
+    larger, full = e.fresh("larger"), e.fresh("full")
+    allowed = e.load64(context_word(e, Context.RECORDED_BYTES))
+    e.branch(e.value(f"icmp sle i64 {size}, {allowed}"), larger, full)
+    e.label(full)
+    e.store64(begin, next_place)
+    limit = e.value(f"inttoptr i64 {e.load64(context_word(e, Context.LIMIT))} to ptr")
+    e.do(f"atomicrmw min ptr {limit}, i64 {FULL} monotonic")
+    e.do("ret void")
+    e.label(larger)
     grown = e.value(f"call ptr @realloc(ptr {e.value(f'inttoptr i64 {begin} to ptr')}, i64 {size})")
     start = e.value(f"ptrtoint ptr {grown} to i64")
+    moved = e.fresh("moved")
+    e.branch(e.value(f"icmp eq i64 {start}, 0"), full, moved)
+    e.label(moved)
     e.store64(start, begin_place)
     e.store64(e.value(f"add i64 {start}, {used}"), next_place)
     e.store64(e.value(f"add i64 {start}, {size}"), end_place)
@@ -139,7 +150,8 @@ def _check(library: Library) -> str:
 def _box(library: Library) -> str:
     """``box(context, start, width, n0, n1, n2, stride1, stride2, write)``: as check, for a box of segments of elements.
 
-    Extents and strides are in elements of ``width`` bytes; the extents are positive. The hull of the box lies in an allocation exactly if every segment does.
+    Extents and strides are in elements of ``width`` bytes; the extents are positive. The hull of the box lies in an
+    allocation exactly if every segment does.
     """
     e = Emitter(library)
     bounds = [e.value(f"sext i64 %{name} to i128") for name in ("start", "start")]
@@ -150,6 +162,9 @@ def _box(library: Library) -> str:
         # 128 bits: an absurd stride has to fault, not to wrap around into an allocation.
         last = e.value(f"sext i64 {e.value(f'sub i64 %n{axis}, 1')} to i128")
         reach = e.value(f"mul i128 {last}, {e.value(f'sext i64 %stride{axis} to i128')}")
+        for bound, order in ((1 << 64, "sgt"), (-(1 << 64), "slt")):
+            beyond = e.value(f"icmp {order} i128 {reach}, {bound}")
+            reach = e.value(f"select i1 {beyond}, i128 {bound}, i128 {reach}")
         reach = e.value(f"mul i128 {reach}, {width}")
         negative = e.value(f"icmp slt i128 {reach}, 0")
         for side in range(2):
@@ -165,7 +180,8 @@ def _box(library: Library) -> str:
     moved = e.value(f"add i64 {device}, {e.value(f'sub i64 %start, {low}')}")
     e.do(f"ret i64 {e.value(f'select i1 {failed}, i64 -1, i64 {moved}')}")
     return e.function(
-        "define i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2, i64 %write)"
+        "define i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2,"
+        " i64 %write)"
     )
 
 
@@ -185,7 +201,7 @@ def _copy(library: Library) -> str:
     flat = e.value(f"or i1 {dense}, {one}")
     whole = e.value("mul i64 %n0, %n1")
     with e.when(flat), e.loop("%n2") as plane:
-        _memcpy(e, _moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2"), whole)
+        e.copy(_moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2"), whole)
     with e.when(e.value(f"xor i1 {flat}, true")), e.loop("%n2") as plane:
         target, source = _moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2")
         labels, other = _switch_width(e, "%n0", (*_SMALL_WIDTHS, 16, 32, 64))
@@ -194,7 +210,7 @@ def _copy(library: Library) -> str:
             e.label(label)
             with e.loop("%n1") as segment:
                 to, origin = _moved(e, target, segment, "%target1"), _moved(e, source, segment, "%source1")
-                _memcpy(e, to, origin, width or "%n0")
+                e.copy(to, origin, width or "%n0")
             e.jump(done)
         e.label(done)
     e.do("ret void")
@@ -252,12 +268,13 @@ def _transpose(library: Library) -> str:
                 with e.loop(last_column, start=column0) as column, e.loop(last_row, start=row0) as row:
                     origin = e.pointer(_moved(e, source, row, row_bytes), e.multiply(column, width or "%inner"))
                     to = e.pointer(_moved(e, target, column, column_bytes), e.multiply(row, width or "%inner"))
-                    _memcpy(e, to, origin, width or "%inner")
+                    e.copy(to, origin, width or "%inner")
             e.jump(done)
         e.label(done)
     e.do("ret void")
     return e.function(
-        "define void @transpose(ptr noalias %target, ptr noalias %source, i64 %batch, i64 %rows, i64 %columns, i64 %inner)"
+        "define void @transpose(ptr noalias %target, ptr noalias %source, i64 %batch, i64 %rows, i64 %columns,"
+        " i64 %inner)"
     )
 
 
@@ -271,9 +288,10 @@ def as_f32(e: Emitter, value: Lanes) -> str:
 
 
 def _weight(library: Library, dtype: DType) -> str:
-    """``weight_<dtype>(target, source, depth, columns, valid_depth, valid_columns, first_column, depth_stride, column_stride, fill)``.
+    """``weight_<dtype>(target, source, depth, columns, valid_depth, valid_columns, first_column, strides, fill)``.
 
-    Writes float32 panels of 64 columns, ``w[n // 64, k, n % 64]``; strides are in bytes, ``fill`` holds an element's bits.
+    Writes float32 panels of 64 columns, ``w[c // 64, k, c % 64]`` with c = first_column + n. The two strides, along
+    depth and along columns, are in bytes; ``fill`` holds an element's bits.
     """
     e = Emitter(library)
     bits = "%fill" if dtype.bytes == 8 else e.value(f"trunc i64 %fill to i{8 * dtype.bytes}")
@@ -344,8 +362,8 @@ def _weight(library: Library, dtype: DType) -> str:
             e.do(f"store float 0.0, ptr {place(depth, column)}, align 4")
     e.do("ret void")
     return e.function(
-        f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns, i64 %valid_depth,"
-        " i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
+        f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
+        " i64 %valid_depth, i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
     )
 
 
@@ -359,7 +377,7 @@ def _concatenate(library: Library) -> str:
         owner, start, size = (e.load64(e.pointer(array, offset)) for array in ("%owners", "%starts", "%sizes"))
         trace = e.value(f"load ptr, ptr {e.pointer('%traces', e.multiply(owner, 8))}")
         target = e.value(f"load ptr, ptr {place}")
-        _memcpy(e, target, e.pointer(trace, start), size)
+        e.copy(target, e.pointer(trace, start), size)
         e.do(f"store ptr {e.pointer(target, size)}, ptr {place}")
     e.do("ret void")
     return e.function(

@@ -1,10 +1,12 @@
 """Time and work in native code: folds local work into three integers, writes the records of the trace, counts work.
 
-The fold of :mod:`mlutriton.isa.trace_format` is max-plus affine, so that a run of instructions whose costs are known becomes
-three constants; only costs that depend on registers leave code behind.
+The fold of :mod:`mlutriton.isa.trace_format` is max-plus affine, so that a run of instructions whose costs are known
+becomes three constants; only costs that depend on registers leave code behind.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
@@ -13,7 +15,7 @@ from mlutriton.isa.expression import parse
 from mlutriton.isa.native_interface import Context, Counter
 from mlutriton.isa.operands import Forward
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Access, Queue, SlotKind
+from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
 from mlutriton.isa.trace_format import AMOUNT_SHIFT, FLAGS_SHIFT, KIND_SHIFT, NO_COMPUTE, RECORD_WORDS, Kind
 
 # Stands for "no compute instruction" while folding: adding cycles to it never makes it a time.
@@ -33,8 +35,9 @@ _CLASS_COUNTERS = {
 class Scoreboard:
     """The timing side of a program's translation.
 
-    The variables hold the fold since the last record and the bytes that the last COMPUTE instruction wrote; what is known
-    at translation time is kept in ``_static_*`` and ``_last`` instead and written to the variables when it has to be.
+    The variables hold the fold since the last record and the bytes that the last COMPUTE instruction wrote; what is
+    known at translation time is kept in ``_static_*`` and ``_last`` instead and written to the variables when it has to
+    be.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -42,7 +45,7 @@ class Scoreboard:
         self.frame = frame
         self._scalar, self._compute, self._head = (e.variable("i64") for _ in range(3))
         self._counters = {counter: e.variable("i64") for counter in Counter}
-        writes = max((len(_slots(i, Access.WRITE)) for i in frame.program.instructions), default=0)
+        writes = max((len(_slots(i.row.name, Access.WRITE)) for i in frame.program.instructions), default=0)
         self._written = [(e.variable("i64"), e.variable("i64")) for _ in range(writes)]
         self._product = e.variable("i64")
         self._static_scalar = self._static_compute = 0
@@ -52,7 +55,10 @@ class Scoreboard:
         self._last: tuple[list[Place], bool] | None = None
         self._chain_reads: list[tuple[str, Place]] = []
         self._chain_cycles: Count = 0
-        self._environments: dict[tuple[str, tuple[object, ...]], dict[str, int]] = {}
+        # By row, and by mnemonic: evaluated once.
+        self._issue_cycles: dict[str, int] = {}
+        self._environments: dict[str, dict[str, int]] = {}
+        self._static_occupancies: dict[tuple[Count, ...], Count] = {}
         self._reset()
         for place in (*self._counters.values(), *(p for pair in self._written for p in pair), self._product):
             e.store64(0, place)
@@ -69,7 +75,10 @@ class Scoreboard:
     def account(self) -> None:
         """Fold the current instruction: its issue and, on the COMPUTE queue, its occupancy."""
         instruction = self.frame.instruction
-        self._static_scalar += issue_cycles(instruction, self.frame.machine)
+        name = instruction.row.name
+        if name not in self._issue_cycles:
+            self._issue_cycles[name] = issue_cycles(instruction, self.frame.machine)
+        self._static_scalar += self._issue_cycles[name]
         if instruction.row.queue is Queue.COMPUTE:
             self._account_compute(instruction)
 
@@ -77,11 +86,11 @@ class Scoreboard:
         frame, row = self.frame, instruction.row
         occupancy = self._occupancy(instruction)
         self._chain_cycles = frame.e.maximum(self._chain_cycles, occupancy) if self._chain_cycles != 0 else occupancy
-        for name in _slots(instruction, Access.READ):
+        for name in _slots(row.name, Access.READ):
             place = frame.place(name)
             if place is not None:
                 self._chain_reads.append((name, place))
-        writes = [place for name in _slots(instruction, Access.WRITE) if (place := frame.place(name)) is not None]
+        writes = [place for name in _slots(row.name, Access.WRITE) if (place := frame.place(name)) is not None]
         if isinstance(instruction.operands[0], Forward):
             return
         wait = self._wait(is_product=row.name == "mm")
@@ -91,11 +100,15 @@ class Scoreboard:
 
     def _occupancy(self, instruction: Instruction) -> Count:
         frame, row = self.frame, instruction.row
-        key = (row.name, instruction.dtypes)
+        key = instruction.mnemonic
         if key not in self._environments:
             self._environments[key] = environment(instruction, frame.machine)
         counts = frame.counts()
-        cycles = frame.expression(parse(row.occupancy), {**self._environments[key], **counts})
+        cycles = self._static_occupancies.get((key, *counts.values()))
+        if cycles is None:
+            cycles = frame.expression(parse(row.occupancy), {**self._environments[key], **counts})
+            if isinstance(cycles, int):
+                self._static_occupancies[key, *counts.values()] = cycles
         if row.name == "mm":
             self.count(Counter.TENSOR_CYCLES, cycles)
             macs = frame.e.multiply(frame.e.multiply(counts["rows"], counts["columns"]), counts["depth"])
@@ -226,12 +239,10 @@ class Scoreboard:
         """Write a record of a shared operation; the fold begins anew."""
         e = self.frame.e
         self.flush()
-        fold = (e.load64(self._scalar), e.load64(self._compute), e.load64(self._head))
+        fold = ", ".join(f"i64 {e.load64(place)}" for place in (self._scalar, self._compute, self._head))
         kind_word = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT)
         payload = e.add(payload, _signed(flags << FLAGS_SHIFT))
-        e.do(
-            f"call void @record(ptr %context, i64 {fold[0]}, i64 {fold[1]}, i64 {fold[2]}, i64 {kind_word}, i64 {payload})"
-        )
+        e.do(f"call void @record(ptr %context, {fold}, i64 {kind_word}, i64 {payload})")
         self._reset()
 
     def extent(self, words: tuple[Count, Count, Count]) -> None:
@@ -262,17 +273,19 @@ class Scoreboard:
         e.do(f"call void @append(ptr %context, i64 {word0}, i64 {word1}, i64 %payload)")
         e.do("ret void")
         library.definitions["record"] = e.function(
-            "define internal void @record(ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind, i64 %payload) noinline"
+            "define internal void @record(ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind,"
+            " i64 %payload) noinline"
         )
 
 
-def _slots(instruction: Instruction, access: Access) -> list[str]:
-    """Names of the on-chip slots with this effect."""
-    return [
+@cache
+def _slots(name: str, access: Access) -> tuple[str, ...]:
+    """Names of the on-chip slots of a row with this effect."""
+    return tuple(
         slot.name
-        for slot in instruction.row.slots
+        for slot in TABLE[name].slots
         if slot.access in (access, Access.READ_WRITE) and slot.kind is not SlotKind.GLOBAL
-    ]
+    )
 
 
 def _ends(e: Emitter, place: Place) -> tuple[Count, Count]:

@@ -8,7 +8,6 @@ from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant,
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
-from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.operands import ABSENT
 from mlutriton.isa.trace_format import FLAG_EXTENT, FLAG_SRAM, MAX_ADDRESS, Kind
@@ -230,7 +229,7 @@ class Transfers:
             frame.call(f"weight_{target.dtype}", arguments, pointers=2)
         self.scoreboard.record(Kind.MOVE, e.multiply(e.multiply(depth, columns), width), 0, _flags(source))
 
-    # ---- element by element -----------------------------------------------------------------------------------------
+    # ---- item by item -----------------------------------------------------------------------------------------------
 
     def vector_operand(self, name: str) -> tuple[str, Count]:
         """Address and stride in bytes of a vector operand; a scalar becomes an element that is read again and again."""
@@ -255,26 +254,36 @@ class Transfers:
     def _gather(self) -> None:
         frame, place = self.frame, self._local("dst")
         offset_dtype = frame.dtype("offsets")
+        length, valid = self._run_lengths()
         if self.with_values:
             items = self._items(frame.pointer(place), "src")
             fill, fill_stride = self.vector_operand("fill")
-            function = gather(frame.e.library, place.dtype, offset_dtype)
-            failed = frame.e.value(f"call i64 @{function}({items}, ptr {fill}, i64 {fill_stride})")
+            function = gather(frame.e.library, place.dtype, offset_dtype, by_element=length == valid == 1)
+            runs = f"i64 {length}, i64 {valid}"
+            failed = frame.e.value(f"call i64 @{function}({items}, {runs}, ptr {fill}, i64 {fill_stride})")
             frame.stop_if_failed(failed)
-        self._count_items(Counter.READ_BYTES, place.dtype)
-        self.scoreboard.record(Kind.GATHER, frame.count("n"), place.dtype.bytes)
+        self._record_items(Kind.GATHER, Counter.READ_BYTES, frame.e.multiply(valid, place.dtype.bytes))
 
     def _scatter(self) -> None:
         frame, place = self.frame, self._local("src")
+        length, valid = self._run_lengths()
         if self.with_values:
             items = self._items(frame.pointer(place), "dst")
-            function = scatter(frame.e.library, place.dtype, frame.dtype("offsets"))
-            frame.stop_if_failed(frame.e.value(f"call i64 @{function}({items})"))
-        self._count_items(Counter.WRITTEN_BYTES, place.dtype)
-        self.scoreboard.record(Kind.SCATTER, frame.count("n"), place.dtype.bytes)
+            function = scatter(frame.e.library, place.dtype, frame.dtype("offsets"), by_element=length == valid == 1)
+            frame.stop_if_failed(frame.e.value(f"call i64 @{function}({items}, i64 {length}, i64 {valid})"))
+        self._record_items(Kind.SCATTER, Counter.WRITTEN_BYTES, frame.e.multiply(valid, place.dtype.bytes))
 
-    def _count_items(self, counter: Counter, dtype: DType) -> None:
-        self.scoreboard.count(counter, self.frame.e.multiply(self.frame.count("n"), dtype.bytes))
+    def _run_lengths(self) -> tuple[Count, Count]:
+        """Elements of an item, and those of them that lie in GDRAM."""
+        length = self.frame.count("length")
+        return length, self.frame.e.minimum(self.frame.count("valid"), length)
+
+    def _record_items(self, kind: Kind, counter: Counter, item_bytes: Count) -> None:
+        self._count_items(counter, item_bytes)
+        self.scoreboard.record(kind, self.frame.count("n"), item_bytes)
+
+    def _count_items(self, counter: Counter, item_bytes: Count) -> None:
+        self.scoreboard.count(counter, self.frame.e.multiply(self.frame.count("n"), item_bytes))
 
     def _vector_atomic(self) -> None:
         frame, row = self.frame, self.frame.instruction.row
@@ -292,7 +301,7 @@ class Transfers:
             )
             frame.stop_if_failed(failed)
         for counter in (Counter.READ_BYTES, Counter.WRITTEN_BYTES):
-            self._count_items(counter, dtype)
+            self._count_items(counter, dtype.bytes)
         self.scoreboard.record(Kind.ATOMIC_VECTOR, frame.count("n"))
 
     # ---- scalar accesses --------------------------------------------------------------------------------------------

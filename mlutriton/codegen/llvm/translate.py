@@ -1,7 +1,7 @@
 """Programs of the virtual ISA to LLVM IR: one function that runs a share of a grid's programs and writes their trace.
 
-Two things happen to each instruction. Its *time* is folded into the scoreboard at its place in the program. Its *values* are
-computed there too, except for element-wise instructions: these wait in a group until something needs their results in memory.
+Two things happen to each instruction. Its *time* is folded into the scoreboard at its place in the program. Its
+*values* are computed there too, except for element-wise instructions: these wait in a group until somebody needs them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
 
 _PROGRAM_ARGUMENTS = (
-    "ptr noalias %context, ptr noalias %nram, ptr noalias %wram, ptr noalias %sram, ptr noalias %scratch, ptr noalias %runtime,"
-    " ptr noalias %parameters, ptr %limit, i64 %number, i64 %x, i64 %y, i64 %z"
+    "ptr noalias %context, ptr noalias %nram, ptr noalias %wram, ptr noalias %sram, ptr noalias %scratch,"
+    " ptr noalias %runtime, ptr noalias %parameters, ptr %limit, i64 %number, i64 %x, i64 %y, i64 %z"
 )
 
 
@@ -352,14 +352,12 @@ def _define_print(library: Library) -> None:
         target = e.value(f"inttoptr i64 {place} to ptr")
         for index, name in enumerate(("%program", "%instruction", "%elements")):
             e.store64(name, e.pointer(target, 8 * index))
-        library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
-        data = e.pointer(target, 8 * PRINT_WORDS)
-        e.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {data}, ptr %values, i64 %bytes, i1 false)")
+        e.copy(e.pointer(target, 8 * PRINT_WORDS), "%values", "%bytes")
         e.store64(e.add(place, needed), next_place)
         e.do("ret void")
         return e.function(
-            "define internal void @print(ptr %context, i64 %program, i64 %instruction, i64 %elements, i64 %bytes, ptr %values)"
-            " noinline"
+            "define internal void @print(ptr %context, i64 %program, i64 %instruction, i64 %elements, i64 %bytes,"
+            " ptr %values) noinline"
         )
 
     library.require("print", define)
