@@ -114,23 +114,8 @@ def _remainder(a: Array, b: Array) -> Array:
     return np.where(b == 0, a, np.fmod(a, b))
 
 
-def _shift(operation: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-    """Return a shift whose counts of the width or more shift everything out."""
-
-    def evaluate_shift(a: Array, count: Array) -> Array:
-        bits = 8 * a.dtype.itemsize
-        too_far = _unsigned(count) >= bits
-        shifted = operation(a, np.where(too_far, count.dtype.type(bits - 1), count))
-        if operation is np.right_shift and a.dtype.kind == "i":
-            return shifted
-        return np.where(too_far, a.dtype.type(0), shifted)
-
-    return evaluate_shift
-
-
-def _shift_right_logical(a: Array, count: Array) -> Array:
-    shifted = _shift(np.right_shift)(_unsigned(a), _unsigned(count))
-    return np.asarray(shifted).view(a.dtype)
+def _shift_right_arithmetic(a: Array, count: Array) -> Array:
+    return a >> np.minimum(_unsigned(count), 8 * a.dtype.itemsize - 1).astype(a.dtype)
 
 
 def _multiply_high_unsigned(a: Array, b: Array) -> Array:
@@ -294,9 +279,10 @@ _IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
-    "shl": _shift(np.left_shift),
-    "lshr": _shift_right_logical,
-    "ashr": _shift(np.right_shift),
+    # NumPy shifts unsigned integers by any count as if they had room for it.
+    "shl": _on_unsigned(np.left_shift),
+    "lshr": _on_unsigned(np.right_shift),
+    "ashr": _shift_right_arithmetic,
     "smin": np.minimum,
     "smax": np.maximum,
     "umin": _on_unsigned(np.minimum),

@@ -85,8 +85,8 @@ def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
 def _fma_float64(a: Array, b: Array, c: Array) -> Array:
     a, b, c = np.broadcast_arrays(a, b, c)
     plain = (a == 0) | (b == 0) | ~np.isfinite(a) | ~np.isfinite(b) | ~np.isfinite(c)
-    # Far from over- and underflow: the product's error and every intermediate are exact.
-    moderate = _is_moderate(a, 2.0**440) & _is_moderate(b, 2.0**440) & ((c == 0) | _is_moderate(c, 2.0**880))
+    # Then the product's error is exact, and no addend overflows with such a product; sums never underflow inexactly.
+    moderate = _is_moderate(a, 2.0**440) & _is_moderate(b, 2.0**440)
     product, product_error = _two_product(a, b)
     low, low_error = two_sum(c, product_error)
     high, high_error = two_sum(product, low)

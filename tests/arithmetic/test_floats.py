@@ -97,15 +97,34 @@ def test_fma_rounds_the_exact_sum(dtype: DType, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
-def test_fma_on_many_ties(dtype: DType) -> None:
+def test_fma_beside_ties(dtype: DType) -> None:
     generator = np.random.default_rng(7)
-    bits = dtype.mantissa_bits
-    ones = (1 + generator.integers(0, 2**8, (2, 4000)) * 2.0 ** -(bits // 2)).astype(dtype.numpy)
-    a, b = ones
-    # The addend puts the sum at, just above or just below the middle between two numbers.
-    c = (2.0 ** generator.integers(0, bits + 2, 4000) * generator.choice([1, -1], 4000)).astype(dtype.numpy)
+    bits, count = dtype.mantissa_bits, 2000
+    # The product is 1 - x*x or (1 + x)**2: with an addend whose last bit is worth 2, the sum lies at the middle between
+    # two numbers or so little beside it that no wider format which is rounded in between shows it.
+    x = 2.0 ** -generator.integers(bits // 2 + 1, bits + 1, count)
+    a, b = (1 + x).astype(dtype.numpy), (1 + x * generator.choice([1, -1, 0], count)).astype(dtype.numpy)
+    c = (2.0 ** (bits + 1) + 2 * generator.integers(0, 8, count)).astype(dtype.numpy)
+    for scale in (1.0, -1.0, 2.0**-30):
+        operands = a, b * dtype.numpy.type(scale), c * dtype.numpy.type(abs(scale))
+        result = evaluate("fma", *operands, dtype=dtype)
+        expected = [fma_expected(*map(float, lanes), dtype) for lanes in zip(*operands, strict=True)]
+        np.testing.assert_array_equal(result, np.array(expected, dtype.numpy))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_fma_beside_ties_of_subnormal_numbers(dtype: DType) -> None:
+    generator = np.random.default_rng(8)
+    bits, count = dtype.mantissa_bits, 2000
+    smallest = np.finfo(dtype.numpy).smallest_subnormal
+    # Half the smallest number, or so little beside it, as a product, added to a multiple of it.
+    exponent = math.frexp(float(smallest))[1] - 2
+    x = 2.0 ** -generator.integers(bits // 2 + 1, bits + 1, count)
+    a = ((1 + x) * 2.0 ** (exponent // 2)).astype(dtype.numpy)
+    b = ((1 + x * generator.choice([1, -1, 0], count)) * 2.0 ** (exponent - exponent // 2)).astype(dtype.numpy)
+    c = generator.integers(0, 2**bits, count).astype(dtype.numpy) * smallest
     result = evaluate("fma", a, b, c, dtype=dtype)
-    expected = [fma_expected(float(x), float(y), float(z), dtype) for x, y, z in zip(a, b, c, strict=True)]
+    expected = [fma_expected(*map(float, lanes), dtype) for lanes in zip(a, b, c, strict=True)]
     np.testing.assert_array_equal(result, np.array(expected, dtype.numpy))
 
 
