@@ -4,6 +4,7 @@ TRITON ?= 3.9.0
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed-triton-$(TRITON)
+BENCH_INSTALLED := .venv/.installed-bench
 
 .PHONY: help demo test check check-static bench format docs
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ help:
 	@echo "make demo      run the examples on the simulated machine"
 	@echo "make test      run the tests"
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
-	@echo "make bench     measure host speed against NumPy"
+	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
 	@echo "make format    format the code"
 	@echo "make docs      write the generated reference pages"
 
@@ -31,8 +32,8 @@ check-static: $(INSTALLED)
 	@$(BIN)/lint-imports
 	@$(BIN)/python docs/generate.py --check
 
-bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/against_numpy.py examples
+bench: $(BENCH_INSTALLED)
+	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -48,4 +49,9 @@ $(INSTALLED): pyproject.toml
 	@echo "installing mlutriton with Triton $(TRITON) into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' 'triton==$(TRITON)'
 	@rm -f .venv/.installed-triton-*
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	@echo "installing torch, for Triton's interpreter, into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' 'triton==$(TRITON)'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Values against Triton's own interpreter, which runs in a process of its own: ``TRITON_INTERPRET`` is read at import."""
+"""Values against Triton's own interpreter, in a process of its own, as ``TRITON_INTERPRET`` is read at import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.stopwatch import comparison, medians, seconds_of
 from examples import matmul, softmax
 from mlutriton.testing import Case
 
-# One row a program and no loop is how the interpreter likes softmax least, and a tile of eight rows most: this is that.
+# The interpreter pays for each operation on a tile: the more rows a tile has, the better it does.
 CASES: dict[str, Callable[[], Case]] = {
     "softmax 1823x781 fp32": partial(softmax.case, 1823, 781, rows_per_tile=1),
     "softmax 1823x781 fp32, 8 rows a tile": partial(softmax.case, 1823, 781, rows_per_tile=8),
@@ -51,9 +51,7 @@ def interpret(name: str, launches: int) -> float:
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in arguments.items()
     }
-    return median(
-        seconds_of(lambda: case.kernel[case.grid](**tensors, **case.constants)) for _ in range(launches)
-    )
+    return median(seconds_of(lambda: case.kernel[case.grid](**tensors, **case.constants)) for _ in range(launches))
 
 
 def _figure(name: str, goal: float | None, aim: float | None) -> Figure:

@@ -11,10 +11,10 @@ from benchmarks.figure import Measured
 Action = Callable[[], object]
 
 # A measurement repeats until it has taken so long, within these numbers of repetitions.
-_SECONDS, _QUICK_SECONDS = 3.0, 0.4
+_SECONDS, _QUICK_SECONDS = 4.0, 0.5
 _LEAST, _QUICK_LEAST, _MOST = 5, 3, 1000
 # Threads of BLAS look for more work for a moment before they sleep; whoever comes next shall not share cores with them.
-_SETTLE_SECONDS = 0.01
+_SETTLE_SECONDS = 0.05
 
 
 def seconds_of(action: Action) -> float:
@@ -49,7 +49,5 @@ def comparison(ours_seconds: float, theirs_seconds: float, theirs: str) -> Measu
 
 def duration(seconds: float) -> str:
     """A duration for people, with three digits."""
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "us")):
-        if seconds * factor >= 1:
-            break
+    factor, unit = (1.0, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "us")
     return f"{seconds * factor:.3g} {unit}"

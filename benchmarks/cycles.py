@@ -1,0 +1,72 @@
+"""Cycles of compiled kernels: over the work bound where memory binds, and as a share of the peak where products do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import mlutriton as mlu
+from benchmarks.figure import Figure, Measured, Unit
+from examples import flash_attention, layer_norm, matmul, rms_norm, softmax, transpose, vector_add
+from mlutriton.testing import Case
+
+MakeCase = Callable[[], Case]
+
+MEMORY_BOUND: dict[str, MakeCase] = {
+    "vector add 2**24 fp32": partial(vector_add.case, 2**24, 16_384),
+    "transpose 8x1024x768 fp32": partial(transpose.case, 8, 1024, 768, np.float32, "fp32"),
+    "RMS norm 2048x4096 bf16": partial(rms_norm.case, 2048, 4096, ml_dtypes.bfloat16, "bf16"),
+    "softmax 1823x781 fp32": partial(softmax.case, 1823, 781, 8),
+    "layer norm 1151x8192 fp32": partial(layer_norm.case, 1151, 8192),
+}
+TENSOR_BOUND: dict[str, tuple[MakeCase, float]] = {
+    "GEMM 2048 fp16": (partial(matmul.case, 2048, 2048, 2048, np.float16, "fp16"), 85),
+    "GEMM 4096 fp16": (partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16"), 85),
+    "GEMM 2048 fp32": (partial(matmul.case, 2048, 2048, 2048, np.float32, "fp32"), 85),
+    "attention 4x48x1024x64 fp16": (partial(flash_attention.case, 4, 48, 1024, 64, causal=False), 70),
+    "attention 4x48x1024x64 fp16 causal": (partial(flash_attention.case, 4, 48, 1024, 64, causal=True), 70),
+}
+
+
+def _estimate(make_case: MakeCase) -> Any:
+    case = make_case()
+    return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+
+
+def measure_over_work_bound(make_case: MakeCase, quick: bool) -> Measured:
+    """Cycles over the least that the work needs."""
+    run = _estimate(make_case)
+    bound = run.work_bound_cycles
+    text = f"{run.cycles:,} cycles, bound {bound:,}"
+    return Measured(run.cycles / bound, text, {"cycles": run.cycles, "work_bound_cycles": bound})
+
+
+def measure_share_of_peak(make_case: MakeCase, quick: bool) -> Measured:
+    """Cycles that the multiply-accumulates need at the tensor units' peak rate, over the cycles of the launch."""
+    run = _estimate(make_case)
+    peak = run.work_bound.tensor_cycles
+    text = f"{run.cycles:,} cycles, at peak {peak:,}"
+    return Measured(100 * peak / run.cycles, text, {"cycles": run.cycles, "peak_cycles": peak})
+
+
+FIGURES = (
+    *(
+        Figure(
+            f"cycles over work bound, {name}",
+            Unit.TIMES,
+            partial(measure_over_work_bound, make_case),
+            goal=1.15,
+            aim=1.4,
+            less_is_better=True,
+        )
+        for name, make_case in MEMORY_BOUND.items()
+    ),
+    *(
+        Figure(f"share of peak MACs, {name}", Unit.PERCENT, partial(measure_share_of_peak, make_case), goal)
+        for name, (make_case, goal) in TENSOR_BOUND.items()
+    ),
+)

@@ -1,0 +1,90 @@
+"""The trace and its replay: records a second, bytes a record, and what timing adds to a run with values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+import mlutriton as mlu
+from benchmarks.figure import Figure, Measured, Unit
+from benchmarks.stopwatch import duration, medians
+from examples import flash_attention, matmul, softmax
+from mlutriton.isa.trace_format import RECORD_WORDS
+from mlutriton.simulator.replay import replay
+from mlutriton.simulator.work_bound import extent_records
+from mlutriton.testing import Case
+
+CASES: dict[str, Callable[[], Case]] = {
+    "GEMM 2048 fp16": partial(matmul.case, 2048, 2048, 2048, np.float16, "fp16"),
+    "attention 4x48x1024x64 fp16 causal": partial(flash_attention.case, 4, 48, 1024, 64, causal=True),
+}
+OVERHEAD_CASES: dict[str, tuple[Callable[[], Case], float]] = {
+    "GEMM 1024 fp32": (partial(matmul.case, 1024, 1024, 1024, np.float32, "fp32"), 5),
+    "attention 1x4x1024x64 fp16": (partial(flash_attention.case, 1, 4, 1024, 64, causal=False), 5),
+    "softmax 1823x781 fp32": (partial(softmax.case, 1823, 781, 8), 15),
+}
+
+
+@cache
+def _run(name: str) -> Any:
+    case = CASES[name]()
+    return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+
+
+def measure_replay(name: str, quick: bool) -> Measured:
+    """Records of a real trace that the replay consumes in a second."""
+    run = _run(name)
+    (seconds,) = medians([lambda: replay(run.trace, run.machine)], quick=quick)
+    records = run.trace.records
+    numbers = {"records": records, "seconds": seconds}
+    return Measured(records / seconds / 1e6, f"{records:,} in {duration(seconds)}", numbers)
+
+
+def measure_bytes(name: str, quick: bool) -> Measured:
+    """Bytes for each operation on a shared resource: of its record, and of the extent of a 2-D or 3-D transfer."""
+    words = _run(name).trace.words
+    extents = int(np.count_nonzero(extent_records(words.reshape(-1, RECORD_WORDS))))
+    operations = len(words) // RECORD_WORDS - extents
+    text = f"{operations:,} records, {extents:,} with extent"
+    return Measured(words.nbytes / operations, text, {"operations": operations, "extents": extents})
+
+
+def measure_overhead(name: str, quick: bool) -> Measured:
+    """What it takes to trace and replay, over a launch with values less the tracing.
+
+    Launches without values run the same code without its arithmetic, so that they stand for the tracing; they bear the
+    fixed costs of a launch too, so that this is an upper limit.
+    """
+    case = OVERHEAD_CASES[name][0]()
+    arguments = case.arguments()
+    launcher = case.kernel[case.grid]
+    specs = {key: mlu.spec(value.shape, value.dtype) if _is_array(value) else value for key, value in arguments.items()}
+    with_values, tracing = medians(
+        [
+            lambda: launcher(**arguments, **case.constants),
+            lambda: mlu.estimate(case.kernel, case.grid, **specs, **case.constants).cycles,
+        ],
+        quick=quick,
+    )
+    text = f"{duration(tracing)} of cycles only on {duration(with_values)} of values"
+    return Measured(100 * tracing / with_values, text, {"seconds": with_values, "cycles_only_seconds": tracing})
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+FIGURES = (
+    *(Figure(f"replay of {name}", Unit.MILLIONS_PER_SECOND, partial(measure_replay, name), goal=20) for name in CASES),
+    *(
+        Figure(f"trace of {name}", Unit.BYTES, partial(measure_bytes, name), goal=24, less_is_better=True)
+        for name in CASES
+    ),
+    *(
+        Figure(f"timing of {name}", Unit.PERCENT, partial(measure_overhead, name), goal=goal, less_is_better=True)
+        for name, (_, goal) in OVERHEAD_CASES.items()
+    ),
+)
