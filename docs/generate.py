@@ -1,4 +1,4 @@
-"""Writes the generated reference pages; with ``--check`` compares them with the committed ones instead."""
+"""Writes what the pages show of the code; with ``--check`` compares it with what the committed pages show instead."""
 
 from __future__ import annotations
 
@@ -6,41 +6,48 @@ import importlib
 import sys
 from pathlib import Path
 
-REFERENCE = Path(__file__).parent / "reference"
+from execution import filled
 
-# Each page is the text that its module's render() returns.
-PAGES = {
-    "ir.md": "mlutriton.ir.reference",
-    "isa.md": "mlutriton.isa.manual",
-    "machines.md": "mlutriton.isa.machine_reference",
+REPOSITORY = Path(__file__).parents[1]
+
+# Pages that are generated whole: the text that the module's render() returns.
+REFERENCE = {
+    "docs/reference/ir.md": "mlutriton.ir.reference",
+    "docs/reference/isa.md": "mlutriton.isa.manual",
+    "docs/reference/machines.md": "mlutriton.isa.machine_reference",
 }
 
-
-def stale_pages() -> list[str]:
-    """Names of the pages whose committed text is not what the code renders."""
-    return [name for name, text in rendered().items() if not same(REFERENCE / name, text)]
+# Pages whose code is run, and the name of the Python file that a reader would put it in.
+EXECUTED = {
+    "README.md": "first_kernel",
+    "README.zh-CN.md": "first_kernel",
+    "docs/ARCHITECTURE.md": "softmax",
+    "docs/tutorial/first-kernel.md": "first_kernel",
+}
 
 
 def rendered() -> dict[str, str]:
     """Text of every page."""
-    return {name: importlib.import_module(module).render() for name, module in PAGES.items()}
+    reference = {page: importlib.import_module(module).render() for page, module in REFERENCE.items()}
+    return reference | {page: filled(committed(page), name) for page, name in EXECUTED.items()}
 
 
-def same(path: Path, text: str) -> bool:
-    """Whether the file holds exactly this text."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+def committed(page: str) -> str:
+    """Text of a page as it stands."""
+    path = REPOSITORY / page
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def main() -> int:
     """Write or check the pages; 1 means that a checked page is stale."""
+    stale = {page: text for page, text in rendered().items() if text != committed(page)}
     if "--check" in sys.argv[1:]:
-        stale = stale_pages()
-        for name in stale:
-            print(f"docs/reference/{name} is stale: run 'make docs'")
+        for page in stale:
+            print(f"{page} is stale: run 'make docs'")
         return int(bool(stale))
-    REFERENCE.mkdir(exist_ok=True)
-    for name, text in rendered().items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
+    for page, text in stale.items():
+        (REPOSITORY / page).parent.mkdir(exist_ok=True)
+        (REPOSITORY / page).write_text(text, encoding="utf-8")
     return 0
 
 

@@ -108,7 +108,7 @@ def case(m, n, k, dtype, dtype_name, activation="none"):
         constants={
             "BLOCK_M": 128,
             "BLOCK_N": 256,
-            "BLOCK_K": 64,
+            "BLOCK_K": 128,
             "GROUP_M": 4,
             "SUM": tl.int32 if integer else tl.float32,
             "ACTIVATION": activation,
@@ -117,7 +117,7 @@ def case(m, n, k, dtype, dtype_name, activation="none"):
         outputs=("c",),
         reference=partial(reference, activation=activation),
         # Sums in another order differ in their last bits; storing them rounds once to the output's own precision.
-        tolerance=(0.0, 0.0) if integer else (float(ml_dtypes.finfo(dtype).eps), 2e-4),
+        tolerance=(0.0, 0.0) if integer else (float(ml_dtypes.finfo(dtype).eps), 5e-4),
         flops=2 * m * n * k,
     )
 

@@ -38,7 +38,7 @@ UNKNOWN_LOCATION = Location("<unknown>", 0)
 CODES: dict[str, str] = {
     "E0101": "a kernel argument has a type that cannot be passed to a kernel",
     "E0103": "an array argument has a dtype that the machine does not know",
-    "E0104": "a grid is not one to three non-negative integers",
+    "E0104": "a grid is not one to three non-negative integers, or has too many programs",
     "E0105": "an unknown machine was named",
     "E0106": "a machine file lacks a parameter, or has one that is unknown or ill-typed",
     "E0107": "a launch option has a value that is not allowed",
@@ -56,7 +56,7 @@ CODES: dict[str, str] = {
     "E0306": "the program can never finish: every core waits",
     "E0307": "a store touches an array that was passed as read-only",
     "E0309": "an instruction writes bytes that it also reads in a way that their order would decide",
-    "E0310": "a program runs longer than the limit that was set",
+    "E0310": "a program runs longer than a limit allows",
     "E0401": "an assembly text does not parse",
     "E0402": "an instruction is not legal",
     "E0403": "a program file is corrupt or of another version",
@@ -157,4 +157,10 @@ class KernelFault(MluError):
 
 
 class ProgramError(MluError):
-    """An assembly text or a program file is not a legal program (E04xx)."""
+    """An assembly text or a program file is not a legal program (E04xx).
+
+    Attributes:
+        rule: name of the rule of the instruction set that is broken, where one is.
+    """
+
+    rule: str = ""

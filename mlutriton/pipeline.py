@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlutriton.codegen.generate import generate
+from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.core import Function
@@ -97,9 +98,20 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         verify(function, name)
         observe(name, function)
     program = generate(function, options.machine, max(1, options.num_stages), {})
-    check(program, options.machine)
+    try:
+        check(program, options.machine)
+    except ProgramError as error:
+        raise _refused(error) from error
     observe("program", program)
     return program
+
+
+def _refused(error: ProgramError) -> CompileError:
+    """What a program that is not legal says about its kernel: element types are the kernel's, the rest is not."""
+    if error.rule == "types":
+        help = error.help or "convert the values to a type that the instruction takes: x.to(tl.float32)"
+        return CompileError("E0201", error.summary, location=error.location, note=error.note, help=help)
+    return CompileError("E0203", error.summary, location=error.location, note=error.note)
 
 
 def _look_away(stage: str, result: Function | Program) -> None:

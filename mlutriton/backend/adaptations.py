@@ -1,13 +1,17 @@
 """What is replaced inside Triton, all of it here.
 
-Both replacements are made when the driver is created, do what the original does, and leave other backends alone.
+The replacements are made when the driver is created, do what the original does, and leave other backends alone.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
 import sysconfig
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +23,43 @@ import triton.testing
 from triton.runtime.driver import driver
 
 from mlutriton.backend.driver import benchmark
+from mlutriton.configuration import dump_directory
+
+# As much as the texts and the program of an ordinary kernel take.
+_PROBE_BYTES = 1 << 17
 
 
 @functools.cache
 def adapt_triton() -> None:
     """Replaces what makes the first launch slow and what makes benchmarks of simulated time slow."""
+    _replace_unwritable_cache()
     # The original reads all 500 MB of libtriton, which takes longer than to compile a kernel.
     triton.runtime.cache.triton_key = installation_key
     triton.runtime.autotuner.triton_key = installation_key
+    if dump_directory() is not None:
+        # What comes from the cache passes through no stage that could be dumped.
+        triton.knobs.compilation.always_compile = True
     # The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same.
     triton.testing.do_bench = _simulated_or(triton.testing.do_bench)
+
+
+def _replace_unwritable_cache() -> None:
+    """Lets Triton keep kernels in a directory of this process where its own cannot be written: it would just fail."""
+    directory = Path(triton.knobs.cache.dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        substitute = tempfile.mkdtemp(prefix="mlutriton-")
+        atexit.register(shutil.rmtree, substitute, ignore_errors=True)
+        triton.knobs.cache.dir = substitute
+        warnings.warn(
+            f"Triton cannot keep kernels in {directory}: {error.strerror}; every process compiles them again."
+            " Set TRITON_CACHE_DIR to a directory that can be written.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @functools.cache

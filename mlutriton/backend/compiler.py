@@ -12,7 +12,7 @@ from typing import Any
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
-from mlutriton.backend.options import MLUOptions, parse_options
+from mlutriton.backend.options import FOREIGN_OPTIONS, OPTION_NAMES, MLUOptions, parse_options
 from mlutriton.diagnostics import OnChipMemoryError
 
 TARGET_NAMES = ("mlu", "cpu")
@@ -22,6 +22,7 @@ class MLUBackend(BaseBackend):
     """Compiles Triton modules to program files of the virtual MLU."""
 
     binary_ext = "mluprog"
+    option_names = OPTION_NAMES | FOREIGN_OPTIONS
 
     @staticmethod
     def supports_target(target: GPUTarget) -> bool:

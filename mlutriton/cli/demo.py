@@ -34,9 +34,10 @@ def demo(
     machine: Annotated[str, typer.Option(help="Machine to simulate: a name or a TOML file.")] = "mlu590-m9",
     filter: Annotated[str, typer.Option(help="Run only cases whose name or shape contains this text.")] = "",
     output: Annotated[Path, typer.Option(help="Directory for the timeline.")] = Path(),
+    svg: Annotated[Path | None, typer.Option(help="Also draw the table as this SVG file.")] = None,
 ) -> None:
     """Run the examples on the simulated machine and compare every value with NumPy."""
-    console = Console(width=max(Console().width, TABLE_WIDTH), highlight=False)
+    console = Console(width=TABLE_WIDTH if svg else max(Console().width, TABLE_WIDTH), highlight=False, record=True)
     try:
         mlu.set_machine(machine)
         cases = [case for example in load_examples(examples) for case in example.cases if filter in case.label]
@@ -48,6 +49,9 @@ def demo(
     outcomes = run_cases(cases)
     console.print(results_table(outcomes, machine))
     console.print("Cycles, times and rates are simulated; only the last column is measured on this host.", style="dim")
+    if svg:
+        # Without an id of its own, the file would change with every run.
+        console.save_svg(str(svg), title="mlutriton demo", unique_id="demo")
     if timeline := write_timeline(outcomes, output):
         console.print(f"Timeline: {timeline} (open it at https://ui.perfetto.dev)", soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.failure]

@@ -44,6 +44,7 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
     fuse_chains(code)
     if stages > 1:
         pipeline_loops(code, stages)
+        remove_dead_code(code)
     limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
     buffers = allocate(code, limits)
     synchronize(code, buffers)

@@ -351,30 +351,41 @@ def weight_load(s: Selection, operation: TileLoad) -> bool:
 
 
 def gather_load(s: Selection, operation: Operation) -> None:
-    """Element by element loads through offsets."""
+    """Item by item loads through offsets."""
     assert isinstance(operation, GatherLoad)
-    base, offsets, mask, other = operation.operands
-    count = Immediate(math.prod(shape_of(offsets.type)))
+    base, offsets, mask, other, limit = operation.operands
+    counts = _run_counts(s, operation, offsets, limit)
     index = s.dense(offsets)
     operands = (_elements(s, mask), _elements(s, other))
     target = s.destination(operation.result)
     s.emitter.emit(
         "gather",
         (target.dtype, index.dtype),
-        (target.address(), GlobalAddress(s.register(base)), index.address(), _scale(operation), *operands, count),
+        (target.address(), GlobalAddress(s.register(base)), index.address(), _scale(operation), *operands, *counts),
     )
     s.views[operation.result] = target
 
 
 def scatter_store(s: Selection, operation: Operation) -> None:
-    """Element by element stores through offsets."""
+    """Item by item stores through offsets."""
     assert isinstance(operation, ScatterStore)
-    base, offsets, value, mask = operation.operands
-    count = Immediate(math.prod(shape_of(offsets.type)))
+    base, offsets, value, mask, limit = operation.operands
+    counts = _run_counts(s, operation, offsets, limit)
     index, source = s.dense(offsets), s.dense(value)
     where = GlobalAddress(s.register(base))
-    operands = (where, source.address(), index.address(), _scale(operation), _elements(s, mask), count)
+    operands = (where, source.address(), index.address(), _scale(operation), _elements(s, mask), *counts)
     s.emitter.emit("scatter", (source.dtype, index.dtype), operands)
+
+
+def _run_counts(
+    s: Selection, operation: GatherLoad | ScatterStore, offsets: Value, limit: Value
+) -> tuple[ScalarOperand, ...]:
+    """Items, elements of each, and those of them that are valid."""
+    length = operation.integer("length")
+    valid = s.operand(limit)
+    if isinstance(valid, Immediate):
+        valid = Immediate(max(0, min(int(valid.value), length)))
+    return Immediate(math.prod(shape_of(offsets.type))), Immediate(length), valid
 
 
 def gather_atomic(s: Selection, operation: Operation) -> None:

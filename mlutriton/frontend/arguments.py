@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,9 @@ ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
     {dtype.numpy for dtype in ALL} | {np.dtype(f"uint{dtype.bits}") for dtype in ALL if dtype.is_int}
 )
 _DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
+
+# What is kept of a program that does nothing: 48 bytes. So many programs fit the memory of an ordinary host.
+MAXIMUM_PROGRAMS = 1 << 26
 
 
 @dataclass(slots=True, eq=False)
@@ -167,11 +171,11 @@ def checked_grid(grid: object) -> tuple[int, int, int]:
     """Completes a grid to three extents.
 
     Raises:
-        ArgumentError: E0104, it is not one to three non-negative integers.
+        ArgumentError: E0104, it is not one to three non-negative integers, or their product is too large.
     """
     if type(grid) is tuple and len(cast("tuple[object, ...]", grid)) == 1:  # the usual one, in a hurry
         (extent,) = cast("tuple[object]", grid)
-        if type(extent) is int and extent >= 0:
+        if type(extent) is int and 0 <= extent <= MAXIMUM_PROGRAMS:
             return extent, 1, 1
     try:
         extents = [operator.index(extent) for extent in cast("Iterable[Any]", grid)]
@@ -182,6 +186,13 @@ def checked_grid(grid: object) -> tuple[int, int, int]:
             "E0104",
             f"the grid {grid!r} is not one to three non-negative integers",
             help="kernel[(programs,)](...), or a function of the meta-parameters that returns such a tuple",
+        )
+    if prod(extents) > MAXIMUM_PROGRAMS:
+        raise ArgumentError(
+            "E0104",
+            f"the grid {grid!r} has {prod(extents):,} programs; a launch has at most {MAXIMUM_PROGRAMS:,}",
+            note="the host keeps the trace of every program until the launch is over",
+            help="let a program do the work of many: for tile in range(tl.program_id(0), tiles, tl.num_programs(0))",
         )
     x, y, z = (*extents, 1, 1)[:3]
     return x, y, z

@@ -132,20 +132,6 @@ def _unsigned_ceiling_division(translation: Translation, operation: TtirOperatio
     return (translation.elementwise("add", quotient, translation.elementwise("zext", is_inexact, to=dtype)),)
 
 
-def _extended_product(high: str) -> Rule:
-    def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-        left, right = translation.values(operation.operands)
-        return translation.elementwise("mul", left, right), translation.elementwise(high, left, right)
-
-    return rule
-
-
-def _extended_sum(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    left, right = translation.values(operation.operands)
-    total = translation.elementwise("add", left, right)
-    return total, translation.elementwise("ult", total, left)
-
-
 def _clamp(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     value, least, most = translation.values(operation.operands)
     suffix = "imum" if text(operation, "propagateNan", "none") == "all" else ""
@@ -205,9 +191,6 @@ RULES: dict[str, Rule] = {
     "arith.ceildivsi": _ceiling_division,
     "arith.floordivsi": _floor_division,
     "arith.ceildivui": _unsigned_ceiling_division,
-    "arith.mulsi_extended": _extended_product("mulhs"),
-    "arith.mului_extended": _extended_product("mulhu"),
-    "arith.addui_extended": _extended_sum,
     "tt.clampf": _clamp,
     "tt.fp_to_fp": _float_to_float,
     "tt.bitcast": _bitcast,

@@ -30,6 +30,7 @@ from mlutriton.ir.types import Type, element_type, shape_of, storage_dtype
 _PAD_WITH_NAN = 2  # Triton's enumeration of padding: none or 1 is zero
 
 _REDUCTION_KINDS = {"add": "add", "min": "smin", "max": "smax", "and": "and", "or": "or", "xor": "xor"}
+_UNSIGNED_REDUCTION_KINDS = _REDUCTION_KINDS | {"min": "umin", "max": "umax"}
 _FLOAT_REDUCTION_KINDS = {"add": "fadd", "min": "fmin", "max": "fmax"}
 
 
@@ -151,7 +152,12 @@ def _descriptor_reduce(translation: Translation, operation: TtirOperation) -> Se
     handle, (*starts, value) = _handle_and_rest(translation, operation)
     name = text(operation, "operation")
     element = storage_dtype(handle.block.element)
-    kind = (_FLOAT_REDUCTION_KINDS if element.is_float else _REDUCTION_KINDS).get(name)
+    if element.is_float:
+        kinds = _FLOAT_REDUCTION_KINDS
+    else:
+        assert isinstance(handle.type, TensorDescriptorType)
+        kinds = _UNSIGNED_REDUCTION_KINDS if handle.type.is_unsigned else _REDUCTION_KINDS
+    kind = kinds.get(name)
     if kind is None:
         raise translation.refusal(f"the descriptor's atomic {name} is not supported on {element}")
     pointers, mask = _access(translation, handle, _rows(translation, starts, handle.block.shape), repeat(True))

@@ -16,8 +16,8 @@ from triton.backends import backends
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from mlutriton.diagnostics import MluError
-from mlutriton.frontend.arguments import checked_grid, launch_argument, unpassable
+from mlutriton.frontend.arguments import checked_grid, launch_argument
+from mlutriton.frontend.refusals import explained
 
 BACKEND_NAME = "mlu"
 
@@ -41,10 +41,12 @@ class Kernel(JITFunction):
             kwargs[name] = launch_argument(value, name)
         try:
             compiled = super().run(*arguments, grid=_checked(grid), warmup=warmup, **kwargs)
-        except (TypeError, OverflowError) as problem:
-            if isinstance(problem, MluError) or "speciali" not in str(problem):
+        except Exception as problem:
+            compiler: Any = backends[BACKEND_NAME].compiler
+            better = explained(problem, self, arguments, kwargs, compiler.option_names)
+            if better is problem:
                 raise
-            raise unpassable([*zip(self.arg_names, arguments, strict=False), *kwargs.items()]) from problem
+            raise better from problem
         return compiled if warmup else driver.active.take_run()
 
 

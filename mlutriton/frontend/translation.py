@@ -94,6 +94,11 @@ def types_of(values: Sequence[Value]) -> list[Type]:
     return [value.type for value in values]
 
 
+# What to write in the place of operations that are not supported.
+_INSTEAD: dict[str, str] = {
+    "tt.dot_scaled": "multiply the operands by their scales, then use tl.dot",
+}
+
 # How an integer operation reads truth values: signed, as 0 and -1, or unsigned, as 0 and 1.
 _TRUTH_VALUE_EXTENSIONS: dict[str, str] = {
     **dict.fromkeys(("add", "sub", "mul", "sdiv", "srem", "smin", "smax", "slt", "sle", "sgt", "sge"), "sext"),
@@ -225,6 +230,8 @@ class Translation:
         return self.builder.add(operation)
 
     def _unknown(self, operation: tree.TtirOperation) -> CompileError:
+        if instead := _INSTEAD.get(operation.name):
+            return self.refusal(f"the operation {operation.name} is not supported", help=instead)
         dialect = operation.name.partition(".")[0]
         supported = [name.partition(".")[2] for name in self._rules if name.startswith(dialect + ".")]
         return self.refusal(

@@ -28,9 +28,15 @@ class IndexType:
 
 @dataclass(frozen=True, slots=True)
 class TensorDescriptorType:
-    """A handle on a tensor in memory that is read and written by blocks of one shape."""
+    """A handle on a tensor in memory that is read and written by blocks of one shape.
+
+    Attributes:
+        block: the type of a block.
+        is_unsigned: its elements are integers that its atomic minimum and maximum compare as unsigned.
+    """
 
     block: TensorType
+    is_unsigned: bool = False
 
     def __str__(self) -> str:
         return f"tensordesc<{self.block}>"
@@ -58,7 +64,7 @@ class UnreadableTextError(ValueError):
     """A piece of TTIR does not follow the syntax known here; the parser adds line and text."""
 
 
-# MLIR's names of element types. Integers in tensor descriptors also carry a sign, which operations repeat.
+# MLIR's names of element types. Only integers in tensor descriptors carry a sign.
 SCALARS: dict[str, DType | IndexType] = {
     **{dtype.name: dtype for dtype in (I1, I8, I16, I32, I64, F16, BF16, F32, F64)},
     **{f"{sign}i{dtype.bits}": dtype for sign in "su" for dtype in (I1, I8, I16, I32, I64)},
@@ -115,7 +121,7 @@ def _read_type(text: str) -> TtirType:
     if text.startswith("!tt.ptr<") and text.endswith(">"):
         return _read_pointer(text[8:-1].removesuffix(", 1"))
     if text.startswith("!tt.tensordesc<") and text.endswith(">"):
-        return TensorDescriptorType(_read_block(text[15:-1]))
+        return _read_descriptor(text[15:-1])
     raise UnreadableTextError(f"the type {text!r} is not known")
 
 
@@ -141,9 +147,10 @@ def _read_shaped(text: str) -> TensorType:
     return TensorType(tuple(shape), element)
 
 
-def _read_block(text: str) -> TensorType:
+def _read_descriptor(text: str) -> TensorDescriptorType:
     # Triton up to 3.7 writes tensordesc<tensor<8x8xf32>>, later releases tensordesc<8x8xf32>.
-    return _read_shaped(text[7:-1] if text.startswith("tensor<") else text)
+    block = text[7:-1] if text.startswith("tensor<") else text
+    return TensorDescriptorType(_read_shaped(block), is_unsigned="xui" in block)
 
 
 @lru_cache(maxsize=256)
@@ -157,7 +164,7 @@ def read_descriptor_result(text: str) -> TtirType:
     if not all(part.startswith("<") and part.endswith(">") for part in parts):
         raise UnreadableTextError(f"the types {text!r} are not in angle brackets")
     block = parts[-1][1:-1]
-    return _read_pointer(block) if len(parts) == 1 else TensorDescriptorType(_read_block(block))
+    return _read_pointer(block) if len(parts) == 1 else _read_descriptor(block)
 
 
 def split_outside_brackets(text: str) -> Iterator[str]:

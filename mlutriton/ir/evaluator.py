@@ -42,7 +42,7 @@ from mlutriton.ir.ops import (
     While,
     Yield,
 )
-from mlutriton.ir.types import numpy_dtype
+from mlutriton.ir.types import numpy_dtype, shape_of
 
 Grid = tuple[int, int, int]
 
@@ -207,14 +207,26 @@ def _scattered(base: Array, offsets: Array, op: Operation) -> NDArray[np.int64]:
     return base + offsets.astype(np.int64) * op.integer("scale_bytes")
 
 
+def _runs(
+    base: Array, offsets: Array, mask: Array, limit: Array, op: Operation
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Addresses of the elements of all items, [..., length], and which of them exist."""
+    place = np.arange(op.integer("length"))
+    addresses = _scattered(base, offsets, op)[..., None] + place * pointee(op.operands[0]).bytes
+    return addresses, mask[..., None] & (place < limit)
+
+
 def _gather_load(program: _Program, op: Operation) -> Sequence[Array]:
-    base, offsets, mask, other = program.read(op.operands)
-    return (_read_where(program, op.operands[0], _scattered(base, offsets, op), mask, other),)
+    base, offsets, mask, other, limit = program.read(op.operands)
+    addresses, exists = _runs(base, offsets, mask, limit, op)
+    rest = np.broadcast_to(other[..., None], exists.shape)
+    return (_read_where(program, op.operands[0], addresses, exists, rest).reshape(shape_of(op.result.type)),)
 
 
 def _scatter_store(program: _Program, op: Operation) -> Sequence[Array]:
-    base, offsets, value, mask = program.read(op.operands)
-    program.memory.write(_scattered(base, offsets, op)[mask], value[mask])
+    base, offsets, value, mask, limit = program.read(op.operands)
+    addresses, exists = _runs(base, offsets, mask, limit, op)
+    program.memory.write(addresses[exists], value.reshape(exists.shape)[exists])
     return ()
 
 

@@ -350,34 +350,45 @@ class TileGeometry:
 
 
 class GatherLoad(Operation):
-    """``result[k] = element at base + offsets[k] * scale_bytes`` where ``mask``, else ``other``."""
+    """Items of global memory, each a run of ``length`` consecutive elements.
+
+    ``result[k, j] = element j of those from base + offsets[k] * scale_bytes on`` where ``mask[k]`` and ``j < limit``,
+    else ``other[k]``; ``k`` is a position in ``offsets``. Without the dimension ``j`` if ``length`` is 1.
+    """
 
     NAME = "gather_load"
-    OPERANDS = ("base", "offsets", "mask", "other")
-    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int}
+    OPERANDS = ("base", "offsets", "mask", "other", "limit")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int, "length": int}
     PURE = False
     READS = True
 
     def infer_types(self) -> Sequence[Type]:
-        return (self.operands[3].type,)
+        return (_items_type(self.operands[3].type, self.integer("length")),)
 
     def check(self) -> str | None:
-        base, offsets, mask, other = self.operands
-        return _bad_offsets(base, offsets, mask) or _mismatch("other", other, with_element(mask.type, pointee(base)))
+        base, offsets, mask, other, limit = self.operands
+        return (
+            _bad_offsets(base, offsets, mask)
+            or _mismatch("other", other, with_element(mask.type, pointee(base)))
+            or _bad_run(limit, self.integer("length"))
+        )
 
 
 class ScatterStore(Operation):
     """The counterpart of ``gather_load``, in row-major order."""
 
     NAME = "scatter_store"
-    OPERANDS = ("base", "offsets", "value", "mask")
-    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int}
+    OPERANDS = ("base", "offsets", "value", "mask", "limit")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"scale_bytes": int, "length": int}
     PURE = False
 
     def check(self) -> str | None:
-        base, offsets, value, mask = self.operands
-        return _bad_offsets(base, offsets, mask) or _mismatch(
-            "the value", value, with_element(mask.type, pointee(base))
+        base, offsets, value, mask, limit = self.operands
+        length = self.integer("length")
+        return (
+            _bad_offsets(base, offsets, mask)
+            or _bad_run(limit, length)
+            or _mismatch("the value", value, _items_type(with_element(mask.type, pointee(base)), length))
         )
 
 
@@ -404,6 +415,15 @@ class GatherAtomic(Operation):
         if wrong is not None:
             return _mismatch("a value", wrong, wanted)
         return _bad_kind(self.text("kind"), wanted, (*ATOMIC_KINDS, "cas"))
+
+
+def _items_type(item: Type, length: int) -> Type:
+    """The type of runs of ``length`` elements, given that of their first elements."""
+    return item if length == 1 else TensorType((*shape_of(item), length), element_type(item))
+
+
+def _bad_run(limit: Value, length: int) -> str | None:
+    return _mismatch("the limit", limit, I64) if length > 0 else f"an item has {length} elements"
 
 
 def _bad_offsets(base: Value, offsets: Value, mask: Value) -> str | None:

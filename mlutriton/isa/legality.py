@@ -12,9 +12,10 @@ from typing import NoReturn
 from mlutriton.diagnostics import Location, ProgramError
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.assembly import NAME
-from mlutriton.isa.expression import evaluate, parse
+from mlutriton.isa.expression import evaluate, names, parse
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import (
+    MAXIMUM_COUNT,
     MAXIMUM_REGISTERS,
     Address,
     Forward,
@@ -142,7 +143,9 @@ class _Checker:
         if instruction is not None:
             fact, location = f"{instruction.mnemonic}: {fact}", instruction.location
         text = f"instruction: {instruction}\n" if instruction is not None else ""
-        raise ProgramError("E0402", fact, location=location, note=f"{text}rule: {RULES[rule]}", help=help)
+        error = ProgramError("E0402", fact, location=location, note=f"{text}rule: {RULES[rule]}", help=help)
+        error.rule = rule
+        raise error
 
     def check(self) -> None:
         program = self.program
@@ -166,8 +169,8 @@ class _Checker:
 
     def _declarations(self) -> None:
         program, machine = self.program, self.machine
-        names = [program.name, *(parameter.name for parameter in program.parameters), *program.buffers, *program.labels]
-        for name in names:
+        parameters = (parameter.name for parameter in program.parameters)
+        for name in (program.name, *parameters, *program.buffers, *program.labels):
             if not NAME.fullmatch(name):
                 self.fail("names", f"'{name}' is not a name")
         capacities = {
@@ -237,7 +240,7 @@ class _Checker:
         if isinstance(value, float):
             return
         if slot.kind is SlotKind.COUNT:
-            limits = 0, (1 << 63) - 1
+            limits = 0, MAXIMUM_COUNT
         else:
             limits = self._index_limits(slot) if slot.kind is SlotKind.INDEX else _integer_limits(dtype)
         if not limits[0] <= value <= limits[1]:
@@ -367,16 +370,16 @@ def static_span(instruction: Instruction, slot: Slot) -> int | None:
 
     Operands in row mode span ``rows`` elements, in column mode ``columns``; 0 if the instruction does nothing.
     """
+    text = span_text(slot, instruction.operand(slot.name))
     counts: dict[str, int] = {}
-    for each in instruction.row.slots:
-        operand = instruction.operand(each.name)
-        if each.kind is SlotKind.COUNT:
-            if not isinstance(operand, Immediate):
-                return None
-            counts[each.name] = int(operand.value)
+    for name in {*instruction.row.extents, *names(parse(text))}:
+        operand = instruction.operand(name)
+        if not isinstance(operand, Immediate):
+            return None
+        counts[name] = int(operand.value)
     if any(counts[name] == 0 for name in instruction.row.extents):
         return 0
-    return evaluate(parse(span_text(slot, instruction.operand(slot.name))), counts)
+    return evaluate(parse(text), counts)
 
 
 def span_text(slot: Slot, operand: Operand) -> str:

@@ -28,7 +28,7 @@ registers `r0`, `r1`, ..., which are 0 at the start, and the memories
 On-chip memory is addressed through *buffers*, declared windows; an access that leaves its window is fault E0304.
 GDRAM is addressed by bytes; an access outside the arrays that were passed to the kernel is fault E0301, a store to a
 read-only one E0307. A DMA is checked as a whole, from the lowest to the highest byte that it touches, before it
-moves anything. No address has to be aligned. An `i1` takes a byte, is true where that byte is not 0, and is written
+moves anything; gathers, scatters and atomics item by item, those whose mask is set. No address has to be aligned. An `i1` takes a byte, is true where that byte is not 0, and is written
 as 0 or 1. A value narrower than a register sits zero-extended in its low bits. Immediates are rounded to nearest
 even, or wrapped, to their type.
 
@@ -44,7 +44,7 @@ two, nor for forbidden overlaps of operands that registers decide (fault E0309);
 
 ### Counts
 
-A count that is negative counts as 0. If an *extent* is 0 (every count but strides, `valid*` and `first_column`), the
+A count that is negative counts as 0, one above 2147483647 as 2147483647. If an *extent* is 0 (every count but strides, `valid*` and `first_column`), the
 instruction touches nothing and leaves no trace record; its issue and occupancy are charged as the formulas say.
 Strides of GDRAM are signed; those of on-chip memory are counts.
 
@@ -82,7 +82,7 @@ rounded after each operation.
 * **Scan**: one element after another; acc = op(acc, element).
 * **argmax, argmin**: the first place of the extreme; a NaN is the extreme; -0.0 and +0.0 are equal.
 * **mm**: for each element of c, one fused multiply-add in `f32` for each k in order, operands converted exactly.
-* **Scatter and atomics**: element after element.
+* **Scatter and atomics**: item after item.
 """
 
 _TRACE = """\
@@ -93,7 +93,7 @@ address on the device of the first segment, and, if there is more than one segme
 `n1` segments, `n2` planes (of `dma.load_pad` the valid ones). Segments of `dma.weight` run along the columns if
 `global_column` is 1, else along the depth if `global_depth` is 1; else they are single elements, columns before
 depth. A load of which nothing is valid has amount and address 0. Gathers, scatters and vector atomics count all n
-items, whatever the mask.
+items, whatever the mask; the item of a gather or scatter has the bytes of its `valid` elements.
 """
 
 

@@ -109,3 +109,5 @@ Operand = Register | Immediate | Address | GlobalAddress | Forward | Label
 FORWARD = Forward()
 ABSENT = Immediate(0)
 MAXIMUM_REGISTERS = 1 << 16
+# No on-chip memory has more elements.
+MAXIMUM_COUNT = (1 << 31) - 1

@@ -40,7 +40,7 @@ class SlotKind(Enum):
 
     RESULT = "scalar register, written"
     SCALAR = "scalar register or immediate of the slot's type"
-    COUNT = "element count: register or immediate, 64-bit, not negative"
+    COUNT = "element count: register or immediate, 0 to 2147483647"
     VECTOR = "on-chip address in any mode, scalar register or immediate (the same for every element), or ~"
     TARGET = "on-chip address, written element for element, or ~"
     ON_CHIP = "on-chip address of consecutive elements"
@@ -163,7 +163,7 @@ INT64, INT32, BOOL = -1, -2, -3
 
 # Counts that say where elements are, or how many of them are valid, rather than how many there are.
 NOT_EXTENTS = frozenset(
-    {"lda", "local1", "local2", "valid0", "valid1", "valid2", "valid_depth", "valid_columns", "first_column"}
+    {"lda", "local1", "local2", "valid", "valid0", "valid1", "valid2", "valid_depth", "valid_columns", "first_column"}
     | {"to1", "from1", "from_depth", "from_column"}
 )
 
@@ -448,13 +448,15 @@ _FIXED: tuple[Row, ...] = (
         " n < valid_columns and fill elsewhere, into WRAM panels: w[c // 64, k, c % 64] with c = first_column + n."
         " Columns from first_column + columns to the end of the last panel become 0.", trace="LOAD"),
     Row("gather", "DMA", Queue.IO, ("any", "i32|i64"),
-        (_memory("dst", W, "n"), _global("src", R), _memory("offsets", R, "n", 1), _index("scale"),
-         _vector("mask", BOOL, "n"), _vector("fill", 0, "n"), *_counts("n")),
-        "dst[k] = the element at src + offsets[k] * scale where mask[k], else fill[k].", trace="GATHER"),
+        (_memory("dst", W, "n * length"), _global("src", R), _memory("offsets", R, "n", 1), _index("scale"),
+         _vector("mask", BOOL, "n"), _vector("fill", 0, "n"), *_counts("n length valid")),
+        "dst is dense [n, length]: dst[k, j] = element j of those from src + offsets[k] * scale on where mask[k] and"
+        " j < valid, else fill[k].", trace="GATHER"),
     Row("scatter", "DMA", Queue.IO, ("any", "i32|i64"),
-        (_global("dst", W), _memory("src", R, "n"), _memory("offsets", R, "n", 1), _index("scale"),
-         _vector("mask", BOOL, "n"), *_counts("n")),
-        "The element at dst + offsets[k] * scale = src[k] where mask[k], for k in order.", trace="SCATTER"),
+        (_global("dst", W), _memory("src", R, "n * length"), _memory("offsets", R, "n", 1), _index("scale"),
+         _vector("mask", BOOL, "n"), *_counts("n length valid")),
+        "src is dense [n, length]: element j of those from dst + offsets[k] * scale on = src[k, j] where mask[k] and"
+        " j < valid, for k in order.", trace="SCATTER"),
     # ---- On-chip moves (MOVE queue) ---------------------------------------------------------------------------------
     Row("move", "Move", Queue.MOVE, ("any",),
         (_memory("dst", W, "(n1 - 1) * to1 + n0", 0, "nram sram"),

@@ -19,7 +19,7 @@ kind              what happens                                          amount  
 END               the program is over when all its queues are empty
 LOAD, STORE       IO queue: DRAM to the chip, chip to DRAM              bytes       address: 48 | flags: 16
 MOVE              MOVE queue: within the chip                           bytes       0: 48 | flags: 16
-GATHER, SCATTER   IO queue: items of DRAM, one by one                   items       item_bytes
+GATHER, SCATTER   IO queue: runs of bytes of DRAM, one by one           items       item_bytes
 SCALAR_LOAD       the core waits for a word of DRAM
 SCALAR_STORE      the core hands a word to DRAM and waits
 ATOMIC_SCALAR     the core waits for an atomic on DRAM                              address

@@ -1,1 +1,1 @@
-"""The simulator: runs programs of the virtual ISA and tells their time. It knows the ISA and nothing of the compiler."""
+"""The simulator: runs programs of the virtual ISA and tells their time. It knows nothing of the compiler."""

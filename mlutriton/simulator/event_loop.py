@@ -267,6 +267,8 @@ def arrive(state: ReplayState, core: int) -> None:
             wait = latest - state.cores[other * at.CORE_WORDS + at.SCALAR]
             state.statistics[other * at.STATISTIC_WORDS + Cause.BARRIER] += wait
             state.cores[other * at.CORE_WORDS + at.SCALAR] = latest
+            # No longer at the barrier, although it goes on only then.
+            state.cores[other * at.CORE_WORDS + at.REASON] = Kind.LOCAL
             schedule_core(state, other, latest)
 
 

@@ -332,24 +332,30 @@ class _Box:
 
 
 def _gather(core: Core, step: Step) -> None:
-    dtype = step.dtype("dst")
-    values = step.list("fill").copy()
-    for place, address in _items(step, "src"):
-        values[place] = core.read_global(address, dtype)
+    dtype, length, valid = step.dtype("dst"), step.counts["length"], _valid_length(step)
+    values = np.repeat(step.list("fill")[:, None], length, axis=1)
+    for place, address in _items(step, "src") if valid else ():
+        item = core.global_bytes(address, valid * dtype.bytes, write=False)
+        values[place, :valid] = from_bytes(item.copy(), dtype)
     step.write("dst", values)
-    core.trace.record(Kind.GATHER, step.counts["n"], dtype.bytes)
+    core.trace.record(Kind.GATHER, step.counts["n"], valid * dtype.bytes)
 
 
 def _scatter(core: Core, step: Step) -> None:
-    dtype = step.dtype("src")
-    values = step.read("src")
-    for place, address in _items(step, "dst"):
-        core.write_global(address, values[place], dtype)
-    core.trace.record(Kind.SCATTER, step.counts["n"], dtype.bytes)
+    dtype, n, valid = step.dtype("src"), step.counts["n"], _valid_length(step)
+    values = step.read("src", n, valid, offsets=np.arange(n)[:, None] * step.counts["length"] + np.arange(valid))
+    for place, address in _items(step, "dst") if valid else ():
+        core.global_bytes(address, valid * dtype.bytes, write=True)[:] = to_bytes(values[place], dtype)
+    core.trace.record(Kind.SCATTER, n, valid * dtype.bytes)
+
+
+def _valid_length(step: Step) -> int:
+    """The elements of each item that lie in GDRAM."""
+    return min(step.counts["valid"], step.counts["length"])
 
 
 def _items(step: Step, base: str) -> list[tuple[int, int]]:
-    """Places and host addresses of the elements where the mask is set, in order."""
+    """Places and host addresses of the items where the mask is set, in order."""
     address, scale = step.global_address(base), step.integer("scale")
     offsets, mask = step.read("offsets").tolist(), step.list("mask").tolist()
     return [(k, (address + offset * scale) & MASK64) for k, offset in enumerate(offsets) if mask[k]]

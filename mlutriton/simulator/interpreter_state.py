@@ -17,6 +17,7 @@ from mlutriton.isa.legality import Touch, span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import (
     ABSENT,
+    MAXIMUM_COUNT,
     Address,
     Forward,
     GlobalAddress,
@@ -27,7 +28,7 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Queue, Slot, SlotKind
+from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, Slot, SlotKind
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
 from mlutriton.simulator.trace_writer import TraceWriter
@@ -35,6 +36,15 @@ from mlutriton.simulator.trace_writer import TraceWriter
 Array = NDArray[Any]
 MASK64 = (1 << 64) - 1
 SYNC_MASKS = {Queue.IO: SYNC_IO, Queue.MOVE: SYNC_MOVE, Queue.COMPUTE: SYNC_COMPUTE}
+
+
+# What to do about faults of which nothing more is known than their code.
+FAULT_HELP = {
+    "E0304": "keep addresses and counts within the buffer, and the indices of a gather within its source",
+    "E0305": "the condition is the kernel's own: pass what it asks for, or correct it",
+    "E0306": "let every core of the program come to every barrier",
+    "E0310": "see that every loop ends",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +104,14 @@ class Core:
 
     def fail(self, code: str, fact: str, *, note: str = "", help: str = "") -> NoReturn:
         """Stop with a fault at the current instruction."""
-        raise KernelFault(
-            code, fact, location=self.instruction.location, context=self.context, note=self.note(note), help=help
-        )
+        place, help = self.instruction.location, help or FAULT_HELP.get(code, "")
+        raise KernelFault(code, fact, location=place, context=self.context, note=self.note(note), help=help)
 
     @property
     def context(self) -> str:
         """Where this is, for messages."""
         core = f", core {self.number} of its cluster" if self.launch.program.cores_per_program > 1 else ""
-        return f"program {self.program_id}{core}"
+        return f"{self.launch.program.name}, program {self.program_id}{core}"
 
     def note(self, text: str = "") -> str:
         """The current instruction, for messages, and more."""
@@ -112,9 +121,9 @@ class Core:
         """Bytes of GDRAM, checked."""
         view = self.launch.memory.view(address, count, write=write)
         if view is None:
-            action = "store" if write else "load"
+            action, place = global_action(self.instruction.row), self.instruction.location
             raise self.launch.memory.fault(
-                address, count, action, location=self.instruction.location, context=self.context, note=self.note()
+                address, count, action, location=place, context=self.context, note=self.note()
             )
         return view
 
@@ -136,7 +145,7 @@ class Step:
     """One execution of an instruction: its operands' values and what it touches.
 
     Attributes:
-        counts: values of the count slots; a negative one counts as 0.
+        counts: values of the count slots, from 0 to ``MAXIMUM_COUNT``.
         touches: ranges of on-chip memory, in the order of the slots.
     """
 
@@ -144,7 +153,9 @@ class Step:
         self.core = core
         self.instruction = instruction
         self.counts = {
-            slot.name: max(0, self._integer(operand)) for slot, operand in self.slots() if slot.kind is SlotKind.COUNT
+            slot.name: min(max(0, self._integer(operand)), MAXIMUM_COUNT)
+            for slot, operand in self.slots()
+            if slot.kind is SlotKind.COUNT
         }
         self.touches: list[Touch] = []
 
@@ -298,6 +309,14 @@ class Step:
             self.core.forwarded = values
         else:
             self.write("dst", values)
+
+
+def global_action(row: Row) -> str:
+    """What an instruction does to GDRAM, for messages."""
+    if row.trace.startswith("ATOMIC"):
+        return "atomic"
+    writes = any(slot.kind is SlotKind.GLOBAL and slot.access is not Access.READ for slot in row.slots)
+    return "store" if writes else "load"
 
 
 def from_bytes(data: NDArray[np.uint8], dtype: DType) -> Array:

@@ -5,11 +5,13 @@ The subset, whole::
     parameters   int | IntArray | a dataclass whose fields are all IntArray
     statements   x = e | a[i] = e | op= | if | while | for x in range(...) | break | continue | return | call | pass
     expressions  int | x | a[i] | record.field[i] | + - * // % << >> & | ^ - ~ | == != < <= > >= | and or not
-                 e if c else e | min max | calls of other such functions | integers and enumeration members of modules
+                 e if c else e | min max | calls of such functions
+                 integer constants and enumeration members of this or an imported module
 
-Every local is a 64-bit signed integer. The same function runs unchanged as ordinary Python on lists or int64 arrays, with equal results as long as
-values fit 64 bits, indices are not negative, shift counts are below 64, no divisor is zero, and no local is read before
-it is assigned. ``//`` and ``%`` round down, as in Python. The fields of a dataclass must not overlap, and one call chain sees one instance of it.
+Every local is a 64-bit signed integer. The same function runs unchanged as ordinary Python on lists or int64 arrays,
+with equal results as long as values fit 64 bits, indices are not negative, shift counts are below 64, no divisor is
+zero, and no local is read before it is assigned. ``//`` and ``%`` round down, as in Python. The arrays of a dataclass must not
+overlap, and one call chain sees one instance of it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Protocol, get_type_hints
 
 from mlutriton.diagnostics import Location
 
-_BINARY = {
+_BINARY: dict[type[ast.operator], str] = {
     ast.Add: "add",
     ast.Sub: "sub",
     ast.Mult: "mul",
@@ -35,8 +37,15 @@ _BINARY = {
     ast.BitOr: "or",
     ast.BitXor: "xor",
 }
-_COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge"}
-_DIVIDE = {ast.FloorDiv: "floor_divide", ast.Mod: "floor_remainder"}
+_COMPARE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "eq",
+    ast.NotEq: "ne",
+    ast.Lt: "slt",
+    ast.LtE: "sle",
+    ast.Gt: "sgt",
+    ast.GtE: "sge",
+}
+_DIVIDE: dict[type[ast.operator], str] = {ast.FloorDiv: "floor_divide", ast.Mod: "floor_remainder"}
 
 # Floor division from LLVM's truncating one: step down when the remainder is not zero and its sign is not the divisor's.
 _PRELUDE = """\
@@ -109,7 +118,7 @@ def translate(*entries: Callable[..., Any]) -> str:
 
 
 def _alias_metadata(count: int) -> list[str]:
-    """Scopes that tell LLVM that the arrays of a record do not overlap: field ``i`` is !i + 1, all others !i + 1 + count."""
+    """Scopes that tell LLVM that the arrays of a record do not overlap: of each field, and of all its others."""
     lines = ["!0 = distinct !{!0}", "!1 = !{}"]
     for field in range(count):
         others = ", ".join(f"!{_scope(other)}" for other in range(count) if other != field)
@@ -378,8 +387,8 @@ class _Function:
 
     def value(self, node: ast.expr) -> str:
         match node:
-            case ast.Constant(int()):
-                return str(int(node.value))
+            case ast.Constant(int(number)):
+                return str(int(number))
             case ast.Name(name):
                 return self.read(node, name)
             case ast.Attribute(ast.Name(), name):
@@ -414,7 +423,9 @@ class _Function:
             return self.result(f"load i64, ptr %{name}.slot")
         constant = self.constant(node)
         if constant is None:
-            raise self.error(node, f"{ast.unparse(node)} is neither an assigned local nor an integer constant of the module")
+            raise self.error(
+                node, f"{ast.unparse(node)} is neither an assigned local nor an integer constant of the module"
+            )
         return str(constant)
 
     def constant(self, node: ast.expr) -> int | None:

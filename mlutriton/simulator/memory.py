@@ -22,6 +22,13 @@ from mlutriton.dtypes import DType
 DEVICE_ALIGNMENT_BYTES = 1 << 14
 DEVICE_START = 1 << 30
 
+# What the kernel could say instead, by what it did.
+_MASKED = {
+    "load": "tl.load(pointer, mask=offsets < n)",
+    "store": "tl.store(pointer, value, mask=offsets < n)",
+    "atomic": "tl.atomic_add(pointer, value, mask=offsets < n)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -117,24 +124,31 @@ class GlobalMemory:
         """The error of an access that ``view`` refuses: E0307 if only writing is forbidden there, else E0301."""
         row = self._row(address)
         nearest = self.find(address, bytes) or self.nearest(address)
-        note = "\n".join(filter(None, [f"the nearest array is {nearest}" if nearest else "no array was passed", note]))
-        if row is not None and address + bytes <= row[1]:
+        if nearest is not None and row is not None and address + bytes <= row[1]:
             return KernelFault(
                 "E0307",
-                f"{action} of {bytes} bytes at {address:#x} writes to an array that is read-only",
+                f"{action} of {bytes} bytes at {address:#x} writes to {nearest.name}, which is read-only",
                 location=location,
                 context=context,
-                note=note,
-                help=f"pass a writable array for {nearest.name}" if nearest else "",
+                note="\n".join(filter(None, [f"the array is {nearest}", note])),
+                help=f"pass a writable array for {nearest.name}: one whose flags.writeable is True",
             )
         return KernelFault(
             "E0301",
             f"{action} of {bytes} bytes at {address:#x} misses every registered array",
             location=location,
             context=context,
-            note=note,
-            help="mask the access: tl.load(pointer, mask=offsets < n), or check the strides that were passed",
+            note="\n".join(filter(None, [self._miss(address, bytes, nearest), note])),
+            help=f"mask the access: {_MASKED[action]}, or check the extents and strides that were passed",
         )
+
+    def _miss(self, address: int, bytes: int, nearest: Allocation | None) -> str:
+        """By how much an access misses the nearest array."""
+        if nearest is None:
+            return "every array that was passed is empty" if self.allocations else "no array was passed"
+        before, after = nearest.address - address, address + bytes - nearest.end
+        parts = [f"begins {before:,} bytes before it"] * (before > 0) + [f"ends {after:,} bytes after it"] * (after > 0)
+        return f"the nearest array is {nearest}\nthe access {' and '.join(parts)}"
 
     def view(self, address: int, bytes: int, *, write: bool) -> NDArray[np.uint8] | None:
         """The bytes themselves; None if they may not be touched."""

@@ -1,6 +1,6 @@
-"""Loads native code: LLVM IR text in, callable machine code of this host out, object code kept on disk between processes.
+"""Loads native code: LLVM IR text in, machine code of this host out, object code kept on disk between processes.
 
-Nothing of LLVM is touched before the first compilation. Functions are called through ``ctypes``, which releases the GIL.
+Nothing of LLVM is touched before the first compilation. Functions are called by ``ctypes``, which releases the GIL.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -108,8 +109,8 @@ def cache_directory() -> Path:
     if chosen:
         return Path(chosen)
     # XDG ignores a relative path.
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~/.cache"))) / "mlutriton"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "mlutriton"
 
 
 def _read(path: Path) -> bytes | None:
@@ -122,18 +123,31 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, object_code: bytes) -> None:
-    """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is no error."""
-    temporary = ""
+    """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is a warning."""
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(hashlib.sha256(object_code).digest() + object_code)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary:
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
+        _warn_of_cache(path.parent, error.strerror)
+
+
+@lru_cache(maxsize=1)
+def _warn_of_cache(directory: Path, reason: str) -> None:
+    """Once, for it happens again with every kernel."""
+    warnings.warn(
+        f"compiled code is not kept in {directory}: {reason}; every process compiles it again."
+        f" Set {CACHE_DIRECTORY_VARIABLE} to a directory that can be written.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +160,7 @@ class _Toolchain:
 
     def __init__(self) -> None:
         # The import alone takes longer than loading cached code, and much of the package never needs it.
-        from llvmlite import binding
+        from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()

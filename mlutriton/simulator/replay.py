@@ -1,7 +1,7 @@
 """The timing replay: from the traces of a launch to its cycles, deterministic and in integers.
 
-``replay`` runs :mod:`mlutriton.simulator.event_loop` as machine code; :mod:`mlutriton.simulator.replay_reference` says in
-plain Python what it computes.
+``replay`` runs :mod:`mlutriton.simulator.event_loop` as machine code; what it computes is said in plain Python by
+:mod:`mlutriton.simulator.replay_reference`.
 """
 
 from __future__ import annotations
@@ -167,9 +167,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
     return state
 
 
-def initial_state(
-    trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, keep_events: bool
-) -> Any:
+def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, keep_events: bool) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
     cores = machine.cores
     lanes = cores * replay_state.LANES_PER_CORE
@@ -219,9 +217,7 @@ def _machine_code() -> Callable[[int], None]:
     digest = hashlib.sha256()
     for module in modules:
         digest.update(Path(str(module.__file__)).read_bytes())
-    module = compile_llvm(
-        lambda: translator.translate(event_loop.run_replay), cache_key=f"replay {digest.hexdigest()}"
-    )
+    module = compile_llvm(lambda: translator.translate(event_loop.run_replay), cache_key=f"replay {digest.hexdigest()}")
     return module.function(event_loop.run_replay.__name__, [ctypes.c_void_p])
 
 

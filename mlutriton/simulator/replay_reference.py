@@ -1,4 +1,4 @@
-"""What the replay computes, in plain Python: the specification of :mod:`mlutriton.simulator.event_loop`, and its test twin.
+"""What the replay computes, in plain Python: specification and test twin of :mod:`mlutriton.simulator.event_loop`.
 
 Slow (about 20,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
 object that counts its own bytes down, the L2 is a dictionary per set, and the next event is found by looking at all.
@@ -9,9 +9,9 @@ The rules. All times are whole cycles. Events of one cycle act in this order: fl
    first, the one of lowest number among equals, each for ``dispatch_cycles``.
 2. A core folds records into its scalar time and compute time, hands transfers to its queues without waiting, and waits
    at SYNC for some queues, at barriers and END for all.
-3. A queue runs one transfer at a time, in order: set-up, then latency, then the bytes flow. Nothing overlaps in a queue.
-4. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is missing costs DRAM traffic, in
-   granules a segment, more for strided ones; if nothing is missing, its latency is the L2's.
+3. A queue runs one transfer at a time, in order: set-up, then latency, then the bytes flow. Nothing in it overlaps.
+4. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is missing costs DRAM traffic,
+   in granules a segment, more for strided ones; if nothing is missing, its latency is the L2's.
 5. Flows share DRAM, L2 and the clusters' ports by max-min fairness under the core's own rate; moves share SRAM.
 """
 
@@ -71,6 +71,7 @@ class Queue:
 
     @property
     def idle(self) -> bool:
+        """Nothing waits and nothing is under way."""
         return not self.waiting and self.current is None
 
 
@@ -170,6 +171,7 @@ class ReferenceReplay:
         return [[core for group in by_cluster[first : first + width] for core in group] for first in whole]
 
     def dispatch(self, unit: list[Core]) -> None:
+        """Start the next program on a unit that fell free."""
         first = self.next_program * self.members
         if first >= len(self.traces):
             return
@@ -186,6 +188,7 @@ class ReferenceReplay:
             self.resume(core)
 
     def resume(self, core: Core) -> None:
+        """Let a core's program go on."""
         assert core.run is not None
         next(core.run, None)
 
@@ -193,9 +196,7 @@ class ReferenceReplay:
         """Run a program; yields where the core stops until an event resumes it."""
         for record in records:
             if record.compute_head != NO_COMPUTE:
-                core.compute_free = max(
-                    core.compute_free + record.compute_cycles, core.scalar + record.compute_head
-                )
+                core.compute_free = max(core.compute_free + record.compute_cycles, core.scalar + record.compute_head)
             self.spend(core, Cause.ISSUE, record.scalar_cycles)
             match record.kind:
                 case Kind.LOAD | Kind.STORE | Kind.GATHER | Kind.SCATTER | Kind.ATOMIC_VECTOR | Kind.MOVE:
@@ -223,16 +224,19 @@ class ReferenceReplay:
                     pass
 
     def spend(self, core: Core, cause: Cause, cycles: int) -> None:
+        """Let a core's scalar time pass."""
         core.scalar += cycles
         core.causes[cause] += cycles
 
     def atomic(self, core: Core, record: Record) -> None:
+        """Wait for an atomic; those on one address follow each other."""
         place = record.address // 8 % ATOMIC_ADDRESSES
         start = max(core.scalar, self.atomics[place])
         self.atomics[place] = start + self.p[timing.ATOMIC_SAME_ADDRESS_CYCLES]
         self.spend(core, Cause.ATOMIC, start + self.p[timing.ATOMIC_LATENCY_CYCLES] - core.scalar)
 
     def wait(self, core: Core, mask: int) -> Generator[None]:
+        """Wait until the queues of a mask are empty."""
         if mask & WAIT_MOVE and not self.p[timing.HAS_MOVE_QUEUE]:
             mask |= WAIT_IO
         awaited = [core.queues[number] for number in (IO, MOVE) if mask & number]
@@ -252,6 +256,7 @@ class ReferenceReplay:
             core.queues[IO].phases.clear()
 
     def book_wait(self, core: Core, culprit: int, cycles: int) -> None:
+        """Spend a wait; one for IO as its transfers since the last such wait did, in proportion."""
         if culprit != IO:
             self.spend(core, Cause.WAIT_MOVE if culprit == MOVE else Cause.WAIT_COMPUTE, cycles)
             return
@@ -265,6 +270,7 @@ class ReferenceReplay:
         self.spend(core, Cause.WAIT_IO_TRANSFER, left)
 
     def arrive(self, core: Core, unit: list[Core], kind: Kind) -> None:
+        """Be at a barrier; the last to arrive sets when all go on."""
         core.barrier = kind
         clusters = self.p[timing.CLUSTERS]
         whole = kind is Kind.BARRIER_UNION
@@ -279,6 +285,7 @@ class ReferenceReplay:
             peer.timer = released
 
     def end(self, core: Core, unit: list[Core]) -> None:
+        """End a core's program; the last of a unit frees it."""
         core.run = None
         core.idle_since = self.cycles = self.now
         self.programs[core.program][2] = self.now
@@ -288,6 +295,7 @@ class ReferenceReplay:
     # Queues.
 
     def enqueue(self, core: Core, record: Record) -> None:
+        """Hand a transfer to a queue."""
         own = record.kind is Kind.MOVE and self.p[timing.HAS_MOVE_QUEUE]
         queue = core.queues[MOVE if own else IO]
         if queue.idle:
@@ -295,6 +303,7 @@ class ReferenceReplay:
         queue.waiting.append(Transfer(record, core.scalar))
 
     def step_queue(self, core: Core, queue: Queue) -> None:
+        """Start the next transfer, let its bytes flow, or end it if it has none."""
         transfer = queue.current
         if transfer is None:
             transfer = queue.current = queue.waiting.pop(0)
@@ -310,6 +319,7 @@ class ReferenceReplay:
             self.finish(core, queue)
 
     def finish(self, core: Core, queue: Queue) -> None:
+        """End the transfer under way."""
         transfer = queue.current
         assert transfer is not None
         flowed = self.now - transfer.started - transfer.setup - transfer.latency
@@ -356,6 +366,7 @@ class ReferenceReplay:
                 self.count_traffic(record.kind is Kind.SCATTER, item_traffic * record.amount)
 
     def price_block(self, transfer: Transfer) -> None:
+        """The same of a LOAD or STORE."""
         record, p = transfer.record, self.p
         store = record.kind is Kind.STORE
         segments = merged_segments(record)
@@ -378,13 +389,14 @@ class ReferenceReplay:
         return 2 * granule if written and size < granule else -(-size // granule) * granule
 
     def count_traffic(self, written: bool, traffic: int) -> None:
+        """Count DRAM bytes."""
         if written:
             self.dram_write_bytes += traffic
         else:
             self.dram_read_bytes += traffic
 
     def use_lines(self, start: int, size: int, store: bool) -> int:
-        """Use the lines of a range; returns how many of its bytes are in lines that were not there (a store: not dirty).
+        """Use the lines of a range; returns how many of its bytes were in no valid line (a store: in no dirty line).
 
         The directory is of blocks of lines; a block that enters a full set pushes the least recently used one out.
         """
@@ -411,7 +423,7 @@ class ReferenceReplay:
     # Sharing.
 
     def share(self) -> None:
-        """Give every flow its rate: all rise together, and stop at their cap or with the first resource that is full."""
+        """Give every flow its rate: all rise together, and stop at their cap or when what they use is full."""
         p = self.p
         clusters = p[timing.CLUSTERS]
         left: dict[tuple[str, int], int] = {("l2", 0): p[timing.L2_RATE], ("dram", 0): p[timing.DRAM_RATE] * ONE}

@@ -70,7 +70,8 @@ RUNNING = -1
 # Phases of a lane: nothing to do, to start a transfer, before its bytes flow, while they flow, a transfer without flow.
 IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
 
-# A class: flows of equal rate. Classes 0 to groups - 1 use DRAM, as many next hit the L2; then one per cluster, for SRAM.
+# A class: flows of equal rate. The first classes, one a port group, use DRAM; as many hit the L2; then one a cluster
+# uses SRAM.
 (
     COUNT,
     WEIGHTS,  # sum over its flows

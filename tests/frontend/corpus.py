@@ -452,9 +452,13 @@ KERNELS = {kernel.__name__: kernel for kernel in SIGNATURES}
 
 
 def make_module(name, optimize=True):
-    """The MLIR module of a kernel as Triton's front end makes it, or as it looks after the ``ttir`` stage."""
+    """The MLIR module of a kernel of ``KERNELS``; see ``module_of``."""
     kernel = KERNELS[name]
-    types, constants = SIGNATURES[kernel]
+    return module_of(kernel, *SIGNATURES[kernel], optimize)
+
+
+def module_of(kernel, types, constants, optimize=True):
+    """The MLIR module of a kernel as Triton's front end makes it, or as it looks after the ``ttir`` stage."""
     given = iter(types.split())
     signature = {
         parameter.name: "constexpr" if parameter.name in constants else next(given) for parameter in kernel.params

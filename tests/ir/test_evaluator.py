@@ -112,9 +112,10 @@ func @scatter(%x: ptr<f16>, %out: ptr<f16>, %counts: ptr<i32>, %index: ptr<i32>)
   %z = constant {value = 0} : tensor<4xi32>
   %one = constant {value = 1} : tensor<4xi32>
   %h = constant {value = 0.0} : tensor<4xf16>
-  %k = gather_load %index, %i, %t, %z {scale_bytes = 4} : tensor<4xi32>
-  %v = gather_load %x, %k, %t, %h {scale_bytes = 2} : tensor<4xf16>
-  scatter_store %out, %i, %v, %t {scale_bytes = 2}
+  %all = constant {value = 1} : i64
+  %k = gather_load %index, %i, %t, %z, %all {length = 1, scale_bytes = 4} : tensor<4xi32>
+  %v = gather_load %x, %k, %t, %h, %all {length = 1, scale_bytes = 2} : tensor<4xf16>
+  scatter_store %out, %i, %v, %t, %all {length = 1, scale_bytes = 2}
   %old = gather_atomic %counts, %k, %t, %one {kind = "add", scale_bytes = 4} : tensor<4xi32>
   print %old {prefix = "old", hex = false}
   return
@@ -129,6 +130,34 @@ def test_gather_scatter_and_atomics() -> None:
     np.testing.assert_array_equal(out, x[index])
     np.testing.assert_array_equal(counts, [1, 0, 2, 1])
     np.testing.assert_array_equal(record.values[0], [0, 0, 1, 0])
+
+
+ROWS = """
+func @rows(%x: ptr<f32>, %out: ptr<f32>, %index: ptr<i32>, %limit: i64) {
+  %i = range {start = 0, end = 4} : tensor<4xi32>
+  %two = constant {value = 2} : tensor<4xi32>
+  %t = constant {value = true} : tensor<4xi1>
+  %z = constant {value = 0} : tensor<4xi32>
+  %one = constant {value = 1} : i64
+  %m = slt %i, %two : tensor<4xi1>
+  %h = constant {value = 7.0} : tensor<4xf32>
+  %k = gather_load %index, %i, %t, %z, %one {length = 1, scale_bytes = 4} : tensor<4xi32>
+  %v = gather_load %x, %k, %m, %h, %limit {length = 3, scale_bytes = 20} : tensor<4x3xf32>
+  scatter_store %out, %k, %v, %t, %limit {length = 3, scale_bytes = 12}
+  return
+}
+"""
+
+
+@pytest.mark.parametrize(("limit", "valid"), [(-1, 0), (0, 0), (2, 2), (3, 3), (9, 3)])
+def test_gather_and_scatter_of_rows(limit: int, valid: int) -> None:
+    x, out = np.arange(20, dtype=np.float32).reshape(4, 5), np.zeros((4, 3), np.float32)
+    index = np.array([2, 0, 3, 1], np.int32)
+    run(ROWS, (1,), x, out, index, limit)
+    expected = np.zeros((4, 3), np.float32)
+    expected[index[:2], :valid] = x[index[:2], :valid]
+    expected[index[2:], :valid] = 7
+    np.testing.assert_array_equal(out, expected)
 
 
 ATOMIC = """

@@ -54,7 +54,7 @@ def operands(slot, dtype):
     strategy = {
         SlotKind.RESULT: registers,
         SlotKind.SCALAR: registers | immediates,
-        SlotKind.COUNT: registers | st.integers(0, (1 << 63) - 1).map(Immediate),
+        SlotKind.COUNT: registers | st.integers(0, (1 << 31) - 1).map(Immediate),
         SlotKind.VECTOR: st.one_of(vectors, registers, immediates, st.just(FORWARD)),
         SlotKind.TARGET: addresses | st.just(FORWARD),
         SlotKind.ON_CHIP: addresses,

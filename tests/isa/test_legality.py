@@ -51,7 +51,7 @@ ILLEGAL = {
     "dma.load.f32 [w], g[r0], 1, 1, 1, 0, 0, 0, 0": "spaces",
     "v.mov.f32 row[a], 0, 1, 8": "modes",
     "red.fadd.f32 [a], row[b], 1, 8, 1": "modes",
-    "gather.f32.i32 [a], g[r0], [b], 4, col[c], 0, 8": "modes",
+    "gather.f32.i32 [a], g[r0], [b], 4, col[c], 0, 8, 1, 1": "modes",
     "v.mov.f32 [a + 4], 0, 1, 1024": "window",
     "v.mov.f32 [a + -4], 0, 1, 8": "window",
     "v.mov.f32 [a], row[b + 4092], 2, 8": "window",

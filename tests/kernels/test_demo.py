@@ -63,6 +63,16 @@ def test_a_row_shows_the_run(demo, tmp_path):
     assert (tmp_path / "out" / "add_one-nothing.json").is_file()
 
 
+def test_the_table_can_be_drawn(demo, tmp_path):
+    drawings = [tmp_path / "first.svg", tmp_path / "second.svg"]
+    for drawing in drawings:
+        assert demo("--filter", "nothing", "--svg", str(drawing)).exit_code == 0
+    first, second = (drawing.read_text(encoding="utf-8") for drawing in drawings)
+    assert "2,400" in first
+    assert "Timeline" not in first
+    assert first == second
+
+
 def test_a_failure_is_told_and_the_others_still_run(demo):
     result = demo()
     assert result.exit_code == 1

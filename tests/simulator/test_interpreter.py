@@ -316,7 +316,7 @@ def test_gather_scatter_and_atomics():
     v.mov.i1 [m + 3], 0, 1, 1
     v.mov.f32 [old], -1, 1, 4
     sync 5
-    gather.f32.i32 [v], g[r0], [i], 4, [m], 9, 4
+    gather.f32.i32 [v], g[r0], [i], 4, [m], 9, 4, 1, 1
     dma.store.f32 g[r2], [v], 4, 1, 1, 0, 0, 0, 0
     gatom.fadd.f32.i32 [old], g[r0], [i], 4, 10, [m], 4
     dma.store.f32 g[r2 + 16], [old], 4, 1, 1, 0, 0, 0, 0
@@ -346,11 +346,45 @@ def test_scatter_keeps_the_last():
     v.iota.i64 [i], 0, 0, 3
     v.iota.i32 [v], 5, 1, 3
     sync 4
-    scatter.i32.i64 g[r0 + 4], [v], [i], 4, 1, 3
+    scatter.i32.i64 g[r0 + 4], [v], [i], 4, 1, 3, 1, 1
     exit
     """
     launch(text, out)
     np.testing.assert_array_equal(out, [0, 7, 0, 0])
+
+
+@pytest.mark.parametrize(("valid", "loaded"), [(0, 0), (2, 2), (3, 3), (5, 3)])
+def test_gather_and_scatter_of_rows(valid: int, loaded: int):
+    x, offsets = np.arange(40, dtype=np.int16).reshape(8, 5), np.array([6, 1, 6, 0], np.int32)
+    gathered, scattered = np.zeros((4, 3), np.int16), np.zeros((8, 5), np.int16)
+    text = f"""
+    .buffer i nram 0 64
+    .buffer v nram 64 64
+    .buffer m nram 128 64
+    .buffer f nram 192 64
+    param r0, 0
+    param r1, 1
+    param r2, 2
+    param r3, 3
+    dma.load.i32 [i], g[r1], 4, 1, 1, 0, 0, 0, 0
+    v.mov.i1 [m], 1, 1, 4
+    v.mov.i1 [m + 1], 0, 1, 1
+    v.iota.i16 [f], -4, 1, 4
+    sync 5
+    gather.i16.i32 [v], g[r0], [i], 10, [m], [f], 4, 3, {valid}
+    dma.store.i16 g[r2], [v], 12, 1, 1, 0, 0, 0, 0
+    scatter.i16.i32 g[r3 + 2], [v], [i], 10, [m], 4, 3, {valid}
+    exit
+    """
+    result = launch(text, x, offsets, gathered, scattered)
+    expected = np.repeat(np.arange(-4, 0), 3).reshape(4, 3)
+    expected[[0, 2, 3], :loaded] = x[[6, 6, 0], :loaded]
+    np.testing.assert_array_equal(gathered, expected)
+    expected = np.zeros((8, 5))
+    expected[[6, 0], 1 : 1 + loaded] = x[[6, 0], :loaded]
+    np.testing.assert_array_equal(scattered, expected)
+    items = [(record.kind, record.amount, record.address) for record in records(result) if record.amount == 4]
+    assert items == [(Kind.GATHER, 4, 2 * loaded), (Kind.SCATTER, 4, 2 * loaded)]
 
 
 def test_scalar_code_loops_and_prints():
@@ -476,7 +510,8 @@ FAULTS = {
     "E0301 box": ("dma.load.f32 [a], g[r0], 2, 2, 1, 2, 0, -2, 0", "misses every registered array"),
     "E0301 scalar": ("ldg.f32 r1, g[r0 + 1024]", "load of 4 bytes"),
     "E0301 nowhere": ("stg.f32 g[r9], 1", "store of 4 bytes at 0x0"),
-    "E0301 gather": ("gather.f32.i32 [a], g[r0], [i], 512, 1, 0, 4", "misses"),
+    "E0301 gather": ("gather.f32.i32 [a], g[r0], [i], 512, 1, 0, 4, 1, 1", "misses"),
+    "E0301 row": ("gather.f32.i32 [a], g[r0], [i], 3, 1, 0, 1, 65, 65", "load of 260 bytes"),
     "E0302 vector": ("v.fadd.f32 [a], [a], 1, 1, 8", "a reads byte 0 of NRAM, which nothing has written"),
     "E0302 part": ("v.mov.f32 [a], 0, 1, 8\n v.fneg.f32 [b], [a], 1, 9", "byte 32 of NRAM"),
     "E0302 weights": ("mm.f32.f32 [a], [i], [w], 1, 1, 1, 1, 0", "w reads byte 0 of WRAM"),
@@ -524,7 +559,7 @@ def test_faults_say_what_and_where(body, message, request):
     fault = caught.value
     assert fault.code == code
     assert fault.location == Location("kernel.py", 12, 7)
-    assert fault.context == "program (0, 0, 0)"
+    assert fault.context == "test, program (0, 0, 0)"
     assert "instruction" in fault.note
 
 
@@ -679,7 +714,8 @@ def test_memory_without_arrays():
     memory = GlobalMemory([Allocation.of_array("empty", np.zeros((0, 4)))])
     assert memory.table.shape == (0, 4)
     assert memory.view(0, 1, write=False) is None
-    assert "no array was passed" in str(memory.fault(0, 1, "load"))
+    assert "every array that was passed is empty" in str(memory.fault(0, 1, "load"))
+    assert "no array was passed" in str(GlobalMemory().fault(0, 1, "load"))
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 200), st.booleans()), max_size=8), st.integers(0, 1200))

@@ -2,3 +2,4 @@ from typing import Any
 
 runtime: Any
 compilation: Any
+cache: Any

@@ -43,7 +43,8 @@ class Scalars:
         self.location = location
         self.operations: list[Operation] = []
 
-    def _add(self, operation: Operation) -> Value:
+    def add(self, operation: Operation) -> Value:
+        """Collect an operation; returns its result."""
         operation.location = self.location
         self.operations.append(operation)
         return operation.result
@@ -51,9 +52,9 @@ class Scalars:
     def value(self, scalar: Scalar, dtype: DType = I64) -> Value:
         """The scalar as an SSA value of type ``dtype``; constants are materialized, narrower integers sign-extended."""
         if isinstance(scalar, int):
-            return self._add(Constant.of(scalar, dtype))
+            return self.add(Constant.of(scalar, dtype))
         if isinstance(scalar.type, DType) and scalar.type != dtype:
-            return self._add(Elementwise.of("sext", scalar, to=dtype))
+            return self.add(Elementwise.of("sext", scalar, to=dtype))
         return scalar
 
     def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
@@ -72,7 +73,7 @@ class Scalars:
             case ("mul", _, 0) | ("mul", 0, _):
                 return 0
             case _:
-                return self._add(Elementwise.of(operation, self.value(a), self.value(b)))
+                return self.add(Elementwise.of(operation, self.value(a), self.value(b)))
 
     def sum(self, addends: Sequence[Scalar]) -> Scalar:
         """The sum of all addends."""
@@ -93,7 +94,7 @@ class Scalars:
 
     def select(self, condition: Value, a: Scalar, b: Scalar) -> Scalar:
         """``a`` where the condition holds, else ``b``."""
-        return self._add(Elementwise.of("select", condition, self.value(a), self.value(b)))
+        return self.add(Elementwise.of("select", condition, self.value(a), self.value(b)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class AccessAnalysis:
             case AddPtr():
                 pointer = self.linear(operation.operands[0], scalars)
                 offset = pointer and self.linear(operation.operands[1], scalars)
-                return pointer and offset and _sum(pointer, offset, scalars)
+                return pointer and offset and linear_sum(pointer, offset, scalars)
             case Elementwise():
                 return self._elementwise(operation, scalars)
             case _:
@@ -213,9 +214,9 @@ class AccessAnalysis:
             return None
         match name:
             case "add":
-                return _sum(a, b, scalars)
+                return linear_sum(a, b, scalars)
             case "sub":
-                return _sum(a, _scale(b, -1, scalars), scalars)
+                return linear_sum(a, _scale(b, -1, scalars), scalars)
             case "mul":
                 if b.is_uniform:
                     return _scale(a, scalars.sum(b.offset), scalars)
@@ -274,7 +275,7 @@ class AccessAnalysis:
         if a is None or b is None:
             return None
         # left < right  <=>  (left's terms - right's terms) < right's offset - left's offset
-        difference = _sum(replace(a, offset=()), _scale(replace(b, offset=()), -1, scalars), scalars)
+        difference = linear_sum(replace(a, offset=()), _scale(replace(b, offset=()), -1, scalars), scalars)
         if difference is None:
             return None
         bound = scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset))
@@ -299,7 +300,8 @@ class AccessAnalysis:
         return limits
 
 
-def _sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
+def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
+    """The form of a sum, or None if it has none."""
     if a.base is not None and b.base is not None:
         return None
     rank = max(len(a.terms), len(b.terms))

@@ -1,15 +1,19 @@
 """Loads and stores become tiles where their addresses are linear and their masks rectangular, and gathers elsewhere.
 
+Gathers are of whole rows where elements follow one another along a dimension, else of single elements.
+
 Pointer and index tensors that a loop carries and only advances by a uniform amount become one carried 64-bit scalar.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
-from mlutriton.dtypes import I1, I64
-from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalars, advances
+from mlutriton.dtypes import I1, I32, I64
+from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalar, Scalars, advances
+from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
     AddPtr,
@@ -30,6 +34,8 @@ from mlutriton.ir.ops import (
     TileGeometry,
     TileLoad,
     TileStore,
+    Transpose,
+    pointee,
 )
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 
@@ -42,6 +48,7 @@ def run(function: Function) -> None:
 class _Rewriter:
     def __init__(self) -> None:
         self.analysis = AccessAnalysis()
+        self.known_rows: dict[tuple[Value, int], Split] = {}
 
     def block(self, block: Block) -> None:
         rewritten: list[Operation] = []
@@ -74,16 +81,19 @@ class _Rewriter:
             addends = advances(yielded[place], carried, loop)
             scalars = Scalars(loop.location)
             start = self.analysis.linear(loop.initial[place], scalars)
+            rows = {} if start else self._rows_of(loop.initial[place], scalars)
             probe = Scalars(loop.location)
-            if addends is None or start is None:
+            if addends is None or not (start or rows):
                 continue
             forms = [self.analysis.linear(addend, probe) for addend in addends]
             if any(form is None or not form.is_uniform for form in forms):
                 continue
             before += scalars.operations
             offset = self._carry_scalar(loop, before)
-            self.analysis.known[carried] = start.plus(offset)
-            self.analysis.known[loop.results[place]] = start.plus(loop.results[-1])
+            for value, addend in ((carried, offset), (loop.results[place], loop.results[-1])):
+                if start:
+                    self.analysis.known[value] = start.plus(addend)
+                self.known_rows |= {(value, axis): split.plus(addend) for axis, split in rows.items()}
             advanced.append((offset, addends))
         self.block(loop.body)
         terminator = loop.body.terminator
@@ -108,18 +118,25 @@ class _Rewriter:
         loop.results.append(Value(I64, loop, len(loop.results)))
         return argument
 
+    def _rows_of(self, value: Value, scalars: Scalars) -> dict[int, Split]:
+        """The forms of a tensor along each axis along which it has one."""
+        rows = RowAnalysis(self.analysis, self.known_rows, scalars)
+        found = {axis: rows.split(value, axis) for axis in range(len(shape_of(value.type)))}
+        return {axis: split for axis, split in found.items() if split is not None}
+
     # ---- accesses --------------------------------------------------------------------------------------------------
 
     def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
         if isinstance(operation, Load | Store):
-            scalars = Scalars(operation.location)
-            tile = self._tile(operation, scalars)
-            if tile is not None:
-                return scalars.operations, tile
+            for form in (self._tile, self._rows):
+                scalars = Scalars(operation.location)
+                found = form(operation, scalars)
+                if found is not None:
+                    return scalars.operations, found
         return (), _gather(operation)
 
     def _tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
-        pointer, mask = operation.operands[0], operation.operands[1 if isinstance(operation, Load) else 2]
+        pointer, mask = operation.operands[0], _mask(operation)
         form = self.analysis.linear(pointer, scalars)
         limits = self.analysis.limits(mask, scalars)
         if form is None or form.base is None or limits is None:
@@ -129,7 +146,7 @@ class _Rewriter:
         geometry = TileGeometry(
             shape,
             [scalars.value(term.stride if term else 0) for term in form.terms],
-            [scalars.value(scalars.minimum([extent, *limit])) for extent, limit in zip(shape, limits, strict=True)],
+            [_limit(extent, limit, scalars) for extent, limit in zip(shape, limits, strict=True)],
             [
                 (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
                 for term in form.terms
@@ -164,6 +181,96 @@ class _Rewriter:
         if uniform is not None:
             return [tile]
         return [tile, Elementwise.of("select", mask, tile.result, other, location=load.location)]
+
+    def _rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """The access as one of whole rows along the last axis that allows it."""
+        pointer = operation.operands[0]
+        shape = shape_of(pointer.type)
+        # Rows along any other axis than the last would change the order in which elements are stored.
+        last = len(shape) - 1
+        axes = range(last, -1, -1) if isinstance(operation, Load) else [last]
+        analysis = RowAnalysis(self.analysis, self.known_rows, scalars)
+        for axis in axes if last else ():
+            split = analysis.split(pointer, axis) if shape[axis] > 1 else None
+            if split is None or not split.is_consecutive:
+                continue
+            mask = analysis.split_mask(_mask(operation), axis)
+            if mask is None:
+                continue
+            run = _run(split, mask, without(shape, axis), shape[axis], scalars)
+            if isinstance(operation, Store):
+                return [run.scatter(operation.operands[1], operation.location)]
+            return self._gather_rows(operation, run, axis, analysis)
+        return None
+
+    @staticmethod
+    def _gather_rows(load: Load, run: _Run, axis: int, analysis: RowAnalysis) -> Sequence[Operation]:
+        _, mask, other = load.operands
+        row_other = analysis.drop(other, axis)
+        if row_other is None:
+            wanted = TensorType(shape_of(run.offsets.type), element_type(other.type))
+            gather = run.gather(analysis.scalars.add(Constant.of(0, wanted)), load.location)
+        else:
+            gather = run.gather(row_other, load.location)
+        made: list[Operation] = [gather]
+        last = len(shape_of(other.type)) - 1
+        if axis != last:
+            order = tuple(last if d == axis else d - (d > axis) for d in range(last + 1))
+            made.append(Transpose([gather.result], {"order": order}, location=load.location))
+        if row_other is None:
+            made.append(Elementwise.of("select", mask, made[-1].result, other, location=load.location))
+        return made
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The operands that gathers and scatters of items have in common."""
+
+    base: Value
+    offsets: Value
+    mask: Value
+    limit: Value
+    scale_bytes: int
+    length: int
+
+    @property
+    def _attributes(self) -> dict[str, int]:
+        return {"scale_bytes": self.scale_bytes, "length": self.length}
+
+    def gather(self, other: Value, location: Location) -> Operation:
+        operands = [self.base, self.offsets, self.mask, other, self.limit]
+        return GatherLoad(operands, self._attributes, location=location)
+
+    def scatter(self, value: Value, location: Location) -> Operation:
+        operands = [self.base, self.offsets, value, self.mask, self.limit]
+        return ScatterStore(operands, self._attributes, location=location)
+
+
+def _run(split: Split, mask: MaskSplit, shape: tuple[int, ...], length: int, scalars: Scalars) -> _Run:
+    """Items of ``length`` elements, one for each place in ``shape``."""
+    row, form = split.row, split.linear
+    if row is None or form.base is not None:
+        assert form.base is not None
+        offsets = row or scalars.add(Constant.of(0, TensorType(shape, I32)))
+        base, scale = form.base, pointee(form.base).bytes
+    else:
+        base, offsets, scale = _base_and_offsets(row, scalars.add)
+    return _Run(
+        _base_pointer(replace(form, base=base), scalars, scalars.location),
+        _indexing(offsets, scalars.add),
+        mask.row or scalars.add(Constant.of(1, TensorType(shape, I1))),
+        _limit(length, mask.limits, scalars),
+        scale,
+        length,
+    )
+
+
+def _mask(operation: Load | Store) -> Value:
+    return operation.operands[1 if isinstance(operation, Load) else 2]
+
+
+def _limit(extent: int, limits: Sequence[Scalar], scalars: Scalars) -> Value:
+    return scalars.value(scalars.minimum([extent, *limits]))
 
 
 def _uniform(value: Value) -> Value | Constant | None:
@@ -203,7 +310,7 @@ def _is_tensor_access(operation: Operation) -> bool:
 
 
 def _gather(operation: Operation) -> Sequence[Operation]:
-    """The access through a scalar base and a tensor of offsets; without a common base, through byte addresses."""
+    """The access element by element."""
     pointer = operation.operands[0]
     made: list[Operation] = []
 
@@ -212,20 +319,16 @@ def _gather(operation: Operation) -> Sequence[Operation]:
         made.append(new)
         return new.result
 
-    found = _split(pointer, add)
-    if found is None:
-        element = element_type(pointer.type)
-        null = add(IntToPtr([add(Constant.of(0, I64))], result_types=(element,)))
-        found = null, add(PtrToInt([pointer])), 1
-    base, offsets, scale = found
+    base, offsets, scale = _base_and_offsets(pointer, add)
+    offsets = _indexing(offsets, add)
     attributes = {"scale_bytes": scale}
     match operation:
-        case Load():
-            _, mask, other = operation.operands
-            return [*made, GatherLoad([base, offsets, mask, other], attributes, location=operation.location)]
-        case Store():
-            _, value, mask = operation.operands
-            return [*made, ScatterStore([base, offsets, value, mask], attributes, location=operation.location)]
+        case Load() | Store():
+            one = add(Constant.of(1, I64))
+            run = _Run(base, offsets, _mask(operation), one, scale, 1)
+            if isinstance(operation, Load):
+                return [*made, run.gather(operation.operands[2], operation.location)]
+            return [*made, run.scatter(operation.operands[1], operation.location)]
         case AtomicRmw():
             _, value, mask = operation.operands
             kind = {"kind": operation.attributes["kind"], **attributes}
@@ -237,8 +340,22 @@ def _gather(operation: Operation) -> Sequence[Operation]:
             return [*made, GatherAtomic([base, offsets, mask, expected, value], kind, location=operation.location)]
 
 
+def _base_and_offsets(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int]:
+    """(scalar base, offset tensor, bytes per offset) of a pointer tensor; without a common base, of byte addresses."""
+    found = _split(pointer, add)
+    if found is not None:
+        return found
+    null = add(IntToPtr([add(Constant.of(0, I64))], result_types=(element_type(pointer.type),)))
+    return null, add(PtrToInt([pointer])), 1
+
+
+def _indexing(offsets: Value, add: Callable[[Operation], Value]) -> Value:
+    """Offsets of a type that indexes memory."""
+    return offsets if element_type(offsets.type) in (I32, I64) else add(Elementwise.of("sext", offsets, to=I32))
+
+
 def _split(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int] | None:
-    """(scalar base, offset tensor, bytes per offset) of a pointer tensor that was made from one scalar pointer."""
+    """What :func:`_base_and_offsets` looks for, of a pointer tensor that was made from one scalar pointer."""
     operation = pointer.defining_op
     pointer_type = element_type(pointer.type)
     assert isinstance(pointer_type, PointerType)

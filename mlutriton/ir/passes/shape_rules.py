@@ -47,9 +47,13 @@ def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
         case Reduce() if shape_of(op.operands[0].type)[op.axis] == 1 and shape_of(op.results[0].type):
             pairs = zip(op.operands, op.results, strict=True)
             return [make(Reshape([operand], result_types=[result.type])) for operand, result in pairs]
-        case Load() | GatherLoad() if constant_of(op.operands[-2]) is False:
-            value = op.operands[-1]
-        case Store() | ScatterStore() if constant_of(op.operands[-1]) is False:
+        case Load() if constant_of(op.operands[1]) is False:
+            value = op.operands[2]
+        case GatherLoad() if constant_of(op.operands[2]) is False and op.integer("length") == 1:
+            value = op.operands[3]
+        case Store() if constant_of(op.operands[2]) is False:
+            return []
+        case ScatterStore() if constant_of(op.operands[3]) is False:
             return []
         case Assert() if constant_of(op.operands[0]) is True:
             return []

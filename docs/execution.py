@@ -1,0 +1,98 @@
+"""Runs the code of a page and fills in what it shows.
+
+A page is Markdown with two kinds of live text:
+
+* ``python`` blocks are run in order, as if they stood in one file named like the page; a ``text`` block right below one
+  shows what it printed;
+* a block right below ``<!-- shown: expression -->`` shows the value of the expression, which sees the names that the
+  code has defined and the functions of :mod:`excerpts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import excerpts
+
+import mlutriton as mlu
+from mlutriton.configuration import DUMP_VARIABLE, ENGINE_VARIABLE
+from mlutriton.isa.machine import DEFAULT_MACHINE_NAME
+
+_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_SHOWN = re.compile(r"<!-- shown: (.*) -->\n\Z")
+
+
+def filled(page: str, name: str) -> str:
+    """The page with every shown text as the code makes it today; ``name`` is that of its imaginary Python file."""
+    pieces: list[str] = []
+    end = 0
+    printed: str | None = None
+    with _surroundings():
+        module = _Module(name)
+        for block in _BLOCK.finditer(page):
+            between = page[end : block.start()]
+            shown = _SHOWN.search(between)
+            text = block["text"]
+            if shown:
+                text, printed = module.value(shown[1]), None
+            elif block["language"] == "python":
+                printed = module.run(text)
+            else:
+                if block["language"] == "text" and printed is not None and not between.strip():
+                    text = printed
+                printed = None
+            pieces += [between, f"```{block['language']}\n{text}```"]
+            end = block.end()
+    return "".join(pieces) + page[end:]
+
+
+class _Module:
+    """The imaginary module of a page: its source grows block by block."""
+
+    def __init__(self, name: str) -> None:
+        self.module = ModuleType(name)
+        self.file = f"{name}.py"
+        self.source = ""
+        # Triton finds the globals of a kernel through its module.
+        sys.modules[name] = self.module
+
+    def run(self, code: str) -> str:
+        """Run a block and return what it printed."""
+        above = self.source.count("\n")
+        self.source += code
+        # Triton reads the text of a kernel through linecache; an entry without a time is never looked for on disk.
+        linecache.cache[self.file] = (len(self.source), None, self.source.splitlines(keepends=True), self.file)
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(compile("\n" * above + code, self.file, "exec"), self.module.__dict__)
+        return output.getvalue()
+
+    def value(self, expression: str) -> str:
+        """The text of an expression, which ends with its line."""
+        names = {name: getattr(excerpts, name) for name in excerpts.__all__}
+        return str(eval(expression, names | self.module.__dict__)).rstrip() + "\n"
+
+
+@contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """A directory of its own, the default machine, and a compiler that finds nothing compiled and dumps its stages."""
+    environment = dict(os.environ)
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+        os.environ[DUMP_VARIABLE] = str(Path(directory) / excerpts.DUMPS)
+        os.environ["TRITON_CACHE_DIR"] = str(Path(directory) / "triton")
+        os.environ.pop(ENGINE_VARIABLE, None)
+        mlu.set_machine(DEFAULT_MACHINE_NAME)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            mlu.set_machine(DEFAULT_MACHINE_NAME)

@@ -1,0 +1,81 @@
+"""What Triton refuses, said with code, place and remedy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+from triton.compiler.errors import CompilationError
+from triton.runtime.jit import JITFunction
+
+from mlutriton.diagnostics import ArgumentError, CompileError, Location, MluError
+from mlutriton.frontend.arguments import unpassable
+
+
+def explained(
+    problem: Exception,
+    kernel: JITFunction,
+    arguments: Sequence[object],
+    keywords: Mapping[str, object],
+    option_names: Iterable[str],
+) -> Exception:
+    """The error to raise for one that Triton raised: a better one where there is one, else itself.
+
+    Args:
+        problem: what Triton raised.
+        kernel: what was launched.
+        arguments: positional arguments of the launch.
+        keywords: the others.
+        option_names: what a launch can be given beside the kernel's arguments.
+    """
+    if isinstance(problem, MluError):
+        return problem
+    text = str(problem)
+    match problem:
+        case TypeError() | OverflowError() if "speciali" in text:
+            return unpassable([*zip(kernel.arg_names, arguments, strict=False), *keywords.items()])
+        case TypeError() if text.startswith("dynamic_func()"):
+            takes = ", ".join(kernel.arg_names)
+            return ArgumentError(
+                "E0101", text.replace("dynamic_func", kernel.fn.__name__), help=f"the kernel takes {takes}"
+            )
+        case KeyError() if "unrecognised" in text:
+            return _unknown_keyword(kernel, keywords, option_names)
+        case CompilationError():
+            return _located(problem, kernel)
+        case _:
+            return problem
+
+
+def _unknown_keyword(kernel: JITFunction, keywords: Mapping[str, object], option_names: Iterable[str]) -> ArgumentError:
+    known = sorted({*kernel.arg_names, *option_names})
+    name = next(name for name in keywords if name not in known)
+    close = get_close_matches(name, known, n=1)
+    return ArgumentError(
+        "E0107",
+        f"{name} is neither a parameter of {kernel.fn.__name__} nor a launch option",
+        help=f"did you mean {close[0]}?" if close else f"these are: {', '.join(known)}",
+    )
+
+
+def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
+    """Triton counts lines from the kernel's ``def``; here is the line of the file."""
+    lines, first_line = inspect.getsourcelines(kernel.fn)
+    skipped = next(number for number, line in enumerate(lines) if line.lstrip().startswith("def "))
+    line = first_line + skipped + getattr(problem.node, "lineno", 1) - 1
+    indent = len(lines[skipped]) - len(lines[skipped].lstrip())
+    location = Location(kernel.fn.__code__.co_filename, line, indent + getattr(problem.node, "col_offset", 0) + 1)
+    cause: BaseException = problem
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, RecursionError):
+        return CompileError(
+            "E0201",
+            f"{kernel.fn.__name__} calls a function that calls itself without end",
+            location=location,
+            note="calls are expanded when the kernel is compiled, so that a value of the launch cannot end them",
+            help="write a loop, or let a tl.constexpr parameter end the recursion",
+        )
+    problem.add_note(f"  --> {location}")
+    return problem

@@ -1,0 +1,224 @@
+"""Row analysis: accesses of whole rows of consecutive elements that begin anywhere.
+
+A tensor of integers or pointers *splits* along an axis if it is
+
+    row + linear
+
+where ``row`` is the same all along the axis, and else any data, and ``linear`` depends on nothing but the position
+along the axis. A mask splits if it is ``row and position < limit``. An access whose pointers split with a stride of 1
+is a gather or scatter of rows, one for every element of ``row``.
+
+As in :mod:`~mlutriton.ir.analysis.access`, index arithmetic is taken not to overflow its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mlutriton.dtypes import I64
+from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
+from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat, Transpose
+from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
+
+_NOTHING = Linear(None, (), (None,))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A tensor that splits along an axis (module docstring).
+
+    Attributes:
+        row: a tensor without the axis; None for 0.
+        linear: of rank 1, that of the axis.
+    """
+
+    row: Value | None
+    linear: Linear
+
+    @property
+    def is_consecutive(self) -> bool:
+        """True if each element follows the one before it."""
+        return self.linear.terms == (Term(1),)
+
+    def plus(self, addend: Scalar) -> Split:
+        """This form with one more addend."""
+        return replace(self, linear=self.linear.plus(addend))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSplit:
+    """A mask that splits along an axis; ``row`` None is true everywhere, and all ``limits`` hold."""
+
+    row: Value | None
+    limits: tuple[Scalar, ...]
+
+
+class RowAnalysis:
+    """Splits tensors; what it computes of rows goes to the given :class:`Scalars`.
+
+    Attributes:
+        known: forms, by value and axis, of loop-carried values and loop results that the caller has established.
+    """
+
+    def __init__(self, analysis: AccessAnalysis, known: dict[tuple[Value, int], Split], scalars: Scalars) -> None:
+        self.analysis = analysis
+        self.known = known
+        self.scalars = scalars
+        self._dropped: dict[tuple[Value, int], Value | None] = {}
+
+    def split(self, value: Value, axis: int) -> Split | None:
+        """The form of an integer or pointer tensor along an axis, or None."""
+        if (value, axis) in self.known:
+            return self.known[value, axis]
+        form = self.analysis.linear(value, self.scalars)
+        if form is not None and all(term is None for d, term in enumerate(form.terms) if d != axis):
+            return Split(None, replace(form, terms=(form.terms[axis],)))
+        # The base of pointers is found in their parts, even where they are the same along the axis.
+        is_pointer = isinstance(element_type(value.type), PointerType)
+        parts = self._parts(value, axis) if is_pointer else None
+        if parts is not None:
+            return parts
+        row = self.drop(value, axis)
+        if row is not None:
+            return Split(row, _NOTHING)
+        return None if is_pointer else self._parts(value, axis)
+
+    def _parts(self, value: Value, axis: int) -> Split | None:
+        operation = value.defining_op
+        match operation:
+            case AddPtr():
+                return self._sum(operation, axis)
+            case Elementwise() if operation.name == "add":
+                return self._sum(operation, axis)
+            case Elementwise() if operation.name in ("sext", "zext"):
+                source = self.split(operation.operands[0], axis)
+                if source is None or source.row is None:
+                    return source
+                return replace(source, row=self._cast(source.row, operation))
+            case Broadcast() | ExpandDims() | Transpose():
+                inner = _inner_axis(operation, axis)
+                source = None if inner is None else self.split(operation.operands[0], inner)
+                if source is None or inner is None:
+                    return None
+                if _extent(operation.operands[0], inner) != _extent(value, axis):
+                    source = replace(source, linear=replace(source.linear, terms=(None,)))
+                return source if source.row is None else replace(source, row=self._moved(operation, source.row, axis))
+            case _:
+                return None
+
+    def _cast(self, row: Value, cast: Elementwise) -> Value:
+        return self.scalars.add(Elementwise([row], cast.attributes))
+
+    def _sum(self, operation: AddPtr | Elementwise, axis: int) -> Split | None:
+        a = self.split(operation.operands[0], axis)
+        b = a and self.split(operation.operands[1], axis)
+        linear = a and b and linear_sum(a.linear, b.linear, self.scalars)
+        if a is None or b is None or linear is None:
+            return None
+        if a.row is None or b.row is None:
+            return Split(a.row or b.row, linear)
+        if isinstance(element_type(a.row.type), PointerType):
+            return Split(self.scalars.add(AddPtr([a.row, b.row])), linear)
+        # Offsets of a pointer add up in its 64 bits, integers in their own type.
+        pair = (a.row, b.row) if isinstance(operation, Elementwise) else (self._wide(a.row), self._wide(b.row))
+        return Split(self.scalars.add(Elementwise.of("add", *pair)), linear)
+
+    def _wide(self, row: Value) -> Value:
+        return row if element_type(row.type) == I64 else self.scalars.add(Elementwise.of("sext", row, to=I64))
+
+    def split_mask(self, mask: Value, axis: int) -> MaskSplit | None:
+        """The form of a mask along an axis, or None."""
+        limits = self.analysis.limits(mask, self.scalars)
+        if limits is not None and not any(limit for d, limit in enumerate(limits) if d != axis):
+            return MaskSplit(None, tuple(limits[axis]))
+        row = self.drop(mask, axis)
+        if row is not None:
+            return MaskSplit(row, ())
+        operation = mask.defining_op
+        match operation:
+            case Elementwise() if operation.name == "and":
+                a = self.split_mask(operation.operands[0], axis)
+                b = a and self.split_mask(operation.operands[1], axis)
+                if a is None or b is None:
+                    return None
+                both = a.row and b.row and self.scalars.add(Elementwise.of("and", a.row, b.row))
+                return MaskSplit(both or a.row or b.row, a.limits + b.limits)
+            case Broadcast() | ExpandDims() | Transpose():
+                inner = _inner_axis(operation, axis)
+                if inner is None or _extent(operation.operands[0], inner) != _extent(mask, axis):
+                    return None
+                source = self.split_mask(operation.operands[0], inner)
+                if source is None or source.row is None:
+                    return source
+                return replace(source, row=self._moved(operation, source.row, axis))
+            case _:
+                return None
+
+    def drop(self, value: Value, axis: int) -> Value | None:
+        """A tensor without an axis along which it certainly does not change; None if it may."""
+        if (value, axis) not in self._dropped:
+            self._dropped[value, axis] = self._drop(value, axis)
+        return self._dropped[value, axis]
+
+    def _drop(self, value: Value, axis: int) -> Value | None:
+        operation = value.defining_op
+        shape = without(shape_of(value.type), axis)
+        if not shape:
+            return None
+        type = TensorType(shape, element_type(value.type))
+        match operation:
+            case ExpandDims() if operation.integer("axis") == axis:
+                return operation.operands[0]
+            case _ if shape_of(value.type)[axis] == 1:
+                return self.scalars.add(Reshape([value], result_types=[type]))
+            case Constant():
+                return self.scalars.add(Constant.of(operation.value, type))
+            case Splat():
+                return self.scalars.add(Splat(operation.operands, result_types=[type]))
+            case Broadcast() | ExpandDims() | Transpose():
+                inner = _inner_axis(operation, axis)
+                row = None if inner is None else self.drop(operation.operands[0], inner)
+                return row and self._moved(operation, row, axis)
+            case Elementwise():
+                rows = [self.drop(operand, axis) for operand in operation.operands]
+                known = [row for row in rows if row is not None]
+                return self.scalars.add(Elementwise(known, operation.attributes)) if len(known) == len(rows) else None
+            case _:
+                return None
+
+    def _moved(self, operation: Broadcast | ExpandDims | Transpose, row: Value, axis: int) -> Value:
+        """A row of the operand's as the operation leaves it."""
+        match operation:
+            case Broadcast():
+                shape = without(shape_of(operation.result.type), axis)
+                moved: Operation = Broadcast([row], result_types=[TensorType(shape, element_type(row.type))])
+            case ExpandDims():
+                added = operation.integer("axis")
+                moved = ExpandDims([row], {"axis": added - (axis < added)})
+            case Transpose():
+                gone = operation.order[axis]
+                order = tuple(d - (d > gone) for d in without(operation.order, axis))
+                moved = Transpose([row], {"order": order})
+        return self.scalars.add(moved)
+
+
+def _inner_axis(operation: Broadcast | ExpandDims | Transpose, axis: int) -> int | None:
+    """The operand's axis that becomes an axis of the result; None if it is new."""
+    match operation:
+        case Broadcast():
+            return axis
+        case ExpandDims():
+            added = operation.integer("axis")
+            return None if added == axis else axis - (added < axis)
+        case Transpose():
+            return operation.order[axis]
+
+
+def _extent(value: Value, axis: int) -> int:
+    return shape_of(value.type)[axis]
+
+
+def without(sequence: tuple[int, ...], place: int) -> tuple[int, ...]:
+    """The others of a sequence."""
+    return sequence[:place] + sequence[place + 1 :]
