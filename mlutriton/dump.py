@@ -8,13 +8,16 @@ The files of one kernel are numbered in the order of the stages::
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.ir.core import Function
 from mlutriton.ir.printer import print_function
 from mlutriton.isa.assembly import disassemble
 from mlutriton.isa.program import Program
-from mlutriton.pipeline import Observer
+
+if TYPE_CHECKING:
+    from mlutriton.pipeline import Observer
 
 
 def dump_to(directory: Path, ttir: str) -> Observer:

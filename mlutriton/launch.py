@@ -29,7 +29,13 @@ from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
-from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, NativeModule, cache_directory, compile_llvm
+from mlutriton.simulator.native import (
+    CACHE_DIRECTORY_VARIABLE,
+    QUICK_PIPELINE,
+    NativeModule,
+    cache_directory,
+    compile_llvm,
+)
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.report import Run as Run
 
@@ -188,6 +194,7 @@ class LoadedKernel:
         module = compile_llvm(
             lambda: translate(self.program, self.machine, with_values=with_values),
             cache_key=f"{self._key} {with_values}",
+            pipeline=QUICK_PIPELINE,
         )
         return NativeProgram(module, _runtime())
 

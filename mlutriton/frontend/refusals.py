@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -69,7 +70,7 @@ def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
     cause: BaseException = problem
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    if isinstance(cause, RecursionError):
+    if _is_recursion(cause):
         return CompileError(
             "E0201",
             f"{kernel.fn.__name__} calls a function that calls itself without end",
@@ -79,3 +80,14 @@ def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
         )
     problem.add_note(f"  --> {location}")
     return problem
+
+
+def _is_recursion(cause: BaseException) -> bool:
+    """True if Triton looked for what a function returns whose body it has not read to the end."""
+    match cause, cause.__context__:
+        case RecursionError(), _:
+            return True
+        case CompilationError(node=ast.Call(func=ast.Name(id=name))), KeyError(args=(str(missing),)):
+            return f"{name}__" in missing
+        case _:
+            return False

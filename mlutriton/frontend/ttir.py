@@ -265,6 +265,8 @@ class _Parser:
         if "{" in rest:
             rest, attributes = self._split_attributes(rest)
         head, found, types = rest.rpartition(" : ")
+        if not found and " -> " in rest:  # without operands there are no types of operands
+            head, found, types = rest.partition(" -> ")
         operands = self._operands(name, (head if found else rest).strip(), attributes)
         results = self._results(result_names, _result_types(name, types)) if result_names else ()
         return TtirOperation(name, operands, results, attributes, location)

@@ -30,8 +30,8 @@ BARRIER_UNION     the core waits for all cores of its task
 LOCAL             nothing: the fold alone
 ================  ====================================================  ==========  ==================================
 
-A LOAD or STORE flagged ``FLAG_EXTENT`` is followed by one EXTENT, the geometry of the transfer, which has no kind of its
-own: ``count2`` planes of ``count1`` segments. Strides are between the starts of segments and planes in DRAM::
+A LOAD or STORE flagged ``FLAG_EXTENT`` is followed by one EXTENT, the geometry of the transfer, which has no kind of
+its own: ``count2`` planes of ``count1`` segments. Strides are between the starts of segments and planes in DRAM::
 
     word 0   segment_bytes: u32 (bits 0-31)    count1: u32 (bits 32-63)
     word 1   stride1_bytes: i64

@@ -10,8 +10,8 @@ The subset, whole::
 
 Every local is a 64-bit signed integer. The same function runs unchanged as ordinary Python on lists or int64 arrays,
 with equal results as long as values fit 64 bits, indices are not negative, shift counts are below 64, no divisor is
-zero, and no local is read before it is assigned. ``//`` and ``%`` round down, as in Python. The arrays of a dataclass must not
-overlap, and one call chain sees one instance of it.
+zero, and no local is read before it is assigned. ``//`` and ``%`` round down, as in Python. The arrays of a dataclass
+must not overlap, and one call chain sees one instance of it.
 """
 
 from __future__ import annotations

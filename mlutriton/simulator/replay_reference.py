@@ -1,6 +1,6 @@
 """What the replay computes, in plain Python: specification and test twin of :mod:`mlutriton.simulator.event_loop`.
 
-Slow (about 20,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
+Slow (about 12,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
 object that counts its own bytes down, the L2 is a dictionary per set, and the next event is found by looking at all.
 
 The rules. All times are whole cycles. Events of one cycle act in this order: flows end, then (core, queue) by number.

@@ -43,7 +43,7 @@ def recorded(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     record = Recorded()
 
-    def compile_ttir(text, options):
+    def compile_ttir(text, options, observe):
         if options.num_stages == record.refuse_stages:
             raise OnChipMemoryError("too large", used_bytes=200, limit_bytes=100, memory="NRAM", note="a 200")
         record.compiled.append((text, options))
