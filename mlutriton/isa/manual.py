@@ -26,11 +26,11 @@ registers `r0`, `r1`, ..., which are 0 at the start, and the memories
 | GDRAM | chip | the arrays of the host, at their own addresses |
 
 On-chip memory is addressed through *buffers*, declared windows; an access that leaves its window is fault E0304.
-GDRAM is addressed by bytes; an access outside the arrays that were passed to the kernel is fault E0301, a store to a
-read-only one E0307. A DMA is checked as a whole, from the lowest to the highest byte that it touches, before it
-moves anything; gathers, scatters and atomics item by item, those whose mask is set. No address has to be aligned. An `i1` takes a byte, is true where that byte is not 0, and is written
-as 0 or 1. A value narrower than a register sits zero-extended in its low bits. Immediates are rounded to nearest
-even, or wrapped, to their type.
+GDRAM is addressed by bytes; an access outside the arrays that were passed to the kernel is fault E0301, a store to
+a read-only one E0307. A DMA is checked as a whole, from the lowest to the highest byte that it touches, before it
+moves anything; gathers, scatters and atomics item by item, those whose mask is set. No address has to be aligned.
+An `i1` takes a byte, is true where that byte is not 0, and is written as 0 or 1. A value narrower than a register
+sits zero-extended in its low bits. Immediates are rounded to nearest even, or wrapped, to their type.
 
 ### Queues
 
@@ -44,9 +44,9 @@ two, nor for forbidden overlaps of operands that registers decide (fault E0309);
 
 ### Counts
 
-A count that is negative counts as 0, one above 2147483647 as 2147483647. If an *extent* is 0 (every count but strides, `valid*` and `first_column`), the
-instruction touches nothing and leaves no trace record; its issue and occupancy are charged as the formulas say.
-Strides of GDRAM are signed; those of on-chip memory are counts.
+A count that is negative counts as 0, one above 2147483647 as 2147483647. If an *extent* is 0 (every count but
+strides, `valid*` and `first_column`), the instruction touches nothing and leaves no trace record; its issue and
+occupancy are charged as the formulas say. Strides of GDRAM are signed; those of on-chip memory are counts.
 
 ### Time of the COMPUTE queue
 

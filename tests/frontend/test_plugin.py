@@ -232,7 +232,7 @@ def test_wrong_grids_are_refused(recorded, arrays, grid):
 def test_foreign_options_change_nothing_and_unknown_names_are_refused(recorded, arrays):
     kernel = jit(copy)
     kernel[(1,)](*arrays, 100, BLOCK=64, **dict.fromkeys(FOREIGN_OPTIONS, 1))
-    with pytest.raises(KeyError, match="num_stagse"):
+    with pytest.raises(ArgumentError, match="did you mean num_stages"):
         kernel[(1,)](*arrays, 100, BLOCK=64, num_stagse=2)
 
 

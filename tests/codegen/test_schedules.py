@@ -1,0 +1,119 @@
+"""What the schedule of a program must and must not do: prefetch, overlap, and stay right when arrays overlap."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def shift(source, target, blocks, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    for block in range(blocks):
+        tile = tl.load(source + block * BLOCK + offsets)
+        tl.store(target + block * BLOCK + offsets, tile + 1)
+
+
+def shifted(data: np.ndarray, blocks: int, block: int) -> np.ndarray:
+    """Block by block in order: each reads what the one before wrote, as target begins a block later."""
+    result = data.copy()
+    for index in range(blocks):
+        begin = index * block
+        result[begin + block : begin + 2 * block] = result[begin : begin + block] + 1
+    return result
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_loop_over_one_array_reads_what_it_has_written(stages):
+    data = np.arange(9 * 64, dtype=np.float32)
+    expected = shifted(data, 8, 64)
+    shift[(1,)](data, data[64:], 8, BLOCK=64, num_stages=stages)
+    np.testing.assert_array_equal(data, expected)
+
+
+def test_prefetch_makes_a_loop_over_two_arrays_quicker():
+    source, target = np.random.default_rng(0).random((2, 16 * 4096), np.float32)
+    plain = shift[(1,)](source, target, 16, BLOCK=4096, num_stages=1)
+    np.testing.assert_array_equal(target, source + 1)
+    target[:] = 0
+    pipelined = shift[(1,)](source, target, 16, BLOCK=4096, num_stages=2)
+    np.testing.assert_array_equal(target, source + 1)
+    assert pipelined.cycles < plain.cycles
+
+
+def test_overlapping_arrays_get_the_plain_loop():
+    data = np.zeros(17 * 4096, np.float32)
+    plain = shift[(1,)](data, data[4096:], 16, BLOCK=4096, num_stages=1)
+    guarded = shift[(1,)](data, data[4096:], 16, BLOCK=4096, num_stages=2)
+    # Only the question whether the arrays overlap comes on top.
+    assert 0 <= guarded.cycles - plain.cycles < 50
+
+
+@mlu.jit
+def product(a, b, c, M, N, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    # The tutorial's form: rows and columns beyond the matrix wrap around, so that no mask is needed for them.
+    rows = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)) % M
+    columns = (tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)) % N
+    depth = tl.arange(0, BLOCK_K)
+    a_tile = a + rows[:, None] * K + depth[None, :]
+    b_tile = b + depth[:, None] * N + columns[None, :]
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for k in range(tl.cdiv(K, BLOCK_K)):
+        left = tl.load(a_tile, mask=depth[None, :] < K - k * BLOCK_K, other=0.0)
+        right = tl.load(b_tile, mask=depth[:, None] < K - k * BLOCK_K, other=0.0)
+        total = tl.dot(left, right, total)
+        a_tile += BLOCK_K
+        b_tile += BLOCK_K * N
+    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    tl.store(c + row * N + column, total, mask=(row < M) & (column < N))
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 64, 64), (70, 50, 33), (9, 130, 100), (33, 17, 5)])
+def test_wrapped_tiles_are_loaded_by_dma(m, n, k):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    c = np.zeros((m, n), np.float32)
+    run = product[(-(-m // 32), -(-n // 64))](a, b, c, m, n, k, BLOCK_M=32, BLOCK_N=64, BLOCK_K=32)
+    np.testing.assert_allclose(c, a @ b, rtol=1e-5, atol=1e-5)
+    assert not any(row.name == "gather" for row in {each.row for each in run.program.instructions})
+
+
+@mlu.jit
+def transposed_product(a, b, c, BLOCK: tl.constexpr):
+    place = tl.arange(0, BLOCK)
+    tile = place[:, None] * BLOCK + place[None, :]
+    product = tl.dot(tl.trans(tl.load(a + tile)), tl.trans(tl.load(b + tile)))
+    tl.store(c + tile, tl.trans(product))
+
+
+def test_transposes_around_a_dot():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((2, 32, 32)).astype(np.float32)
+    c = np.zeros((32, 32), np.float32)
+    transposed_product[(1,)](a, b, c, BLOCK=32)
+    np.testing.assert_allclose(c, (a.T @ b.T).T, rtol=1e-4, atol=1e-4)
+
+
+@mlu.jit
+def strided(source, target, rows, columns, row_stride, column_stride, BLOCK: tl.constexpr):
+    row = tl.arange(0, BLOCK)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    mask = (row < rows) & (column < columns)
+    tile = tl.load(source + row * row_stride + column * column_stride, mask=mask, other=-1.0)
+    tl.store(target + row * BLOCK + column, tile)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x, lambda x: x.T, lambda x: x[::2, ::3], lambda x: x[::-1, 3:], lambda x: x[:, ::-2]]
+)
+def test_views_of_any_strides(view):
+    base = np.arange(24 * 30, dtype=np.float32).reshape(24, 30)
+    array = view(base)
+    expected = np.full((32, 32), -1, np.float32)
+    expected[: array.shape[0], : array.shape[1]] = array
+    result = np.zeros((32, 32), np.float32)
+    strides = [stride // 4 for stride in array.strides]
+    strided[(1,)](array, result, *array.shape, *strides, BLOCK=32)
+    np.testing.assert_array_equal(result, expected)
