@@ -106,7 +106,7 @@ def softmax(runtime: NativeModule) -> tuple[float, float]:
     x = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
     out = np.zeros_like(x)
     program = assemble(SOFTMAX)
-    native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime)
+    native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime, program)
     memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
     addresses = [out.ctypes.data, x.ctypes.data]
 
@@ -115,7 +115,7 @@ def softmax(runtime: NativeModule) -> tuple[float, float]:
         e / e.sum(axis=1, keepdims=True)
 
     first, second = medians(
-        [lambda: execute(native, program, (ROWS, 1, 1), addresses, memory, MACHINE, 1), reference], quick=True
+        [lambda: execute(native, (ROWS, 1, 1), addresses, memory, MACHINE, 1), reference], quick=True
     )
     return first, second
 

@@ -196,7 +196,7 @@ class LoadedKernel:
             cache_key=f"{self._key} {with_values}",
             pipeline=QUICK_PIPELINE,
         )
-        return NativeProgram(module, _runtime())
+        return NativeProgram(module, _runtime(), self.program)
 
     def parameter_words(self, values: Sequence[Any]) -> list[int]:
         """The 64-bit word of each parameter.
@@ -282,7 +282,7 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
             program, machine, grid, Trace(result.trace_words, starts, program.cores_per_program), None, result.prints
         )
     native = kernel.with_values if with_values else kernel.cycles_only
-    execution = execute(native, program, grid, words, memory, machine, threads())
+    execution = execute(native, grid, words, memory, machine, threads())
     return Run(program, machine, grid, execution.trace, execution.counters, execution.prints, with_values)
 
 

@@ -2,7 +2,12 @@
 
 Events are ordered by (time, class or core, queue). A core's own time may be ahead of the event that moves it, because
 between two waits nothing that other cores do can change it; only queue transfers, scalar atomics and the end of a
-program, which touch what is shared, are events of their own. In the subset of :mod:`mlutriton.simulator.machine_code`.
+program, which touch what is shared, are events of their own.
+
+A queue takes a transfer up when the one before is over, and settles then from when its bytes flow: set-up and latency
+are counted from when it was issued or the one before began to flow, the later of the two.
+
+In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
 
 from __future__ import annotations
@@ -351,7 +356,9 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     base = lane * at.LANE_WORDS
     entries = state.shared[at.RING_ENTRIES]
     head = state.lanes[base + at.HEAD]
-    record = state.rings[(lane * entries + head % entries) * 2]
+    place = (lane * entries + head % entries) * 2
+    record = state.rings[place]
+    issued = state.rings[place + 1]
     state.lanes[base + at.HEAD] = head + 1
     state.lanes[base + at.CURRENT] = record
     state.lanes[base + at.STARTED] = now
@@ -373,8 +380,15 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     else:
         price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
         latency = state.timing[timing.BULK_LATENCY_CYCLES]
-    state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
-    state.lanes[base + at.PHASE] = at.OPENING if state.lanes[base + at.BYTES] else at.FIXED
+    if state.lanes[base + at.BYTES]:
+        # What it needs before it flows has gone on since the transfer before began to flow: only the rest takes time.
+        prepared = max(issued, state.lanes[base + at.FLOWING]) + state.lanes[base + at.SETUP] + latency
+        state.lanes[base + at.FLOWING] = max(now, prepared)
+        state.lanes[base + at.SETUP] = max(prepared - now - latency, 0)
+        state.lanes[base + at.PHASE] = at.OPENING
+    else:
+        state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
+        state.lanes[base + at.PHASE] = at.FIXED
     schedule_lane(state, lane, state.lanes[base + at.FLOWING])
 
 

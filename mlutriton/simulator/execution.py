@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.diagnostics import ArgumentError, KernelFault, ProgramError
+from mlutriton.diagnostics import KernelFault, ProgramError
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
@@ -36,42 +36,53 @@ from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.interpreter_state import FAULT_HELP, Print, from_bytes, global_action
-from mlutriton.simulator.memory import GlobalMemory
+from mlutriton.simulator.memory import GlobalMemory, host_address
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.replay import Trace
 
-Words = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Int64Array = ctypes.Array[ctypes.c_int64]
 
-THREADS_VARIABLE = "MLUTRITON_THREADS"
 # Programs that a thread takes at a time: few enough to keep all threads busy to the end, many enough not to meet.
 _CHUNKS_PER_THREAD = 16
 _MAXIMUM_CHUNK = 64
-# Programs without loops that the calling thread runs itself: over before anyone could want to interrupt them.
+# Programs without loops that the calling thread may run itself: over before anyone could want to interrupt them.
 _SHORT_PROGRAMS = 1024
+# Work that is done before other threads would have begun to share it.
+_HANDOVER_NS = 100_000
 _INTERRUPT_SECONDS = 0.1
 _LIMIT_WORD = 16
-_FIRST_BUFFER_BYTES = 1 << 16
-_ALIGNMENT = 64
-_IMAGES = (Context.NRAM, Context.WRAM, Context.SRAM, Context.SCRATCH)
+_SHARED_WORDS = 32
+# Whole records: code that writes one asks only whether it stands at the end.
+_BUFFER_BYTES = 8 * RECORD_WORDS * 2730
+_CACHE_LINE_WORDS = 8
+_COUNTERS_END = Context.COUNTERS + len(Counter)
 
 
 class NativeProgram:
-    """A translated program and the runtime that it calls, loaded."""
+    """A translated program and the runtime that it calls, loaded.
 
-    def __init__(self, module: NativeModule, runtime: NativeModule) -> None:
-        self._runtime = runtime
-        self._module = module
+    Attributes:
+        program: what was translated.
+        run: runs programs of a launch; takes the address of a thread's context.
+        concatenate: the runtime function that joins the traces of threads.
+        runtime_table: addresses of the runtime functions.
+        has_atomics: true if results may depend on the order of programs.
+        program_ns: host time of one program in the last launch; None before the first.
+    """
+
+    def __init__(self, module: NativeModule, runtime: NativeModule, program: Program) -> None:
+        self._modules = module, runtime  # the code lives as long as they do
+        self.program = program
         self.run = module.function(ENTRY, [ctypes.c_void_p])
+        self.concatenate: Any = runtime.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
+        self.runtime_table = _int64_array([runtime.address(name) for name in RUNTIME_FUNCTIONS])
+        self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
+        self.program_ns: float | None = None
 
-    @cached_property
-    def runtime_table(self) -> Words:
-        """Addresses of the runtime functions."""
-        return np.array([self._runtime.address(name) for name in RUNTIME_FUNCTIONS], np.uint64).view(np.int64)
-
-    @cached_property
-    def concatenate(self) -> Any:
-        """The runtime function that joins the traces of threads."""
-        return self._runtime.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
+    def is_done_before_shared(self, programs: int) -> bool:
+        """True if one thread is known to run so many programs before another would have begun."""
+        return self.program_ns is not None and programs * self.program_ns < _HANDOVER_NS
 
 
 @dataclass(frozen=True)
@@ -89,60 +100,42 @@ class Execution:
     prints: tuple[Print, ...]
 
 
-def thread_count() -> int:
-    """Host threads of a launch: ``MLUTRITON_THREADS``, else one for each core.
-
-    Raises:
-        ArgumentError: E0107 if the variable is not a positive integer.
-    """
-    chosen = os.environ.get(THREADS_VARIABLE)
-    if not chosen:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not chosen.isdigit() or not int(chosen):
-        raise ArgumentError("E0107", f"{THREADS_VARIABLE} is {chosen!r}; expected a positive integer")
-    return int(chosen)
-
-
 def execute(
     native: NativeProgram,
-    program: Program,
     grid: tuple[int, int, int],
     parameters: Sequence[int],
     memory: GlobalMemory,
     machine: Machine,
-    threads: int | None = None,
+    threads: int,
 ) -> Execution:
     """Run every program of a grid.
 
     Args:
-        native: the translation of ``program``.
-        program: what runs, for messages.
+        native: the translated program.
         grid: extents, x first.
         parameters: the zero-extended bits of each kernel parameter.
         memory: the arrays that may be touched.
         machine: sizes of the memories.
-        threads: host threads; None means ``thread_count()``. Programs with atomics run in order on one.
+        threads: the most host threads to use. Programs with atomics run in order on one.
 
     Raises:
         KernelFault: the fault of the first program that has one.
         ProgramError: E0402 for a program that runs on a whole cluster.
     """
+    program = native.program
     if program.cores_per_program != 1:
         raise ProgramError("E0402", f"program {program.name} runs on {program.cores_per_program} cores at once")
     count = grid[0] * grid[1] * grid[2]
-    wanted = 1 if has_atomics(program) else threads or thread_count()
-    launch = _Launch(native, grid, parameters, memory, machine, max(1, min(wanted, count)))
+    is_short = not program.labels and count <= _SHORT_PROGRAMS
+    if native.has_atomics or (is_short and native.is_done_before_shared(count)):
+        threads = 1
+    launch = _Launch(native, grid, parameters, memory, _core_sizes(machine), max(1, min(threads, count)))
     try:
-        launch.run(is_short=not program.labels and count <= _SHORT_PROGRAMS)
-        launch.raise_fault(program)
-        return launch.result(program)
+        launch.run(is_short=is_short)
+        launch.raise_fault()
+        return launch.result()
     finally:
         launch.release()
-
-
-def has_atomics(program: Program) -> bool:
-    """True if results may depend on the order of programs."""
-    return any(instruction.row.trace.startswith("ATOMIC") for instruction in program.instructions)
 
 
 @cache
@@ -156,27 +149,70 @@ def _workers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "mlutriton")
 
 
-# Memory images, kept for the next launch by a machine of the same sizes.
-_idle_images: dict[tuple[int, ...], list[list[NDArray[np.uint8]]]] = {}
-_idle_lock = threading.Lock()
-
-
-def _take_images(sizes: tuple[int, ...]) -> list[NDArray[np.uint8]]:
-    with _idle_lock:
-        idle = _idle_images.setdefault(sizes, [])
-        if idle:
-            return idle.pop()
-    return [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
+# A forked child has no threads but its own.
+os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 _libc = ctypes.CDLL(None)
-_libc.malloc.restype = ctypes.c_void_p
-_libc.malloc.argtypes = [ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
+_libc.realloc.restype = ctypes.c_void_p
+_libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def _int64_array(values: Sequence[int]) -> Int64Array:
+    """Words of which native code gets the address; unsigned values wrap around."""
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def _core_sizes(machine: Machine) -> tuple[int, int, int, int]:
+    """Bytes of NRAM, WRAM, SRAM and scratch of a core, as the host holds them."""
+    nram_bytes = machine.nram_bytes
+    return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, machine.sram_bytes, nram_bytes * SCRATCH_EXPANSION
+
+
+class _Core:
+    """What a host thread needs to run programs: memory images, buffers that grow, and the context that names them.
+
+    Making one costs more than a small launch, so they are kept.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._images: list[Bytes] = [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
+        # No other core writes to the cache lines of this one.
+        self.context = _int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
+        self.address = ctypes.addressof(self.context)
+        self.context[Context.NRAM : Context.PARAMETERS] = [image.ctypes.data for image in self._images]
+
+    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], flags: tuple[int, int]) -> None:
+        """Write the words of a launch, and clear those that the last one has left behind."""
+        context = self.context
+        context[Context.PARAMETERS : Context.TRACE] = launch
+        context[Context.ALLOCATIONS : Context.HIT_START] = allocations
+        context[Context.HIT_START : Context.DISJOINT] = _NO_HIT_NO_FAULT
+        context[Context.DISJOINT : Context.COUNTERS] = flags
+        context[Context.COUNTERS : _COUNTERS_END] = _NO_COUNTS
+        for word in (Context.TRACE, Context.PRINTS):
+            begin = context[word]
+            # What a launch has recorded decides where it overflows, not what launches before it have.
+            if context[word + 2] != begin + _BUFFER_BYTES or not begin:
+                begin = _libc.realloc(begin, _BUFFER_BYTES)
+                if not begin:
+                    raise MemoryError
+                context[word] = begin
+                context[word + 2] = begin + _BUFFER_BYTES
+            context[word + 1] = begin
+
+
+_NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
+_NO_COUNTS = [0] * len(Counter)
+# An allocation without bytes: native code searches one at least.
+_NOWHERE = _int64_array([0] * ALLOCATION_WORDS)
+
+# Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.
+_idle_cores: dict[tuple[int, ...], list[_Core]] = {}
 
 
 class _Launch:
-    """The contexts of one launch, a row a thread."""
+    """The cores of one launch, one a thread."""
 
     def __init__(
         self,
@@ -184,61 +220,50 @@ class _Launch:
         grid: tuple[int, int, int],
         parameters: Sequence[int],
         memory: GlobalMemory,
-        machine: Machine,
+        sizes: tuple[int, ...],
         threads: int,
     ) -> None:
         self.native, self.grid, self.memory = native, grid, memory
         self.count = grid[0] * grid[1] * grid[2]
         # First program that is not taken, first that is not to run: on cache lines of their own.
-        self._shared = np.zeros(32, np.int64)
+        self._shared = (ctypes.c_int64 * _SHARED_WORDS)()
         self._shared[_LIMIT_WORD] = self.count
-        self._programs = np.zeros((3, max(1, self.count)), np.int64)
-        self._parameters = np.array([value & (1 << 64) - 1 for value in (*parameters, 0)], np.uint64)
-        self._allocations = memory.table if len(memory.table) else np.zeros((1, ALLOCATION_WORDS), np.int64)
-        self._sizes = (
-            machine.nram_bytes,
-            machine.wram_bytes * WRAM_EXPANSION,
-            machine.sram_bytes,
-            machine.nram_bytes * SCRATCH_EXPANSION,
-        )
-        self._images = [_take_images(self._sizes) for _ in range(threads)]
-        self.contexts = np.zeros((threads, CONTEXT_WORDS + 8), np.int64)
+        shared = ctypes.addressof(self._shared)
+        self._programs = np.zeros((3, self.count), np.int64)
+        owners = host_address(self._programs)
+        self._columns = owners, owners + 8 * self.count, owners + 16 * self.count
+        self._parameters = _int64_array(parameters)
         chunk = max(1, min(_MAXIMUM_CHUNK, self.count // (threads * _CHUNKS_PER_THREAD)))
-        common = {
-            Context.PARAMETERS: self._parameters.ctypes.data,
-            Context.GRID_X: grid[0],
-            Context.GRID_Y: grid[1],
-            Context.GRID_Z: grid[2],
-            Context.NEXT: self._shared.ctypes.data,
-            Context.LIMIT: self._shared.ctypes.data + _LIMIT_WORD * 8,
-            Context.CHUNK: chunk,
-            Context.OWNERS: self._programs[0].ctypes.data,
-            Context.STARTS: self._programs[1].ctypes.data,
-            Context.SIZES: self._programs[2].ctypes.data,
-            Context.RUNTIME: native.runtime_table.ctypes.data,
-            Context.ALLOCATIONS: self._allocations.ctypes.data,
-            Context.ALLOCATION_COUNT: len(self._allocations),
-            Context.RECORDED_BYTES: recorded_bytes_limit() // threads,
-            Context.DISJOINT: int(memory.is_disjoint),
-        }
-        for word, value in common.items():
-            self.contexts[:, word] = value
-        for thread, images in enumerate(self._images):
-            context = self.contexts[thread]
-            context[Context.THREAD] = thread
-            for word, image in zip(_IMAGES, images, strict=True):
-                context[word] = image.ctypes.data
-            for word in (Context.TRACE, Context.PRINTS):
-                begin = _libc.malloc(_FIRST_BUFFER_BYTES)
-                context[word : word + 3] = begin, begin, begin + _FIRST_BUFFER_BYTES // 24 * 24
+        before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
+        after = (*self._columns, ctypes.addressof(native.runtime_table))
+        regions = len(memory.table)
+        allocations = (memory.table_address, regions) if regions else (ctypes.addressof(_NOWHERE), 1)
+        flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
+        self._idle = _idle_cores.setdefault(sizes, [])
+        self.cores: list[_Core] = []
+        for thread in range(threads):
+            try:
+                core = self._idle.pop()
+            except IndexError:
+                core = _Core(sizes)
+            self.cores.append(core)
+            core.prepare((*before, thread, *after), allocations, flags)
 
     def run(self, *, is_short: bool) -> None:
         """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
-        addresses = [row.ctypes.data for row in self.contexts]
-        if is_short and len(addresses) == 1:
-            self.native.run(addresses[0])
-            return
-        running = [_workers(len(addresses)).submit(self.native.run, address) for address in addresses]
+        is_here = is_short and len(self.cores) == 1
+        busy_ns = self._run_core(self.cores[0].address) if is_here else self._run_apart()
+        if self.count:
+            self.native.program_ns = busy_ns / self.count
+
+    def _run_core(self, address: int) -> int:
+        start = time.perf_counter_ns()
+        self.native.run(address)
+        return time.perf_counter_ns() - start
+
+    def _run_apart(self) -> int:
+        submit = _workers(len(self.cores)).submit
+        running = [submit(self._run_core, core.address) for core in self.cores]
         try:
             # An interrupt may arrive without a signal that would end a wait without limit.
             while wait(running, _INTERRUPT_SECONDS).not_done:
@@ -247,35 +272,37 @@ class _Launch:
             self._shared[_LIMIT_WORD] = STOP
             wait(running)
             raise
+        return sum(each.result() for each in running)
 
-    def raise_fault(self, program: Program) -> None:
+    def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""
-        faulted = self.contexts[self.contexts[:, Context.FAULT] != Fault.NONE]
+        faulted = [core.context for core in self.cores if core.context[Context.FAULT] != Fault.NONE]
         if self._shared[_LIMIT_WORD] == FULL:
-            raise _endless(program, faulted)
-        if len(faulted):
-            row = faulted[faulted[:, Context.FAULT_PROGRAM].argmin()]
-            raise _fault(program, self.grid, self.memory, row)
+            raise _endless(self.native.program, faulted)
+        if faulted:
+            first = min(faulted, key=lambda context: context[Context.FAULT_PROGRAM])
+            raise _fault(self.native.program, self.grid, self.memory, first)
 
-    def result(self, program: Program) -> Execution:
+    def result(self) -> Execution:
         """Join what the threads have written."""
-        owners, starts, sizes = self._programs[:, : self.count]
-        words = np.empty(int(sizes.sum()) // 8, np.int64)
-        traces = self.contexts[:, Context.TRACE].copy()
-        self.native.concatenate(
-            words.ctypes.data, traces.ctypes.data, owners.ctypes.data, starts.ctypes.data, sizes.ctypes.data, self.count
-        )
-        records = sizes // (8 * RECORD_WORDS)
-        begin = Context.COUNTERS
-        counters = self.contexts[:, begin : begin + len(Counter)].sum(axis=0)
-        return Execution(
-            Trace(words, np.cumsum(records) - records), tuple(int(value) for value in counters), self._prints(program)
-        )
+        contexts = [core.context for core in self.cores]
+        recorded_bytes = sum(context[Context.TRACE_NEXT] - context[Context.TRACE] for context in contexts)
+        words = np.empty(recorded_bytes // 8, np.int64)
+        traces = _int64_array([context[Context.TRACE] for context in contexts])
+        self.native.concatenate(host_address(words), ctypes.addressof(traces), *self._columns, self.count)
+        sizes = self._programs[2]
+        starts = (np.add.accumulate(sizes) - sizes) // (8 * RECORD_WORDS)
+        counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
+        counters = tuple(map(sum, zip(*counted, strict=True)))
+        return Execution(Trace(words, starts), counters, self._prints())
 
-    def _prints(self, program: Program) -> tuple[Print, ...]:
+    def _prints(self) -> tuple[Print, ...]:
         found: list[tuple[int, Print]] = []
-        for context in self.contexts:
-            begin, end = int(context[Context.PRINTS]), int(context[Context.PRINTS_NEXT])
+        program = self.native.program
+        for core in self.cores:
+            begin, end = core.context[Context.PRINTS], core.context[Context.PRINTS_NEXT]
+            if begin == end:
+                continue
             data = np.frombuffer(ctypes.string_at(begin, end - begin), np.uint8)
             place: int = 0
             while place < len(data):
@@ -290,13 +317,10 @@ class _Launch:
 
     def release(self) -> None:
         """Give back what was taken."""
-        for begin in (*self.contexts[:, Context.TRACE].tolist(), *self.contexts[:, Context.PRINTS].tolist()):
-            _libc.free(begin)
-        with _idle_lock:
-            _idle_images[self._sizes].extend(self._images)
+        self._idle.extend(self.cores)
 
 
-def _endless(program: Program, stopped: Words) -> KernelFault:
+def _endless(program: Program, stopped: Sequence[Int64Array]) -> KernelFault:
     """The error of a launch that has recorded more than there is room for; ``stopped`` are the threads in loops."""
     places = [program.instructions[int(row[Context.FAULT_INSTRUCTION])].location for row in stopped]
     return KernelFault(
@@ -317,7 +341,7 @@ def _message(program: Program, instruction: Instruction) -> str:
     return program.strings[int(str(index))]
 
 
-def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, context: Words) -> BaseException:
+def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, context: Int64Array) -> BaseException:
     """The error of a fault, in the words of the interpreter."""
     fault = Fault(int(context[Context.FAULT]))
     if fault is Fault.STOPPED:

@@ -75,16 +75,15 @@ class GlobalMemory:
     Attributes:
         allocations: as registered.
         table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code.
+        table_address: where native code finds the table.
+        is_disjoint: true if no two allocations share bytes.
     """
 
     def __init__(self, allocations: Iterable[Allocation] = ()) -> None:
         self.allocations = tuple(allocations)
         self.table = _regions(self.allocations)
-
-    @property
-    def is_disjoint(self) -> bool:
-        """True if no two allocations share bytes."""
-        return len(self.table) == sum(1 for each in self.allocations if each.bytes)
+        self.table_address = host_address(self.table)
+        self.is_disjoint = len(self.table) == sum(1 for each in self.allocations if each.bytes)
 
     @cached_property
     def _rows(self) -> list[tuple[int, int, bool, int]]:
@@ -162,6 +161,13 @@ class GlobalMemory:
         row = self._row(address)
         assert row is not None, f"{address:#x} belongs to no array"
         return row[3] + address - row[0]
+
+
+def host_address(array: NDArray[Any]) -> int:
+    """Where a contiguous array of a plain type begins; ``array.ctypes`` says so too, but slowly."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    return array.ctypes.data
 
 
 def _regions(allocations: tuple[Allocation, ...]) -> NDArray[np.int64]:

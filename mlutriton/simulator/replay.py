@@ -22,6 +22,7 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_ADDRESS, RECORD_WORDS
 from mlutriton.simulator import event_loop, memory_traffic, replay_state, timing
 from mlutriton.simulator import machine_code as translator
+from mlutriton.simulator.memory import host_address
 from mlutriton.simulator.native import compile_llvm
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause, timing_parameters
@@ -31,6 +32,7 @@ Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
 _UNLIMITED_RATE = 1 << 40
+_ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
 @dataclass(frozen=True)
@@ -205,9 +207,9 @@ def _zeros(count: int) -> Words:
 
 
 def _run(state: Any) -> None:
-    arrays: list[Words] = [getattr(state, field.name) for field in fields(ReplayState)]
-    pointers = np.array([array.ctypes.data for array in arrays], dtype=np.uint64)
-    _machine_code()(pointers.ctypes.data)
+    addresses = [host_address(getattr(state, name)) for name in _ARRAYS]
+    pointers = (ctypes.c_void_p * len(addresses))(*addresses)
+    _machine_code()(ctypes.addressof(pointers))
 
 
 @cache

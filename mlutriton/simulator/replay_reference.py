@@ -9,9 +9,14 @@ The rules. All times are whole cycles. Events of one cycle act in this order: fl
    first, the one of lowest number among equals, each for ``dispatch_cycles``.
 2. A core folds records into its scalar time and compute time, hands transfers to its queues without waiting, and waits
    at SYNC for some queues, at barriers and END for all.
-3. A queue runs one transfer at a time, in order: set-up, then latency, then the bytes flow. Nothing in it overlaps.
-4. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is missing costs DRAM traffic,
-   in granules a segment, more for strided ones; if nothing is missing, its latency is the L2's.
+3. A queue runs its transfers in order: set-up, then latency, then the bytes flow, of one transfer at a time. Set-up and
+   latency go on while the bytes of the transfer before flow: they count from the start of that flow, or from the issue
+   if that is later. So a transfer that was issued behind another hides them, and one that was waited for does not. What
+   has no bytes that flow (vector atomics, moves that do not touch SRAM) hides nothing, and hides behind nothing.
+4. A transfer starts when it is issued and the one before is over; it is charged, and a wait for it is put down to, what
+   it takes from there. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is
+   missing costs DRAM traffic, in granules a segment, more for strided ones; if nothing is missing, its latency is the
+   L2's.
 5. Flows share DRAM, L2 and the clusters' ports by max-min fairness under the core's own rate; moves share SRAM.
 """
 
@@ -67,6 +72,7 @@ class Queue:
     current: Transfer | None = None
     timer: int | None = None  # when it starts the first that waits, or the current one's next phase begins
     free: int = 0
+    flow_began: int = 0  # of the transfer that was started last; without bytes, when it is done
     phases: dict[Cause, int] = field(default_factory=lambda: defaultdict[Cause, int](int))
 
     @property
@@ -310,13 +316,22 @@ class ReferenceReplay:
             transfer.started = self.now
             if transfer.record.amount:
                 self.price(transfer)
-            queue.timer = self.now + transfer.setup + transfer.latency
+            if transfer.bytes:
+                self.hide(transfer, behind=queue.flow_began)
+            queue.timer = queue.flow_began = self.now + transfer.setup + transfer.latency
         elif transfer.bytes:
             transfer.left = transfer.bytes * ONE
             self.flows.append((core, queue, transfer))
             self.share()
         else:
             self.finish(core, queue)
+
+    def hide(self, transfer: Transfer, behind: int) -> None:
+        """Take from set-up, then latency, what went on since a flow began or, if later, since the transfer's issue."""
+        hidden = self.now - max(transfer.issued, behind)
+        spent = min(hidden, transfer.setup)
+        transfer.setup -= spent
+        transfer.latency = max(transfer.latency - (hidden - spent), 0)
 
     def finish(self, core: Core, queue: Queue) -> None:
         """End the transfer under way."""

@@ -55,8 +55,8 @@ RUNNING = -1
     FREE,  # when its last transfer was done
     CURRENT,  # record of the transfer under way
     STARTED,
-    FLOWING,  # when the first byte of the transfer flows
-    SETUP,
+    FLOWING,  # when the first byte of the transfer flows; without bytes, when it is done
+    SETUP,  # the part of the transfer's set-up that no earlier transfer hides
     BYTES,
     CLASS,
     WEIGHT,  # DRAM bytes that a byte of the transfer costs, in 1/65536

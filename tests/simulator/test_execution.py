@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import os
 import random
+import signal
 import threading
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +19,7 @@ from mlutriton.arithmetic import OPERATIONS
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.runtime import runtime_module
 from mlutriton.codegen.llvm.translate import translate
-from mlutriton.diagnostics import ArgumentError, KernelFault, ProgramError
+from mlutriton.diagnostics import KernelFault, ProgramError
 from mlutriton.dtypes import BF16, F16, F32, F64, I1, I8, I16, I32, I64
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
@@ -26,7 +29,7 @@ from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, L
 from mlutriton.isa.program import Buffer, Instruction, Parameter, Program
 from mlutriton.isa.table import ATOMICS, REDUCTIONS, SCANS, TABLE, Queue
 from mlutriton.simulator import interpreter
-from mlutriton.simulator.execution import NativeProgram, execute, thread_count
+from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.native import compile_llvm
 
@@ -531,7 +534,7 @@ def equal(a, b):
 
 def load(program, runtime, *, with_values=True):
     text = translate(program, MACHINE, with_values=with_values)
-    return NativeProgram(compile_llvm(text, cache_key=None), runtime)
+    return NativeProgram(compile_llvm(text, cache_key=None), runtime, program)
 
 
 def run_both(program, seed, runtime):
@@ -542,7 +545,7 @@ def run_both(program, seed, runtime):
         parameters.append([*(array.ctypes.data for array in group), 0])
     expected = interpreter.run(program, (1, 1, 1), parameters[0], memories[0], MACHINE)
     native = load(program, runtime)
-    got = execute(native, program, (1, 1, 1), parameters[1], memories[1], MACHINE, 1)
+    got = execute(native, (1, 1, 1), parameters[1], memories[1], MACHINE, 1)
     return arrays, natives, expected, got
 
 
@@ -611,7 +614,7 @@ def run_text(text, runtime, *, grid=3, n=0, threads=1, with_values=True, writabl
     memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
     native = load(program, runtime, with_values=with_values)
     parameters = [out.ctypes.data, x.ctypes.data, n]
-    return out, execute(native, program, (grid, 1, 1), parameters, memory, MACHINE, threads)
+    return out, execute(native, (grid, 1, 1), parameters, memory, MACHINE, threads)
 
 
 def faults(text, runtime, *, grid=3, n=0, writable=True):
@@ -623,10 +626,10 @@ def faults(text, runtime, *, grid=3, n=0, writable=True):
     parameters = [x.ctypes.data, x.ctypes.data, n]
     with pytest.raises(KernelFault) as expected:
         interpreter.run(program, (grid, 1, 1), parameters, memory, MACHINE)
-    native = load(program, runtime)
     for threads in (1, 2):
+        native = load(program, runtime)  # a program that is known to be quick would run on one
         with pytest.raises(KernelFault) as got:
-            execute(native, program, (grid, 1, 1), parameters, memory, MACHINE, threads)
+            execute(native, (grid, 1, 1), parameters, memory, MACHINE, threads)
         assert str(got.value) == str(expected.value)
     return expected.value.code
 
@@ -760,12 +763,77 @@ def test_cluster_programs_are_refused(runtime):
         translate(program, MACHINE)
 
 
-def test_the_number_of_threads_is_checked(monkeypatch):
-    monkeypatch.setenv("MLUTRITON_THREADS", "3")
-    assert thread_count() == 3
-    monkeypatch.setenv("MLUTRITON_THREADS", "many")
-    with pytest.raises(ArgumentError, match="many"):
-        thread_count()
+COPY_ALL = COPY + STORE.replace("[b]", "[a]")
+
+
+def prepared(text, runtime, grid):
+    """A loaded program on one array of 64 elements for each program: the output, the input, and how to launch it."""
+    program = assemble(HEADER + text)
+    x = np.arange(grid * 64, dtype=np.float32)
+    out = np.zeros_like(x)
+    memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
+    native = load(program, runtime)
+    parameters = [out.ctypes.data, x.ctypes.data, 0]
+    return out, x, lambda threads: execute(native, (grid, 1, 1), parameters, memory, MACHINE, threads)
+
+
+def test_launches_leave_nothing_to_those_that_follow(runtime):
+    _, _, large = prepared(COPY_ALL, runtime, 5000)  # its trace outgrows the first buffer
+    _, _, small = prepared(COPY_ALL, runtime, 3)
+    before = small(1)
+    kept = before.trace.words.copy()
+    large(1)
+    with pytest.raises(KernelFault):
+        run_text("dma.load.f32 [a], g[r1 + 900], 64, 1, 1, 0, 0, 0, 0\nexit", runtime, grid=1)
+    after = small(1)
+    assert (after.trace.words == kept).all()
+    assert (before.trace.words == kept).all()
+    assert after.counters == before.counters
+
+
+def test_python_threads_may_launch_at_once(runtime):
+    launches = [prepared(COPY_ALL, runtime, grid) for grid in (3, 40, 700, 2000)]
+    expected = [launch(1) for _, _, launch in launches]
+    wrong = []
+
+    def launch_often(number):
+        out, x, launch = launches[number]
+        for repetition in range(30):
+            out[:] = 0
+            got = launch(1 + repetition % 3)
+            if not (out == x).all() or (got.trace.words != expected[number].trace.words).any():
+                wrong.append((number, repetition))
+
+    threads = [threading.Thread(target=launch_often, args=(number,)) for number in range(len(launches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_a_forked_process_launches_on_threads_of_its_own(runtime):
+    out, x, launch = prepared(COPY_ALL, runtime, 2000)
+    launch(2)
+    child = os.fork()
+    if not child:
+        out[:] = 0
+        launch(2)
+        os._exit(0 if (out == x).all() else 1)
+    deadline = time.monotonic() + 20
+    while not (ended := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not ended[0]:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
+
+
+def test_a_program_without_arrays_faults_where_it_touches_one(runtime):
+    program = assemble(HEADER + "mov.i64 r1, 8\nldg.f32 r5, g[r1]\nexit")
+    with pytest.raises(KernelFault, match="no array was passed"):
+        execute(load(program, runtime), (1, 1, 1), [0, 0, 0], GlobalMemory(), MACHINE, 1)
 
 
 def test_a_grid_without_programs(runtime):

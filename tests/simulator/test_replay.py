@@ -120,6 +120,46 @@ class TestClosedForms:
         expected = start_cycles(BIG) + one + BIG.sync_cycles + (steps - 1) * (max(one, work) + BIG.sync_cycles)
         assert replay(trace_of([*program, END]), BIG).cycles == expected + max(one, work)
 
+    def test_queued_transfers_hide_what_comes_before_their_bytes(self) -> None:
+        # The second is prepared while the first flows, and flows as soon as it is over.
+        sizes = [40_000, 40_960, 48_000]
+        loads = [load(size, place * MEGABYTE) for place, size in enumerate(sizes)]
+        result = replay(trace_of([*loads, END]), BIG, keep_events=True)
+        first = start_cycles(BIG) + alone(BIG, sizes[0])
+        rate = min(BIG.core_dma_bytes_per_cycle, BIG.core_dma_total_bytes_per_cycle)
+        assert result.cycles == first + (sizes[1] + sizes[2]) // rate
+        assert result.events is not None
+        assert result.events[1:3].tolist() == [[first, first + 1280], [first + 1280, first + 2780]]
+        # Only the first shows its latency.
+        assert result.cycles_of(Cause.WAIT_IO_SETUP) == BIG.dma_setup_cycles
+        assert result.cycles_of(Cause.WAIT_IO_LATENCY) == BIG.cycles_from_ns(BIG.dram_bulk_latency_ns)
+
+    def test_short_transfers_hide_no_more_than_their_flow(self) -> None:
+        # 64 bytes flow for 2 cycles; set-up and latency of each follow on the beginning of the flow before.
+        result = replay(trace_of([load(64), load(64, MEGABYTE), load(64, 2 * MEGABYTE), END]), BIG)
+        assert result.cycles == start_cycles(BIG) + 3 * alone(BIG, 0) + 2
+
+    def test_preparation_begins_at_the_issue(self) -> None:
+        # Issued when the first has half flowed: what is then left of its flow hides part of the latency.
+        half, whole = 320, 640
+        fixed = alone(BIG, 0)
+        rate = min(BIG.core_dma_bytes_per_cycle, BIG.core_dma_total_bytes_per_cycle)
+        late = load(6400, MEGABYTE, scalar_cycles=fixed + half)
+        result = replay(trace_of([load(whole * rate), late, END]), BIG)
+        assert whole < half + fixed
+        assert result.cycles == start_cycles(BIG) + fixed + half + alone(BIG, 6400)
+
+    def test_waiting_exposes_every_latency(self) -> None:
+        loads = [record for place in range(3) for record in (load(40_960, place * MEGABYTE), sync())]
+        result = replay(trace_of([*loads, END]), BIG)
+        assert result.cycles == start_cycles(BIG) + 3 * (alone(BIG, 40_960) + BIG.sync_cycles)
+
+    def test_what_has_no_flow_hides_nothing(self) -> None:
+        atomics = Record(Kind.ATOMIC_VECTOR, amount=10, address=4)
+        result = replay(trace_of([load(40_960), atomics, load(40_960, MEGABYTE), END]), BIG)
+        atomic = BIG.dma_setup_cycles + 10 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
+        assert result.cycles == start_cycles(BIG) + 2 * alone(BIG, 40_960) + atomic
+
     def test_two_cores_share_dram(self) -> None:
         slow = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 20 / 1000, dram_efficiency=1.0)  # 20 bytes a cycle
         result = replay(trace_of([load(19_200), END], [load(19_200, MEGABYTE), END]), slow)

@@ -1,0 +1,352 @@
+"""A second simulator of the timing of Block tasks, to check the replay by: it goes from cycle to cycle.
+
+It follows the written rules (the trace format and the rules of the replay) and shares nothing with the replay: it reads
+the words of a trace and the parameters of a machine by itself, knows no events, and has every byte pass cycle by cycle.
+
+It leaves out what it has no need of: barriers and atomics, tasks of several cores, and lines that leave the L2. So a
+trace may touch no more than a range of addresses of the size of the L2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlutriton.isa.machine import Machine
+
+LOAD, STORE, GATHER, SCATTER, MOVE, END, SYNC, SCALAR_LOAD, SCALAR_STORE, LOCAL = 0, 1, 2, 3, 5, 6, 7, 8, 9, 13
+TRANSFERS = (LOAD, STORE, GATHER, SCATTER, MOVE)
+HAS_EXTENT, TOUCHES_SRAM, BETWEEN_CLUSTERS = 1, 2, 4
+FOR_IO, FOR_MOVE, FOR_COMPUTE = 1, 2, 4
+NOTHING_COMPUTED = -(2**31)
+# Rates and costs are in fractions of this of a byte per cycle and of a byte of DRAM traffic per byte.
+UNIT = 2**16
+
+
+def field_of(word: int, low: int, bits: int, *, signed: bool = False) -> int:
+    """Some bits of a 64-bit word."""
+    value = (word >> low) % 2**bits
+    return value - 2**bits if signed and value >= 2 ** (bits - 1) else value
+
+
+@dataclass
+class Operation:
+    """A record and the extent that belongs to it."""
+
+    scalar_cycles: int
+    compute_cycles: int
+    compute_head: int
+    kind: int
+    amount: int
+    address: int
+    flags: int
+    segment_bytes: int
+    counts: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (0, 0)
+    issued: int = 0
+
+
+def operations(words: Sequence[int], record: int) -> list[Operation]:
+    """The program whose first record this is."""
+    program: list[Operation] = []
+    while not program or program[-1].kind != END:
+        local, middle, payload = (int(word) for word in words[3 * record : 3 * record + 3])
+        read = Operation(
+            scalar_cycles=field_of(local, 0, 32),
+            compute_cycles=field_of(local, 32, 32),
+            compute_head=field_of(middle, 0, 32, signed=True),
+            kind=field_of(middle, 32, 8),
+            amount=field_of(middle, 40, 24),
+            address=field_of(payload, 0, 48),
+            flags=field_of(payload, 48, 16),
+            segment_bytes=field_of(middle, 40, 24),
+        )
+        record += 1
+        if read.kind in (LOAD, STORE) and read.flags & HAS_EXTENT:
+            sizes, stride, planes = (int(word) for word in words[3 * record : 3 * record + 3])
+            read.segment_bytes = field_of(sizes, 0, 32)
+            read.counts = field_of(sizes, 32, 32), field_of(planes, 0, 16)
+            read.strides = field_of(stride, 0, 64, signed=True), field_of(planes, 16, 48, signed=True)
+            record += 1
+        program.append(read)
+    return program
+
+
+@dataclass(eq=False)
+class Flow:
+    """Bytes that pass through the ports of the chip; ``left`` and ``rate`` in fractions of a byte."""
+
+    cluster: int
+    left: int
+    dram_cost: int = 0
+    sram: bool = False
+    rate: int = 0
+
+
+@dataclass
+class Transfer:
+    """A transfer that a queue has taken up."""
+
+    flow: Flow | None
+    flows_from: int
+    flowing: bool = False
+
+
+@dataclass
+class Queue:
+    """The IO or MOVE queue of a core."""
+
+    waiting: list[Operation] = field(default_factory=list[Operation])
+    current: Transfer | None = None
+    last_flow_start: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits, nothing is under way."""
+        return not self.waiting and self.current is None
+
+
+@dataclass
+class Core:
+    """A core: ``next`` is the operation that its scalar queue reaches at ``reaches``."""
+
+    cluster: int
+    program: list[Operation] = field(default_factory=list[Operation])
+    number: int = 0
+    place: int = 0
+    reaches: int = 0
+    compute_free: int = 0
+    io: Queue = field(default_factory=Queue)
+    move: Queue = field(default_factory=Queue)
+
+    def fold(self) -> None:
+        """The work up to the next operation."""
+        ahead = self.program[self.place]
+        if ahead.compute_head != NOTHING_COMPUTED:
+            after_queue = self.compute_free + ahead.compute_cycles
+            self.compute_free = max(after_queue, self.reaches + ahead.compute_head)
+        self.reaches += ahead.scalar_cycles
+
+
+class Stepper:
+    """One launch on one machine; ``run`` returns its cycles, ``ends`` are those of its programs."""
+
+    def __init__(self, words: Sequence[int], starts: Sequence[int], machine: Machine) -> None:
+        self.machine = machine
+        self.programs = [operations(words, int(start)) for start in starts]
+        self.ends = [0] * len(self.programs)
+        self.started = 0
+        self.cores = [Core(number % machine.clusters) for number in range(machine.clusters * machine.cores_per_cluster)]
+        self.valid_lines: set[int] = set()
+        self.dirty_lines: set[int] = set()
+        self.flows: list[Flow] = []
+        self.now = self.cycles(machine.launch_device_ns)
+
+    def cycles(self, nanoseconds: int) -> int:
+        """A latency, rounded up to whole cycles."""
+        return -(-nanoseconds * self.machine.clock_mhz // 1000)
+
+    def run(self) -> int:
+        """Go through the cycles until nothing is left to do."""
+        for core in self.cores:
+            self.start_program(core)
+        while busy := [core for core in self.cores if core.program]:
+            for core in busy:
+                while self.step_scalar(core) or self.step_queue(core, core.io) or self.step_queue(core, core.move):
+                    pass
+            self.let_flow(busy)
+            self.now += 1
+        return max(self.ends, default=self.now)
+
+    # Cores.
+
+    def start_program(self, core: Core) -> None:
+        """Hand the next program to a free core."""
+        core.program = []
+        if self.started < len(self.programs):
+            core.program, core.number, core.place = self.programs[self.started], self.started, 0
+            core.reaches = core.compute_free = self.now + self.machine.dispatch_cycles
+            core.fold()
+            self.started += 1
+
+    def step_scalar(self, core: Core) -> bool:
+        """What the scalar queue does in this cycle; False if nothing."""
+        if not core.program or self.now < core.reaches:
+            return False
+        here = core.program[core.place]
+        spent = 0
+        if here.kind in TRANSFERS:
+            here.issued = self.now
+            own_queue = here.kind == MOVE and self.machine.has_move_queue
+            (core.move if own_queue else core.io).waiting.append(here)
+        elif here.kind in (SYNC, END):
+            mask = FOR_IO | FOR_MOVE | FOR_COMPUTE if here.kind == END else here.amount
+            if not self.all_done(core, mask):
+                return False
+            if here.kind == END:
+                self.ends[core.number] = self.now
+                self.start_program(core)
+                return True
+            spent = self.machine.sync_cycles
+        elif here.kind in (SCALAR_LOAD, SCALAR_STORE):
+            spent = self.cycles(self.machine.dram_scalar_latency_ns)
+        elif here.kind != LOCAL:
+            raise ValueError(f"the stepper knows no record of kind {here.kind}")
+        core.place += 1
+        core.reaches = self.now + spent
+        core.fold()
+        return True
+
+    def all_done(self, core: Core, mask: int) -> bool:
+        """Whether the queues of a mask are empty."""
+        moves_are_io = not self.machine.has_move_queue
+        return not (
+            (mask & (FOR_IO | FOR_MOVE if moves_are_io else FOR_IO) and not core.io.empty)
+            or (mask & FOR_MOVE and not core.move.empty)
+            or (mask & FOR_COMPUTE and self.now < core.compute_free)
+        )
+
+    # Queues.
+
+    def step_queue(self, core: Core, queue: Queue) -> bool:
+        """What a queue does in this cycle; False if nothing."""
+        under_way = queue.current
+        if under_way is None:
+            if not queue.waiting:
+                return False
+            self.take_up(core, queue, queue.waiting.pop(0))
+            return True
+        if under_way.flowing and under_way.flow and under_way.flow.left <= 0:
+            queue.current = None
+            return True
+        if not under_way.flowing and self.now >= under_way.flows_from:
+            under_way.flowing = True
+            if under_way.flow is None:
+                queue.current = None
+            return True
+        return False
+
+    def take_up(self, core: Core, queue: Queue, taken: Operation) -> None:
+        """Begin with a transfer; the one before it in the queue is over."""
+        flow, preparation = self.price(core, taken)
+        if flow is None:
+            flows_from = self.now + preparation
+        else:
+            # Behind another transfer, preparation has gone on since that one's bytes began to flow.
+            flows_from = max(self.now, max(taken.issued, queue.last_flow_start) + preparation)
+        queue.current = Transfer(flow, flows_from)
+        queue.last_flow_start = flows_from
+
+    def price(self, core: Core, taken: Operation) -> tuple[Flow | None, int]:
+        """What flows, and the set-up and latency before that."""
+        machine = self.machine
+        if not taken.amount:
+            return None, 0
+        if taken.kind == MOVE:
+            if taken.flags & BETWEEN_CLUSTERS:
+                duration = -(-taken.amount // machine.cluster_dma_copy_bytes_per_cycle)
+                return None, machine.cluster_dma_copy_setup_cycles + duration
+            if taken.flags & TOUCHES_SRAM:
+                return Flow(core.cluster, taken.amount * UNIT, sram=True), machine.move_setup_cycles
+            return None, machine.move_setup_cycles + -(-taken.amount // machine.move_bytes_per_cycle)
+        if taken.kind in (GATHER, SCATTER):
+            # The payload of these is the size of an item.
+            traffic = self.dram_traffic(taken.address, written=taken.kind == SCATTER)
+            setup = machine.dma_setup_cycles + taken.amount * machine.gather_item_cycles
+            size = taken.amount * taken.address
+            flow = Flow(core.cluster, size * UNIT, traffic * UNIT // taken.address)
+            return flow, setup + self.cycles(machine.dram_bulk_latency_ns)
+        return self.price_block(core, taken)
+
+    def price_block(self, core: Core, taken: Operation) -> tuple[Flow, int]:
+        """The same of a LOAD or STORE, which goes through the L2."""
+        machine, written = self.machine, taken.kind == STORE
+        segment, (lines, planes), (stride, plane_stride) = taken.segment_bytes, taken.counts, taken.strides
+        # Neighbouring segments are one.
+        if stride == segment:
+            segment, lines = segment * lines, 1
+        if lines == 1 and plane_stride == segment:
+            segment, planes = segment * planes, 1
+        offsets = [plane * plane_stride + line * stride for plane in range(planes) for line in range(lines)]
+        missing = sum(self.missing_bytes(taken.address + offset, segment, written=written) for offset in offsets)
+        segments = lines * planes
+        efficiency = machine.strided_write_efficiency if written else machine.strided_read_efficiency
+        cost = round(UNIT / efficiency) if segments > 1 else UNIT
+        traffic = -(-self.dram_traffic(segment, written=written) * segments * missing // taken.amount)
+        flow = Flow(core.cluster, taken.amount * UNIT, -(-traffic * cost // taken.amount))
+        latency = self.cycles(machine.dram_bulk_latency_ns if missing else machine.l2_latency_ns)
+        return flow, machine.dma_setup_cycles + (segments - 1) * machine.dma_segment_cycles + latency
+
+    def dram_traffic(self, size: int, *, written: bool) -> int:
+        """Bytes that DRAM moves for consecutive ones: whole granules, and twice that for less than one written."""
+        granule = self.machine.dram_granule_bytes
+        return 2 * granule if written and size < granule else -(-size // granule) * granule
+
+    def missing_bytes(self, start: int, size: int, *, written: bool) -> int:
+        """Bytes whose lines a load does not find in the L2, or a store does not find dirty; then they are."""
+        line_bytes = self.machine.l2_line_bytes
+        missing = 0
+        for line in range(start // line_bytes, (start + size - 1) // line_bytes + 1):
+            if line not in (self.dirty_lines if written else self.valid_lines):
+                missing += min(start + size, (line + 1) * line_bytes) - max(start, line * line_bytes)
+            self.valid_lines.add(line)
+            if written:
+                self.dirty_lines.add(line)
+        return missing
+
+    # Flows.
+
+    def let_flow(self, busy: list[Core]) -> None:
+        """A cycle's worth of the bytes under way."""
+        under_way = [queue.current for core in busy for queue in (core.io, core.move)]
+        flows = [each.flow for each in under_way if each and each.flowing and each.flow]
+        if flows != self.flows:
+            # Shares depend on nothing but who takes part.
+            self.flows = flows
+            self.share_memory([flow for flow in flows if not flow.sram])
+            self.share_sram([flow for flow in flows if flow.sram])
+        for flow in flows:
+            flow.left -= flow.rate
+
+    def share_sram(self, moves: list[Flow]) -> None:
+        """Divide the ports of the clusters' SRAM."""
+        for flow in moves:
+            peers = sum(other.cluster == flow.cluster for other in moves)
+            share = self.machine.sram_port_bytes_per_cycle * UNIT // peers
+            flow.rate = min(self.machine.move_bytes_per_cycle * UNIT, share)
+
+    def share_memory(self, rising: list[Flow]) -> None:
+        """Raise the rates of all flows together; those that reach their core's rate or fill something stay there."""
+        machine = self.machine
+        core_rate = min(machine.core_dma_bytes_per_cycle, machine.core_dma_total_bytes_per_cycle) * UNIT
+        # What is shared: how much of it there is, and how much of it a byte of each flow takes.
+        shared: list[tuple[float, list[tuple[Flow, float]]]] = [
+            (machine.l2_bytes_per_cycle * UNIT, [(flow, 1) for flow in rising]),
+            (
+                machine.dram_gb_per_s * 1000 / machine.clock_mhz * machine.dram_efficiency * UNIT,
+                [(flow, flow.dram_cost / UNIT) for flow in rising if flow.dram_cost],
+            ),
+        ]
+        for cluster in range(machine.clusters):
+            users = [(flow, 1.0) for flow in rising if flow.cluster == cluster]
+            shared.append((machine.cluster_dma_bytes_per_cycle * UNIT, users))
+        level = dict.fromkeys(rising, 0.0)
+        while rising:
+            height = float(core_rate)
+            fills: list[tuple[float, list[tuple[Flow, float]]]] = []
+            still_rising = set(rising)
+            for rate, users in shared:
+                moving = sum(part for flow, part in users if flow in still_rising)
+                if moving:
+                    taken = sum(part * level[flow] for flow, part in users if flow not in still_rising)
+                    fills.append(((rate - taken) / moving, users))
+                    height = min(height, fills[-1][0])
+            # A little more, so that rounding in the last place neither costs a unit nor parts what fills at once.
+            height *= 1 + 1e-12
+            stopped = {flow for fill, users in fills if fill <= height for flow, _ in users}
+            for flow in rising:
+                level[flow] = height
+                flow.rate = int(height)
+            if height >= core_rate:
+                return
+            rising = [flow for flow in rising if flow not in stopped]
