@@ -64,6 +64,8 @@ def find_machine(name_or_path: str | Path) -> Machine:
     Raises:
         ArgumentError: E0105 for an unknown name or file, E0106 for a file that is no legal machine.
     """
+    if not isinstance(name_or_path, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
+        raise ArgumentError("E0105", f"a machine is named by a text or a path, not by {name_or_path!r}")
     if isinstance(name_or_path, str) and name_or_path in machine_names():
         return machine(name_or_path)
     return Machine.load(name_or_path)

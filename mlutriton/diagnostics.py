@@ -41,7 +41,7 @@ CODES: dict[str, str] = {
     "E0104": "a grid is not one to three non-negative integers, or has too many programs",
     "E0105": "an unknown machine was named",
     "E0106": "a machine file lacks a parameter, or has one that is unknown or ill-typed",
-    "E0107": "a launch option has a value that is not allowed",
+    "E0107": "a launch option is unknown or has a value that is not allowed",
     "E0108": "timing alone was asked for a kernel whose control flow depends on loaded data",
     "E0109": "an environment variable has a value that is not allowed",
     "E0201": "an operation of the kernel is not supported",
@@ -152,7 +152,7 @@ class OnChipMemoryError(CompileError):
         super().__init__("E0202", summary, location=location, note=note, help=help)
 
 
-class KernelFault(MluError):
+class KernelFault(MluError):  # noqa: N818 - machines have faults
     """A running program did something that the machine forbids (E03xx)."""
 
 

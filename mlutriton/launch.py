@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from itertools import count
 from math import prod
+from operator import index
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
+from mlutriton.frontend.arguments import ARRAY_DTYPES, unknown_dtype
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
@@ -74,21 +76,23 @@ class Spec:
     device = "cpu"
     # User space ends below; a device has 48 bits of address. Specs begin on pages, with a page between them.
     _PAGE_BYTES = 1 << 12
+    _LARGEST_BYTES = 1 << 44
     _addresses = count(1 << 47, _PAGE_BYTES)
 
     def __init__(self, shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> None:
-        self.shape = tuple(int(extent) for extent in shape)
         self.dtype: np.dtype[Any] = _dtype(dtype)
-        dense = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
-        self.strides = tuple(dense if strides is None else strides)
+        try:
+            self.shape = tuple(index(extent) for extent in shape)
+            dense = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+            self.strides = tuple(dense if strides is None else map(index, strides))
+        except TypeError:
+            raise _no_array(shape, dtype, strides) from None
         if len(self.strides) != len(self.shape) or min((*self.shape, *self.strides), default=0) < 0:
-            raise ArgumentError(
-                "E0101",
-                f"spec({self.shape}, {self.dtype}, {self.strides}) is no array",
-                help="give non-negative extents, and as many strides, in elements",
-            )
+            raise _no_array(shape, dtype, strides)
         span = 1 + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True))
         pages = 2 + span * self.dtype.itemsize // self._PAGE_BYTES
+        if pages * self._PAGE_BYTES > self._LARGEST_BYTES:
+            raise _no_array(shape, dtype, strides)
         self._address = next(self._addresses)
         Spec._addresses = count(self._address + pages * self._PAGE_BYTES, self._PAGE_BYTES)
 
@@ -108,7 +112,7 @@ def spec(shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None)
     """The shape and dtype of an array without its memory, for ``estimate``; strides in elements.
 
     Raises:
-        ArgumentError: E0101, there is no such array.
+        ArgumentError: E0101, there is no such array; E0103, its dtype is not known.
     """
     return Spec(shape, dtype, strides)
 
@@ -143,9 +147,23 @@ def _described(value: object) -> object:
 def _dtype(dtype: Any) -> np.dtype[Any]:
     """The NumPy dtype that a dtype of any library names."""
     try:
-        return np.dtype(dtype)
+        named: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
-        return np.dtype(str(dtype).rpartition(".")[2])
+        try:
+            named = np.dtype(str(dtype).rpartition(".")[2])
+        except TypeError:
+            raise unknown_dtype(dtype) from None
+    if named not in ARRAY_DTYPES:
+        raise unknown_dtype(named)
+    return named
+
+
+def _no_array(shape: object, dtype: object, strides: object) -> ArgumentError:
+    return ArgumentError(
+        "E0101",
+        f"spec({shape}, {dtype}, {strides}) is no array",
+        help="give a tuple of non-negative extents, as many strides, in elements, and 16 TiB at most",
+    )
 
 
 class LoadedKernel:

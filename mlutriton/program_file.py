@@ -33,7 +33,9 @@ def load(source: str | Path | bytes) -> ProgramKernel:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise ProgramError("E0403", f"{source} is neither a program file nor an assembly text") from None
+        text = "\0"
+    if "\0" in text:
+        raise ProgramError("E0403", f"{source} is neither a program file nor an assembly text")
     return ProgramKernel(assemble(text, str(source)))
 
 

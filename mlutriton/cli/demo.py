@@ -41,7 +41,7 @@ def demo(
     try:
         mlu.set_machine(machine)
         cases = [case for example in load_examples(examples) for case in example.cases if filter in case.label]
-    except (ArgumentError, FileNotFoundError) as error:
+    except (ArgumentError, AttributeError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
     if not cases:
         raise typer.BadParameter(f"no case in {examples} contains {filter!r}")

@@ -110,7 +110,7 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     """
     dtype = array.dtype
     if dtype not in ARRAY_DTYPES:
-        raise _unknown_dtype(dtype, name)
+        raise unknown_dtype(dtype, name)
     flags = array.flags
     address = array.ctypes.data
     if flags.c_contiguous or not array.size:
@@ -206,9 +206,15 @@ def _type_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def _unknown_dtype(dtype: object, name: str) -> ArgumentError:
+def unknown_dtype(dtype: object, name: str = "") -> ArgumentError:
+    """The error E0103 for an array, for the caller to raise."""
     known = ", ".join(sorted(_DTYPES_BY_NAME))
-    return ArgumentError("E0103", f"the array {name or 'argument'} has the dtype {dtype}", note=f"known are {known}")
+    help = "convert it: array.astype(np.float32)"
+    if isinstance(dtype, np.dtype) and cast("np.dtype[Any]", dtype).newbyteorder("=") in ARRAY_DTYPES:
+        help = "convert it to the byte order of the host: array.astype(array.dtype.newbyteorder('='))"
+    return ArgumentError(
+        "E0103", f"the array {name or 'argument'} has the dtype {dtype}", note=f"known are {known}", help=help
+    )
 
 
 def _scalar(value: np.generic[Any], name: str) -> object:
@@ -244,7 +250,7 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
     dtype_name = str(tensor.dtype).rpartition(".")[2]
     dtype = _DTYPES_BY_NAME.get(dtype_name)
     if dtype is None:
-        raise _unknown_dtype(tensor.dtype, "")
+        raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()
     span = 0
     if all(tensor.shape):

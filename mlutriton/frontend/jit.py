@@ -25,6 +25,11 @@ BACKEND_NAME = "mlu"
 class Kernel(JITFunction):
     """A function for the MLU: ``kernel[grid](*arguments, **constants)`` compiles, runs and returns the run."""
 
+    @property
+    def cache_key(self) -> str:
+        """Names what the kernel compiles to in Triton's cache: with the file, which its messages tell."""
+        return f"{super().cache_key}-{self.fn.__code__.co_filename}"
+
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         """Launches the kernel, or only compiles it if ``warmup``.
 

@@ -16,7 +16,8 @@ A text is a list of lines; ``;`` and ``#`` begin comments::
         dma.load.f32     [tile], g[r0], 1024, 1, 1, 0, 0, 0, 0
 
 ``.registers`` states the number of scalar registers where it is not that of the highest one used; ``.loc`` states the
-place in the kernel of the instructions after it. Operands are described in :mod:`mlutriton.isa.operands`.
+place in the kernel of the instructions after it; those before the first one stand at their own place in the text's
+file, if it has one. Operands are described in :mod:`mlutriton.isa.operands`.
 """
 
 from __future__ import annotations
@@ -101,16 +102,17 @@ def _registers_used(instructions: Iterable[Instruction]) -> int:
     return highest + 1
 
 
-def assemble(text: str, file: str = "<assembly>") -> Program:
-    """The program that a text states.
+def assemble(text: str, file: str | None = None) -> Program:
+    """The program that a text states; ``file`` is where it stands.
 
     Raises:
         ProgramError: E0401 with file, line and column, what stands there and what may.
     """
-    assembler = _Assembler()
+    assembler = _Assembler(has_file=file is not None)
+    name = file or "<assembly>"
     for number, line in enumerate(text.split("\n"), start=1):
-        assembler.read(_Line(line, Location(file, number)))
-    return assembler.program(Location(file, 1))
+        assembler.read(_Line(line, Location(name, number)))
+    return assembler.program(Location(name, 1))
 
 
 _TOKEN = re.compile(
@@ -239,7 +241,8 @@ class _Assembler:
     metadata: dict[str, object] = field(default_factory=dict[str, object])
     instructions: list[Instruction] = field(default_factory=list[Instruction])
     labels: dict[str, int] = field(default_factory=dict[str, int])
-    location: Location = UNKNOWN_LOCATION
+    has_file: bool = False
+    location: Location | None = None
 
     def program(self, start: Location) -> Program:
         for directive, value in ((".program", self.name), (".isa", self.isa)):
@@ -335,7 +338,11 @@ class _Assembler:
             operands.append(_operand(line, slot, slot_dtype(slot, dtypes)))
         if not line.at_end:
             line.fail(f"the end of the line after {len(row.slots)} operands of {row.name}")
-        self.instructions.append(Instruction(row, dtypes, tuple(operands), self.location))
+        location = self.location
+        if location is None:
+            here = line.location
+            location = Location(here.file, here.line, token.column) if self.has_file else UNKNOWN_LOCATION
+        self.instructions.append(Instruction(row, dtypes, tuple(operands), location))
 
 
 DIRECTIVES = (".program", ".isa", ".cores", ".registers", ".param", ".buffer", ".string", ".meta", ".loc")

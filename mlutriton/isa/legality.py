@@ -287,6 +287,7 @@ class _Checker:
             self.fail(
                 "window",
                 f"{slot.name} is bytes {address.offset_bytes} to {end} of {buffer.name}, which has {buffer.bytes}",
+                help="touch fewer elements, or declare a larger buffer",
             )
         if not elements:
             return None

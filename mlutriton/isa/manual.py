@@ -35,8 +35,9 @@ sits zero-extended in its low bits. Immediates are rounded to nearest even, or w
 ### Queues
 
 The SCALAR queue takes the instructions in order. It executes its own and hands the others, in order, to the COMPUTE,
-IO and MOVE queues, which run in parallel, each in order and one instruction at a time. Registers are interlocked:
-operands are read when an instruction is handed on. On-chip memory is **not** interlocked between queues: an access
+IO and MOVE queues, which run in parallel, each in order and one instruction at a time; only the set-up and latency of a
+transfer pass while the one before it in its queue still moves bytes. Registers are interlocked: operands are read when
+an instruction is handed on. On-chip memory is **not** interlocked between queues: an access
 to bytes that an instruction of another queue may still be working on is a race (fault E0303), unless both only read,
 or a `sync` with that queue came between. A scalar load or store of NRAM races with COMPUTE like any other. Reading a
 byte of on-chip memory that the program has not written is fault E0302. The native simulator does not look for these

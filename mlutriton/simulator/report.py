@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlutriton.configuration import find_machine
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.expression import names, parse
 from mlutriton.isa.machine import PARAMETERS, SCALAR, TENSOR, VECTOR, Machine
@@ -195,13 +196,18 @@ class Run:
         """SRAM of a cluster that the program's tiles fill."""
         return self.program.memory_used_bytes("sram")
 
-    def what_if(self, machine: Machine) -> Run:
+    def what_if(self, machine: Machine | str | Path) -> Run:
         """The same launch on another machine: nothing is run again, the trace is replayed.
 
+        Args:
+            machine: a machine, a preset's name, or the path of a machine file.
+
         Raises:
+            ArgumentError: E0105 or E0106, there is no such machine.
             ArgumentError: E0107, the machines differ in what a trace has already counted: another ISA, or other cycles
                 of scalar, vector or tensor instructions.
         """
+        machine = machine if isinstance(machine, Machine) else find_machine(machine)
         old, new = self.machine.values, machine.values
         if differing := [name for name in ("isa", *_folded_parameters()) if old[name] != new[name]]:
             raise ArgumentError(

@@ -19,7 +19,7 @@ class MicroKernel:
 def micro_kernel() -> MicroKernel:
     """The block that fills this host's vector registers, leaving room for two weights vectors and one broadcast."""
     # The import takes longer than a translation, and cached code needs none of this.
-    from llvmlite import binding
+    from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
     features: dict[str, Any] = dict(binding.get_host_cpu_features())
     if features.get("avx512f"):

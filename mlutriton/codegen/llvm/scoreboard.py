@@ -254,7 +254,8 @@ class Scoreboard:
         e = Emitter(library)
         e.library = library
         next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.TRACE_NEXT, Context.TRACE_END))
-        full = e.value(f"icmp eq i64 {e.load64(next_place)}, {e.load64(end_place)}")
+        after = e.add(e.load64(next_place), 8 * RECORD_WORDS)
+        full = e.value(f"icmp ugt i64 {after}, {e.load64(end_place)}")
         with e.when(full):
             runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
             e.do(f"call void {e.value(f'load ptr, ptr {runtime}, align 8')}(ptr %context)")

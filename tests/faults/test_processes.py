@@ -1,0 +1,141 @@
+"""What befalls a process: interrupts, caches that cannot be written, and processes that share one or die over it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.simulator import execution
+
+KERNELS = """
+import os, signal, sys, threading, time
+import numpy as np
+import mlutriton as mlu, mlutriton.language as tl
+
+@mlu.jit
+def spin(x):
+    while tl.atomic_cas(x, 1, 1) == 1:
+        pass
+
+@mlu.jit
+def turn(x, n):
+    i = n
+    while i > 0:
+        i = (i * 3) // 3
+    tl.store(x, i)
+
+@mlu.jit
+def add(out, x, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + offsets, tl.load(x + offsets) + 1)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Start a process that runs a script."""
+    (tmp_path / "kernels.py").write_text(KERNELS)
+
+    def start(code, **environment):
+        (tmp_path / "main.py").write_text("from kernels import *\n" + code)
+        return subprocess.Popen(
+            [sys.executable, "main.py"],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finished(process):
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+def test_an_interrupt_ends_an_endless_loop(run):
+    code = """
+x = np.zeros(4, np.int32)
+for kernel, arguments in ((turn, (5,)), (spin, ())):
+    kernel[(1,)](x, *[0 for _ in arguments])  # compiled: the next launch is in its loop when the signal comes
+    sent = []
+    def interrupt():
+        time.sleep(0.3)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt).start()
+    try:
+        kernel[(100,)](x + 1, *arguments)
+    except KeyboardInterrupt:
+        print(time.monotonic() - sent[0])
+"""
+    output, _ = finished(run(code))
+    assert len(output.split()) == 2
+    assert max(map(float, output.split())) < 1
+
+
+@mlu.jit
+def clear(x, step):
+    for i in range(0, 10, step):
+        tl.store(x + i, 0)
+
+
+def test_a_loop_that_fills_the_memory_is_stopped(monkeypatch):
+    x = np.ones(10, np.int32)
+    clear[(1,)](x, 2)
+    assert x.tolist() == [0, 1] * 5
+    monkeypatch.setattr(execution, "recorded_bytes_limit", lambda: 1 << 22)
+    for grid in (1, 50):
+        with pytest.raises(mlu.KernelFault, match="4,194,304 bytes") as caught:
+            clear[(grid,)](x, 0)
+        assert caught.value.code == "E0310"
+        assert caught.value.location.file == __file__
+
+
+ADD = """
+out = np.zeros(64, np.float32)
+for block in (32, 64):
+    add[(1,)](out, np.ones(64, np.float32), BLOCK=block)
+print(out.sum())
+"""
+
+
+def test_caches_that_cannot_be_written_are_one_warning_each(run):
+    output, errors = finished(run(ADD, MLUTRITON_CACHE_DIR="/proc/none", TRITON_CACHE_DIR="/proc/none"))
+    assert output == "128.0\n"
+    assert errors.count("RuntimeWarning") == 2
+    assert "Set MLUTRITON_CACHE_DIR to a directory that can be written" in errors
+    assert "Set TRITON_CACHE_DIR to a directory that can be written" in errors
+
+
+def test_a_full_disk_is_one_warning_for_each_cache(run, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+    output, errors = finished(run(limit + ADD, **own_caches(tmp_path)))
+    assert output == "128.0\n"
+    assert errors.count("RuntimeWarning") == 2
+
+
+def test_processes_share_a_cache_and_survive_each_other(run, tmp_path):
+    victim, *others = [run(ADD, **own_caches(tmp_path)) for _ in range(3)]
+    time.sleep(1)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert [finished(process)[0] for process in others] == ["128.0\n"] * 2
+    damaged = list((tmp_path / "code").glob("*.o"))
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:100])
+    assert finished(run(ADD, **own_caches(tmp_path)))[0] == "128.0\n"
+
+
+def own_caches(directory):
+    return {"MLUTRITON_CACHE_DIR": str(directory / "code"), "TRITON_CACHE_DIR": str(directory / "compiled")}
