@@ -12,6 +12,7 @@ import triton.language as tl
 from triton.backends import backends
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+import mlutriton.backend.launcher
 import mlutriton.language
 from mlutriton.backend.devices import current_device, device_properties, machine_of
 from mlutriton.backend.options import FOREIGN_OPTIONS, parse_options
@@ -63,8 +64,6 @@ def recorded(monkeypatch, tmp_path):
     for name, stand_in in (("launch", launch), ("load", load), ("LoadedKernel", object), ("Run", RecordedRun)):
         monkeypatch.setattr(launcher, name, stand_in, raising=False)
     activate()
-    import mlutriton.backend.launcher
-
     monkeypatch.setattr(mlutriton.backend.launcher, "launch", launch)
     machine = current_machine()
     yield record
