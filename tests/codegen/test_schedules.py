@@ -72,6 +72,14 @@ def test_wrapped_tiles_are_loaded_by_dma(m, n, k):
     assert not any(row.name == "gather" for row in {each.row for each in run.program.instructions})
 
 
+def test_a_single_wrapped_row():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((5, 32), np.float32), rng.standard_normal((32, 64), np.float32)
+    c = np.zeros((5, 64), np.float32)
+    product[(5, 1)](a, b, c, 5, 64, 32, BLOCK_M=1, BLOCK_N=64, BLOCK_K=32)
+    np.testing.assert_allclose(c, a @ b, rtol=1e-5, atol=1e-5)
+
+
 @mlu.jit
 def transposed_product(a, b, c, BLOCK: tl.constexpr):
     place = tl.arange(0, BLOCK)

@@ -187,18 +187,18 @@ class AccessAnalysis:
         return Linear(value, (), ())
 
     @staticmethod
-    def _broadcast(source: Linear, shape: tuple[int, ...], target: tuple[int, ...]) -> Linear:
-        # A dimension of extent 1 only ever has position 0, which a wrap may still move.
+    def _broadcast(source: Linear, shape: tuple[int, ...], target: tuple[int, ...]) -> Linear | None:
         terms: list[Term | None] = []
-        offset = source
         for term, extent, new in zip(source.terms, shape, target, strict=True):
             if extent == new or term is None:
                 terms.append(term)
             elif term.wrap is None:
+                # A dimension of extent 1 only ever has position 0.
                 terms.append(None)
             else:
-                return offset  # pragma: no cover - unreachable: wraps are only made on ranges longer than 1
-        return replace(offset, terms=tuple(terms))
+                # Its one position is not 0 but where the wrap begins.
+                return None
+        return replace(source, terms=tuple(terms))
 
     def _elementwise(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
