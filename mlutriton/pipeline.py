@@ -29,26 +29,16 @@ Observer = Callable[[str, Function | Program], None]
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What a user may choose about a compilation; the names are Cambricon's.
+    """What decides a compilation.
 
     Attributes:
         machine: decides tile sizes, instruction forms and legality.
-        num_warps: 1 for a program on one core, 4 for one on the cores of a cluster.
         num_stages: depth of the software pipeline; 1 for none.
-        bottleneck: queue to balance the pipeline for, or None.
-        opt_level: ``O0`` to ``O3``, ``Om``, ``Os``.
-        precision_mode: ``precision`` or ``fast``.
-        restrict_ptr: the caller promises that pointer arguments do not alias.
         fuse_multiply_add: a product that is only added may be added without rounding in between.
     """
 
     machine: Machine
-    num_warps: int = 1
     num_stages: int = 2
-    bottleneck: str | None = None
-    opt_level: str = "O3"
-    precision_mode: str = "precision"
-    restrict_ptr: bool = False
     fuse_multiply_add: bool = True
 
 

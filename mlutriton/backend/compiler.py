@@ -99,12 +99,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     metadata["shared"] = machine.usable_nram_bytes
     compile_options = CompileOptions(
         machine=machine,
-        num_warps=options.num_warps,
         num_stages=options.num_stages,
-        bottleneck=options.bottleneck,
-        opt_level=options.opt_level,
-        precision_mode=options.precision_mode,
-        restrict_ptr=options.restrict_ptr,
         fuse_multiply_add=options.enable_fp_fusion,
     )
     text = str(module)
