@@ -5,13 +5,15 @@ TRITON ?= 3.9.0
 BIN := .venv/bin
 INSTALLED := .venv/.installed-triton-$(TRITON)
 BENCH_INSTALLED := .venv/.installed-bench
+CLIENTS_INSTALLED := .venv/.installed-clients
 
-.PHONY: help demo test check check-static bench format docs
+.PHONY: help demo test test-clients check check-static bench format docs
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      run the examples on the simulated machine"
 	@echo "make test      run the tests"
+	@echo "make test-clients  run the kernels of other projects, unmodified, against torch"
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
 	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
 	@echo "make format    format the code"
@@ -22,6 +24,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/pytest -n 2 -q
+
+test-clients: $(CLIENTS_INSTALLED)
+	@MLUTRITON_TARGET=cpu $(BIN)/pytest -n 2 -q clients
 
 check: check-static test
 
@@ -54,4 +59,9 @@ $(INSTALLED): pyproject.toml
 $(BENCH_INSTALLED): $(INSTALLED)
 	@echo "installing torch, for Triton's interpreter, into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' 'triton==$(TRITON)'
+	@touch $@
+
+$(CLIENTS_INSTALLED): $(INSTALLED)
+	@echo "installing torch and the projects whose kernels are run into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[clients]' 'triton==$(TRITON)'
 	@touch $@

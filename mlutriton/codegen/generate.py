@@ -14,6 +14,7 @@ from mlutriton.codegen.synchronize import synchronize
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.core import Function
 from mlutriton.ir.types import PointerType
+from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Parameter, Program
 
@@ -54,7 +55,7 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
 def _parameters(function: Function) -> list[Parameter]:
     parameters: list[Parameter] = []
     for index, argument in enumerate(function.body.arguments):
-        name = argument.name or f"argument{index}"
+        name = name_of(argument.name) if argument.name else f"argument{index}"
         if isinstance(argument.type, PointerType):
             parameters.append(Parameter(name, argument.type.pointee, pointer=True))
         else:

@@ -22,6 +22,7 @@ from mlutriton.ir.ops import (
     Transpose,
 )
 from mlutriton.ir.types import PointerType, Type, element_type, shape_of
+from mlutriton.isa.assembly import name_of
 from mlutriton.isa.operands import Immediate, Mode, Operand, Register
 
 
@@ -47,7 +48,7 @@ class Selection:
     def __init__(self, function: Function) -> None:
         self.function = function
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
-        self.code = TileCode(function.name, [], {}, 0, [], frozenset(pointers))
+        self.code = TileCode(name_of(function.name), [], {}, 0, [], frozenset(pointers))
         self.emitter = Emitter(self.code)
         self.views: dict[Value, View] = {}
         self.uses = use_counts(function.body)

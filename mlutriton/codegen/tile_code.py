@@ -211,7 +211,9 @@ class Emitter:
 
     def buffer(self, hint: str, dtype: DType, count: int, space: str = "nram") -> TileBuffer:
         """A new buffer of ``count`` elements."""
-        name = f"{hint or 't'}{len(self.code.buffers)}"
+        # With a dot where the number could be taken for part of the hint, or the whole for a register.
+        dot = "." if hint == "r" or hint[-1:].isdigit() else ""
+        name = f"{hint or 't'}{dot}{len(self.code.buffers)}"
         made = TileBuffer(name, space, max(1, count * dtype.bytes), self.location)
         self.code.buffers[name] = made
         return made

@@ -46,7 +46,12 @@ from mlutriton.isa.program import Buffer, Instruction, Parameter, Program, may_s
 from mlutriton.isa.table import TABLE, Row, Slot
 
 MNEMONIC_COLUMNS = 20
-NAME = re.compile(r"(?!r\d+$|inf(?!\w)|nan(?!\w))[A-Za-z_$][\w$.]*")
+NAME = re.compile(r"(?!r\d+$|inf(?!\w)|nan(?!\w))(?:[^\W\d]|\$)[\w$.]*")
+
+
+def name_of(identifier: str) -> str:
+    """The name in assembly of what a kernel calls ``identifier``: the same, unless it reads as a register or number."""
+    return identifier if NAME.fullmatch(identifier) else f"${identifier}"
 
 
 def disassemble(program: Program) -> str:
@@ -119,7 +124,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<number>-?(?:0x[0-9a-fA-F]+|inf\b|nan\b|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?))
-    | (?P<word>[A-Za-z_.$][\w.$]*)
+    | (?P<word>(?:[^\W\d]|[.$])[\w.$]*)
     | (?P<mark>[\[\]+,:~])
     | (?P<end>[;\#].*|$)
     | (?P<other>.)

@@ -36,8 +36,8 @@ from mlutriton.isa.table import (
 )
 
 RULES: dict[str, str] = {
-    "names": "Names of programs, parameters, buffers and labels begin with a letter, _ or $, go on with these, digits"
-    " and dots, and differ from those of registers and from inf and nan.",
+    "names": "Names of programs, parameters, buffers and labels begin with a letter of any script, _ or $, go on with"
+    " these, digits and dots, and differ from those of registers and from inf and nan.",
     "memory": "A buffer lies in nram, wram or sram, within what the machine leaves to tiles.",
     "types": "The instruction takes these element types and the machine has them: bf16, 8-bit floats and the operand"
     " type of mm are not on every machine.",
