@@ -1,12 +1,13 @@
 """What a process simulates and how: the current machine, the engine, the host threads, and the environment behind them.
 
-======================  =============================================================================================
-``MLUTRITON_MACHINE``   machine at the start: a preset's name, or the path of a machine file
-``MLUTRITON_THREADS``   host threads that run programs; by default as many as the process may use
-``MLUTRITON_ENGINE``    ``native`` (the default), or ``interpreter``: slow, and finds races and uninitialized reads
-``MLUTRITON_CACHE_DIR`` directory of compiled code; by default ``mlutriton`` in the user's cache directory
-``MLUTRITON_DUMP``      directory to write every stage of every compilation to, as text
-======================  =============================================================================================
+============================  ==========================================================================================
+``MLUTRITON_MACHINE``         machine at the start: a preset's name, or the path of a machine file
+``MLUTRITON_THREADS``         host threads that run programs; by default as many as the process may use
+``MLUTRITON_ENGINE``          ``native`` (the default), or ``interpreter``: slow, and finds races and uninitialized reads
+``MLUTRITON_CACHE_DIR``       directory of compiled code; by default ``mlutriton`` in the user's cache directory
+``MLUTRITON_DUMP``            directory to write every stage of every compilation to, as text
+``MLUTRITON_BLOCK_POINTERS``  if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
+============================  ==========================================================================================
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MACHINE_VARIABLE = "MLUTRITON_MACHINE"
 THREADS_VARIABLE = "MLUTRITON_THREADS"
 ENGINE_VARIABLE = "MLUTRITON_ENGINE"
 DUMP_VARIABLE = "MLUTRITON_DUMP"
+BLOCK_POINTERS_VARIABLE = "MLUTRITON_BLOCK_POINTERS"
 
 MAXIMUM_THREADS = 1024
 

@@ -23,7 +23,8 @@ import triton.testing
 from triton.runtime.driver import driver
 
 from mlutriton.backend.driver import benchmark
-from mlutriton.configuration import dump_directory
+from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
+from mlutriton.frontend.block_pointers import install_block_pointers
 
 # As much as the texts and the program of an ordinary kernel take.
 _PROBE_BYTES = 1 << 17
@@ -39,6 +40,8 @@ def adapt_triton() -> None:
     if dump_directory() is not None:
         # What comes from the cache passes through no stage that could be dumped.
         triton.knobs.compilation.always_compile = True
+    if os.environ.get(BLOCK_POINTERS_VARIABLE):
+        install_block_pointers()
     # The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same.
     triton.testing.do_bench = _simulated_or(triton.testing.do_bench)
 
