@@ -7,11 +7,13 @@ FlagGems knows vendors by name. The device of the one that is chosen here is ren
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import types
 from pathlib import Path
 
+import pytest
 import torch
 import triton.runtime.driver as triton_driver
 
@@ -32,16 +34,17 @@ def _properties(device: object = None) -> types.SimpleNamespace:
 
 
 def _prepare() -> None:
-    torch.cpu.device = _device  # type: ignore[attr-defined]
-    torch.cpu._DeviceGuard = _device  # type: ignore[attr-defined]
-    torch.cpu.get_device_properties = _properties  # type: ignore[attr-defined]
-    torch.cpu.get_device_capability = lambda device=None: (0, 0)  # type: ignore[attr-defined]
-    torch.cpu.get_device_name = lambda device=None: "mlu"  # type: ignore[attr-defined]
+    torch.cpu.device = _device
+    torch.cpu._DeviceGuard = _device
+    torch.cpu.get_device_properties = _properties
+    torch.cpu.get_device_capability = lambda device=None: (0, 0)
+    torch.cpu.get_device_name = lambda device=None: "mlu"
     torch.cpu.current_device = lambda: 0
-    torch.cpu.default_generators = (torch.default_generator,)  # type: ignore[attr-defined]
-    backends = next(
-        Path(folder, "flag_gems/runtime/backend") for folder in sys.path if Path(folder, "flag_gems").is_dir()
-    )
+    torch.cpu.default_generators = (torch.default_generator,)
+    specification = importlib.util.find_spec("flag_gems")
+    assert specification is not None
+    assert specification.submodule_search_locations
+    backends = Path(specification.submodule_search_locations[0], "runtime", "backend")
     sys.path.append(str(backends))
     import _nvidia
 
@@ -50,3 +53,8 @@ def _prepare() -> None:
 
 
 _prepare()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings of other projects' code are theirs."""
+    config.addinivalue_line("filterwarnings", "ignore")
