@@ -33,6 +33,19 @@ def _properties(device: object = None) -> types.SimpleNamespace:
     )
 
 
+class _Generator:
+    """The state of a counter-based generator, as a GPU has one: a seed and an offset."""
+
+    def __init__(self) -> None:
+        self.state = torch.tensor([20_231, 0], dtype=torch.int64).view(torch.uint8)
+
+    def get_state(self) -> torch.Tensor:
+        return self.state.clone()
+
+    def set_state(self, state: torch.Tensor) -> None:
+        self.state = state
+
+
 def _prepare() -> None:
     torch.cpu.device = _device
     torch.cpu._DeviceGuard = _device
@@ -40,7 +53,7 @@ def _prepare() -> None:
     torch.cpu.get_device_capability = lambda device=None: (0, 0)
     torch.cpu.get_device_name = lambda device=None: "mlu"
     torch.cpu.current_device = lambda: 0
-    torch.cpu.default_generators = (torch.default_generator,)
+    torch.cpu.default_generators = (_Generator(),)
     specification = importlib.util.find_spec("flag_gems")
     assert specification is not None
     assert specification.submodule_search_locations

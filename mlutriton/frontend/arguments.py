@@ -252,8 +252,20 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
     if dtype is None:
         raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()
-    span = 0
-    if all(tensor.shape):
-        strides: Iterable[int] = tensor.stride()
-        span = 1 + sum((extent - 1) * stride for extent, stride in zip(tensor.shape, strides, strict=True))
-    return PointerArgument(tensor, address, address, span * dtype.itemsize, True, dtype)
+    first, size_bytes = _reach(tensor, address, dtype.itemsize)
+    return PointerArgument(tensor, address, first, size_bytes, True, dtype)
+
+
+def _reach(tensor: Any, address: int, itemsize: int) -> tuple[int, int]:
+    """First address and length of the bytes that a kernel may touch through a tensor.
+
+    A view reaches all of its storage: kernels are passed views with other strides than those that they use.
+    """
+    if hasattr(tensor, "untyped_storage"):
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
+    if not all(tensor.shape):
+        return address, 0
+    steps = [(extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)]
+    lowest, highest = (sum(pick(step, 0) for step in steps) for pick in (min, max))
+    return address + lowest * itemsize, (highest - lowest + 1) * itemsize

@@ -117,3 +117,19 @@ def test_views_of_any_strides(view):
     strides = [stride // 4 for stride in array.strides]
     strided[(1,)](array, result, *array.shape, *strides, BLOCK=32)
     np.testing.assert_array_equal(result, expected)
+
+
+@mlu.jit
+def moments(x, out, BLOCK: tl.constexpr):
+    value = tl.load(x + tl.arange(0, BLOCK))
+    tl.store(out, tl.sum(value, 0))
+    tl.store(out + 1, tl.max(value, 0))
+    tl.store(out + 2, tl.sum(value * value, 0))
+
+
+def test_a_sum_is_of_what_stood_there_before_it_was_squared():
+    # The square takes over the buffer of the value, in the loop that also sums the value.
+    x = np.arange(64, dtype=np.float32)
+    out = np.zeros(3, np.float32)
+    moments[(1,)](x, out, BLOCK=64)
+    np.testing.assert_array_equal(out, [x.sum(), 63, (x * x).sum()])

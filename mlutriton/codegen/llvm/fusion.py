@@ -57,11 +57,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RowReduction:
-    """A reduction along the rows of a group's extent; ``source`` has rows x columns elements, ``target`` rows."""
+    """A reduction along the rows of a group's extent.
+
+    Attributes:
+        operation: name in :mod:`mlutriton.arithmetic`.
+        source: rows x columns elements.
+        target: as many elements as rows.
+        after: how many steps of the group come before it: a later one may write over the source.
+    """
 
     operation: str
     source: Place
     target: Place
+    after: int = 0
 
 
 @dataclass(slots=True)
@@ -128,8 +136,9 @@ class Group:
 
     def join(self, other: Group) -> None:
         """Take over the instructions of an accepted group."""
+        before = len(self.steps)
+        self.reductions += [replace(reduction, after=before + reduction.after) for reduction in other.reductions]
         self.steps += other.steps
-        self.reductions += other.reductions
         self.reads += other.reads
         self.writes += other.writes
 
@@ -329,8 +338,14 @@ class _Loops:
             value = values[key]
             return value if value.dtype is place.dtype else Lanes(place.dtype, lanes, bits=bits_of(e, value))
 
+        def reduce(steps_before: int) -> None:
+            for reduction, vectors in zip(self.group.reductions, self.accumulators, strict=True):
+                if reduction.after == steps_before:
+                    self._accumulate(reduction, vectors, read(reduction.source), mask)
+
         handed_on: Lanes | None = None
         for number, step in enumerate(self.group.steps):
+            reduce(number)
             operands: list[Lanes] = []
             for source in step.sources:
                 if isinstance(source, Place):
@@ -358,8 +373,7 @@ class _Loops:
                     store_first(e, result, pointer, mask)
                 else:
                     store(e, result, pointer)
-        for reduction, vectors in zip(self.group.reductions, self.accumulators, strict=True):
-            self._accumulate(reduction, vectors, read(reduction.source), mask)
+        reduce(len(self.group.steps))
 
     def _iota(self, operands: list[Lanes], first: Count) -> Lanes:
         """``start + k * step`` for the elements k from ``first`` on."""
