@@ -1,8 +1,9 @@
 """Placement of buffers in NRAM and WRAM by liveness.
 
-Positions number the instructions in program order. A buffer lives from its first to its last access; one that is
-alive when a loop begins and is touched inside lives to the loop's end. Where all buffers fit side by side no memory is
-reused, so that queues never wait for each other over an address; else memory is reused as soon as a buffer dies.
+Positions number the instructions in program order; the steps of a chain are one, as they run as one. A buffer lives
+from its first to its last access; one that is alive when a loop begins and is touched inside lives to the loop's end.
+Where all buffers fit side by side no memory is reused, so that queues never wait for each other over an address; else
+memory is reused as soon as a buffer dies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from mlutriton.codegen.tile_code import Node, TileBuffer, TileCode, accesses, children
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
-from mlutriton.isa.operands import Address, Mode
+from mlutriton.isa.operands import FORWARD, Address, Mode
 from mlutriton.isa.program import Buffer, Instruction
 
 ALIGNMENT_BYTES = 64
@@ -63,19 +64,25 @@ def _size(buffer: TileBuffer) -> int:
     return buffer.bytes * buffer.phases
 
 
-def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Instruction]]]:
+def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence[Instruction]]]]:
+    """The buffers' lives, and where which element-wise instructions are, those of a chain together."""
     lives: dict[str, _Life] = {}
-    elementwise: list[tuple[int, Instruction]] = []
+    elementwise: list[tuple[int, Sequence[Instruction]]] = []
     position = 0
+    chain: list[Instruction] = []
 
     def visit(nodes: Sequence[Node]) -> set[str]:
-        nonlocal position
+        nonlocal position, chain
         touched: set[str] = set()
         for node in nodes:
             if isinstance(node, Instruction):
-                position += 1
-                if node.row.is_elementwise or node.row.name == "v.mov":
-                    elementwise.append((position, node))
+                if not chain:
+                    position += 1
+                chain.append(node)
+                if node.operands[:1] != (FORWARD,):
+                    if node.row.is_elementwise or node.row.name == "v.mov":
+                        elementwise.append((position, chain))
+                    chain = []
                 for operand, _ in accesses(node):
                     if isinstance(operand, Address):
                         touched.add(operand.buffer)
@@ -98,10 +105,11 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Instruct
     return lives, elementwise
 
 
-def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Instruction]]) -> None:
+def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Sequence[Instruction]]]) -> None:
     """An element-wise result takes over the buffer of an operand that dies there."""
-    for position, instruction in elementwise:
-        target, *sources = instruction.operands
+    for position, chain in elementwise:
+        target = chain[-1].operands[0]
+        sources = [operand for instruction in chain for operand in instruction.operands[1:]]
         if not isinstance(target, Address) or lives[target.buffer].first != position:
             continue
         new = lives[target.buffer]

@@ -133,3 +133,27 @@ def test_a_sum_is_of_what_stood_there_before_it_was_squared():
     out = np.zeros(3, np.float32)
     moments[(1,)](x, out, BLOCK=64)
     np.testing.assert_array_equal(out, [x.sum(), 63, (x * x).sum()])
+
+
+@mlu.jit
+def outer_sum_beside_tiles(x, rows, columns, out, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
+    row, column = tl.arange(0, HEIGHT), tl.arange(0, WIDTH)
+    places = row[:, None] * WIDTH + column
+    first = tl.load(x + places)
+    tl.store(out + places, first + 1)
+    second = tl.load(x + HEIGHT * WIDTH + places)
+    factor = tl.load(columns + column)
+    total = (tl.load(rows + row)[:, None] + factor * 2) * factor
+    tl.store(out + HEIGHT * WIDTH + places, total)
+    tl.store(out + 2 * HEIGHT * WIDTH + places, second + 1)
+
+
+def test_what_a_chain_reads_first_outlives_its_last_step():
+    # Three tiles of 128 KB in 384 KB: the vectors that the chain begins with die in it, where its target is born.
+    x = np.arange(2 * 128 * 256, dtype=np.float32).reshape(2, 128, 256)
+    rows, columns = np.arange(128, dtype=np.float32), np.arange(256, dtype=np.float32)
+    out = np.zeros((3, 128, 256), np.float32)
+    outer_sum_beside_tiles[(1,)](x, rows, columns, out, HEIGHT=128, WIDTH=256)
+    np.testing.assert_array_equal(out[0], x[0] + 1)
+    np.testing.assert_array_equal(out[1], (rows[:, None] + columns * 2) * columns)
+    np.testing.assert_array_equal(out[2], x[1] + 1)
