@@ -92,7 +92,8 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
     if program * members >= state.shared[at.TRACES]:
         return
     state.shared[at.NEXT_PROGRAM] = program + 1
-    start = now + state.timing[timing.DISPATCH_CYCLES]
+    wave = state.timing[timing.LAUNCH_WAVE_CYCLES] if program >= units(state) else 0
+    start = now + wave + state.timing[timing.DISPATCH_CYCLES]
     state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_CORE] = unit_core(state, unit, 0)
     state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_START] = start
     for member in range(members):
@@ -100,7 +101,8 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         base = core * at.CORE_WORDS
         row = core * at.STATISTIC_WORDS
         state.statistics[row + Cause.TAIL_IDLE] += now - state.cores[base + at.IDLE_SINCE]
-        state.statistics[row + Cause.DISPATCH] += start - now
+        state.statistics[row + Cause.LAUNCH] += wave
+        state.statistics[row + Cause.DISPATCH] += start - now - wave
         state.cores[base + at.RECORD] = state.starts[program * members + member]
         state.cores[base + at.SCALAR] = start
         state.cores[base + at.COMPUTE_FREE] = start

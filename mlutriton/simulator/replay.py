@@ -129,10 +129,11 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     state = _replay(trace, machine, unshared, keep_events=False)
     programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
     dispatch, launch = int(unshared[timing.DISPATCH_CYCLES]), int(unshared[timing.LAUNCH_CYCLES])
-    alone = programs[:, replay_state.PROGRAM_END] - programs[:, replay_state.PROGRAM_START] + dispatch
     units = machine.cores
     if trace.cores_per_program > 1:
         units = machine.clusters // (trace.cores_per_program // machine.cores_per_cluster)
+    alone = programs[:, replay_state.PROGRAM_END] - programs[:, replay_state.PROGRAM_START] + dispatch
+    alone[units:] += int(unshared[timing.LAUNCH_WAVE_CYCLES])
     return launch + max(int(alone.max(initial=0)), -(-int(alone.sum()) // units))
 
 

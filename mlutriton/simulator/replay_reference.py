@@ -6,7 +6,8 @@ object that counts its own bytes down, the L2 is a dictionary per set, and the n
 The rules. All times are whole cycles. Events of one cycle act in this order: flows end, then (core, queue) by number.
 
 1. The launch takes its time; then programs in their order go to the unit (a core, or a task's clusters) that falls free
-   first, the one of lowest number among equals, each for ``dispatch_cycles``.
+   first, the one of lowest number among equals, each for ``dispatch_cycles``. Programs that find no unit at the launch
+   are of a further wave, and each takes ``launch_wave_ns`` more.
 2. A core folds records into its scalar time and compute time, hands transfers to its queues without waiting, and waits
    at SYNC for some queues, at barriers and END for all.
 3. A queue runs its transfers in order: set-up, then latency, then the bytes flow, of one transfer at a time. Set-up and
@@ -181,11 +182,13 @@ class ReferenceReplay:
         first = self.next_program * self.members
         if first >= len(self.traces):
             return
-        start = self.now + self.p[timing.DISPATCH_CYCLES]
+        wave = self.p[timing.LAUNCH_WAVE_CYCLES] if self.next_program >= len(self.units()) else 0
+        start = self.now + wave + self.p[timing.DISPATCH_CYCLES]
         self.programs.append([unit[0].number, start, 0])
         for core, records in zip(unit, self.traces[first : first + self.members], strict=True):
             core.causes[Cause.TAIL_IDLE] += self.now - core.idle_since
-            core.causes[Cause.DISPATCH] += start - self.now
+            core.causes[Cause.LAUNCH] += wave
+            core.causes[Cause.DISPATCH] += start - self.now - wave
             core.scalar = core.compute_free = start
             core.program = self.next_program
             core.run = self.program(core, unit, records)

@@ -21,6 +21,7 @@ MAX_LINES_PER_BLOCK = 16
     CORES,
     CLUSTERS,
     LAUNCH_CYCLES,
+    LAUNCH_WAVE_CYCLES,
     DISPATCH_CYCLES,
     SYNC_CYCLES,
     CLUSTER_BARRIER_CYCLES,
@@ -53,7 +54,7 @@ MAX_LINES_PER_BLOCK = 16
     L2_SETS,
     L2_WAYS,
     PARAMETER_COUNT,
-) = range(35)
+) = range(36)
 
 
 class Cause(IntEnum):
@@ -95,7 +96,7 @@ _COMPUTE = (
 
 # The machine parameters that a cause's cycles follow from. A cause rests on an assumption if any of them is assumed.
 CAUSE_PARAMETERS: dict[Cause, tuple[str, ...]] = {
-    Cause.LAUNCH: ("launch_device_ns",),
+    Cause.LAUNCH: ("launch_device_ns", "launch_wave_ns"),
     Cause.DISPATCH: ("dispatch_cycles",),
     Cause.ISSUE: _SCALAR,
     Cause.WAIT_IO_SETUP: ("dma_setup_cycles", "dma_segment_cycles", "gather_item_cycles", "atomic_interval_cycles"),
@@ -135,6 +136,7 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
         CORES: machine.cores,
         CLUSTERS: machine.clusters,
         LAUNCH_CYCLES: machine.cycles_from_ns(machine.launch_device_ns),
+        LAUNCH_WAVE_CYCLES: machine.cycles_from_ns(machine.launch_wave_ns),
         DISPATCH_CYCLES: machine.dispatch_cycles,
         SYNC_CYCLES: machine.sync_cycles,
         CLUSTER_BARRIER_CYCLES: machine.cluster_barrier_cycles,

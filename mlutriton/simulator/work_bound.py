@@ -2,6 +2,7 @@
 
     launch floor + max(DRAM, tensor units, vector units), each as if it alone were there and all cores shared it evenly
 
+* Launch floor: that of one wave of tasks, as any work could be launched.
 * DRAM: bytes of every granule that is loaded, once, and of every granule that is stored, once, at the rate that long
   bursts reach. Items of gathers, scatters and atomics and words of scalar accesses are left out: the trace has no
   addresses of them.

@@ -165,7 +165,8 @@ class Stepper:
         core.program = []
         if self.started < len(self.programs):
             core.program, core.number, core.place = self.programs[self.started], self.started, 0
-            core.reaches = core.compute_free = self.now + self.machine.dispatch_cycles
+            waited = self.cycles(self.machine.launch_wave_ns) if self.started >= len(self.cores) else 0
+            core.reaches = core.compute_free = self.now + waited + self.machine.dispatch_cycles
             core.fold()
             self.started += 1
 

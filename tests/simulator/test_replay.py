@@ -217,6 +217,13 @@ class TestClosedForms:
         result = replay(trace_of(*([Record(Kind.END, scalar_cycles=cycles)] for cycles in work)), TINY)
         assert result.programs[:, 0].tolist() == [0, 1, 2, 3, 1, 2]
 
+    @pytest.mark.parametrize("waves", [1, 2, 5])
+    def test_further_waves_take_their_time(self, waves: int) -> None:
+        result = replay(trace_of(*([Record(Kind.END, scalar_cycles=1000)] for _ in range(waves * BIG.cores))), BIG)
+        further = (waves - 1) * BIG.cycles_from_ns(BIG.launch_wave_ns)
+        assert result.cycles == start_cycles(BIG) + 1000 + (waves - 1) * (BIG.dispatch_cycles + 1000) + further
+        assert result.cycles_of(Cause.LAUNCH) == BIG.cores * (BIG.cycles_from_ns(BIG.launch_device_ns) + further)
+
     def test_moves_share_sram(self) -> None:
         move = Record(Kind.MOVE, amount=6400, flags=FLAG_SRAM)
         result = replay(trace_of([move, END], [move, END], [move, END], [move, END]), TINY)
