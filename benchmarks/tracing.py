@@ -14,7 +14,7 @@ from benchmarks.stopwatch import duration, medians
 from examples import flash_attention, matmul, softmax
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.replay import replay
-from mlutriton.simulator.work_bound import extent_records
+from mlutriton.simulator.trace_columns import extent_records
 from mlutriton.testing import Case
 
 CASES: dict[str, Callable[[], Case]] = {

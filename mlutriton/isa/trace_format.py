@@ -3,26 +3,27 @@
 A record is three little-endian 64-bit words::
 
     word 0   scalar_cycles: u32 (bits 0-31)    compute_cycles: u32 (bits 32-63)
-    word 1   compute_head: i32 (bits 0-31)     kind: u8 (bits 32-39)     amount: u24 (bits 40-63)
-    word 2   payload: u64
+    word 1   compute_head: i32 (bits 0-31)     kind: u4 (bits 32-35)     flags: u4 (36-39)     amount: u24 (40-63)
+    word 2   payload: u48 (bits 0-47)          instruction: u16 (bits 48-63)
 
 The three cycle counts fold all work since the previous record that no other core can see, and the issue of the
 record's own operation. With ``s`` the scalar time and ``free`` the time when the compute queue falls free::
 
     free' = max(free + compute_cycles, s + compute_head)        s' = s + scalar_cycles
 
-``compute_head`` is ``NO_COMPUTE`` if no vector or tensor instruction was issued. ``kind`` says what happens at s':
+``compute_head`` is ``NO_COMPUTE`` if no vector or tensor instruction was issued. ``instruction`` is the number of the
+instruction that left the record, or ``MAX_INSTRUCTION`` for those from there on. ``kind`` says what happens at s':
 
 ================  ====================================================  ==========  ==================================
 kind              what happens                                          amount      payload
 ================  ====================================================  ==========  ==================================
 END               the program is over when all its queues are empty
-LOAD, STORE       IO queue: DRAM to the chip, chip to DRAM              bytes       address: 48 | flags: 16
-MOVE              MOVE queue: within the chip                           bytes       0: 48 | flags: 16
+LOAD, STORE       IO queue: DRAM to the chip, chip to DRAM              bytes       address
+MOVE              MOVE queue: within the chip                           bytes
 GATHER, SCATTER   IO queue: runs of bytes of DRAM, one by one           items       item_bytes
-SCALAR_LOAD       the core waits for a word of DRAM
-SCALAR_STORE      the core hands a word to DRAM and waits
-ATOMIC_SCALAR     the core waits for an atomic on DRAM                              address
+SCALAR_LOAD       the core waits for a word of DRAM                     bytes       address
+SCALAR_STORE      the core hands a word to DRAM and waits               bytes       address
+ATOMIC_SCALAR     the core waits for an atomic on DRAM                  bytes       address
 ATOMIC_VECTOR     IO queue: atomics on DRAM                             items
 SYNC              the core waits for queues, then ``sync_cycles``       queue mask
 BARRIER_CLUSTER   the core waits for the cores of its task and cluster
@@ -30,8 +31,14 @@ BARRIER_UNION     the core waits for all cores of its task
 LOCAL             nothing: the fold alone
 ================  ====================================================  ==========  ==================================
 
-A LOAD or STORE flagged ``FLAG_EXTENT`` is followed by one EXTENT, the geometry of the transfer, which has no kind of
-its own: ``count2`` planes of ``count1`` segments. Strides are between the starts of segments and planes in DRAM::
+A LOAD or STORE of several segments has a geometry: ``count2`` planes of ``count1`` segments, with strides between the
+starts of segments and of planes in DRAM. If there is one plane, no compute and little to issue before it, the record
+is flagged ``FLAG_STRIDED`` and holds the geometry in the place of what it has no need of::
+
+    word 0   scalar_cycles: u16 (bits 0-15)    stride1_bytes: i48 (bits 16-63)
+    word 1   count1: u32 (bits 0-31)           the rest as above
+
+Otherwise it is flagged ``FLAG_EXTENT`` and followed by one EXTENT, which has no kind of its own::
 
     word 0   segment_bytes: u32 (bits 0-31)    count1: u32 (bits 32-63)
     word 1   stride1_bytes: i64
@@ -52,10 +59,17 @@ NO_COMPUTE = -(1 << 31)
 MAX_CYCLES = (1 << 31) - 1
 MAX_AMOUNT = (1 << 24) - 1
 MAX_ADDRESS = (1 << 48) - 1
+MAX_INSTRUCTION = (1 << 16) - 1
+MAX_STRIDED_CYCLES = (1 << 16) - 1
 
 KIND_SHIFT = 32
+KIND_MASK = 15
+FLAGS_SHIFT = 36
+FLAGS_MASK = 15
 AMOUNT_SHIFT = 40
-FLAGS_SHIFT = 48
+INSTRUCTION_SHIFT = 48
+# Of a record that is flagged FLAG_STRIDED.
+STRIDE_SHIFT = 16
 
 
 class Kind(IntEnum):
@@ -77,10 +91,13 @@ class Kind(IntEnum):
     LOCAL = 13
 
 
+assert max(Kind) <= KIND_MASK
+
 # Flags of LOAD, STORE and MOVE.
 FLAG_EXTENT = 1  # an EXTENT follows
 FLAG_SRAM = 2  # one side is the cluster's SRAM
 FLAG_BETWEEN_CLUSTERS = 4  # MOVE: from one cluster's SRAM to another's
+FLAG_STRIDED = 8  # the record holds count and stride of its segments
 
 # Queue mask of SYNC.
 WAIT_IO = 1
@@ -126,6 +143,7 @@ class Record:
     compute_cycles: int = 0
     compute_head: int = NO_COMPUTE
     extent: Extent | None = None
+    instruction: int = 0
 
     def words(self) -> tuple[int, ...]:
         """The words of the record and its extent, as signed 64-bit integers.
@@ -133,7 +151,6 @@ class Record:
         Raises:
             ValueError: a field does not fit.
         """
-        flags = self.flags | (FLAG_EXTENT if self.extent else 0)
         for name, value, limit in (
             ("amount", self.amount, MAX_AMOUNT),
             ("address", self.address, MAX_ADDRESS),
@@ -142,13 +159,26 @@ class Record:
         ):
             if not 0 <= value <= limit:
                 raise ValueError(f"{name} is {value}; a record holds 0 to {limit}")
-        head = self.compute_head & 0xFFFFFFFF
-        words = (
-            _signed(self.scalar_cycles | self.compute_cycles << 32),
-            _signed(head | self.kind << KIND_SHIFT | self.amount << AMOUNT_SHIFT),
-            _signed(self.address | flags << FLAGS_SHIFT),
+        extent = self.extent
+        instruction = min(self.instruction, MAX_INSTRUCTION)
+        payload = _signed(self.address | instruction << INSTRUCTION_SHIFT)
+        middle = self.kind << KIND_SHIFT | self.amount << AMOUNT_SHIFT
+        if extent is not None and self._holds(extent):
+            middle |= extent.count1 | (self.flags | FLAG_STRIDED) << FLAGS_SHIFT
+            return self.scalar_cycles | extent.stride1_bytes << STRIDE_SHIFT, _signed(middle), payload
+        middle |= self.compute_head & 0xFFFFFFFF | (self.flags | (FLAG_EXTENT if extent else 0)) << FLAGS_SHIFT
+        local = _signed(self.scalar_cycles | self.compute_cycles << 32)
+        return (local, _signed(middle), payload, *(extent.words() if extent else ()))
+
+    def _holds(self, extent: Extent) -> bool:
+        """Whether the record has room for this geometry itself."""
+        return (
+            extent.count2 == 1
+            and extent.count1 > 1
+            and extent.segment_bytes * extent.count1 == self.amount
+            and self.compute_head == NO_COMPUTE
+            and self.scalar_cycles <= MAX_STRIDED_CYCLES
         )
-        return words + (self.extent.words() if self.extent else ())
 
 
 def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
@@ -157,23 +187,28 @@ def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
     while place < len(words):
         local, middle, payload = (int(word) & (1 << 64) - 1 for word in words[place : place + RECORD_WORDS])
         place += RECORD_WORDS
+        kind = Kind(middle >> KIND_SHIFT & KIND_MASK)
+        flags = middle >> FLAGS_SHIFT & FLAGS_MASK
+        amount, head = middle >> AMOUNT_SHIFT, middle & 0xFFFFFFFF
+        scalar_cycles, compute_cycles = local & 0xFFFFFFFF, local >> 32
         extent = None
-        kind = Kind(middle >> KIND_SHIFT & 0xFF)
-        flags = payload >> FLAGS_SHIFT
-        if kind in (Kind.LOAD, Kind.STORE) and flags & FLAG_EXTENT:
+        if flags & FLAG_STRIDED:
+            extent = Extent(amount // head, head, _signed(local) >> STRIDE_SHIFT)
+            scalar_cycles, compute_cycles, head = local & MAX_STRIDED_CYCLES, 0, NO_COMPUTE & 0xFFFFFFFF
+        elif kind in (Kind.LOAD, Kind.STORE) and flags & FLAG_EXTENT:
             sizes, stride1, plane = (int(word) for word in words[place : place + RECORD_WORDS])
             place += RECORD_WORDS
             extent = Extent(sizes & 0xFFFFFFFF, sizes >> 32 & 0xFFFFFFFF, stride1, plane & 0xFFFF, plane >> 16)
-        head = middle & 0xFFFFFFFF
         yield Record(
             kind,
-            amount=middle >> AMOUNT_SHIFT,
+            amount=amount,
             address=payload & MAX_ADDRESS,
-            flags=flags,
-            scalar_cycles=local & 0xFFFFFFFF,
-            compute_cycles=local >> 32,
+            flags=flags & ~FLAG_STRIDED & ~FLAG_EXTENT,
+            scalar_cycles=scalar_cycles,
+            compute_cycles=compute_cycles,
             compute_head=head - (1 << 32) if head >> 31 else head,
             extent=extent,
+            instruction=payload >> INSTRUCTION_SHIFT,
         )
 
 

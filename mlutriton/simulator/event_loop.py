@@ -137,14 +137,18 @@ def read_records(state: ReplayState, core: int) -> int:
             return 0
         local = state.words[record * trace.RECORD_WORDS]
         middle = state.words[record * trace.RECORD_WORDS + 1]
-        head = ((middle & LOW_WORD) ^ (1 << 31)) - (1 << 31)
-        kind = middle >> trace.KIND_SHIFT & 255
+        kind = middle >> trace.KIND_SHIFT & trace.KIND_MASK
         amount = middle >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
-        if head != trace.NO_COMPUTE:
-            free = max(free + (local >> 32 & LOW_WORD), scalar + head)
-            compute += local >> 32 & LOW_WORD
-        issue += local & LOW_WORD
-        scalar += local & LOW_WORD
+        spent = local & LOW_WORD
+        if middle >> trace.FLAGS_SHIFT & trace.FLAG_STRIDED:
+            spent = local & trace.MAX_STRIDED_CYCLES
+        else:
+            head = ((middle & LOW_WORD) ^ (1 << 31)) - (1 << 31)
+            if head != trace.NO_COMPUTE:
+                free = max(free + (local >> 32 & LOW_WORD), scalar + head)
+                compute += local >> 32 & LOW_WORD
+        issue += spent
+        scalar += spent
         record += 1
         if kind <= Kind.MOVE:
             lane = core * at.LANES_PER_CORE
@@ -152,7 +156,7 @@ def read_records(state: ReplayState, core: int) -> int:
                 lane += 1
             enqueue(state, lane, record - 1, scalar)
             if kind <= Kind.STORE:
-                record += state.words[record * trace.RECORD_WORDS - 1] >> trace.FLAGS_SHIFT & trace.FLAG_EXTENT
+                record += middle >> trace.FLAGS_SHIFT & trace.FLAG_EXTENT
         elif kind == Kind.SYNC and not amount & (trace.WAIT_IO | trace.WAIT_MOVE):
             # The commonest wait needs no event.
             if amount & trace.WAIT_COMPUTE:
@@ -366,7 +370,7 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     state.lanes[base + at.STARTED] = now
     state.lanes[base + at.BYTES] = 0
     word = record * trace.RECORD_WORDS
-    kind = state.words[word + 1] >> trace.KIND_SHIFT & 255
+    kind = state.words[word + 1] >> trace.KIND_SHIFT & trace.KIND_MASK
     amount = state.words[word + 1] >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
     latency = 0
     if not amount:
@@ -405,13 +409,19 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     count2 = 1
     stride2 = 0
     cost = 1 << 16
-    if state.words[word + 2] >> trace.FLAGS_SHIFT & trace.FLAG_EXTENT:
-        extent = word + trace.RECORD_WORDS
-        segment = state.words[extent] & LOW_WORD
-        count1 = state.words[extent] >> 32 & LOW_WORD
-        stride1 = state.words[extent + 1]
-        count2 = state.words[extent + 2] & 0xFFFF
-        stride2 = state.words[extent + 2] >> 16
+    flags = state.words[word + 1] >> trace.FLAGS_SHIFT
+    if flags & (trace.FLAG_STRIDED | trace.FLAG_EXTENT):
+        if flags & trace.FLAG_STRIDED:
+            count1 = state.words[word + 1] & LOW_WORD
+            stride1 = state.words[word] >> trace.STRIDE_SHIFT
+            segment = amount // count1
+        else:
+            extent = word + trace.RECORD_WORDS
+            segment = state.words[extent] & LOW_WORD
+            count1 = state.words[extent] >> 32 & LOW_WORD
+            stride1 = state.words[extent + 1]
+            count2 = state.words[extent + 2] & 0xFFFF
+            stride2 = state.words[extent + 2] >> 16
         if stride1 == segment:
             segment *= count1
             count1 = 1
@@ -472,7 +482,7 @@ def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
 def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
     """Setup and size of a MOVE; only one that touches SRAM shares anything."""
     base = lane * at.LANE_WORDS
-    flags = state.words[word + 2] >> trace.FLAGS_SHIFT
+    flags = state.words[word + 1] >> trace.FLAGS_SHIFT
     setup = state.timing[timing.MOVE_SETUP_CYCLES]
     if flags & trace.FLAG_BETWEEN_CLUSTERS:
         rate = state.timing[timing.CLUSTER_COPY_RATE]

@@ -100,6 +100,7 @@ def _steps(core: Core, step_limit: int | None) -> Generator[int | None]:
     count = 0
     while True:
         core.instruction = instruction = instructions[core.position]
+        core.trace.instruction = core.position
         core.position += 1
         _execute(core)
         if instruction.row.name == "barrier.cluster":

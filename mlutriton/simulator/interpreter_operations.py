@@ -66,13 +66,15 @@ def _sts(core: Core, step: Step) -> None:
 
 
 def _ldg(core: Core, step: Step) -> None:
-    step.set_result(core.read_global(step.global_address("address"), step.instruction.dtypes[0]))
-    core.trace.record(Kind.SCALAR_LOAD)
+    address, dtype = step.global_address("address"), step.instruction.dtypes[0]
+    step.set_result(core.read_global(address, dtype))
+    core.trace.record(Kind.SCALAR_LOAD, dtype.bytes, core.launch.memory.device_address(address))
 
 
 def _stg(core: Core, step: Step) -> None:
-    core.write_global(step.global_address("address"), step.scalar("value"), step.instruction.dtypes[0])
-    core.trace.record(Kind.SCALAR_STORE)
+    address, dtype = step.global_address("address"), step.instruction.dtypes[0]
+    core.write_global(address, step.scalar("value"), dtype)
+    core.trace.record(Kind.SCALAR_STORE, dtype.bytes, core.launch.memory.device_address(address))
 
 
 def _br(core: Core, step: Step) -> None:
@@ -368,7 +370,8 @@ def _atomic(core: Core, step: Step) -> None:
     address = step.global_address("address")
     expected = step.scalar("expected") if "expected" in step.instruction.row.slot_index else None
     step.set_result(_exchange(core, step, address, step.scalar("value"), expected))
-    core.trace.record(Kind.ATOMIC_SCALAR, 0, core.launch.memory.device_address(address))
+    width = step.instruction.dtypes[0].bytes
+    core.trace.record(Kind.ATOMIC_SCALAR, width, core.launch.memory.device_address(address))
 
 
 def _atomic_vector(core: Core, step: Step) -> None:

@@ -18,9 +18,6 @@ import numpy as np
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.table import Queue
 from mlutriton.isa.trace_format import (
-    AMOUNT_SHIFT,
-    KIND_SHIFT,
-    MAX_AMOUNT,
     NO_COMPUTE,
     RECORD_WORDS,
     WAIT_ALL,
@@ -31,8 +28,8 @@ from mlutriton.isa.trace_format import (
     Record,
     unpack,
 )
+from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import Table, Timing, Trace
-from mlutriton.simulator.work_bound import extent_records
 
 MAXIMUM_SLICES = 100_000
 COUNTER_POINTS = 1000
@@ -148,7 +145,7 @@ def _slices(core: int, start: int, records: Iterable[Record], events: Table, mac
                 latency = machine.atomic_latency_cycles
             yield Slice(core, Queue.SCALAR, scalar, scalar + latency, record.kind.name.lower().replace("_", " "))
             scalar += latency
-        place += 2 if record.extent else 1
+        place += len(record.words()) // RECORD_WORDS
 
 
 def _awaited(mask: int, done: dict[Queue, int], free: int, machine: Machine) -> Iterator[tuple[int, str]]:
@@ -203,9 +200,9 @@ def _names(cores: Iterable[int], note: str, machine: Machine) -> Iterator[str]:
 def _counter(trace: Trace, timing: Timing, events: Table, machine: Machine) -> Iterator[str]:
     """Bytes per cycle that all DMA queues move, L2 hits included, averaged over equal spans of the launch."""
     records = trace.words.reshape(-1, RECORD_WORDS)
-    kinds = (records[:, 1] >> KIND_SHIFT) & 0xFF
-    moved = ~extent_records(records) & (kinds <= Kind.STORE) & (events[:, 1] > events[:, 0])
-    sizes = (records[moved, 1] >> AMOUNT_SHIFT) & MAX_AMOUNT
+    moved = trace_columns.kinds(records) <= Kind.STORE
+    moved &= ~trace_columns.extent_records(records) & (events[:, 1] > events[:, 0])
+    sizes = trace_columns.amounts(records[moved])
     begins, ends = events[moved].T
     rates = sizes / (ends - begins)
     times = np.concatenate((begins, ends))

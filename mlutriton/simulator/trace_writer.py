@@ -13,12 +13,14 @@ class TraceWriter:
 
     Attributes:
         words: what has been written, signed 64-bit integers.
+        instruction: number of the instruction that is being run.
     """
 
     def __init__(self) -> None:
         self.words: list[int] = []
         self._scalar = self._compute = 0
         self._head = NO_COMPUTE
+        self.instruction = 0
 
     def issue(self, cycles: int) -> None:
         """Work of the SCALAR queue."""
@@ -37,7 +39,7 @@ class TraceWriter:
         self, kind: Kind, amount: int = 0, payload: int = 0, flags: int = 0, extent: Extent | None = None
     ) -> None:
         """A shared operation; ``payload`` is its address or what else its kind puts there."""
-        record = Record(kind, amount, payload, flags, self._scalar, self._compute, self._head, extent)
+        record = Record(kind, amount, payload, flags, self._scalar, self._compute, self._head, extent, self.instruction)
         self.words += record.words()
         self._scalar = self._compute = 0
         self._head = NO_COMPUTE

@@ -31,16 +31,14 @@ from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS
 from mlutriton.isa.trace_format import (
-    AMOUNT_SHIFT,
     FLAG_EXTENT,
     FLAG_SRAM,
-    FLAGS_SHIFT,
-    KIND_SHIFT,
-    MAX_ADDRESS,
-    MAX_AMOUNT,
+    FLAG_STRIDED,
     RECORD_WORDS,
+    STRIDE_SHIFT,
     Kind,
 )
+from mlutriton.simulator import trace_columns
 
 Words = NDArray[np.int64]
 
@@ -109,35 +107,13 @@ def _multiplied_types(program: Program) -> set[Any]:
 def unique_bytes(words: Words, granule_bytes: int) -> tuple[int, int]:
     """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
     records = words.reshape(-1, RECORD_WORDS)
-    kinds, flags = _kinds(records), _flags(records)
-    on_dram = ~extent_records(records) & (flags & FLAG_SRAM == 0)
+    kinds = trace_columns.kinds(records)
+    on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
     loads, stores = (
         _covered_bytes(records, np.flatnonzero(on_dram & (kinds == kind)), granule_bytes)
         for kind in (Kind.LOAD, Kind.STORE)
     )
     return loads, stores
-
-
-def extent_records(records: Words) -> NDArray[np.bool_]:
-    """Which of the records are extents: those after a LOAD or STORE, itself no extent, whose flag announces one.
-
-    An extent may look like a record that announces one. Of consecutive records that look so, the first is a true one,
-    as the record before it announces nothing; then extents and records alternate.
-    """
-    announces = (_kinds(records) <= Kind.STORE) & (_flags(records) & FLAG_EXTENT != 0)
-    places = np.arange(len(records))
-    first = np.maximum.accumulate(np.where(announces, -1, places)) + 1
-    extents = np.zeros(len(records), np.bool_)
-    extents[1:] = (announces & ((places - first) & 1 == 0))[:-1]
-    return extents
-
-
-def _kinds(records: Words) -> NDArray[np.uint8]:
-    return (records[:, 1] >> KIND_SHIFT).astype(np.uint8)
-
-
-def _flags(records: Words) -> NDArray[np.uint16]:
-    return (records[:, 2] >> FLAGS_SHIFT).astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -171,11 +147,15 @@ def _covered_bytes(records: Words, places: NDArray[np.int64], granule_bytes: int
 
 def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
     """What the transfers at these places touch."""
-    middle, payload = records[places, 1], records[places, 2]
+    chosen = records[places]
+    flags, size = trace_columns.flags(chosen), trace_columns.amounts(chosen)
     ones, zeros = np.ones(len(places), np.int64), np.zeros(len(places), np.int64)
-    size = (middle >> AMOUNT_SHIFT) & MAX_AMOUNT
-    boxes = _Boxes(payload & MAX_ADDRESS, size, ones, zeros, ones.copy(), zeros.copy())
-    shaped = np.flatnonzero((payload >> FLAGS_SHIFT) & FLAG_EXTENT)
+    boxes = _Boxes(trace_columns.payloads(chosen), size, ones, zeros, ones.copy(), zeros.copy())
+    strided = np.flatnonzero(flags & FLAG_STRIDED)
+    boxes.count1[strided] = chosen[strided, 1] & 0xFFFFFFFF
+    boxes.stride1[strided] = chosen[strided, 0] >> STRIDE_SHIFT
+    boxes.segment[strided] //= boxes.count1[strided]
+    shaped = np.flatnonzero(flags & FLAG_EXTENT)
     sizes, stride1, plane = records[places[shaped] + 1].T
     boxes.segment[shaped], boxes.count1[shaped] = sizes & 0xFFFFFFFF, (sizes >> 32) & 0xFFFFFFFF
     boxes.stride1[shaped] = stride1

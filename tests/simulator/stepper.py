@@ -16,7 +16,7 @@ from mlutriton.isa.machine import Machine
 
 LOAD, STORE, GATHER, SCATTER, MOVE, END, SYNC, SCALAR_LOAD, SCALAR_STORE, LOCAL = 0, 1, 2, 3, 5, 6, 7, 8, 9, 13
 TRANSFERS = (LOAD, STORE, GATHER, SCATTER, MOVE)
-HAS_EXTENT, TOUCHES_SRAM, BETWEEN_CLUSTERS = 1, 2, 4
+HAS_EXTENT, TOUCHES_SRAM, BETWEEN_CLUSTERS, IS_STRIDED = 1, 2, 4, 8
 FOR_IO, FOR_MOVE, FOR_COMPUTE = 1, 2, 4
 NOTHING_COMPUTED = -(2**31)
 # Rates and costs are in fractions of this of a byte per cycle and of a byte of DRAM traffic per byte.
@@ -55,14 +55,19 @@ def operations(words: Sequence[int], record: int) -> list[Operation]:
             scalar_cycles=field_of(local, 0, 32),
             compute_cycles=field_of(local, 32, 32),
             compute_head=field_of(middle, 0, 32, signed=True),
-            kind=field_of(middle, 32, 8),
+            kind=field_of(middle, 32, 4),
             amount=field_of(middle, 40, 24),
             address=field_of(payload, 0, 48),
-            flags=field_of(payload, 48, 16),
+            flags=field_of(middle, 36, 4),
             segment_bytes=field_of(middle, 40, 24),
         )
         record += 1
-        if read.kind in (LOAD, STORE) and read.flags & HAS_EXTENT:
+        if read.flags & IS_STRIDED:
+            read.scalar_cycles, read.compute_cycles, read.compute_head = field_of(local, 0, 16), 0, NOTHING_COMPUTED
+            read.counts = field_of(middle, 0, 32), 1
+            read.strides = field_of(local, 16, 48, signed=True), 0
+            read.segment_bytes = read.amount // read.counts[0]
+        elif read.kind in (LOAD, STORE) and read.flags & HAS_EXTENT:
             sizes, stride, planes = (int(word) for word in words[3 * record : 3 * record + 3])
             read.segment_bytes = field_of(sizes, 0, 32)
             read.counts = field_of(sizes, 32, 32), field_of(planes, 0, 16)

@@ -15,7 +15,7 @@ from mlutriton.isa.assembly import assemble
 from mlutriton.isa.machine import machine
 from mlutriton.isa.program import slot_dtype
 from mlutriton.isa.table import TABLE, SlotKind, admitted
-from mlutriton.isa.trace_format import NO_COMPUTE, Extent, Kind, Record, unpack
+from mlutriton.isa.trace_format import FLAG_SRAM, NO_COMPUTE, Extent, Kind, Record, unpack
 from mlutriton.simulator.interpreter import run
 from mlutriton.simulator.memory import DEVICE_START, Allocation, GlobalMemory
 
@@ -296,7 +296,7 @@ def test_strided_and_padded_transfers():
     expected[0, :, :2] = x[[3, 2, 1], :2]
     np.testing.assert_array_equal(out, expected)
     load, *_ = records(result)
-    assert (load.kind, load.amount, load.flags) == (Kind.LOAD, 24, 3)
+    assert (load.kind, load.amount, load.flags) == (Kind.LOAD, 24, FLAG_SRAM)
     assert load.extent == Extent(8, 3, -24)
 
 
@@ -626,12 +626,14 @@ def test_trace_of_vector_add():
     result = launch(VECTOR_ADD, *arrays)
     integer = M9.scalar_integer_cycles
     assert records(result) == [
-        Record(Kind.LOAD, 1024, DEVICE_START, scalar_cycles=8 * integer + ISSUE),
-        Record(Kind.LOAD, 1024, DEVICE_START + (1 << 14), scalar_cycles=ISSUE),
-        Record(Kind.SYNC, 1, scalar_cycles=ISSUE),
-        Record(Kind.SYNC, 4, scalar_cycles=2 * ISSUE, compute_cycles=8 + GAP, compute_head=ISSUE + 8 + GAP),
-        Record(Kind.STORE, 1024, DEVICE_START + (2 << 14), scalar_cycles=ISSUE),
-        Record(Kind.END, scalar_cycles=ISSUE),
+        Record(Kind.LOAD, 1024, DEVICE_START, scalar_cycles=8 * integer + ISSUE, instruction=8),
+        Record(Kind.LOAD, 1024, DEVICE_START + (1 << 14), scalar_cycles=ISSUE, instruction=9),
+        Record(Kind.SYNC, 1, scalar_cycles=ISSUE, instruction=10),
+        Record(
+            Kind.SYNC, 4, scalar_cycles=2 * ISSUE, compute_cycles=8 + GAP, compute_head=ISSUE + 8 + GAP, instruction=12
+        ),
+        Record(Kind.STORE, 1024, DEVICE_START + (2 << 14), scalar_cycles=ISSUE, instruction=13),
+        Record(Kind.END, scalar_cycles=ISSUE, instruction=14),
     ]
 
 

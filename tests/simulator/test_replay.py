@@ -256,7 +256,7 @@ class TestFaults:
 
     def test_unknown_kind(self) -> None:
         broken = trace_of([Record(Kind.LOCAL), END])
-        broken.words[1] = 99 << 32
+        broken.words[1] = 15 << 32
         with pytest.raises(ValueError, match="unknown kind"):
             replay(broken, TINY)
 

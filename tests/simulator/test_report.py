@@ -19,7 +19,8 @@ from mlutriton.isa.trace_format import FLAG_SRAM, WAIT_ALL, WAIT_COMPUTE, WAIT_I
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.report import Run
 from mlutriton.simulator.timing import Cause
-from mlutriton.simulator.work_bound import extent_records, unique_bytes, work_bound
+from mlutriton.simulator.trace_columns import extent_records
+from mlutriton.simulator.work_bound import unique_bytes, work_bound
 
 TINY = machine("mlu-tiny")
 GRANULE = TINY.dram_granule_bytes
@@ -141,15 +142,21 @@ def test_sram_transfers_and_items_touch_no_dram():
     assert unique_bytes(words_of(records), GRANULE) == (0, 0)
 
 
-@given(st.lists(st.sampled_from(["plain", "extent", "lookalike"]), max_size=12))
+@given(st.lists(st.sampled_from(["plain", "strided", "extent", "lookalike"]), max_size=12))
 def test_extents_are_told_from_records(kinds):
     # This extent, read as a record, is a LOAD that announces an extent.
-    lookalike = Extent(8, 2, int(Record(Kind.LOAD).words()[1]), 1, 1 << 32)
+    lookalike = Extent(8, 2, int(Record(Kind.LOAD, extent=Extent(1, 1, 1)).words()[1]), 2, 1 << 32)
+    extents_by_kind = {
+        "plain": None,
+        "strided": Extent(8, 2, 64),
+        "extent": Extent(8, 2, 64, 2),
+        "lookalike": lookalike,
+    }
     words, expected = [], []
     for kind in kinds:
-        extent = {"plain": None, "extent": Extent(8, 2, 64), "lookalike": lookalike}[kind]
+        extent = extents_by_kind[kind]
         words += Record(Kind.LOAD, 16, BASE, extent=extent).words()
-        expected += [False, True] if extent else [False]
+        expected += [False, True] if kind in ("extent", "lookalike") else [False]
     assert extent_records(np.array(words, np.int64).reshape(-1, 3)).tolist() == expected
 
 

@@ -16,7 +16,20 @@ from mlutriton.isa.native_interface import Context, Counter
 from mlutriton.isa.operands import Forward
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
-from mlutriton.isa.trace_format import AMOUNT_SHIFT, FLAGS_SHIFT, KIND_SHIFT, NO_COMPUTE, RECORD_WORDS, Kind
+from mlutriton.isa.trace_format import (
+    AMOUNT_SHIFT,
+    FLAG_EXTENT,
+    FLAG_STRIDED,
+    FLAGS_SHIFT,
+    INSTRUCTION_SHIFT,
+    KIND_SHIFT,
+    MAX_INSTRUCTION,
+    MAX_STRIDED_CYCLES,
+    NO_COMPUTE,
+    RECORD_WORDS,
+    STRIDE_SHIFT,
+    Kind,
+)
 
 # Stands for "no compute instruction" while folding: adding cycles to it never makes it a time.
 _NEVER = -(1 << 62)
@@ -237,17 +250,35 @@ class Scoreboard:
 
     def record(self, kind: Kind, amount: Count = 0, payload: Count = 0, flags: int = 0) -> None:
         """Write a record of a shared operation; the fold begins anew."""
+        self._call("record", (*self._fields(kind, amount, payload, flags),))
+
+    def transfer(
+        self, kind: Kind, amount: Count, address: Count, flags: int, geometry: tuple[Count, Count, Count, Count, Count]
+    ) -> None:
+        """Write the record of a LOAD or STORE.
+
+        Args:
+            kind: LOAD or STORE.
+            amount: bytes.
+            address: of the device.
+            flags: but for those of the geometry.
+            geometry: the fields of ``Extent``; of a single segment too, if its counts are not known before it runs.
+        """
+        self._call("transfer", (*self._fields(kind, amount, address, flags), *geometry))
+
+    def _fields(self, kind: Kind, amount: Count, payload: Count, flags: int) -> tuple[Count, Count]:
+        """What of words 1 and 2 is no fold."""
+        e = self.frame.e
+        middle = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT | flags << FLAGS_SHIFT)
+        instruction = min(self.frame.index, MAX_INSTRUCTION) << INSTRUCTION_SHIFT
+        return middle, e.add(payload, _signed(instruction))
+
+    def _call(self, name: str, arguments: tuple[Count, ...]) -> None:
         e = self.frame.e
         self.flush()
-        fold = ", ".join(f"i64 {e.load64(place)}" for place in (self._scalar, self._compute, self._head))
-        kind_word = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT)
-        payload = e.add(payload, _signed(flags << FLAGS_SHIFT))
-        e.do(f"call void @record(ptr %context, {fold}, i64 {kind_word}, i64 {payload})")
+        fold = [e.load64(place) for place in (self._scalar, self._compute, self._head)]
+        e.do(f"call void @{name}(ptr %context, {', '.join(f'i64 {each}' for each in (*fold, *arguments))})")
         self._reset()
-
-    def extent(self, words: tuple[Count, Count, Count]) -> None:
-        """Write the extent of the transfer just recorded."""
-        self.frame.e.do(f"call void @append(ptr %context, {', '.join(f'i64 {word}' for word in words)})")
 
     def _library_record(self) -> None:
         library = self.frame.e.library
@@ -267,16 +298,53 @@ class Scoreboard:
         e.do("ret void")
         words = ", ".join(f"i64 %word{index}" for index in range(RECORD_WORDS))
         library.definitions["append"] = e.function(f"define internal void @append(ptr %context, {words})")
+        fold = "ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind, i64 %payload"
         e = Emitter(library)
-        word0 = e.value(f"or i64 %scalar, {e.value('shl i64 %compute, 32')}")
-        head = e.value(f"and i64 {e.maximum('%head', NO_COMPUTE)}, {0xFFFFFFFF}")
-        word1 = e.value(f"or i64 {head}, %kind")
-        e.do(f"call void @append(ptr %context, i64 {word0}, i64 {word1}, i64 %payload)")
+        _append_record(e, "%kind")
         e.do("ret void")
-        library.definitions["record"] = e.function(
-            "define internal void @record(ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind,"
-            " i64 %payload) noinline"
+        library.definitions["record"] = e.function(f"define internal void @record({fold}) noinline")
+        e = Emitter(library)
+        _append_transfer(e)
+        e.do("ret void")
+        library.definitions["transfer"] = e.function(
+            f"define internal void @transfer({fold}, i64 %segment, i64 %count1, i64 %stride1, i64 %count2,"
+            " i64 %stride2) noinline"
         )
+
+
+def _append(e: Emitter, words: tuple[str, str, str]) -> None:
+    e.do(f"call void @append(ptr %context, {', '.join(f'i64 {word}' for word in words)})")
+
+
+def _append_record(e: Emitter, kind: str) -> None:
+    """A record with its fold."""
+    word0 = e.value(f"or i64 %scalar, {e.value('shl i64 %compute, 32')}")
+    head = e.value(f"and i64 {e.maximum('%head', NO_COMPUTE)}, {0xFFFFFFFF}")
+    _append(e, (word0, e.value(f"or i64 {head}, {kind}"), "%payload"))
+
+
+def _append_transfer(e: Emitter) -> None:
+    """A record of segments: the plain one, the one that holds the geometry, or the one that an EXTENT follows."""
+    shaped, strided, extent = e.fresh("shaped"), e.fresh("strided"), e.fresh("extent")
+    plain, is_plane = e.fresh("plain"), e.value("icmp eq i64 %count2, 1")
+    e.branch(e.value(f"and i1 {is_plane}, {e.value('icmp eq i64 %count1, 1')}"), plain, shaped)
+    e.label(plain)
+    _append_record(e, "%kind")
+    e.do("ret void")
+    e.label(shaped)
+    idle = e.value(f"icmp sle i64 %head, {NO_COMPUTE}")
+    few = e.value(f"icmp ule i64 %scalar, {MAX_STRIDED_CYCLES}")
+    e.branch(e.value(f"and i1 {is_plane}, {e.value(f'and i1 {idle}, {few}')}"), strided, extent)
+    e.label(strided)
+    word0 = e.value(f"or i64 %scalar, {e.value(f'shl i64 %stride1, {STRIDE_SHIFT}')}")
+    kind = e.value(f"or i64 %kind, {FLAG_STRIDED << FLAGS_SHIFT}")
+    _append(e, (word0, e.value(f"or i64 %count1, {kind}"), "%payload"))
+    e.do("ret void")
+    e.label(extent)
+    _append_record(e, e.value(f"or i64 %kind, {FLAG_EXTENT << FLAGS_SHIFT}"))
+    sizes = e.value(f"or i64 %segment, {e.value('shl i64 %count1, 32')}")
+    planes = e.value(f"or i64 %count2, {e.value('shl i64 %stride2, 16')}")
+    _append(e, (sizes, "%stride1", planes))
 
 
 @cache

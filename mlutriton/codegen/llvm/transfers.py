@@ -10,7 +10,7 @@ from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scat
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.operands import ABSENT
-from mlutriton.isa.trace_format import FLAG_EXTENT, FLAG_SRAM, MAX_ADDRESS, Kind
+from mlutriton.isa.trace_format import FLAG_SRAM, Kind
 
 
 class Transfers:
@@ -68,27 +68,10 @@ class Transfers:
         segments = e.multiply(count1, count2)
         total = e.multiply(segment, segments)
         self.scoreboard.count(Counter.WRITTEN_BYTES if kind is Kind.STORE else Counter.READ_BYTES, total)
-        word0 = e.add(segment, e.multiply(count1, 1 << 32))
-        upper = stride2 & MAX_ADDRESS if isinstance(stride2, int) else e.value(f"and i64 {stride2}, {MAX_ADDRESS}")
-        word2 = e.add(count2, e.multiply(upper, 1 << 16))
-        words = (_signed(word0), stride1, _signed(word2))
-        if isinstance(segments, int):
-            self.scoreboard.record(kind, total, device, flags | (FLAG_EXTENT if segments > 1 else 0))
-            if segments > 1:
-                self.scoreboard.extent(words)
-            return
-        many = e.value(f"icmp sgt i64 {segments}, 1")
-        shaped, done = e.fresh("shaped"), e.fresh("done")
-        plain = e.fresh("plain")
-        e.branch(many, shaped, plain)
-        e.label(shaped)
-        self.scoreboard.record(kind, total, device, flags | FLAG_EXTENT)
-        self.scoreboard.extent(words)
-        e.jump(done)
-        e.label(plain)
-        self.scoreboard.record(kind, total, device, flags)
-        e.jump(done)
-        e.label(done)
+        if segments == 1:
+            self.scoreboard.record(kind, total, device, flags)
+        else:
+            self.scoreboard.transfer(kind, total, device, flags, (segment, count1, stride1, count2, stride2))
 
     def _local(self, name: str) -> Place:
         place = self.frame.check_window(name)
@@ -317,18 +300,18 @@ class Transfers:
 
     def _scalar_load(self) -> None:
         frame, dtype = self.frame, self.frame.instruction.dtypes[0]
-        pointer, _ = self._scalar_pointer(write=False)
+        pointer, device = self._scalar_pointer(write=False)
         frame.set_result(load(frame.e, pointer, dtype, 1) if self.with_values else constant(0, dtype))
         self.scoreboard.count(Counter.READ_BYTES, dtype.bytes)
-        self.scoreboard.record(Kind.SCALAR_LOAD)
+        self.scoreboard.record(Kind.SCALAR_LOAD, dtype.bytes, device)
 
     def _scalar_store(self) -> None:
         frame, dtype = self.frame, self.frame.instruction.dtypes[0]
-        pointer, _ = self._scalar_pointer(write=True)
+        pointer, device = self._scalar_pointer(write=True)
         if self.with_values:
             store(frame.e, frame.scalar("value"), pointer)
         self.scoreboard.count(Counter.WRITTEN_BYTES, dtype.bytes)
-        self.scoreboard.record(Kind.SCALAR_STORE)
+        self.scoreboard.record(Kind.SCALAR_STORE, dtype.bytes, device)
 
     def _atomic(self) -> None:
         frame, row, dtype = self.frame, self.frame.instruction.row, self.frame.instruction.dtypes[0]
@@ -341,7 +324,7 @@ class Transfers:
         frame.set_result(before)
         for counter in (Counter.READ_BYTES, Counter.WRITTEN_BYTES):
             self.scoreboard.count(counter, dtype.bytes)
-        self.scoreboard.record(Kind.ATOMIC_SCALAR, 0, device)
+        self.scoreboard.record(Kind.ATOMIC_SCALAR, dtype.bytes, device)
 
     # ---- synchronization and the end --------------------------------------------------------------------------------
 
@@ -363,7 +346,3 @@ class Transfers:
 
 def _flags(*places: Place) -> int:
     return FLAG_SRAM if any(place.buffer.space == "sram" for place in places) else 0
-
-
-def _signed(word: Count) -> Count:
-    return word - (1 << 64) if isinstance(word, int) and word >> 63 else word
