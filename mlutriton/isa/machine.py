@@ -157,7 +157,7 @@ class Machine:
 
     launch_device_ns: Annotated[int, natural(LAUNCH, "ns", "Floor of a kernel's time on the device.")]
     launch_host_ns: Annotated[int, natural(LAUNCH, "ns", "Time of a launch on the host.")]
-    launch_wave_ns: Annotated[int, natural(LAUNCH, "ns", "Each further wave of tasks: a task that finds no free core at the launch.")]
+    launch_wave_ns: Annotated[int, natural(LAUNCH, "ns", "Each further wave: each task that finds no core free.")]
     dispatch_cycles: Annotated[int, natural(LAUNCH, "cycles", "Dispatch of a task to a core.")]
 
     has_move_queue: Annotated[bool, switch("Moves have a queue of their own, apart from DMA.")]

@@ -160,13 +160,15 @@ def read_records(state: ReplayState, core: int) -> int:
         elif kind == Kind.SYNC and not amount & (trace.WAIT_IO | trace.WAIT_MOVE):
             # The commonest wait needs no event.
             if amount & trace.WAIT_COMPUTE:
-                state.statistics[row + Cause.WAIT_COMPUTE] += max(free - scalar, 0)
+                keep_event(state, record - 1, scalar, max(scalar, free))
+                book(state, core, record - 1, Cause.WAIT_COMPUTE, max(free - scalar, 0))
                 scalar = max(scalar, free)
             scalar += state.timing[timing.SYNC_CYCLES]
-            state.statistics[row + Cause.SYNC] += state.timing[timing.SYNC_CYCLES]
+            book(state, core, record - 1, Cause.SYNC, state.timing[timing.SYNC_CYCLES])
         elif kind == Kind.SCALAR_LOAD or kind == Kind.SCALAR_STORE:
+            keep_event(state, record - 1, scalar, scalar + state.timing[timing.SCALAR_LATENCY_CYCLES])
             scalar += state.timing[timing.SCALAR_LATENCY_CYCLES]
-            state.statistics[row + Cause.SCALAR_MEMORY] += state.timing[timing.SCALAR_LATENCY_CYCLES]
+            book(state, core, record - 1, Cause.SCALAR_MEMORY, state.timing[timing.SCALAR_LATENCY_CYCLES])
         elif kind == Kind.LOCAL:
             continue
         else:
@@ -213,15 +215,16 @@ def end_wait(state: ReplayState, core: int) -> int:
     move_done = state.lanes[lane + at.LANE_WORDS + at.FREE] if mask & trace.WAIT_MOVE else 0
     compute_done = state.cores[base + at.COMPUTE_FREE] if mask & trace.WAIT_COMPUTE else 0
     done = max(scalar, io_done, move_done, compute_done)
+    record = state.cores[base + at.RECORD] - 1
+    keep_event(state, record, scalar, done)
     if done > scalar:
         # The whole wait counts as one for the queue that was done last.
-        row = core * at.STATISTIC_WORDS
         if done == io_done:
-            book_io_wait(state, core, done - scalar)
+            book_io_wait(state, core, record, done - scalar)
         elif done == move_done:
-            state.statistics[row + Cause.WAIT_MOVE] += done - scalar
+            book(state, core, record, Cause.WAIT_MOVE, done - scalar)
         else:
-            state.statistics[row + Cause.WAIT_COMPUTE] += done - scalar
+            book(state, core, record, Cause.WAIT_COMPUTE, done - scalar)
     if mask & trace.WAIT_IO:
         for place in range(lane + at.SUM_SETUP, lane + at.SUM_CONTENTION + 1):
             state.lanes[place] = 0
@@ -229,7 +232,7 @@ def end_wait(state: ReplayState, core: int) -> int:
     state.cores[base + at.SCALAR] = done
     if state.cores[base + at.REASON] == Kind.SYNC:
         state.cores[base + at.SCALAR] += state.timing[timing.SYNC_CYCLES]
-        state.statistics[core * at.STATISTIC_WORDS + Cause.SYNC] += state.timing[timing.SYNC_CYCLES]
+        book(state, core, record, Cause.SYNC, state.timing[timing.SYNC_CYCLES])
         return 1
     if state.cores[base + at.REASON] == Kind.END:
         schedule_core(state, core, done)
@@ -238,10 +241,24 @@ def end_wait(state: ReplayState, core: int) -> int:
     return 0
 
 
-def book_io_wait(state: ReplayState, core: int, wait: int) -> None:
+def book(state: ReplayState, core: int, record: int, cause: int, cycles: int) -> None:
+    """Put cycles that a core spends at a record down to a cause and, if wanted, to the record's instruction."""
+    state.statistics[core * at.STATISTIC_WORDS + cause] += cycles
+    if state.shared[at.KEEP_EVENTS]:
+        instruction = state.words[record * trace.RECORD_WORDS + 2] >> trace.INSTRUCTION_SHIFT & trace.MAX_INSTRUCTION
+        state.stalls[instruction * at.STALL_WORDS + cause] += cycles
+
+
+def keep_event(state: ReplayState, record: int, start: int, end: int) -> None:
+    """Note, if wanted, when what a record stands for began and ended."""
+    if state.shared[at.KEEP_EVENTS]:
+        state.events[record * 2] = start
+        state.events[record * 2 + 1] = end
+
+
+def book_io_wait(state: ReplayState, core: int, record: int, wait: int) -> None:
     """Split a wait for the IO queue in proportion to what its transfers since the last wait spent their time on."""
     lane = core * at.LANES_PER_CORE * at.LANE_WORDS
-    row = core * at.STATISTIC_WORDS
     total = 0
     for place in range(lane + at.SUM_SETUP, lane + at.SUM_CONTENTION + 1):
         total += state.lanes[place]
@@ -249,10 +266,10 @@ def book_io_wait(state: ReplayState, core: int, wait: int) -> None:
     setup = wait * state.lanes[lane + at.SUM_SETUP] // total
     latency = wait * state.lanes[lane + at.SUM_LATENCY] // total
     contention = wait * state.lanes[lane + at.SUM_CONTENTION] // total
-    state.statistics[row + Cause.WAIT_IO_SETUP] += setup
-    state.statistics[row + Cause.WAIT_IO_LATENCY] += latency
-    state.statistics[row + Cause.WAIT_IO_CONTENTION] += contention
-    state.statistics[row + Cause.WAIT_IO_TRANSFER] += wait - setup - latency - contention
+    book(state, core, record, Cause.WAIT_IO_SETUP, setup)
+    book(state, core, record, Cause.WAIT_IO_LATENCY, latency)
+    book(state, core, record, Cause.WAIT_IO_CONTENTION, contention)
+    book(state, core, record, Cause.WAIT_IO_TRANSFER, wait - setup - latency - contention)
 
 
 def arrive(state: ReplayState, core: int) -> None:
@@ -275,8 +292,10 @@ def arrive(state: ReplayState, core: int) -> None:
     for member in range(state.shared[at.CORES_PER_PROGRAM]):
         other = unit_core(state, unit, member)
         if reason == Kind.BARRIER_UNION or other % clusters == core % clusters:
-            wait = latest - state.cores[other * at.CORE_WORDS + at.SCALAR]
-            state.statistics[other * at.STATISTIC_WORDS + Cause.BARRIER] += wait
+            arrived = state.cores[other * at.CORE_WORDS + at.SCALAR]
+            record = state.cores[other * at.CORE_WORDS + at.RECORD] - 1
+            keep_event(state, record, arrived, latest)
+            book(state, other, record, Cause.BARRIER, latest - arrived)
             state.cores[other * at.CORE_WORDS + at.SCALAR] = latest
             # No longer at the barrier, although it goes on only then.
             state.cores[other * at.CORE_WORDS + at.REASON] = Kind.LOCAL
@@ -297,7 +316,8 @@ def act(state: ReplayState, core: int, now: int) -> None:
         start = max(now, state.atomics[place])
         state.atomics[place] = start + state.timing[timing.ATOMIC_SAME_ADDRESS_CYCLES]
         state.cores[base + at.SCALAR] = start + state.timing[timing.ATOMIC_LATENCY_CYCLES]
-        state.statistics[core * at.STATISTIC_WORDS + Cause.ATOMIC] += state.cores[base + at.SCALAR] - now
+        keep_event(state, record, now, state.cores[base + at.SCALAR])
+        book(state, core, record, Cause.ATOMIC, state.cores[base + at.SCALAR] - now)
     advance(state, core)
 
 
@@ -587,9 +607,7 @@ def finish_transfer(state: ReplayState, lane: int, now: int) -> None:
     state.lanes[base + at.SUM_LATENCY] += flowing - started - state.lanes[base + at.SETUP]
     busy = at.IO_BUSY + lane % at.LANES_PER_CORE
     state.statistics[core * at.STATISTIC_WORDS + busy] += now - started
-    if state.shared[at.KEEP_EVENTS]:
-        state.events[state.lanes[base + at.CURRENT] * 2] = started
-        state.events[state.lanes[base + at.CURRENT] * 2 + 1] = now
+    keep_event(state, state.lanes[base + at.CURRENT], started, now)
     state.lanes[base + at.FREE] = now
     if state.lanes[base + at.HEAD] < state.lanes[base + at.TAIL]:
         entries = state.shared[at.RING_ENTRIES]

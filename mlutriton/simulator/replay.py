@@ -19,7 +19,7 @@ import numpy as np
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.trace_format import MAX_ADDRESS, RECORD_WORDS
+from mlutriton.isa.trace_format import MAX_ADDRESS, MAX_INSTRUCTION, RECORD_WORDS
 from mlutriton.simulator import event_loop, memory_traffic, replay_state, timing
 from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.memory import host_address
@@ -65,7 +65,9 @@ class Timing:
     """What a launch took and why.
 
     Shapes: ``cause_cycles`` is [cores, len(Cause)], its rows sum to ``cycles``; ``programs`` is [programs, 3] (first
-    core, start, end); ``events``, if kept, is [records, 2] (start and end on the record's queue, else 0).
+    core, start, end). If kept, ``events`` is [records, 2]: start and end on the record's queue, or, for a record that
+    the core waits at, of the wait; else 0. If kept, ``stalls`` is [instructions, len(Cause)]: what waits at an
+    instruction's records took, all cores together.
     Units: cycles from the launch on the device, and bytes.
     """
 
@@ -79,6 +81,7 @@ class Timing:
     l2_hit_bytes: int
     programs: Table
     events: Table | None = None
+    stalls: Table | None = None
 
     def cycles_of(self, cause: Cause) -> int:
         """Cycles of all cores that have this cause."""
@@ -100,7 +103,7 @@ def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timi
     Args:
         trace: what the programs left behind.
         machine: any machine; the trace need not come from it.
-        keep_events: also return when each transfer was on its queue, for a timeline.
+        keep_events: also return ``events`` and ``stalls``, for a timeline and for costs by source line.
 
     Raises:
         KernelFault: E0306, cores wait for each other at barriers for ever.
@@ -200,6 +203,7 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
         programs=_zeros(trace.programs * replay_state.PROGRAM_WORDS),
         events=_zeros(trace.records * 2 if keep_events else 1),
+        stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS if keep_events else 1),
     )
 
 
@@ -227,6 +231,7 @@ def _machine_code() -> Callable[[int], None]:
 def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
     rows: Table = state.statistics.reshape(machine.cores, replay_state.STATISTIC_WORDS)
     totals = rows.sum(axis=0)
+    kept = bool(state.shared[replay_state.KEEP_EVENTS])
     return Timing(
         cycles=int(state.shared[replay_state.MAKESPAN]),
         cause_cycles=rows[:, : len(Cause)],
@@ -237,5 +242,6 @@ def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
         dram_write_bytes=int(totals[replay_state.DRAM_WRITE_BYTES]),
         l2_hit_bytes=int(totals[replay_state.L2_HIT_BYTES]),
         programs=state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS),
-        events=state.events.reshape(trace.records, 2) if state.shared[replay_state.KEEP_EVENTS] else None,
+        events=state.events.reshape(trace.records, 2) if kept else None,
+        stalls=state.stalls.reshape(-1, replay_state.STALL_WORDS) if kept else None,
     )

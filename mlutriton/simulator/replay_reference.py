@@ -92,6 +92,7 @@ class Core:
     compute_free: int = 0
     program: int = -1
     run: Generator[None] | None = None
+    instruction: int = 0  # of the record that it has reached
     timer: int | None = None
     awaited: int = 0
     barrier: Kind | None = None
@@ -102,7 +103,7 @@ class Core:
 class ReferenceReplay:
     """A replay; ``cycles``, ``cores``, ``programs`` and the byte counts hold the result once ``run`` returned.
 
-    ``words``, ``starts`` and ``cores_per_program`` are those of a ``Trace``.
+    ``stalls`` has the cycles by the instruction at whose record they were spent. ``words``, ``starts`` and ``cores_per_program`` are those of a ``Trace``.
     """
 
     def __init__(self, words: list[int], starts: list[int], cores_per_program: int, machine: Machine) -> None:
@@ -118,6 +119,7 @@ class ReferenceReplay:
         self.directory: dict[int, OrderedDict[int, list[set[int]]]] = defaultdict(OrderedDict)
         self.atomics: dict[int, int] = defaultdict(int)
         self.dram_read_bytes = self.dram_write_bytes = self.l2_hit_bytes = 0
+        self.stalls: dict[tuple[int, Cause], int] = defaultdict(int)
 
     def run(self) -> bool:
         """Run to the end; False if cores wait for each other for ever."""
@@ -204,6 +206,7 @@ class ReferenceReplay:
     def program(self, core: Core, unit: list[Core], records: list[Record]) -> Generator[None]:
         """Run a program; yields where the core stops until an event resumes it."""
         for record in records:
+            core.instruction = record.instruction
             if record.compute_head != NO_COMPUTE:
                 core.compute_free = max(core.compute_free + record.compute_cycles, core.scalar + record.compute_head)
             self.spend(core, Cause.ISSUE, record.scalar_cycles)
@@ -236,6 +239,8 @@ class ReferenceReplay:
         """Let a core's scalar time pass."""
         core.scalar += cycles
         core.causes[cause] += cycles
+        if cause is not Cause.ISSUE:
+            self.stalls[core.instruction, cause] += cycles
 
     def atomic(self, core: Core, record: Record) -> None:
         """Wait for an atomic; those on one address follow each other."""

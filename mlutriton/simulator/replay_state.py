@@ -88,6 +88,9 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
     len(Cause), len(Cause) + 7
 )
 
+# A row of an instruction's stalls: cycles by cause.
+STALL_WORDS = len(Cause)
+
 # A row of a program's result: its first core, when it began and ended.
 (PROGRAM_CORE, PROGRAM_START, PROGRAM_END, PROGRAM_WORDS) = range(4)
 
@@ -115,4 +118,5 @@ class ReplayState:
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray
     programs: IntArray
-    events: IntArray  # per record: start and end on its queue, if kept
+    events: IntArray  # per record, if kept: start and end on its queue, or of the wait
+    stalls: IntArray  # per instruction, if events are kept

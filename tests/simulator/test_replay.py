@@ -87,7 +87,8 @@ class TestClosedForms:
         result = replay(trace_of([load(10_000, scalar_cycles=7), END]), model, keep_events=True)
         assert result.cycles == start_cycles(model) + 7 + alone(model, 10_000)
         assert result.events is not None
-        assert result.events.tolist() == [[start_cycles(model) + 7, result.cycles], [0, 0]]
+        whole = [start_cycles(model) + 7, result.cycles]
+        assert result.events.tolist() == [whole, whole]
 
     def test_load_compute_store(self) -> None:
         compute = sync(scalar_cycles=5, compute_cycles=300, compute_head=302)
@@ -284,7 +285,8 @@ def records(draw: st.DrawFn, barriers: bool = False) -> Record:
     kinds = [Kind.LOAD, Kind.STORE] * 3 + [kind for kind in Kind if kind not in UNDRAWN]
     kind = draw(st.sampled_from(kinds))
     local = draw(st.sampled_from([(0, 0, None), (9, 0, None), (40, 500, 30), (100, 2000, 2000), (3, 40, -20)]))
-    record = Record(kind, scalar_cycles=local[0], compute_cycles=local[1])
+    instruction = draw(st.integers(0, 3))
+    record = Record(kind, scalar_cycles=local[0], compute_cycles=local[1], instruction=instruction)
     if local[2] is not None:
         record = dataclasses.replace(record, compute_head=local[2])
     if kind in (Kind.LOAD, Kind.STORE):
@@ -334,10 +336,13 @@ RANDOM = settings(max_examples=50, deadline=None, suppress_health_check=list(Hea
 @RANDOM
 @given(traces(), st.sampled_from(MACHINES))
 def test_equals_reference(trace: Trace, model: Machine) -> None:
-    result = replay(trace, model)
+    result = replay(trace, model, keep_events=True)
     reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), trace.cores_per_program, model)
     assert reference.run()
     assert result.cycles == reference.cycles
+    assert result.stalls is not None
+    stalls = {(int(n), Cause(cause)): int(result.stalls[n, cause]) for n, cause in np.argwhere(result.stalls)}
+    assert stalls == {place: cycles for place, cycles in reference.stalls.items() if cycles}
     assert result.programs.tolist() == reference.programs
     assert result.dram_read_bytes == reference.dram_read_bytes
     assert result.dram_write_bytes == reference.dram_write_bytes
