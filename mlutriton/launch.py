@@ -296,12 +296,20 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
     if with_values and engine() is Engine.INTERPRETER:
         result = interpreter.run(program, grid, words, memory, machine)
         starts = result.trace_starts[:-1] // RECORD_WORDS
-        return Run(
-            program, machine, grid, Trace(result.trace_words, starts, program.cores_per_program), None, result.prints
-        )
+        trace = Trace(result.trace_words, starts, program.cores_per_program)
+        return Run(program, machine, grid, trace, None, result.prints, instruction_work=result.instruction_work)
     native = kernel.with_values if with_values else kernel.cycles_only
     execution = execute(native, grid, words, memory, machine, threads())
-    return Run(program, machine, grid, execution.trace, execution.counters, execution.prints, with_values)
+    return Run(
+        program,
+        machine,
+        grid,
+        execution.trace,
+        execution.counters,
+        execution.prints,
+        with_values,
+        execution.instruction_work,
+    )
 
 
 def _check_cache_directory() -> None:

@@ -61,8 +61,10 @@ class Context(IntEnum):
     DISJOINT = 34
     # Bytes beyond which neither the trace nor the prints of the thread may grow.
     RECORDED_BYTES = 35
+    # Address of the thread's table of work by instruction, see InstructionWork.
+    INSTRUCTION_WORK = 36
     # Work done, see Counter.
-    COUNTERS = 36
+    COUNTERS = 37
 
 
 class Counter(IntEnum):
@@ -81,6 +83,16 @@ class Counter(IntEnum):
     MACS = 7
     READ_BYTES = 8
     WRITTEN_BYTES = 9
+
+
+class InstructionWork(IntEnum):
+    """Rows of the table of work by instruction, of one word for each instruction of the program.
+
+    Cycles of a chain count for its last instruction.
+    """
+
+    EXECUTIONS = 0
+    COMPUTE_CYCLES = 1
 
 
 class Allocation(IntEnum):

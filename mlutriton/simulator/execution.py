@@ -31,6 +31,7 @@ from mlutriton.isa.native_interface import (
     Context,
     Counter,
     Fault,
+    InstructionWork,
 )
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
@@ -92,11 +93,13 @@ class Execution:
     Attributes:
         trace: the records of all programs, in their order.
         counters: work done, by ``Counter``.
+        instruction_work: work done, [len(InstructionWork), instructions].
         prints: in program order.
     """
 
     trace: Trace
     counters: tuple[int, ...]
+    instruction_work: NDArray[np.int64]
     prints: tuple[Print, ...]
 
 
@@ -182,13 +185,13 @@ class _Core:
         self.address = ctypes.addressof(self.context)
         self.context[Context.NRAM : Context.PARAMETERS] = [image.ctypes.data for image in self._images]
 
-    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], flags: tuple[int, int]) -> None:
+    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], last: tuple[int, int, int]) -> None:
         """Write the words of a launch, and clear those that the last one has left behind."""
         context = self.context
         context[Context.PARAMETERS : Context.TRACE] = launch
         context[Context.ALLOCATIONS : Context.HIT_START] = allocations
         context[Context.HIT_START : Context.DISJOINT] = _NO_HIT_NO_FAULT
-        context[Context.DISJOINT : Context.COUNTERS] = flags
+        context[Context.DISJOINT : Context.COUNTERS] = last
         context[Context.COUNTERS : _COUNTERS_END] = _NO_COUNTS
         for word in (Context.TRACE, Context.PRINTS):
             begin = context[word]
@@ -232,12 +235,14 @@ class _Launch:
         self._programs = np.zeros((3, self.count), np.int64)
         owners = host_address(self._programs)
         self._columns = owners, owners + 8 * self.count, owners + 16 * self.count
+        self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = _int64_array(parameters)
         chunk = max(1, min(_MAXIMUM_CHUNK, self.count // (threads * _CHUNKS_PER_THREAD)))
         before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
         after = (*self._columns, ctypes.addressof(native.runtime_table))
         regions = len(memory.table)
         allocations = (memory.table_address, regions) if regions else (ctypes.addressof(_NOWHERE), 1)
+        work = host_address(self._instruction_work)
         flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
         self._idle = _idle_cores.setdefault(sizes, [])
         self.cores: list[_Core] = []
@@ -247,7 +252,9 @@ class _Launch:
             except IndexError:
                 core = _Core(sizes)
             self.cores.append(core)
-            core.prepare((*before, thread, *after), allocations, flags)
+            core.prepare(
+                (*before, thread, *after), allocations, (*flags, work + thread * self._instruction_work[0].nbytes)
+            )
 
     def run(self, *, is_short: bool) -> None:
         """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
@@ -294,7 +301,8 @@ class _Launch:
         starts = (np.add.accumulate(sizes) - sizes) // (8 * RECORD_WORDS)
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
-        return Execution(Trace(words, starts), counters, self._prints())
+        work = self._instruction_work[0] if len(self.cores) == 1 else self._instruction_work.sum(axis=0)
+        return Execution(Trace(words, starts), counters, work, self._prints())
 
     def _prints(self) -> tuple[Print, ...]:
         found: list[tuple[int, Print]] = []

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.legality import check, first_clash
 from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import InstructionWork
 from mlutriton.isa.operands import FORWARD
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import Queue
@@ -33,11 +34,13 @@ class InterpreterResult:
     Attributes:
         trace_words: the records of all programs, one after another; of a cluster program, core by core.
         trace_starts: offset of the first word of each program (and core), and the number of words at the end.
+        instruction_work: work done, [len(InstructionWork), instructions].
         prints: in program order.
     """
 
     trace_words: NDArray[np.int64]
     trace_starts: NDArray[np.int64]
+    instruction_work: NDArray[np.int64]
     prints: tuple[Print, ...]
 
 
@@ -57,7 +60,8 @@ def run(
         KernelFault: the first fault; memory keeps what was stored before it.
     """
     check(program, machine)
-    launch = Launch(program, grid, tuple(parameters), memory, machine)
+    work = np.zeros((len(InstructionWork), len(program.instructions)), np.int64)
+    launch = Launch(program, grid, tuple(parameters), memory, machine, work)
     words: list[int] = []
     starts = [0]
     prints: list[Print] = []
@@ -79,7 +83,9 @@ def run(
             words += core.trace.words
             starts.append(len(words))
             prints += core.prints
-    return InterpreterResult(np.array(words, np.int64), np.array(starts, np.int64), tuple(prints))
+    return InterpreterResult(
+        np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints)
+    )
 
 
 def _run_together(cores: list[Core], step_limit: int | None) -> None:
@@ -116,6 +122,7 @@ def _execute(core: Core) -> None:
     """Run the current instruction and account for its time."""
     step = Step(core, core.instruction)
     row = core.instruction.row
+    core.launch.instruction_work[InstructionWork.EXECUTIONS, core.trace.instruction] += 1
     core.trace.issue(issue_cycles(core.instruction, core.launch.machine))
     if not step.is_idle:
         step.resolve()
@@ -140,7 +147,9 @@ def _account_compute(core: Core, step: Step) -> None:
         for written in core.written
         if not (is_product and core.wrote_product and touch.slot.name == "c")
     )
-    core.trace.compute(core.chain_cycles + (machine.vector_latency_cycles if held else machine.vector_gap_cycles))
+    cycles = core.chain_cycles + (machine.vector_latency_cycles if held else machine.vector_gap_cycles)
+    core.launch.instruction_work[InstructionWork.COMPUTE_CYCLES, core.trace.instruction] += cycles
+    core.trace.compute(cycles)
     core.written = [touch for touch in core.chain if touch.writes]
     core.wrote_product = is_product
     core.chain_cycles, core.chain = 0, []

@@ -385,7 +385,7 @@ def _atomic_vector(core: Core, step: Step) -> None:
     if not step.is_absent("old"):
         places = np.array([place for place, _ in items], np.int64)
         step.write("old", np.array(before, step.dtype("old").numpy), offsets=places)
-    core.trace.record(Kind.ATOMIC_VECTOR, step.counts["n"])
+    core.trace.record(Kind.ATOMIC_VECTOR, step.counts["n"], step.instruction.dtypes[0].bytes)
 
 
 def _exchange(core: Core, step: Step, address: int, value: Array, expected: Array | None) -> Array:

@@ -71,6 +71,7 @@ class Launch:
     parameters: tuple[int, ...]
     memory: GlobalMemory
     machine: Machine
+    instruction_work: NDArray[np.int64]
 
 
 class Core:

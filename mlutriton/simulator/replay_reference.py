@@ -103,7 +103,8 @@ class Core:
 class ReferenceReplay:
     """A replay; ``cycles``, ``cores``, ``programs`` and the byte counts hold the result once ``run`` returned.
 
-    ``stalls`` has the cycles by the instruction at whose record they were spent. ``words``, ``starts`` and ``cores_per_program`` are those of a ``Trace``.
+    ``stalls`` has the cycles by the instruction at whose record they were spent. ``words``, ``starts`` and
+    ``cores_per_program`` are those of a ``Trace``.
     """
 
     def __init__(self, words: list[int], starts: list[int], cores_per_program: int, machine: Machine) -> None:

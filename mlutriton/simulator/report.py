@@ -9,14 +9,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mlutriton.configuration import find_machine
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.expression import names, parse
 from mlutriton.isa.machine import PARAMETERS, SCALAR, TENSOR, VECTOR, Machine
-from mlutriton.isa.native_interface import Counter
+from mlutriton.isa.native_interface import Counter, InstructionWork
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TABLE
-from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
+from mlutriton.simulator.line_costs import LineCost, line_costs
+from mlutriton.simulator.replay import Timing, Trace, Words, replay, schedule_bound
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
 from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.work_bound import VECTOR_COUNTERS, WorkBound, work_bound
@@ -82,6 +85,7 @@ class Run:
         counters: work that was done, by ``Counter``; None if it was not counted, as by the interpreter.
         prints: what the kernel printed, in program order.
         with_values: False if only the cycles were asked for.
+        instruction_work: executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions].
     """
 
     program: Program
@@ -91,6 +95,7 @@ class Run:
     counters: Sequence[int] | None
     prints: tuple[Any, ...] = ()
     with_values: bool = True
+    instruction_work: Words | None = None
 
     @property
     def _work(self) -> Sequence[int]:
@@ -218,16 +223,30 @@ class Run:
             )
         return replace(self, machine=machine)
 
+    def lines(self) -> dict[tuple[str, int], LineCost]:
+        """What each line of the source, (file, line), cost: cycles of the queues, stalls by cause, bytes.
+
+        The launch is replayed once more to find them.
+        """
+        work = self.instruction_work
+        if work is None:
+            work = np.zeros((len(InstructionWork), len(self.program.instructions)), np.int64)
+        return line_costs(self.program, self.machine, self.trace, self._timing_with_events, work)
+
     def timeline(self, path: str | Path, *, maximum_slices: int = MAXIMUM_SLICES) -> Path:
         """Write the launch as a file that Perfetto opens, and return its path.
 
         Raises:
             OSError: the file cannot be written.
         """
-        timing = replay(self.trace, self.machine, keep_events=True)
+        timing = self._timing_with_events
         return write_timeline(
-            path, self.kernel, self.grid, self.trace, timing, self.machine, maximum_slices=maximum_slices
+            path, self.program, self.grid, self.trace, timing, self.machine, maximum_slices=maximum_slices
         )
+
+    @cached_property
+    def _timing_with_events(self) -> Timing:
+        return replay(self.trace, self.machine, keep_events=True)
 
     def to_json(self) -> str:
         """All figures of the report as a JSON object."""

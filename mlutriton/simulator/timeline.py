@@ -1,8 +1,8 @@
 """The timeline of a launch as a file for Perfetto (https://ui.perfetto.dev) or chrome://tracing.
 
 A process is a cluster, a thread one queue of one core; slices are programs, waits, transfers and runs of vector and
-tensor work. The bytes per cycle of all DMA queues together are a counter. After a barrier, or a scalar atomic that had
-to wait for others, slices of a core's SCALAR and COMPUTE queues stand earlier than they were, up to the program's end.
+tensor work, each named by what it is and the source line of its instruction; a run of work by the lines of those that
+have taken part. The bytes per cycle of all DMA queues together are a counter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import Program
 from mlutriton.isa.table import Queue
 from mlutriton.isa.trace_format import (
     NO_COMPUTE,
@@ -52,9 +53,36 @@ class Slice:
     arguments: str = ""
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the instructions of a program come from."""
+
+    program: Program
+
+    def of(self, number: int) -> str:
+        """The file and line of an instruction; nothing if they are not known."""
+        location = self.program.instructions[number].location
+        return f" {Path(location.file).name}:{location.line}" if location.line else ""
+
+    def of_compute(self, before: int, end: int) -> str:
+        """The file and lines of the COMPUTE instructions between two, where the second was reached from the first.
+
+        A way back leads through instructions that are not between the two; then only the second is named.
+        """
+        lines = [
+            each.location.line
+            for each in self.program.instructions[before + 1 : end]
+            if each.row.queue is Queue.COMPUTE and each.location.line
+        ]
+        if not lines:
+            return self.of(end)
+        file = Path(self.program.instructions[end - 1].location.file).name
+        return f" {file}:{min(lines)}" + (f"-{max(lines)}" if max(lines) > min(lines) else "")
+
+
 def write_timeline(
     path: str | Path,
-    kernel: str,
+    program: Program,
     grid: tuple[int, int, int],
     trace: Trace,
     timing: Timing,
@@ -66,7 +94,7 @@ def write_timeline(
 
     Args:
         path: of the file, which is replaced as a whole.
-        kernel: name of what ran.
+        program: what ran.
         grid: extents of the launch.
         trace: what ran.
         timing: its replay, with events.
@@ -79,13 +107,15 @@ def write_timeline(
     """
     if timing.events is None:
         raise ValueError("a timeline needs a replay with events")
-    path, events = Path(path), timing.events
+    path, events, source = Path(path), timing.events, Source(program)
     ends = np.append(trace.starts[trace.cores_per_program :: trace.cores_per_program], trace.records)
     drawn = min(max(int(np.searchsorted(ends, maximum_slices, side="right")), 1), trace.programs)
-    note = f"{kernel} {grid} on {machine.name}, simulated"
+    note = f"{program.name} {grid} on {machine.name}, simulated"
     if drawn < trace.programs:
         note += f"; drawn are the first {drawn} of {trace.programs} programs, the counter shows all"
-    slices = [each for program in range(drawn) for each in _program(program, grid, trace, timing, events, machine)]
+    slices = [
+        each for number in range(drawn) for each in _program(number, source, grid, trace, timing, events, machine)
+    ]
     parts = [
         *_names(sorted({each.core for each in slices}), note, machine),
         *(_event(each, machine) for each in slices),
@@ -106,7 +136,13 @@ def _cores(trace: Trace, timing: Timing, program: int, machine: Machine) -> list
 
 
 def _program(
-    program: int, grid: tuple[int, int, int], trace: Trace, timing: Timing, events: Table, machine: Machine
+    program: int,
+    source: Source,
+    grid: tuple[int, int, int],
+    trace: Trace,
+    timing: Timing,
+    events: Table,
+    machine: Machine,
 ) -> Iterator[Slice]:
     _, start, end = (int(each) for each in timing.programs[program])
     identity = (program % grid[0], program // grid[0] % grid[1], program // (grid[0] * grid[1]))
@@ -115,36 +151,39 @@ def _program(
         number = program * trace.cores_per_program + member
         first, last = int(trace.starts[number]), int((*trace.starts[number + 1 : number + 2], trace.records)[0])
         records = unpack(trace.words[first * RECORD_WORDS : last * RECORD_WORDS].tolist())
-        yield from _slices(core, start, records, events[first:last], machine)
+        yield from _slices(core, start, source, records, events[first:last], machine)
 
 
-def _slices(core: int, start: int, records: Iterable[Record], events: Table, machine: Machine) -> Iterator[Slice]:
+def _slices(
+    core: int, start: int, source: Source, records: Iterable[Record], events: Table, machine: Machine
+) -> Iterator[Slice]:
     """What the queues of a core did in one program; ``events`` has a row for each record and extent."""
     scalar = free = start
     done = {Queue.IO: start, Queue.MOVE: start}
-    place = 0
+    place, before = 0, -1
     for record in records:
+        line = source.of(record.instruction)
+        began, ended = (int(each) for each in events[place])
         if record.compute_head != NO_COMPUTE:
             free = max(free + record.compute_cycles, scalar + record.compute_head)
             if record.compute_cycles:
-                yield Slice(core, Queue.COMPUTE, free - record.compute_cycles, free, "compute")
+                work = source.of_compute(before, record.instruction)
+                yield Slice(core, Queue.COMPUTE, free - record.compute_cycles, free, "compute" + work)
         scalar += record.scalar_cycles
         if record.kind <= Kind.MOVE:
             queue = Queue.MOVE if record.kind is Kind.MOVE and machine.has_move_queue else Queue.IO
-            began, done[queue] = (int(each) for each in events[place])
-            yield Slice(core, queue, began, done[queue], record.kind.name.lower(), _arguments(record))
+            done[queue] = ended
+            yield Slice(core, queue, began, ended, record.kind.name.lower() + line, _arguments(record))
         elif record.kind in (Kind.SYNC, Kind.END):
             mask = record.amount if record.kind is Kind.SYNC else WAIT_ALL
-            until, name = max(_awaited(mask, done, free, machine), default=(scalar, ""))
-            if until > scalar:
-                yield Slice(core, Queue.SCALAR, scalar, until, f"wait for {name}")
-            scalar = max(scalar, until) + machine.sync_cycles
-        elif record.kind in (Kind.SCALAR_LOAD, Kind.SCALAR_STORE, Kind.ATOMIC_SCALAR):
-            latency = machine.cycles_from_ns(machine.dram_scalar_latency_ns)
-            if record.kind is Kind.ATOMIC_SCALAR:
-                latency = machine.atomic_latency_cycles
-            yield Slice(core, Queue.SCALAR, scalar, scalar + latency, record.kind.name.lower().replace("_", " "))
-            scalar += latency
+            if ended > began:
+                _, name = max(_awaited(mask, done, free, machine))
+                yield Slice(core, Queue.SCALAR, began, ended, f"wait for {name}{line}")
+            scalar = max(scalar, ended) + machine.sync_cycles
+        elif record.kind is not Kind.LOCAL:
+            yield Slice(core, Queue.SCALAR, began, ended, record.kind.name.lower().replace("_", " ") + line)
+            scalar = ended
+        before = record.instruction
         place += len(record.words()) // RECORD_WORDS
 
 

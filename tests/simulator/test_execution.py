@@ -559,6 +559,7 @@ def test_random_programs_agree_with_the_interpreter(seed, runtime):
         wrong = np.flatnonzero(~equal(array, native))
         assert not wrong.size, (dtype, divmod(int(wrong[0]), ELEMENTS), array[wrong[0]], native[wrong[0]])
     assert got.trace.words.tolist() == expected.trace_words.tolist()
+    assert got.instruction_work.tolist() == expected.instruction_work.tolist()
     assert len(got.prints) == len(expected.prints)
     for a, b in zip(got.prints, expected.prints, strict=True):
         assert (a.program, a.message) == (b.program, b.message)
@@ -682,6 +683,7 @@ def test_any_number_of_threads_gives_the_same(runtime):
         assert execution.trace.words.tolist() == results[0][1].trace.words.tolist()
         assert execution.trace.starts.tolist() == results[0][1].trace.starts.tolist()
         assert execution.counters == results[0][1].counters
+        assert execution.instruction_work.tolist() == results[0][1].instruction_work.tolist()
         assert [each.program for each in execution.prints] == [(number, 0, 0) for number in range(150)]
 
 
@@ -714,6 +716,7 @@ def test_timing_alone_leaves_the_same_trace_and_touches_no_array(runtime):
     assert not out.any()
     assert timing_only.trace.words.tolist() == with_values.trace.words.tolist()
     assert timing_only.counters == with_values.counters
+    assert timing_only.instruction_work.tolist() == with_values.instruction_work.tolist()
 
 
 def test_counters(runtime):

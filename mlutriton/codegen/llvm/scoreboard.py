@@ -12,7 +12,7 @@ from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.isa.cost import environment, issue_cycles
 from mlutriton.isa.expression import parse
-from mlutriton.isa.native_interface import Context, Counter
+from mlutriton.isa.native_interface import Context, Counter, InstructionWork
 from mlutriton.isa.operands import Forward
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
@@ -37,6 +37,8 @@ _NEVER = -(1 << 62)
 _NOWHERE = (1 << 62, 0)
 # A fold is written as a record of its own before a field of the record can overflow.
 _FOLD_LIMIT = 1 << 30
+# Instructions whose work one vector addition counts: wider ones would only take longer to compile.
+_COUNTED_AT_ONCE = 32
 _CLASS_COUNTERS = {
     "simple": Counter.VECTOR_SIMPLE_CYCLES,
     "fma": Counter.VECTOR_FMA_CYCLES,
@@ -66,6 +68,9 @@ class Scoreboard:
         self._static_counts: dict[Counter, int] = {}
         # Writes of the last COMPUTE instruction of this block, and whether it was an mm; None before the first.
         self._last: tuple[list[Place], bool] | None = None
+        # First instruction of this block, and the cycles of those of its instructions where they are known.
+        self._block_start = 0
+        self._block_cycles: dict[int, int] = {}
         self._chain_reads: list[tuple[str, Place]] = []
         self._chain_cycles: Count = 0
         # By row, and by mnemonic: evaluated once.
@@ -107,7 +112,9 @@ class Scoreboard:
         if isinstance(instruction.operands[0], Forward):
             return
         wait = self._wait(is_product=row.name == "mm")
-        self._fold_compute(frame.e.add(self._chain_cycles, wait))
+        cycles = frame.e.add(self._chain_cycles, wait)
+        self._count_compute(cycles)
+        self._fold_compute(cycles)
         self._last = (writes, row.name == "mm")
         self._chain_reads, self._chain_cycles = [], 0
 
@@ -194,6 +201,35 @@ class Scoreboard:
             place = self._counters[counter]
             self.frame.e.store64(self.frame.e.add(self.frame.e.load64(place), amount), place)
 
+    def _count_compute(self, cycles: Count) -> None:
+        """Put cycles of the COMPUTE queue down to the current instruction."""
+        e, index = self.frame.e, self.frame.index
+        if isinstance(cycles, int):
+            self._block_cycles[index] = cycles
+            return
+        place = self._work_place(InstructionWork.COMPUTE_CYCLES, index)
+        e.store64(e.add(e.load64(place), cycles), place)
+
+    def _count_instructions(self) -> None:
+        """Count what this block has executed, in few wide additions."""
+        for first in range(self._block_start, self.frame.index + 1, _COUNTED_AT_ONCE):
+            covered = range(first, min(first + _COUNTED_AT_ONCE, self.frame.index + 1))
+            self._add_to_work(InstructionWork.EXECUTIONS, first, [1] * len(covered))
+            if any(index in self._block_cycles for index in covered):
+                cycles = [self._block_cycles.get(index, 0) for index in covered]
+                self._add_to_work(InstructionWork.COMPUTE_CYCLES, first, cycles)
+        self._block_cycles.clear()
+
+    def _add_to_work(self, row: InstructionWork, first: int, amounts: list[int]) -> None:
+        e, place = self.frame.e, self._work_place(row, first)
+        kind = f"<{len(amounts)} x i64>"
+        before = e.value(f"load {kind}, ptr {place}, align 8")
+        after = e.value(f"add {kind} {before}, <{', '.join(f'i64 {amount}' for amount in amounts)}>")
+        e.do(f"store {kind} {after}, ptr {place}, align 8")
+
+    def _work_place(self, row: InstructionWork, index: int) -> str:
+        return self.frame.e.pointer("%work", 8 * (row * len(self.frame.program.instructions) + index))
+
     def flush(self) -> None:
         """Move what is known of the fold into the variables."""
         e, scalar, compute = self.frame.e, self._static_scalar, self._static_compute
@@ -210,9 +246,10 @@ class Scoreboard:
 
     # ---- blocks -----------------------------------------------------------------------------------------------------
 
-    def begin_block(self) -> None:
-        """A place where control paths meet: what ran last is known only to the variables."""
+    def begin_block(self, start: int) -> None:
+        """A place where control paths meet, before the instruction ``start``: only variables know what ran last."""
         self._last = None
+        self._block_start = start
 
     def end_block(self) -> None:
         """Leave everything in variables; call it before the branch."""
@@ -230,6 +267,7 @@ class Scoreboard:
             place = self._counters[counter]
             e.store64(e.add(e.load64(place), amount), place)
         self._static_counts.clear()
+        self._count_instructions()
 
     def split_fold(self) -> None:
         """At the way back of a loop: keep the fold within what a record holds."""

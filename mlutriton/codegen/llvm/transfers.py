@@ -285,7 +285,7 @@ class Transfers:
             frame.stop_if_failed(failed)
         for counter in (Counter.READ_BYTES, Counter.WRITTEN_BYTES):
             self._count_items(counter, dtype.bytes)
-        self.scoreboard.record(Kind.ATOMIC_VECTOR, frame.count("n"))
+        self.scoreboard.record(Kind.ATOMIC_VECTOR, frame.count("n"), dtype.bytes)
 
     # ---- scalar accesses --------------------------------------------------------------------------------------------
 

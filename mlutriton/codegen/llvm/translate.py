@@ -32,7 +32,7 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
 
 _PROGRAM_ARGUMENTS = (
     "ptr noalias %context, ptr noalias %nram, ptr noalias %wram, ptr noalias %sram, ptr noalias %scratch,"
-    " ptr noalias %runtime, ptr noalias %parameters, ptr %limit, i64 %number, i64 %x, i64 %y, i64 %z"
+    " ptr noalias %runtime, ptr noalias %parameters, ptr noalias %work, ptr %limit, i64 %number, i64 %x, i64 %y, i64 %z"
 )
 
 
@@ -87,7 +87,7 @@ class _Translation:
         e, frame = self.e, self.frame
         e.label(f"b{block.start}")
         frame.begin_block()
-        self.scoreboard.begin_block()
+        self.scoreboard.begin_block(block.start)
         for index in range(block.start, block.end):
             frame.begin(index)
             self.scoreboard.account()
@@ -374,7 +374,7 @@ def _entry(library: Library) -> str:
         return e.value(f"load ptr, ptr {word(which)}, align 8")
 
     images = [pointer(which) for which in (Context.NRAM, Context.WRAM, Context.SRAM, Context.SCRATCH, Context.RUNTIME)]
-    images.append(pointer(Context.PARAMETERS))
+    images += [pointer(Context.PARAMETERS), pointer(Context.INSTRUCTION_WORK)]
     following, limit_place = pointer(Context.NEXT), pointer(Context.LIMIT)
     owners, starts, sizes = (pointer(which) for which in (Context.OWNERS, Context.STARTS, Context.SIZES))
     chunk, thread, trace = e.load64(word(Context.CHUNK)), e.load64(word(Context.THREAD)), word(Context.TRACE)
