@@ -214,7 +214,7 @@ class LoadedKernel:
             cache_key=f"{self._key} {with_values}",
             pipeline=QUICK_PIPELINE,
         )
-        return NativeProgram(module, _runtime(), self.program)
+        return NativeProgram(module, _runtime(), self.program, with_values=with_values)
 
     def parameter_words(self, values: Sequence[Any]) -> list[int]:
         """The 64-bit word of each parameter.
@@ -297,7 +297,16 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         result = interpreter.run(program, grid, words, memory, machine)
         starts = result.trace_starts[:-1] // RECORD_WORDS
         trace = Trace(result.trace_words, starts, program.cores_per_program)
-        return Run(program, machine, grid, trace, None, result.prints, instruction_work=result.instruction_work)
+        return Run(
+            program,
+            machine,
+            grid,
+            trace,
+            None,
+            result.prints,
+            instruction_work=result.instruction_work,
+            touched=result.touched,
+        )
     native = kernel.with_values if with_values else kernel.cycles_only
     execution = execute(native, grid, words, memory, machine, threads())
     return Run(
@@ -309,6 +318,7 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         execution.prints,
         with_values,
         execution.instruction_work,
+        execution.touched,
     )
 
 

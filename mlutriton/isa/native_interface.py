@@ -63,8 +63,12 @@ class Context(IntEnum):
     RECORDED_BYTES = 35
     # Address of the thread's table of work by instruction, see InstructionWork.
     INSTRUCTION_WORK = 36
+    # Addresses of a byte for each TOUCHED_UNIT_BYTES of the device that gathers, scatters and vector atomics set where
+    # they load and where they store; of unit 0. 0 without values.
+    TOUCHED_LOADED = 37
+    TOUCHED_STORED = 38
     # Work done, see Counter.
-    COUNTERS = 37
+    COUNTERS = 39
 
 
 class Counter(IntEnum):
@@ -119,6 +123,9 @@ class Fault(IntEnum):
 # Words of LIMIT that end loops too: the host wants it, or what is recorded has outgrown RECORDED_BYTES.
 STOP = -1
 FULL = -2
+
+# Finer than the granules of machines, so that granules follow.
+TOUCHED_UNIT_BYTES = 32
 
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)

@@ -93,6 +93,9 @@ class Kind(IntEnum):
 
 assert max(Kind) <= KIND_MASK
 
+# Go through DRAM item by item, where addresses are many: their payload is the size of an item.
+ITEM_KINDS = (Kind.GATHER, Kind.SCATTER, Kind.ATOMIC_VECTOR)
+
 # Flags of LOAD, STORE and MOVE.
 FLAG_EXTENT = 1  # an EXTENT follows
 FLAG_SRAM = 2  # one side is the cluster's SRAM

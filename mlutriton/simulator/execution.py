@@ -40,6 +40,7 @@ from mlutriton.simulator.interpreter_state import FAULT_HELP, Print, from_bytes,
 from mlutriton.simulator.memory import GlobalMemory, host_address
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.replay import Trace
+from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
 
 Bytes = NDArray[np.uint8]
 Int64Array = ctypes.Array[ctypes.c_int64]
@@ -69,15 +70,19 @@ class NativeProgram:
         concatenate: the runtime function that joins the traces of threads.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
+        goes_by_item: true if it computes values of items of DRAM.
         program_ns: host time of one program in the last launch; None before the first.
     """
 
-    def __init__(self, module: NativeModule, runtime: NativeModule, program: Program) -> None:
+    def __init__(
+        self, module: NativeModule, runtime: NativeModule, program: Program, *, with_values: bool = True
+    ) -> None:
         self._modules = module, runtime  # the code lives as long as they do
         self.program = program
         self.run = module.function(ENTRY, [ctypes.c_void_p])
         self.concatenate: Any = runtime.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
         self.runtime_table = _int64_array([runtime.address(name) for name in RUNTIME_FUNCTIONS])
+        self.goes_by_item = with_values and goes_by_item(program)
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.program_ns: float | None = None
 
@@ -95,12 +100,14 @@ class Execution:
         counters: work done, by ``Counter``.
         instruction_work: work done, [len(InstructionWork), instructions].
         prints: in program order.
+        touched: DRAM that items touched; None if the program has none, or without values.
     """
 
     trace: Trace
     counters: tuple[int, ...]
     instruction_work: NDArray[np.int64]
     prints: tuple[Print, ...]
+    touched: TouchedMemory | None
 
 
 def execute(
@@ -185,7 +192,7 @@ class _Core:
         self.address = ctypes.addressof(self.context)
         self.context[Context.NRAM : Context.PARAMETERS] = [image.ctypes.data for image in self._images]
 
-    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], last: tuple[int, int, int]) -> None:
+    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int]) -> None:
         """Write the words of a launch, and clear those that the last one has left behind."""
         context = self.context
         context[Context.PARAMETERS : Context.TRACE] = launch
@@ -242,6 +249,8 @@ class _Launch:
         after = (*self._columns, ctypes.addressof(native.runtime_table))
         regions = len(memory.table)
         allocations = (memory.table_address, regions) if regions else (ctypes.addressof(_NOWHERE), 1)
+        self._touched = TouchedMemory(memory) if native.goes_by_item else None
+        touched = self._touched.addresses() if self._touched else (0, 0)
         work = host_address(self._instruction_work)
         flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
         self._idle = _idle_cores.setdefault(sizes, [])
@@ -252,9 +261,8 @@ class _Launch:
             except IndexError:
                 core = _Core(sizes)
             self.cores.append(core)
-            core.prepare(
-                (*before, thread, *after), allocations, (*flags, work + thread * self._instruction_work[0].nbytes)
-            )
+            own_work = work + thread * self._instruction_work[0].nbytes
+            core.prepare((*before, thread, *after), allocations, (*flags, own_work, *touched))
 
     def run(self, *, is_short: bool) -> None:
         """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
@@ -302,7 +310,7 @@ class _Launch:
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work[0] if len(self.cores) == 1 else self._instruction_work.sum(axis=0)
-        return Execution(Trace(words, starts), counters, work, self._prints())
+        return Execution(Trace(words, starts), counters, work, self._prints(), self._touched)
 
     def _prints(self) -> tuple[Print, ...]:
         found: list[tuple[int, Print]] = []

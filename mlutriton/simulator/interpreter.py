@@ -25,6 +25,7 @@ from mlutriton.simulator.interpreter_operations import HANDLERS
 from mlutriton.simulator.interpreter_state import Core, Launch, Print, Step
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory
+from mlutriton.simulator.touched_memory import TouchedMemory
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class InterpreterResult:
         trace_starts: offset of the first word of each program (and core), and the number of words at the end.
         instruction_work: work done, [len(InstructionWork), instructions].
         prints: in program order.
+        touched: DRAM that items touched.
     """
 
     trace_words: NDArray[np.int64]
     trace_starts: NDArray[np.int64]
     instruction_work: NDArray[np.int64]
     prints: tuple[Print, ...]
+    touched: TouchedMemory
 
 
 def run(
@@ -61,7 +64,7 @@ def run(
     """
     check(program, machine)
     work = np.zeros((len(InstructionWork), len(program.instructions)), np.int64)
-    launch = Launch(program, grid, tuple(parameters), memory, machine, work)
+    launch = Launch(program, grid, tuple(parameters), memory, machine, work, TouchedMemory(memory))
     words: list[int] = []
     starts = [0]
     prints: list[Print] = []
@@ -84,7 +87,7 @@ def run(
             starts.append(len(words))
             prints += core.prints
     return InterpreterResult(
-        np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints)
+        np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints), launch.touched
     )
 
 

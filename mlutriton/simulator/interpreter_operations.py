@@ -337,7 +337,7 @@ def _gather(core: Core, step: Step) -> None:
     dtype, length, valid = step.dtype("dst"), step.counts["length"], _valid_length(step)
     values = np.repeat(step.list("fill")[:, None], length, axis=1)
     for place, address in _items(step, "src") if valid else ():
-        item = core.global_bytes(address, valid * dtype.bytes, write=False)
+        item = core.item_bytes(address, valid * dtype.bytes, write=False)
         values[place, :valid] = from_bytes(item.copy(), dtype)
     step.write("dst", values)
     core.trace.record(Kind.GATHER, step.counts["n"], valid * dtype.bytes)
@@ -347,7 +347,7 @@ def _scatter(core: Core, step: Step) -> None:
     dtype, n, valid = step.dtype("src"), step.counts["n"], _valid_length(step)
     values = step.read("src", n, valid, offsets=np.arange(n)[:, None] * step.counts["length"] + np.arange(valid))
     for place, address in _items(step, "dst") if valid else ():
-        core.global_bytes(address, valid * dtype.bytes, write=True)[:] = to_bytes(values[place], dtype)
+        core.item_bytes(address, valid * dtype.bytes, write=True)[:] = to_bytes(values[place], dtype)
     core.trace.record(Kind.SCATTER, n, valid * dtype.bytes)
 
 
@@ -382,6 +382,9 @@ def _atomic_vector(core: Core, step: Step) -> None:
         _exchange(core, step, address, values[place], None if expected is None else expected[place])
         for place, address in items
     ]
+    for _, address in items:
+        for write in (False, True):
+            core.item_bytes(address, step.instruction.dtypes[0].bytes, write=write)
     if not step.is_absent("old"):
         places = np.array([place for place, _ in items], np.int64)
         step.write("old", np.array(before, step.dtype("old").numpy), offsets=places)

@@ -31,6 +31,7 @@ from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, Slot, SlotKind
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
+from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.trace_writer import TraceWriter
 
 Array = NDArray[Any]
@@ -72,6 +73,7 @@ class Launch:
     memory: GlobalMemory
     machine: Machine
     instruction_work: NDArray[np.int64]
+    touched: TouchedMemory
 
 
 class Core:
@@ -127,6 +129,12 @@ class Core:
                 address, count, action, location=place, context=self.context, note=self.note()
             )
         return view
+
+    def item_bytes(self, address: int, count: int, *, write: bool) -> NDArray[np.uint8]:
+        """Bytes of GDRAM that an item loads or stores, checked and marked."""
+        found = self.global_bytes(address, count, write=write)
+        self.launch.touched.mark(self.launch.memory.device_address(address), count, write=write)
+        return found
 
     def read_global(self, address: int, dtype: DType) -> Array:
         """One element of GDRAM."""

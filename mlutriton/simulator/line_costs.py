@@ -11,7 +11,7 @@ from mlutriton.isa.cost import issue_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import InstructionWork
 from mlutriton.isa.program import Program
-from mlutriton.isa.trace_format import RECORD_WORDS, Kind
+from mlutriton.isa.trace_format import ITEM_KINDS, RECORD_WORDS, Kind
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import Timing, Trace
 from mlutriton.simulator.timing import Cause
@@ -95,9 +95,8 @@ def _transfers(trace: Trace, events: Numbers, count: int, machine: Machine) -> t
     records, kinds = records[transfers], kinds[transfers]
     instructions = trace_columns.instructions(records)
     durations = events[transfers, 1] - events[transfers, 0]
-    # The payload of what goes item by item is the size of an item.
-    by_item = (kinds != Kind.LOAD) & (kinds != Kind.STORE) & (kinds != Kind.MOVE)
-    sizes = trace_columns.amounts(records) * np.where(by_item, trace_columns.payloads(records), 1)
+    item_bytes = np.where(np.isin(kinds, ITEM_KINDS), trace_columns.payloads(records), 1)
+    sizes = trace_columns.amounts(records) * item_bytes
     is_move = (kinds == Kind.MOVE) & machine.has_move_queue
 
     def sums(values: Numbers) -> list[int]:

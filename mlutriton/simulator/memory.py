@@ -86,6 +86,12 @@ class GlobalMemory:
         self.is_disjoint = len(self.table) == sum(1 for each in self.allocations if each.bytes)
 
     @cached_property
+    def device_bytes(self) -> int:
+        """Bytes of the device from the first region's to the last one's."""
+        ends: NDArray[np.int64] = self.table[:, 3] + self.table[:, 1] - self.table[:, 0]
+        return int(ends.max(initial=DEVICE_START)) - DEVICE_START
+
+    @cached_property
     def _rows(self) -> list[tuple[int, int, bool, int]]:
         rows = self.table.tolist()
         return [(start, end, bool(writable), device) for start, end, writable, device in rows]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlutriton.configuration import find_machine
 from mlutriton.diagnostics import ArgumentError
@@ -19,9 +20,10 @@ from mlutriton.isa.native_interface import Counter, InstructionWork
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TABLE
 from mlutriton.simulator.line_costs import LineCost, line_costs
-from mlutriton.simulator.replay import Timing, Trace, Words, replay, schedule_bound
+from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
 from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.work_bound import VECTOR_COUNTERS, WorkBound, work_bound
 
 
@@ -85,6 +87,7 @@ class Run:
         counters: work that was done, by ``Counter``; None if it was not counted, as by the interpreter.
         prints: what the kernel printed, in program order.
         with_values: False if only the cycles were asked for.
+        touched: DRAM that gathers, scatters and vector atomics touched, if known.
         instruction_work: executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions].
     """
 
@@ -95,7 +98,8 @@ class Run:
     counters: Sequence[int] | None
     prints: tuple[Any, ...] = ()
     with_values: bool = True
-    instruction_work: Words | None = None
+    instruction_work: NDArray[np.int64] | None = None
+    touched: TouchedMemory | None = None
 
     @property
     def _work(self) -> Sequence[int]:
@@ -134,7 +138,7 @@ class Run:
     @cached_property
     def work_bound(self) -> WorkBound:
         """The parts of ``work_bound_cycles``."""
-        return work_bound(self.trace.words, self._work, self.program, self.machine)
+        return work_bound(self.trace.words, self._work, self.program, self.machine, self.touched)
 
     @property
     def work_bound_cycles(self) -> int:

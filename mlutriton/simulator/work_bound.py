@@ -4,8 +4,8 @@
 
 * Launch floor: that of one wave of tasks, as any work could be launched.
 * DRAM: bytes of every granule that is loaded, once, and of every granule that is stored, once, at the rate that long
-  bursts reach. Items of gathers, scatters and atomics and words of scalar accesses are left out: the trace has no
-  addresses of them.
+  bursts reach. It does not matter whether tiles, items of gathers and scatters, atomics or scalar accesses touch it; an
+  atomic loads and stores. A launch for cycles alone knows no addresses of items, which then count for nothing.
 * Tensor units: the multiply-accumulates at the fastest rate of the types that the program multiplies, without
   rounding up to granules, fill or drain.
 * Vector units: cycles of the element-wise operations and reductions as if all of them stood in full chains: those that
@@ -39,6 +39,7 @@ from mlutriton.isa.trace_format import (
     Kind,
 )
 from mlutriton.simulator import trace_columns
+from mlutriton.simulator.touched_memory import TouchedMemory
 
 Words = NDArray[np.int64]
 
@@ -48,6 +49,11 @@ _WHOLE = (Counter.VECTOR_DIVIDE_CYCLES, Counter.VECTOR_SPECIAL_CYCLES)
 _LEFT_OUT = (Counter.VECTOR_OTHER_CYCLES,)
 VECTOR_COUNTERS = tuple(sorted((*_CHAINED, *_WHOLE, *_LEFT_OUT)))
 assert set(VECTOR_COUNTERS) == {counter for counter in Counter if counter.name.startswith("VECTOR_")}
+
+# Records of addresses of DRAM, by what they do there.
+_LOADING = (Kind.LOAD, Kind.SCALAR_LOAD, Kind.ATOMIC_SCALAR)
+_STORING = (Kind.STORE, Kind.SCALAR_STORE, Kind.ATOMIC_SCALAR)
+_NO_GRANULES = np.zeros(0, np.int64)
 
 # Segments that are laid out at a time, to bound the memory that this takes.
 _SEGMENTS_AT_ONCE = 1 << 21
@@ -77,7 +83,9 @@ class WorkBound:
         return self.launch_cycles + max(self.dram_cycles, self.tensor_cycles, self.vector_cycles)
 
 
-def work_bound(words: Words, counters: Sequence[int], program: Program, machine: Machine) -> WorkBound:
+def work_bound(
+    words: Words, counters: Sequence[int], program: Program, machine: Machine, touched: TouchedMemory | None = None
+) -> WorkBound:
     """The work bound of a launch.
 
     Args:
@@ -85,8 +93,9 @@ def work_bound(words: Words, counters: Sequence[int], program: Program, machine:
         counters: work done, by ``Counter``.
         program: what was run.
         machine: where.
+        touched: DRAM that items touched, if known.
     """
-    loaded_bytes, stored_bytes = unique_bytes(words, machine.dram_granule_bytes)
+    loaded_bytes, stored_bytes = unique_bytes(words, machine.dram_granule_bytes, touched)
     rate = max((machine.peak_mac_per_cycle(each) for each in _multiplied_types(program)), default=0)
     vector_cycles = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
     vector_cycles += sum(counters[each] for each in _WHOLE)
@@ -104,14 +113,19 @@ def _multiplied_types(program: Program) -> set[Any]:
     return {each.dtypes[0] for each in program.instructions if each.row.name == "mm"}
 
 
-def unique_bytes(words: Words, granule_bytes: int) -> tuple[int, int]:
+def unique_bytes(words: Words, granule_bytes: int, touched: TouchedMemory | None = None) -> tuple[int, int]:
     """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
     records = words.reshape(-1, RECORD_WORDS)
     kinds = trace_columns.kinds(records)
     on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
     loads, stores = (
-        _covered_bytes(records, np.flatnonzero(on_dram & (kinds == kind)), granule_bytes)
-        for kind in (Kind.LOAD, Kind.STORE)
+        _covered_bytes(
+            records,
+            np.flatnonzero(on_dram & np.isin(kinds, touching)),
+            touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES,
+            granule_bytes,
+        )
+        for write, touching in enumerate((_LOADING, _STORING))
     )
     return loads, stores
 
@@ -138,11 +152,10 @@ class _Boxes:
         return _Boxes(*(column[chosen] for column in self.columns()))
 
 
-def _covered_bytes(records: Words, places: NDArray[np.int64], granule_bytes: int) -> int:
-    """Bytes of the granules that the transfers at these places touch."""
-    if not places.size:
-        return 0
-    return _granules(_joined(_distinct(_boxes(records, places)), granule_bytes), granule_bytes) * granule_bytes
+def _covered_bytes(records: Words, places: Words, items: Words, granule_bytes: int) -> int:
+    """Bytes of the granules that the records at these places touch, and of those that items do."""
+    boxes = _joined(_distinct(_boxes(records, places)), granule_bytes)
+    return _count_granules(boxes, _merged(items << _FOLLOW_BITS), granule_bytes) * granule_bytes
 
 
 def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
@@ -201,9 +214,8 @@ def _joined(boxes: _Boxes, granule_bytes: int) -> _Boxes:
     return _Boxes(address, segment, *inner, *outer)
 
 
-def _granules(boxes: _Boxes, granule_bytes: int) -> int:
-    """How many granules lie in the boxes."""
-    ranges = np.zeros(0, np.int64)
+def _count_granules(boxes: _Boxes, ranges: Words, granule_bytes: int) -> int:
+    """How many granules lie in the boxes or ranges."""
     batch: Words = np.cumsum(boxes.count1 * boxes.count2) // _SEGMENTS_AT_ONCE
     for number in range(int(batch[-1]) + 1 if batch.size else 0):
         starts, sizes = _segments(boxes.choose(batch == number))
@@ -227,6 +239,8 @@ def _segments(boxes: _Boxes) -> tuple[Words, Words]:
 
 def _merged(ranges: Words) -> Words:
     """Disjoint ranges, in order, that hold what these ranges hold."""
+    if not ranges.size:
+        return ranges
     ranges = np.sort(ranges)
     first = ranges >> _FOLLOW_BITS
     last = np.maximum.accumulate(first + (ranges & _FOLLOW_MASK))

@@ -560,6 +560,8 @@ def test_random_programs_agree_with_the_interpreter(seed, runtime):
         assert not wrong.size, (dtype, divmod(int(wrong[0]), ELEMENTS), array[wrong[0]], native[wrong[0]])
     assert got.trace.words.tolist() == expected.trace_words.tolist()
     assert got.instruction_work.tolist() == expected.instruction_work.tolist()
+    assert got.touched is None or (got.touched.marks == expected.touched.marks).all()
+    assert got.touched is not None or not expected.touched.marks.any()
     assert len(got.prints) == len(expected.prints)
     for a, b in zip(got.prints, expected.prints, strict=True):
         assert (a.program, a.message) == (b.program, b.message)

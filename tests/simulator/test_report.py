@@ -16,9 +16,11 @@ from mlutriton.isa.operands import Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction, Program
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, TABLE
 from mlutriton.isa.trace_format import FLAG_SRAM, WAIT_ALL, WAIT_COMPUTE, WAIT_IO, Extent, Kind, Record
+from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.report import Run
 from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.trace_columns import extent_records
 from mlutriton.simulator.work_bound import unique_bytes, work_bound
 
@@ -132,7 +134,28 @@ def test_unique_bytes_of_many_segments_fit_in_parts(monkeypatch):
     assert unique_bytes(words_of(records), GRANULE) == whole
 
 
-def test_sram_transfers_and_items_touch_no_dram():
+def test_scalar_accesses_touch_dram():
+    records = [
+        Record(Kind.LOAD, 4096, BASE),
+        Record(Kind.SCALAR_LOAD, 4, BASE + 100),
+        Record(Kind.SCALAR_LOAD, 4, BASE + 4096),
+        Record(Kind.SCALAR_STORE, 8, BASE + GRANULE - 4),
+        Record(Kind.ATOMIC_SCALAR, 4, BASE + (1 << 20)),
+    ]
+    assert unique_bytes(words_of(records), GRANULE) == (4096 + 2 * GRANULE, 3 * GRANULE)
+
+
+def test_items_touch_what_they_mark():
+    memory = GlobalMemory([Allocation("x", 1 << 20, 1 << 16)])
+    touched = TouchedMemory(memory)
+    for first, size in ((0, 4), (GRANULE - 2, 4), (1 << 12, 1 << 12)):
+        touched.mark(BASE + first, size, write=False)
+    touched.mark(BASE + (1 << 16) - 1, 1, write=True)
+    records = [Record(Kind.GATHER, 3, 4), Record(Kind.LOAD, 1 << 12, BASE + (1 << 12) + GRANULE)]
+    assert unique_bytes(words_of(records), GRANULE, touched) == ((1 << 12) + 3 * GRANULE, GRANULE)
+
+
+def test_sram_transfers_and_items_without_marks_touch_no_dram():
     records = [
         Record(Kind.LOAD, 4096, 0, FLAG_SRAM),
         Record(Kind.MOVE, 4096),

@@ -7,7 +7,7 @@ from mlutriton.codegen.llvm.elements import Lanes, apply, bits_of, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
-from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, Context
+from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context
 from mlutriton.isa.table import Row
 
 
@@ -37,13 +37,31 @@ def access(library: Library) -> str:
     return library.require("access", define)
 
 
-def _checked(e: Emitter, address: str, size_bytes: Count, *, write: bool) -> str:
-    """The pointer to an item of GDRAM; returns -1 from the function after a fault."""
+def _checked(e: Emitter, address: str, size_bytes: Count, *touched: Context) -> str:
+    """The pointer to an item of GDRAM, marked as touched; returns -1 from the function after a fault."""
+    write = Context.TOUCHED_STORED in touched
     device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {int(write)})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
         e.do("ret i64 -1")
         e.label(e.fresh("unreachable"))
+    for marks in touched:
+        _mark(e, marks, device, size_bytes)
     return e.value(f"inttoptr i64 {address} to ptr")
+
+
+def _mark(e: Emitter, marks: Context, device: str, size_bytes: Count) -> None:
+    """Set the bytes of the units that an item touches. Threads may do so at once: all set the same."""
+    shift = TOUCHED_UNIT_BYTES.bit_length() - 1
+    table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * marks))} to ptr")
+    last = e.value(f"sub i64 {e.add(device, size_bytes)}, 1")
+    units = [e.value(f"lshr i64 {address}, {shift}") for address in (device, last)]
+    if isinstance(size_bytes, int) and size_bytes <= TOUCHED_UNIT_BYTES:
+        for unit in units:
+            e.do(f"store i8 1, ptr {e.pointer(table, unit)}, align 1")
+        return
+    count = e.add(e.subtract(units[1], units[0]), 1)
+    e.library.declare("llvm.memset.p0.i64", "void {}(ptr, i8, i64, i1)")
+    e.do(f"call void @llvm.memset.p0.i64(ptr {e.pointer(table, units[0])}, i8 1, i64 {count}, i1 false)")
 
 
 def _is_set(e: Emitter, k: str) -> str:
@@ -79,7 +97,7 @@ def gather(library: Library, dtype: DType, offset_dtype: DType, *, by_element: b
             target = e.pointer("%local", e.multiply(k, line))
             e.store64(0, loaded)
             with e.when(_is_wanted(e, k, valid)):
-                e.copy(target, _checked(e, _address(e, k, offset_dtype), size, write=False), size)
+                e.copy(target, _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_LOADED), size)
                 e.store64(valid, loaded)
             rest = e.value(f"load {bits}, ptr {e.pointer('%fill', e.value(f'mul i64 {k}, %fill_stride'))}, align 1")
             with e.loop(length, start=e.load64(loaded)) as j:
@@ -102,7 +120,7 @@ def scatter(library: Library, dtype: DType, offset_dtype: DType, *, by_element: 
         length, valid = (1, 1) if by_element else ("%length", "%valid")
         line, size = e.multiply(length, dtype.bytes), e.multiply(valid, dtype.bytes)
         with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
-            target = _checked(e, _address(e, k, offset_dtype), size, write=True)
+            target = _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_STORED)
             e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
         e.do("ret i64 0")
         return e.function(f"define internal i64 @{name}({_RUNS}) noinline")
@@ -141,7 +159,8 @@ def atomics(library: Library, row: Row, dtype: DType, offset_dtype: DType) -> st
         e = Emitter(library)
         wants_old = e.value("icmp ne ptr %local, null")
         with e.loop("%n") as k, e.when(_is_set(e, k)):
-            pointer = _checked(e, _address(e, k, offset_dtype), dtype.bytes, write=True)
+            both = Context.TOUCHED_LOADED, Context.TOUCHED_STORED
+            pointer = _checked(e, _address(e, k, offset_dtype), dtype.bytes, *both)
             value = load(e, e.pointer("%value", e.value(f"mul i64 {k}, %value_stride")), dtype, 1)
             expected = None
             if "expected" in row.slot_index:

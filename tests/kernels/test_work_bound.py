@@ -1,0 +1,71 @@
+"""The work bound of kernels: from their work alone, however they say it."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+SIZE, BLOCK = 10_000, 512
+GRID = (-(-SIZE // BLOCK),)
+DENSE_BYTES = -(-4 * SIZE // 64) * 64
+
+
+@mlu.jit
+def copy(out, x, size, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, tl.load(x + place, mask=place < size), mask=place < size)
+
+
+@mlu.jit
+def copy_in_order(out, x, order, size, BLOCK: tl.constexpr):
+    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.load(order + number, mask=number < size, other=0)
+    tl.store(out + place, tl.load(x + place, mask=number < size), mask=number < size)
+
+
+@mlu.jit
+def copy_one(out, x):
+    place = tl.program_id(0)
+    tl.store(out + place, tl.load(x + place))
+
+
+@mlu.jit
+def count(totals, x, size, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.atomic_add(totals + tl.load(x + place, mask=place < size, other=0), 1, mask=place < size)
+
+
+@pytest.fixture
+def arrays():
+    x = np.arange(SIZE, dtype=np.float32)
+    return np.zeros_like(x), x
+
+
+def test_tiles_items_and_scalars_are_the_same_work(arrays):
+    order = np.random.default_rng(0).permutation(SIZE).astype(np.int32)
+    by_tiles = copy[GRID](*arrays, SIZE, BLOCK=BLOCK).work_bound
+    by_items = copy_in_order[GRID](*arrays, order, SIZE, BLOCK=BLOCK).work_bound
+    by_scalars = copy_one[(SIZE,)](*arrays).work_bound
+    assert (by_tiles.loaded_bytes, by_tiles.stored_bytes) == (DENSE_BYTES, DENSE_BYTES)
+    assert (by_items.loaded_bytes, by_items.stored_bytes) == (2 * DENSE_BYTES, DENSE_BYTES)
+    assert (by_scalars.loaded_bytes, by_scalars.stored_bytes) == (DENSE_BYTES, DENSE_BYTES)
+
+
+def test_items_that_are_loaded_again_count_once(arrays):
+    order = np.full(SIZE, 4096, np.int32)
+    bound = copy_in_order[GRID](*arrays, order, SIZE, BLOCK=BLOCK).work_bound
+    assert (bound.loaded_bytes, bound.stored_bytes) == (DENSE_BYTES + 64, 64)
+
+
+def test_atomics_load_and_store():
+    totals, x = np.zeros(64, np.int32), np.arange(SIZE, dtype=np.int32) % 48
+    bound = count[GRID](totals, x, SIZE, BLOCK=BLOCK).work_bound
+    assert totals.sum() == SIZE
+    assert (bound.loaded_bytes, bound.stored_bytes) == (DENSE_BYTES + 3 * 64, 3 * 64)
+
+
+def test_without_values_items_count_for_nothing(arrays):
+    order = np.arange(SIZE, dtype=np.int32)
+    bound = mlu.estimate(copy_in_order, GRID, *arrays, order, SIZE, BLOCK=BLOCK).work_bound
+    assert (bound.loaded_bytes, bound.stored_bytes) == (DENSE_BYTES, 0)
