@@ -16,7 +16,8 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
-from mlutriton.simulator.memory_traffic import schedule, schedule_class, settle, share_memory, use_lines
+from mlutriton.simulator.cache_directory import use_tile
+from mlutriton.simulator.memory_traffic import schedule, schedule_class, settle, share_memory
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause
 
@@ -452,9 +453,7 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
             cost = state.timing[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
     missing = 0
     if segment > 0:
-        for plane in range(count2):
-            for line in range(count1):
-                missing += use_lines(state, address + plane * stride2 + line * stride1, segment, store)
+        missing = use_tile(state, address, segment, count1, stride1, count2, stride2, store)
     granule = state.timing[timing.GRANULE_BYTES]
     granules = (segment + granule - 1) // granule
     if store and segment < granule:

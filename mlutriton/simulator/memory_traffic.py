@@ -1,4 +1,4 @@
-"""What transfers share: the L2 directory, and the rates of L2, DRAM and ports by capped max-min fairness.
+"""What transfers share: the event tree, and the rates of L2, DRAM and ports by capped max-min fairness.
 
 In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
@@ -25,18 +25,8 @@ from mlutriton.simulator.timing import (
     CORE_RATE,
     DRAM_RATE,
     L2_RATE,
-    L2_SETS,
-    L2_WAYS,
-    LINE_BYTES,
-    LINES_PER_BLOCK,
     PORT_GROUPS,
 )
-
-TAG_SHIFT = 32
-DIRTY_SHIFT = 16
-LINES_MASK = (1 << DIRTY_SHIFT) - 1
-# Tags keep 31 bits of a block's number, so that blocks 4 TiB apart look alike.
-TAG_MASK = (1 << 31) - 1
 
 
 def schedule(state: ReplayState, slot: int, time: int) -> None:
@@ -51,56 +41,6 @@ def schedule(state: ReplayState, slot: int, time: int) -> None:
         key = min(key, state.tree[node ^ 1])
         node >>= 1
         state.tree[node] = key
-
-
-def use_block(state: ReplayState, block: int, wanted: int, store: int) -> int:
-    """Use lines of a block of the L2, which becomes the most recent of its set; returns the lines that were there.
-
-    A store finds the lines that are dirty already: each line costs one write to DRAM, whenever it is written back.
-    """
-    base = block % state.timing[L2_SETS] * state.timing[L2_WAYS]
-    tag = (block + 1) & TAG_MASK
-    entry = state.directory[base]
-    if entry >> TAG_SHIFT != tag:
-        carried = entry
-        entry = tag << TAG_SHIFT
-        for place in range(base + 1, base + state.timing[L2_WAYS]):
-            here = state.directory[place]
-            state.directory[place] = carried
-            if here >> TAG_SHIFT == tag:
-                entry = here
-                break
-            carried = here
-    present = entry >> DIRTY_SHIFT if store else entry
-    state.directory[base] = entry | wanted | (wanted << DIRTY_SHIFT if store else 0)
-    return present & wanted
-
-
-def use_lines(state: ReplayState, address: int, size: int, store: int) -> int:
-    """Use a range of addresses of the L2; returns how many of its bytes were not there."""
-    line_bytes = state.timing[LINE_BYTES]
-    lines = state.timing[LINES_PER_BLOCK]
-    first = address // line_bytes
-    last = (address + size - 1) // line_bytes
-    missing = 0
-    for block in range(first // lines, last // lines + 1):
-        low = max(first - block * lines, 0)
-        high = min(last - block * lines, lines - 1)
-        wanted = (2 << high) - (1 << low)
-        absent = wanted & ~use_block(state, block, wanted, store)
-        if not absent:
-            continue
-        if absent >> low & 1 and first >= block * lines:
-            missing -= address - first * line_bytes
-        if absent >> high & 1 and last < (block + 1) * lines:
-            missing -= (last + 1) * line_bytes - address - size
-        if absent == wanted:
-            missing += (high - low + 1) * line_bytes
-            continue
-        while absent:
-            absent &= absent - 1
-            missing += line_bytes
-    return missing
 
 
 def settle(state: ReplayState, number: int, now: int) -> None:

@@ -20,7 +20,7 @@ from mlutriton.diagnostics import KernelFault
 from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_ADDRESS, MAX_INSTRUCTION, RECORD_WORDS
-from mlutriton.simulator import event_loop, memory_traffic, replay_state, timing
+from mlutriton.simulator import cache_directory, event_loop, memory_traffic, replay_state, timing
 from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.memory import host_address
 from mlutriton.simulator.native import compile_llvm
@@ -32,6 +32,7 @@ Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
 _UNLIMITED_RATE = 1 << 40
+_MOST_TILES = 1 << 14
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
@@ -186,6 +187,8 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
     shared[replay_state.LEAVES] = leaves
     shared[replay_state.CLASSES] = classes
     shared[replay_state.RING_ENTRIES] = ring_entries
+    tile_entries = min(max(1 << trace.records.bit_length(), replay_state.TILE_WAYS), _MOST_TILES)
+    shared[replay_state.TILE_SETS] = tile_entries // replay_state.TILE_WAYS
     shared[replay_state.KEEP_EVENTS] = keep_events
     return ReplayState(
         words=np.ascontiguousarray(trace.words),
@@ -199,6 +202,10 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
         members=_zeros(classes * lanes * 2),
         tree=np.full(2 * leaves, replay_state.NEVER, dtype=np.int64),
         directory=_zeros(int(parameters[timing.L2_SETS]) * machine.l2_ways),
+        # Never read before it is written.
+        recency=np.empty(int(parameters[timing.L2_SETS]) * machine.l2_ways, dtype=np.int64),
+        tiles=_zeros(tile_entries * replay_state.TILE_WORDS),
+        waiting_tiles=np.empty(tile_entries, dtype=np.int64),
         atomics=_zeros(replay_state.ATOMIC_ADDRESSES),
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
         programs=_zeros(trace.programs * replay_state.PROGRAM_WORDS),
@@ -220,7 +227,7 @@ def _run(state: Any) -> None:
 @cache
 def _machine_code() -> Callable[[int], None]:
     # The sources name what is compiled, so that a warm start translates nothing.
-    modules = (event_loop, memory_traffic, replay_state, timing, translator, trace_format)
+    modules = (event_loop, cache_directory, memory_traffic, replay_state, timing, translator, trace_format)
     digest = hashlib.sha256()
     for module in modules:
         digest.update(Path(str(module.__file__)).read_bytes())

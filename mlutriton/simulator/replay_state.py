@@ -28,8 +28,12 @@ SOURCES_PER_CORE = 3
     RING_ENTRIES,
     KEEP_EVENTS,
     MAKESPAN,
+    L2_USES,  # tiles that have used the L2
+    L2_EVICTIONS,  # blocks that have left it
+    TILE_SETS,  # times TILE_WAYS is the entries of the table of tiles; a power of two
+    WAITING_TILES,  # entries of the list of tiles whose latest use their blocks do not show yet
     SHARED_WORDS,
-) = range(11)
+) = range(15)
 
 # What a replay ends with.
 DONE, RING_FULL, MALFORMED, DEADLOCK = range(4)
@@ -94,6 +98,23 @@ STALL_WORDS = len(Cause)
 # A row of a program's result: its first core, when it began and ended.
 (PROGRAM_CORE, PROGRAM_START, PROGRAM_END, PROGRAM_WORDS) = range(4)
 
+# A tile that has used the L2, in a table by hash of its address: its geometry, then these.
+(
+    TILE_ADDRESS,
+    TILE_SEGMENT,
+    TILE_COUNT1,
+    TILE_STRIDE1,
+    TILE_COUNT2,
+    TILE_STRIDE2,
+    TILE_STORE,
+    TILE_EVICTIONS,  # L2_EVICTIONS before its blocks were used one by one
+    TILE_USE,  # number of its latest use
+    TILE_WAITS,  # whether its blocks do not show that use yet
+    TILE_WORDS,
+) = range(11)
+# Entries of the table that a tile may stand in, which follow each other.
+TILE_WAYS = 4
+
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
 SLOT_BITS = 16
@@ -114,7 +135,10 @@ class ReplayState:
     classes: IntArray
     members: IntArray  # per class: lane and final progress of its flows
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot
-    directory: IntArray  # the L2: per set, entries from the most to the least recently used
+    directory: IntArray  # the L2: per set, entries in the order in which they were first filled
+    recency: IntArray  # per entry: when it was used last, as a number that grows with every use
+    tiles: IntArray
+    waiting_tiles: IntArray  # places in the table of tiles
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray
     programs: IntArray

@@ -190,6 +190,17 @@ class TestClosedForms:
         program = [load(65536, step * 65536) for step in range(lines + 1)] + [load(65536), END]
         assert replay(trace_of(program), TINY).l2_hit_bytes < 65536
 
+    def test_tiles_that_are_used_again_stay(self) -> None:
+        # The first of two tiles is used again, whole, just before a third makes the set of both overflow.
+        ways = BIG.replace(l2_bytes=2 * 16 * BIG.l2_line_bytes, l2_ways=2)
+        size = 16 * BIG.l2_line_bytes
+        first, second, third = (load(size, place * size, extent=Extent(size // 2, 2, size // 2)) for place in range(3))
+        used = [first, second, first, third, first]
+        result = replay(trace_of([record for each in used for record in (each, sync())] + [END]), ways)
+        assert result.l2_hit_bytes == 2 * size
+        result = replay(trace_of([*used, second, END]), ways)
+        assert result.l2_hit_bytes == 2 * size
+
     def test_strided_and_small_transfers_cost_granules(self) -> None:
         columns = Extent(4, 256, 4096)
         result = replay(trace_of([load(1024, extent=columns), END]), BIG)
@@ -348,6 +359,27 @@ def test_equals_reference(trace: Trace, model: Machine) -> None:
     assert result.dram_write_bytes == reference.dram_write_bytes
     assert result.l2_hit_bytes == reference.l2_hit_bytes
     assert result.cause_cycles.tolist() == [[core.causes[cause] for cause in Cause] for core in reference.cores]
+
+
+@settings(RANDOM, max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from([Kind.LOAD, Kind.STORE])), max_size=60),
+    st.lists(extents(), min_size=10, max_size=10),
+    st.sampled_from([(2048, 1), (8192, 2), (16384, 4)]),
+)
+def test_few_tiles_in_a_small_cache_equal_the_reference(
+    uses: list[tuple[int, Kind]], shapes: list[Extent], size: tuple[int, int]
+) -> None:
+    model = TINY.replace(l2_bytes=size[0], l2_ways=size[1])
+    program = [
+        Record(kind, tile.segment_bytes * tile.count1 * tile.count2, number * 1500, extent=tile)
+        for number, kind in uses
+        for tile in [shapes[number]]
+    ]
+    trace = trace_of([*program, END])
+    result, reference = replay(trace, model), ReferenceReplay(trace.words.tolist(), [0], 1, model)
+    assert reference.run()
+    assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
 
 
 @settings(RANDOM, max_examples=15)
