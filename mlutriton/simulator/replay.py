@@ -19,8 +19,8 @@ import numpy as np
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.trace_format import MAX_ADDRESS, MAX_INSTRUCTION, RECORD_WORDS
-from mlutriton.simulator import cache_directory, event_loop, memory_traffic, replay_state, timing
+from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
+from mlutriton.simulator import cache_directory, event_loop, memory_traffic, replay_state, schedule_alone, timing
 from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.memory import host_address
 from mlutriton.simulator.native import compile_llvm
@@ -31,7 +31,6 @@ Words = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
-_UNLIMITED_RATE = 1 << 40
 _MOST_TILES = 1 << 14
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
@@ -121,23 +120,17 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     The larger of the longest program and of all programs spread evenly over the cores, after the launch.
     """
     _check(trace, machine)
-    unshared = timing_parameters(machine).copy()
-    for rate in (timing.CLUSTER_RATE, timing.L2_RATE, timing.DRAM_RATE, timing.SRAM_RATE):
-        unshared[rate] = _UNLIMITED_RATE
-    unshared[timing.PORT_GROUPS] = 1
-    latency = min(unshared[timing.BULK_LATENCY_CYCLES], unshared[timing.L2_LATENCY_CYCLES])
-    unshared[[timing.BULK_LATENCY_CYCLES, timing.L2_LATENCY_CYCLES]] = latency
-    unshared[timing.ATOMIC_SAME_ADDRESS_CYCLES] = 0
-    # Lines that hold everything: hits and misses take as long, so that looking lines up would be for nothing.
-    unshared[timing.LINE_BYTES] = MAX_ADDRESS + 1
-    state = _replay(trace, machine, unshared, keep_events=False)
+    parameters = timing_parameters(machine)
+    state = initial_state(trace, machine, parameters, ring_entries=1, keep_events=False)
+    _run(schedule_alone.run_alone, state)
+    _check_status(state)
     programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
-    dispatch, launch = int(unshared[timing.DISPATCH_CYCLES]), int(unshared[timing.LAUNCH_CYCLES])
+    dispatch, launch = int(parameters[timing.DISPATCH_CYCLES]), int(parameters[timing.LAUNCH_CYCLES])
     units = machine.cores
     if trace.cores_per_program > 1:
         units = machine.clusters // (trace.cores_per_program // machine.cores_per_cluster)
-    alone = programs[:, replay_state.PROGRAM_END] - programs[:, replay_state.PROGRAM_START] + dispatch
-    alone[units:] += int(unshared[timing.LAUNCH_WAVE_CYCLES])
+    alone = programs[:, replay_state.PROGRAM_END] + dispatch
+    alone[units:] += int(parameters[timing.LAUNCH_WAVE_CYCLES])
     return launch + max(int(alone.max(initial=0)), -(-int(alone.sum()) // units))
 
 
@@ -157,12 +150,17 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
     ring_entries = _FIRST_RING_ENTRIES
     while True:
         state = initial_state(trace, machine, parameters, ring_entries=ring_entries, keep_events=keep_events)
-        _run(state)
-        status = int(state.shared[replay_state.STATUS])
-        if status != replay_state.RING_FULL:
+        _run(event_loop.run_replay, state)
+        if int(state.shared[replay_state.STATUS]) != replay_state.RING_FULL:
             break
         # More transfers waited in a queue than there was room for. Starting again is simple, and rare.
         ring_entries *= 8
+    _check_status(state)
+    return state
+
+
+def _check_status(state: Any) -> None:
+    status = int(state.shared[replay_state.STATUS])
     if status == replay_state.DEADLOCK:
         raise KernelFault(
             "E0306",
@@ -171,7 +169,6 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
         )
     if status == replay_state.MALFORMED:
         raise ValueError("the trace is malformed: a program without END, or a record of unknown kind")
-    return state
 
 
 def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, keep_events: bool) -> Any:
@@ -218,21 +215,31 @@ def _zeros(count: int) -> Words:
     return np.zeros(count, dtype=np.int64)
 
 
-def _run(state: Any) -> None:
+def _run(entry: Callable[[Any], None], state: Any) -> None:
     addresses = [host_address(getattr(state, name)) for name in _ARRAYS]
     pointers = (ctypes.c_void_p * len(addresses))(*addresses)
-    _machine_code()(ctypes.addressof(pointers))
+    _machine_code()[entry.__name__](ctypes.addressof(pointers))
 
 
 @cache
-def _machine_code() -> Callable[[int], None]:
+def _machine_code() -> dict[str, Callable[[int], None]]:
     # The sources name what is compiled, so that a warm start translates nothing.
-    modules = (event_loop, cache_directory, memory_traffic, replay_state, timing, translator, trace_format)
+    entries = event_loop.run_replay, schedule_alone.run_alone
+    modules = (
+        event_loop,
+        schedule_alone,
+        cache_directory,
+        memory_traffic,
+        replay_state,
+        timing,
+        translator,
+        trace_format,
+    )
     digest = hashlib.sha256()
     for module in modules:
         digest.update(Path(str(module.__file__)).read_bytes())
-    module = compile_llvm(lambda: translator.translate(event_loop.run_replay), cache_key=f"replay {digest.hexdigest()}")
-    return module.function(event_loop.run_replay.__name__, [ctypes.c_void_p])
+    module = compile_llvm(lambda: translator.translate(*entries), cache_key=f"replay {digest.hexdigest()}")
+    return {entry.__name__: module.function(entry.__name__, [ctypes.c_void_p]) for entry in entries}
 
 
 def _result(state: Any, machine: Machine, trace: Trace) -> Timing:

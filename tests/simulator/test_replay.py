@@ -261,6 +261,8 @@ class TestFaults:
         programs = [[Record(Kind.BARRIER_CLUSTER), END], [END], [END], [END]]
         with pytest.raises(KernelFault, match="E0306"):
             replay(trace_of(*programs, cores_per_program=4), TINY)
+        with pytest.raises(KernelFault, match="E0306"):
+            schedule_bound(trace_of(*programs, cores_per_program=4), TINY)
 
     def test_program_without_end(self) -> None:
         with pytest.raises(ValueError, match="without END"):
@@ -433,6 +435,27 @@ def test_faster_dram_is_never_slower(work: list[list[tuple[int, bool]]]) -> None
     fast = slow.replace(dram_gb_per_s=31.0)
     times = [replay(trace_of(*programs), model).cycles for model in (slow, fast)]
     assert times[1] <= times[0] + 8
+
+
+@RANDOM
+@given(traces(), st.sampled_from(MACHINES))
+def test_schedule_bound_is_that_of_programs_that_run_alone(trace: Trace, model: Machine) -> None:
+    """Alone on a machine whose shared resources know no limit, the replay takes as long as the bound says."""
+    # The bound lets all tiles have the lesser latency; here there is only one.
+    model = model.replace(l2_latency_ns=model.dram_bulk_latency_ns)
+    vast = model.replace(
+        dram_gb_per_s=1e8, l2_bytes_per_cycle=10**6, cluster_dma_bytes_per_cycle=10**6, sram_port_bytes_per_cycle=10**6,
+        atomic_same_address_cycles=0,
+    )  # fmt: skip
+    members = trace.cores_per_program
+    units = model.cores if members == 1 else model.clusters // (members // model.cores_per_cluster)
+    launch, wave = (model.cycles_from_ns(ns) for ns in (model.launch_device_ns, model.launch_wave_ns))
+    alone = [
+        replay(Trace(trace.words, trace.starts[first : first + members], members), vast).cycles - launch
+        for first in range(0, len(trace.starts), members)
+    ]
+    alone = [cycles + (wave if number >= units else 0) for number, cycles in enumerate(alone)]
+    assert schedule_bound(trace, model) == launch + max(max(alone), -(-sum(alone) // units))
 
 
 def test_schedule_bound_is_exact_without_contention() -> None:
