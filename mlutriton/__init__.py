@@ -20,6 +20,7 @@ from mlutriton.diagnostics import OnChipMemoryError as OnChipMemoryError
 from mlutriton.diagnostics import ProgramError as ProgramError
 
 if TYPE_CHECKING:
+    from mlutriton.backend.driver import last_run as last_run
     from mlutriton.configuration import current_machine as current_machine
     from mlutriton.configuration import find_machine as machine
     from mlutriton.configuration import set_machine as set_machine
@@ -47,6 +48,7 @@ __all__ = [
     "current_machine",
     "estimate",
     "jit",
+    "last_run",
     "load",
     "machine",
     "machines",
@@ -62,6 +64,10 @@ def __getattr__(name: str) -> object:
             from mlutriton.frontend.jit import jit
 
             value = jit
+        case "last_run":
+            from mlutriton.backend.driver import last_run
+
+            value = last_run
         case "array":
             from mlutriton.frontend.arguments import pointer_argument
 

@@ -358,9 +358,10 @@ def _integer_encoder(dtype: DType) -> Callable[[Any], int]:
     least = -(1 << dtype.bits - 1)
 
     def encode_integer(value: Any) -> int:
-        if not least <= value <= mask:
+        number = index(value)
+        if not least <= number <= mask:
             raise OverflowError
-        return value & mask
+        return number & mask
 
     return encode_integer
 

@@ -12,18 +12,23 @@ import shutil
 import sysconfig
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import triton
 import triton.runtime.autotuner
 import triton.runtime.cache
+import triton.runtime.jit
 import triton.testing
+from triton.runtime.autotuner import Autotuner
 from triton.runtime.driver import driver
 
+from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
+from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
 
 # As much as the texts and the program of an ordinary kernel take.
@@ -32,8 +37,14 @@ _PROBE_BYTES = 1 << 17
 
 @functools.cache
 def adapt_triton() -> None:
-    """Replaces what makes the first launch slow and what makes benchmarks of simulated time slow."""
+    """Replaces what refuses arrays, and what makes first launches and benchmarks of simulated time slow."""
     _replace_unwritable_cache()
+    triton.runtime.jit.create_function_from_signature = _binding_arrays(
+        triton.runtime.jit.create_function_from_signature
+    )
+    # As properties, so that tuners that were made before the driver was have them too.
+    Autotuner.pre_hook = _own_hook("pre_hook")
+    Autotuner.post_hook = _own_hook("post_hook")
     # The original reads all 500 MB of libtriton, which takes longer than to compile a kernel.
     triton.runtime.cache.triton_key = installation_key
     triton.runtime.autotuner.triton_key = installation_key
@@ -82,10 +93,53 @@ def _installed_files() -> Iterator[tuple[str, os.stat_result]]:
             yield str(path.relative_to(root)), path.stat()
 
 
+Binder = Callable[..., Any]
+
+
+def _binding_arrays(original: Callable[[Any, Sequence[Any], object], Binder]) -> Callable[..., Binder]:
+    """Lets Triton bind NumPy and DLPack arrays: it knows a pointer by its ``data_ptr``, which these do not have."""
+
+    @functools.wraps(original)
+    def create_function_from_signature(signature: Any, parameters: Sequence[Any], backend: object) -> Binder:
+        bind = original(signature, parameters, backend)
+        if not isinstance(backend, MLUBackend):
+            return bind
+        names = [parameter.name for parameter in parameters]
+        last = names[-1] if names else ""  # which may be *arguments
+
+        def bind_arrays(*args: object, **kwargs: object) -> Any:
+            converted = [launch_argument(value, name) for value, name in zip(args, chain(names, repeat(last)))]
+            for name, value in kwargs.items():
+                kwargs[name] = launch_argument(value, name)
+            return bind(*converted, **kwargs)
+
+        return bind_arrays
+
+    return create_function_from_signature
+
+
+def _own_hook(attribute: str) -> property:
+    """A hook of a tuner: Triton's own, for ``reset_to_zero`` and ``restore_value``, use methods of tensors."""
+
+    def read(tuner: Any) -> Callable[..., Any]:
+        hook = tuner.__dict__[attribute]
+        return hook if tuner.__dict__.get(f"user_defined_{attribute}") else functools.partial(_with_tensors, hook)
+
+    def write(tuner: Any, hook: Callable[..., Any]) -> None:
+        tuner.__dict__[attribute] = hook
+
+    return property(read, write)
+
+
+def _with_tensors(hook: Callable[..., Any], arguments: Mapping[str, object], *args: Any, **kwargs: Any) -> Any:
+    tensors = {name: launch_argument(value, name) for name, value in arguments.items()}
+    return hook(tensors, *args, **kwargs)
+
+
 def _simulated_or(original: Any) -> Any:
     @functools.wraps(original)
     def do_bench(fn: Any, *args: Any, **kwargs: Any) -> Any:
-        is_simulated = hasattr(driver.active, "take_run")
+        is_simulated = hasattr(driver.active, "last_run")
         return benchmark(fn, *args, **kwargs) if is_simulated else original(fn, *args, **kwargs)
 
     return do_bench

@@ -55,11 +55,12 @@ def record_run(run: Run) -> None:
         clock.milliseconds += run.time_us / 1e3
 
 
-def take_run() -> Run | None:
-    """The run of this thread's last launch, handed out once."""
-    run: Run | None = getattr(_runs, "last", None)
-    _runs.last = None
-    return run
+def last_run() -> Run | None:
+    """The run of the last launch that this thread made, also of a plain ``triton.jit`` kernel; None before the first.
+
+    It is kept until the next launch.
+    """
+    return getattr(_runs, "last", None)
 
 
 class SimulatedEvent:
@@ -186,9 +187,9 @@ class MLUDriver(DriverBase):
         return not any(backend.driver.is_active() for backend in backends.values() if backend.driver is not cls)
 
     @staticmethod
-    def take_run() -> Run | None:
-        """The run of this thread's last launch, handed out once."""
-        return take_run()
+    def last_run() -> Run | None:
+        """The run of the last launch that this thread made."""
+        return last_run()
 
     @staticmethod
     def get_current_stream(device: int = 0) -> int:

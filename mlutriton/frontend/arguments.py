@@ -29,8 +29,9 @@ MAXIMUM_PROGRAMS = 1 << 26
 class PointerArgument:
     """A pointer to the first element of an array, with the bytes that the array spans.
 
-    ``data_ptr``, ``dtype``, ``shape`` and ``stride`` make it an argument for a plain ``@triton.jit`` kernel; ``zero_``,
-    ``clone`` and ``copy_`` serve ``triton.autotune(reset_to_zero=..., restore_value=...)``.
+    ``data_ptr`` and ``dtype`` make it an argument that Triton takes, ``shape`` and ``stride`` a tensor for descriptors;
+    ``zero_``, ``clone`` and ``copy_`` serve ``triton.autotune(reset_to_zero=..., restore_value=...)``. The array's other
+    attributes are its own too: grids that are functions, and hooks, ask the arguments of a launch for them.
 
     Attributes:
         owner: what keeps the memory alive: an ndarray, or a tensor of another library.
@@ -47,6 +48,14 @@ class PointerArgument:
     bytes: int
     writable: bool
     dtype: np.dtype[Any]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "owner":
+            raise AttributeError(name)
+        return getattr(self.owner, name)
+
+    def __len__(self) -> int:
+        return len(self.array)
 
     def data_ptr(self) -> int:
         """The address that the kernel receives."""
@@ -159,7 +168,8 @@ def launch_argument(value: object, name: str = "") -> object:
 
 def unpassable(arguments: Iterable[tuple[str, object]]) -> ArgumentError:
     """The error for a launch whose arguments Triton refused; names the first one that has no place in a kernel."""
-    for name, value in arguments:
+    for name, given in arguments:
+        value = launch_argument(given, name)
         if value is not None and not isinstance(value, int | float | tuple) and not hasattr(value, "data_ptr"):
             return ArgumentError("E0101", f"the argument {name} is a {_type_name(value)}", help=_HELP)
         if isinstance(value, int) and not -(2**63) <= value < 2**64:

@@ -1,7 +1,7 @@
-"""``@mlu.jit``: Triton's own ``jit`` whose kernels also take NumPy and DLPack arrays and return the run.
+"""``@mlu.jit``: Triton's own ``jit`` whose kernels always run on the MLU, return the run and explain their errors.
 
-Nothing is added between Triton and the kernel but the conversion of arguments, so decorators that wrap a
-``JITFunction`` (``triton.autotune``, ``triton.heuristics``) and kernels that call one work on the result.
+Decorators that wrap a ``JITFunction`` (``triton.autotune``, ``triton.heuristics``) and kernels that call one work on
+the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from triton.backends import backends
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from mlutriton.frontend.arguments import checked_grid, launch_argument
+from mlutriton.frontend.arguments import checked_grid
 from mlutriton.frontend.refusals import explained
 
 BACKEND_NAME = "mlu"
@@ -40,19 +40,16 @@ class Kernel(JITFunction):
             MluError: an argument, the compilation or the program failed.
         """
         activate()
-        arguments = [launch_argument(value, name) for name, value in zip(self.arg_names, args, strict=False)]
-        arguments += args[len(arguments) :]
-        for name, value in kwargs.items():
-            kwargs[name] = launch_argument(value, name)
         try:
-            compiled = super().run(*arguments, grid=_checked(grid), warmup=warmup, **kwargs)
+            compiled = super().run(*args, grid=_checked(grid), warmup=warmup, **kwargs)
         except Exception as problem:
             compiler: Any = backends[BACKEND_NAME].compiler
-            better = explained(problem, self, arguments, kwargs, compiler.option_names)
+            better = explained(problem, self, args, kwargs, compiler.option_names)
             if better is problem:
                 raise
             raise better from problem
-        return compiled if warmup else driver.active.take_run()
+        # A hook of Triton's may have the kernel compiled elsewhere: then there is neither kernel nor run.
+        return compiled if warmup or compiled is None else driver.active.last_run()
 
 
 def activate() -> None:

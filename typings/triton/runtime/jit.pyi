@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+create_function_from_signature: Callable[..., Any]
+
 class JITFunction:
     fn: Callable[..., Any]
     arg_names: list[str]
