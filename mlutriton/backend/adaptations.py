@@ -108,7 +108,8 @@ def _binding_arrays(original: Callable[[Any, Sequence[Any], object], Binder]) ->
         last = names[-1] if names else ""  # which may be *arguments
 
         def bind_arrays(*args: object, **kwargs: object) -> Any:
-            converted = [launch_argument(value, name) for value, name in zip(args, chain(names, repeat(last)))]
+            pairs = zip(args, chain(names, repeat(last)), strict=False)
+            converted = [launch_argument(value, name) for value, name in pairs]
             for name, value in kwargs.items():
                 kwargs[name] = launch_argument(value, name)
             return bind(*converted, **kwargs)

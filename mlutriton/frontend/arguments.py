@@ -20,6 +20,13 @@ ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
     {dtype.numpy for dtype in ALL} | {np.dtype(f"uint{dtype.bits}") for dtype in ALL if dtype.is_int}
 )
 _DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
+# What ``triton.reinterpret`` calls them.
+# fmt: off
+_TRITON_NAMES = {
+    "int1": "bool", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64",
+    "fp8e4nv": "float8_e4m3fn", "fp8e5": "float8_e5m2",
+}
+# fmt: on
 
 # What is kept of a program that does nothing: 48 bytes. So many programs fit the memory of an ordinary host.
 MAXIMUM_PROGRAMS = 1 << 26
@@ -30,8 +37,8 @@ class PointerArgument:
     """A pointer to the first element of an array, with the bytes that the array spans.
 
     ``data_ptr`` and ``dtype`` make it an argument that Triton takes, ``shape`` and ``stride`` a tensor for descriptors;
-    ``zero_``, ``clone`` and ``copy_`` serve ``triton.autotune(reset_to_zero=..., restore_value=...)``. The array's other
-    attributes are its own too: grids that are functions, and hooks, ask the arguments of a launch for them.
+    ``zero_``, ``clone`` and ``copy_`` serve ``triton.autotune(reset_to_zero=..., restore_value=...)``. It has the
+    array's other attributes as well: grids that are functions, and hooks, ask the arguments of a launch for them.
 
     Attributes:
         owner: what keeps the memory alive: an ndarray, or a tensor of another library.
@@ -258,7 +265,7 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
             "E0101", f"a tensor on the device {device} cannot be passed", help="move it to the host: tensor.cpu()"
         )
     dtype_name = str(tensor.dtype).rpartition(".")[2]
-    dtype = _DTYPES_BY_NAME.get(dtype_name)
+    dtype = _DTYPES_BY_NAME.get(_TRITON_NAMES.get(dtype_name, dtype_name))
     if dtype is None:
         raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()

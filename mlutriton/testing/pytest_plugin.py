@@ -1,0 +1,40 @@
+"""Runs tests that were written for Triton on GPUs: ``pytest -p mlutriton.testing.pytest_plugin --device cpu``.
+
+The simulator becomes Triton's device for the session, its xdist workers and every process that tests start. Nothing is
+imported or replaced here, so the plug-in goes with whatever conftest files the tests have.
+
+======================  =============================================================================================
+``MLUTRITON_TARGET``    ``cpu`` unless set: tests pass the target's name on to torch, whose tensors are the host's
+``MLUTRITON_THREADS``   1 in an xdist worker unless set: the workers share the cores already
+``--device``            where a conftest has this option, ``cpu`` instead of its default ``cuda``
+======================  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE
+from mlutriton.configuration import THREADS_VARIABLE, current_machine
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Chooses the device before any conftest can import Triton, which asks for it at once."""
+    os.environ["TRITON_DEFAULT_BACKEND"] = BACKEND_NAME
+    os.environ.setdefault(TARGET_VARIABLE, "cpu")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault(THREADS_VARIABLE, "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps tests from torch's CUDA tensors."""
+    if getattr(config.option, "device", None) == "cuda":
+        config.option.device = "cpu"
+
+
+def pytest_report_header() -> str:
+    """Names the machine above the results."""
+    return f"mlutriton: simulated {current_machine().name}"
