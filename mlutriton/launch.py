@@ -37,6 +37,7 @@ from mlutriton.simulator.native import (
     NativeModule,
     cache_directory,
     compile_llvm,
+    compiling,
 )
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.report import Run as Run
@@ -307,7 +308,8 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
             instruction_work=result.instruction_work,
             touched=result.touched,
         )
-    native = kernel.with_values if with_values else kernel.cycles_only
+    with compiling:  # around the lock of the cached property
+        native = kernel.with_values if with_values else kernel.cycles_only
     execution = execute(native, grid, words, memory, machine, threads())
     return Run(
         program,

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import triton
+import triton.compiler.compiler
 import triton.runtime.autotuner
 import triton.runtime.cache
 import triton.runtime.jit
 import triton.testing
+from triton.compiler.compiler import CompiledKernel
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.driver import driver
 
 from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
+from mlutriton.backend.stage_texts import StageTexts
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
 from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
@@ -48,6 +51,8 @@ def adapt_triton() -> None:
     # The original reads all 500 MB of libtriton, which takes longer than to compile a kernel.
     triton.runtime.cache.triton_key = installation_key
     triton.runtime.autotuner.triton_key = installation_key
+    CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
+    triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     if dump_directory() is not None:
         # What comes from the cache passes through no stage that could be dumped.
         triton.knobs.compilation.always_compile = True
@@ -55,6 +60,7 @@ def adapt_triton() -> None:
         install_block_pointers()
     # The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same.
     triton.testing.do_bench = _simulated_or(triton.testing.do_bench)
+    triton.testing.do_bench_cudagraph = _simulated_or(triton.testing.do_bench_cudagraph)
 
 
 def _replace_unwritable_cache() -> None:
@@ -135,6 +141,28 @@ def _own_hook(attribute: str) -> property:
 def _with_tensors(hook: Callable[..., Any], arguments: Mapping[str, object], *args: Any, **kwargs: Any) -> Any:
     tensors = {name: launch_argument(value, name) for name, value in arguments.items()}
     return hook(tensors, *args, **kwargs)
+
+
+def _showing_stages(original: Callable[..., None]) -> Callable[..., None]:
+    """Gives kernels of the MLU every stage of their compilation as text."""
+
+    @functools.wraps(original)
+    def initialize(kernel: Any, *args: Any, **kwargs: Any) -> None:
+        original(kernel, *args, **kwargs)
+        if MLUBackend.supports_target(kernel.metadata.target):
+            kernel.asm = StageTexts(kernel.asm, kernel.metadata)
+
+    return initialize
+
+
+def _parsing_programs(original: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:
+    """Lets ``TRITON_KERNEL_OVERRIDE`` replace programs as well, of whose file ending Triton does not know."""
+
+    @functools.wraps(original)
+    def parse(path: str, ending: str, context: Any) -> Any:
+        return Path(path).read_bytes() if ending == MLUBackend.binary_ext else original(path, ending, context)
+
+    return parse
 
 
 def _simulated_or(original: Any) -> Any:

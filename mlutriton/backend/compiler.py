@@ -82,7 +82,6 @@ def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
     passes.common.add_cse(manager)
     passes.ttir.add_triton_licm(manager)
     manager.run(module, "make_ttir")
-    metadata["name"] = module.get_entry_func_name()
     return module
 
 
@@ -94,6 +93,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     from mlutriton.pipeline import CompileOptions, compile_ttir
 
     machine = current_machine()
+    metadata["name"] = module.get_entry_func_name()
     # A core runs one program at a time, which owns the whole NRAM: so ported kernels that divide the device's memory by
     # a program's find that one program fits a core. What truly does not fit is refused below.
     metadata["shared"] = machine.usable_nram_bytes

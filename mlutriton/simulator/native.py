@@ -50,6 +50,12 @@ QUICK_PIPELINE = Pipeline(
 )
 
 
+# Whoever compiles holds it, and whoever forks: a child would wait forever for a lock that another thread of its parent
+# held, be it one of LLVM's or one of Python's.
+compiling = threading.RLock()
+os.register_at_fork(before=compiling.acquire, after_in_parent=compiling.release, after_in_child=compiling.release)
+
+
 class NativeModule:
     """Machine code in memory; it is freed when this object and all functions taken from it are gone."""
 
@@ -98,6 +104,11 @@ def compile_llvm(
     Raises:
         RuntimeError: LLVM rejects the text.
     """
+    with compiling:
+        return _compiled(ir_text, cache_key, pipeline)
+
+
+def _compiled(ir_text: str | Callable[[], str], cache_key: str | None, pipeline: Pipeline) -> NativeModule:
     toolchain = _toolchain()
     path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key, pipeline)
     stored = None if path is None else _read(path)
@@ -174,7 +185,6 @@ class _Toolchain:
         binding.initialize_native_asmprinter()
         self.llvm: Any = binding
         self._serial = itertools.count()
-        self._lock = threading.Lock()
 
     @cached_property
     def _host(self) -> tuple[str, str, str]:
@@ -216,14 +226,14 @@ class _Toolchain:
 
     def link(self, object_code: bytes) -> tuple[str, Any]:
         """Load object code as a library of its own; returns the library's name and what keeps it in memory."""
-        with self._lock:
+        with compiling:
             name = f"mlutriton{next(self._serial)}"
             library = self.llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
             return name, library.link(self._jit, name)
 
     def look_up(self, library: str, name: str) -> Any:
         """The symbol table, with owner, of one exported function."""
-        with self._lock:
+        with compiling:
             try:
                 return self._jit.lookup(library, name)
             except RuntimeError as error:

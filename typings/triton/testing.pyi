@@ -1,3 +1,4 @@
 from typing import Any
 
 do_bench: Any
+do_bench_cudagraph: Any

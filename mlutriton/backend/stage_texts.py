@@ -1,0 +1,61 @@
+"""What ``kernel.asm`` holds: beside what Triton kept of the compilation, every later stage as text, made when asked for.
+
+=============  ===========================================================
+``ttir``       Triton's text of the kernel, after its own passes
+``ir``         the tile IR, after all passes
+``s``          the program, as assembly
+``llir``       the LLVM IR that computes the program's values
+``mluprog``    the program file
+=============  ===========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlutriton.codegen.llvm.translate import translate
+from mlutriton.configuration import current_machine
+from mlutriton.ir.core import Function
+from mlutriton.ir.printer import print_function
+from mlutriton.isa.assembly import disassemble
+from mlutriton.isa.encoding import decode
+from mlutriton.isa.program import Program
+from mlutriton.pipeline import CompileOptions, compile_ttir
+
+
+class StageTexts(dict[str, Any]):
+    """The stages of one compiled kernel by name; a key that is none raises ``KeyError``, as for any kernel of Triton's.
+
+    Args:
+        kept: what Triton kept.
+        metadata: the options that the kernel was compiled with.
+    """
+
+    def __init__(self, kept: Mapping[str, Any], metadata: Any) -> None:
+        super().__init__(kept)
+        self._options = CompileOptions(current_machine(), metadata.num_stages, metadata.enable_fp_fusion)
+
+    def __missing__(self, stage: str) -> str:
+        match stage:
+            case "ir":
+                text = self._tile_ir()
+            case "s":
+                text = disassemble(decode(self["mluprog"]))
+            case "llir":
+                text = translate(decode(self["mluprog"]), self._options.machine)
+            case _:
+                raise KeyError(stage)
+        self[stage] = text
+        return text
+
+    def _tile_ir(self) -> str:
+        text = ""
+
+        def observe(stage: str, result: Function | Program) -> None:
+            nonlocal text
+            if isinstance(result, Function):
+                text = print_function(result)
+
+        compile_ttir(self["ttir"], self._options, observe)
+        return text
