@@ -163,17 +163,22 @@ class MLUDriver(DriverBase):
     """Presents the simulated MLU to Triton."""
 
     def __init__(self) -> None:
-        """Prepares Triton; see ``adaptations``."""
-        from mlutriton.backend import devices  # these need Triton whole, and load NumPy
-        from mlutriton.backend.adaptations import adapt_triton
+        from mlutriton.backend import devices  # these load NumPy and LLVM
         from mlutriton.backend.launcher import Launcher
 
-        adapt_triton()
+        self.prepare_triton()
         self.utils = DeviceUtilities()
         self.launcher_cls = Launcher
         self.get_current_device = devices.current_device
         self.set_current_device = devices.set_device
         super().__init__()
+
+    @staticmethod
+    def prepare_triton() -> None:
+        """Replaces parts of Triton, see ``adaptations``: before the first launch, better before the first benchmark."""
+        from mlutriton.backend.adaptations import adapt_triton  # needs Triton whole
+
+        adapt_triton()
 
     @classmethod
     def is_active(cls) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]

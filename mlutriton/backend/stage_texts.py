@@ -1,4 +1,4 @@
-"""What ``kernel.asm`` holds: beside what Triton kept of the compilation, every later stage as text, made when asked for.
+"""What ``kernel.asm`` holds: what Triton kept of the compilation, and every later stage as text once it is asked for.
 
 =============  ===========================================================
 ``ttir``       Triton's text of the kernel, after its own passes
@@ -12,16 +12,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import current_machine
-from mlutriton.ir.core import Function
-from mlutriton.ir.printer import print_function
-from mlutriton.isa.assembly import disassemble
-from mlutriton.isa.encoding import decode
-from mlutriton.isa.program import Program
-from mlutriton.pipeline import CompileOptions, compile_ttir
+
+if TYPE_CHECKING:
+    from mlutriton.ir.core import Function
+    from mlutriton.isa.program import Program
 
 
 class StageTexts(dict[str, Any]):
@@ -34,22 +31,32 @@ class StageTexts(dict[str, Any]):
 
     def __init__(self, kept: Mapping[str, Any], metadata: Any) -> None:
         super().__init__(kept)
-        self._options = CompileOptions(current_machine(), metadata.num_stages, metadata.enable_fp_fusion)
+        self._machine = current_machine()
+        self._metadata = metadata
 
     def __missing__(self, stage: str) -> str:
+        # These load the compiler, and a kernel from the cache needs none.
+        from mlutriton.codegen.llvm.translate import translate
+        from mlutriton.isa.assembly import disassemble
+        from mlutriton.isa.encoding import decode
+
         match stage:
             case "ir":
                 text = self._tile_ir()
             case "s":
                 text = disassemble(decode(self["mluprog"]))
             case "llir":
-                text = translate(decode(self["mluprog"]), self._options.machine)
+                text = translate(decode(self["mluprog"]), self._machine)
             case _:
                 raise KeyError(stage)
         self[stage] = text
         return text
 
     def _tile_ir(self) -> str:
+        from mlutriton.ir.core import Function
+        from mlutriton.ir.printer import print_function
+        from mlutriton.pipeline import CompileOptions, compile_ttir
+
         text = ""
 
         def observe(stage: str, result: Function | Program) -> None:
@@ -57,5 +64,6 @@ class StageTexts(dict[str, Any]):
             if isinstance(result, Function):
                 text = print_function(result)
 
-        compile_ttir(self["ttir"], self._options, observe)
+        options = CompileOptions(self._machine, self._metadata.num_stages, self._metadata.enable_fp_fusion)
+        compile_ttir(self["ttir"], options, observe)
         return text

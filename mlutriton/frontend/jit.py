@@ -109,4 +109,6 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         return partial(jit, **options)
     if knobs.runtime.interpret:
         return triton_jit(function, **options)
+    mlu: Any = backends[BACKEND_NAME].driver
+    mlu.prepare_triton()  # a tuner that is made for this kernel may choose now how it will measure time
     return Kernel(function, **options)

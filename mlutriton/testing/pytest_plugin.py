@@ -1,7 +1,7 @@
 """Runs tests that were written for Triton on GPUs: ``pytest -p mlutriton.testing.pytest_plugin --device cpu``.
 
-The simulator becomes Triton's device for the session, its xdist workers and every process that tests start. Nothing is
-imported or replaced here, so the plug-in goes with whatever conftest files the tests have.
+The simulator becomes Triton's device for the session, its xdist workers and every process that tests start. There are
+no fixtures and no options here, so the plug-in goes with whatever conftest files the tests have.
 
 ======================  =============================================================================================
 ``MLUTRITON_TARGET``    ``cpu`` unless set: tests pass the target's name on to torch, whose tensors are the host's
@@ -16,7 +16,7 @@ import os
 
 import pytest
 
-from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE
+from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE, MLUDriver
 from mlutriton.configuration import THREADS_VARIABLE, current_machine
 
 
@@ -27,6 +27,7 @@ def pytest_load_initial_conftests() -> None:
     os.environ.setdefault(TARGET_VARIABLE, "cpu")
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(THREADS_VARIABLE, "1")
+    MLUDriver.prepare_triton()
 
 
 def pytest_configure(config: pytest.Config) -> None:
