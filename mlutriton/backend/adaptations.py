@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import triton.testing
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
 
 from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
@@ -33,6 +35,7 @@ from mlutriton.backend.stage_texts import StageTexts
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
 from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
+from mlutriton.simulator.native import compiling
 
 # As much as the texts and the program of an ordinary kernel take.
 _PROBE_BYTES = 1 << 17
@@ -51,6 +54,7 @@ def adapt_triton() -> None:
     # The original reads all 500 MB of libtriton, which takes longer than to compile a kernel.
     triton.runtime.cache.triton_key = installation_key
     triton.runtime.autotuner.triton_key = installation_key
+    JITFunction._do_compile = _alone(JITFunction._do_compile)
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     if dump_directory() is not None:
@@ -143,6 +147,17 @@ def _with_tensors(hook: Callable[..., Any], arguments: Mapping[str, object], *ar
     return hook(tensors, *args, **kwargs)
 
 
+def _alone(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets one thread compile at a time: Python's own parser fails now and then in two at once, and forks wait."""
+
+    @functools.wraps(original)
+    def compile_alone(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        with compiling if _is_simulated() else nullcontext():
+            return original(kernel, *args, **kwargs)
+
+    return compile_alone
+
+
 def _showing_stages(original: Callable[..., None]) -> Callable[..., None]:
     """Gives kernels of the MLU every stage of their compilation as text."""
 
@@ -168,7 +183,10 @@ def _parsing_programs(original: Callable[[str, str, Any], Any]) -> Callable[[str
 def _simulated_or(original: Any) -> Any:
     @functools.wraps(original)
     def do_bench(fn: Any, *args: Any, **kwargs: Any) -> Any:
-        is_simulated = hasattr(driver.active, "last_run")
-        return benchmark(fn, *args, **kwargs) if is_simulated else original(fn, *args, **kwargs)
+        return benchmark(fn, *args, **kwargs) if _is_simulated() else original(fn, *args, **kwargs)
 
     return do_bench
+
+
+def _is_simulated() -> bool:
+    return hasattr(driver.active, "last_run")

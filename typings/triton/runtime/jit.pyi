@@ -6,6 +6,7 @@ create_function_from_signature: Callable[..., Any]
 class JITFunction:
     fn: Callable[..., Any]
     arg_names: list[str]
+    _do_compile: Callable[..., Any]
     @property
     def cache_key(self) -> str: ...
     def __init__(self, fn: Callable[..., Any], **options: Any) -> None: ...
