@@ -14,7 +14,7 @@ Action = Callable[[], object]
 _SECONDS, _QUICK_SECONDS = 4.0, 0.5
 _LEAST, _QUICK_LEAST, _MOST = 5, 3, 1000
 # Threads of BLAS look for more work for a moment before they sleep; whoever comes next shall not share cores with them.
-_SETTLE_SECONDS = 0.05
+_SETTLE_SECONDS = 0.1
 
 
 def seconds_of(action: Action) -> float:
