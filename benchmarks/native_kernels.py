@@ -13,15 +13,15 @@ from rich.table import Table
 
 from benchmarks import HOST_THREADS
 from benchmarks.stopwatch import medians
-from mlutriton.codegen.llvm.runtime import runtime_module
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.dtypes import BY_NAME
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.machine import machine
 from mlutriton.isa.native_interface import SLACK_BYTES
+from mlutriton.launch import runtime
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
-from mlutriton.simulator.native import NativeModule, compile_llvm
+from mlutriton.simulator.native import compile_llvm
 
 MACHINE = machine("mlu590-m9")
 TILES = ((128, 128, 128), (64, 64, 64), (256, 256, 128), (64, 256, 512), (128, 64, 2048))
@@ -59,13 +59,12 @@ def main() -> None:
     """Measure and print."""
     if HOST_THREADS > 1:
         Console(stderr=True).print(f"note: {HOST_THREADS} cores; BLAS uses all of them (see --help of taskset)")
-    runtime = compile_llvm(runtime_module, cache_key=f"runtime {runtime_module()}")
     table = Table("kernel", "native", "NumPy", "ratio")
     for name in ("f32", "f16", "i8"):
         for tile in TILES if name == "f32" else TILES[:1]:
-            native, blas = (2 * np.prod(tile) / seconds / 1e9 for seconds in matrix_product(runtime, name, *tile))
+            native, blas = (2 * np.prod(tile) / seconds / 1e9 for seconds in matrix_product(name, *tile))
             table.add_row(f"mm {name} {tile}", f"{native:.1f} GFLOP/s", f"{blas:.1f} GFLOP/s", f"{native / blas:.2f}")
-    native, numpy = (8 * ROWS * COLUMNS / seconds / 1e9 for seconds in softmax(runtime))
+    native, numpy = (8 * ROWS * COLUMNS / seconds / 1e9 for seconds in softmax())
     table.add_row(f"softmax {ROWS}x{COLUMNS}", f"{native:.2f} GB/s", f"{numpy:.2f} GB/s", f"{native / numpy:.2f}")
     program = assemble(SOFTMAX)
     text = translate(program, MACHINE)
@@ -77,7 +76,7 @@ def main() -> None:
     Console().print(table)
 
 
-def matrix_product(runtime: NativeModule, name: str, rows: int, columns: int, depth: int) -> tuple[float, float]:
+def matrix_product(name: str, rows: int, columns: int, depth: int) -> tuple[float, float]:
     """Seconds of one product of a tile, native and as float32 in NumPy."""
     generator = np.random.default_rng(0)
     dtype, slack = BY_NAME[name].numpy, SLACK_BYTES
@@ -86,7 +85,7 @@ def matrix_product(runtime: NativeModule, name: str, rows: int, columns: int, de
     left = np.zeros(rows * depth + slack, dtype)
     left[: rows * depth] = a.reshape(-1)
     c, scratch = np.zeros(rows * columns + slack, np.float32), np.zeros(rows * depth + slack, np.float32)
-    function = runtime.function(f"mm_{name}", [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 5)
+    function = runtime(f"mm_{name}").function(f"mm_{name}", [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 5)
     addresses = [array.ctypes.data for array in (c, left, panels, scratch)]
 
     def native() -> None:
@@ -101,7 +100,7 @@ def matrix_product(runtime: NativeModule, name: str, rows: int, columns: int, de
     return seconds[0] / CALLS, seconds[1] / CALLS
 
 
-def softmax(runtime: NativeModule) -> tuple[float, float]:
+def softmax() -> tuple[float, float]:
     """Seconds of a softmax over rows, native (with its trace) and in NumPy."""
     x = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
     out = np.zeros_like(x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import count
 from math import prod
 from operator import index
@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from mlutriton.codegen.llvm.dependence import depends_on_data
-from mlutriton.codegen.llvm.runtime import runtime_module
+from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
@@ -33,7 +33,6 @@ from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.native import (
     CACHE_DIRECTORY_VARIABLE,
-    QUICK_PIPELINE,
     NativeModule,
     cache_directory,
     compile_llvm,
@@ -213,9 +212,8 @@ class LoadedKernel:
         module = compile_llvm(
             lambda: translate(self.program, self.machine, with_values=with_values),
             cache_key=f"{self._key} {with_values}",
-            pipeline=QUICK_PIPELINE,
         )
-        return NativeProgram(module, _runtime(), self.program, with_values=with_values)
+        return NativeProgram(module, runtime, self.program, with_values=with_values)
 
     def parameter_words(self, values: Sequence[Any]) -> list[int]:
         """The 64-bit word of each parameter.
@@ -336,8 +334,10 @@ def _check_cache_directory() -> None:
 
 
 @cache
-def _runtime() -> NativeModule:
-    return compile_llvm(runtime_module, cache_key=f"runtime {source_hash()}")
+def runtime(function: str | None) -> NativeModule:
+    """The runtime's module of a special function, or that of the basic ones."""
+    make = basic_module if function is None else partial(special_module, function)
+    return compile_llvm(make, cache_key=f"runtime {function} {source_hash()}")
 
 
 def _encoder(parameter: Parameter) -> Callable[[Any], int]:

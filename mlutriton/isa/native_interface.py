@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from mlutriton.isa.program import Program
+
 ENTRY = "run"
 
 
@@ -140,10 +142,25 @@ WRAM_EXPANSION = 4
 # The left operand of a matrix product is converted into scratch: at most this many times the bytes of NRAM.
 SCRATCH_EXPANSION = 4
 
-# Functions of the runtime module, in the order of their addresses in the table.
-RUNTIME_FUNCTIONS = (
-    "grow_trace", "grow_prints", "check", "box", "copy", "fill", "transpose",
+# Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
+# the others takes LLVM longer than all of those, and is there for programs that have its instructions.
+BASIC_FUNCTIONS = ("grow_trace", "grow_prints", "check", "box", "copy", "fill")
+SPECIAL_FUNCTIONS = (
+    "transpose",
     "weight_f16", "weight_bf16", "weight_f32", "weight_i8",
     "mm_f16", "mm_bf16", "mm_f32", "mm_i8",
 )  # fmt: skip
+RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
 CONCATENATE = "concatenate"
+
+_SPECIAL_NAMES = {"v.transpose": "transpose", "dma.weight": "weight_{}", "move.weight": "weight_{}", "mm": "mm_{}"}
+
+
+def special_functions(program: Program) -> tuple[str, ...]:
+    """Those of ``SPECIAL_FUNCTIONS`` that a program calls."""
+    called = {
+        _SPECIAL_NAMES[each.row.name].format(each.dtypes[0])
+        for each in program.instructions
+        if each.row.name in _SPECIAL_NAMES
+    }
+    return tuple(sorted(called))

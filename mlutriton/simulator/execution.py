@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from mlutriton.diagnostics import KernelFault, ProgramError
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
+    BASIC_FUNCTIONS,
     CONCATENATE,
     CONTEXT_WORDS,
     ENTRY,
@@ -32,6 +33,7 @@ from mlutriton.isa.native_interface import (
     Counter,
     Fault,
     InstructionWork,
+    special_functions,
 )
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
@@ -61,6 +63,10 @@ _CACHE_LINE_WORDS = 8
 _COUNTERS_END = Context.COUNTERS + len(Counter)
 
 
+# The module of a special function, or that of the basic ones.
+Runtime = Callable[[str | None], NativeModule]
+
+
 class NativeProgram:
     """A translated program and the runtime that it calls, loaded.
 
@@ -74,14 +80,16 @@ class NativeProgram:
         program_ns: host time of one program in the last launch; None before the first.
     """
 
-    def __init__(
-        self, module: NativeModule, runtime: NativeModule, program: Program, *, with_values: bool = True
-    ) -> None:
-        self._modules = module, runtime  # the code lives as long as they do
+    def __init__(self, module: NativeModule, runtime: Runtime, program: Program, *, with_values: bool = True) -> None:
         self.program = program
         self.run = module.function(ENTRY, [ctypes.c_void_p])
-        self.concatenate: Any = runtime.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
-        self.runtime_table = _int64_array([runtime.address(name) for name in RUNTIME_FUNCTIONS])
+        basic = runtime(None)
+        called = {name: runtime(name) for name in special_functions(program) if with_values}
+        self._modules = module, basic, called  # the code lives as long as they do
+        self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
+        addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
+        addresses |= {name: special.address(name) for name, special in called.items()}
+        self.runtime_table = _int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
         self.goes_by_item = with_values and goes_by_item(program)
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.program_ns: float | None = None

@@ -14,40 +14,21 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
 
-# Part of every file name: raise it whenever the pipeline below or the layout of a file changes.
-_CACHE_VERSION = 1
+# Part of every file name: raise it whenever the passes below or the layout of a file change.
+_CACHE_VERSION = 2
 _DIGEST_BYTES = 32
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """How much LLVM optimizes.
-
-    Attributes:
-        speed_level: LLVM's -O level, of the passes and of code generation.
-        vectorize: whether LLVM looks for vectors itself; code that spells its vectors out compiles faster without.
-        passes: names of the passes to run in this order; empty for all that LLVM runs at the speed level.
-    """
-
-    speed_level: int = 2
-    vectorize: bool = False
-    passes: tuple[str, ...] = ()
-
-
-DEFAULT_PIPELINE = Pipeline()
-
-# For code that is written as it shall run and only needs registers in place of stack slots: a tenth of the time.
-QUICK_PIPELINE = Pipeline(
-    speed_level=1,
-    passes=("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg"),
-)
+# The code is written as it shall run and only needs registers in place of stack slots: all that LLVM could do takes
+# three to ten times as long, and makes neither the runtime nor the replay faster by more than a tenth.
+_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
+_SPEED_LEVEL = 1
 
 
 # Whoever compiles holds it, and whoever forks: a child would wait forever for a lock that another thread of its parent
@@ -91,15 +72,12 @@ class NativeModule:
         return function
 
 
-def compile_llvm(
-    ir_text: str | Callable[[], str], *, cache_key: str | None, pipeline: Pipeline = DEFAULT_PIPELINE
-) -> NativeModule:
+def compile_llvm(ir_text: str | Callable[[], str], *, cache_key: str | None) -> NativeModule:
     """Compile LLVM IR for this host, or take its object code from the disk cache.
 
     Args:
         ir_text: the module, or a function that makes it, which is called only if the cache does not have it.
         cache_key: names the content of the module, whoever made it; None keeps it out of the cache.
-        pipeline: how much to optimize.
 
     Raises:
         RuntimeError: LLVM rejects the text.
@@ -110,13 +88,13 @@ def compile_llvm(
 
 def _compiled(ir_text: str | Callable[[], str], cache_key: str | None, pipeline: Pipeline) -> NativeModule:
     toolchain = _toolchain()
-    path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key, pipeline)
+    path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
     stored = None if path is None else _read(path)
     if stored is not None:
         # A file of the right digest that still does not link comes from a broken writer: compile instead.
         with contextlib.suppress(RuntimeError):
             return NativeModule(toolchain, stored)
-    object_code = toolchain.compile(ir_text if isinstance(ir_text, str) else ir_text(), pipeline)
+    object_code = toolchain.compile(ir_text if isinstance(ir_text, str) else ir_text())
     if path is not None:
         _write(path, object_code)
     return NativeModule(toolchain, object_code)
@@ -193,33 +171,30 @@ class _Toolchain:
 
     @cached_property
     def _jit(self) -> Any:
-        return self.llvm.create_lljit_compiler(self._target_machine(DEFAULT_PIPELINE))
+        return self.llvm.create_lljit_compiler(self._target_machine())
 
-    def _target_machine(self, pipeline: Pipeline) -> Any:
+    def _target_machine(self) -> Any:
         triple, cpu, features = self._host
         target = self.llvm.Target.from_triple(triple)
         return target.create_target_machine(
-            cpu=cpu, features=features, opt=pipeline.speed_level, reloc="pic", codemodel="jitdefault", jit=True
+            cpu=cpu, features=features, opt=_SPEED_LEVEL, reloc="pic", codemodel="jitdefault", jit=True
         )
 
-    def file_name(self, cache_key: str, pipeline: Pipeline) -> str:
+    def file_name(self, cache_key: str) -> str:
         """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
-        parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, pipeline, cache_key)
+        parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, cache_key)
         return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
 
-    def compile(self, ir_text: str, pipeline: Pipeline) -> bytes:
+    def compile(self, ir_text: str) -> bytes:
         """Object code of a module."""
-        machine = self._target_machine(pipeline)
+        machine = self._target_machine()
         module = self.llvm.parse_assembly(ir_text)
         module.triple = self._host[0]
         module.data_layout = str(machine.target_data)
         module.verify()
-        tuning = self.llvm.create_pipeline_tuning_options(speed_level=pipeline.speed_level)
-        tuning.loop_vectorization = tuning.slp_vectorization = pipeline.vectorize
-        tuning.loop_interleaving = pipeline.vectorize
-        builder = self.llvm.create_pass_builder(machine, tuning)
-        passes = self.llvm.create_new_module_pass_manager() if pipeline.passes else builder.getModulePassManager()
-        for name in pipeline.passes:
+        builder = self.llvm.create_pass_builder(machine, self.llvm.create_pipeline_tuning_options())
+        passes = self.llvm.create_new_module_pass_manager()
+        for name in _PASSES:
             getattr(passes, f"add_{name}_pass")()
         passes.run(module, builder)
         return bytes(machine.emit_object(module))

@@ -11,7 +11,7 @@ from mlutriton.arithmetic import OPERATIONS, evaluate
 from mlutriton.codegen.llvm.elements import LANES, apply, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import BF16, F16, F32, F64, I1, I8, I16, I32, I64
-from mlutriton.simulator.native import Pipeline, compile_llvm
+from mlutriton.simulator.native import compile_llvm
 
 DTYPES = (I1, I8, I16, I32, I64, F16, BF16, F32, F64)
 COUNT = 256
@@ -69,7 +69,7 @@ def random_operand(dtype, generator):
 @pytest.mark.parametrize("lanes", [1, LANES])
 def test_operations_agree_with_numpy_bit_for_bit(lanes):
     chosen = list(cases())
-    module = compile_llvm(module_text(lanes, chosen), cache_key=None, pipeline=Pipeline(speed_level=1))
+    module = compile_llvm(module_text(lanes, chosen), cache_key=None)
     generator = np.random.default_rng(lanes)
     wrong = []
     for operation, dtype, to in chosen:

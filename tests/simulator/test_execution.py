@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.codegen.llvm.dependence import depends_on_data
-from mlutriton.codegen.llvm.runtime import runtime_module
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.diagnostics import KernelFault, ProgramError
 from mlutriton.dtypes import BF16, F16, F32, F64, I1, I8, I16, I32, I64
@@ -28,6 +27,7 @@ from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Label, Mode, Register
 from mlutriton.isa.program import Buffer, Instruction, Parameter, Program
 from mlutriton.isa.table import ATOMICS, REDUCTIONS, SCANS, TABLE, Queue
+from mlutriton.launch import runtime
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
@@ -43,9 +43,9 @@ BUFFERS = 3
 SHOWS_NAN_BITS = {"copysign", "bitcast"}
 
 
-@pytest.fixture(scope="session")
-def runtime():
-    return compile_llvm(runtime_module, cache_key=f"runtime {runtime_module()}")
+@pytest.fixture(scope="session", name="runtime")
+def runtime_fixture():
+    return runtime
 
 
 # ---- random programs ------------------------------------------------------------------------------------------------

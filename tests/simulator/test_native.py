@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from mlutriton.simulator import native
 from mlutriton.simulator.machine_code import IntArray, TranslationError, translate
-from mlutriton.simulator.native import NativeModule, Pipeline, cache_directory, compile_llvm
+from mlutriton.simulator.native import NativeModule, cache_directory, compile_llvm
 
 SCALE = 7
 
@@ -237,11 +237,11 @@ def test_second_compilation_reads_the_cache(cache: Path) -> None:
     assert answer(compile_llvm(never, cache_key="key")) == 42
 
 
-def test_key_and_pipeline_name_the_file(cache: Path) -> None:
+def test_the_key_names_the_file(cache: Path) -> None:
     compile_llvm(FORTY_TWO, cache_key="key")
     compile_llvm(FORTY_TWO, cache_key="other")
-    compile_llvm(FORTY_TWO, cache_key="key", pipeline=Pipeline(speed_level=1))
-    assert len(list(cache.iterdir())) == 3
+    compile_llvm(FORTY_TWO, cache_key="key")
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_no_key_no_file(cache: Path) -> None:

@@ -13,7 +13,14 @@ from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, WRAM_EXPANSION, Context, Fault
+from mlutriton.isa.native_interface import (
+    BASIC_FUNCTIONS,
+    RUNTIME_FUNCTIONS,
+    WRAM_EXPANSION,
+    Context,
+    Fault,
+    special_functions,
+)
 from mlutriton.isa.operands import MAXIMUM_COUNT, Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Buffer, Program
 from mlutriton.isa.table import TABLE, Row, Slot, SlotKind
@@ -103,6 +110,7 @@ class Frame:
         self.machine = machine
         self.index = 0
         self.instruction = program.instructions[0]
+        self._callable = {*BASIC_FUNCTIONS, *special_functions(program)}
         self._registers = [e.variable("i64") for _ in range(program.register_count)]
         self._values: dict[int, str] = {}
         self._counts: dict[str, str] = {}
@@ -366,6 +374,7 @@ class Frame:
     def call(self, name: str, arguments: Iterable[Count], *, result: str = "void", pointers: int = 0) -> str:
         """Call a runtime function; the first ``pointers`` arguments are addresses, the rest 64-bit integers."""
         e = self.e
+        assert name in self._callable, f"{name} is not among what the program calls"
         entry = e.pointer("%runtime", 8 * RUNTIME_FUNCTIONS.index(name))
         function = e.value(f"load ptr, ptr {entry}, align 8, !invariant.load !0")
         text = ", ".join(f"{'ptr' if i < pointers else 'i64'} {argument}" for i, argument in enumerate(arguments))

@@ -1,11 +1,12 @@
-"""The runtime module: what native programs call that does not depend on the program; compiled once for a host.
+"""The runtime: what native programs call that does not depend on the program; compiled once for a host, in parts.
 
 All functions take plain pointers and 64-bit integers. Strides and extents are in bytes unless a name says elements.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
@@ -13,9 +14,10 @@ from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.dtypes import BF16, F16, F32, I8, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
+    BASIC_FUNCTIONS,
     CONCATENATE,
     FULL,
-    RUNTIME_FUNCTIONS,
+    SPECIAL_FUNCTIONS,
     Allocation,
     Context,
     Fault,
@@ -27,9 +29,8 @@ _FIRST_BYTES = 1 << 16
 _SMALL_WIDTHS = (1, 2, 4, 8)
 
 
-@cache
-def runtime_module() -> str:
-    """The LLVM text of the runtime module for this host; it exports ``RUNTIME_FUNCTIONS`` and ``CONCATENATE``."""
+def basic_module() -> str:
+    """The LLVM text of the module that every program needs; it exports ``BASIC_FUNCTIONS`` and ``CONCATENATE``."""
     library = Library()
     functions = {
         "grow_trace": _grow(library, "grow_trace", Context.TRACE),
@@ -38,13 +39,17 @@ def runtime_module() -> str:
         "box": _box(library),
         "copy": _copy(library),
         "fill": _fill(library),
-        "transpose": _transpose(library),
-        **{f"weight_{dtype}": _weight(library, dtype) for dtype in (F16, BF16, F32, I8)},
-        **{f"mm_{dtype}": matrix_product(library, dtype) for dtype in (F16, BF16, F32, I8)},
         CONCATENATE: _concatenate(library),
     }
-    assert functions.keys() == {*RUNTIME_FUNCTIONS, CONCATENATE}
-    return library.text() + "\n" + "\n".join(functions.values()) + "\n"
+    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE}
+    return "\n".join([library.text(), *functions.values(), ""])
+
+
+def special_module(name: str) -> str:
+    """The LLVM text of the module that exports one of ``SPECIAL_FUNCTIONS``, for this host."""
+    library = Library()
+    function = _SPECIAL[name](library)
+    return "\n".join([library.text(), function, ""])
 
 
 def context_word(e: Emitter, word: Context) -> str:
@@ -383,3 +388,12 @@ def _concatenate(library: Library) -> str:
     return e.function(
         f"define void @{CONCATENATE}(ptr %target, ptr %traces, ptr %owners, ptr %starts, ptr %sizes, i64 %programs)"
     )
+
+
+_TENSOR_TYPES = (F16, BF16, F32, I8)
+_SPECIAL: dict[str, Callable[[Library], str]] = {
+    "transpose": _transpose,
+    **{f"weight_{dtype}": partial(_weight, dtype=dtype) for dtype in _TENSOR_TYPES},
+    **{f"mm_{dtype}": partial(matrix_product, dtype=dtype) for dtype in _TENSOR_TYPES},
+}
+assert _SPECIAL.keys() == {*SPECIAL_FUNCTIONS}
