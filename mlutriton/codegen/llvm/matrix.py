@@ -29,6 +29,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
     if dtype is not F32:
         a, lda = "%scratch", "%depth"
         _convert_rows(e, dtype)
+    strip = e.variable(f"[{_DEPTH_BLOCK} x <{block.columns} x float>]")
     with e.loop("%depth", step=_DEPTH_BLOCK) as depth0:
         depth = e.minimum(e.subtract("%depth", depth0), _DEPTH_BLOCK)
         later = e.value(f"zext i1 {e.value(f'icmp sgt i64 {depth0}, 0')} to i64")
@@ -39,6 +40,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
             index = e.add(e.multiply(e.value(f"mul i64 {panel}, %depth"), WRAM_PANEL_COLUMNS), inside)
             index = e.add(index, e.multiply(depth0, WRAM_PANEL_COLUMNS))
             w = e.pointer("%w", e.multiply(index, 4))
+            _pack(e, strip, w, depth, block.columns)
             valid = e.minimum(e.subtract("%columns", column), block.columns)
             row: int | str = 0
             for rows in [size for size in (block.rows, 4, 2, 1) if size <= block.rows]:
@@ -50,8 +52,8 @@ def matrix_product(library: Library, dtype: DType) -> str:
                     a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {first}, {lda}"), depth0), 4))
                     kernel = _kernel(library, rows, block.columns, integer=integer)
                     e.do(
-                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {w}, i64 {depth}, i64 {lda}, i64 %columns,"
-                        f" i64 {valid}, i64 {accumulate})"
+                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {strip}, i64 {depth}, i64 {lda},"
+                        f" i64 %columns, i64 {valid}, i64 {accumulate})"
                     )
                 row = stop
     e.do("ret void")
@@ -75,6 +77,17 @@ def _convert_rows(e: Emitter, dtype: DType) -> None:
             store(e, Lanes(F32, LANES, number=number), e.pointer(target, e.multiply(k, 4)))
 
 
+def _pack(e: Emitter, strip: str, w: str, depth: int | str, columns: int) -> None:
+    """Copy the weights of a block's columns to where they lie side by side.
+
+    As they stand in a panel they would share a few sets of the first-level cache with each other.
+    """
+    vector = f"<{columns} x float>"
+    with e.loop(str(depth)) as k:
+        weights = e.value(f"load {vector}, ptr {e.pointer(w, e.multiply(k, 4 * WRAM_PANEL_COLUMNS))}, align 4")
+        e.do(f"store {vector} {weights}, ptr {e.pointer(strip, e.multiply(k, 4 * columns))}, align 64")
+
+
 def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
     """``kernel(c, a, w, depth, lda, columns of c, valid columns, accumulate)``: a block of c, held in registers."""
     name = f"kernel_{rows}x{columns}_{'integer' if integer else 'float'}"
@@ -96,8 +109,8 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 e.do(f"store {vector} {chosen}, ptr {place}")
 
         def step(k: int | str, ahead: int) -> None:
-            index = e.add(e.multiply(k, WRAM_PANEL_COLUMNS), ahead * WRAM_PANEL_COLUMNS)
-            w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(index, 4))}, align 4")
+            index = e.multiply(e.add(k, ahead), 4 * columns)
+            w = e.value(f"load {vector}, ptr {e.pointer('%w', index)}, align 64")
             for row, place in enumerate(sums):
                 a_row = e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4))
                 a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(e.add(k, ahead), 4))}, align 4")
