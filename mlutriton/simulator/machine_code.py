@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import linecache
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import EnumType
+from functools import cache
 from types import ModuleType
 from typing import Any, Protocol, get_type_hints
 
@@ -134,8 +135,19 @@ def _scope(field: int) -> int:
     return 2 + 3 * field
 
 
-def _location(function: Callable[..., Any], line: int = 1) -> Location:
-    return Location(function.__code__.co_filename, function.__code__.co_firstlineno + line - 1)
+def _location(function: Callable[..., Any]) -> Location:
+    return Location(function.__code__.co_filename, function.__code__.co_firstlineno)
+
+
+@cache
+def _definitions(path: str) -> dict[int, ast.FunctionDef]:
+    """The functions of a source file by the line that their code begins on.
+
+    One look at the file: asking ``inspect`` for each function's source takes longer than all else in a translation.
+    """
+    tree = ast.parse("".join(linecache.getlines(path)))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return {min([node.lineno, *(each.lineno for each in node.decorator_list)]): node for node in found}
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,7 @@ class _Signature:
     returns: bool
 
     @staticmethod
+    @cache
     def of(function: Callable[..., Any]) -> _Signature:
         hints = get_type_hints(function)
         returned = hints.pop("return", None)
@@ -182,6 +195,8 @@ class _Function:
         self.scopes = scopes
         self.exported = exported
         self.signature = _Signature.of(function)
+        code = function.__code__
+        self.definition = _definitions(code.co_filename)[code.co_firstlineno]
         self.callees: list[Callable[..., Any]] = []
         self.lines: list[str] = []
         self.locals: set[str] = {name for name, kind in self.signature.parameters.items() if kind == "int"}
@@ -191,8 +206,7 @@ class _Function:
 
     def text(self) -> str:
         """The whole function definition."""
-        tree = ast.parse(textwrap.dedent(inspect.getsource(self.function))).body[0]
-        assert isinstance(tree, ast.FunctionDef)
+        tree = self.definition
         self.block(tree.body)
         if self.open:
             if self.signature.returns:
@@ -209,7 +223,8 @@ class _Function:
         return "\n".join([opening, *entry, *self.lines, "}", ""])
 
     def error(self, node: ast.AST, message: str) -> TranslationError:
-        return TranslationError(_location(self.function, getattr(node, "lineno", 1)), message)
+        line = getattr(node, "lineno", self.definition.lineno)
+        return TranslationError(Location(self.function.__code__.co_filename, line), message)
 
     # Lines and labels.
 
