@@ -13,7 +13,7 @@ from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.dtypes import ALL
+from mlutriton.dtypes import ALL, host_address
 
 # Unsigned arrays share the signless element types of equal width; Triton keeps the sign in its own types.
 ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
@@ -128,7 +128,7 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     if dtype not in ARRAY_DTYPES:
         raise unknown_dtype(dtype, name)
     flags = array.flags
-    address = array.ctypes.data
+    address = host_address(array)
     if flags.c_contiguous or not array.size:
         return PointerArgument(array, address, address, array.nbytes, flags.writeable, dtype)
     first, end = byte_bounds(array)
@@ -190,8 +190,8 @@ def checked_grid(grid: object) -> tuple[int, int, int]:
     Raises:
         ArgumentError: E0104, it is not one to three non-negative integers, or their product is too large.
     """
-    if type(grid) is tuple and len(cast("tuple[object, ...]", grid)) == 1:  # the usual one, in a hurry
-        (extent,) = cast("tuple[object]", grid)
+    if type(grid) is tuple and cast("tuple[object, ...]", grid)[1:] in ((), (1, 1)):  # the usual ones, in a hurry
+        extent = next(iter(cast("tuple[object, ...]", grid)), None)
         if type(extent) is int and 0 <= extent <= MAXIMUM_PROGRAMS:
             return extent, 1, 1
     try:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault, ProgramError
+from mlutriton.dtypes import host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
@@ -39,7 +40,7 @@ from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.interpreter_state import FAULT_HELP, Print, from_bytes, global_action
-from mlutriton.simulator.memory import GlobalMemory, host_address
+from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
@@ -59,6 +60,7 @@ _LIMIT_WORD = 16
 _SHARED_WORDS = 32
 # Whole records: code that writes one asks only whether it stands at the end.
 _BUFFER_BYTES = 8 * RECORD_WORDS * 2730
+_RECORD_BYTES = 8 * RECORD_WORDS
 _CACHE_LINE_WORDS = 8
 _COUNTERS_END = Context.COUNTERS + len(Counter)
 
@@ -202,22 +204,20 @@ class _Core:
 
     def prepare(self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int]) -> None:
         """Write the words of a launch, and clear those that the last one has left behind."""
-        context = self.context
-        context[Context.PARAMETERS : Context.TRACE] = launch
-        context[Context.ALLOCATIONS : Context.HIT_START] = allocations
-        context[Context.HIT_START : Context.DISJOINT] = _NO_HIT_NO_FAULT
-        context[Context.DISJOINT : Context.COUNTERS] = last
-        context[Context.COUNTERS : _COUNTERS_END] = _NO_COUNTS
-        for word in (Context.TRACE, Context.PRINTS):
-            begin = context[word]
-            # What a launch has recorded decides where it overflows, not what launches before it have.
-            if context[word + 2] != begin + _BUFFER_BYTES or not begin:
-                begin = _libc.realloc(begin, _BUFFER_BYTES)
-                if not begin:
-                    raise MemoryError
-                context[word] = begin
-                context[word + 2] = begin + _BUFFER_BYTES
-            context[word + 1] = begin
+        trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
+        words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_COUNTS)
+        self.context[Context.PARAMETERS : _COUNTERS_END] = words
+
+    def _emptied(self, word: Context) -> tuple[int, int, int]:
+        """Begin, next and end of a buffer that grows, as they are before a launch."""
+        begin, end = self.context[word], self.context[word + 2]
+        # What a launch has recorded decides where it overflows, not what launches before it have.
+        if end != begin + _BUFFER_BYTES or not begin:
+            begin = _libc.realloc(begin, _BUFFER_BYTES)
+            if not begin:
+                raise MemoryError
+            self.context[word] = begin
+        return begin, begin, begin + _BUFFER_BYTES
 
 
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
@@ -243,12 +243,12 @@ class _Launch:
     ) -> None:
         self.native, self.grid, self.memory = native, grid, memory
         self.count = grid[0] * grid[1] * grid[2]
-        # First program that is not taken, first that is not to run: on cache lines of their own.
-        self._shared = (ctypes.c_int64 * _SHARED_WORDS)()
+        # First program that is not taken, first that is not to run: on cache lines of their own. Then columns with a
+        # row for each program: its owner, and start and size of its records.
+        self._shared = (ctypes.c_int64 * (_SHARED_WORDS + 3 * self.count))()
         self._shared[_LIMIT_WORD] = self.count
         shared = ctypes.addressof(self._shared)
-        self._programs = np.zeros((3, self.count), np.int64)
-        owners = host_address(self._programs)
+        owners = shared + 8 * _SHARED_WORDS
         self._columns = owners, owners + 8 * self.count, owners + 16 * self.count
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = _int64_array(parameters)
@@ -308,17 +308,34 @@ class _Launch:
 
     def result(self) -> Execution:
         """Join what the threads have written."""
+        if len(self.cores) == 1:
+            return self._result_of_one(self.cores[0].context)
         contexts = [core.context for core in self.cores]
         recorded_bytes = sum(context[Context.TRACE_NEXT] - context[Context.TRACE] for context in contexts)
         words = np.empty(recorded_bytes // 8, np.int64)
         traces = _int64_array([context[Context.TRACE] for context in contexts])
         self.native.concatenate(host_address(words), ctypes.addressof(traces), *self._columns, self.count)
-        sizes = self._programs[2]
-        starts = (np.add.accumulate(sizes) - sizes) // (8 * RECORD_WORDS)
+        sizes = self._column(2)
+        starts = (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work[0] if len(self.cores) == 1 else self._instruction_work.sum(axis=0)
         return Execution(Trace(words, starts), counters, work, self._prints(), self._touched)
+
+    def _result_of_one(self, context: Int64Array) -> Execution:
+        """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""
+        begin = context[Context.TRACE]
+        recorded_bytes = context[Context.TRACE_NEXT] - begin
+        words = np.empty(recorded_bytes // 8, np.int64)
+        if recorded_bytes:
+            ctypes.memmove(host_address(words), begin, recorded_bytes)
+        counters = tuple(context[Context.COUNTERS : _COUNTERS_END])
+        trace = Trace(words, self._column(1) // _RECORD_BYTES)
+        return Execution(trace, counters, self._instruction_work[0], self._prints(), self._touched)
+
+    def _column(self, number: int) -> NDArray[np.int64]:
+        """A column of what was noted of each program."""
+        return np.frombuffer(memoryview(self._shared), np.int64, self.count, 8 * (_SHARED_WORDS + number * self.count))
 
     def _prints(self) -> tuple[Print, ...]:
         found: list[tuple[int, Print]] = []

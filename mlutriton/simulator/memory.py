@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault, Location
-from mlutriton.dtypes import DType
+from mlutriton.dtypes import DType, host_address
 
 DEVICE_ALIGNMENT_BYTES = 1 << 14
 DEVICE_START = 1 << 30
@@ -167,13 +167,6 @@ class GlobalMemory:
         row = self._row(address)
         assert row is not None, f"{address:#x} belongs to no array"
         return row[3] + address - row[0]
-
-
-def host_address(array: NDArray[Any]) -> int:
-    """Where a contiguous array of a plain type begins; ``array.ctypes`` says so too, but slowly."""
-    if array.size and array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    return array.ctypes.data
 
 
 def _regions(allocations: tuple[Allocation, ...]) -> NDArray[np.int64]:

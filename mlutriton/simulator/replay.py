@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from mlutriton.diagnostics import KernelFault
+from mlutriton.dtypes import host_address
 from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
 from mlutriton.simulator import cache_directory, event_loop, memory_traffic, replay_state, schedule_alone, timing
 from mlutriton.simulator import machine_code as translator
-from mlutriton.simulator.memory import host_address
 from mlutriton.simulator.native import compile_llvm
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause, timing_parameters
