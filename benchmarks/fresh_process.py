@@ -14,6 +14,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent
 _TIMEOUT_SECONDS = 300
+# What is installed brings its byte code along; without, half of a first launch is Python's own compiler.
+_FORBIDS_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @contextmanager
@@ -29,9 +31,10 @@ def run_module(module: str, *arguments: str, environment: Mapping[str, str]) -> 
     Raises:
         RuntimeError: the process failed; the message is what it wrote.
     """
+    inherited = {**os.environ, **environment}
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", module, *arguments],
-        env={**os.environ, **environment},
+        env={name: value for name, value in inherited.items() if name != _FORBIDS_BYTE_CODE},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
