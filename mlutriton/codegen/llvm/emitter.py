@@ -10,6 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+# A line of the caches of most hosts.
+_PREFETCHED_BYTES = 64
+
 
 @dataclass
 class Library:
@@ -205,6 +208,12 @@ class Emitter:
         """Copy bytes that do not overlap."""
         self.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
         self.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")
+
+    def prefetch(self, source: str, size_bytes: int | str) -> None:
+        """Ask for bytes that will be read soon; they need not exist."""
+        self.library.declare("llvm.prefetch.p0", "void {}(ptr, i32, i32, i32)")
+        with self.loop(str(size_bytes), step=_PREFETCHED_BYTES) as offset:
+            self.do(f"call void @llvm.prefetch.p0(ptr {self.pointer(source, offset)}, i32 0, i32 3, i32 1)")
 
     def load64(self, address: str) -> str:
         """The 64-bit integer at an address."""

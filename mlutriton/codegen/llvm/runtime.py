@@ -27,6 +27,8 @@ from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
 _SMALL_WIDTHS = (1, 2, 4, 8)
+# Rows of a matrix lie in pages of their own, where a host does not guess which bytes will be read next.
+_SEGMENTS_AHEAD = 4
 
 
 def basic_module() -> str:
@@ -215,6 +217,8 @@ def _copy(library: Library) -> str:
             e.label(label)
             with e.loop("%n1") as segment:
                 to, origin = _moved(e, target, segment, "%target1"), _moved(e, source, segment, "%source1")
+                if width is None:
+                    e.prefetch(_moved(e, origin, _SEGMENTS_AHEAD, "%source1"), "%n0")
                 e.copy(to, origin, width or "%n0")
             e.jump(done)
         e.label(done)
@@ -333,6 +337,8 @@ def _weight(library: Library, dtype: DType) -> str:
         with e.loop(valid_depth) as depth:
             whole = e.add(begin, e.value(f"and i64 {e.subtract(valid, begin)}, {-LANES}"))
             origin = _moved(e, source, depth, "%depth_stride")
+            ahead = e.pointer(_moved(e, origin, _SEGMENTS_AHEAD, "%depth_stride"), e.multiply(begin, dtype.bytes))
+            e.prefetch(ahead, e.multiply(e.subtract(valid, begin), dtype.bytes))
             with e.loop(whole, start=begin, step=LANES) as column:
                 number = as_f32(e, load(e, e.pointer(origin, e.multiply(column, dtype.bytes)), dtype, LANES))
                 store(e, Lanes(F32, LANES, number=number), place(depth, column))
