@@ -43,6 +43,58 @@ def test_prefetch_makes_a_loop_over_two_arrays_quicker():
 
 
 @mlu.jit
+def hand_pipelined(source, target, blocks, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    tile = tl.load(source + offsets)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for block in range(blocks):
+        total += tile * 2
+        tile = tl.load(source + (block + 1) * BLOCK + offsets)
+    tl.store(target + offsets, total + tile)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 5])
+def test_a_load_that_the_kernel_itself_issues_ahead(blocks):
+    source = np.random.default_rng(0).random((blocks + 1, 64), np.float32)
+    target = np.zeros(64, np.float32)
+    hand_pipelined[(1,)](source, target, blocks, BLOCK=64)
+    np.testing.assert_allclose(target, 2 * source[:-1].sum(axis=0) + source[-1], rtol=1e-6)
+
+
+@mlu.jit
+def two_results(source, doubled, squared, blocks, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    for block in range(blocks):
+        tile = tl.load(source + block * BLOCK + offsets)
+        tl.store(doubled + block * BLOCK + offsets, tile * 2)
+        tl.store(squared + block * BLOCK + offsets, tile * tile)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 5])
+def test_stores_behind_reach_memory_and_in_order(blocks):
+    source = np.random.default_rng(0).random((blocks, 256), np.float32)
+    doubled, squared = np.zeros((2, blocks + 1, 256), np.float32)
+    two_results[(1,)](source, doubled[:-1], squared[:-1], blocks, BLOCK=256)
+    np.testing.assert_array_equal(doubled[:-1], source * 2)
+    np.testing.assert_array_equal(squared[:-1], source * source)
+    assert not doubled[-1].any() and not squared[-1].any()
+    # Both stores go to one place: the second one's values stay.
+    two_results[(1,)](source, doubled[:-1], doubled[:-1], blocks, BLOCK=256)
+    np.testing.assert_array_equal(doubled[:-1], source * source)
+
+
+def test_transfers_run_while_the_loop_computes():
+    blocks, block = 32, 16_384
+    source, target = np.zeros((2, blocks * block), np.float32)
+    run = shift[(1,)](source, target, blocks, BLOCK=block, num_stages=2)
+    machine = run.machine
+    flow = 2 * blocks * block * 4 // machine.core_dma_bytes_per_cycle
+    latency = machine.cycles_from_ns(machine.dram_bulk_latency_ns) + machine.dma_setup_cycles
+    # One latency an iteration, at the ends one more each, and little else.
+    assert run.cycles - machine.cycles_from_ns(machine.launch_device_ns) < flow + (blocks + 3) * (latency + 60)
+
+
+@mlu.jit
 def product(a, b, c, M, N, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
     # The tutorial's form: rows and columns beyond the matrix wrap around, so that no mask is needed for them.
     rows = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)) % M

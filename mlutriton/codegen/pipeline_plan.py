@@ -1,0 +1,307 @@
+"""What of a loop's body can run an iteration early or late: loads ahead of the rest, stores behind it.
+
+A load moves ahead only if its address and geometry need nothing but scalar arithmetic, if nothing else writes its
+buffer, and if nothing reads it from one iteration to the next. Where the loop also writes global memory, the next
+iteration's load could read what this one stores: then it must come from another array than every store, and arrays of
+the launch must not overlap.
+
+Stores move behind only all together, so that they keep their order, and only if no other access to global memory
+follows the first of them in the body: it might be meant to come later.
+
+What the IO queue alone makes and takes never has to be waited for, and stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Loop,
+    Node,
+    TileCode,
+    While,
+    accesses,
+    children,
+    instructions,
+    registers_read,
+    written_register,
+)
+from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Access, Queue
+
+
+@dataclass
+class Plan:
+    """What runs one iteration ahead, and what one behind.
+
+    Attributes:
+        loads: top-level nodes that load ahead, in order.
+        slice: top-level scalar instructions that the loads or the advance of their carried registers need.
+        carried: carried registers that the loads depend on, as places in ``Loop.carried``.
+        stores: top-level nodes that store behind, in order.
+        remembered: registers of an iteration that its stores need in the next one.
+        buffers: names of the buffers that become ping-pong.
+        needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
+    """
+
+    loads: list[Node] = field(default_factory=list[Node])
+    slice: list[Instruction] = field(default_factory=list[Instruction])
+    carried: list[int] = field(default_factory=list[int])
+    stores: list[Node] = field(default_factory=list[Node])
+    remembered: list[Register] = field(default_factory=list[Register])
+    buffers: set[str] = field(default_factory=set[str])
+    needs_disjoint_arrays: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """True if everything stays where it is."""
+        return not self.loads and not self.stores
+
+
+def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
+    """What may be moved in a loop of the code."""
+    plan = Plan()
+    made_anew = _made_anew(code, loop)
+    _plan_loads(plan, loop, roots, made_anew)
+    _plan_stores(plan, loop, made_anew)
+    return plan
+
+
+# ---- loads ---------------------------------------------------------------------------------------------------------
+
+
+def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]) -> None:
+    stored = _stored(loop, roots)
+    if stored is None:
+        return
+    definitions = _Definitions(loop)
+    awaited = _touched_by_others(loop)
+    needed: set[Register] = set()
+    for node in loop.body:
+        targets = _load_targets(node)
+        if (
+            not targets <= made_anew
+            or not targets & awaited
+            or any(_other_writers(loop, node, target) for target in targets)
+        ):
+            continue
+        if stored and not _is_apart(node, stored, roots):
+            continue
+        closure = definitions.closure(_free_registers([node]))
+        if closure is not None:
+            plan.loads.append(node)
+            plan.buffers |= targets
+            needed |= closure
+    plan.needs_disjoint_arrays = bool(stored) and bool(plan.loads)
+    plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
+    plan.slice = [
+        node
+        for node in loop.body
+        if isinstance(node, Instruction) and written_register(node) in needed and node not in plan.loads
+    ]
+
+
+def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
+    """The pointer parameters through which the loop writes; None if one is not known."""
+    found: set[int] = set()
+    for instruction in instructions(loop.body):
+        for operand, access in accesses(instruction):
+            if isinstance(operand, GlobalAddress) and access is not Access.READ:
+                parameters = roots.of(operand.register)
+                if parameters is None:
+                    return None
+                found |= parameters
+    return frozenset(found)
+
+
+def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
+    """True if a load reads through other parameters than the loop writes."""
+    for instruction in instructions([load]):
+        for operand, _ in accesses(instruction):
+            if isinstance(operand, GlobalAddress):
+                parameters = roots.of(operand.register)
+                if parameters is None or parameters & stored:
+                    return False
+    return True
+
+
+def _load_targets(node: Node) -> set[str]:
+    """Buffers that a node loads from global memory, if that and scalar arithmetic is all it does; else nothing."""
+    return _transferred(node, "LOAD", Access.WRITE)
+
+
+def _store_sources(node: Node) -> set[str]:
+    """Buffers that a node stores to global memory, if that and scalar arithmetic is all it does; else nothing."""
+    return _transferred(node, "STORE", Access.READ)
+
+
+def _transferred(node: Node, trace: str, wanted: Access) -> set[str]:
+    found: set[str] = set()
+    for instruction in instructions([node]):
+        if instruction.row.trace == trace:
+            found |= {
+                operand.buffer
+                for operand, access in accesses(instruction)
+                if isinstance(operand, Address) and access is wanted
+            }
+        elif instruction.row.queue is not Queue.SCALAR or instruction.row.trace or any(accesses(instruction)):
+            return set()
+    return found
+
+
+def _touched_by_others(loop: Loop) -> set[str]:
+    """Buffers that another queue than IO reads or writes."""
+    return {
+        operand.buffer
+        for instruction in instructions(loop.body)
+        if instruction.row.queue is not Queue.IO
+        for operand, _ in accesses(instruction)
+        if isinstance(operand, Address)
+    }
+
+
+def _other_writers(loop: Loop, load: Node, target: str) -> bool:
+    """True if anything in the loop but ``load`` writes the buffer."""
+    return any(
+        isinstance(operand, Address) and operand.buffer == target and access is not Access.READ
+        for node in loop.body
+        if node is not load
+        for instruction in instructions([node])
+        for operand, access in accesses(instruction)
+    )
+
+
+# ---- stores --------------------------------------------------------------------------------------------------------
+
+
+def _plan_stores(plan: Plan, loop: Loop, made_anew: set[str]) -> None:
+    stores = [node for node in loop.body if _store_sources(node)]
+    sources = {name for node in stores for name in _store_sources(node)}
+    if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, plan.loads):
+        return
+    if not sources <= made_anew:
+        return
+    plan.stores = stores
+    plan.buffers |= sources
+    own = {loop.index, *(register for register, _ in loop.carried), *_reads_and_definitions(loop.body)[1]}
+    plan.remembered = sorted(_free_registers(stores) & own, key=lambda register: register.index)
+
+
+def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[Node]) -> bool:
+    """True if the loop writes global memory by other means than ``stores``, or reads it behind the first of them."""
+    moved = {id(node) for node in (*stores, *loads)}
+    behind = False
+    for node in loop.body:
+        behind |= node is stores[0]
+        if id(node) in moved:
+            continue
+        for instruction in instructions([node]):
+            for operand, access in accesses(instruction):
+                if isinstance(operand, GlobalAddress) and (behind or access is not Access.READ):
+                    return True
+    return False
+
+
+def _made_anew(code: TileCode, loop: Loop) -> set[str]:
+    """Buffers that nothing outside the loop touches, and that each iteration writes before all else."""
+    first: dict[str, bool] = {}
+    inside: Counter[str] = Counter()
+    for node in loop.body:
+        certain = isinstance(node, Instruction) or bool(_load_targets(node))
+        for instruction in instructions([node]):
+            touched = _on_chip(instruction)
+            inside.update(name for name, _ in touched)
+            for name, _ in touched:
+                if name not in first:
+                    first[name] = certain and all(a is Access.WRITE for other, a in touched if other == name)
+    everywhere = Counter(name for instruction in instructions(code.nodes) for name, _ in _on_chip(instruction))
+    return {name for name, is_written in first.items() if is_written and inside[name] == everywhere[name]}
+
+
+def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:
+    return [(operand.buffer, access) for operand, access in accesses(instruction) if isinstance(operand, Address)]
+
+
+# ---- registers -----------------------------------------------------------------------------------------------------
+
+
+def _free_registers(nodes: Sequence[Node]) -> set[Register]:
+    """Registers that nodes read but do not define themselves."""
+    defined: set[Register] = set()
+    read: set[Register] = set()
+    for node in nodes:
+        match node:
+            case Instruction():
+                read.update(registers_read(node))
+                written = written_register(node)
+                if written is not None:
+                    defined.add(written)
+            case While():
+                defined.update(register for register, _ in node.carried)
+                read.update(_registers([node.condition, *node.yielded, *(initial for _, initial in node.carried)]))
+            case Loop():
+                defined.update({node.index, *(register for register, _ in node.carried)})
+                ends = [node.start, node.end, node.step, *node.yielded, *(initial for _, initial in node.carried)]
+                read.update(_registers(ends))
+            case Branch():
+                read.update(_registers([node.condition]))
+        for nested in children(node):
+            inner_read, inner_defined = _reads_and_definitions(nested)
+            read |= inner_read
+            defined |= inner_defined
+    return read - defined
+
+
+def _reads_and_definitions(nodes: Sequence[Node]) -> tuple[set[Register], set[Register]]:
+    defined = {w for instruction in instructions(nodes) if (w := written_register(instruction)) is not None}
+    return _free_registers(nodes), defined
+
+
+def _registers(operands: Sequence[Operand]) -> Iterator[Register]:
+    return (operand for operand in operands if isinstance(operand, Register))
+
+
+class _Definitions:
+    """Where the registers of a loop body come from."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.scalar: dict[Register, Instruction] = {}
+        self.opaque: set[Register] = set()
+        for node in loop.body:
+            if isinstance(node, Instruction):
+                written = written_register(node)
+                if written is not None:
+                    pure = not node.row.trace and not any(accesses(node))
+                    if pure and written not in self.scalar:
+                        self.scalar[written] = node
+                    else:
+                        self.opaque.add(written)
+            else:
+                self.opaque |= _reads_and_definitions([node])[1]
+
+    def closure(self, registers: set[Register]) -> set[Register] | None:
+        """All registers of the loop that these depend on, carried ones too; None if one is not plain arithmetic."""
+        carried = {register: place for place, (register, _) in enumerate(self.loop.carried)}
+        found: set[Register] = set()
+        pending = list(registers)
+        while pending:
+            register = pending.pop()
+            if register in found:
+                continue
+            if register in self.opaque:
+                return None
+            if register in self.scalar:
+                found.add(register)
+                pending += registers_read(self.scalar[register])
+            elif register in carried:
+                found.add(register)
+                pending += _registers([self.loop.yielded[carried[register]]])
+            elif register == self.loop.index:
+                found.add(register)
+        return found
