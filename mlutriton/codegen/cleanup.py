@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from mlutriton.codegen.tile_code import (
     registers_read,
     written_register,
 )
-from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Register
+from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access, Queue
 
@@ -158,9 +159,14 @@ def _join(
     target = producer.operand("dst")
     if not isinstance(target, Address) or counts[target.buffer] != 2:
         return None
-    if any(producer.operand(name) != consumer.operand(name) for name in ("rows", "columns")):
+    if not all(isinstance(extent, Immediate) for step in (producer, consumer) for extent in _shape(step)):
         return None
-    if not all(isinstance(producer.operand(name), Immediate) for name in ("rows", "columns")):
+    if _shape(producer) != _shape(consumer):
+        if _goes_in_order(consumer):
+            consumer = _reshaped(consumer, producer)
+        elif _goes_in_order(producer):
+            producer = _reshaped(producer, consumer)
+    if _shape(producer) != _shape(consumer):
         return None
     readers = [place for place, operand in enumerate(consumer.operands) if operand == target]
     plain = target.mode is Mode.FULL and target.register is None and target.offset_bytes == 0
@@ -171,3 +177,26 @@ def _join(
     first = list(producer.operands)
     first[0] = FORWARD
     return replace(producer, operands=tuple(first)), replace(consumer, operands=tuple(operands))
+
+
+def _shape(step: Instruction) -> tuple[Operand, Operand]:
+    return step.operand("rows"), step.operand("columns")
+
+
+def _goes_in_order(step: Instruction) -> bool:
+    """True for a step that is alone and goes through all its operands from first to last, whatever its rows are."""
+    return not any(
+        operand == FORWARD or (isinstance(operand, Address) and operand.mode is not Mode.FULL)
+        for operand in step.operands
+    )
+
+
+def _reshaped(step: Instruction, other: Instruction) -> Instruction:
+    """The step with the rows of another one, if it has as many elements."""
+    counts = [math.prod(int(str(extent)) for extent in _shape(each)) for each in (step, other)]
+    if counts[0] != counts[1]:
+        return step
+    operands = list(step.operands)
+    for name in ("rows", "columns"):
+        operands[step.row.slot_index[name]] = other.operand(name)
+    return replace(step, operands=tuple(operands))

@@ -77,7 +77,8 @@ def test_stores_behind_reach_memory_and_in_order(blocks):
     two_results[(1,)](source, doubled[:-1], squared[:-1], blocks, BLOCK=256)
     np.testing.assert_array_equal(doubled[:-1], source * 2)
     np.testing.assert_array_equal(squared[:-1], source * source)
-    assert not doubled[-1].any() and not squared[-1].any()
+    assert not doubled[-1].any()
+    assert not squared[-1].any()
     # Both stores go to one place: the second one's values stay.
     two_results[(1,)](source, doubled[:-1], doubled[:-1], blocks, BLOCK=256)
     np.testing.assert_array_equal(doubled[:-1], source * source)
