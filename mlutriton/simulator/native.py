@@ -83,10 +83,10 @@ def compile_llvm(ir_text: str | Callable[[], str], *, cache_key: str | None) -> 
         RuntimeError: LLVM rejects the text.
     """
     with compiling:
-        return _compiled(ir_text, cache_key, pipeline)
+        return _compiled(ir_text, cache_key)
 
 
-def _compiled(ir_text: str | Callable[[], str], cache_key: str | None, pipeline: Pipeline) -> NativeModule:
+def _compiled(ir_text: str | Callable[[], str], cache_key: str | None) -> NativeModule:
     toolchain = _toolchain()
     path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
     stored = None if path is None else _read(path)

@@ -122,7 +122,7 @@ def unique_bytes(words: Words, granule_bytes: int, touched: TouchedMemory | None
         _covered_bytes(
             records,
             np.flatnonzero(on_dram & np.isin(kinds, touching)),
-            touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES,
+            touched.granules(granule_bytes, write=bool(write)) if touched else _NO_GRANULES,
             granule_bytes,
         )
         for write, touching in enumerate((_LOADING, _STORING))
