@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mlutriton.frontend.import_control import import_body
 from mlutriton.frontend.translation import Imported, Rule, Translation, flatten, integer
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Block, Value
-from mlutriton.ir.ops import Constant, Elementwise, Reduce, Scan, Yield
-from mlutriton.ir.types import element_type, with_element
+from mlutriton.ir.ops import Constant, Elementwise, Join, Reduce, Scan, Split, Yield
+from mlutriton.ir.types import element_type, shape_of, with_element
 
 
 def _reduce(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -26,26 +27,47 @@ def _scan(translation: Translation, operation: TtirOperation) -> Sequence[Import
 
 
 def _map(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    """The function's arithmetic, on whole tensors."""
-    if integer(operation, "pack", 1) != 1:
-        raise translation.refusal(
-            "a function that maps several neighbouring elements at once is not supported", help="use pack=1"
-        )
+    """The function's arithmetic, on whole tensors: with ``pack``, on those of every first, second, ... element."""
+    pack = integer(operation, "pack", 1)
     inputs = translation.values(operation.operands)
-    region = _element_function(translation, operation, inputs)
-    shape_like = inputs[0].type
+    shape = shape_of(inputs[0].type)
+    lanes = [lane for value in inputs for lane in _dealt(translation, value, pack)]
+    region = _element_function(translation, operation, lanes)
+    mapped = _mapped(translation, region, lanes)
+    return [_gathered(translation, mapped[first : first + pack], shape) for first in range(0, len(mapped), pack)]
+
+
+def _mapped(translation: Translation, region: Block, inputs: Sequence[Value]) -> list[Value]:
+    """What the function yields, for all elements of its inputs."""
     tensors: dict[Value, Value] = dict(zip(region.arguments, inputs, strict=True))
-    for scalar in region.operations:
+    for scalar in region.operations[:-1]:
         match scalar:
             case Constant():
-                type = with_element(shape_like, element_type(scalar.result.type))
+                type = with_element(inputs[0].type, element_type(scalar.result.type))
                 tensors[scalar.result] = translation.constant(scalar.value, type)
-            case Elementwise():
+            case _:
+                assert isinstance(scalar, Elementwise)
                 operands = [tensors[operand] for operand in scalar.operands]
                 tensors[scalar.result] = translation.elementwise(scalar.name, *operands, to=scalar.to)
-            case _:
-                return [tensors[operand] for operand in scalar.operands]
-    raise AssertionError("the function does not end in yield")
+    return [tensors[operand] for operand in region.terminator.operands]
+
+
+def _dealt(translation: Translation, value: Value, count: int) -> list[Value]:
+    """The elements in turn on ``count`` tensors of one dimension, a power of two; the value itself if it is one."""
+    if count == 1:
+        return [value]
+    pairs = translation.reshape(value, (math.prod(shape_of(value.type)) // 2, 2))
+    even, odd = (_dealt(translation, half, count // 2) for half in translation.add(Split([pairs])).results)
+    return [lane for two in zip(even, odd, strict=True) for lane in two]
+
+
+def _gathered(translation: Translation, lanes: Sequence[Value], shape: tuple[int, ...]) -> Value:
+    """The inverse of ``_dealt``, for a value of that shape."""
+    if len(lanes) == 1:
+        return translation.reshape(lanes[0], shape)
+    count = math.prod(shape) // 2
+    even, odd = (_gathered(translation, lanes[first::2], (count,)) for first in (0, 1))
+    return translation.reshape(translation.add(Join([even, odd])).result, shape)
 
 
 def _element_function(translation: Translation, operation: TtirOperation, inputs: Sequence[Value]) -> Block:

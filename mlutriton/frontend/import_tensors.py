@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlutriton.dtypes import I32
 from mlutriton.frontend.translation import Imported, Rule, Translation, integer, integers, text
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Operation, Value
@@ -27,7 +28,7 @@ from mlutriton.ir.ops import (
     Split,
     Transpose,
 )
-from mlutriton.ir.types import TensorType, shape_of, storage_dtype
+from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
 
 _GRID_AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -95,12 +96,17 @@ def _to_result_type(op: type[Operation]) -> Rule:
     return rule
 
 
-def _along_axis(op: type[ExpandDims | Gather]) -> Rule:
-    def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-        inputs = translation.values(operation.operands)
-        return translation.add(op(inputs, {"axis": integer(operation, "axis")})).results
+def _expand_dims(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    inputs = translation.values(operation.operands)
+    return translation.add(ExpandDims(inputs, {"axis": integer(operation, "axis")})).results
 
-    return rule
+
+def _gather(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    source, index = translation.values(operation.operands)
+    if storage_dtype(element_type(index.type)).bits < I32.bits:
+        # No index in range is negative, so that the types without a sign, which look the same, are read right.
+        index = translation.resized(index, I32, "zext")
+    return translation.add(Gather([source, index], {"axis": integer(operation, "axis")})).results
 
 
 def _transpose(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -130,8 +136,8 @@ RULES: dict[str, Rule] = {
     "tt.unsplat": _to_result_type(Reshape),
     "tt.reshape": _to_result_type(Reshape),
     "tt.broadcast": _to_result_type(Broadcast),
-    "tt.expand_dims": _along_axis(ExpandDims),
-    "tt.gather": _along_axis(Gather),
+    "tt.expand_dims": _expand_dims,
+    "tt.gather": _gather,
     "tt.trans": _transpose,
     "tt.join": _same_operands(Join),
     "tt.split": _same_operands(Split),

@@ -14,7 +14,7 @@ from mlutriton.dtypes import I1, I8, I64, DType
 from mlutriton.frontend import ttir_tree as tree
 from mlutriton.frontend.ttir_text import BlockPointerType, IndexType, TensorDescriptorType, TtirType
 from mlutriton.ir.core import Block, Builder, Operation, Value
-from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Splat
+from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat
 from mlutriton.ir.types import ScalarType, TensorType, Type, element_type, shape_of, with_shape
 
 
@@ -295,6 +295,12 @@ class Translation:
         if not shape:
             return scalar
         return self.add(Splat([scalar], result_types=(with_shape(shape, _scalar(scalar)),))).result
+
+    def reshape(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """The elements under another shape; the value itself if that is its own."""
+        if shape_of(value.type) == shape:
+            return value
+        return self.add(Reshape([value], result_types=(with_shape(shape, _scalar(value)),))).result
 
     def along(self, row: Value, axis: int, rank: int) -> Value:
         """A row as a tensor of ``rank`` dimensions, all but ``axis`` of extent 1."""
