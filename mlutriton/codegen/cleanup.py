@@ -19,7 +19,7 @@ from mlutriton.codegen.tile_code import (
     written_register,
 )
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
-from mlutriton.isa.program import Instruction
+from mlutriton.isa.program import Instruction, slot_dtype
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access, Queue
 
 
@@ -171,6 +171,12 @@ def _join(
     readers = [place for place, operand in enumerate(consumer.operands) if operand == target]
     plain = target.mode is Mode.FULL and target.register is None and target.offset_bytes == 0
     if len(readers) != 1 or readers[0] == 0 or not plain:
+        return None
+    # A bit cast is no instruction: the consumer just reads the bytes as another type.
+    written, read = (
+        slot_dtype(step.row.slots[place], step.dtypes) for step, place in ((producer, 0), (consumer, readers[0]))
+    )
+    if written is not read:
         return None
     operands = list(consumer.operands)
     operands[readers[0]] = FORWARD
