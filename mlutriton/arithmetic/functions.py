@@ -21,33 +21,11 @@ log2    0.97 0.92    erf     1.10 1.00
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
-from mlutriton.arithmetic.coefficients import COEFFICIENTS
+from mlutriton.arithmetic.formats import Format, Primitives, V
 from mlutriton.arithmetic.operations import OPERATIONS
-from mlutriton.dtypes import F32, F64, I32, I64, DType
-
-V = TypeVar("V")
-
-
-class Primitives(Protocol[V]):
-    """What an evaluator of the functions must offer, over its own type ``V`` of values (arrays, LLVM vectors)."""
-
-    def constant(self, value: float, dtype: DType) -> V:
-        """Return ``value``, which ``dtype`` represents up to rounding to nearest, in every lane."""
-        ...
-
-    def apply(self, name: str, *operands: V, dtype: DType, to: DType | None = None) -> V:
-        """Return the operation ``name`` on operands of type ``dtype``; never one of ``FUNCTIONS``."""
-        ...
-
-    def when_any(self, mask: V, rare: Callable[[], tuple[V, ...]], usual: tuple[V, ...]) -> tuple[V, ...]:
-        """Return the lanes of ``rare()`` where ``mask`` is true, of ``usual`` elsewhere.
-
-        ``rare`` is costly and seldom needed: an evaluator should skip it when no lane of the mask is true.
-        """
-        ...
+from mlutriton.dtypes import F32, F64, DType
 
 
 class Function(Protocol):
@@ -56,107 +34,6 @@ class Function(Protocol):
     def __call__(self, primitives: Primitives[V], x: V, dtype: DType) -> V:
         """Return the function of every lane of ``x``."""
         ...
-
-
-class _Format(Generic[V]):
-    """The primitives on one float format and on the integer of the same width; Python numbers stand for constants."""
-
-    def __init__(self, primitives: Primitives[V], dtype: DType) -> None:
-        self.primitives = primitives
-        self.dtype = dtype
-        self.integer = {F32: I32, F64: I64}[dtype]
-        self.coefficients = COEFFICIENTS[dtype]
-        self.sign_mask = -(1 << (dtype.bits - 1))
-        self.exponent_bias = (1 << (dtype.bits - dtype.mantissa_bits - 2)) - 1
-        # Added to a small number, it leaves the nearest integer in the lowest bits of the sum.
-        self.integer_shift = 1.5 * 2.0**dtype.mantissa_bits
-
-    def _float_operation(self, name: str, *operands: V | float) -> V:
-        return self.primitives.apply(name, *(self._value(x, self.dtype) for x in operands), dtype=self.dtype)
-
-    def _integer_operation(self, name: str, *operands: V | int) -> V:
-        return self.primitives.apply(name, *(self._value(x, self.integer) for x in operands), dtype=self.integer)
-
-    def _value(self, operand: V | float, dtype: DType) -> V:
-        return self.primitives.constant(operand, dtype) if isinstance(operand, (int, float)) else operand
-
-    def add(self, a: V | float, b: V | float) -> V:
-        return self._float_operation("fadd", a, b)
-
-    def sub(self, a: V | float, b: V | float) -> V:
-        return self._float_operation("fsub", a, b)
-
-    def mul(self, a: V | float, b: V | float) -> V:
-        return self._float_operation("fmul", a, b)
-
-    def div(self, a: V | float, b: V | float) -> V:
-        return self._float_operation("fdiv", a, b)
-
-    def fma(self, a: V | float, b: V | float, c: V | float) -> V:
-        return self._float_operation("fma", a, b, c)
-
-    def sqrt(self, a: V) -> V:
-        return self._float_operation("sqrt", a)
-
-    def absolute(self, a: V) -> V:
-        return self._float_operation("fabs", a)
-
-    def round(self, a: V) -> V:
-        return self._float_operation("round_even", a)
-
-    def copysign(self, a: V, b: V) -> V:
-        return self._float_operation("copysign", a, b)
-
-    def compare(self, name: str, a: V, b: V | float) -> V:
-        return self._float_operation(name, a, b)
-
-    def select(self, mask: V, a: V | float, b: V | float) -> V:
-        return self.primitives.apply(
-            "select", mask, self._value(a, self.dtype), self._value(b, self.dtype), dtype=self.dtype
-        )
-
-    def select_integer(self, mask: V, a: int, b: int) -> V:
-        return self.primitives.apply(
-            "select", mask, self._value(a, self.integer), self._value(b, self.integer), dtype=self.integer
-        )
-
-    def polynomial(self, x: V, coefficients: tuple[float, ...]) -> V:
-        """Return the polynomial by Horner's rule, one fused multiply-add a power."""
-        *lower, highest = coefficients
-        total: V | float = highest
-        for coefficient in reversed(lower):
-            total = self.fma(x, total, coefficient)
-        return self._value(total, self.dtype)
-
-    def bits(self, a: V) -> V:
-        return self.primitives.apply("bitcast", a, dtype=self.dtype, to=self.integer)
-
-    def from_bits(self, a: V) -> V:
-        return self.primitives.apply("bitcast", a, dtype=self.integer, to=self.dtype)
-
-    def from_integer(self, a: V) -> V:
-        return self.primitives.apply("sitofp", a, dtype=self.integer, to=self.dtype)
-
-    def integer_add(self, a: V, b: V | int) -> V:
-        return self._integer_operation("add", a, b)
-
-    def integer_sub(self, a: V, b: V | int) -> V:
-        return self._integer_operation("sub", a, b)
-
-    def integer_and(self, a: V, b: V | int) -> V:
-        return self._integer_operation("and", a, b)
-
-    def exclusive_or(self, a: V, b: V) -> V:
-        return self._integer_operation("xor", a, b)
-
-    def shift_left(self, a: V, count: int) -> V:
-        return self._integer_operation("shl", a, count)
-
-    def shift_right(self, a: V, count: int) -> V:
-        return self._integer_operation("ashr", a, count)
-
-    def is_odd(self, a: V) -> V:
-        return self._integer_operation("ne", self.integer_and(a, 1), 0)
 
 
 def _rounded(value: float, dtype: DType) -> float:
@@ -183,18 +60,18 @@ _EXP2_RANGE = {F32: (-151.0, 128.0), F64: (-1076.0, 1024.0)}
 
 def rsqrt(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the reciprocal of the square root: a root and a division, both correctly rounded."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     return f.div(1.0, f.sqrt(x))
 
 
-def _clamp(f: _Format[V], x: V, bounds: tuple[float, float]) -> V:
+def _clamp(f: Format[V], x: V, bounds: tuple[float, float]) -> V:
     """Return ``x`` limited to the bounds; NaN stays NaN."""
     low, high = bounds
     x = f.select(f.compare("folt", x, low), low, x)
     return f.select(f.compare("fogt", x, high), high, x)
 
 
-def _times_power_of_two(f: _Format[V], a: V, exponent_bits: V) -> V:
+def _times_power_of_two(f: Format[V], a: V, exponent_bits: V) -> V:
     """Return ``a * 2**k``, rounded once, where ``k`` stands in the lower half of ``exponent_bits``.
 
     Two factors, because neither the least nor the greatest result is a number near 1 times one power of two.
@@ -209,7 +86,7 @@ def _times_power_of_two(f: _Format[V], a: V, exponent_bits: V) -> V:
 
 def exp(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Evaluate e**x = 2**k * e**r with integer k and abs(r) <= ln(2)/2."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     x = _clamp(f, x, _EXP_RANGE[dtype])
     shifted = f.fma(x, _LOG2_E[dtype][0], f.integer_shift)
     k = f.sub(shifted, f.integer_shift)
@@ -221,14 +98,14 @@ def exp(primitives: Primitives[V], x: V, dtype: DType) -> V:
 
 def exp2(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Evaluate 2**x = 2**k * 2**r with integer k and abs(r) <= 1/2."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     x = _clamp(f, x, _EXP2_RANGE[dtype])
     shifted = f.add(x, f.integer_shift)
     r = f.sub(x, f.sub(shifted, f.integer_shift))
     return _times_power_of_two(f, f.fma(r, f.polynomial(r, f.coefficients.exp2), 1.0), f.bits(shifted))
 
 
-def _logarithm_parts(f: _Format[V], x: V) -> tuple[V, V, V]:
+def _logarithm_parts(f: Format[V], x: V) -> tuple[V, V, V]:
     """Return k, m - 1 and t with x = 2**k * m, m from sqrt(1/2) to sqrt(2), and ln(m) = (m - 1) + t."""
     mantissa_bits = f.dtype.mantissa_bits
     subnormal = f.compare("folt", x, 2.0 ** (1 - f.exponent_bias))
@@ -244,7 +121,7 @@ def _logarithm_parts(f: _Format[V], x: V) -> tuple[V, V, V]:
     return k, fraction, tail
 
 
-def _logarithm_limits(f: _Format[V], x: V, result: V) -> V:
+def _logarithm_limits(f: Format[V], x: V, result: V) -> V:
     """Return ``result`` with the values of a logarithm at zeros, infinities, negative numbers and NaN."""
     result = f.select(f.compare("foeq", x, math.inf), math.inf, result)
     result = f.select(f.compare("foeq", x, 0.0), -math.inf, result)
@@ -253,7 +130,7 @@ def _logarithm_limits(f: _Format[V], x: V, result: V) -> V:
 
 def log(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Evaluate ln(x) = k * ln(2) + ln(m)."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     k, fraction, tail = _logarithm_parts(f, x)
     ln2_high, ln2_low = _LN2[dtype]
     result = f.fma(k, ln2_high, f.add(fraction, f.fma(k, ln2_low, tail)))
@@ -262,7 +139,7 @@ def log(primitives: Primitives[V], x: V, dtype: DType) -> V:
 
 def log2(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the logarithm to base 2, the sum of k and the scaled ln(m)."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     k, fraction, tail = _logarithm_parts(f, x)
     log2_e_high, log2_e_low = _LOG2_E[dtype]
     rest = f.fma(tail, log2_e_high, f.mul(fraction, log2_e_low))
@@ -291,7 +168,7 @@ _CHUNKS_NEEDED = {F32: 8, F64: 46}
 _CHUNK_SCALE = 2.0**200
 
 
-def _reduce(f: _Format[V], x: V) -> tuple[V, V, V]:
+def _reduce(f: Format[V], x: V) -> tuple[V, V, V]:
     """Return r, a small e and q with x = q * pi/2 + (r + e), abs(r) <= pi/4; of q only the two lowest bits count.
 
     ``x`` is not negative.
@@ -310,10 +187,10 @@ def _reduce(f: _Format[V], x: V) -> tuple[V, V, V]:
     return r, error, quadrant
 
 
-def _reduce_huge(f: _Format[V], x: V) -> tuple[V, V, V]:
+def _reduce_huge(f: Format[V], x: V) -> tuple[V, V, V]:
     """Do as ``_reduce`` in f64 for any finite x above the limit: sum the products with the chunks of 2/pi modulo 4."""
     primitives = f.primitives
-    g: _Format[V] = _Format(primitives, F64)
+    g: Format[V] = Format(primitives, F64)
     if f.dtype is F64:
         upper = f.from_bits(f.integer_and(f.bits(x), -(1 << 26)))
         parts = [upper, f.sub(x, upper)]
@@ -348,7 +225,7 @@ def _reduce_huge(f: _Format[V], x: V) -> tuple[V, V, V]:
     return r_narrow, primitives.apply("fpcast", r_error, dtype=F64, to=f.dtype), quadrant
 
 
-def _sine_or_cosine(f: _Format[V], r: V, error: V, quadrant: V) -> V:
+def _sine_or_cosine(f: Format[V], r: V, error: V, quadrant: V) -> V:
     """Return the sine of ``q * pi/2 + (r + e)``."""
     z = f.mul(r, r)
     sine = f.add(r, f.fma(f.mul(z, r), f.polynomial(z, f.coefficients.sin), error))
@@ -360,14 +237,14 @@ def _sine_or_cosine(f: _Format[V], r: V, error: V, quadrant: V) -> V:
     return f.from_bits(f.exclusive_or(f.bits(value), sign))
 
 
-def _with_sign_changed_by(f: _Format[V], a: V, b: V) -> V:
+def _with_sign_changed_by(f: Format[V], a: V, b: V) -> V:
     """Return ``a``, negated where ``b`` is negative."""
     return f.from_bits(f.exclusive_or(f.bits(a), f.integer_and(f.bits(b), f.sign_mask)))
 
 
 def sin(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the sine: the argument is reduced modulo pi/2, sine or cosine of the remainder is a polynomial."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     # Reducing abs(x) keeps the sign of a zero.
     r, error, quadrant = _reduce(f, f.absolute(x))
     return _with_sign_changed_by(f, _sine_or_cosine(f, r, error, quadrant), x)
@@ -375,14 +252,14 @@ def sin(primitives: Primitives[V], x: V, dtype: DType) -> V:
 
 def cos(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the cosine, as the sine a quarter turn ahead."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     r, error, quadrant = _reduce(f, f.absolute(x))
     return _sine_or_cosine(f, r, error, f.integer_add(quadrant, 1))
 
 
 def tan(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the tangent: a polynomial of the remainder, in odd quadrants its negative reciprocal."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     r, error, quadrant = _reduce(f, f.absolute(x))
     z = f.mul(r, r)
     tail = f.fma(f.mul(z, r), f.polynomial(z, f.coefficients.tan), f.fma(error, z, error))
@@ -397,7 +274,7 @@ def tan(primitives: Primitives[V], x: V, dtype: DType) -> V:
 
 def tanh(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the hyperbolic tangent: an odd polynomial near zero, 1 - 2 / (e**(2 abs(x)) + 1) elsewhere."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     z = f.mul(x, x)
     near = f.fma(f.mul(z, x), f.polynomial(z, f.coefficients.tanh), x)
     magnitude = f.absolute(x)
@@ -409,7 +286,7 @@ def tanh(primitives: Primitives[V], x: V, dtype: DType) -> V:
 
 def erf(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Return the error function: an odd polynomial up to 1, one minus the exponential of a polynomial beyond."""
-    f = _Format(primitives, dtype)
+    f = Format(primitives, dtype)
     z = f.mul(x, x)
     near = f.fma(x, f.polynomial(z, f.coefficients.erf), x)
     magnitude = f.absolute(x)

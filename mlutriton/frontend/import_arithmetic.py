@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.dtypes import I1, DType
-from mlutriton.frontend.libdevice import LIBDEVICE
+from mlutriton.frontend.libdevice import external_function
 from mlutriton.frontend.translation import Imported, Rule, Translation, text
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import PtrCast
-from mlutriton.ir.types import PointerType, element_type, shape_of, with_element
+from mlutriton.ir.types import PointerType, element_type, with_element
 
 # Operations whose operands and meaning are those of one row of the arithmetic table.
 # fmt: off
@@ -155,31 +155,6 @@ def _bitcast(translation: Translation, operation: TtirOperation) -> Sequence[Imp
     return (translation.elementwise("bitcast", source, to=_destination(translation, operation)),)
 
 
-def _external_function(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    symbol = text(operation, "symbol")
-    name = LIBDEVICE.get(symbol)
-    if name is None:
-        raise translation.refusal(
-            f"the library function {symbol} is not supported",
-            note="functions that are one operation of the machine are",
-            help="supported are: " + ", ".join(sorted(known.removeprefix("__nv_") for known in LIBDEVICE)),
-        )
-    inputs = _same_shape(translation, translation.values(operation.operands))
-    if name == "funo":
-        inputs *= 2  # isnan: the value is not ordered with respect to itself
-    to = _destination(translation, operation)
-    if OPERATIONS[name].is_cast:
-        return (translation.elementwise(name, *inputs, to=to),)
-    result = translation.elementwise(name, *inputs)
-    # The library's tests return a C integer.
-    return (translation.elementwise("zext", result, to=to) if element_type(result.type) != to else result,)
-
-
-def _same_shape(translation: Translation, values: list[Value]) -> list[Value]:
-    shape = max((shape_of(value.type) for value in values), key=len)
-    return [value if shape_of(value.type) else translation.splat(value, shape) for value in values]
-
-
 RULES: dict[str, Rule] = {
     **{source: _plain(name) for source, name in PLAIN.items()},
     **{source: _cast(name) for source, name in CASTS.items()},
@@ -194,5 +169,5 @@ RULES: dict[str, Rule] = {
     "tt.clampf": _clamp,
     "tt.fp_to_fp": _float_to_float,
     "tt.bitcast": _bitcast,
-    "tt.extern_elementwise": _external_function,
+    "tt.extern_elementwise": external_function,
 }

@@ -1,45 +1,63 @@
-"""Functions of NVIDIA's device library, which kernels name by symbol, that are one operation of the arithmetic table.
-
-Others are refused rather than approximated: ``pow(x, y)`` as ``exp2(y * log2(x))`` loses half its digits.
-"""
+"""Import of functions of NVIDIA's device library: each becomes the element-wise operations that it is written in."""
 
 from __future__ import annotations
 
-from mlutriton.arithmetic import OPERATIONS
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
-# Functions on f64; the one on f32 has the same name with an ``f`` behind it.
-_BOTH_WIDTHS: dict[str, str] = {
-    **{name: name for name in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "erf")},
-    **{name: name for name in ("floor", "ceil", "trunc", "fabs", "fma", "copysign", "fmin", "fmax")},
-    "rint": "round_even",
-    "nearbyint": "round_even",
-    "fmod": "frem",
-}
+from mlutriton.arithmetic.library import LIBRARY
+from mlutriton.dtypes import DType
+from mlutriton.frontend.translation import Imported, Translation, text
+from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.ir.core import Value
+from mlutriton.ir.types import shape_of, with_shape
 
-# fmt: off
-_ONE_WIDTH: dict[str, str] = {
-    "fma_rn": "fma",  "fmaf_rn": "fma",
-    "fadd_rn": "fadd",  "fsub_rn": "fsub",  "fmul_rn": "fmul",  "fdiv_rn": "fdiv",  "fsqrt_rn": "sqrt",
-    "dadd_rn": "fadd",  "dsub_rn": "fsub",  "dmul_rn": "fmul",  "ddiv_rn": "fdiv",  "dsqrt_rn": "sqrt",
-    "isnanf": "funo",  "isnand": "funo",
-    "fast_expf": "exp",  "fast_logf": "log",  "fast_log2f": "log2",  "fast_sinf": "sin",  "fast_cosf": "cos",
-    "fast_tanf": "tan",  "fast_fdividef": "fdiv",
-    "abs": "iabs",  "llabs": "iabs",
-    "mulhi": "mulhs",  "mul64hi": "mulhs",  "umulhi": "mulhu",  "umul64hi": "mulhu",
-    "float_as_int": "bitcast",  "float_as_uint": "bitcast",  "int_as_float": "bitcast",  "uint_as_float": "bitcast",
-    "double_as_longlong": "bitcast",  "longlong_as_double": "bitcast",
-    "double2float_rn": "fpcast",  "double2float_rz": "fpcast_rtz",
-    **{f"{source}2{target}_rz": "fptosi" for source in ("float", "double") for target in ("int", "ll")},
-    **{f"{source}2{target}_rz": "fptoui" for source in ("float", "double") for target in ("uint", "ull")},
-    **{f"{source}2{target}_rn": "sitofp" for source in ("int", "ll") for target in ("float", "double")},
-    **{f"{source}2{target}_rn": "uitofp" for source in ("uint", "ull") for target in ("float", "double")},
-}
-# fmt: on
+_PREFIX = "__nv_"
 
-LIBDEVICE: dict[str, str] = {
-    **{f"__nv_{function}{suffix}": name for function, name in _BOTH_WIDTHS.items() for suffix in ("", "f")},
-    **{f"__nv_{function}": name for function, name in _ONE_WIDTH.items()},
-}
-"""The arithmetic operation by symbol."""
 
-assert OPERATIONS.keys() >= set(LIBDEVICE.values()), "an operation is not in the arithmetic table"
+class TranslationPrimitives:
+    """The primitives of the library's functions over values of a shape."""
+
+    def __init__(self, translation: Translation, shape: tuple[int, ...]) -> None:
+        self._translation = translation
+        self._shape = shape
+
+    def constant(self, value: float, dtype: DType) -> Value:
+        """Return a constant of the shape."""
+        return self._translation.constant(value, with_shape(self._shape, dtype))
+
+    def apply(self, name: str, *operands: Value, dtype: DType, to: DType | None = None) -> Value:
+        """Append an operation."""
+        return self._translation.elementwise(name, *operands, to=to)
+
+    def when_any(
+        self, mask: Value, rare: Callable[[], tuple[Value, ...]], usual: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
+        """Append both and a selection: element-wise code has no branches."""
+        pairs = zip(rare(), usual, strict=True)
+        return tuple(self._translation.elementwise("select", mask, *pair) for pair in pairs)
+
+
+def external_function(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    """Import ``tt.extern_elementwise``.
+
+    Raises:
+        CompileError: E0201, the library has no function of that symbol.
+    """
+    symbol = text(operation, "symbol")
+    function = LIBRARY.get(symbol)
+    if function is None:
+        known = [name.removeprefix(_PREFIX) for name in LIBRARY]
+        close = get_close_matches(symbol.removeprefix(_PREFIX), known)
+        raise translation.refusal(
+            f"the library function {symbol} is not supported",
+            note="functions are those of libdevice, NVIDIA's device library",
+            help="did you mean " + " or ".join(close) + "?" if close else "write it with operations of tl",
+        )
+    inputs = _same_shape(translation, translation.values(operation.operands))
+    return (function(TranslationPrimitives(translation, shape_of(inputs[0].type)), *inputs),)
+
+
+def _same_shape(translation: Translation, values: list[Value]) -> list[Value]:
+    shape = max((shape_of(value.type) for value in values), key=len)
+    return [value if shape_of(value.type) else translation.splat(value, shape) for value in values]
