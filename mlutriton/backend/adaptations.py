@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import os
 import shutil
 import sysconfig
@@ -39,6 +40,10 @@ from mlutriton.simulator.native import compiling
 
 # As much as the texts and the program of an ordinary kernel take.
 _PROBE_BYTES = 1 << 17
+
+
+# The module of that name is Triton's own; it is imported for what Cambricon adds to it.
+importlib.import_module("mlutriton.language")
 
 
 @functools.cache
