@@ -60,13 +60,20 @@ def _apply(name: str, *operands: Array, dtype: DType, to: DType | None = None) -
     return result if result.dtype == np.bool_ else _round(result, dtype)
 
 
+@lru_cache(maxsize=1024)
+def _constant(value: float, dtype: DType) -> Array:
+    if dtype.is_int:
+        return _as_array(value, dtype)
+    return np.asarray(value, dtype.numpy)
+
+
 class _NumpyPrimitives:
     """The primitives of the transcendental functions on NumPy arrays."""
 
     @staticmethod
-    @lru_cache(maxsize=1024)
     def constant(value: float, dtype: DType) -> Array:
-        return np.asarray(value, dtype.numpy)
+        # Zero and negative zero are equal as keys of a cache.
+        return _constant(value, dtype) if value else np.asarray(value, dtype.numpy)
 
     @staticmethod
     def apply(name: str, *operands: Array, dtype: DType, to: DType | None = None) -> Array:

@@ -10,8 +10,7 @@ import mlutriton.language as tl
 def load(pointer, SHAPE: tl.constexpr, COUNT: tl.constexpr):
     if len(SHAPE) == 0:
         return tl.load(pointer)
-    else:
-        return tl.load(pointer + tl.reshape(tl.arange(0, COUNT), SHAPE))
+    return tl.load(pointer + tl.reshape(tl.arange(0, COUNT), SHAPE))
 
 
 @mlu.jit

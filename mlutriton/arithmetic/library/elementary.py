@@ -1,6 +1,6 @@
 """Powers, roots, logarithms and hyperbolic functions of the device library.
 
-Largest error in units in the last place of the exact result, f32 and f64: 2; ``tests/language/test_libdevice.py`` holds
+Largest error in units in the last place of the exact result, f32 and f64: 2; ``tests/arithmetic/test_library.py`` holds
 the bound.
 """
 

@@ -140,7 +140,7 @@ def erfcinv(f: Format[V], q: V) -> V:
 def normcdfinv(f: Format[V], p: V) -> V:
     """Return the inverse of the distribution function of the standard normal distribution."""
     root = erfcinv(f, f.mul(p, 2.0))
-    return f.mul(root, -2 * _ROOT_HALF[0])
+    return f.sub(0.0, f.mul(root, 2 * _ROOT_HALF[0]))
 
 
 # ---- gamma functions ------------------------------------------------------------------------------------------------

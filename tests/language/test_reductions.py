@@ -1,0 +1,220 @@
+"""Reductions of the language along every axis; map_elementwise and histogram."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.language.launching import call
+
+SHAPES = [(1,), (16,), (4, 8), (2, 4, 8), (2, 2, 4, 2), (2, 2, 2, 2, 4)]
+
+
+@mlu.jit
+def total(x):
+    return tl.sum(x)
+
+
+@mlu.jit
+def total_0(x):
+    return tl.sum(x, 0)
+
+
+@mlu.jit
+def total_last(x):
+    return tl.sum(x, -1, keep_dims=True)
+
+
+@mlu.jit
+def greatest(x):
+    return tl.max(x)
+
+
+@mlu.jit
+def least_0(x):
+    return tl.min(x, 0)
+
+
+@mlu.jit
+def parity(x):
+    return tl.xor_sum(x, 0)
+
+
+@mlu.jit
+def union(x):
+    return tl.reduce_or(x, 0)
+
+
+@mlu.jit
+def multiply(a, b):
+    return a * b
+
+
+@mlu.jit
+def product(x):
+    return tl.reduce(x, 0, multiply)
+
+
+def widened(dtype):
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and dtype.itemsize < 4:
+        return np.dtype(np.int32 if dtype.kind == "i" else np.uint32)
+    return dtype
+
+
+def sample(dtype, shape):
+    return np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
+
+
+# Sums of small integers are exact in every type, in whatever order they are made.
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.float16, ml_dtypes.bfloat16, np.float64])
+def test_sums(dtype, shape):
+    x, to = sample(dtype, shape), widened(dtype)
+    for function, axis, keeps in ((total, None, False), (total_0, 0, False), (total_last, -1, True)):
+        want = np.asarray(x.astype(np.float64).sum(axis, keepdims=keeps)).astype(to)
+        np.testing.assert_array_equal(call(function, x, result=want), want)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_extremes_and_combinations(dtype, shape):
+    x = sample(dtype, shape) + dtype(1)
+    cases = [(greatest, np.asarray(x.max())), (least_0, x.min(0)), (product, np.prod(x, axis=0, dtype=dtype))]
+    if dtype is np.int32:
+        cases += [(parity, np.bitwise_xor.reduce(x, axis=0)), (union, np.bitwise_or.reduce(x, axis=0))]
+    for function, want in cases:
+        np.testing.assert_array_equal(call(function, x, result=np.asarray(want)), want)
+
+
+@mlu.jit
+def wide_total(x):
+    return tl.sum(x, 1, dtype=tl.int64)
+
+
+def test_the_type_of_a_sum_can_be_given():
+    x = np.full((4, 64), 2**31 - 1, np.int32)
+    want = x.astype(np.int64).sum(1)
+    np.testing.assert_array_equal(call(wide_total, x, result=want), want)
+
+
+@mlu.jit
+def places(x):
+    return tl.argmax(x, 1), tl.argmin(x, 1)
+
+
+@mlu.jit
+def greatest_and_place(x):
+    return tl.max(x, 1, return_indices=True)
+
+
+@mlu.jit
+def least_and_any_place(x):
+    return tl.min(x, 1, return_indices=True, return_indices_tie_break_left=False)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint32, np.float32, np.float64])
+def test_places_of_extremes_are_the_first_of_equals(dtype):
+    x = sample(dtype, (16, 32))
+    want = x.argmax(1).astype(np.int32), x.argmin(1).astype(np.int32)
+    for got, expected in zip(call(places, x, result=want), want, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    value, place = call(greatest_and_place, x, result=(x[:, 0], want[0]))
+    np.testing.assert_array_equal(value, x.max(1))
+    np.testing.assert_array_equal(place, want[0])
+    value, place = call(least_and_any_place, x, result=(x[:, 0], want[0]))
+    np.testing.assert_array_equal(value, x.min(1))
+    np.testing.assert_array_equal(np.take_along_axis(x, place[:, None], 1)[:, 0], x.min(1))
+
+
+@mlu.jit
+def three(a, b, c, d, e, f):
+    return a + d, tl.maximum(b, e), tl.where(c > f, c, f * 1)
+
+
+@mlu.jit
+def reduce_three(x, y, z):
+    a, b, c = tl.reduce((x, y, z), 1, three)
+    return a + b * 100, c
+
+
+def test_several_operands_are_reduced_together():
+    x, y, z = sample(np.int32, (3, 4, 8))
+    sums, greatest_values = call(reduce_three, x, y, z, result=(x[:, 0], z[:, 0]))
+    np.testing.assert_array_equal(sums, x.sum(1) + 100 * y.max(1))
+    np.testing.assert_array_equal(greatest_values, z.max(1))
+
+
+@mlu.jit
+def greater_by_branch(a, b):
+    if a > b:
+        return a
+    return b
+
+
+@mlu.jit
+def reduce_by_branch(x):
+    return tl.reduce(x, 0, greater_by_branch)
+
+
+def test_combine_functions_may_branch():
+    x = np.random.default_rng(1).standard_normal(32).astype(np.float32)
+    assert call(reduce_by_branch, x, result=x[0]) == x.max()
+
+
+@mlu.jit
+def counts(x, mask):
+    return tl.histogram(x, 8, mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+def test_histogram_counts_what_the_mask_shows(dtype):
+    x = np.random.default_rng(2).integers(0, 8, 64).astype(dtype)
+    mask = np.random.default_rng(3).integers(0, 2, 64).astype(bool)
+    want = np.bincount(x[mask].astype(int), minlength=8).astype(np.int32)
+    np.testing.assert_array_equal(call(counts, x, mask, result=want), want)
+
+
+@mlu.jit
+def ordered(a, b):
+    if a < b:
+        return a, b
+    return b * 2, a
+
+
+@mlu.jit
+def map_ordered(x, y):
+    return tl.map_elementwise(ordered, x, y)
+
+
+@mlu.jit
+def crossed(a0, a1, b0, b1):
+    return a0 + b1, a1 * b0
+
+
+@mlu.jit
+def map_crossed(x, y):
+    return tl.map_elementwise(crossed, x, y, pack=2)[0]
+
+
+@mlu.jit
+def backward(a0, a1, a2, a3):
+    return a3, a2, a1, a0
+
+
+@mlu.jit
+def map_backward(x):
+    return tl.map_elementwise(backward, x, pack=4)[0]
+
+
+@pytest.mark.parametrize("shape", [(8,), (4, 8), (2, 2, 4)])
+def test_map_elementwise_one_by_one_and_in_packs(shape):
+    x, y = sample(np.int32, (2, *shape))
+    low, high = call(map_ordered, x, y, result=(x, y))
+    np.testing.assert_array_equal(low, np.where(x < y, x, 2 * y))
+    np.testing.assert_array_equal(high, np.where(x < y, y, x))
+    pairs = np.stack([x[..., ::2] + y[..., 1::2], x[..., 1::2] * y[..., ::2]], -1).reshape(shape)
+    np.testing.assert_array_equal(call(map_crossed, x, y, result=x), pairs)
+    fours = x.reshape(-1, 4)[:, ::-1].reshape(shape)
+    np.testing.assert_array_equal(call(map_backward, x, result=x), fours)
