@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
 import os
 import shutil
+import sys
 import sysconfig
 import tempfile
 import warnings
@@ -30,6 +30,7 @@ from triton.runtime.autotuner import Autotuner
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+import mlutriton.language as language
 from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
 from mlutriton.backend.stage_texts import StageTexts
@@ -42,13 +43,11 @@ from mlutriton.simulator.native import compiling
 _PROBE_BYTES = 1 << 17
 
 
-# The module of that name is Triton's own; it is imported for what Cambricon adds to it.
-importlib.import_module("mlutriton.language")
-
-
 @functools.cache
 def adapt_triton() -> None:
     """Replaces what refuses arrays, and what makes first launches and benchmarks of simulated time slow."""
+    # Imported for what Cambricon adds to Triton's language, whose place it takes.
+    assert language is sys.modules["triton.language"]
     _replace_unwritable_cache()
     triton.runtime.jit.create_function_from_signature = _binding_arrays(
         triton.runtime.jit.create_function_from_signature

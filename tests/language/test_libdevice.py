@@ -5,7 +5,6 @@ import pytest
 import triton.language.extra.libdevice as portable
 from triton.language.extra import libdevice
 from triton.language.extra.cuda import libdevice as cuda
-from triton.language.extra.mlu import libdevice as mlu_libdevice
 
 import mlutriton as mlu
 import mlutriton.language as tl
@@ -13,6 +12,7 @@ from mlutriton.arithmetic.evaluate import _NUMPY
 from mlutriton.arithmetic.library import LIBRARY
 from tests.language.launching import call
 
+mlu_libdevice = tl.extra.mlu.libdevice
 F4, F8, I4, I8 = np.float32, np.float64, np.int32, np.int64
 
 # Function, symbol, types of the operands, type of the result: at least one of every kind.
