@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
 import mlutriton as mlu
@@ -33,17 +34,14 @@ def excerpt(text: str, start: str, end: str) -> str:
     return "\n".join(lines[first : last + 1])
 
 
-def records(run: Run, program: int = 0) -> str:
-    """The records that one program of a launch left, one a line."""
-    first = int(run.trace.starts[program])
+def records(run: Run, most: int) -> str:
+    """The first records that the first task of a launch left, one a line."""
     rows = [f"{'kind':8}{'amount':>8}{'scalar':>8}{'compute':>9}{'head':>7}"]
-    for record in unpack(run.trace.words, first):
+    for record in islice(unpack(run.trace.words), most):
         head = "-" if record.compute_head == NO_COMPUTE else str(record.compute_head)
         rows.append(
             f"{record.kind.name:8}{record.amount:>8}{record.scalar_cycles:>8}{record.compute_cycles:>9}{head:>7}"
         )
-        if record.kind.name == "END":
-            break
     return "\n".join(rows)
 
 

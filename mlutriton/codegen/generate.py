@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
+from mlutriton.codegen.residence import stay_resident
+from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.select import select
 from mlutriton.codegen.selection import storage_type
 from mlutriton.codegen.software_pipeline import pipeline_loops
@@ -43,6 +45,9 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
     code = select(function)
     remove_dead_code(code)
     fuse_chains(code)
+    if stages > 1:
+        stay_resident(code)
+    reuse_scalars(code)
     if stages > 1:
         pipeline_loops(code, stages)
         remove_dead_code(code)

@@ -44,6 +44,7 @@ class Plan:
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
+        serves: instructions that say which program is served, needed wherever a part of its work is done.
         remembered: registers of an iteration that its stores need in the next one.
         buffers: names of the buffers that become ping-pong.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
@@ -53,6 +54,7 @@ class Plan:
     slice: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     stores: list[Node] = field(default_factory=list[Node])
+    serves: list[Instruction] = field(default_factory=list[Instruction])
     remembered: list[Register] = field(default_factory=list[Register])
     buffers: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
@@ -65,7 +67,7 @@ class Plan:
 
 def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
     """What may be moved in a loop of the code."""
-    plan = Plan()
+    plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     made_anew = _made_anew(code, loop)
     _plan_loads(plan, loop, roots, made_anew)
     _plan_stores(plan, loop, made_anew)
@@ -76,13 +78,16 @@ def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
 
 
 def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]) -> None:
-    stored = _stored(loop, roots)
+    # Programs of a grid need not see what others store, only each what it has stored itself.
+    stored = frozenset[int]() if loop.independent else _stored(loop, roots)
     if stored is None:
         return
     definitions = _Definitions(loop)
     awaited = _touched_by_others(loop)
     needed: set[Register] = set()
     for node in loop.body:
+        if loop.independent and _writes_global(node):
+            break
         targets = _load_targets(node)
         if (
             not targets <= made_anew
@@ -119,6 +124,14 @@ def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
     return frozenset(found)
 
 
+def _writes_global(node: Node) -> bool:
+    return any(
+        isinstance(operand, GlobalAddress) and access is not Access.READ
+        for instruction in instructions([node])
+        for operand, access in accesses(instruction)
+    )
+
+
 def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
     """True if a load reads through other parameters than the loop writes."""
     for instruction in instructions([load]):
@@ -128,6 +141,11 @@ def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
                 if parameters is None or parameters & stored:
                     return False
     return True
+
+
+def is_transfer(node: Node) -> bool:
+    """True if a node only loads or only stores tiles."""
+    return bool(_load_targets(node) or _store_sources(node))
 
 
 def _load_targets(node: Node) -> set[str]:
@@ -189,7 +207,7 @@ def _plan_stores(plan: Plan, loop: Loop, made_anew: set[str]) -> None:
     plan.stores = stores
     plan.buffers |= sources
     own = {loop.index, *(register for register, _ in loop.carried), *_reads_and_definitions(loop.body)[1]}
-    plan.remembered = sorted(_free_registers(stores) & own, key=lambda register: register.index)
+    plan.remembered = sorted(_free_registers([*plan.serves, *stores]) & own, key=lambda register: register.index)
 
 
 def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[Node]) -> bool:

@@ -82,8 +82,9 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
     body = [*rotation.store_behind(), *rotation.load_ahead(), *rotation.compute(), _sync(loop)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
-    rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
-    return [*before, rotated, *rotation.store_behind()]
+    rotated.yielded = [*rotation.advance(), *(each.yielded for each in rotation.carried)]
+    # A task has a program.
+    return [*before, rotated, *rotation.store_behind(certain=loop.independent)]
 
 
 def _sync(loop: Loop) -> Instruction:
@@ -135,8 +136,12 @@ class _Rotation:
         initial = {register: loop.carried[place][1] for place, register in self._ahead()}
         renamer = _Renamer(self.code, {loop.index: loop.start, **initial}, {})
         nodes += renamer.nodes(plan.slice)
-        entered = self._scalar(nodes, "slt", loop.start, loop.end)
-        nodes.append(Branch(entered, renamer.nodes(plan.loads), location=loop.location))
+        loads = renamer.nodes([*plan.serves, *plan.loads])
+        if loop.independent:  # a task has a program
+            nodes += loads
+        else:
+            entered = self._scalar(nodes, "slt", loop.start, loop.end)
+            nodes.append(Branch(entered, loads, location=loop.location))
         self.index_ahead = self._carry(self._scalar(nodes, "add", loop.start, loop.step))
         self.ahead = {register: self._carry(renamer.operand(loop.yielded[place])) for place, register in self._ahead()}
         return nodes
@@ -153,11 +158,16 @@ class _Rotation:
         renamer = _Renamer(self.code, substitutes, self._phases(self.other))
         nodes += renamer.nodes(plan.slice)
         more = self._scalar(nodes, "slt", index.register, loop.end)
-        nodes.append(Branch(more, renamer.nodes(plan.loads), location=loop.location))
+        nodes.append(Branch(more, renamer.nodes([*plan.serves, *plan.loads]), location=loop.location))
         index.yielded = self._scalar(nodes, "add", index.register, loop.step)
         for place, register in self._ahead():
             self.ahead[register].yielded = renamer.operand(loop.yielded[place])
         return nodes
+
+    def advance(self) -> list[ScalarOperand]:
+        """What the loop's own carried registers take on: where that is known ahead, it is not computed again."""
+        pairs = zip(self.loop.carried, self.loop.yielded, strict=True)
+        return [self.ahead[old].register if old in self.ahead else operand for (old, _), operand in pairs]
 
     def compute(self) -> list[Node]:
         """All that is not moved."""
@@ -165,12 +175,13 @@ class _Rotation:
         renamer = _Renamer(self.code, {}, self._phases(self.now), keep=True)
         return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
 
-    def store_behind(self) -> list[Node]:
-        """The stores of the iteration before, if there was one."""
+    def store_behind(self, *, certain: bool = False) -> list[Node]:
+        """The stores of the iteration before, if there was one, which may be certain."""
         if self.ran is None:
             return []
         renamer = _Renamer(self.code, dict(self.remembered), self._phases(self.other))
-        return [Branch(self.ran, renamer.nodes(self.plan.stores), location=self.loop.location)]
+        stores = renamer.nodes([*self.plan.serves, *self.plan.stores])
+        return stores if certain else [Branch(self.ran, stores, location=self.loop.location)]
 
     def _ahead(self) -> list[tuple[int, Register]]:
         return [(place, self.loop.carried[place][0]) for place in self.plan.carried]

@@ -46,7 +46,8 @@ class Loop:
         dtype: type of the index.
         carried: registers with their initial operands.
         yielded: for each carried register the operand it takes on at the end of an iteration.
-        stages: wanted depth of the software pipeline (1 = none).
+        stages: wanted depth of the software pipeline (1 = none, 0 = the default).
+        independent: iterations are programs of the grid, which may run in any order.
     """
 
     dtype: DType
@@ -58,6 +59,7 @@ class Loop:
     body: list[Node] = field(default_factory=list["Node"])
     yielded: list[ScalarOperand] = field(default_factory=list[ScalarOperand])
     stages: int = 1
+    independent: bool = False
     location: Location = UNKNOWN_LOCATION
 
 

@@ -1,7 +1,9 @@
 """What native programs and the simulator that runs them agree on: the context, the runtime table, memory images.
 
 A native program is one function ``run(context)``. Each host thread has a context, an array of 64-bit words, and calls
-``run`` once; the threads take programs in chunks from a counter that they share, until none is left.
+``run``; the threads take tasks in chunks from a counter that they share, until none is left or one has a fault. A task
+is one program of the grid, or of a resident program (``Program.is_resident``) serves several, of which the first has
+its number.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ class Context(IntEnum):
     GRID_Y = 6
     GRID_Z = 7
     # Work shared by the threads: addresses of one word each.
-    NEXT = 8  # first program that no thread has taken
-    LIMIT = 9  # programs from this one on are not run: their number, the least that has faulted, or STOP, or FULL
-    CHUNK = 10  # programs taken at a time
+    NEXT = 8  # first task that no thread has taken
+    LIMIT = 9  # tasks from this one on are not run: their number, the least program that faulted, or STOP, or FULL
+    CHUNK = 10  # tasks taken at a time
     THREAD = 11
-    # Addresses of arrays with one word a program, written by the thread that runs it.
+    # Addresses of arrays with one word a task, written by the thread that runs it.
     OWNERS = 12  # its thread
     STARTS = 13  # offset of its first record in the thread's trace
     SIZES = 14  # bytes of its records
@@ -69,8 +71,12 @@ class Context(IntEnum):
     # they load and where they store; of unit 0. 0 without values.
     TOUCHED_LOADED = 37
     TOUCHED_STORED = 38
+    # Tasks of the launch: as many as programs, or fewer that each serve several.
+    TASKS = 39
+    # The program that is being served.
+    SERVED = 40
     # Work done, see Counter.
-    COUNTERS = 39
+    COUNTERS = 41
 
 
 class Counter(IntEnum):

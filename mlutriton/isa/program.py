@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.isa.operands import ABSENT, Address, Forward, GlobalAddress, Immediate, Label, Operand, Register
-from mlutriton.isa.table import BOOL, INT32, INT64, Row, Slot, SlotKind
+from mlutriton.isa.table import BOOL, INT32, INT64, SPECIAL_REGISTERS, Row, Slot, SlotKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,16 @@ class Program:
     cores_per_program: int = 1
     strings: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    @cached_property
+    def is_resident(self) -> bool:
+        """True if a task serves program after program itself: its text asks how many tasks there are."""
+        tasks = Immediate(SPECIAL_REGISTERS.index("tasks"))
+        return any(each.row.name == "sreg" and each.operand("index") == tasks for each in self.instructions)
+
+    def task_count(self, programs: int, cores: int) -> int:
+        """Tasks of a launch of so many programs: one a program, or of a resident program one a core at most."""
+        return min(programs, cores) if self.is_resident else programs
 
     def memory_used_bytes(self, space: str) -> int:
         """High-water mark of an on-chip memory."""

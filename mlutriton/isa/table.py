@@ -296,7 +296,7 @@ SCANS = ("add", "fadd", "mul", "fmul", "smin", "smax", "fmin", "fmax")
 ATOMICS = ("add", "fadd", "smin", "smax", "umin", "umax", "fmin", "fmax", "and", "or", "xor", "xchg")
 SPECIAL_REGISTERS = (
     "program_id.x", "program_id.y", "program_id.z", "num_programs.x", "num_programs.y", "num_programs.z",
-    "core_in_cluster", "cores_per_cluster", "arrays_disjoint",
+    "core_in_cluster", "cores_per_cluster", "arrays_disjoint", "task", "tasks", "programs",
 )  # fmt: skip
 
 
@@ -365,6 +365,9 @@ _FIXED: tuple[Row, ...] = (
         "rd = the kernel parameter of that index, zero-extended.", issue="scalar_integer_cycles"),
     Row("sreg", "Scalar", Queue.SCALAR, (), (_result(INT64), _index("index")),
         "rd = a special register: " + ", ".join(f"{i} {name}" for i, name in enumerate(SPECIAL_REGISTERS)) + ".",
+        issue="scalar_integer_cycles"),
+    Row("serve", "Scalar", Queue.SCALAR, (), (_scalar("program", INT64),),
+        "What follows serves the program of that number, x fastest: faults and prints name it.",
         issue="scalar_integer_cycles"),
     Row("lds", "Scalar", Queue.SCALAR, ("any",), (_result(), _memory("a", R, "1")),
         "rd = one element of NRAM.", issue="scalar_nram_load_cycles"),

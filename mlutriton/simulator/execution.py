@@ -51,7 +51,8 @@ Int64Array = ctypes.Array[ctypes.c_int64]
 # Programs that a thread takes at a time: few enough to keep all threads busy to the end, many enough not to meet.
 _CHUNKS_PER_THREAD = 16
 _MAXIMUM_CHUNK = 64
-# Programs without loops that the calling thread may run itself: over before anyone could want to interrupt them.
+# Programs that the calling thread may run itself: over before anyone could want to interrupt them. They have no loops
+# but that over the programs of a task.
 _SHORT_PROGRAMS = 1024
 # Work that is done before other threads would have begun to share it.
 _HANDOVER_NS = 100_000
@@ -146,10 +147,11 @@ def execute(
     if program.cores_per_program != 1:
         raise ProgramError("E0402", f"program {program.name} runs on {program.cores_per_program} cores at once")
     count = grid[0] * grid[1] * grid[2]
-    is_short = not program.labels and count <= _SHORT_PROGRAMS
+    is_short = (not program.labels or program.is_resident) and count <= _SHORT_PROGRAMS
     if native.has_atomics or (is_short and native.is_done_before_shared(count)):
         threads = 1
-    launch = _Launch(native, grid, parameters, memory, _core_sizes(machine), max(1, min(threads, count)))
+    tasks = program.task_count(count, machine.cores)
+    launch = _Launch(native, grid, tasks, parameters, memory, _core_sizes(machine), max(1, min(threads, tasks)))
     try:
         launch.run(is_short=is_short)
         launch.raise_fault()
@@ -222,6 +224,7 @@ class _Core:
 
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
 _NO_COUNTS = [0] * len(Counter)
+_PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 # An allocation without bytes: native code searches one at least.
 _NOWHERE = _int64_array([0] * ALLOCATION_WORDS)
 
@@ -236,15 +239,17 @@ class _Launch:
         self,
         native: NativeProgram,
         grid: tuple[int, int, int],
+        tasks: int,
         parameters: Sequence[int],
         memory: GlobalMemory,
         sizes: tuple[int, ...],
         threads: int,
     ) -> None:
         self.native, self.grid, self.memory = native, grid, memory
-        self.count = grid[0] * grid[1] * grid[2]
-        # First program that is not taken, first that is not to run: on cache lines of their own. Then columns with a
-        # row for each program: its owner, and start and size of its records.
+        self.count = tasks
+        self.programs = grid[0] * grid[1] * grid[2]
+        # First task that is not taken, first that is not to run: on cache lines of their own. Then columns with a row
+        # for each task: its owner, and start and size of its records.
         self._shared = (ctypes.c_int64 * (_SHARED_WORDS + 3 * self.count))()
         self._shared[_LIMIT_WORD] = self.count
         shared = ctypes.addressof(self._shared)
@@ -252,7 +257,9 @@ class _Launch:
         self._columns = owners, owners + 8 * self.count, owners + 16 * self.count
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = _int64_array(parameters)
-        chunk = max(1, min(_MAXIMUM_CHUNK, self.count // (threads * _CHUNKS_PER_THREAD)))
+        # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
+        largest = 1 if native.program.is_resident else _MAXIMUM_CHUNK
+        chunk = max(1, min(largest, self.count // (threads * _CHUNKS_PER_THREAD)))
         before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
         after = (*self._columns, ctypes.addressof(native.runtime_table))
         regions = len(memory.table)
@@ -270,23 +277,36 @@ class _Launch:
                 core = _Core(sizes)
             self.cores.append(core)
             own_work = work + thread * self._instruction_work[0].nbytes
-            core.prepare((*before, thread, *after), allocations, (*flags, own_work, *touched))
+            core.prepare((*before, thread, *after), allocations, (*flags, own_work, *touched, self.count, 0))
 
     def run(self, *, is_short: bool) -> None:
         """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
         is_here = is_short and len(self.cores) == 1
-        busy_ns = self._run_core(self.cores[0].address) if is_here else self._run_apart()
+        busy_ns = self._run_core(self.cores[0]) if is_here else self._run_apart()
         if self.count:
-            self.native.program_ns = busy_ns / self.count
+            self.native.program_ns = busy_ns / self.programs
 
-    def _run_core(self, address: int) -> int:
+    def _run_core(self, core: _Core) -> int:
         start = time.perf_counter_ns()
-        self.native.run(address)
+        self.native.run(core.address)
+        if core.context[Context.FAULT] and self.native.program.is_resident:
+            self._find_first_fault(core)
         return time.perf_counter_ns() - start
+
+    def _find_first_fault(self, core: _Core) -> None:
+        """Run the tasks that remain: though they begin with later programs, they may serve earlier ones."""
+        context = core.context
+        first = context[Context.FAULT : Context.DISJOINT]
+        while context[Context.FAULT] not in (Fault.NONE, Fault.STOPPED):
+            first = min(first, context[Context.FAULT : Context.DISJOINT], key=lambda words: words[_PROGRAM_OF_FAULT])
+            context[Context.FAULT] = Fault.NONE
+            self.native.run(core.address)
+        if context[Context.FAULT] == Fault.NONE:
+            context[Context.FAULT : Context.DISJOINT] = first
 
     def _run_apart(self) -> int:
         submit = _workers(len(self.cores)).submit
-        running = [submit(self._run_core, core.address) for core in self.cores]
+        running = [submit(self._run_core, core) for core in self.cores]
         try:
             # An interrupt may arrive without a signal that would end a wait without limit.
             while wait(running, _INTERRUPT_SECONDS).not_done:

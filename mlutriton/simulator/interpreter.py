@@ -7,13 +7,14 @@ SRAM, it runs one after another up to the barrier, and reports races between the
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.legality import check, first_clash
 from mlutriton.isa.machine import Machine
@@ -33,8 +34,8 @@ class InterpreterResult:
     """What programs leave behind apart from the bytes in memory.
 
     Attributes:
-        trace_words: the records of all programs, one after another; of a cluster program, core by core.
-        trace_starts: offset of the first word of each program (and core), and the number of words at the end.
+        trace_words: the records of all tasks, one after another; of a cluster program, core by core.
+        trace_starts: offset of the first word of each task (and core), and the number of words at the end.
         instruction_work: work done, [len(InstructionWork), instructions].
         prints: in program order.
         touched: DRAM that items touched.
@@ -60,20 +61,24 @@ def run(
 
     Raises:
         ProgramError: the program is not legal on this machine.
-        KernelFault: the first fault; memory keeps what was stored before it.
+        KernelFault: the fault of the first program that has one; memory keeps what was stored.
     """
     check(program, machine)
     work = np.zeros((len(InstructionWork), len(program.instructions)), np.int64)
-    launch = Launch(program, grid, tuple(parameters), memory, machine, work, TouchedMemory(memory))
+    tasks = program.task_count(math.prod(grid), machine.cores)
+    launch = Launch(program, grid, tuple(parameters), memory, machine, work, TouchedMemory(memory), tasks)
     words: list[int] = []
     starts = [0]
     prints: list[Print] = []
-    for z, y, x in itertools.product(*(range(extent) for extent in reversed(grid))):
+    first: tuple[int, KernelFault] | None = None
+    for task in range(tasks):
+        if first is not None and task >= first[0]:
+            break
         sram = OnChipMemory.of(machine.sram_bytes)
         cores = [
             Core(
                 launch,
-                (x, y, z),
+                task,
                 number,
                 OnChipMemory.of(machine.nram_bytes),
                 OnChipMemory.of(machine.wram_bytes),
@@ -81,11 +86,19 @@ def run(
             )
             for number in range(program.cores_per_program)
         ]
-        _run_together(cores, step_limit)
+        try:
+            _run_together(cores, step_limit)
+        except KernelFault as error:
+            # Of resident tasks a later one may serve an earlier program.
+            if first is None or cores[0].served < first[0]:
+                first = cores[0].served, error
         for core in cores:
             words += core.trace.words
             starts.append(len(words))
             prints += core.prints
+    if first is not None:
+        raise first[1]
+    prints.sort(key=lambda each: each.program[::-1])
     return InterpreterResult(
         np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints), launch.touched
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -53,8 +54,14 @@ def _param(core: Core, step: Step) -> None:
 def _sreg(core: Core, step: Step) -> None:
     launch = core.launch
     disjoint = int(launch.memory.is_disjoint)
-    values = (*core.program_id, *launch.grid, core.number, launch.program.cores_per_program, disjoint)
+    first = launch.program_id(core.task)
+    cores = core.number, launch.program.cores_per_program
+    values = (*first, *launch.grid, *cores, disjoint, core.task, launch.tasks, math.prod(launch.grid))
     step.set_result(immediate(values[step.integer("index")], I64))
+
+
+def _serve(core: Core, step: Step) -> None:
+    core.served = step.integer("program")
 
 
 def _lds(core: Core, step: Step) -> None:
@@ -98,7 +105,7 @@ def _assert(core: Core, step: Step) -> None:
 def _print(core: Core, step: Step) -> None:
     values = step.read("a") if "a" in step.instruction.row.slot_index else step.scalar("value").reshape(1)
     message = core.launch.program.strings[step.integer("message")]
-    core.prints.append(Print(core.program_id, message, values))
+    core.prints.append(Print(core.launch.program_id(core.served), message, values))
 
 
 def _sync(core: Core, step: Step) -> None:
@@ -423,7 +430,7 @@ def _move_weight(core: Core, step: Step) -> None:
 
 
 _BY_NAME: dict[str, Handler] = {
-    "mov": _mov, "param": _param, "sreg": _sreg, "lds": _lds, "sts": _sts, "ldg": _ldg, "stg": _stg,
+    "mov": _mov, "param": _param, "sreg": _sreg, "serve": _serve, "lds": _lds, "sts": _sts, "ldg": _ldg, "stg": _stg,
     "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert, "print.scalar": _print, "print.vector": _print,
     "sync": _sync, "barrier.cluster": _barrier,
     "v.mov": _vector_mov, "v.iota": _iota, "v.transpose": _transpose, "v.repeat": _repeat, "v.gather": _local_gather,

@@ -74,22 +74,28 @@ class Launch:
     machine: Machine
     instruction_work: NDArray[np.int64]
     touched: TouchedMemory
+    tasks: int
+
+    def program_id(self, number: int) -> tuple[int, int, int]:
+        """The position of a program in the grid."""
+        x, y, _ = self.grid
+        return number % x, number // x % y, number // (x * y)
 
 
 class Core:
-    """One core that runs one program."""
+    """One core that runs one task."""
 
     def __init__(
         self,
         launch: Launch,
-        program_id: tuple[int, int, int],
+        task: int,
         number: int,
         nram: OnChipMemory,
         wram: OnChipMemory,
         sram: OnChipMemory,
     ) -> None:
         self.launch = launch
-        self.program_id = program_id
+        self.task = self.served = task
         self.number = number
         self.memories = {"nram": nram, "wram": wram, "sram": sram}
         self.registers = [0] * launch.program.register_count
@@ -114,7 +120,7 @@ class Core:
     def context(self) -> str:
         """Where this is, for messages."""
         core = f", core {self.number} of its cluster" if self.launch.program.cores_per_program > 1 else ""
-        return f"{self.launch.program.name}, program {self.program_id}{core}"
+        return f"{self.launch.program.name}, program {self.launch.program_id(self.served)}{core}"
 
     def note(self, text: str = "") -> str:
         """The current instruction, for messages, and more."""

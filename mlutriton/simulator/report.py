@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ class Run:
     @property
     def programs(self) -> int:
         """Programs of the launch."""
-        return self.trace.programs
+        return prod(self.grid)
 
     @cached_property
     def timing(self) -> Timing:

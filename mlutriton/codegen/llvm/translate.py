@@ -26,7 +26,7 @@ from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.diagnostics import ProgramError
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import ENTRY, PRINT_WORDS, RUNTIME_FUNCTIONS, Context, Fault
-from mlutriton.isa.operands import FORWARD
+from mlutriton.isa.operands import FORWARD, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
 
@@ -159,6 +159,10 @@ class _Translation:
                 frame.set_register(frame.operand("rd"), e.load64(e.pointer("%parameters", 8 * index)))
             case "sreg":
                 self._special_register()
+            case "serve":
+                served = frame.operand("program")
+                value = frame.register(served) if isinstance(served, Register) else str(served)
+                e.store64(value, e.pointer("%context", 8 * Context.SERVED))
             case "lds" | "sts":
                 self._check_windows()
                 self._scalar_access(row.name)
@@ -184,6 +188,13 @@ class _Translation:
                 value = e.value(f"add i64 0, {self.program.cores_per_program}")
             case "arrays_disjoint":
                 value = e.load64(e.pointer("%context", 8 * Context.DISJOINT))
+            case "task":
+                value = "%number"
+            case "tasks":
+                value = e.load64(e.pointer("%context", 8 * Context.TASKS))
+            case "programs":
+                extents = [e.load64(e.pointer("%context", 8 * word)) for word in _GRID_WORDS]
+                value = str(e.multiply(e.multiply(extents[0], extents[1]), extents[2]))
             case name if name in grid:
                 value = e.load64(e.pointer("%context", 8 * grid[name]))
             case name:
@@ -213,7 +224,10 @@ class _Translation:
         dtype = frame.dtype("a" if "a" in frame.instruction.row.slot_index else "value")
         _define_print(e.library)
         size = e.multiply(count, dtype.bytes)
-        call = f"call void @print(ptr %context, i64 %number, i64 {frame.index}, i64 {count}, i64 {size}, ptr {pointer})"
+        served = e.load64(e.pointer("%context", 8 * Context.SERVED))
+        call = (
+            f"call void @print(ptr %context, i64 {served}, i64 {frame.index}, i64 {count}, i64 {size}, ptr {pointer})"
+        )
         if isinstance(count, str):
             with e.when(e.value(f"icmp ne i64 {count}, 0")):
                 e.do(call)
@@ -364,7 +378,7 @@ def _define_print(library: Library) -> None:
 
 
 def _entry(library: Library) -> str:
-    """``run(context)``: takes programs in chunks until none is left, or until one has faulted."""
+    """``run(context)``: takes tasks in chunks until none is left, or until one has faulted."""
     e = Emitter(library)
 
     def word(which: Context) -> str:
@@ -395,6 +409,7 @@ def _entry(library: Library) -> str:
     y, z = e.value(f"urem i64 {rest}, {grid_y}"), e.value(f"udiv i64 {rest}, {grid_y}")
     before = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
     arguments = ", ".join(f"ptr {image}" for image in ("%context", *images, limit_place))
+    e.store64("%number", word(Context.SERVED))
     failed = e.value(f"call i64 @program({arguments}, i64 %number, i64 {x}, i64 {y}, i64 {z})")
     after = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
     offset = e.multiply("%number", 8)
@@ -407,8 +422,9 @@ def _entry(library: Library) -> str:
     e.jump("next")
     e.label("faulted")
     # Programs before this one still run, here as elsewhere, so that the fault reported is that of the first program.
-    e.store64("%number", word(Context.FAULT_PROGRAM))
-    e.do(f"atomicrmw min ptr {limit_place}, i64 %number monotonic")
+    served = e.load64(word(Context.SERVED))
+    e.store64(served, word(Context.FAULT_PROGRAM))
+    e.do(f"atomicrmw min ptr {limit_place}, i64 {served} monotonic")
     e.jump("out")
     e.label("out")
     e.do("ret void")
@@ -417,7 +433,7 @@ def _entry(library: Library) -> str:
 
 _FAMILIES = ("red.", "scan.")
 _CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
-_SCALARS = {"mov", "param", "sreg", "lds", "sts", "br", "cbr", "assert", "print.scalar", "print.vector"}
+_SCALARS = {"mov", "param", "sreg", "serve", "lds", "sts", "br", "cbr", "assert", "print.scalar", "print.vector"}
 _unknown = {
     row.name
     for row in TABLE.values()

@@ -1,0 +1,133 @@
+"""Resident programs: a task serves program after program of the grid, so that its pipeline does not run dry in between.
+
+A program of the grid that is one straight run of transfers and arithmetic
+
+    load x; compute y; store y; exit
+
+becomes the body of a loop over the programs that fall to the task
+
+    for number = task; number < programs; number += tasks: load x; compute y; store y
+    exit
+
+which the software pipeline takes like any other, except that its iterations are programs of a grid: these may run in
+any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
+
+Programs that loop themselves stay as they are: they have a pipeline of their own, and those of unequal length are
+better dealt out as cores fall free. So do those with atomics and barriers, by which programs may wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mlutriton.codegen.pipeline_plan import is_transfer
+from mlutriton.codegen.tile_code import (
+    Emitter,
+    Loop,
+    Node,
+    TileCode,
+    accesses,
+    instructions,
+    registers_read,
+    written_register,
+)
+from mlutriton.dtypes import I64
+from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
+
+_PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
+
+
+def stay_resident(code: TileCode) -> None:
+    """Let a task serve several programs if that is worth while and nobody can tell."""
+    *body, end = code.nodes
+    if not _is_straight(body) or not any(is_transfer(node) for node in body):
+        return
+    emitter = Emitter(code)
+    emitter.location = end.location
+    emitter.nodes = code.nodes = []
+    number, task, programs, tasks = code.register(), *(_special(emitter, n) for n in ("task", "programs", "tasks"))
+    loop = Loop(I64, number, task, programs, tasks, [], independent=True, stages=0, location=end.location)
+    loop.body = [each for node in body for each in _with_program_ids(emitter, node, number)]
+    code.nodes += _hoist(loop)
+    loop.body.insert(0, Instruction(TABLE["serve"], (), (number,), end.location))
+    code.nodes += [loop, end]
+
+
+def _is_straight(body: Sequence[Node]) -> bool:
+    """True if the nodes run once each, in order, and share nothing with other programs but plain memory."""
+    for node in body:
+        if not isinstance(node, Instruction) and not is_transfer(node):
+            return False
+    return not any(each.row.trace.startswith(("ATOMIC", "BARRIER")) for each in instructions(body))
+
+
+def _special(emitter: Emitter, name: str) -> Register:
+    return emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index(name)))
+
+
+def _with_program_ids(emitter: Emitter, node: Node, number: Register) -> list[Node]:
+    """The node; one that asks for a program id computes that of the program with this number."""
+    if not (isinstance(node, Instruction) and node.row.name == "sreg" and node.operands[1] in _PROGRAM_ID):
+        return [node]
+    result = node.operands[0]
+    x, y = (_special(emitter, f"num_programs.{axis}") for axis in "xy")
+    rest = emitter.code.register()
+    match _PROGRAM_ID.index(node.operands[1]):
+        case 0:
+            steps = [("urem", (result, number, x))]
+        case 1:
+            steps = [("udiv", (rest, number, x)), ("urem", (result, rest, y))]
+        case _:
+            steps = [("udiv", (rest, number, x)), ("udiv", (result, rest, y))]
+    return [Instruction(TABLE[name], (I64,), operands, node.location) for name, operands in steps]
+
+
+# ---- what is the same for all programs -----------------------------------------------------------------------------
+
+
+def _hoist(loop: Loop) -> list[Node]:
+    """Take out of a loop over programs what each would do alike, loads before the first store among it."""
+    writers = Counter(name for each in instructions(loop.body) for name in _buffers(each, written=True))
+    varying = {loop.index, *(register for register, _ in loop.carried)}
+    fixed: set[str] = set()
+    hoisted: list[Node] = []
+    kept: list[Node] = []
+    is_stored = False
+    for node in loop.body:
+        is_stored |= any(
+            isinstance(operand, GlobalAddress) and access is not Access.READ
+            for each in instructions([node])
+            for operand, access in accesses(each)
+        )
+        if isinstance(node, Instruction) and _is_repeatable(node, is_stored=is_stored):
+            targets = _buffers(node, written=True)
+            alike = not varying & set(registers_read(node)) and _buffers(node, written=False) <= fixed
+            if alike and all(writers[name] == 1 for name in targets):
+                fixed |= targets
+                hoisted.append(node)
+                continue
+        varying.update(r for each in instructions([node]) if (r := written_register(each)) is not None)
+        kept.append(node)
+    loop.body[:] = kept
+    return hoisted
+
+
+def _is_repeatable(instruction: Instruction, *, is_stored: bool) -> bool:
+    """True if an instruction does the same whenever it runs on the same operands."""
+    row = instruction.row
+    if row.trace:
+        return row.trace == "LOAD" and not is_stored
+    if row.queue is Queue.COMPUTE:
+        return FORWARD not in instruction.operands
+    return written_register(instruction) is not None and not any(accesses(instruction))
+
+
+def _buffers(instruction: Instruction, *, written: bool) -> set[str]:
+    return {
+        operand.buffer
+        for operand, access in accesses(instruction)
+        if isinstance(operand, Address) and (access is Access.READ_WRITE or (access is Access.WRITE) == written)
+    }

@@ -1,0 +1,104 @@
+"""Programs of a grid that a task serves one after another: nobody can tell, except by the cycles."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def number_programs(out, SIZE: tl.constexpr):
+    x, y, z = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    number = x + tl.num_programs(0) * (y + tl.num_programs(1) * z)
+    value = x + 100 * y + 10_000 * z
+    tl.store(out + number * SIZE + tl.arange(0, SIZE), tl.zeros((SIZE,), tl.int32) + value)
+
+
+@pytest.mark.parametrize("grid", [(1,), (7,), (130,), (5, 9, 4), (1, 70), (3, 1, 40), (49, 2, 1)])
+def test_every_program_runs_once_with_its_own_ids(grid):
+    x, y, z = (*grid, 1, 1)[:3]
+    out = np.full((z, y, x, 8), -1, np.int32)
+    run = number_programs[grid](out, SIZE=8)
+    ids = np.arange(x) + 100 * np.arange(y)[:, None] + 10_000 * np.arange(z)[:, None, None]
+    np.testing.assert_array_equal(out, np.broadcast_to(ids[..., None], out.shape))
+    assert run.programs == x * y * z
+    assert run.trace.programs == min(run.programs, run.machine.cores)
+
+
+@mlu.jit
+def scale_rows(x, weight, columns, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    factor = tl.load(weight + column, mask=mask)
+    place = x + tl.program_id(0) * columns + column
+    tl.store(place, tl.load(place, mask=mask) * factor, mask=mask)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_rows_in_place_with_a_weight_that_is_loaded_once(stages):
+    rng = np.random.default_rng(0)
+    x, weight = rng.random((130, 200), np.float32), rng.random(200, np.float32)
+    expected = x * weight
+    run = scale_rows[(130,)](x, weight, 200, BLOCK=256, num_stages=stages)
+    np.testing.assert_array_equal(x, expected)
+    loads = 130 + (130 if stages == 1 else run.trace.programs)
+    assert run.dram_read_bytes + run.l2_hit_bytes == pytest.approx(loads * 800, rel=0.1)
+
+
+@mlu.jit
+def read_back(x, out, BLOCK: tl.constexpr):
+    place = x + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(place, tl.load(place) + 1)
+    again = tl.load(place)
+    tl.store(out + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), again * 2)
+
+
+def test_a_program_reads_what_it_has_stored():
+    x = np.arange(130 * 64, dtype=np.float32)
+    expected, out = (x + 1) * 2, np.zeros_like(x)
+    read_back[(130,)](x, out, BLOCK=64)
+    np.testing.assert_array_equal(out, expected)
+
+
+@mlu.jit
+def copy_block(out, x, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + offsets, tl.load(x + offsets) + 1)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("short", ["x", "out"])
+def test_a_fault_names_the_program_of_the_grid(engine, short, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    arrays = {"x": np.zeros(60 * 64, np.float32), "out": np.zeros(60 * 64, np.float32)}
+    arrays[short] = arrays[short][: 55 * 64]
+    with pytest.raises(mlu.KernelFault, match=r"program \(55, 0, 0\)"):
+        copy_block[(60,)](**arrays, BLOCK=64)
+
+
+@mlu.jit
+def backwards(out, x, programs, BLOCK: tl.constexpr):
+    offsets = (programs - 1 - tl.program_id(0)) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + offsets, tl.load(x + offsets) + 1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_first_fault_is_found_by_any_number_of_threads(threads, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_THREADS", str(threads))
+    first_fault_is_found()
+
+
+def test_the_first_fault_is_found_by_the_interpreter(monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", "interpreter")
+    first_fault_is_found()
+
+
+def first_fault_is_found():
+    out, x = np.zeros((2, 150 * 64), np.float32)
+    # Programs 0 to 99 fault, in every task.
+    with pytest.raises(mlu.KernelFault, match=r"program \(0, 0, 0\)"):
+        backwards[(150,)](out, x[: 50 * 64], 150, BLOCK=64)
+    # Programs from 90 on: those of the tasks 0 to 5 are later ones than those of the tasks behind.
+    with pytest.raises(mlu.KernelFault, match=r"program \(90, 0, 0\)"):
+        copy_block[(150,)](out, x[: 90 * 64], BLOCK=64)
