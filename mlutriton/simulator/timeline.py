@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,8 @@ def _program(
     _, start, end = (int(each) for each in timing.programs[program])
     identity = (program % grid[0], program // grid[0] % grid[1], program // (grid[0] * grid[1]))
     for member, core in enumerate(_cores(trace, timing, program, machine)):
-        yield Slice(core, Queue.SCALAR, start, end, f"program {identity}")
+        served = f"program {identity}" if trace.programs == prod(grid) else f"task {program}"
+        yield Slice(core, Queue.SCALAR, start, end, served)
         number = program * trace.cores_per_program + member
         first, last = int(trace.starts[number]), int((*trace.starts[number + 1 : number + 2], trace.records)[0])
         records = unpack(trace.words[first * RECORD_WORDS : last * RECORD_WORDS].tolist())
