@@ -1,7 +1,8 @@
 """Element types: one table for the compiler, the ISA and the simulator.
 
 Integers are signless, as in LLVM and TTIR: an operation, not a type, says whether it reads its operands as signed.
-``i1`` is stored as one byte that holds 0 or 1.
+``i1`` is stored as one byte that holds 0 or 1. The 8-bit floats are formats of storage: they are moved, selected and
+converted, and computed with in a wider type.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ctypes
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +26,18 @@ class Kind(Enum):
     FLOAT = "float"
 
 
+class Specials(Enum):
+    """What a float format has beside numbers.
+
+    Source: IEEE 754; OCP 8-bit floating point specification (``NAN``); Noune et al., 8-bit numerical formats for deep
+    neural networks, 2022 (``UNSIGNED_ZERO``).
+    """
+
+    IEEE = "infinities and NaNs, with the greatest exponent"
+    NAN = "no infinities; all bits but the sign set are NaN"
+    UNSIGNED_ZERO = "no infinities, one zero; the code of -0 is the only NaN"
+
+
 @dataclass(frozen=True)
 class DType:
     """An element type.
@@ -35,6 +48,7 @@ class DType:
         kind: bool, int or float.
         numpy_name: the NumPy (or ml_dtypes) scalar type that holds one element.
         mantissa_bits: explicit mantissa bits of a float; 0 otherwise.
+        specials: what a float has beside numbers.
     """
 
     name: str
@@ -42,6 +56,7 @@ class DType:
     kind: Kind
     numpy_name: str
     mantissa_bits: int = 0
+    specials: Specials = Specials.IEEE
 
     @property
     def bytes(self) -> int:
@@ -57,6 +72,25 @@ class DType:
     def is_float(self) -> bool:
         """True for floating-point types."""
         return self.kind is Kind.FLOAT
+
+    @property
+    def is_float8(self) -> bool:
+        """True for the 8-bit floating-point types."""
+        return self.is_float and self.bits == 8
+
+    @cached_property
+    def exponent_bias(self) -> int:
+        """What the exponent field of a float exceeds the exponent of the number by."""
+        return 1 - int(np.log2(float(self._limits.smallest_normal)))
+
+    @cached_property
+    def greatest(self) -> float:
+        """The greatest finite number of a float type."""
+        return float(self._limits.max)
+
+    @property
+    def _limits(self) -> Any:
+        return cast(Any, ml_dtypes.finfo(self.numpy))
 
     @property
     def is_int(self) -> bool:
@@ -85,12 +119,21 @@ F16  = DType("f16",  16, Kind.FLOAT, "float16",  10)
 BF16 = DType("bf16", 16, Kind.FLOAT, "bfloat16", 7)
 F32  = DType("f32",  32, Kind.FLOAT, "float32",  23)
 F64  = DType("f64",  64, Kind.FLOAT, "float64",  52)
-F8E5M2 = DType("f8e5m2", 8, Kind.FLOAT, "float8_e5m2",   2)
-F8E4M3 = DType("f8e4m3", 8, Kind.FLOAT, "float8_e4m3fn", 3)
+F8E5M2  = DType("f8e5m2",  8, Kind.FLOAT, "float8_e5m2",     2)
+F8E4M3  = DType("f8e4m3",  8, Kind.FLOAT, "float8_e4m3fn",   3, Specials.NAN)
+F8E5B16 = DType("f8e5b16", 8, Kind.FLOAT, "float8_e5m2fnuz", 2, Specials.UNSIGNED_ZERO)
+F8E4B8  = DType("f8e4b8",  8, Kind.FLOAT, "float8_e4m3fnuz", 3, Specials.UNSIGNED_ZERO)
+TF32 = DType("tf32", 32, Kind.FLOAT, "float32", 10)
 # fmt: on
 
-ALL: tuple[DType, ...] = (I1, I8, I16, I32, I64, F16, BF16, F32, F64, F8E5M2, F8E4M3)
+ALL: tuple[DType, ...] = (I1, I8, I16, I32, I64, F16, BF16, F32, F64, F8E5M2, F8E4M3, F8E5B16, F8E4B8)
+"""The types of values."""
+
+FORMATS: tuple[DType, ...] = (*ALL, TF32)
+"""What instructions name: also ``tf32``, which is how the tensor unit reads ``f32`` and no type of a value."""
+
 BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
+FORMATS_BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in FORMATS}
 
 
 def host_address(array: NDArray[Any]) -> int:

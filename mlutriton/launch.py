@@ -22,7 +22,7 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.frontend.arguments import ARRAY_DTYPES, unknown_dtype
+from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, unknown_dtype
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
@@ -69,7 +69,7 @@ class Spec:
 
     Attributes:
         shape: extents.
-        dtype: NumPy dtype of the elements.
+        dtype: NumPy dtype of the elements; the name of one of the 8-bit floats.
         strides: in elements; dense and row-major unless given.
     """
 
@@ -80,7 +80,8 @@ class Spec:
     _addresses = count(1 << 47, _PAGE_BYTES)
 
     def __init__(self, shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> None:
-        self.dtype: np.dtype[Any] = _dtype(dtype)
+        known = _dtype(dtype)
+        self.dtype = distinct_dtype(known)
         try:
             self.shape = tuple(index(extent) for extent in shape)
             dense = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
@@ -90,7 +91,7 @@ class Spec:
         if len(self.strides) != len(self.shape) or min((*self.shape, *self.strides), default=0) < 0:
             raise _no_array(shape, dtype, strides)
         span = 1 + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True))
-        pages = 2 + span * self.dtype.itemsize // self._PAGE_BYTES
+        pages = 2 + span * known.itemsize // self._PAGE_BYTES
         if pages * self._PAGE_BYTES > self._LARGEST_BYTES:
             raise _no_array(shape, dtype, strides)
         self._address = next(self._addresses)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlutriton.arithmetic.functions import FUNCTIONS, apply_function
 from mlutriton.arithmetic.fused_multiply_add import fused_multiply_add, narrow_to_odd
 from mlutriton.arithmetic.operations import OPERATIONS
-from mlutriton.dtypes import F32, F64, I1, DType
+from mlutriton.dtypes import F32, F64, I1, TF32, DType
 
 Array = NDArray[Any]
 
@@ -57,7 +57,7 @@ def _apply(name: str, *operands: Array, dtype: DType, to: DType | None = None) -
         return np.asarray(implementation(*operands))
     working = F64 if dtype is F64 else F32
     result = np.asarray(implementation(*(x.astype(working.numpy, copy=False) for x in operands)))
-    return result if result.dtype == np.bool_ else _round(result, dtype)
+    return result if result.dtype == np.bool_ else rounded(result, dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -184,11 +184,23 @@ def _copy_sign(a: Array, b: Array) -> Array:
     return np.asarray((a_bits & ~sign) | (b_bits & sign)).view(a.dtype)
 
 
-def _round(values: Array, dtype: DType) -> Array:
-    """Return float32 or float64 values rounded once, to nearest even, to a float type."""
+def rounded(values: Array, dtype: DType) -> Array:
+    """Return float32 or float64 values rounded once, to nearest even, to a float type or to ``tf32``."""
+    if dtype is TF32:
+        return _drop_bits(values, F32.mantissa_bits - TF32.mantissa_bits)
     if values.dtype == np.float64 and dtype not in (F32, F64):
         values = narrow_to_odd(values)
+    if dtype.is_float8:
+        values = np.clip(values, -dtype.greatest, dtype.greatest)
     return np.asarray(values.astype(dtype.numpy, copy=False))
+
+
+def _drop_bits(values: Array, count: int) -> Array:
+    """Return float32 values rounded to nearest even, their last ``count`` bits being 0."""
+    bits = values.view(np.uint32)
+    odd = bits >> np.uint32(count) & np.uint32(1)
+    nearest = bits + odd + np.uint32((1 << count - 1) - 1) & ~np.uint32((1 << count) - 1)
+    return np.where(np.isnan(values), values, nearest.view(np.float32))
 
 
 def _ordered(a: Array, b: Array) -> Array:
@@ -222,7 +234,7 @@ def _truncate_integer(x: Array, dtype: DType, to: DType) -> Array:
 
 
 def _integer_to_float(values: Array, to: DType) -> Array:
-    return _round(np.asarray(values.astype(np.float64 if to is F64 else np.float32)), to)
+    return rounded(np.asarray(values.astype(np.float64 if to is F64 else np.float32)), to)
 
 
 def _float_to_integer(x: Array, to: DType, low: int, high: int) -> Array:
@@ -245,16 +257,17 @@ def _float_to_unsigned(x: Array, dtype: DType, to: DType) -> Array:
 
 
 def _float_to_float(x: Array, dtype: DType, to: DType) -> Array:
-    return _round(x if dtype in (F32, F64) else np.asarray(x.astype(np.float32)), to)
+    return rounded(x if dtype in (F32, F64) else np.asarray(x.astype(np.float32)), to)
 
 
 def _float_to_float_toward_zero(x: Array, dtype: DType, to: DType) -> Array:
     nearest = _float_to_float(x, dtype, to)
     exact, reached = np.abs(x.astype(np.float64)), np.abs(nearest.astype(np.float64))
-    # A format without infinities rounds what is too large to NaN, the bit pattern after its greatest number.
-    too_far = np.isfinite(exact) & ~(reached <= exact)
+    too_far = np.isfinite(exact) & (reached > exact)
     bits = nearest.view(f"u{to.bytes}")
-    return np.asarray(bits - too_far.astype(bits.dtype)).view(to.numpy)
+    nearer = np.asarray(bits - too_far.astype(bits.dtype)).view(to.numpy)
+    # Below the least negative number lies the code of -0, which is NaN in some formats.
+    return np.where(np.isnan(nearer) & too_far, to.numpy.type(0), nearer)
 
 
 _CASTS: dict[str, Callable[[Array, DType, DType], Array]] = {

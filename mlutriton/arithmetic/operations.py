@@ -6,6 +6,8 @@ What holds for all of them:
 * Float operations round to nearest, ties to even, and keep subnormal numbers. On ``f16``, ``bf16`` and the
   8-bit formats an operation is computed in ``f32`` and its ``f32`` result is rounded once more to the type; ``f64`` is
   computed in ``f64``.
+* What is too large for an 8-bit format, infinities included, gives its greatest number of that sign, as the conversions
+  of GPUs do (PTX: ``.satfinite``).
 * The sign and payload of a NaN result are unspecified, save for ``fneg``, ``fabs`` and ``copysign``.
 * Operands have one type, ``dtype``, except the mask of ``select``. Casts go from ``dtype`` to a second type, ``to``.
 """
@@ -216,7 +218,7 @@ _TABLE: tuple[Operation, ...] = (
     ),
     *_operations("float", "float",
         ("fpcast",     1, False, "simple",  "The nearest value of the type, ties to even, one rounding; too large "
-                                            "gives infinity, or NaN in f8e4m3."),
+                                            "gives infinity, in 8-bit formats the greatest number."),
         ("fpcast_rtz", 1, False, "simple",  "The nearest value of the type toward zero; a finite value stays finite."),
     ),
     *_operations("any", "any",

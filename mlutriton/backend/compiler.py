@@ -53,8 +53,13 @@ class MLUBackend(BaseBackend):
         return metadata.num_warps, metadata.num_ctas, metadata.shared
 
     def get_codegen_implementation(self, options: MLUOptions) -> dict[str, Any]:
-        """Answers of the target to Triton's code generator: a dot of any size is legal."""
-        return {"min_dot_size": lambda left_type, right_type: (1, 1, 1)}  # pyright: ignore[reportUnknownLambdaType]
+        """Answers of the target to Triton's code generator: a dot of any size is legal, a custom type converted."""
+        from mlutriton.backend.float8e4b15 import convert_float8e4b15  # needs triton.language, as below
+
+        return {
+            "min_dot_size": lambda left_type, right_type: (1, 1, 1),  # pyright: ignore[reportUnknownLambdaType]
+            "convert_custom_types": convert_float8e4b15,
+        }
 
     def get_module_map(self) -> Mapping[str, ModuleType]:
         """Maps the portable libdevice to the one whose calls name each function by its symbol."""

@@ -66,7 +66,7 @@ class MLUOptions:
     launch_cooperative_grid:    bool = False
     ir_override:                str | None = None
     extern_libs:                tuple[tuple[str, str], ...] = ()
-    supported_fp8_dtypes:       tuple[str, ...] = ("fp8e5", "fp8e4nv")
+    supported_fp8_dtypes:       tuple[str, ...] = ("fp8e5", "fp8e4nv", "fp8e4b8", "fp8e5b16", "fp8e4b15")
     deprecated_fp8_dot_operand_dtypes: tuple[str, ...] = ()
     default_dot_input_precision: str = "ieee"
     allowed_dot_input_precisions: tuple[str, ...] = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")

@@ -13,20 +13,28 @@ from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.dtypes import ALL, host_address
+from mlutriton.dtypes import ALL, BF16, F8E4B8, F8E4M3, F8E5B16, F8E5M2, F16, F32, F64, I1, host_address
 
 # Unsigned arrays share the signless element types of equal width; Triton keeps the sign in its own types.
 ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
     {dtype.numpy for dtype in ALL} | {np.dtype(f"uint{dtype.bits}") for dtype in ALL if dtype.is_int}
 )
 _DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
-# What ``triton.reinterpret`` calls them.
-# fmt: off
-_TRITON_NAMES = {
-    "int1": "bool", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64",
-    "fp8e4nv": "float8_e4m3fn", "fp8e5": "float8_e5m2",
+_NAMES_OF_FLOAT8: dict[np.dtype[Any], str] = {dtype.numpy: str(dtype.numpy) for dtype in ALL if dtype.is_float8}
+
+# Names of tensors that triton.reinterpret has given a type of Triton's language, as far as they are other names.
+_REINTERPRETED: dict[str, np.dtype[Any]] = {
+    "int1": I1.numpy,
+    "fp16": F16.numpy,
+    "bf16": BF16.numpy,
+    "fp32": F32.numpy,
+    "fp64": F64.numpy,
+    "fp8e5": F8E5M2.numpy,
+    "fp8e4nv": F8E4M3.numpy,
+    "fp8e5b16": F8E5B16.numpy,
+    "fp8e4b8": F8E4B8.numpy,
+    "fp8e4b15": np.dtype(np.uint8),
 }
-# fmt: on
 
 # What is kept of a program that does nothing: 48 bytes. So many programs fit the memory of an ordinary host.
 MAXIMUM_PROGRAMS = 1 << 26
@@ -46,7 +54,7 @@ class PointerArgument:
         first_address: the lowest address that the view reaches, below ``address`` where a stride is negative.
         bytes: how many bytes from ``first_address`` the view spans.
         writable: whether a kernel may store to it.
-        dtype: type of the elements.
+        dtype: type of the elements, see :func:`distinct_dtype`.
     """
 
     owner: object = field(repr=False)
@@ -54,7 +62,7 @@ class PointerArgument:
     first_address: int
     bytes: int
     writable: bool
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any] | str
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "owner":
@@ -87,7 +95,7 @@ class PointerArgument:
 
     def stride(self, axis: int | None = None) -> int | tuple[int, ...]:
         """Strides in elements, all or that of one axis, as torch tensors give them."""
-        strides = tuple(stride // self.dtype.itemsize for stride in self.array.strides)
+        strides = tuple(stride // self.array.itemsize for stride in self.array.strides)
         return strides if axis is None else strides[axis]
 
     def zero_(self) -> Self:
@@ -118,6 +126,11 @@ class DlpackProducer(Protocol):
         ...
 
 
+def distinct_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | str:
+    """A dtype as Triton can tell it from others: by its hash, which some 8-bit floats share; those by their names."""
+    return _NAMES_OF_FLOAT8.get(dtype, dtype)
+
+
 def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     """Wraps an array of any strides.
 
@@ -130,9 +143,9 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     flags = array.flags
     address = host_address(array)
     if flags.c_contiguous or not array.size:
-        return PointerArgument(array, address, address, array.nbytes, flags.writeable, dtype)
+        return PointerArgument(array, address, address, array.nbytes, flags.writeable, distinct_dtype(dtype))
     first, end = byte_bounds(array)
-    return PointerArgument(array, address, first, end - first, flags.writeable, dtype)
+    return PointerArgument(array, address, first, end - first, flags.writeable, distinct_dtype(dtype))
 
 
 def pointer_argument(value: object) -> PointerArgument:
@@ -265,12 +278,12 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
             "E0101", f"a tensor on the device {device} cannot be passed", help="move it to the host: tensor.cpu()"
         )
     dtype_name = str(tensor.dtype).rpartition(".")[2]
-    dtype = _DTYPES_BY_NAME.get(_TRITON_NAMES.get(dtype_name, dtype_name))
+    dtype = _DTYPES_BY_NAME.get(dtype_name) or _REINTERPRETED.get(dtype_name)
     if dtype is None:
         raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()
     first, size_bytes = _reach(tensor, address, dtype.itemsize)
-    return PointerArgument(tensor, address, first, size_bytes, True, dtype)
+    return PointerArgument(tensor, address, first, size_bytes, True, distinct_dtype(dtype))
 
 
 def _reach(tensor: Any, address: int, itemsize: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.diagnostics import CompileError
-from mlutriton.dtypes import I1, I8, I64, DType
+from mlutriton.dtypes import F32, I1, I8, I64, DType
 from mlutriton.frontend import ttir_tree as tree
 from mlutriton.frontend.ttir_text import BlockPointerType, IndexType, TensorDescriptorType, TtirType
 from mlutriton.ir.core import Block, Builder, Operation, Value
@@ -93,11 +93,6 @@ def types_of(values: Sequence[Value]) -> list[Type]:
     """The types of values."""
     return [value.type for value in values]
 
-
-# What to write in the place of operations that are not supported.
-_INSTEAD: dict[str, str] = {
-    "tt.dot_scaled": "multiply the operands by their scales, then use tl.dot",
-}
 
 # How an integer operation reads truth values: signed, as 0 and -1, or unsigned, as 0 and 1.
 _TRUTH_VALUE_EXTENSIONS: dict[str, str] = {
@@ -230,8 +225,6 @@ class Translation:
         return self.builder.add(operation)
 
     def _unknown(self, operation: tree.TtirOperation) -> CompileError:
-        if instead := _INSTEAD.get(operation.name):
-            return self.refusal(f"the operation {operation.name} is not supported", help=instead)
         dialect = operation.name.partition(".")[0]
         supported = [name.partition(".")[2] for name in self._rules if name.startswith(dialect + ".")]
         return self.refusal(
@@ -254,7 +247,7 @@ class Translation:
         return self.constant(True, with_shape(shape, I1))
 
     def elementwise(self, name: str, *inputs: Value, to: DType | None = None) -> Value:
-        """An arithmetic operation, and integer operations on truth values.
+        """An arithmetic operation; also integer operations on truth values, and float operations on 8-bit floats.
 
         Raises:
             CompileError: E0201, the operation is not defined on the types.
@@ -264,6 +257,12 @@ class Translation:
             wide = [self.elementwise(extension, value, to=I8) for value in inputs]
             result = self.elementwise(name, *wide)
             return result if OPERATIONS[name].result == "bool" else self.elementwise("trunc_int", result, to=I1)
+        if _computes_on_codes(name, inputs[-1]):
+            wide = [self.elementwise("fpcast", value, to=F32) for value in inputs]
+            result = self.elementwise(name, *wide)
+            narrow = element_type(inputs[-1].type)
+            assert isinstance(narrow, DType)
+            return result if OPERATIONS[name].result == "bool" else self.elementwise("fpcast", result, to=narrow)
         operation = Elementwise.of(name, *inputs, to=to)
         if complaint := operation.check():
             raise self.refusal(f"this operation is not supported: {complaint}")
@@ -318,6 +317,13 @@ class Translation:
 
 Rule = Callable[[Translation, tree.TtirOperation], Sequence[Imported]]
 """Imports one operation: appends to the builder, returns what stands for its results."""
+
+
+def _computes_on_codes(name: str, operand: Value) -> bool:
+    """True for arithmetic on 8-bit floats, which are formats of storage: it is done in f32 and rounded."""
+    element, operation = element_type(operand.type), OPERATIONS[name]
+    is_code = isinstance(element, DType) and element.is_float8
+    return is_code and operation.domain == "float" and not operation.is_cast
 
 
 def _scalar(value: Value) -> ScalarType:

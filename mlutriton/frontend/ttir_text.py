@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mlutriton.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, I1, I8, I16, I32, I64, DType
+from mlutriton.dtypes import BF16, F8E4B8, F8E4M3, F8E5B16, F8E5M2, F16, F32, F64, I1, I8, I16, I32, I64, DType
 from mlutriton.ir.types import PointerType, TensorType, Type
 
 
@@ -70,6 +70,8 @@ SCALARS: dict[str, DType | IndexType] = {
     **{f"{sign}i{dtype.bits}": dtype for sign in "su" for dtype in (I1, I8, I16, I32, I64)},
     "f8E5M2": F8E5M2,
     "f8E4M3FN": F8E4M3,
+    "f8E5M2FNUZ": F8E5B16,
+    "f8E4M3FNUZ": F8E4B8,
     "index": INDEX,
 }
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location, ProgramError
-from mlutriton.dtypes import BY_NAME, I64, DType
+from mlutriton.dtypes import FORMATS_BY_NAME, I64, DType
 from mlutriton.isa.operands import (
     FORWARD,
     Address,
@@ -370,17 +370,17 @@ def _signature(row: Row, given: int) -> str:
 
 def _dtype(line: _Line) -> DType:
     token = line.take("word", "an element type")
-    if token.text not in BY_NAME:
-        line.fail("an element type", token=token, help=f"element types: {', '.join(BY_NAME)}")
-    return BY_NAME[token.text]
+    if token.text not in FORMATS_BY_NAME:
+        line.fail("an element type", token=token, help=f"element types: {', '.join(FORMATS_BY_NAME)}")
+    return FORMATS_BY_NAME[token.text]
 
 
 def _mnemonic(token: _Token, line: _Line) -> tuple[Row, tuple[DType, ...]]:
     parts = token.text.split(".")
     suffixes = 0
-    while suffixes < len(parts) - 1 and parts[-1 - suffixes] in BY_NAME:
+    while suffixes < len(parts) - 1 and parts[-1 - suffixes] in FORMATS_BY_NAME:
         suffixes += 1
-    dtypes = tuple(BY_NAME[part] for part in parts[len(parts) - suffixes :])
+    dtypes = tuple(FORMATS_BY_NAME[part] for part in parts[len(parts) - suffixes :])
     name = ".".join(parts[: len(parts) - suffixes])
     row = TABLE.get(name)
     if row is None:

@@ -63,6 +63,8 @@ def _passes(row: Row, dtypes: tuple[DType, ...], machine: Machine) -> int:
         "divide": machine.vector_divide_passes,
         "special": machine.vector_special_passes,
     }[operation.cost_class]
+    if operation.is_cast and any(dtype.is_float8 for dtype in dtypes):
+        return 1 if machine.has_fp8 or operation.name == "bitcast" else machine.vector_f8_passes
     emulation = {I64: machine.vector_i64_passes, F64: machine.vector_f64_passes}
     return passes * max(emulation.get(dtype, 1) for dtype in dtypes)
 

@@ -32,7 +32,7 @@ from typing import Any, cast
 import numpy as np
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location, ProgramError
-from mlutriton.dtypes import ALL, BY_NAME, DType
+from mlutriton.dtypes import BY_NAME, FORMATS, DType
 from mlutriton.isa.operands import (
     FORWARD,
     Address,
@@ -78,7 +78,7 @@ _ROW_BITS, _TYPE_BITS, _MAXIMUM_TYPES, _KINDS_AT, _KIND_BITS = 12, 6, 2, 24, 3
 _REGISTER_AT, _MODE_AT, _WIDE_AT, _OFFSET_AT = 16, 33, 35, 36
 _OFFSET_LIMIT = 1 << (63 - _OFFSET_AT)
 assert len(_ROWS) <= 1 << _ROW_BITS
-assert len(ALL) < 1 << _TYPE_BITS
+assert len(FORMATS) < 1 << _TYPE_BITS
 for _row in _ROWS:
     assert len(_row.types) <= _MAXIMUM_TYPES, _row.name
     assert _KINDS_AT + _KIND_BITS * len(_row.slots) <= 64, _row.name
@@ -87,7 +87,9 @@ for _row in _ROWS:
 @cache
 def table_hash() -> int:
     """64 bits of a hash over what the encoding depends on: rows, types and slots in their order."""
-    text = repr([(row.name, row.types, [(slot.name, slot.kind.name) for slot in row.slots]) for row in _ROWS] + [ALL])
+    text = repr(
+        [(row.name, row.types, [(slot.name, slot.kind.name) for slot in row.slots]) for row in _ROWS] + [FORMATS]
+    )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
@@ -135,7 +137,7 @@ def _place_numbers(location: Location, files: dict[str, int]) -> tuple[int, int,
 def _encode_instruction(instruction: Instruction, buffers: dict[str, int], labels: dict[str, int]) -> Iterator[int]:
     header = _ROW_NUMBERS[instruction.row.name]
     for position, dtype in enumerate(instruction.dtypes):
-        header |= (ALL.index(dtype) + 1) << (_ROW_BITS + _TYPE_BITS * position)
+        header |= (FORMATS.index(dtype) + 1) << (_ROW_BITS + _TYPE_BITS * position)
     words: list[int] = []
     for position, operand in enumerate(instruction.operands):
         kind, *operand_words = _encode_operand(operand, buffers, labels)
@@ -303,10 +305,10 @@ class _CodeReader:
     def _dtypes(self, header: int, row: Row, location: Location) -> Iterator[DType]:
         for position in range(_MAXIMUM_TYPES):
             code = header >> (_ROW_BITS + _TYPE_BITS * position) & ((1 << _TYPE_BITS) - 1)
-            if (code != 0) != (position < len(row.types)) or code > len(ALL):
+            if (code != 0) != (position < len(row.types)) or code > len(FORMATS):
                 raise _illegal(f"{row.name} has the type number {code}", location)
             if code:
-                yield ALL[code - 1]
+                yield FORMATS[code - 1]
 
     def _operand(self, kind: _OperandKind) -> Operand:
         word = self.word()

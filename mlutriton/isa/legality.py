@@ -39,8 +39,8 @@ RULES: dict[str, str] = {
     "names": "Names of programs, parameters, buffers and labels begin with a letter of any script, _ or $, go on with"
     " these, digits and dots, and differ from those of registers and from inf and nan.",
     "memory": "A buffer lies in nram, wram or sram, within what the machine leaves to tiles.",
-    "types": "The instruction takes these element types and the machine has them: bf16, 8-bit floats and the operand"
-    " type of mm are not on every machine.",
+    "types": "The instruction takes these element types and the machine has them: bf16 and the operand type of mm"
+    " are not on every machine.",
     "operands": "Each slot holds an operand of its kind. Immediates fit their slot's type; counts are not negative.",
     "registers": "Registers are among those that the program declares.",
     "spaces": "An address names a declared buffer, in a memory that the slot admits.",
@@ -208,7 +208,7 @@ class _Checker:
         if len(instruction.operands) != len(row.slots):
             self.fail("operands", f"{len(instruction.operands)} operands, {row.name} has {len(row.slots)}")
         for dtype in instruction.dtypes:
-            if (dtype.name == "bf16" and not machine.has_bf16) or (dtype.name.startswith("f8") and not machine.has_fp8):
+            if dtype.name == "bf16" and not machine.has_bf16:
                 self.fail("types", f"{machine.name} does not have {dtype}", help="convert to f16 or f32")
         if row.name == "mm" and not machine.mac_per_cycle(instruction.dtypes[0]):
             self.fail("types", f"the tensor unit of {machine.name} does not take {instruction.dtypes[0]}")

@@ -127,6 +127,7 @@ class Machine:
     vector_transpose_passes: Annotated[int, positive(VECTOR, "passes", "Transposition.")]
     vector_i64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on 64-bit integers (emulated).")]
     vector_f64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on f64 (emulated).")]
+    vector_f8_passes: Annotated[int, positive(VECTOR, "passes", "A conversion from or to an 8-bit float (emulated).")]
 
     tensor_fill_cycles: Annotated[int, natural(TENSOR, "cycles", "Fill and drain of an instruction.")]
     tensor_column_granule: Annotated[int, positive(TENSOR, "", "The number of columns is rounded up to this.")]

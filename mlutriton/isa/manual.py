@@ -131,7 +131,8 @@ bf16, f32 and f64, `<any>` is every type), then the queue and the costs in cycle
 the widest type, `lanes` is 128 / width, `macs` the rate of the tensor unit for the first type, `k_granule` the
 elements that fill `tensor_k_granule_bytes`, and `passes` is by the operation's class: 1 for simple ones, else
 `vector_fma_passes`, `vector_divide_passes`, `vector_special_passes`; times `vector_i64_passes` or
-`vector_f64_passes` if a type is i64 or f64 (the greater, if both). Other names are counts of the instruction or
+`vector_f64_passes` if a type is i64 or f64 (the greater, if both). A conversion from or to an 8-bit float takes
+`vector_f8_passes` unless `has_fp8`. Other names are counts of the instruction or
 parameters of the [machine](machines.md).
 """
 

@@ -10,18 +10,18 @@ import pytest
 from mlutriton.arithmetic import OPERATIONS, evaluate
 from mlutriton.codegen.llvm.elements import LANES, apply, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.dtypes import BF16, F16, F32, F64, I1, I8, I16, I32, I64
+from mlutriton.dtypes import ALL, I1
+from mlutriton.isa.table import TABLE
 from mlutriton.simulator.native import compile_llvm
 
-DTYPES = (I1, I8, I16, I32, I64, F16, BF16, F32, F64)
 COUNT = 256
 
 
 def cases():
     for operation in OPERATIONS.values():
-        for dtype in DTYPES:
-            for to in DTYPES if operation.is_cast else (None,):
-                if operation.accepts(dtype, to):
+        for dtype in ALL:
+            for to in ALL if operation.is_cast else (None,):
+                if TABLE["v." + operation.name].admits((dtype,) if to is None else (dtype, to)):
                     yield operation, dtype, to
 
 

@@ -35,7 +35,6 @@ ILLEGAL = {
     "v.bitcast.i32.f16 [a], [b], 1, 8": "types",
     "mm.f16.i32 [a], [b], [w], 1, 1, 1, 1, 0": "types",
     "red.fadd.f8e4m3 [a], [b], 1, 8, 1": "types",
-    "v.mov.f8e4m3 [a], [b], 1, 8": "types",
     "mov.i32 r0, 0x1ffffffff": "operands",
     "mov.i8 r0, -129": "operands",
     "v.mov.i32 [a], [b], 1, -8": "operands",

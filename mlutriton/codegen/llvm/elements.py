@@ -1,6 +1,6 @@
 """Element values: how each type is loaded, stored, converted and computed with, one at a time or sixteen at a time.
 
-A value of ``f16``, ``bf16`` or ``f32`` is computed with as a ``float`` that the type can represent; its storage form is
+A value of ``f32`` or a narrower type is computed with as a ``float`` that the type can represent; its storage form is
 made only where bits are needed. All operations are defined in :mod:`mlutriton.arithmetic`; here is their LLVM text.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from mlutriton.arithmetic.functions import FUNCTIONS
 from mlutriton.arithmetic.operations import OPERATIONS
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.diagnostics import ProgramError
-from mlutriton.dtypes import BF16, F16, F32, F64, I1, DType
+from mlutriton.codegen.llvm.small_floats import decoded, encoded
+from mlutriton.dtypes import BF16, F16, F32, F64, I1, TF32, DType
 
 LANES = 16
 """Elements of one IR vector, for every type; LLVM splits it into what the host has."""
@@ -27,8 +27,6 @@ LANES = 16
 def kind(dtype: DType) -> str:
     """The IR type in which one element is computed with."""
     if dtype.is_float:
-        if dtype.bits < 16:
-            raise ProgramError("E0402", f"no arithmetic on {dtype} on this machine")
         return "double" if dtype is F64 else "float"
     return f"i{dtype.bits}"
 
@@ -173,6 +171,10 @@ def number_of(e: Emitter, value: Lanes) -> str:
             long = e.value(f"zext {source} {bits} to {wide('i32', n)}")
             high = e.value(f"shl {wide('i32', n)} {long}, {repeated('i32', 16, n)}")
             value.number = e.value(f"bitcast {wide('i32', n)} {high} to {wide('float', n)}")
+        elif dtype.is_float8:
+            value.number = decoded(e, bits, dtype, n)
+        elif dtype is TF32:
+            value.number = _round(e, e.value(f"bitcast {source} {bits} to {wide('float', n)}"), TF32, n)
         elif dtype.is_float:
             value.number = e.value(f"bitcast {source} {bits} to {wide(kind(dtype), n)}")
         else:
@@ -194,6 +196,8 @@ def bits_of(e: Emitter, value: Lanes) -> str:
             whole = e.value(f"bitcast {wide('float', n)} {number} to {wide('i32', n)}")
             high = e.value(f"lshr {wide('i32', n)} {whole}, {repeated('i32', 16, n)}")
             value.bits = e.value(f"trunc {wide('i32', n)} {high} to {target}")
+        elif dtype.is_float8:
+            value.bits = encoded(e, number, dtype, n)
         elif dtype.is_float:
             value.bits = e.value(f"bitcast {wide(kind(dtype), n)} {number} to {target}")
         else:
@@ -238,6 +242,10 @@ def apply(e: Emitter, name: str, operands: list[Lanes], to: DType | None = None)
     if name == "bitcast":
         assert to is not None
         return Lanes(to, lanes, bits=bits_of(e, operands[0]))
+    if name == "select" and dtype.is_float8:
+        return _select_codes(e, operands)
+    if to is not None and to.is_float8:
+        return _cast_to_code(e, name, operands[0], to)
     numbers = [number_of(e, operand) for operand in operands]
     scalar = wide(kind(dtype), lanes)
     operation = OPERATIONS[name]
@@ -330,23 +338,24 @@ class LlvmPrimitives:
 
 
 def _round(e: Emitter, number: str, dtype: DType, lanes: int) -> str:
-    """The nearest value of ``f16`` or ``bf16``, ties to even, as a ``float``."""
+    """The nearest value of ``f16``, ``bf16`` or ``tf32``, ties to even, as a ``float``."""
     single, vector = wide("float", lanes), wide("i32", lanes)
     if dtype is F16:
         half = e.value(f"fptrunc {single} {number} to {wide('half', lanes)}")
         return e.value(f"fpext {wide('half', lanes)} {half} to {single}")
-    function = f"mlu.round.bf16.{lanes}"
+    function = f"mlu.round.{dtype}.{lanes}"
+    dropped = F32.mantissa_bits - dtype.mantissa_bits
     if function not in e.library.definitions:
         inner = Emitter(e.library)
         bits = inner.value(f"bitcast {single} %x to {vector}")
-        high = inner.value(f"lshr {vector} {bits}, {repeated('i32', 16, lanes)}")
+        high = inner.value(f"lshr {vector} {bits}, {repeated('i32', dropped, lanes)}")
         odd = inner.value(f"and {vector} {high}, {repeated('i32', 1, lanes)}")
-        bias = inner.value(f"add {vector} {odd}, {repeated('i32', 0x7FFF, lanes)}")
+        bias = inner.value(f"add {vector} {odd}, {repeated('i32', (1 << dropped - 1) - 1, lanes)}")
         rounded = inner.value(f"add {vector} {bits}, {bias}")
         quiet = inner.value(f"or {vector} {bits}, {repeated('i32', 0x400000, lanes)}")
         is_nan = inner.value(f"fcmp uno {single} %x, %x")
         chosen = inner.value(f"select {wide('i1', lanes)} {is_nan}, {vector} {quiet}, {vector} {rounded}")
-        cleared = inner.value(f"and {vector} {chosen}, {repeated('i32', 0xFFFF0000, lanes)}")
+        cleared = inner.value(f"and {vector} {chosen}, {repeated('i32', 0x100000000 - (1 << dropped), lanes)}")
         inner.do(f"ret {single} {inner.value(f'bitcast {vector} {cleared} to {single}')}")
         e.library.definitions[function] = inner.function(
             f"define internal {single} @{function}({single} %x) alwaysinline"
@@ -370,6 +379,24 @@ def _narrow(e: Emitter, number: str, lanes: int, *, odd: bool) -> str:
         inexact = e.value(f"fcmp one {double} {back}, {number}")
         lower = e.value(f"or {integer} {lower}, {e.value(f'zext {flag} {inexact} to {integer}')}")
     return e.value(f"bitcast {integer} {lower} to {single}")
+
+
+def _select_codes(e: Emitter, operands: list[Lanes]) -> Lanes:
+    """A selection among 8-bit floats, whose codes need not be read for it."""
+    mask, a, b = operands
+    codes = wide("i8", a.lanes)
+    chosen = f"{codes} {bits_of(e, a)}, {codes} {bits_of(e, b)}"
+    return Lanes(a.dtype, a.lanes, bits=e.value(f"select {wide('i1', a.lanes)} {number_of(e, mask)}, {chosen}"))
+
+
+def _cast_to_code(e: Emitter, name: str, operand: Lanes, to: DType) -> Lanes:
+    """A number converted to an 8-bit float, through ``float`` without a rounding that would show."""
+    lanes, number, toward_zero = operand.lanes, number_of(e, operand), name == "fpcast_rtz"
+    if operand.dtype is F64:
+        number = _narrow(e, number, lanes, odd=not toward_zero)
+    elif not operand.dtype.is_float:
+        number = _cast(e, name, number, operand.dtype, F32, lanes)
+    return Lanes(to, lanes, bits=encoded(e, number, to, lanes, toward_zero=toward_zero))
 
 
 def _cast(e: Emitter, name: str, number: str, source: DType, to: DType, lanes: int) -> str:
