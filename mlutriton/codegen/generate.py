@@ -26,7 +26,7 @@ def generate(function: Function, machine: Machine, stages: int, metadata: Mappin
 
     Args:
         function: the kernel.
-        machine: decides how much memory there is.
+        machine: decides how much memory there is, and what the tensor unit multiplies.
         stages: depth of the software pipeline of loops that do not ask for one themselves; 1 for none.
         metadata: facts for the program file.
 
@@ -42,7 +42,7 @@ def generate(function: Function, machine: Machine, stages: int, metadata: Mappin
 
 
 def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
-    code = select(function)
+    code = select(function, machine)
     remove_dead_code(code)
     fuse_chains(code)
     if stages > 1:

@@ -20,13 +20,14 @@ from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation
 from mlutriton.ir.types import PointerType, element_type
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Register
 from mlutriton.isa.table import SPECIAL_REGISTERS
 
 
-def select(function: Function) -> TileCode:
-    """The kernel as tile code."""
-    s = Selection(function)
+def select(function: Function, machine: Machine) -> TileCode:
+    """The kernel as tile code for a machine."""
+    s = Selection(function, machine)
     s.emitter.location = function.location
     for index, argument in enumerate(function.body.arguments):
         register = s.emitter.scalar("param", (), Immediate(index))

@@ -318,17 +318,17 @@ def tile_store(s: Selection, operation: Operation) -> None:
 
 def weight_load(s: Selection, operation: TileLoad) -> bool:
     """A rank-2 tile straight into WRAM panels as right operand of a dot; False if use or form don't allow it."""
-    if operation.result not in s.weights:
+    use = s.weights.get(operation.result)
+    if use is None:
         return False
     dimensions = _dimensions(s, operation.geometry)
-    depth, column = reversed(dimensions) if s.weights[operation.result] else dimensions
+    depth, column = reversed(dimensions) if use.transposed else dimensions
     if depth.wrap is not None:
         return False
-    dtype = storage_type(operation.result.type)
     base, fill = s.register(operation.base), s.operand(operation.other)
     panels = -(-column.extent // WRAM_PANEL_COLUMNS)
     target = s.emitter.buffer(
-        operation.result.name or "weight", dtype, panels * WRAM_PANEL_COLUMNS * depth.extent, "wram"
+        operation.result.name or "weight", use.dtype, panels * WRAM_PANEL_COLUMNS * depth.extent, "wram"
     )
 
     def load(columns: ScalarOperand, valid: ScalarOperand, first: ScalarOperand, address: Register) -> None:
@@ -336,13 +336,13 @@ def weight_load(s: Selection, operation: TileLoad) -> bool:
             Address(target.name), GlobalAddress(address), Immediate(depth.extent), columns, depth.valid, valid, first,
             depth.stride, column.stride, fill,
         )  # fmt: skip
-        s.emitter.emit("dma.weight", (dtype,), operands)
+        s.emitter.emit("dma.weight", (use.dtype,), operands)
 
     if column.wrap is None:
         load(Immediate(column.extent), column.valid, ZERO, base)
     else:
         whole = replace(column, local=1)
-        _pieces(s, whole, base, dtype, lambda count, address, first: load(count, count, first, address))
+        _pieces(s, whole, base, use.dtype, lambda count, address, first: load(count, count, first, address))
     s.weight_buffers[operation.result] = target
     return True
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mlutriton.codegen.tensor_operands import weight_uses
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
 from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I64, DType
-from mlutriton.ir.core import Function, Operation, Value, use_counts
+from mlutriton.ir.core import Function, Value, use_counts
 from mlutriton.ir.ops import (
     Broadcast,
     Constant,
-    Dot,
     Elementwise,
     ExpandDims,
     Reshape,
     Splat,
     Split,
-    TileLoad,
     Transpose,
 )
 from mlutriton.ir.types import PointerType, Type, element_type, shape_of
 from mlutriton.isa.assembly import name_of
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Mode, Operand, Register
 
 
@@ -36,24 +36,26 @@ class Selection:
     """What every part of selection shares.
 
     Attributes:
+        machine: decides in what types the tensor unit multiplies.
         views: where each value stands.
         uses: how often each value is used.
         targets: buffers that certain results should be produced in.
-        weights: tile loads that only dots read as right operand, and whether they read them transposed.
+        weights: tile loads that only dots read as right operand, and how.
         weight_buffers: the WRAM buffers of those, once loaded.
         local_values: values defined in the block being selected.
         emitter: appends instructions.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, machine: Machine) -> None:
         self.function = function
+        self.machine = machine
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
         self.code = TileCode(name_of(function.name), [], {}, 0, [], frozenset(pointers))
         self.emitter = Emitter(self.code)
         self.views: dict[Value, View] = {}
         self.uses = use_counts(function.body)
         self.targets: dict[Value, DenseView] = {}
-        self.weights = weight_operands(function)
+        self.weights = weight_uses(function, machine)
         self.weight_buffers: dict[Value, TileBuffer] = {}
         self.local_values: set[Value] = set()
 
@@ -190,30 +192,6 @@ def is_fresh(value: Value) -> bool:
     if operation is None or isinstance(operation, (*ALIASES, Constant)):
         return False
     return not (isinstance(operation, Elementwise) and operation.name == "bitcast")
-
-
-def weight_operands(function: Function) -> dict[Value, bool]:
-    """Tile loads of rank 2 that only dots read, as right operand; the value says if through a transpose."""
-    users: dict[Value, list[tuple[Operation, int]]] = {}
-    for operation in function.walk():
-        for place, operand in enumerate(operation.operands):
-            users.setdefault(operand, []).append((operation, place))
-
-    def only_dots(value: Value) -> bool:
-        return bool(users.get(value)) and all(isinstance(op, Dot) and place == 1 for op, place in users[value])
-
-    found: dict[Value, bool] = {}
-    for operation in function.walk():
-        if not isinstance(operation, TileLoad) or len(shape_of(operation.result.type)) != 2:
-            continue
-        value = operation.result
-        if only_dots(value):
-            found[value] = False
-        elif users.get(value) and all(
-            isinstance(op, Transpose) and op.order == (1, 0) and only_dots(op.result) for op, _ in users[value]
-        ):
-            found[value] = True
-    return found
 
 
 def flat(view: DenseView) -> DenseView:

@@ -15,7 +15,6 @@ from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     Broadcast,
     Concatenate,
-    Dot,
     ExpandDims,
     Gather,
     Histogram,
@@ -114,11 +113,6 @@ def _transpose(translation: Translation, operation: TtirOperation) -> Sequence[I
     return translation.add(Transpose(inputs, {"order": integers(operation, "order")})).results
 
 
-def _dot(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    inputs = translation.values(operation.operands)
-    return translation.add(Dot(inputs, {"precision": text(operation, "inputPrecision", "ieee")})).results
-
-
 def _histogram(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     source, *mask = translation.values(operation.operands)
     if not mask:
@@ -142,6 +136,5 @@ RULES: dict[str, Rule] = {
     "tt.join": _same_operands(Join),
     "tt.split": _same_operands(Split),
     "tt.cat": _same_operands(Concatenate),
-    "tt.dot": _dot,
     "tt.histogram": _histogram,
 }

@@ -9,6 +9,7 @@ from mlutriton.frontend import (
     import_arithmetic,
     import_blocks,
     import_control,
+    import_dot,
     import_functions,
     import_memory,
     import_tensors,
@@ -23,6 +24,7 @@ from mlutriton.ir.types import PointerType, Type
 _TABLES = (
     import_arithmetic.RULES,
     import_tensors.RULES,
+    import_dot.RULES,
     import_memory.RULES,
     import_blocks.RULES,
     import_control.RULES,

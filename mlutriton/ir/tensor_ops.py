@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from mlutriton.arithmetic import OPERATIONS, evaluate
+from mlutriton.arithmetic import OPERATIONS, evaluate, rounded
 from mlutriton.arithmetic import Operation as ArithmeticOperation
 from mlutriton.diagnostics import UNKNOWN_LOCATION, KernelFault, Location
-from mlutriton.dtypes import BY_NAME, F32, F64, I1, I32, DType
+from mlutriton.dtypes import BY_NAME, F32, F64, I1, I32, TF32, DType
 from mlutriton.ir.core import Array, Attribute, Block, Operation, Value
 from mlutriton.ir.types import (
     PointerType,
@@ -27,7 +27,7 @@ from mlutriton.ir.types import (
     with_shape,
 )
 
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
+PRECISIONS = ("ieee", "tf32")
 
 
 class Elementwise(Operation):
@@ -363,7 +363,8 @@ class Dot(Operation):
     """``c + a @ b`` with ``a [.., M, K]``, ``b [.., K, N]``, ``c [.., M, N]``.
 
     Floats: one fused multiply-add in f32 (f64 for f64) per k, in order of k, rounded to the type of ``c`` at the end.
-    Integers wrap around. ``precision`` is ieee, tf32 or another of Triton's; values are those of ieee for all.
+    Integers wrap around. With ``precision`` tf32, the f32 numbers of ``a`` and ``b`` are first rounded to 10
+    bits of mantissa, on machines whose tensor unit does so.
     """
 
     NAME = "dot"
@@ -390,6 +391,8 @@ class Dot(Operation):
                 return ((c + np.matmul(a.astype(c.dtype), b.astype(c.dtype))).astype(c.dtype),)
         working = F64 if c.dtype == np.float64 else F32
         a, b, total = (x.astype(working.numpy) for x in operands)
+        if self.text("precision") == "tf32" and operands[0].dtype == np.float32:
+            a, b = rounded(a, TF32), rounded(b, TF32)
         for k in range(a.shape[-1]):
             total = evaluate("fma", a[..., :, k, None], b[..., k, None, :], total, dtype=working)
         with np.errstate(all="ignore"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from mlutriton.isa.program import Program
+from mlutriton.isa.table import TENSOR_TYPES, admitted
 
 ENTRY = "run"
 
@@ -153,8 +154,7 @@ SCRATCH_EXPANSION = 4
 BASIC_FUNCTIONS = ("grow_trace", "grow_prints", "check", "box", "copy", "fill")
 SPECIAL_FUNCTIONS = (
     "transpose",
-    "weight_f16", "weight_bf16", "weight_f32", "weight_i8",
-    "mm_f16", "mm_bf16", "mm_f32", "mm_i8",
+    *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),
 )  # fmt: skip
 RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
 CONCATENATE = "concatenate"

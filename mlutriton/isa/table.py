@@ -23,7 +23,7 @@ from enum import Enum
 from functools import cache
 
 from mlutriton.arithmetic import OPERATIONS, Operation
-from mlutriton.dtypes import ALL, DType
+from mlutriton.dtypes import ALL, FORMATS, DType
 
 
 class Queue(Enum):
@@ -141,9 +141,9 @@ class Row:
             return False
         if self.name == "mm":
             return dtypes[0].is_float == dtypes[1].is_float
-        # 8-bit floats are for storage and tensors: they are moved and converted, not computed with.
+        # 8-bit floats are for storage: they are moved, selected and converted, not computed with.
         computes = self.combine is not None or (self.operation is not None and self.operation.domain == "float")
-        if computes and len(dtypes) == 1 and dtypes[0].is_float and dtypes[0].bytes == 1:
+        if computes and len(dtypes) == 1 and dtypes[0].is_float8:
             return False
         return self.operation is None or self.operation.accepts(*dtypes)
 
@@ -181,7 +181,7 @@ def admitted(kinds: str) -> tuple[DType, ...]:
         case "float":
             return tuple(dtype for dtype in ALL if dtype.is_float)
         case names:
-            return tuple(dtype for dtype in ALL if dtype.name in names.split("|"))
+            return tuple(dtype for dtype in FORMATS if dtype.name in names.split("|"))
 
 
 R, W, RW = Access.READ, Access.WRITE, Access.READ_WRITE
@@ -278,6 +278,7 @@ def _elementwise() -> Iterator[Row]:
 
 
 WRAM_PANEL_COLUMNS = 64
+TENSOR_TYPES = "f16|bf16|tf32|f32|i8"
 _WEIGHT_SPAN = f"round_up(columns, {WRAM_PANEL_COLUMNS}) * depth"
 _WEIGHT_PART_SPAN = f"round_up(first_column + columns, {WRAM_PANEL_COLUMNS}) * depth"
 _PAD3 = "n0 * n1 * n2"
@@ -421,12 +422,13 @@ _FIXED: tuple[Row, ...] = (
         "dst[b] = how many of the elements where mask is set equal b; others are left out.",
         occupancy="n * gather_local_item_cycles"),
     # ---- Tensor -----------------------------------------------------------------------------------------------------
-    Row("mm", "Tensor", Queue.COMPUTE, ("f16|bf16|f32|i8", "f32|i32"),
+    Row("mm", "Tensor", Queue.COMPUTE, (TENSOR_TYPES, "f32|i32"),
         (_memory("c", RW, "rows * columns", 1), _memory("a", R, "(rows - 1) * lda + depth"),
          _memory("w", R, _WEIGHT_SPAN, 0, "wram"),
          *_counts("rows columns depth lda"), _scalar("accumulate", BOOL)),
         "c[rows, columns] = (c if accumulate else 0) + a[rows, depth] * w[depth, columns]. Floating point: one fused"
-        " multiply-add into c in f32 for each k = 0 to depth-1 in this order; integers wrap in i32.",
+        " multiply-add into c in f32 for each k = 0 to depth-1 in this order; integers wrap in i32. tf32 stands for f32"
+        " of which a is read, and w was loaded, as the nearest number with 10 bits of mantissa, ties to even.",
         occupancy="tensor_fill_cycles + ceil_div(rows * round_up(columns, tensor_column_granule)"
                   " * round_up(depth, k_granule), macs)"),
     # ---- DMA between GDRAM and on-chip memory (IO queue) ------------------------------------------------------------
@@ -443,13 +445,14 @@ _FIXED: tuple[Row, ...] = (
         (_global("dst", W), _memory("src", R, _STRIDED3, 0, "nram sram"), *_counts("n0 n1 n2 local1 local2"),
          *_strides("global1 global2")),
         "The counterpart of dma.load.", trace="STORE"),
-    Row("dma.weight", "DMA", Queue.IO, ("f16|bf16|f32|i8",),
+    Row("dma.weight", "DMA", Queue.IO, (TENSOR_TYPES,),
         (_memory("dst", W, _WEIGHT_PART_SPAN, 0, "wram"), _global("src", R),
          *_counts("depth columns valid_depth valid_columns first_column"), *_strides("global_depth global_column"),
          _scalar("fill")),
         "The matrix src[k, n] = element at src + k * global_depth + n * global_column, valid for k < valid_depth and"
         " n < valid_columns and fill elsewhere, into WRAM panels: w[c // 64, k, c % 64] with c = first_column + n."
-        " Columns from first_column + columns to the end of the last panel become 0.", trace="LOAD"),
+        " Columns from first_column + columns to the end of the last panel become 0. With tf32, f32 elements are"
+        " rounded on the way.", trace="LOAD"),
     Row("gather", "DMA", Queue.IO, ("any", "i32|i64"),
         (_memory("dst", W, "n * length"), _global("src", R), _memory("offsets", R, "n", 1), _index("scale"),
          _vector("mask", BOOL, "n"), _vector("fill", 0, "n"), *_counts("n length valid")),
@@ -465,7 +468,7 @@ _FIXED: tuple[Row, ...] = (
         (_memory("dst", W, "(n1 - 1) * to1 + n0", 0, "nram sram"),
          _memory("src", R, "(n1 - 1) * from1 + n0", 0, "nram sram"), *_counts("n0 n1 to1 from1")),
         "n1 segments of n0 consecutive elements between on-chip memories.", trace="MOVE"),
-    Row("move.weight", "Move", Queue.MOVE, ("f16|bf16|f32|i8",),
+    Row("move.weight", "Move", Queue.MOVE, (TENSOR_TYPES,),
         (_memory("dst", W, _WEIGHT_SPAN, 0, "wram"),
          _memory("src", R, "(depth - 1) * from_depth + (columns - 1) * from_column + 1", 0, "nram sram"),
          *_counts("depth columns from_depth from_column")),

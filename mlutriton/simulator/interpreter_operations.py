@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.arithmetic import evaluate
-from mlutriton.dtypes import I64
+from mlutriton.arithmetic import evaluate, rounded
+from mlutriton.dtypes import I64, TF32
 from mlutriton.isa.table import TABLE, Queue, Row, SlotKind
 from mlutriton.isa.trace_format import FLAG_SRAM, Extent, Kind
 from mlutriton.simulator import interpreter_orders as orders
@@ -204,6 +204,8 @@ def _scan(core: Core, step: Step) -> None:
 def _mm(core: Core, step: Step) -> None:
     rows, columns, depth, lda = (step.counts[name] for name in ("rows", "columns", "depth", "lda"))
     a = step.read("a", rows, depth, offsets=np.arange(rows)[:, None] * lda + np.arange(depth))
+    if step.dtype("a") is TF32:
+        a = rounded(a, TF32)
     w = step.read("w", depth, columns, offsets=orders.panel_offsets(depth, columns))
     accumulate = bool(step.scalar("accumulate"))
     c = step.read("c", rows, columns) if accumulate else np.zeros((rows, columns), step.dtype("c").numpy)
@@ -263,6 +265,8 @@ def _load_weight(core: Core, step: Step) -> None:
 
 
 def _write_panels(step: Step, matrix: Array, first_column: int) -> None:
+    if step.dtype("dst") is TF32:
+        matrix = rounded(matrix, TF32)
     depth = matrix.shape[0]
     padded = orders.pad_columns(matrix, first_column)
     step.write("dst", padded, offsets=orders.panel_offsets(depth, padded.shape[1], first_column))

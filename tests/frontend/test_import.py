@@ -86,12 +86,12 @@ def attention_kernel(Q, K, V, Out, n, D: tl.constexpr, BN: tl.constexpr):
     for start in range(0, n, BN):
         r = start + tl.arange(0, BN)
         k = tl.load(K + r[None, :] * D + d[:, None])
-        s = tl.where(row[:, None] >= r[None, :], tl.dot(q, k), float("-inf"))
+        s = tl.where(row[:, None] >= r[None, :], tl.dot(q, k, input_precision="ieee"), float("-inf"))
         new = tl.maximum(m, tl.max(s, 1))
         p = tl.exp2((s - new[:, None]) * 1.44269504)
         scale = tl.exp2((m - new) * 1.44269504)
         total = total * scale + tl.sum(p, 1)
-        acc = tl.dot(p, tl.load(V + r[:, None] * D + d[None, :]), acc * scale[:, None])
+        acc = tl.dot(p, tl.load(V + r[:, None] * D + d[None, :]), acc * scale[:, None], input_precision="ieee")
         m = new
     tl.store(Out + row[:, None] * D + d[None, :], acc / total[:, None])
 

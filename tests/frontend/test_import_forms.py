@@ -156,7 +156,6 @@ def test_blocks_that_meet_are_imported_once(imported, evaluated):
 
 REFUSED_KERNELS = {
     "device_functions": "__nv_powf",
-    "dots": "tt.dot_scaled",
     "assembly": "inline assembly",
     "atomic_accesses": "tt.atomic_poll",
 }

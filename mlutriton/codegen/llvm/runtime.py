@@ -11,7 +11,7 @@ from functools import partial
 from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.matrix import matrix_product
-from mlutriton.dtypes import BF16, F16, F32, I8, DType
+from mlutriton.dtypes import F32, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
@@ -22,7 +22,7 @@ from mlutriton.isa.native_interface import (
     Context,
     Fault,
 )
-from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, admitted
 
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
@@ -396,10 +396,9 @@ def _concatenate(library: Library) -> str:
     )
 
 
-_TENSOR_TYPES = (F16, BF16, F32, I8)
 _SPECIAL: dict[str, Callable[[Library], str]] = {
     "transpose": _transpose,
-    **{f"weight_{dtype}": partial(_weight, dtype=dtype) for dtype in _TENSOR_TYPES},
-    **{f"mm_{dtype}": partial(matrix_product, dtype=dtype) for dtype in _TENSOR_TYPES},
+    **{f"weight_{dtype}": partial(_weight, dtype=dtype) for dtype in admitted(TENSOR_TYPES)},
+    **{f"mm_{dtype}": partial(matrix_product, dtype=dtype) for dtype in admitted(TENSOR_TYPES)},
 }
 assert _SPECIAL.keys() == {*SPECIAL_FUNCTIONS}
