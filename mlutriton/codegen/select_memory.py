@@ -402,6 +402,8 @@ def gather_atomic(s: Selection, operation: Operation) -> None:
         target = s.destination(operation.result)
         s.views[operation.result] = target
         old = target.address()
+        if not is_true(s.views[mask]):
+            s.fill(target, _zero(dtype))
     name = f"gatom.{operation.attributes['kind']}"
     where = GlobalAddress(s.register(base))
     s.emitter.emit(
@@ -409,6 +411,11 @@ def gather_atomic(s: Selection, operation: Operation) -> None:
         (dtype, index.dtype),
         (old, where, index.address(), _scale(operation), *sources, _elements(s, mask), count),
     )
+
+
+def _zero(dtype: DType) -> Immediate:
+    """What an atomic results in where its mask is clear."""
+    return Immediate(0.0 if dtype.is_float else 0)
 
 
 def _scale(operation: GatherLoad | ScatterStore | GatherAtomic) -> Immediate:
@@ -470,7 +477,7 @@ def scalar_atomic(s: Selection, operation: AtomicRmw | AtomicCas) -> None:
         return
     value, mask = s.operand(operation.operands[1]), operation.operands[2]
     if not is_true(s.views[mask]):
-        s.emitter.mov(dtype, result, ZERO)
+        s.emitter.mov(dtype, result, _zero(dtype))
     name = f"atom.{operation.attributes['kind']}"
     _guarded(s, mask, lambda: s.emitter.emit(name, (dtype,), (result, address, value)))
 
