@@ -22,7 +22,7 @@ from mlutriton.ir.core import Block, Function, Operation
 from mlutriton.ir.types import PointerType, element_type
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Register
-from mlutriton.isa.table import SPECIAL_REGISTERS
+from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
 
 
 def select(function: Function, machine: Machine) -> TileCode:
@@ -142,14 +142,16 @@ def _assert(s: Selection, operation: Operation) -> None:
 
 
 def _print(s: Selection, operation: Operation) -> None:
-    prefix = _string(s, str(operation.attributes["prefix"]))
+    prefix, style = _string(s, operation.text("prefix")), Immediate(PRINT_STYLES.index(operation.text("style")))
+    if not operation.operands:
+        s.emitter.emit("print.text", (), (prefix,))
     for value in operation.operands:
         view = s.views[value]
         if isinstance(view, ScalarView):
-            s.emitter.emit("print.scalar", (view.dtype,), (prefix, view.operand))
+            s.emitter.emit("print.scalar", (view.dtype,), (prefix, style, view.operand))
         else:
             source = s.dense(view)
-            s.emitter.emit("print.vector", (source.dtype,), (prefix, source.address(), Immediate(source.count)))
+            s.emitter.emit("print.vector", (source.dtype,), (prefix, style, source.address(), Immediate(source.count)))
 
 
 def _string(s: Selection, text: str) -> Immediate:

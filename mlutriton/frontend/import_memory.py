@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlutriton.dtypes import I1
 from mlutriton.frontend.import_blocks import load_block, store_block
-from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, text
+from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.ops import (
     AddPtr,
@@ -88,12 +88,20 @@ def _assert(translation: Translation, operation: TtirOperation) -> Sequence[Impo
 
 
 def _print(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    values = [
-        translation.add(PtrToInt([value])).result if isinstance(element_type(value.type), PointerType) else value
-        for value in translation.values(operation.operands)
-    ]
-    attributes = {"prefix": text(operation, "prefix", ""), "hex": bool(operation.attributes.get("hex", False))}
-    return translation.add(Print(values, attributes)).results
+    """One print a value: each has a style of its own."""
+    prefix, in_hexadecimal = text(operation, "prefix", ""), bool(operation.attributes.get("hex", False))
+    values = translation.values(operation.operands)
+    signs = integers(operation, "isSigned") or (1,) * len(values)
+    if not values:
+        translation.add(Print((), {"prefix": prefix, "style": "signed"}))
+    for number, (value, is_signed) in enumerate(zip(values, signs, strict=True)):
+        if isinstance(element_type(value.type), PointerType):
+            value, style = translation.add(PtrToInt([value])).result, "hexadecimal"
+        else:
+            style = "hexadecimal" if in_hexadecimal else "signed" if is_signed else "unsigned"
+        label = f"{prefix}(operand {number}) " if len(values) > 1 else prefix
+        translation.add(Print([value], {"prefix": label, "style": style}))
+    return ()
 
 
 def _nothing(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:

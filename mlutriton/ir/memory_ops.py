@@ -15,6 +15,8 @@ from mlutriton.ir.types import PointerType, TensorType, Type, element_type, shap
 
 ATOMIC_KINDS = ("add", "fadd", "smin", "smax", "umin", "umax", "fmin", "fmax", "and", "or", "xor", "xchg")
 
+PRINT_STYLES = ("signed", "unsigned", "hexadecimal")
+
 
 def pointee(value: Value) -> DType:
     """What a pointer, or a tensor of pointers, points to."""
@@ -208,12 +210,16 @@ class Assert(Operation):
 
 
 class Print(Operation):
-    """Values handed to the host with a prefix."""
+    """Values handed to the host with a prefix, all in one ``style``: signed, unsigned or hexadecimal."""
 
     NAME = "print"
     OPERANDS = ("values*",)
-    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"prefix": str, "hex": bool}
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"prefix": str, "style": str}
     PURE = False
+
+    def check(self) -> str | None:
+        style = self.text("style")
+        return None if style in PRINT_STYLES else f"style {style!r} is not one of {', '.join(PRINT_STYLES)}"
 
 
 # ---- memory access once its form is known

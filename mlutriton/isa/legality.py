@@ -29,6 +29,7 @@ from mlutriton.isa.operands import (
 from mlutriton.isa.program import Instruction, Program, may_stand
 from mlutriton.isa.table import (
     MAXIMUM_CHAIN_STEPS,
+    PRINT_STYLES,
     SPECIAL_REGISTERS,
     Access,
     Slot,
@@ -258,6 +259,8 @@ class _Checker:
                 return 0, len(SPECIAL_REGISTERS) - 1
             case _, "message":
                 return 0, len(self.program.strings) - 1
+            case _, "style":
+                return 0, len(PRINT_STYLES) - 1
             case _, "queues":
                 return 1, 7
             case _, "reverse":

@@ -295,6 +295,8 @@ REDUCTIONS = ("add", "fadd", "mul", "fmul", "smin", "smax", "umin", "umax", "fmi
               "and", "or", "xor")  # fmt: skip
 SCANS = ("add", "fadd", "mul", "fmul", "smin", "smax", "fmin", "fmax")
 ATOMICS = ("add", "fadd", "smin", "smax", "umin", "umax", "fmin", "fmax", "and", "or", "xor", "xchg")
+PRINT_STYLES = ("signed", "unsigned", "hexadecimal")
+_STYLES = "style is " + ", ".join(f"{number} {style}" for number, style in enumerate(PRINT_STYLES))
 SPECIAL_REGISTERS = (
     "program_id.x", "program_id.y", "program_id.z", "num_programs.x", "num_programs.y", "num_programs.z",
     "core_in_cluster", "cores_per_cluster", "arrays_disjoint", "task", "tasks", "programs",
@@ -386,10 +388,13 @@ _FIXED: tuple[Row, ...] = (
     Row("exit", "Control", Queue.SCALAR, (), (), "The program ends once its queues have drained.", trace="END"),
     Row("assert", "Control", Queue.SCALAR, (), (_scalar("condition", BOOL), _index("message")),
         "Fault E0305 with the message string if condition is 0.", issue="scalar_integer_cycles"),
-    Row("print.scalar", "Control", Queue.SCALAR, ("any",), (_index("message"), _scalar("value")),
-        "Hand the message string and the value to the host.", issue="scalar_integer_cycles"),
-    Row("print.vector", "Control", Queue.SCALAR, ("any",), (_index("message"), _memory("a", R, "n"), *_counts("n")),
-        "Hand the message string and n elements to the host.", issue="scalar_integer_cycles"),
+    Row("print.text", "Control", Queue.SCALAR, (), (_index("message"),),
+        "Hand the message string to the host.", issue="scalar_integer_cycles"),
+    Row("print.scalar", "Control", Queue.SCALAR, ("any",), (_index("message"), _index("style"), _scalar("value")),
+        f"Hand the message string and the value to the host; {_STYLES}.", issue="scalar_integer_cycles"),
+    Row("print.vector", "Control", Queue.SCALAR, ("any",),
+        (_index("message"), _index("style"), _memory("a", R, "n"), *_counts("n")),
+        f"Hand the message string and n elements to the host; {_STYLES}.", issue="scalar_integer_cycles"),
     # ---- Synchronization --------------------------------------------------------------------------------------------
     Row("sync", "Synchronization", Queue.SCALAR, (), (_index("queues"),),
         "Wait until queues have drained: sum of 1 IO, 2 MOVE, 4 COMPUTE.", trace="SYNC"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault, ProgramError
-from mlutriton.dtypes import host_address
+from mlutriton.dtypes import I8, host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
@@ -37,11 +37,12 @@ from mlutriton.isa.native_interface import (
     special_functions,
 )
 from mlutriton.isa.operands import Address
-from mlutriton.isa.program import Instruction, Program
+from mlutriton.isa.program import Program
 from mlutriton.isa.trace_format import RECORD_WORDS
-from mlutriton.simulator.interpreter_state import FAULT_HELP, Print, from_bytes, global_action
+from mlutriton.simulator.interpreter_state import FAULT_HELP, from_bytes, global_action
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
+from mlutriton.simulator.prints import Print, handed_over, show
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
 
@@ -154,8 +155,10 @@ def execute(
     launch = _Launch(native, grid, tasks, parameters, memory, _core_sizes(machine), max(1, min(threads, tasks)))
     try:
         launch.run(is_short=is_short)
+        prints = launch.prints()
+        show(prints)
         launch.raise_fault()
-        return launch.result()
+        return launch.result(prints)
     finally:
         launch.release()
 
@@ -326,10 +329,10 @@ class _Launch:
             first = min(faulted, key=lambda context: context[Context.FAULT_PROGRAM])
             raise _fault(self.native.program, self.grid, self.memory, first)
 
-    def result(self) -> Execution:
+    def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
         if len(self.cores) == 1:
-            return self._result_of_one(self.cores[0].context)
+            return self._result_of_one(self.cores[0].context, prints)
         contexts = [core.context for core in self.cores]
         recorded_bytes = sum(context[Context.TRACE_NEXT] - context[Context.TRACE] for context in contexts)
         words = np.empty(recorded_bytes // 8, np.int64)
@@ -340,9 +343,9 @@ class _Launch:
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work[0] if len(self.cores) == 1 else self._instruction_work.sum(axis=0)
-        return Execution(Trace(words, starts), counters, work, self._prints(), self._touched)
+        return Execution(Trace(words, starts), counters, work, prints, self._touched)
 
-    def _result_of_one(self, context: Int64Array) -> Execution:
+    def _result_of_one(self, context: Int64Array, prints: tuple[Print, ...]) -> Execution:
         """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""
         begin = context[Context.TRACE]
         recorded_bytes = context[Context.TRACE_NEXT] - begin
@@ -351,13 +354,16 @@ class _Launch:
             ctypes.memmove(host_address(words), begin, recorded_bytes)
         counters = tuple(context[Context.COUNTERS : _COUNTERS_END])
         trace = Trace(words, self._column(1) // _RECORD_BYTES)
-        return Execution(trace, counters, self._instruction_work[0], self._prints(), self._touched)
+        return Execution(trace, counters, self._instruction_work[0], prints, self._touched)
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program."""
         return np.frombuffer(memoryview(self._shared), np.int64, self.count, 8 * (_SHARED_WORDS + number * self.count))
 
-    def _prints(self) -> tuple[Print, ...]:
+    def prints(self) -> tuple[Print, ...]:
+        """What programs have printed, in their order; after a fault, up to the first program that has one."""
+        faulted = [core.context[Context.FAULT_PROGRAM] for core in self.cores if core.context[Context.FAULT]]
+        last = min(faulted, default=self.programs)
         found: list[tuple[int, Print]] = []
         program = self.native.program
         for core in self.cores:
@@ -369,12 +375,12 @@ class _Launch:
             while place < len(data):
                 number, index, count = (int(word) for word in data[place : place + 8 * PRINT_WORDS].view(np.int64))
                 instruction = program.instructions[index]
-                dtype = instruction.dtypes[0]
+                dtype = instruction.dtypes[0] if count else I8
                 place += 8 * PRINT_WORDS
                 values = from_bytes(data[place : place + count * dtype.bytes].copy(), dtype)
                 place += -(-count * dtype.bytes // 8) * 8
-                found.append((number, Print(_position(number, self.grid), _message(program, instruction), values)))
-        return tuple(each for _, each in sorted(found, key=lambda pair: pair[0]))
+                found.append((number, handed_over(program, _position(number, self.grid), instruction, values)))
+        return tuple(each for number, each in sorted(found, key=lambda pair: pair[0]) if number <= last)
 
     def release(self) -> None:
         """Give back what was taken."""
@@ -395,11 +401,6 @@ def _endless(program: Program, stopped: Sequence[Int64Array]) -> KernelFault:
 
 def _position(number: int, grid: tuple[int, int, int]) -> tuple[int, int, int]:
     return number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])
-
-
-def _message(program: Program, instruction: Instruction) -> str:
-    index = instruction.operand("message")
-    return program.strings[int(str(index))]
 
 
 def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, context: Int64Array) -> BaseException:

@@ -23,9 +23,10 @@ from mlutriton.isa.operands import FORWARD
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import Queue
 from mlutriton.simulator.interpreter_operations import HANDLERS
-from mlutriton.simulator.interpreter_state import Core, Launch, Print, Step
+from mlutriton.simulator.interpreter_state import Core, Launch, Step
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory
+from mlutriton.simulator.prints import Print, show
 from mlutriton.simulator.touched_memory import TouchedMemory
 
 
@@ -96,9 +97,12 @@ def run(
             words += core.trace.words
             starts.append(len(words))
             prints += core.prints
-    if first is not None:
-        raise first[1]
     prints.sort(key=lambda each: each.program[::-1])
+    if first is not None:
+        last = launch.program_id(first[0])[::-1]
+        show([each for each in prints if each.program[::-1] <= last])
+        raise first[1]
+    show(prints)
     return InterpreterResult(
         np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints), launch.touched
     )

@@ -18,12 +18,12 @@ from mlutriton.simulator.interpreter_state import (
     SYNC_MASKS,
     Array,
     Core,
-    Print,
     Step,
     from_bytes,
     immediate,
     to_bytes,
 )
+from mlutriton.simulator.prints import handed_over
 
 Handler = Callable[[Core, Step], None]
 
@@ -103,9 +103,14 @@ def _assert(core: Core, step: Step) -> None:
 
 
 def _print(core: Core, step: Step) -> None:
-    values = step.read("a") if "a" in step.instruction.row.slot_index else step.scalar("value").reshape(1)
-    message = core.launch.program.strings[step.integer("message")]
-    core.prints.append(Print(core.launch.program_id(core.served), message, values))
+    match step.instruction.row.name:
+        case "print.vector":
+            values = step.read("a")
+        case "print.scalar":
+            values = step.scalar("value").reshape(1)
+        case _:
+            values = np.empty(0)
+    core.prints.append(handed_over(core.launch.program, core.launch.program_id(core.served), step.instruction, values))
 
 
 def _sync(core: Core, step: Step) -> None:
@@ -435,7 +440,8 @@ def _move_weight(core: Core, step: Step) -> None:
 
 _BY_NAME: dict[str, Handler] = {
     "mov": _mov, "param": _param, "sreg": _sreg, "serve": _serve, "lds": _lds, "sts": _sts, "ldg": _ldg, "stg": _stg,
-    "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert, "print.scalar": _print, "print.vector": _print,
+    "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert,
+    "print.text": _print, "print.scalar": _print, "print.vector": _print,
     "sync": _sync, "barrier.cluster": _barrier,
     "v.mov": _vector_mov, "v.iota": _iota, "v.transpose": _transpose, "v.repeat": _repeat, "v.gather": _local_gather,
     "v.histogram": _histogram, "red.argmax": _reduce_to_place, "red.argmin": _reduce_to_place, "mm": _mm,

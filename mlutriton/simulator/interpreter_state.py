@@ -31,6 +31,7 @@ from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, Slot, SlotKind
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
+from mlutriton.simulator.prints import Print
 from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.trace_writer import TraceWriter
 
@@ -46,21 +47,6 @@ FAULT_HELP = {
     "E0306": "let every core of the program come to every barrier",
     "E0310": "see that every loop ends",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Print:
-    """What a ``print`` instruction hands to the host.
-
-    Attributes:
-        program: id of the program, (x, y, z).
-        message: the string.
-        values: one element or many.
-    """
-
-    program: tuple[int, int, int]
-    message: str
-    values: Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def kernels(draw: st.DrawFn) -> Function:
     scope = generator.block(body, [*body.arguments[:4], *loaded], 12)
     assert body.operations[: len(before)] == before
     for value in (value for value in scope if draw(st.booleans())):
-        builder.add(Print([value], {"prefix": "p", "hex": False}))
+        builder.add(Print([value], {"prefix": "p", "style": "signed"}))
     builder.add(Return())
     return Function("generated", body, [], Location("kernel.py", 1))
 

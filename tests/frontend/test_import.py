@@ -472,9 +472,10 @@ def speaking_kernel(x, n):
 
 def test_prints_and_assertions(compiled, evaluated):
     function = compiled(speaking_kernel, "*fp32 i32")
-    (printed,) = evaluated(function, (1,), np.ones(4, np.float32), 3)
-    assert printed.prefix.strip() == "v:"
+    printed, number = evaluated(function, (1,), np.ones(4, np.float32), 3)
+    assert printed.prefix.strip() == "v: (operand 0)"
     np.testing.assert_array_equal(printed.values[0], np.ones(4))
+    assert number.values[0] == 3
     with pytest.raises(KernelFault, match="v is not positive") as caught:
         evaluated(function, (1,), np.zeros(4, np.float32), 3)
     assert caught.value.location.line == line_of(speaking_kernel, "device_assert")

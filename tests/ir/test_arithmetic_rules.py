@@ -43,7 +43,7 @@ def compare(body: str, dtype: DType) -> list[str]:
     text = "\n".join(lines).replace(": T", f": {tensor}").replace(": B", f": {truth}").replace("<N", f"<{len(x)}")
     text = (
         f"func @rule(%x: {tensor}, %y: {tensor}, %m: {truth}) {{\n{text}\n"
-        'print %r {prefix = "", hex = false}\nreturn\n}'
+        'print %r {prefix = "", style = "signed"}\nreturn\n}'
     )
     results = []
     names: list[str] = []

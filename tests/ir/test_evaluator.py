@@ -117,7 +117,7 @@ func @scatter(%x: ptr<f16>, %out: ptr<f16>, %counts: ptr<i32>, %index: ptr<i32>)
   %v = gather_load %x, %k, %t, %h, %all {length = 1, scale_bytes = 2} : tensor<4xf16>
   scatter_store %out, %i, %v, %t, %all {length = 1, scale_bytes = 2}
   %old = gather_atomic %counts, %k, %t, %one {kind = "add", scale_bytes = 4} : tensor<4xi32>
-  print %old {prefix = "old", hex = false}
+  print %old {prefix = "old", style = "signed"}
   return
 }
 """
@@ -164,7 +164,7 @@ ATOMIC = """
 func @atomic(%p: ptr<T>, %v: T, %e: T, %on: i1) {
   %old = atomic_rmw %p, %v, %on {kind = "KIND"} : T
   %cas = atomic_cas %p, %e, %v : T
-  print %old, %cas {prefix = "", hex = false}
+  print %old, %cas {prefix = "", style = "signed"}
   return
 }
 """
@@ -193,7 +193,7 @@ def test_atomic_kinds(kind: str, dtype: str, start: float, operand: float, resul
 DOT = """
 func @dot(%a: tensor<4x8xA>, %b: tensor<8x2xA>, %c: tensor<4x2xC>) {
   %r = dot %a, %b, %c {precision = "ieee"} : tensor<4x2xC>
-  print %r {prefix = "", hex = false}
+  print %r {prefix = "", style = "signed"}
   return
 }
 """
@@ -239,7 +239,7 @@ func @shapes(%x: tensor<2x4xf32>, %k: tensor<2x3xi32>, %h: tensor<8xi32>, %m: te
   %join = join %right, %left : tensor<4x2xf32>
   %cat = concatenate %x, %x : tensor<4x4xf32>
   %counts = histogram %h, %m : tensor<4xi32>
-  print %sum, %scan, %gather, %join, %cat, %counts {prefix = "", hex = false}
+  print %sum, %scan, %gather, %join, %cat, %counts {prefix = "", style = "signed"}
   return
 }
 """
@@ -293,7 +293,7 @@ func @collatz(%n: i32) {
   })
   %good = slt %steps, %n : i1
   assert %good {message = "too long"}
-  print %steps, %sum {prefix = "n", hex = false}
+  print %steps, %sum {prefix = "n", style = "signed"}
   return
 }
 """
@@ -316,7 +316,7 @@ def test_grid_order() -> None:
       %x = program_id {axis = 0} : i32
       %z = program_id {axis = 2} : i32
       %n = num_programs {axis = 1} : i32
-      print %x, %z, %n {prefix = "", hex = false}
+      print %x, %z, %n {prefix = "", style = "signed"}
       return
     }"""
     records = run(text, (2, 3, 2))

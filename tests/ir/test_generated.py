@@ -224,7 +224,7 @@ def functions(draw: st.DrawFn) -> Function:
     scope = generator.block(body, body.arguments, 12)
     builder = Builder(body)
     chosen = [value for value in scope if draw(st.booleans())]
-    builder.add(Print(chosen, {"prefix": 'a "quoted" \\ one', "hex": False}))
+    builder.add(Print(chosen, {"prefix": 'a "quoted" \\ one', "style": "signed"}))
     builder.add(Return())
     facts = [{"divisibility": 16}, {}, {}, {}, {}, {}] if draw(st.booleans()) else []
     return Function("generated", body, facts, Location("kernel.py", 3))

@@ -43,7 +43,7 @@ def test_floats_are_exact(value: float) -> None:
     "value", [True, False, 0, -(2**63), 0.0, -0.0, 1e22, math.inf, -math.inf, "", 'a"\\\n', (), (1, -2)]
 )
 def test_attributes_keep_value_and_type(value: Attribute) -> None:
-    print_ = Print((), {"prefix": value, "hex": False})
+    print_ = Print((), {"prefix": value, "style": "signed"})
     again = parse_function(print_function(returning([print_]))).body.operations[0].attributes["prefix"]
     assert (again, type(again), str(again)) == (value, type(value), str(value))
 
@@ -93,4 +93,4 @@ def test_registered_arrays_are_contiguous() -> None:
 
 
 def test_an_empty_grid_runs_nothing() -> None:
-    assert evaluate(returning([Print((), {"prefix": "", "hex": False})]), (0,), [], ArrayMemory()) == []
+    assert evaluate(returning([Print((), {"prefix": "", "style": "signed"})]), (0,), [], ArrayMemory()) == []

@@ -27,7 +27,7 @@ func @f(%n: i32) {
       %l = add %k, %j : i32
       yield %l
   })
-  print %r {prefix = "", hex = false}
+  print %r {prefix = "", style = "signed"}
   return
 }
 """

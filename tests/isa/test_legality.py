@@ -64,7 +64,7 @@ ILLEGAL = {
     "sreg r0, 12": "index",
     "sync 0": "index",
     "sync 8": "index",
-    "print.scalar.i32 1, r0": "index",
+    "print.scalar.i32 1, 0, r0": "index",
     "scan.fadd.f32 [a], [b], 1, 8, 1, 2": "index",
     "br nowhere": "labels",
     "v.fadd.f32 [a + 4], [a], [b], 1, 8": "overlap",

@@ -317,10 +317,11 @@ class Generator:
         elif kind == 3:
             self.emit("stg", (dtype,), address, self.value(dtype))
         elif kind == 4:
-            self.emit("print.scalar", (dtype,), Immediate(0), self.value(dtype))
+            self.emit("print.text", (), Immediate(0))
+            self.emit("print.scalar", (dtype,), Immediate(0), Immediate(2), self.value(dtype))
         else:
             n = self.random.choice([1, 5, 40])
-            self.emit("print.vector", (dtype,), Immediate(1), self.place(dtype, n), self.count(n))
+            self.emit("print.vector", (dtype,), Immediate(1), Immediate(0), self.place(dtype, n), self.count(n))
 
     def transfer(self):
         dtype = self.random.choice(DTYPES)
@@ -678,7 +679,7 @@ def test_the_fault_of_the_first_program_is_reported_whatever_the_threads(runtime
 
 
 def test_any_number_of_threads_gives_the_same(runtime):
-    text = COPY + "v.exp.f32 [b], [a], 1, 64\nprint.scalar.i64 0, r3\n" + STORE
+    text = COPY + "v.exp.f32 [b], [a], 1, 64\nprint.scalar.i64 0, 0, r3\n" + STORE
     results = [run_text(text, runtime, grid=150, threads=threads) for threads in (1, 2, 7)]
     for out, execution in results[1:]:
         assert (out == results[0][0]).all()

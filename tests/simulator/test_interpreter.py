@@ -403,16 +403,16 @@ def test_scalar_code_loops_and_prints():
     add.i64 r1, r1, 1
     slt.i64 r5, r1, r3
     cbr r5, loop
-    print.scalar.i32 0, r2
+    print.scalar.i32 0, 0, r2
     sts.f16 [a], 2.5
     sts.f16 [a + 2], -0.0
     lds.f16 r6, [a]
     fmul.f16 r6, r6, 2
     sts.f16 [a + 4], r6
-    print.vector.f16 0, [a], 3
+    print.vector.f16 0, 0, [a], 3
     atom.smax.i32 r7, g[r0 + -4], 100
     atom.cas.i32 r8, g[r0 + -8], 6, -6
-    print.scalar.i32 0, r7
+    print.scalar.i32 0, 0, r7
     exit
     """
     result = launch(text, x, scalars=(3,), grid=(1, 1, 1))

@@ -10,7 +10,7 @@ from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Frame, Place
+from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import (
     Group,
     Step,
@@ -172,7 +172,7 @@ class _Translation:
                 failed = e.value(f"xor i1 {frame.flag('condition')}, true")
                 frame.fault_if(failed, Fault.ASSERTION, str(frame.integer("message")))
             case _:
-                assert row.name in ("print.scalar", "print.vector"), row.name
+                assert row.name.startswith("print."), row.name
                 if self.with_values:
                     self._print()
 
@@ -215,15 +215,20 @@ class _Translation:
 
     def _print(self) -> None:
         frame, e = self.frame, self.e
-        if frame.instruction.row.name == "print.vector":
-            self._check_windows()
-            self._finish_group()
-            pointer, count = self._pointer("a"), frame.count("n")
-        else:
-            pointer, count = self.transfers.vector_operand("value")[0], 1
-        dtype = frame.dtype("a" if "a" in frame.instruction.row.slot_index else "value")
+        name = frame.instruction.row.name
+        pointer: str
+        count: Count
+        match name:
+            case "print.vector":
+                self._check_windows()
+                self._finish_group()
+                pointer, count, width = self._pointer("a"), frame.count("n"), frame.dtype("a").bytes
+            case "print.scalar":
+                pointer, count, width = self.transfers.vector_operand("value")[0], 1, frame.dtype("value").bytes
+            case _:
+                pointer, count, width = "null", 0, 0
         _define_print(e.library)
-        size = e.multiply(count, dtype.bytes)
+        size = e.multiply(count, width)
         served = e.load64(e.pointer("%context", 8 * Context.SERVED))
         call = (
             f"call void @print(ptr %context, i64 {served}, i64 {frame.index}, i64 {count}, i64 {size}, ptr {pointer})"
@@ -231,7 +236,7 @@ class _Translation:
         if isinstance(count, str):
             with e.when(e.value(f"icmp ne i64 {count}, 0")):
                 e.do(call)
-        elif count:
+        elif count or name == "print.text":
             e.do(call)
 
     # ---- vector and tensor instructions -----------------------------------------------------------------------------
@@ -433,7 +438,20 @@ def _entry(library: Library) -> str:
 
 _FAMILIES = ("red.", "scan.")
 _CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
-_SCALARS = {"mov", "param", "sreg", "serve", "lds", "sts", "br", "cbr", "assert", "print.scalar", "print.vector"}
+_SCALARS = {
+    "mov",
+    "param",
+    "sreg",
+    "serve",
+    "lds",
+    "sts",
+    "br",
+    "cbr",
+    "assert",
+    "print.text",
+    "print.scalar",
+    "print.vector",
+}
 _unknown = {
     row.name
     for row in TABLE.values()

@@ -1,0 +1,203 @@
+"""Atomic operations: values, results, masks, duplicates, and programs that meet at one address."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+pytestmark = pytest.mark.usefixtures("each_engine")
+
+INTEGERS = ["int32", "uint32", "int64", "uint64"]
+
+
+@mlu.jit
+def update(old, memory, index, values, n, KIND: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    mask = i < n
+    place = memory + tl.load(index + i)
+    value = tl.load(values + i)
+    if KIND == "add":
+        before = tl.atomic_add(place, value, mask=mask)
+    elif KIND == "max":
+        before = tl.atomic_max(place, value, mask=mask)
+    elif KIND == "min":
+        before = tl.atomic_min(place, value, mask=mask)
+    elif KIND == "and":
+        before = tl.atomic_and(place, value, mask=mask)
+    elif KIND == "or":
+        before = tl.atomic_or(place, value, mask=mask)
+    elif KIND == "xor":
+        before = tl.atomic_xor(place, value, mask=mask)
+    else:
+        before = tl.atomic_xchg(place, value, mask=mask)
+    tl.store(old + i, before, mask=mask)
+
+
+@mlu.jit
+def update_one(old, memory, index, values, n, KIND: tl.constexpr, BLOCK: tl.constexpr):
+    for i in range(n):
+        place = memory + tl.load(index + i)
+        value = tl.load(values + i)
+        if KIND == "add":
+            before = tl.atomic_add(place, value)
+        elif KIND == "max":
+            before = tl.atomic_max(place, value)
+        elif KIND == "min":
+            before = tl.atomic_min(place, value)
+        elif KIND == "and":
+            before = tl.atomic_and(place, value)
+        elif KIND == "or":
+            before = tl.atomic_or(place, value)
+        elif KIND == "xor":
+            before = tl.atomic_xor(place, value)
+        else:
+            before = tl.atomic_xchg(place, value)
+        tl.store(old + i, before)
+
+
+MEANING = {
+    "add": lambda a, b: a + b,
+    "max": max,
+    "min": min,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "xchg": lambda a, b: b,
+}
+
+
+def check(kernel, kind, memory, index, values, n):
+    old, expected, before = np.zeros_like(values), memory.copy(), np.zeros_like(values)
+    order = range(n)
+    if kernel is update and values.dtype.kind == "f" and kind in ("max", "min"):
+        # Triton makes two operations of it: first of the positive values, then of the negative ones.
+        order = sorted(order, key=lambda k: values[k] < 0)
+    with np.errstate(over="ignore"):
+        for k in order:
+            before[k] = expected[index[k]]
+            expected[index[k]] = MEANING[kind](before[k], values[k])
+    kernel[(1,)](old, memory, index, values, n, KIND=kind, BLOCK=32)
+    np.testing.assert_array_equal(memory, expected)
+    np.testing.assert_array_equal(old, before)
+
+
+INTEGER_CASES = [(kind, dtype) for kind in MEANING for dtype in INTEGERS]
+FLOAT_CASES = [("add", "float16")] + [(k, d) for k in ("add", "max", "min", "xchg") for d in ("float32", "float64")]
+
+
+@pytest.mark.parametrize("kernel", [update, update_one], ids=["tensor", "scalar"])
+@pytest.mark.parametrize(("kind", "dtype"), INTEGER_CASES + FLOAT_CASES)
+def test_every_kind_and_type(kernel, kind, dtype):
+    random = np.random.default_rng(11)
+    if np.dtype(dtype).kind == "f":
+        memory, values = (random.standard_normal(n).astype(dtype) for n in (8, 32))
+    else:
+        memory, values = (random.integers(0, 2**63, n).astype(np.uint64).astype(dtype) for n in (8, 32))
+    check(kernel, kind, memory, random.integers(0, 8, 32).astype(np.int32), values, 27)
+
+
+@mlu.jit
+def count(counter, sums, per_program, BLOCK: tl.constexpr):
+    k = tl.program_id(0)
+    ticket = tl.atomic_add(counter, 1)
+    tl.store(per_program + ticket, k)
+    tl.atomic_add(sums + tl.arange(0, BLOCK) % 4, k, sem="relaxed")
+    tl.atomic_max(counter + 1, k, sem="release", scope="cta")
+    tl.atomic_min(counter + 2, k, sem="acquire", scope="sys")
+    tl.atomic_xchg(counter + 3, k, mask=k == 5, sem="acq_rel")
+
+
+def test_programs_that_meet_at_one_address():
+    counter, sums, tickets = np.array([0, 0, 99, 0], np.int32), np.zeros(4, np.int32), np.full(100, -1, np.int32)
+    count[(100,)](counter, sums, tickets, BLOCK=8)
+    assert counter.tolist() == [100, 99, 0, 5]
+    assert sums.tolist() == [2 * 4950] * 4
+    assert sorted(tickets) == list(range(100))
+
+
+@mlu.jit
+def swap(old, memory, expected, value, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(old + i, tl.atomic_cas(memory + i, tl.load(expected + i), tl.load(value + i)))
+    tl.store(old + BLOCK, tl.atomic_cas(memory, tl.load(memory), tl.load(value + 1)))
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, "int16", "float32", "float64"])
+def test_compare_and_swap(dtype):
+    random = np.random.default_rng(5)
+    memory, expected, value = (random.integers(0, 3, 16).astype(dtype) for _ in range(3))
+    old, before = np.zeros(17, dtype), memory.copy()
+    after = np.where(memory == expected, value, memory)
+    swap[(1,)](old, memory, expected, value, BLOCK=16)
+    np.testing.assert_array_equal(old, [*before, after[0]])
+    np.testing.assert_array_equal(memory, [value[1], *after[1:]])
+
+
+@mlu.jit
+def rank_2(memory, out, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    r, c = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    mask = (r < rows) & (c < columns)
+    tl.store(out + r * COLUMNS + c, tl.atomic_add(memory + c + r * 0, 1.0, mask=mask), mask=mask)
+
+
+def test_rank_2_with_duplicates():
+    memory, out = np.zeros(8, np.float32), np.full((4, 8), -1, np.float32)
+    rank_2[(1,)](memory, out, 3, 7, ROWS=4, COLUMNS=8)
+    np.testing.assert_array_equal(memory, [3] * 7 + [0])
+    np.testing.assert_array_equal(out[:3, :7], np.repeat(np.arange(3)[:, None], 7, axis=1))
+
+
+@mlu.jit
+def bfloat(memory, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.atomic_add(memory + i % 4, i.to(tl.bfloat16), mask=i < n)
+    tl.atomic_add(memory + 4, 0.5)
+
+
+def test_bfloat16():
+    torch = pytest.importorskip("torch")
+    memory = torch.zeros(8, dtype=torch.bfloat16)
+    bfloat[(2,)](memory, 8, BLOCK=16)
+    assert memory.tolist() == [8.0, 12.0, 16.0, 20.0, 1.0, 0, 0, 0]
+
+
+@mlu.jit
+def masked_scalars(old, memory, n, x):
+    k = tl.program_id(0)
+    before = tl.atomic_add(memory + 1, x, mask=k < n)
+    tl.store(old + k, before, mask=k < n)
+
+
+@pytest.mark.parametrize(("dtype", "x"), [("float32", 1.5), ("float16", 2.5), ("int32", 3), ("int64", 4)])
+def test_masked_scalars(dtype, x):
+    memory, old = np.zeros(2, dtype), np.full(5, -1, dtype)
+    masked_scalars[(5,)](old, memory, 3, x)
+    assert memory.tolist() == [0, 3 * x]
+    assert old.tolist() == [0, x, 2 * x, -1, -1]
+
+
+@mlu.jit
+def exchange_pairs(a, b, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(b + i, tl.atomic_xchg(a + i, tl.load(b + i)))
+
+
+def test_exchange():
+    a, b = np.arange(8, dtype=np.float32), np.arange(8, 16, dtype=np.float32)
+    exchange_pairs[(1,)](a, b, BLOCK=8)
+    assert a.tolist() == list(range(8, 16))
+    assert b.tolist() == list(range(8))
+
+
+@mlu.jit
+def loads_and_stores(out, x, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.atomic_store(out + i, tl.atomic_load(x + i, mask=i < n), mask=i < n)
+    tl.atomic_store(out + BLOCK, tl.atomic_load(x, sem="relaxed"), sem="relaxed", scope="sys")
+
+
+def test_atomic_loads_and_stores():
+    x, out = np.arange(1, 17, dtype=np.int32), np.zeros(17, np.int32)
+    loads_and_stores[(1,)](out, x, 9, BLOCK=16)
+    assert out.tolist() == [*range(1, 10), *[0] * 7, 1]

@@ -1,0 +1,113 @@
+"""What a kernel says while it runs, and where it stops itself."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+pytestmark = pytest.mark.usefixtures("each_engine")
+
+
+@mlu.jit
+def says(x, BLOCK: tl.constexpr):
+    k = tl.program_id(0)
+    values = tl.load(x + tl.arange(0, BLOCK))
+    tl.device_print("program", k)
+    tl.device_print("both: ", values + k, k * 0.5)
+    tl.device_print("no values")
+    print("words", k, hex=True)
+    tl.device_print("flags", values > 2, tl.sum(values))
+
+
+def test_prints_in_the_order_of_programs(capfd):
+    x = np.arange(4, dtype=np.float32)
+    run = says[(3,)](x, BLOCK=4)
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == [str(each) for each in run.prints]
+    assert lines[7:14] == [
+        "pid (1, 0, 0) program: 1",
+        "pid (1, 0, 0) both: (operand 0) [1.0 2.0 3.0 4.0]",
+        "pid (1, 0, 0) both: (operand 1) 0.5",
+        "pid (1, 0, 0) no values",
+        "pid (1, 0, 0) words: 0x00000001",
+        "pid (1, 0, 0) flags: (operand 0) [0 0 0 1]",
+        "pid (1, 0, 0) flags: (operand 1) 6.0",
+    ]
+
+
+@mlu.jit
+def says_any_type(bytes, words, halves, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.device_print("unsigned", tl.load(bytes + i))
+    tl.device_print("signed", tl.load(bytes + i).to(tl.int8))
+    tl.device_print("one", tl.load(words))
+    tl.device_print("hex", tl.load(bytes + i), tl.load(words), tl.load(halves + i), hex=True)
+    tl.device_print("rank 2", tl.load(halves + i)[None, :] + tl.zeros((2, 1), tl.float16))
+
+
+def test_prints_of_any_type(capfd):
+    halves = np.array([0.5, np.inf], np.float16)
+    says_any_type[(1,)](np.array([1, 255], np.uint8), np.array([2**64 - 1], np.uint64), halves, BLOCK=2)
+    assert capfd.readouterr().out.splitlines() == [
+        "pid (0, 0, 0) unsigned: [1 255]",
+        "pid (0, 0, 0) signed: [1 -1]",
+        "pid (0, 0, 0) one: 18446744073709551615",
+        "pid (0, 0, 0) hex: (operand 0) [0x01 0xff]",
+        "pid (0, 0, 0) hex: (operand 1) 0xffffffffffffffff",
+        "pid (0, 0, 0) hex: (operand 2) [0x1.0000000000000p-1 inf]",
+        "pid (0, 0, 0) rank 2: [0.5 inf 0.5 inf]",
+    ]
+
+
+@mlu.jit
+def says_and_stops(x):
+    k = tl.program_id(0)
+    tl.device_print("at", k)
+    tl.device_assert(k < 2, "far enough")
+
+
+def test_what_was_printed_before_a_fault_is_shown(capfd):
+    with pytest.raises(mlu.KernelFault, match="far enough"):
+        says_and_stops[(5,)](np.zeros(1, np.float32), debug=True)
+    assert capfd.readouterr().out.splitlines() == [f"pid ({k}, 0, 0) at: {k}" for k in range(3)]
+
+
+@mlu.jit
+def asserts(x, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    values = tl.load(x + i, mask=i < n)
+    tl.device_assert(values < 10, "too large", mask=i < n)
+    assert tl.program_id(0) < 5, "too many programs"
+    tl.device_assert(tl.sum(values) > 0)
+
+
+def test_assertions(monkeypatch):
+    x = np.arange(1, 5, dtype=np.float32)
+    asserts[(3,)](x, 4, BLOCK=8)
+    asserts[(3,)](x, 4, BLOCK=8, debug=True)
+    x[2] = 11
+    asserts[(3,)](x, 4, BLOCK=8)
+    asserts[(3,)](x, 2, BLOCK=8, debug=True)
+    with pytest.raises(mlu.KernelFault, match="too large") as caught:
+        asserts[(3,)](x, 4, BLOCK=8, debug=True)
+    assert caught.value.code == "E0305"
+    print(caught.value)
+    with pytest.raises(mlu.KernelFault, match="too many programs") as caught:
+        asserts[(7,)](x, 2, BLOCK=8, debug=True)
+    assert "(5, 0, 0)" in str(caught.value)
+    assert "test_debugging.py" in str(caught.value)
+
+
+@mlu.jit
+def checks(WIDTH: tl.constexpr):
+    tl.static_print("width", WIDTH)
+    tl.static_assert(WIDTH % 2 == 0, "an even width")
+
+
+def test_static_assert_and_print(each_engine, capsys):
+    width = 8 if each_engine == "native" else 10  # compiled and printed once
+    checks[(1,)](width)
+    assert capsys.readouterr().out.split() == ["width", str(width)]
+    with pytest.raises(Exception, match="an even width"):
+        checks[(1,)](7)
