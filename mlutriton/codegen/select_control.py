@@ -12,7 +12,8 @@ from mlutriton.codegen.selection import ALIASES, Selection, is_fresh, storage_ty
 from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand
 from mlutriton.codegen.tile_code import While as WhileNode
 from mlutriton.codegen.views import DenseView, ScalarView, View
-from mlutriton.dtypes import DType
+from mlutriton.dtypes import I1, DType
+from mlutriton.ir.analysis.waits import state_of_wait
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import Dot, Elementwise, For, If, While
 from mlutriton.ir.types import TensorType, shape_of
@@ -161,7 +162,29 @@ def select_while(s: Selection, loop: While, select_block: SelectBlock) -> None:
         s.views[argument] = s.views[result] = s.views[value]
     s.emitter.nodes = outside
     node.yielded = _body(s, node.body, body, head.arguments, select_block)
+    state = state_of_wait(loop)
+    if state is not None:
+        s.emitter.nodes = node.body
+        _pause(s, loop, node, state)
+        s.emitter.nodes = outside
     s.emitter.nodes.append(node)
+
+
+def _pause(s: Selection, loop: While, node: WhileNode, state: Sequence[int]) -> None:
+    """Let other programs run before a loop looks at memory again."""
+    head, body = loop.regions
+    unchanged: ScalarOperand = Immediate(1)
+    for place in state:
+        before, after = (s.operand(values[place]) for values in (head.arguments, body.terminator.operands))
+        if before != after:
+            dtype = storage_type(head.arguments[place].type)
+            same = s.emitter.scalar("eq", (dtype,), before, after)
+            unchanged = same if unchanged == Immediate(1) else s.emitter.scalar("and", (I1,), unchanged, same)
+    register = s.code.register()
+    attempt = s.emitter.integer("add", register, Immediate(1))
+    node.carried.append((register, Immediate(0)))
+    node.yielded.append(attempt)
+    s.emitter.emit("pause", (), (unchanged, attempt))
 
 
 def select_if(s: Selection, branch: If, select_block: SelectBlock) -> None:

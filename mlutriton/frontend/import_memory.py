@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
-from mlutriton.dtypes import I1
+from mlutriton.dtypes import I1, I64
 from mlutriton.frontend.import_blocks import load_block, store_block
-from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text
+from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
 from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.ir.core import Block, Value
 from mlutriton.ir.ops import (
     AddPtr,
     Assert,
     AtomicCas,
     AtomicRmw,
+    Condition,
     IntToPtr,
     Load,
     Print,
     PtrToInt,
+    Reduce,
+    Reshape,
     Store,
+    While,
+    Yield,
     pointee,
 )
-from mlutriton.ir.types import PointerType, element_type, shape_of, with_element
+from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of, with_element
 
 # Triton's names of read-modify-write operations.
 # fmt: off
@@ -29,6 +36,10 @@ ATOMIC_KINDS: dict[str, str] = {
     "max": "smax", "min": "smin",   "umax": "umax", "umin": "umin",
 }
 # fmt: on
+
+# What a look at memory takes, roughly; and how often a program looks at most, however long it may.
+_LOOK_NS = 1000
+_MOST_LOOKS = 4096
 
 
 def _load(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -65,6 +76,46 @@ def _atomic_update(translation: Translation, operation: TtirOperation) -> Sequen
     if complaint := update.check():
         raise translation.refusal(f"this atomic operation is not supported: {complaint}")
     return translation.add(update).results
+
+
+def _poll(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    """A loop that looks until all elements are as expected; one with a time limit counts how often."""
+    pointer, expected, *limit_ns = translation.values(operation.operands)
+    initial = [_most_looks(translation, limit_ns[0])] if limit_ns else []
+    before = Block(types_of(initial))
+    with translation.inside(before):
+        mask = translation.true(shape_of(pointer.type))
+        loaded = translation.add(Load([pointer, mask, translation.constant(0, expected.type)])).result
+        seen = translation.elementwise("eq", loaded, expected)
+        goes_on = translation.elementwise("xor", _all(translation, seen), translation.constant(True, I1))
+        for left in before.arguments:
+            may_look = translation.elementwise("sgt", left, translation.constant(0, I64))
+            goes_on = translation.elementwise("and", goes_on, may_look)
+        translation.add(Condition([goes_on, seen, *before.arguments]))
+    passed = [seen.type, *types_of(initial)]
+    after = Block(passed)
+    with translation.inside(after):
+        one = translation.constant(1, I64)
+        translation.add(Yield([translation.elementwise("sub", left, one) for left in after.arguments[1:]]))
+    loop = translation.add(While(initial, result_types=passed, regions=(before, after)))
+    return loop.results[:1]
+
+
+def _most_looks(translation: Translation, limit_ns: Value) -> Value:
+    looks = translation.elementwise("udiv", limit_ns, translation.constant(_LOOK_NS, I64))
+    return translation.elementwise("umin", looks, translation.constant(_MOST_LOOKS, I64))
+
+
+def _all(translation: Translation, truths: Value) -> Value:
+    """Whether every element is true."""
+    count = prod(shape_of(truths.type))
+    if not shape_of(truths.type):
+        return truths
+    row = translation.add(Reshape([truths], result_types=(TensorType((count,), I1),))).result
+    both = Block([I1, I1])
+    with translation.inside(both):
+        translation.add(Yield([translation.elementwise("and", *both.arguments)]))
+    return translation.add(Reduce([row], {"axis": 0}, regions=(both,))).result
 
 
 def _same_operands(op: type[AddPtr | AtomicCas | PtrToInt]) -> Rule:
@@ -120,14 +171,6 @@ def _inline_assembly(translation: Translation, operation: TtirOperation) -> Sequ
     )
 
 
-def _waiting(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    raise translation.refusal(
-        f"the operation {operation.name} is not supported",
-        note="programs of a grid run in no order that one of them could wait for",
-        help="split the kernel in two launches where one program waits for another",
-    )
-
-
 RULES: dict[str, Rule] = {
     "tt.load": _load,
     "tt.store": _store,
@@ -139,7 +182,7 @@ RULES: dict[str, Rule] = {
     # An aligned load or store of one element is never torn.
     "tt.atomic_load": _load,
     "tt.atomic_store": _store,
-    "tt.atomic_poll": _waiting,
+    "tt.atomic_poll": _poll,
     "tt.assert": _assert,
     "tt.print": _print,
     "tt.elementwise_inline_asm": _inline_assembly,

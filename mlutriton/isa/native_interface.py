@@ -76,8 +76,11 @@ class Context(IntEnum):
     TASKS = 39
     # The program that is being served.
     SERVED = 40
+    # Function that lets other programs run, where programs wait for one another: it takes the thread, the program, the
+    # instruction, whether nothing has changed and the attempt, and gives 1 if the program has to stop.
+    TURN = 41
     # Work done, see Counter.
-    COUNTERS = 41
+    COUNTERS = 42
 
 
 class Counter(IntEnum):
@@ -135,6 +138,8 @@ FULL = -2
 
 # Finer than the granules of machines, so that granules follow.
 TOUCHED_UNIT_BYTES = 32
+# What a program that is over gives to TURN as its instruction.
+ENDED = -1
 
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)

@@ -388,6 +388,10 @@ _FIXED: tuple[Row, ...] = (
     Row("exit", "Control", Queue.SCALAR, (), (), "The program ends once its queues have drained.", trace="END"),
     Row("assert", "Control", Queue.SCALAR, (), (_scalar("condition", BOOL), _index("message")),
         "Fault E0305 with the message string if condition is 0.", issue="scalar_integer_cycles"),
+    Row("pause", "Control", Queue.SCALAR, (), (_scalar("unchanged", BOOL), _scalar("attempt", INT64)),
+        "Let other programs run before this one goes on: it has looked at memory attempt times, from 1, and if"
+        " unchanged is 1 it does the same again until another program writes there. If all programs do, fault E0306.",
+        issue="scalar_branch_cycles"),
     Row("print.text", "Control", Queue.SCALAR, (), (_index("message"),),
         "Hand the message string to the host.", issue="scalar_integer_cycles"),
     Row("print.scalar", "Control", Queue.SCALAR, ("any",), (_index("message"), _index("style"), _scalar("value")),

@@ -45,6 +45,7 @@ from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.prints import Print, handed_over, show
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
+from mlutriton.simulator.turns import TurnTaking, deadlock
 
 Bytes = NDArray[np.uint8]
 Int64Array = ctypes.Array[ctypes.c_int64]
@@ -81,6 +82,7 @@ class NativeProgram:
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
         goes_by_item: true if it computes values of items of DRAM.
+        has_waits: true if programs may wait for one another.
         program_ns: host time of one program in the last launch; None before the first.
     """
 
@@ -96,6 +98,7 @@ class NativeProgram:
         self.runtime_table = _int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
         self.goes_by_item = with_values and goes_by_item(program)
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
+        self.has_waits = any(each.row.name == "pause" for each in program.instructions)
         self.program_ns: float | None = None
 
     def is_done_before_shared(self, programs: int) -> bool:
@@ -138,7 +141,8 @@ def execute(
         parameters: the zero-extended bits of each kernel parameter.
         memory: the arrays that may be touched.
         machine: sizes of the memories.
-        threads: the most host threads to use. Programs with atomics run in order on one.
+        threads: the most host threads to use. Programs with atomics run in order on one; those that may wait for one
+            another one at a time, on as many as the machine has cores.
 
     Raises:
         KernelFault: the fault of the first program that has one.
@@ -149,7 +153,9 @@ def execute(
         raise ProgramError("E0402", f"program {program.name} runs on {program.cores_per_program} cores at once")
     count = grid[0] * grid[1] * grid[2]
     is_short = (not program.labels or program.is_resident) and count <= _SHORT_PROGRAMS
-    if native.has_atomics or (is_short and native.is_done_before_shared(count)):
+    if native.has_waits:
+        threads = machine.cores
+    elif native.has_atomics or (is_short and native.is_done_before_shared(count)):
         threads = 1
     tasks = program.task_count(count, machine.cores)
     launch = _Launch(native, grid, tasks, parameters, memory, _core_sizes(machine), max(1, min(threads, tasks)))
@@ -261,33 +267,60 @@ class _Launch:
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = _int64_array(parameters)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
-        largest = 1 if native.program.is_resident else _MAXIMUM_CHUNK
+        largest = 1 if native.program.is_resident or native.has_waits else _MAXIMUM_CHUNK
         chunk = max(1, min(largest, self.count // (threads * _CHUNKS_PER_THREAD)))
+        # Cores of programs that wait are made when they are needed: most such programs never do.
+        self._in_turns: TurnTaking | None = None
+        if native.has_waits:
+            self._in_turns = TurnTaking(threads, self._run_in_turns, self._has_more, self._stop)
         before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
         after = (*self._columns, ctypes.addressof(native.runtime_table))
         regions = len(memory.table)
         allocations = (memory.table_address, regions) if regions else (ctypes.addressof(_NOWHERE), 1)
         self._touched = TouchedMemory(memory) if native.goes_by_item else None
         touched = self._touched.addresses() if self._touched else (0, 0)
-        work = host_address(self._instruction_work)
+        turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
         flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
+        self._words = before, after, allocations, flags, (*touched, self.count, 0, turn or 0)
         self._idle = _idle_cores.setdefault(sizes, [])
+        self._sizes = sizes
         self.cores: list[_Core] = []
-        for thread in range(threads):
-            try:
-                core = self._idle.pop()
-            except IndexError:
-                core = _Core(sizes)
-            self.cores.append(core)
-            own_work = work + thread * self._instruction_work[0].nbytes
-            core.prepare((*before, thread, *after), allocations, (*flags, own_work, *touched, self.count, 0))
+        for _ in range(1 if self._in_turns else threads):
+            self._add_core()
+
+    def _add_core(self) -> _Core:
+        before, after, allocations, flags, last = self._words
+        try:
+            core = self._idle.pop()
+        except IndexError:
+            core = _Core(self._sizes)
+        thread = len(self.cores)
+        own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
+        core.prepare((*before, thread, *after), allocations, (*flags, own_work, *last))
+        self.cores.append(core)
+        return core
 
     def run(self, *, is_short: bool) -> None:
         """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
+        if self._in_turns is not None:
+            self._in_turns.run()
+            return
         is_here = is_short and len(self.cores) == 1
         busy_ns = self._run_core(self.cores[0]) if is_here else self._run_apart()
         if self.count:
             self.native.program_ns = busy_ns / self.programs
+
+    def _stop(self) -> None:
+        self._shared[_LIMIT_WORD] = STOP
+
+    def _has_more(self) -> bool:
+        return self._shared[0] < self.count
+
+    def _run_in_turns(self, number: int) -> bool:
+        """Run programs as the core of that number; False after a fault."""
+        core = self._add_core() if number == len(self.cores) else self.cores[number]
+        self.native.run(core.address)
+        return core.context[Context.FAULT] == Fault.NONE
 
     def _run_core(self, core: _Core) -> int:
         start = time.perf_counter_ns()
@@ -315,7 +348,7 @@ class _Launch:
             while wait(running, _INTERRUPT_SECONDS).not_done:
                 pass
         except BaseException:
-            self._shared[_LIMIT_WORD] = STOP
+            self._stop()
             wait(running)
             raise
         return sum(each.result() for each in running)
@@ -323,8 +356,12 @@ class _Launch:
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""
         faulted = [core.context for core in self.cores if core.context[Context.FAULT] != Fault.NONE]
+        if self._in_turns is not None and self._in_turns.deadlocked:
+            raise deadlock(self.native.program, self._in_turns.deadlocked, self.grid, self._in_turns.turns.most)
         if self._shared[_LIMIT_WORD] == FULL:
             raise _endless(self.native.program, faulted)
+        if self._in_turns is not None:  # programs that wait are stopped once another has a fault
+            faulted = [context for context in faulted if context[Context.FAULT] != Fault.STOPPED]
         if faulted:
             first = min(faulted, key=lambda context: context[Context.FAULT_PROGRAM])
             raise _fault(self.native.program, self.grid, self.memory, first)

@@ -28,6 +28,7 @@ from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.on_chip_memory import OnChipMemory
 from mlutriton.simulator.prints import Print, show
 from mlutriton.simulator.touched_memory import TouchedMemory
+from mlutriton.simulator.turns import Pause, Turns, deadlock
 
 
 @dataclass(frozen=True)
@@ -68,51 +69,115 @@ def run(
     work = np.zeros((len(InstructionWork), len(program.instructions)), np.int64)
     tasks = program.task_count(math.prod(grid), machine.cores)
     launch = Launch(program, grid, tuple(parameters), memory, machine, work, TouchedMemory(memory), tasks)
+    runner = _Runner(launch, step_limit)
+    try:
+        runner.run()
+    finally:
+        prints = runner.prints()
+        show(prints)
     words: list[int] = []
     starts = [0]
-    prints: list[Print] = []
-    first: tuple[int, KernelFault] | None = None
-    for task in range(tasks):
-        if first is not None and task >= first[0]:
-            break
-        sram = OnChipMemory.of(machine.sram_bytes)
-        cores = [
-            Core(
-                launch,
-                task,
-                number,
-                OnChipMemory.of(machine.nram_bytes),
-                OnChipMemory.of(machine.wram_bytes),
-                sram,
-            )
-            for number in range(program.cores_per_program)
-        ]
-        try:
-            _run_together(cores, step_limit)
-        except KernelFault as error:
-            # Of resident tasks a later one may serve an earlier program.
-            if first is None or cores[0].served < first[0]:
-                first = cores[0].served, error
+    for cores in runner.tasks:
         for core in cores:
             words += core.trace.words
             starts.append(len(words))
-            prints += core.prints
-    prints.sort(key=lambda each: each.program[::-1])
-    if first is not None:
-        last = launch.program_id(first[0])[::-1]
-        show([each for each in prints if each.program[::-1] <= last])
-        raise first[1]
-    show(prints)
     return InterpreterResult(
-        np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, tuple(prints), launch.touched
+        np.array(words, np.int64), np.array(starts, np.int64), launch.instruction_work, prints, launch.touched
     )
 
 
-def _run_together(cores: list[Core], step_limit: int | None) -> None:
-    """Run the cores of one program from barrier to barrier."""
+class _Runner:
+    """The tasks of a launch, one after another, but in turns where programs wait for one another.
+
+    Attributes:
+        tasks: the cores of each task that has begun.
+        fault: of the first program that has one, and that program.
+    """
+
+    def __init__(self, launch: Launch, step_limit: int | None) -> None:
+        self.launch = launch
+        self.tasks: list[list[Core]] = []
+        self.fault: tuple[int, KernelFault] | None = None
+        self.step_limit = step_limit
+
+    def run(self) -> None:
+        """Run every task.
+
+        Raises:
+            KernelFault: the fault of the first program that has one, or programs wait for ever.
+        """
+        launch, turns = self.launch, Turns(self.launch.machine.cores)
+        slots: dict[int, Generator[Pause | None]] = {}
+        slot: int | None = 0
+        while slot is not None:
+            try:
+                pause = next(slots.setdefault(slot, self._one_after_another()))
+            except StopIteration:
+                slot = turns.leave(slot)
+                continue
+            if pause is None:
+                slot = turns.end(slot)
+                continue
+            slot = turns.pause(slot, pause, more=len(self.tasks) < launch.tasks)
+            if slot is None:
+                raise deadlock(launch.program, turns.waiting.values(), launch.grid, turns.most)
+        if self.fault is not None:
+            raise self.fault[1]
+
+    def prints(self) -> tuple[Print, ...]:
+        """What programs have printed, in their order; after a fault, up to the first program that has one."""
+        said = [each for cores in self.tasks for core in cores for each in core.prints]
+        said.sort(key=lambda each: each.program[::-1])
+        if self.fault is None:
+            return tuple(said)
+        last = self.launch.program_id(self.fault[0])[::-1]
+        return tuple(each for each in said if each.program[::-1] <= last)
+
+    def _one_after_another(self) -> Generator[Pause | None]:
+        """Tasks that no one has taken; yields where one pauses, and None where it ends."""
+        launch, machine = self.launch, self.launch.machine
+        # Of resident tasks a later one may serve an earlier program than the one that has faulted.
+        while (task := len(self.tasks)) < (launch.tasks if self.fault is None else min(launch.tasks, self.fault[0])):
+            sram = OnChipMemory.of(machine.sram_bytes)
+            cores = [
+                Core(
+                    launch,
+                    task,
+                    member,
+                    OnChipMemory.of(machine.nram_bytes),
+                    OnChipMemory.of(machine.wram_bytes),
+                    sram,
+                )
+                for member in range(launch.program.cores_per_program)
+            ]
+            self.tasks.append(cores)
+            try:
+                for position, (unchanged, attempt) in _run_together(cores, self.step_limit):
+                    yield Pause(task, position - 1, unchanged, attempt)
+            except KernelFault as error:
+                if self.fault is None or cores[0].served < self.fault[0]:
+                    self.fault = cores[0].served, error
+                if not launch.program.is_resident:
+                    raise
+            for core in cores:
+                core.forget()
+            yield None
+
+
+_Stop = tuple[int, tuple[bool, int]]
+
+
+def _run_together(cores: list[Core], step_limit: int | None) -> Generator[_Stop]:
+    """Run the cores of one program from barrier to barrier; yields what they pause for, and where."""
     running = [(core, _steps(core, step_limit)) for core in cores]
     while running:
-        waiting = [(core, steps) for core, steps in running if next(steps, None) is not None]
+        waiting: list[tuple[Core, Generator[int]]] = []
+        for core, steps in running:
+            for position in steps:
+                if core.instruction.row.name == "barrier.cluster":
+                    waiting.append((core, steps))
+                    break
+                yield position, core.pause
         if 0 < len(waiting) < len(cores):
             waiting[0][0].fail(
                 "E0306", f"{len(waiting)} of {len(cores)} cores wait at a barrier, the others have ended"
@@ -120,8 +185,8 @@ def _run_together(cores: list[Core], step_limit: int | None) -> None:
         running = waiting
 
 
-def _steps(core: Core, step_limit: int | None) -> Generator[int | None]:
-    """Run a core to its end; yields its position at each barrier."""
+def _steps(core: Core, step_limit: int | None) -> Generator[int]:
+    """Run a core to its end; yields its position at each barrier and pause."""
     instructions = core.launch.program.instructions
     count = 0
     while True:
@@ -129,7 +194,7 @@ def _steps(core: Core, step_limit: int | None) -> Generator[int | None]:
         core.trace.instruction = core.position
         core.position += 1
         _execute(core)
-        if instruction.row.name == "barrier.cluster":
+        if instruction.row.name in ("barrier.cluster", "pause"):
             yield core.position
         if instruction.row.name == "exit":
             return

@@ -102,6 +102,10 @@ def _assert(core: Core, step: Step) -> None:
         core.fail("E0305", f"assertion failed: {core.launch.program.strings[step.integer('message')]}")
 
 
+def _pause(core: Core, step: Step) -> None:
+    core.pause = bool(step.scalar("unchanged")), int(step.scalar("attempt"))
+
+
 def _print(core: Core, step: Step) -> None:
     match step.instruction.row.name:
         case "print.vector":
@@ -439,8 +443,9 @@ def _move_weight(core: Core, step: Step) -> None:
 
 
 _BY_NAME: dict[str, Handler] = {
-    "mov": _mov, "param": _param, "sreg": _sreg, "serve": _serve, "lds": _lds, "sts": _sts, "ldg": _ldg, "stg": _stg,
-    "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert,
+    "mov": _mov, "param": _param, "sreg": _sreg, "serve": _serve, "lds": _lds,
+    "sts": _sts, "ldg": _ldg, "stg": _stg,
+    "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert, "pause": _pause,
     "print.text": _print, "print.scalar": _print, "print.vector": _print,
     "sync": _sync, "barrier.cluster": _barrier,
     "v.mov": _vector_mov, "v.iota": _iota, "v.transpose": _transpose, "v.repeat": _repeat, "v.gather": _local_gather,

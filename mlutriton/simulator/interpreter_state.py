@@ -89,6 +89,8 @@ class Core:
         self.instruction = launch.program.instructions[0]
         self.trace = TraceWriter()
         self.prints: list[Print] = []
+        # What the last pause said: whether nothing has changed, and how often the program has looked.
+        self.pause: tuple[bool, int] = (False, 0)
         # What a step of a chain hands on; occupancy of the chain so far, and what its steps touch.
         self.forwarded: Array | None = None
         self.chain_cycles = 0
@@ -96,6 +98,10 @@ class Core:
         # What the last instruction of the COMPUTE queue wrote, and whether it was an mm.
         self.written: list[Touch] = []
         self.wrote_product = False
+
+    def forget(self) -> None:
+        """Give back on-chip memory once the program is over; its trace and prints stay."""
+        self.memories.clear()
 
     def fail(self, code: str, fact: str, *, note: str = "", help: str = "") -> NoReturn:
         """Stop with a fault at the current instruction."""

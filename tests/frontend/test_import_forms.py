@@ -157,7 +157,6 @@ def test_blocks_that_meet_are_imported_once(imported, evaluated):
 REFUSED_KERNELS = {
     "device_functions": "__nv_powf",
     "assembly": "inline assembly",
-    "atomic_accesses": "tt.atomic_poll",
 }
 
 

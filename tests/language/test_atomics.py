@@ -201,3 +201,151 @@ def test_atomic_loads_and_stores():
     x, out = np.arange(1, 17, dtype=np.int32), np.zeros(17, np.int32)
     loads_and_stores[(1,)](out, x, 9, BLOCK=16)
     assert out.tolist() == [*range(1, 10), *[0] * 7, 1]
+
+
+# ---- programs that wait for one another
+
+
+@mlu.jit
+def locked(lock, total, BLOCK: tl.constexpr):
+    while tl.atomic_cas(lock, 0, 1) == 1:
+        pass
+    i = tl.arange(0, BLOCK)
+    tl.store(total + i, tl.load(total + i) + 1)
+    tl.debug_barrier()
+    tl.atomic_xchg(lock, 0)
+
+
+@pytest.mark.parametrize("programs", [1, 2, 7, 200])
+def test_spin_locks(programs):
+    lock, total = np.zeros(1, np.int32), np.zeros(8, np.int32)
+    locked[(programs,)](lock, total, BLOCK=8)
+    assert total.tolist() == [programs] * 8
+    assert lock[0] == 0
+
+
+@mlu.jit
+def chain(flags, out, backwards):
+    k, n = tl.program_id(0), tl.num_programs(0)
+    place = n - 1 - k if backwards else k
+    if place > 0:
+        while tl.atomic_add(flags + place - 1, 0) == 0:
+            pass
+        tl.store(out + place, tl.load(out + place - 1) + place)
+    tl.atomic_xchg(flags + place, 1)
+
+
+@pytest.mark.parametrize("programs", [1, 3, 40])
+@pytest.mark.parametrize("backwards", [0, 5])
+def test_programs_that_wait_for_others(programs, backwards):
+    flags, out = np.zeros(programs, np.int32), np.zeros(programs, np.int64)
+    chain[(programs,)](flags, out, backwards)
+    np.testing.assert_array_equal(out, np.cumsum(np.arange(programs)))
+
+
+@mlu.jit
+def polling(flags, out, backwards):
+    k, n = tl.program_id(0), tl.num_programs(0)
+    place = n - 1 - k if backwards else k
+    if place > 0:
+        tl.atomic_poll(flags + place - 1, 1)
+        tl.store(out + place, tl.load(out + place - 1) + place)
+    tl.atomic_store(flags + place, 1)
+
+
+@pytest.mark.parametrize("backwards", [0, 5])
+def test_polls(backwards):
+    flags, out = np.zeros(9, np.int32), np.zeros(9, np.int64)
+    polling[(9,)](flags, out, backwards)
+    np.testing.assert_array_equal(out, np.cumsum(np.arange(9)))
+
+
+@mlu.jit
+def poll_once(flags, out, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, tl.atomic_poll(flags + i, 3, timeout_ns=0))
+
+
+def test_polls_with_a_time_limit():
+    flags, out = np.array([3, 1, 3, 0], np.int32), np.zeros(4, np.int32)
+    poll_once[(1,)](flags, out, BLOCK=4)
+    assert out.tolist() == [1, 0, 1, 0]
+
+
+@mlu.jit
+def grid_barrier(arrived, x, out):
+    k, n = tl.program_id(0), tl.num_programs(0)
+    tl.store(x + k, k + 1)
+    tl.atomic_add(arrived, 1)
+    while tl.load(arrived, volatile=True) < n:
+        pass
+    tl.store(out + k, tl.load(x + (k + 1) % n))
+
+
+@pytest.mark.parametrize("programs", [2, 5, 32])
+def test_barriers_of_the_whole_grid(programs):
+    arrived, x, out = (np.zeros(n, np.int32) for n in (1, programs, programs))
+    grid_barrier[(programs,)](arrived, x, out)
+    np.testing.assert_array_equal(out, np.roll(np.arange(1, programs + 1), -1))
+
+
+@mlu.jit
+def never_unlocked(lock):
+    while tl.atomic_cas(lock, 0, 1) == 1:
+        pass
+
+
+def test_a_deadlock_is_reported():
+    with pytest.raises(mlu.KernelFault, match="these wait") as caught:
+        never_unlocked[(4,)](np.zeros(1, np.int32))
+    assert caught.value.code == "E0306"
+    assert "test_atomics.py" in str(caught.value)
+    assert "these wait: (1, 0, 0), (2, 0, 0), (3, 0, 0)" in str(caught.value)
+
+
+def test_a_barrier_of_more_programs_than_the_machine_has_cores_is_reported():
+    programs = mlu.current_machine().cores + 1
+    with pytest.raises(mlu.KernelFault, match=f"launch at most {programs - 1} programs") as caught:
+        grid_barrier[(programs,)](*(np.zeros(n, np.int32) for n in (1, programs, programs)))
+    assert caught.value.code == "E0306"
+
+
+def test_programs_that_wait_take_the_same_cycles_on_both_engines(monkeypatch):
+    runs = []
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        flags, out = np.zeros(12, np.int32), np.zeros(12, np.int64)
+        runs.append(chain[(12,)](flags, out, 5))
+    assert runs[0].cycles == runs[1].cycles
+    np.testing.assert_array_equal(runs[0].trace.words, runs[1].trace.words)
+
+
+@mlu.jit
+def one_fails(lock, x):
+    if tl.program_id(0) == 1:
+        tl.store(x + 1000000, 1)
+    while tl.atomic_cas(lock, 1, 1) == 0:
+        pass
+
+
+def test_a_fault_ends_the_programs_that_wait():
+    with pytest.raises(mlu.KernelFault) as caught:
+        one_fails[(3,)](np.zeros(1, np.int32), np.zeros(1, np.int32))
+    assert caught.value.code == "E0301"
+    assert "(1, 0, 0)" in str(caught.value)
+
+
+@mlu.jit
+def work_queue(counter, out, done, n):
+    k, item = tl.program_id(0), tl.atomic_add(counter, 1)
+    while item < n:
+        tl.store(out + item, item * 3)
+        tl.atomic_add(done + k, 1)
+        item = tl.atomic_add(counter, 1)
+
+
+def test_queues_of_work_are_shared_by_all_programs():
+    counter, out, done = np.zeros(1, np.int32), np.zeros(40, np.int32), np.zeros(8, np.int32)
+    work_queue[(8,)](counter, out, done, 40)
+    np.testing.assert_array_equal(out, 3 * np.arange(40))
+    assert done.min() >= 4

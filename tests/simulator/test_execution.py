@@ -318,6 +318,8 @@ class Generator:
             self.emit("stg", (dtype,), address, self.value(dtype))
         elif kind == 4:
             self.emit("print.text", (), Immediate(0))
+            if self.chance(0.1):
+                self.emit("pause", (), Immediate(self.random.randrange(2)), Immediate(1))
             self.emit("print.scalar", (dtype,), Immediate(0), Immediate(2), self.value(dtype))
         else:
             n = self.random.choice([1, 5, 40])

@@ -25,7 +25,7 @@ from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.diagnostics import ProgramError
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import ENTRY, PRINT_WORDS, RUNTIME_FUNCTIONS, Context, Fault
+from mlutriton.isa.native_interface import ENDED, ENTRY, PRINT_WORDS, RUNTIME_FUNCTIONS, Context, Fault
 from mlutriton.isa.operands import FORWARD, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
@@ -55,7 +55,7 @@ def translate(program: Program, machine: Machine, *, with_values: bool = True) -
         )
     library = Library()
     body = _Translation(program, machine, library, with_values=with_values).text()
-    entry = _entry(library)
+    entry = _entry(library, in_turns=any(each.row.name == "pause" for each in program.instructions))
     return "\n".join([library.text(), body, entry, "!0 = !{}", ""])
 
 
@@ -168,6 +168,11 @@ class _Translation:
                 self._scalar_access(row.name)
             case "br" | "cbr":
                 pass
+            case "pause":
+                self._finish_group()
+                unchanged = e.value(f"zext i1 {frame.flag('unchanged')} to i64")
+                stopped = turn(e, "%number", frame.index, unchanged, frame.scalar_bits("attempt"))
+                frame.fault_if(e.value(f"icmp ne i64 {stopped}, 0"), Fault.STOPPED)
             case "assert":
                 failed = e.value(f"xor i1 {frame.flag('condition')}, true")
                 frame.fault_if(failed, Fault.ASSERTION, str(frame.integer("message")))
@@ -382,7 +387,15 @@ def _define_print(library: Library) -> None:
     library.require("print", define)
 
 
-def _entry(library: Library) -> str:
+def turn(e: Emitter, program: str, instruction: int, unchanged: str, attempt: str) -> str:
+    """Call the host's function that lets other programs run; what it gives."""
+    function = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.TURN)}, align 8")
+    thread = e.load64(e.pointer("%context", 8 * Context.THREAD))
+    words = thread, program, instruction, unchanged, attempt
+    return e.value(f"call i64 {function}({', '.join(f'i64 {word}' for word in words)})")
+
+
+def _entry(library: Library, *, in_turns: bool) -> str:
     """``run(context)``: takes tasks in chunks until none is left, or until one has faulted."""
     e = Emitter(library)
 
@@ -424,7 +437,11 @@ def _entry(library: Library) -> str:
     e.branch(e.value(f"icmp ne i64 {failed}, 0"), "faulted", "ran")
     e.label("ran")
     e.do("%after = add i64 %number, 1")
-    e.jump("next")
+    if in_turns:
+        stopped = turn(e, "%number", ENDED, "0", "0")
+        e.branch(e.value(f"icmp ne i64 {stopped}, 0"), "out", "next")
+    else:
+        e.jump("next")
     e.label("faulted")
     # Programs before this one still run, here as elsewhere, so that the fault reported is that of the first program.
     served = e.load64(word(Context.SERVED))
@@ -436,22 +453,9 @@ def _entry(library: Library) -> str:
     return e.function(f"define void @{ENTRY}(ptr %context)")
 
 
-_FAMILIES = ("red.", "scan.")
+_FAMILIES = ("red.", "scan.", "print.")
 _CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
-_SCALARS = {
-    "mov",
-    "param",
-    "sreg",
-    "serve",
-    "lds",
-    "sts",
-    "br",
-    "cbr",
-    "assert",
-    "print.text",
-    "print.scalar",
-    "print.vector",
-}
+_SCALARS = {"mov", "param", "sreg", "serve", "lds", "sts", "br", "cbr", "assert", "pause"}
 _unknown = {
     row.name
     for row in TABLE.values()

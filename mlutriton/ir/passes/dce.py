@@ -2,11 +2,12 @@
 
 Liveness is sparse: it starts at operations with an effect and spreads along operands. A value that a loop carries is
 alive if its argument or its result is; that the loop yields it doesn't count. A loop that neither has an effect nor a
-live value is removed, whether it ends or not.
+live value is removed, whether it ends or not; one that may wait for another program has the effect that it waits.
 """
 
 from __future__ import annotations
 
+from mlutriton.ir.analysis.waits import state_of_wait
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import For, If, Return, While
 from mlutriton.ir.passes.carried_values import keep_carried, keep_loop_values, keep_results
@@ -22,7 +23,7 @@ def run(function: Function) -> None:
 
 def _has_effect(operation: Operation) -> bool:
     """Whether it must stay although nothing uses it; that of nested operations is their own."""
-    if isinstance(operation, Return):
+    if isinstance(operation, Return) or (isinstance(operation, While) and state_of_wait(operation) is not None):
         return True
     return not (operation.PURE or operation.READS or operation.TERMINATOR or isinstance(operation, _Control))
 
