@@ -19,8 +19,9 @@ from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.native_interface import ENDED
 from mlutriton.isa.program import Program
 
-# Attempts in vain, one after another and of all programs together, after which nothing is going to change.
-MOST_ATTEMPTS = 1 << 14
+# Rounds in which every program looks in vain, after which nothing is going to change. One would do, if looking changed
+# nothing: an atomic may count.
+MOST_ROUNDS = 64
 _INTERRUPT_SECONDS = 0.1
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
@@ -69,7 +70,7 @@ class Turns:
         """
         self.waiting[core] = pause
         self._in_vain = self._in_vain + 1 if pause.unchanged and pause.attempt > 1 else 0
-        if self._in_vain > MOST_ATTEMPTS:
+        if self._in_vain > MOST_ROUNDS * len(self._round):
             return None
         place = self._round.index(core) + 1
         if place == len(self._round) < self.most and more:
