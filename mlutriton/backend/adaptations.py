@@ -61,6 +61,8 @@ def adapt_triton() -> None:
     JITFunction._do_compile = _alone(JITFunction._do_compile)
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
+    # The original rounds the operands of a float32 product to TF32 wherever the device can.
+    triton.knobs.language.fp32_default = triton.knobs.language.fp32_default or "ieee"
     if dump_directory() is not None:
         # What comes from the cache passes through no stage that could be dumped.
         triton.knobs.compilation.always_compile = True

@@ -113,7 +113,7 @@ def _print(core: Core, step: Step) -> None:
         case "print.scalar":
             values = step.scalar("value").reshape(1)
         case _:
-            values = np.empty(0)
+            values = np.empty(0, np.int8)
     core.prints.append(handed_over(core.launch.program, core.launch.program_id(core.served), step.instruction, values))
 
 

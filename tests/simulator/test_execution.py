@@ -527,7 +527,7 @@ def random_arrays(seed):
 
 def equal(a, b):
     """Equal bit for bit, any NaN being equal to any other."""
-    same = a.view(np.uint8).reshape(len(a), -1) == b.view(np.uint8).reshape(len(b), -1)
+    same = a.view(np.uint8).reshape(len(a), a.itemsize) == b.view(np.uint8).reshape(len(b), b.itemsize)
     same = same.all(axis=1)
     if a.dtype.kind == "f" or a.dtype.name == "bfloat16":
         with np.errstate(invalid="ignore"):

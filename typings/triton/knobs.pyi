@@ -3,3 +3,4 @@ from typing import Any
 runtime: Any
 compilation: Any
 cache: Any
+language: Any
