@@ -60,6 +60,7 @@ def adapt_triton() -> None:
     triton.runtime.autotuner.triton_key = installation_key
     JITFunction._do_compile = _alone(JITFunction._do_compile)
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
+    triton.compiler.compiler.filter_traceback = _once(triton.compiler.compiler.filter_traceback)
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     # The original rounds the operands of a float32 product to TF32 wherever the device can.
     triton.knobs.language.fp32_default = triton.knobs.language.fp32_default or "ieee"
@@ -184,6 +185,21 @@ def _parsing_programs(original: Callable[[str, str, Any], Any]) -> Callable[[str
         return Path(path).read_bytes() if ending == MLUBackend.binary_ext else original(path, ending, context)
 
     return parse
+
+
+def _once(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Lets Triton tidy the traceback of an error once: of a chain it takes each link's cause and its context.
+
+    Where functions call each other without end that takes twice as long for every call.
+    """
+
+    @functools.wraps(original)
+    def filter_traceback(error: Any) -> None:
+        if not hasattr(error, "mlutriton_filtered"):
+            error.mlutriton_filtered = True
+            original(error)
+
+    return filter_traceback
 
 
 def _simulated_or(original: Any) -> Any:

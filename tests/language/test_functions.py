@@ -101,7 +101,8 @@ def test_recursion_is_refused():
 def power(x, N: tl.constexpr):
     if N == 0:
         return x * 0 + 1
-    return x * power(x, N - 1)
+    else:  # noqa: RET505 - Triton compiles what stands behind a constant condition
+        return x * power(x, N - 1)
 
 
 @mlu.jit
@@ -113,6 +114,22 @@ def test_recursion_that_a_constant_ends():
     out = np.zeros(1, np.float32)
     constant_recursion[(1,)](out, np.array([3], np.float32))
     assert out[0] == 81
+
+
+@mlu.jit
+def endless(x):
+    return endless(x - 1) + 1
+
+
+@mlu.jit
+def endless_recursion(out, n):
+    tl.store(out, endless(n))
+
+
+def test_recursion_without_end_is_refused():
+    with pytest.raises(mlu.CompileError) as caught:
+        endless_recursion[(1,)](np.zeros(1, np.int32), 3)
+    assert caught.value.code == "E0201"
 
 
 class Bounds(NamedTuple):
