@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlutriton.codegen.generate import generate
-from mlutriton.diagnostics import CompileError, ProgramError
+from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.core import Function
@@ -17,6 +17,7 @@ from mlutriton.ir.passes import (
     fuse_multiply_add,
     loop_invariant,
     memory_access,
+    strip_mine,
 )
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode
@@ -57,6 +58,15 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("dce_fused", dce.run),
 )
 
+# What simplifies the code of strips: much of it is arithmetic on positions that a strip makes constant.
+STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+    ("canonicalize_strips", canonicalize.run),
+    ("cse_strips", cse.run),
+    ("dce_strips", dce.run),
+    ("loop_invariant_strips", loop_invariant.run),
+)
+LEAST_STRIP_BYTES = 512
+
 
 def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = None) -> bytes:
     """Compile a TTIR module to a program file.
@@ -87,13 +97,41 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         run(function)
         verify(function, name)
         observe(name, function)
-    program = generate(function, options.machine, max(1, options.num_stages), {})
+    program = _fitted(function, options, observe)
     try:
         check(program, options.machine)
     except ProgramError as error:
         raise _refused(error) from error
     observe("program", program)
     return program
+
+
+def _fitted(function: Function, options: CompileOptions, observe: Observer) -> Program:
+    """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not even fit strip by strip.
+    """
+    machine, stages = options.machine, max(1, options.num_stages)
+    try:
+        return generate(function, machine, stages, {})
+    except OnChipMemoryError as error:
+        refusal = error
+    strip_bytes = machine.usable_nram_bytes // 4
+    while strip_bytes >= LEAST_STRIP_BYTES:
+        mined = strip_mine.run(function, strip_bytes)
+        verify(mined, "strip_mine")
+        for _, run in STRIP_PASSES:
+            run(mined)
+            verify(mined, "strip_mine")
+        try:
+            program = generate(mined, machine, stages, {}, single_buffers=False)
+        except OnChipMemoryError:
+            strip_bytes //= 2
+            continue
+        observe("strip_mine", mined)
+        return program
+    raise refusal
 
 
 def _refused(error: ProgramError) -> CompileError:

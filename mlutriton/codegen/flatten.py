@@ -31,6 +31,7 @@ def flatten(
         labels=flattener.labels,
         register_count=code.register_count,
         strings=tuple(code.strings),
+        local_bytes=code.local_bytes,
         metadata=metadata,
     )
 

@@ -21,7 +21,14 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Parameter, Program
 
 
-def generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
+def generate(
+    function: Function,
+    machine: Machine,
+    stages: int,
+    metadata: Mapping[str, object],
+    *,
+    single_buffers: bool = True,
+) -> Program:
     """The program of a function whose memory accesses have been analysed.
 
     Args:
@@ -29,6 +36,7 @@ def generate(function: Function, machine: Machine, stages: int, metadata: Mappin
         machine: decides how much memory there is, and what the tensor unit multiplies.
         stages: depth of the software pipeline of loops that do not ask for one themselves; 1 for none.
         metadata: facts for the program file.
+        single_buffers: give up double buffering if the tiles do not fit with it.
 
     Raises:
         OnChipMemoryError: E0202, also without double buffering the tiles do not fit.
@@ -36,7 +44,7 @@ def generate(function: Function, machine: Machine, stages: int, metadata: Mappin
     try:
         return _generate(function, machine, stages, metadata)
     except OnChipMemoryError:
-        if stages == 1:
+        if stages == 1 or not single_buffers:
             raise
         return _generate(function, machine, 1, metadata)
 

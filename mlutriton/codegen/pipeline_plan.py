@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.pointer_roots import PointerRoots, is_area
 from mlutriton.codegen.tile_code import (
     Branch,
     Loop,
@@ -102,7 +102,7 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]
             plan.loads.append(node)
             plan.buffers |= targets
             needed |= closure
-    plan.needs_disjoint_arrays = bool(stored) and bool(plan.loads)
+    plan.needs_disjoint_arrays = any(not is_area(root) for root in stored) and bool(plan.loads)
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
     plan.slice = [
         node

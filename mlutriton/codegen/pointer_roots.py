@@ -1,4 +1,4 @@
-"""Which kernel parameters an address may have been made from."""
+"""Which kernel parameters, or areas of local memory, an address may have been made from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, While, children, registers_read, written_register
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import SPECIAL_REGISTERS
+
+_ARRAYS_DISJOINT = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
 
 
 class PointerRoots:
@@ -14,9 +17,11 @@ class PointerRoots:
 
     def __init__(self, code: TileCode) -> None:
         self.pointers = code.pointer_parameters
+        self.areas = code.local_areas
         self.sources: dict[Register, set[Register]] = {}
         self.parameters: dict[Register, int] = {}
         self.unknown: set[Register] = set()
+        self.disjoint_flags: set[Register] = set()
         self._visit(code.nodes)
 
     def _visit(self, nodes: Sequence[Node]) -> None:
@@ -40,6 +45,8 @@ class PointerRoots:
         written = written_register(instruction)
         if written is None:
             return
+        if instruction.row.name == "sreg" and instruction.operands[1] == _ARRAYS_DISJOINT:
+            self.disjoint_flags.add(written)
         if instruction.row.name == "param":
             index = instruction.operands[1]
             assert isinstance(index, Immediate)
@@ -56,7 +63,10 @@ class PointerRoots:
         known.update(operand for operand in operands if isinstance(operand, Register))
 
     def of(self, register: Register) -> frozenset[int] | None:
-        """Indices of the pointer parameters that an address comes from; None if it may come from anywhere."""
+        """What an address comes from; None if it may come from anywhere.
+
+        Parameters are their indices; areas of local memory are negative, see :func:`area_root`.
+        """
         found: set[int] = set()
         seen: set[Register] = set()
         pending = [register]
@@ -67,8 +77,20 @@ class PointerRoots:
             seen.add(current)
             if current in self.unknown:
                 return None
+            if current in self.areas:
+                found.add(area_root(self.areas[current]))
             parameter = self.parameters.get(current)
             if parameter in self.pointers:
                 found.add(parameter)
             pending += self.sources.get(current, ())
         return frozenset(found) or None
+
+
+def area_root(offset_bytes: int) -> int:
+    """What stands for an area of local memory among the parameters that an address comes from."""
+    return -1 - offset_bytes
+
+
+def is_area(root: int) -> bool:
+    """True for an area of local memory, which no array shares bytes with."""
+    return root < 0

@@ -90,6 +90,21 @@ def _special_register(name: str) -> Callable[[Selection, Operation], None]:
     return handler
 
 
+def _local_memory(s: Selection, operation: Operation) -> None:
+    assert isinstance(operation, ops.LocalMemory)
+    index = Immediate(SPECIAL_REGISTERS.index("local_memory"))
+    offset_bytes = operation.integer("offset_bytes")
+    address = s.emitter.scalar("add", (I64,), s.emitter.scalar("sreg", (), index), Immediate(offset_bytes))
+    s.code.local_areas[address] = offset_bytes
+    s.code.local_bytes = max(s.code.local_bytes, operation.end_bytes)
+    s.views[operation.result] = ScalarView(address, I64)
+
+
+def _arrays_disjoint(s: Selection, operation: Operation) -> None:
+    index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
+    s.views[operation.result] = ScalarView(s.emitter.scalar("sreg", (), index), I1)
+
+
 def _add_pointer(s: Selection, operation: Operation) -> None:
     pointer, offset = operation.operands
     pointer_type = element_type(pointer.type)
@@ -187,6 +202,8 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.Histogram: reductions.histogram,
     ops.ProgramId: _special_register("program_id"),
     ops.NumPrograms: _special_register("num_programs"),
+    ops.LocalMemory: _local_memory,
+    ops.ArraysDisjoint: _arrays_disjoint,
     ops.AddPtr: _add_pointer,
     ops.PtrToInt: _alias,
     ops.IntToPtr: _alias,

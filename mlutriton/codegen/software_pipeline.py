@@ -46,18 +46,20 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
 
 def pipeline_loops(code: TileCode, default_stages: int) -> None:
     """Pipeline every loop that wants more than one stage and has transfers that can move."""
-    _visit(code, code.nodes, default_stages, PointerRoots(code))
+    _visit(code, code.nodes, default_stages, PointerRoots(code), are_disjoint=False)
 
 
-def _visit(code: TileCode, nodes: list[Node], default_stages: int, roots: PointerRoots) -> None:
+def _visit(code: TileCode, nodes: list[Node], default_stages: int, roots: PointerRoots, *, are_disjoint: bool) -> None:
     result: list[Node] = []
     for node in nodes:
         for nested in children(node):
-            _visit(code, nested, default_stages, roots)
+            tested = isinstance(node, Branch) and nested is node.then and node.condition in roots.disjoint_flags
+            _visit(code, nested, default_stages, roots, are_disjoint=are_disjoint or tested)
         if isinstance(node, Loop) and (node.stages or default_stages) > 1:
             plan = plan_loop(code, node, roots)
             if not plan.is_empty:
-                result += _guarded(code, node, plan) if plan.needs_disjoint_arrays else _rotate(code, node, plan)
+                is_guarded = plan.needs_disjoint_arrays and not are_disjoint
+                result += _guarded(code, node, plan) if is_guarded else _rotate(code, node, plan)
                 continue
         result.append(node)
     nodes[:] = result

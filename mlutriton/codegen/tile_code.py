@@ -99,6 +99,8 @@ class TileCode:
         register_count: registers used so far.
         strings: texts of prints and assertions.
         pointer_parameters: indices of the parameters that are pointers.
+        local_areas: registers that hold the beginning of an area of local memory, with its offset.
+        local_bytes: where the last area ends.
     """
 
     name: str
@@ -107,6 +109,8 @@ class TileCode:
     register_count: int
     strings: list[str]
     pointer_parameters: frozenset[int]
+    local_areas: dict[Register, int] = field(default_factory=dict[Register, int])
+    local_bytes: int = 0
 
     def register(self) -> Register:
         """A register not used before."""

@@ -21,6 +21,7 @@ from mlutriton.ir.host_memory import Memory
 from mlutriton.ir.memory_ops import pointee
 from mlutriton.ir.ops import (
     OPS,
+    ArraysDisjoint,
     Assert,
     AtomicCas,
     AtomicRmw,
@@ -30,6 +31,7 @@ from mlutriton.ir.ops import (
     GatherLoad,
     If,
     Load,
+    LocalMemory,
     NumPrograms,
     Print,
     ProgramId,
@@ -64,6 +66,8 @@ class _Program:
     grid: Grid
     memory: Memory
     printed: list[Printed]
+    local_start: int
+    arrays_disjoint: bool
     values: dict[Value, Array] = field(default_factory=dict[Value, Array])
 
     def read(self, values: Sequence[Value]) -> list[Array]:
@@ -98,11 +102,17 @@ class _Program:
 
 
 def evaluate(
-    function: Function, grid: Sequence[int], arguments: Sequence[int | float | np.generic], memory: Memory
+    function: Function,
+    grid: Sequence[int],
+    arguments: Sequence[int | float | np.generic],
+    memory: Memory,
+    *,
+    arrays_disjoint: bool = False,
 ) -> list[Printed]:
     """Run a kernel over a grid of one to three dimensions.
 
-    Arguments are scalars; those for pointers are addresses in ``memory``.
+    Arguments are scalars; those for pointers are addresses in ``memory``. ``arrays_disjoint`` says whether the arrays
+    that they point to share no bytes.
 
     Returns what the programs printed.
 
@@ -115,8 +125,11 @@ def evaluate(
         for value, parameter in zip(arguments, function.body.arguments, strict=True)
     ]
     printed: list[Printed] = []
+    areas = [op for op in function.walk() if isinstance(op, LocalMemory)]
+    local = np.zeros(max((area.end_bytes for area in areas), default=0), np.uint8)
+    start = memory.register("local memory", local) if areas else 0
     for place in _places((x, y, z)):
-        program = _Program(place, (x, y, z), memory, printed)
+        program = _Program(place, (x, y, z), memory, printed, start, arrays_disjoint)
         program.bind(function.body.arguments, scalars)
         program.run(function.body)
     return printed
@@ -150,6 +163,14 @@ def _print(program: _Program, op: Operation) -> Sequence[Array]:
 
 
 # ---- memory
+
+
+def _local_memory(program: _Program, op: Operation) -> Sequence[Array]:
+    return (np.asarray(program.local_start + op.integer("offset_bytes")),)
+
+
+def _arrays_disjoint(program: _Program, op: Operation) -> Sequence[Array]:
+    return (np.asarray(program.arrays_disjoint),)
 
 
 def _load(program: _Program, op: Operation) -> Sequence[Array]:
@@ -309,6 +330,8 @@ _HANDLERS: dict[type[Operation], Callable[[_Program, Operation], Sequence[Array]
     NumPrograms: _num_programs,
     Assert: _assert,
     Print: _print,
+    LocalMemory: _local_memory,
+    ArraysDisjoint: _arrays_disjoint,
     Load: _load,
     Store: _store,
     TileLoad: _tile_load,

@@ -16,6 +16,10 @@ from mlutriton.ir.core import Array
 class Memory(Protocol):
     """What the evaluator reads and writes."""
 
+    def register(self, name: str, array: NDArray[Any], *, writable: bool = True) -> int:
+        """Make an array part of the memory; returns the address of its first element."""
+        ...
+
     def read(self, addresses: NDArray[np.int64], dtype: DType) -> Array:
         """The elements at byte addresses, in their shape.
 

@@ -438,7 +438,42 @@ def _bad_offsets(base: Value, offsets: Value, mask: Value) -> str | None:
     return _not_scalar_pointer(base) or _mismatch("the mask", mask, with_element(offsets.type, I1))
 
 
+class LocalMemory(Operation):
+    """Bytes ``offset_bytes`` to ``offset_bytes + bytes`` of the program's local memory (the pointee is free).
+
+    Local memory is private DRAM: what a program leaves there is lost when it ends, and nothing is known of it before.
+    """
+
+    NAME = "local_memory"
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"offset_bytes": int, "bytes": int}
+    FREE_RESULTS = True
+
+    @classmethod
+    def of(cls, offset_bytes: int, bytes: int, pointee: DType) -> LocalMemory:
+        """An area for elements of a type."""
+        return cls((), {"offset_bytes": offset_bytes, "bytes": bytes}, result_types=[PointerType(pointee)])
+
+    @property
+    def end_bytes(self) -> int:
+        """Where the area ends."""
+        return self.integer("offset_bytes") + self.integer("bytes")
+
+    def check(self) -> str | None:
+        if self.integer("offset_bytes") < 0 or self.integer("bytes") < 1:
+            return "an area begins in local memory and has bytes"
+        return _not_scalar_pointer(self.result)
+
+
+class ArraysDisjoint(Operation):
+    """True if no two arrays that the launch was given share bytes."""
+
+    NAME = "arrays_disjoint"
+
+    def infer_types(self) -> Sequence[Type]:
+        return (I1,)
+
+
 MEMORY_OPS: tuple[type[Operation], ...] = (
     AddPtr, PtrToInt, IntToPtr, PtrCast, Load, Store, AtomicRmw, AtomicCas, Assert, Print, TileLoad, TileStore,
-    GatherLoad, ScatterStore, GatherAtomic,
+    GatherLoad, ScatterStore, GatherAtomic, LocalMemory, ArraysDisjoint,
 )  # fmt: skip

@@ -15,9 +15,10 @@ A text is a list of lines; ``;`` and ``#`` begin comments::
     again:
         dma.load.f32     [tile], g[r0], 1024, 1, 1, 0, 0, 0, 0
 
-``.registers`` states the number of scalar registers where it is not that of the highest one used; ``.loc`` states the
-place in the kernel of the instructions after it; those before the first one stand at their own place in the text's
-file, if it has one. Operands are described in :mod:`mlutriton.isa.operands`.
+``.local`` states the bytes of local memory where the program uses any; ``.registers`` states the number of scalar
+registers where it is not that of the highest one used; ``.loc`` states the place in the kernel of the instructions
+after it; those before the first one stand at their own place in the text's file, if it has one. Operands are described
+in :mod:`mlutriton.isa.operands`.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def _header_lines(program: Program) -> Iterator[str]:
     yield f".program  {program.name}"
     yield f".isa      {program.isa}"
     yield f".cores    {program.cores_per_program}"
+    if program.local_bytes:
+        yield f".local    {program.local_bytes}"
     if program.register_count != _registers_used(program.instructions):
         yield f".registers {program.register_count}"
     for parameter in program.parameters:
@@ -239,6 +242,7 @@ class _Assembler:
     name: str = ""
     isa: int = 0
     cores: int = 1
+    local_bytes: int = 0
     registers: int | None = None
     parameters: list[Parameter] = field(default_factory=list[Parameter])
     buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
@@ -262,6 +266,7 @@ class _Assembler:
             labels=self.labels,
             register_count=_registers_used(self.instructions) if self.registers is None else self.registers,
             cores_per_program=self.cores,
+            local_bytes=self.local_bytes,
             strings=tuple(self.strings),
             metadata=self.metadata,
         )
@@ -290,6 +295,8 @@ class _Assembler:
                 self.isa = line.integer("an ISA number", 1)
             case ".cores":
                 self.cores = line.integer("a number of cores", 1)
+            case ".local":
+                self.local_bytes = line.integer("bytes of local memory", 0)
             case ".registers":
                 self.registers = line.integer("a number of registers", 0)
             case ".param":
@@ -350,7 +357,7 @@ class _Assembler:
         self.instructions.append(Instruction(row, dtypes, tuple(operands), location))
 
 
-DIRECTIVES = (".program", ".isa", ".cores", ".registers", ".param", ".buffer", ".string", ".meta", ".loc")
+DIRECTIVES = (".program", ".isa", ".cores", ".local", ".registers", ".param", ".buffer", ".string", ".meta", ".loc")
 
 
 def _location(file: str, line: int, column: int) -> Location:

@@ -106,6 +106,7 @@ def encode(program: Program) -> bytes:
         "name": program.name,
         "isa": program.isa,
         "cores": program.cores_per_program,
+        "local_bytes": program.local_bytes,
         "registers": program.register_count,
         "instructions": len(program.instructions),
         "parameters": [[each.name, each.dtype.name, each.pointer] for each in program.parameters],
@@ -249,6 +250,7 @@ def _decode_facts(facts: dict[str, Any], sections: dict[_Section, bytes]) -> Pro
         labels=labels,
         register_count=_count(facts["registers"]),
         cores_per_program=_count(facts["cores"]),
+        local_bytes=_count(facts["local_bytes"]),
         strings=tuple(str(string) for string in facts["strings"]),
         metadata=cast(dict[str, object], metadata),
     )

@@ -35,6 +35,7 @@ from mlutriton.isa.table import (
     Slot,
     SlotKind,
 )
+from mlutriton.isa.trace_format import LOCAL_STRIDE_BYTES
 
 RULES: dict[str, str] = {
     "names": "Names of programs, parameters, buffers and labels begin with a letter of any script, _ or $, go on with"
@@ -193,6 +194,8 @@ class _Checker:
                 )
         if not 0 <= program.register_count <= MAXIMUM_REGISTERS:
             self.fail("registers", f"{program.register_count} registers; a program has 0 to {MAXIMUM_REGISTERS}")
+        if not 0 <= program.local_bytes <= LOCAL_STRIDE_BYTES:
+            self.fail("memory", f"{program.local_bytes:,} bytes of local memory; a core has {LOCAL_STRIDE_BYTES:,}")
         if program.cores_per_program not in (1, machine.cores_per_cluster):
             self.fail(
                 "operands",

@@ -24,13 +24,14 @@ registers `r0`, `r1`, ..., which are 0 at the start, and the memories
 | WRAM | core | right operand of `mm`, which alone can read it |
 | SRAM | cluster | what DMA and moves bring there |
 | GDRAM | chip | the arrays of the host, at their own addresses |
+| local memory | core | what a program puts there: DRAM from the address in the special register `local_memory` on |
 
 On-chip memory is addressed through *buffers*, declared windows; an access that leaves its window is fault E0304.
-GDRAM is addressed by bytes; an access outside the arrays that were passed to the kernel is fault E0301, a store to
-a read-only one E0307. A DMA is checked as a whole, from the lowest to the highest byte that it touches, before it
-moves anything; gathers, scatters and atomics item by item, those whose mask is set. No address has to be aligned.
-An `i1` takes a byte, is true where that byte is not 0, and is written as 0 or 1. A value narrower than a register
-sits zero-extended in its low bits. Immediates are rounded to nearest even, or wrapped, to their type.
+GDRAM is addressed by bytes; an access outside the arrays that were passed to the kernel and its local memory is fault
+E0301, a store to a read-only one E0307. A DMA is checked as a whole, from the lowest to the highest byte that it
+touches, before it moves anything; gathers, scatters and atomics item by item, those whose mask is set. No address has
+to be aligned. An `i1` takes a byte, is true where that byte is not 0, and is written as 0 or 1. A value narrower than
+a register sits zero-extended in its low bits. Immediates are rounded to nearest even, or wrapped, to their type.
 
 ### Queues
 

@@ -69,7 +69,7 @@ class Context(IntEnum):
     # Address of the thread's table of work by instruction, see InstructionWork.
     INSTRUCTION_WORK = 36
     # Addresses of a byte for each TOUCHED_UNIT_BYTES of the device that gathers, scatters and vector atomics set where
-    # they load and where they store; of unit 0. 0 without values.
+    # they load and where they store, but for local memory; of unit 0. 0 without values.
     TOUCHED_LOADED = 37
     TOUCHED_STORED = 38
     # Tasks of the launch: as many as programs, or fewer that each serve several.
@@ -79,8 +79,10 @@ class Context(IntEnum):
     # Function that lets other programs run, where programs wait for one another: it takes the thread, the program, the
     # instruction, whether nothing has changed and the attempt, and gives 1 if the program has to stop.
     TURN = 41
+    # Host address of the thread's local memory.
+    LOCAL = 42
     # Work done, see Counter.
-    COUNTERS = 42
+    COUNTERS = 43
 
 
 class Counter(IntEnum):

@@ -106,6 +106,7 @@ class Program:
         buffers: on-chip windows by name.
         instructions: in order; control leaves only through ``exit``.
         labels: label name to instruction index (may equal ``len(instructions)`` only if unreachable).
+        local_bytes: local memory, which is private DRAM of a core; ``local_memory`` is the address of its first byte.
         cores_per_program: 1 for Block tasks, the cluster size for Union1 tasks.
         register_count: scalar registers used are ``r0`` to ``r<register_count - 1>``.
         strings: texts of ``print`` and ``assert``, by index.
@@ -120,6 +121,7 @@ class Program:
     labels: Mapping[str, int]
     register_count: int
     cores_per_program: int = 1
+    local_bytes: int = 0
     strings: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
 

@@ -299,7 +299,7 @@ PRINT_STYLES = ("signed", "unsigned", "hexadecimal")
 _STYLES = "style is " + ", ".join(f"{number} {style}" for number, style in enumerate(PRINT_STYLES))
 SPECIAL_REGISTERS = (
     "program_id.x", "program_id.y", "program_id.z", "num_programs.x", "num_programs.y", "num_programs.z",
-    "core_in_cluster", "cores_per_cluster", "arrays_disjoint", "task", "tasks", "programs",
+    "core_in_cluster", "cores_per_cluster", "arrays_disjoint", "task", "tasks", "programs", "local_memory",
 )  # fmt: skip
 
 

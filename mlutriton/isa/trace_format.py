@@ -44,7 +44,8 @@ Otherwise it is flagged ``FLAG_EXTENT`` and followed by one EXTENT, which has no
     word 1   stride1_bytes: i64
     word 2   count2: u16 (bits 0-15)           stride2_bytes: i48 (bits 16-63)
 
-Addresses are those of the device, so that equal launches leave equal traces.
+Addresses are those of the device, so that equal launches leave equal traces. From ``LOCAL_START`` on they are of local
+memory, that of the first core; every other core's lies ``LOCAL_STRIDE_BYTES`` behind that of the core before it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ MAX_AMOUNT = (1 << 24) - 1
 MAX_ADDRESS = (1 << 48) - 1
 MAX_INSTRUCTION = (1 << 16) - 1
 MAX_STRIDED_CYCLES = (1 << 16) - 1
+
+# No two cores' local memories, and no other address that occurs, look alike to the L2 directory.
+LOCAL_START = (1 << 46) + (1 << 41)
+LOCAL_STRIDE_BYTES = 1 << 28
 
 KIND_SHIFT = 32
 KIND_MASK = 15

@@ -424,6 +424,8 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     base = lane * at.LANE_WORDS
     store = kind == Kind.STORE
     address = state.words[word + 2] & trace.MAX_ADDRESS
+    if address >= trace.LOCAL_START:
+        address += lane // at.LANES_PER_CORE * trace.LOCAL_STRIDE_BYTES
     segment = amount
     count1 = 1
     stride1 = 0

@@ -208,6 +208,7 @@ class _Core:
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self._images: list[Bytes] = [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
+        self._local = np.zeros(0, np.uint8)
         # No other core writes to the cache lines of this one.
         self.context = _int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
         self.address = ctypes.addressof(self.context)
@@ -218,6 +219,12 @@ class _Core:
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
         words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_COUNTS)
         self.context[Context.PARAMETERS : _COUNTERS_END] = words
+
+    def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
+        """What this core may touch of a launch whose programs have local memory."""
+        if self._local.size < bytes:
+            self._local = np.zeros(bytes, np.uint8)
+        return memory.with_local(self._local[:bytes])
 
     def _emptied(self, word: Context) -> tuple[int, int, int]:
         """Begin, next and end of a buffer that grows, as they are before a launch."""
@@ -237,6 +244,12 @@ _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 # An allocation without bytes: native code searches one at least.
 _NOWHERE = _int64_array([0] * ALLOCATION_WORDS)
 
+
+def _searched(memory: GlobalMemory) -> tuple[int, int]:
+    """Address of the table of regions and how many rows native code searches."""
+    return (memory.table_address, len(memory.table)) if len(memory.table) else (ctypes.addressof(_NOWHERE), 1)
+
+
 # Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.
 _idle_cores: dict[tuple[int, ...], list[_Core]] = {}
 
@@ -254,7 +267,7 @@ class _Launch:
         sizes: tuple[int, ...],
         threads: int,
     ) -> None:
-        self.native, self.grid, self.memory = native, grid, memory
+        self.native, self.grid = native, grid
         self.count = tasks
         self.programs = grid[0] * grid[1] * grid[2]
         # First task that is not taken, first that is not to run: on cache lines of their own. Then columns with a row
@@ -275,29 +288,32 @@ class _Launch:
             self._in_turns = TurnTaking(threads, self._run_in_turns, self._has_more, self._stop)
         before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
         after = (*self._columns, ctypes.addressof(native.runtime_table))
-        regions = len(memory.table)
-        allocations = (memory.table_address, regions) if regions else (ctypes.addressof(_NOWHERE), 1)
         self._touched = TouchedMemory(memory) if native.goes_by_item else None
         touched = self._touched.addresses() if self._touched else (0, 0)
         turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
         flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
-        self._words = before, after, allocations, flags, (*touched, self.count, 0, turn or 0)
+        self._words = before, after, flags, (*touched, self.count, 0, turn or 0)
+        self._memory = memory
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes
         self.cores: list[_Core] = []
+        self._memories: list[GlobalMemory] = []
         for _ in range(1 if self._in_turns else threads):
             self._add_core()
 
     def _add_core(self) -> _Core:
-        before, after, allocations, flags, last = self._words
+        before, after, flags, last = self._words
         try:
             core = self._idle.pop()
         except IndexError:
             core = _Core(self._sizes)
-        thread = len(self.cores)
+        thread, memory, local_bytes = len(self.cores), self._memory, self.native.program.local_bytes
+        if local_bytes:
+            memory = core.with_local(memory, local_bytes)
         own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
-        core.prepare((*before, thread, *after), allocations, (*flags, own_work, *last))
+        core.prepare((*before, thread, *after), _searched(memory), (*flags, own_work, *last, memory.local_address))
         self.cores.append(core)
+        self._memories.append(memory)
         return core
 
     def run(self, *, is_short: bool) -> None:
@@ -355,16 +371,17 @@ class _Launch:
 
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""
-        faulted = [core.context for core in self.cores if core.context[Context.FAULT] != Fault.NONE]
+        each = ((core.context, memory) for core, memory in zip(self.cores, self._memories, strict=True))
+        faulted = [(context, memory) for context, memory in each if context[Context.FAULT] != Fault.NONE]
         if self._in_turns is not None and self._in_turns.deadlocked:
             raise deadlock(self.native.program, self._in_turns.deadlocked, self.grid, self._in_turns.turns.most)
         if self._shared[_LIMIT_WORD] == FULL:
-            raise _endless(self.native.program, faulted)
+            raise _endless(self.native.program, [context for context, _ in faulted])
         if self._in_turns is not None:  # programs that wait are stopped once another has a fault
-            faulted = [context for context in faulted if context[Context.FAULT] != Fault.STOPPED]
+            faulted = [pair for pair in faulted if pair[0][Context.FAULT] != Fault.STOPPED]
         if faulted:
-            first = min(faulted, key=lambda context: context[Context.FAULT_PROGRAM])
-            raise _fault(self.native.program, self.grid, self.memory, first)
+            context, memory = min(faulted, key=lambda pair: pair[0][Context.FAULT_PROGRAM])
+            raise _fault(self.native.program, self.grid, memory, context)
 
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""

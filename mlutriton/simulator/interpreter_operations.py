@@ -53,10 +53,11 @@ def _param(core: Core, step: Step) -> None:
 
 def _sreg(core: Core, step: Step) -> None:
     launch = core.launch
-    disjoint = int(launch.memory.is_disjoint)
+    disjoint = int(core.memory.is_disjoint)
     first = launch.program_id(core.task)
     cores = core.number, launch.program.cores_per_program
-    values = (*first, *launch.grid, *cores, disjoint, core.task, launch.tasks, math.prod(launch.grid))
+    tasks = core.task, launch.tasks, math.prod(launch.grid)
+    values = (*first, *launch.grid, *cores, disjoint, *tasks, core.memory.local_address)
     step.set_result(immediate(values[step.integer("index")], I64))
 
 
@@ -75,13 +76,13 @@ def _sts(core: Core, step: Step) -> None:
 def _ldg(core: Core, step: Step) -> None:
     address, dtype = step.global_address("address"), step.instruction.dtypes[0]
     step.set_result(core.read_global(address, dtype))
-    core.trace.record(Kind.SCALAR_LOAD, dtype.bytes, core.launch.memory.device_address(address))
+    core.trace.record(Kind.SCALAR_LOAD, dtype.bytes, core.memory.device_address(address))
 
 
 def _stg(core: Core, step: Step) -> None:
     address, dtype = step.global_address("address"), step.instruction.dtypes[0]
     core.write_global(address, step.scalar("value"), dtype)
-    core.trace.record(Kind.SCALAR_STORE, dtype.bytes, core.launch.memory.device_address(address))
+    core.trace.record(Kind.SCALAR_STORE, dtype.bytes, core.memory.device_address(address))
 
 
 def _br(core: Core, step: Step) -> None:
@@ -347,7 +348,7 @@ class _Box:
         self.core.trace.record(
             kind,
             segment * self.width * count1 * count2,
-            self.core.launch.memory.device_address(self.address),
+            self.core.memory.device_address(self.address),
             flags,
             extent if count1 * count2 > 1 else None,
         )
@@ -391,7 +392,7 @@ def _atomic(core: Core, step: Step) -> None:
     expected = step.scalar("expected") if "expected" in step.instruction.row.slot_index else None
     step.set_result(_exchange(core, step, address, step.scalar("value"), expected))
     width = step.instruction.dtypes[0].bytes
-    core.trace.record(Kind.ATOMIC_SCALAR, width, core.launch.memory.device_address(address))
+    core.trace.record(Kind.ATOMIC_SCALAR, width, core.memory.device_address(address))
 
 
 def _atomic_vector(core: Core, step: Step) -> None:

@@ -84,6 +84,9 @@ class Core:
         self.task = self.served = task
         self.number = number
         self.memories = {"nram": nram, "wram": wram, "sram": sram}
+        self.memory = launch.memory
+        if launch.program.local_bytes:
+            self.memory = launch.memory.with_local(np.zeros(launch.program.local_bytes, np.uint8))
         self.registers = [0] * launch.program.register_count
         self.position = 0
         self.instruction = launch.program.instructions[0]
@@ -100,8 +103,9 @@ class Core:
         self.wrote_product = False
 
     def forget(self) -> None:
-        """Give back on-chip memory once the program is over; its trace and prints stay."""
+        """Give back on-chip and local memory once the program is over; its trace and prints stay."""
         self.memories.clear()
+        self.memory = self.launch.memory
 
     def fail(self, code: str, fact: str, *, note: str = "", help: str = "") -> NoReturn:
         """Stop with a fault at the current instruction."""
@@ -120,18 +124,16 @@ class Core:
 
     def global_bytes(self, address: int, count: int, *, write: bool) -> NDArray[np.uint8]:
         """Bytes of GDRAM, checked."""
-        view = self.launch.memory.view(address, count, write=write)
+        view = self.memory.view(address, count, write=write)
         if view is None:
             action, place = global_action(self.instruction.row), self.instruction.location
-            raise self.launch.memory.fault(
-                address, count, action, location=place, context=self.context, note=self.note()
-            )
+            raise self.memory.fault(address, count, action, location=place, context=self.context, note=self.note())
         return view
 
     def item_bytes(self, address: int, count: int, *, write: bool) -> NDArray[np.uint8]:
         """Bytes of GDRAM that an item loads or stores, checked and marked."""
         found = self.global_bytes(address, count, write=write)
-        self.launch.touched.mark(self.launch.memory.device_address(address), count, write=write)
+        self.launch.touched.mark(self.memory.device_address(address), count, write=write)
         return found
 
     def read_global(self, address: int, dtype: DType) -> Array:

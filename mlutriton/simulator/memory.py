@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault, Location
 from mlutriton.dtypes import DType, host_address
+from mlutriton.isa.trace_format import LOCAL_START
 
 DEVICE_ALIGNMENT_BYTES = 1 << 14
 DEVICE_START = 1 << 30
@@ -77,13 +78,25 @@ class GlobalMemory:
         table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code.
         table_address: where native code finds the table.
         is_disjoint: true if no two allocations share bytes.
+        local_address: where the local memory of a core begins that may be touched too; 0 if there is none.
     """
 
-    def __init__(self, allocations: Iterable[Allocation] = ()) -> None:
+    def __init__(self, allocations: Iterable[Allocation] = (), local: NDArray[np.uint8] | None = None) -> None:
         self.allocations = tuple(allocations)
         self.table = _regions(self.allocations)
-        self.table_address = host_address(self.table)
         self.is_disjoint = len(self.table) == sum(1 for each in self.allocations if each.bytes)
+        self.local_address = 0
+        if local is not None:
+            self.local_address = host_address(local)
+            own = Allocation("local memory", self.local_address, local.size, owner=local)
+            row = [own.address, own.end, 1, LOCAL_START]
+            self.allocations = (*self.allocations, own)
+            self.table = np.insert(self.table, int(np.searchsorted(self.table[:, 0], own.address)), row, axis=0)
+        self.table_address = host_address(self.table)
+
+    def with_local(self, local: NDArray[np.uint8]) -> GlobalMemory:
+        """The same with the local memory of a core."""
+        return GlobalMemory(self.allocations, local)
 
     @cached_property
     def device_bytes(self) -> int:

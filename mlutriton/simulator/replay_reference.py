@@ -25,12 +25,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import (
     FLAG_BETWEEN_CLUSTERS,
     FLAG_SRAM,
+    LOCAL_START,
+    LOCAL_STRIDE_BYTES,
     NO_COMPUTE,
     WAIT_ALL,
     WAIT_COMPUTE,
@@ -315,6 +317,8 @@ class ReferenceReplay:
         queue = core.queues[MOVE if own else IO]
         if queue.idle:
             queue.timer = max(core.scalar, queue.free)
+        if record.kind <= Kind.STORE and record.address >= LOCAL_START:
+            record = replace(record, address=record.address + core.number * LOCAL_STRIDE_BYTES)
         queue.waiting.append(Transfer(record, core.scalar))
 
     def step_queue(self, core: Core, queue: Queue) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mlutriton.isa.native_interface import TOUCHED_UNIT_BYTES
 from mlutriton.isa.program import Program
-from mlutriton.isa.trace_format import ITEM_KINDS
+from mlutriton.isa.trace_format import ITEM_KINDS, LOCAL_START
 from mlutriton.simulator.memory import DEVICE_START, GlobalMemory, host_address
 
 _ITEM_RECORDS = {kind.name for kind in ITEM_KINDS}
@@ -21,7 +21,7 @@ def goes_by_item(program: Program) -> bool:
 class TouchedMemory:
     """A byte for each unit of the device's memory that items were loaded from, and one for those stored to.
 
-    Pages that no item touches take no memory of the host.
+    Pages that no item touches take no memory of the host. Local memory has no units: its transfers are no work.
 
     Attributes:
         marks: 1 where touched, [loaded and stored, units].
@@ -36,7 +36,9 @@ class TouchedMemory:
         return first, first + self.marks.shape[1]
 
     def mark(self, device_address: int, bytes: int, *, write: bool) -> None:
-        """Note that some bytes of the device were loaded or stored."""
+        """Note that some bytes of the device were loaded or stored, unless they are of local memory."""
+        if device_address >= LOCAL_START:
+            return
         first, last = device_address - DEVICE_START, device_address - DEVICE_START + bytes - 1
         self.marks[int(write), first // TOUCHED_UNIT_BYTES : last // TOUCHED_UNIT_BYTES + 1] = 1
 

@@ -13,6 +13,8 @@
   as chained additions of whole tiles; divisions and transcendental functions cost what they take. Copies, fills and
   rearrangements are left out: another compilation might not need them.
 
+Transfers to and from local memory are left out: another compilation might not need them.
+
 It assumes that the program does no arithmetic beyond what its kernel asks for, that nothing lies in the L2 at the
 start, and that no load is served by a store of the same launch.
 """
@@ -34,6 +36,7 @@ from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_SRAM,
     FLAG_STRIDED,
+    LOCAL_START,
     RECORD_WORDS,
     STRIDE_SHIFT,
     Kind,
@@ -118,6 +121,7 @@ def unique_bytes(words: Words, granule_bytes: int, touched: TouchedMemory | None
     records = words.reshape(-1, RECORD_WORDS)
     kinds = trace_columns.kinds(records)
     on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
+    on_dram &= trace_columns.payloads(records) < LOCAL_START
     loads, stores = (
         _covered_bytes(
             records,

@@ -40,7 +40,6 @@ LAUNCHES = {
     "E0107 misspelt": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_stage": 2}, "did you mean num_stages"),
     "E0107 text": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_stages": "2"}, "num_stages = '2' is not an integer"),
     "E0107 warps": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_warps": 0}, "num_warps = 0 is not"),
-    "E0202 tile": ((ARRAY, ARRAY, 64), {"BLOCK": 1 << 20}, "4,194,304 B .*hostile_launches"),
 }
 
 

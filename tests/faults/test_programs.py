@@ -12,6 +12,7 @@ from mlutriton.isa import encoding
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.legality import check
+from mlutriton.isa.table import SPECIAL_REGISTERS
 from mlutriton.simulator import execution
 
 PROGRAM = """
@@ -185,3 +186,34 @@ def test_assertions_stop_the_program():
     with pytest.raises(mlu.KernelFault, match="n is positive"):
         mlu.load(encode(assemble(PROGRAM)))[(3,)](out, out, -1)
     assert (out == 77).all()
+
+
+LOCAL = """
+.program local
+.isa 592
+.local 256
+.param out ptr f32
+.buffer tile nram 0 512
+
+    param r0, 0
+    sreg r1, {register}
+    v.mov.f32 [tile], 3.0, 1, 65
+    sync 4
+    dma.store.f32 g[r1], [tile], {count}, 1, 1, 0, 0, 0, 0
+    dma.load.f32 [tile], g[r1], 64, 1, 1, 0, 0, 0, 0
+    dma.store.f32 g[r0], [tile], 64, 1, 1, 0, 0, 0, 0
+    exit
+"""
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_local_memory_is_private_and_bounded(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    out = np.zeros(64, np.float32)
+    register = SPECIAL_REGISTERS.index("local_memory")
+    run = mlu.load(encode(assemble(LOCAL.format(register=register, count=64))))[(3,)](out)
+    assert (out == 3).all()
+    # Only the array counts as work.
+    assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (0, 256)
+    with pytest.raises(mlu.KernelFault, match=r"the nearest array is local memory(.|\n)*ends 4 bytes after it"):
+        mlu.load(encode(assemble(LOCAL.format(register=register, count=65))))[(3,)](out)

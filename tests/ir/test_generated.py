@@ -38,7 +38,7 @@ from mlutriton.ir.ops import (
     Yield,
 )
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import canonicalize, cse, dce, loop_invariant
+from mlutriton.ir.passes import canonicalize, cse, dce, loop_invariant, strip_mine
 from mlutriton.ir.printer import print_function
 from mlutriton.ir.types import TensorType, Type, element_type, shape_of, with_shape
 from mlutriton.ir.verifier import verify
@@ -273,3 +273,13 @@ def test_passes_keep_the_values(name: str, function: Function) -> None:
         step.run(function)
         verify(function, step.__name__)
     assert printed(function) == wanted
+
+
+@pytest.mark.parametrize("strip_bytes", [4, 8])
+@given(function=functions())
+@settings(max_examples=25, deadline=None)
+def test_strips_keep_the_values(strip_bytes: int, function: Function) -> None:
+    wanted = printed(function)
+    mined = strip_mine.run(function, strip_bytes)
+    verify(mined, "strip_mine")
+    assert printed(mined) == wanted

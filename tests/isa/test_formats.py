@@ -96,6 +96,7 @@ def programs(draw, bodies):
         labels={name: draw(st.integers(0, len(body))) for name in LABELS},
         register_count=draw(st.integers(0, 50)),
         cores_per_program=draw(st.sampled_from([1, 4])),
+        local_bytes=draw(st.sampled_from([0, 64, 1 << 20])),
         strings=tuple(draw(st.lists(st.text(max_size=6), max_size=3))),
         metadata=draw(st.dictionaries(st.text(max_size=4), json_values, max_size=2)),
     )

@@ -61,7 +61,7 @@ ILLEGAL = {
     "v.mov.f32 [a + 4100], 0, r0, 8": "window",
     "dma.load.f32 [a], g[r0], 512, 3, 1, 300, 0, 512, 0": "window",
     "param r0, 1": "index",
-    "sreg r0, 12": "index",
+    "sreg r0, 13": "index",
     "sync 0": "index",
     "sync 8": "index",
     "print.scalar.i32 1, 0, r0": "index",

@@ -14,6 +14,7 @@ from mlutriton.isa.machine import Machine, machine
 from mlutriton.isa.trace_format import (
     FLAG_BETWEEN_CLUSTERS,
     FLAG_SRAM,
+    LOCAL_START,
     WAIT_ALL,
     WAIT_COMPUTE,
     WAIT_IO,
@@ -303,7 +304,8 @@ def records(draw: st.DrawFn, barriers: bool = False) -> Record:
     if local[2] is not None:
         record = dataclasses.replace(record, compute_head=local[2])
     if kind in (Kind.LOAD, Kind.STORE):
-        address = draw(st.integers(0, 300)) * draw(st.sampled_from([64, 1000, 4096]))
+        start = draw(st.sampled_from([0, 0, LOCAL_START]))
+        address = start + draw(st.integers(0, 300)) * draw(st.sampled_from([64, 1000, 4096]))
         extent = draw(st.none() | extents())
         amount = draw(st.sampled_from([0, 1, 4, 100, 4096, 50_000]))
         if extent:

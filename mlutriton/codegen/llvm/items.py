@@ -9,6 +9,7 @@ from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context
 from mlutriton.isa.table import Row
+from mlutriton.isa.trace_format import LOCAL_START
 
 
 def access(library: Library) -> str:
@@ -38,14 +39,15 @@ def access(library: Library) -> str:
 
 
 def _checked(e: Emitter, address: str, size_bytes: Count, *touched: Context) -> str:
-    """The pointer to an item of GDRAM, marked as touched; returns -1 from the function after a fault."""
+    """The pointer to an item of GDRAM, marked as touched unless local; returns -1 from the function after a fault."""
     write = Context.TOUCHED_STORED in touched
     device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {int(write)})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
         e.do("ret i64 -1")
         e.label(e.fresh("unreachable"))
-    for marks in touched:
-        _mark(e, marks, device, size_bytes)
+    with e.when(e.value(f"icmp ult i64 {device}, {LOCAL_START}")):
+        for marks in touched:
+            _mark(e, marks, device, size_bytes)
     return e.value(f"inttoptr i64 {address} to ptr")
 
 

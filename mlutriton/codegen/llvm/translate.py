@@ -191,6 +191,8 @@ class _Translation:
                 value = e.value("add i64 0, 0")
             case "cores_per_cluster":
                 value = e.value(f"add i64 0, {self.program.cores_per_program}")
+            case "local_memory":
+                value = e.load64(e.pointer("%context", 8 * Context.LOCAL))
             case "arrays_disjoint":
                 value = e.load64(e.pointer("%context", 8 * Context.DISJOINT))
             case "task":

@@ -1,0 +1,109 @@
+"""Which kernel parameters a scalar pointer may have been made from, and so which accesses may meet in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mlutriton.ir.core import Function, Operation, Value
+from mlutriton.ir.memory_ops import (
+    AddPtr,
+    AtomicCas,
+    AtomicRmw,
+    GatherAtomic,
+    GatherLoad,
+    Load,
+    PtrCast,
+    ScatterStore,
+    Store,
+    TileLoad,
+    TileStore,
+)
+from mlutriton.ir.ops import Elementwise, For, If, While
+from mlutriton.ir.types import PointerType
+
+Roots = frozenset[Value] | None
+"""Parameters; None if an address may come from anywhere."""
+
+_ACCESSES = (TileLoad, TileStore, GatherLoad, ScatterStore, GatherAtomic, Load, Store, AtomicRmw, AtomicCas)
+
+
+def writes(operation: Operation) -> bool:
+    """True if the operation writes global memory."""
+    return isinstance(operation, TileStore | ScatterStore | Store | GatherAtomic | AtomicRmw | AtomicCas)
+
+
+class Aliasing:
+    """Origins of the addresses of a function.
+
+    Attributes:
+        written: the parameters through which any operation of the function writes.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self._parameters = frozenset(function.body.arguments)
+        self._sources: dict[Value, list[Value]] = {}
+        for operation in function.walk():
+            match operation:
+                case For():
+                    yielded = operation.body.terminator.operands
+                    self._flow(operation.carried, operation.initial, yielded)
+                    self._flow(operation.results, operation.initial, yielded)
+                case While():
+                    before, after = operation.regions
+                    self._flow(before.arguments, operation.operands, after.terminator.operands)
+                    self._flow(after.arguments, before.terminator.operands[1:])
+                    self._flow(operation.results, before.terminator.operands[1:])
+                case If():
+                    for region in operation.regions:
+                        self._flow(operation.results, region.terminator.operands)
+                case _:
+                    pass
+        self.written = self._union(operation for operation in function.walk() if writes(operation))
+
+    def _flow(self, targets: list[Value], *sources: list[Value]) -> None:
+        for operands in sources:
+            for target, operand in zip(targets, operands, strict=True):
+                self._sources.setdefault(target, []).append(operand)
+
+    def _union(self, operations: Iterable[Operation]) -> Roots:
+        found: set[Value] = set()
+        for operation in operations:
+            roots = self.roots(operation)
+            if roots is None:
+                return None
+            found |= roots
+        return frozenset(found)
+
+    def roots(self, operation: Operation) -> Roots:
+        """The parameters from which an access gets its address."""
+        assert isinstance(operation, _ACCESSES)
+        pointer = operation.operands[0]
+        return self._of(pointer) if isinstance(pointer.type, PointerType) else None
+
+    def _of(self, pointer: Value) -> Roots:
+        found: set[Value] = set()
+        seen: set[Value] = set()
+        pending = [pointer]
+        while pending:
+            value = pending.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            operation = value.defining_op
+            match operation:
+                case _ if value in self._parameters:
+                    found.add(value)
+                case AddPtr() | PtrCast():
+                    pending.append(operation.operands[0])
+                case Elementwise() if operation.name == "select":
+                    pending += operation.operands[1:]
+                case _ if value in self._sources:
+                    pending += self._sources[value]
+                case _:
+                    return None
+        return frozenset(found) or None
+
+
+def may_meet(a: Roots, b: Roots) -> bool:
+    """True if accesses of these origins may touch the same bytes though the launch's arrays are disjoint."""
+    return a is None or b is None or not a.isdisjoint(b)

@@ -1,0 +1,255 @@
+"""Kernels whose tensors do not fit on chip: strip by strip they give what they would give as a whole."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.testing import load_examples
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    monkeypatch.delenv("MLUTRITON_MACHINE", raising=False)
+    yield
+    mlu.set_machine("mlu590-m9")
+
+
+def normal(*shape):
+    return RNG.standard_normal(shape, dtype=np.float32)
+
+
+@mlu.jit
+def add(out, x, y, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < n
+    tl.store(out + i, tl.load(x + i, mask=mask) + tl.load(y + i, mask=mask), mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
+def test_a_million_elements_are_added(dtype):
+    x, y = ((100 * normal(1_048_499)).astype(dtype) for _ in range(2))
+    out = np.zeros_like(x)
+    run = add[(1,)](out, x, y, x.size, BLOCK=1 << 20)
+    np.testing.assert_array_equal(out, x + y)
+    # Every element comes in and goes out once.
+    assert run.dram_read_bytes + run.dram_write_bytes < 3.1 * x.nbytes
+
+
+def test_cycles_alone_are_known_too():
+    run = add[(1,)](*(normal(1 << 18) for _ in range(3)), 1 << 18, BLOCK=1 << 18)
+    described = [mlu.spec((1 << 18,), np.float32)] * 3
+    estimated = mlu.estimate(add, (1,), *(mlu.spec((1 << 18,), np.float32) for _ in described), 1 << 18, BLOCK=1 << 18)
+    assert estimated.cycles == run.cycles
+
+
+@mlu.jit
+def softmax(out, x, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * columns
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row + column, mask=mask, other=-float("inf"))
+    powers = tl.exp(values - tl.max(values, axis=0))
+    tl.store(out + row + column, powers / tl.sum(powers, axis=0), mask=mask)
+
+
+def softmaxed(x):
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("columns", "in_place"), [(65_536, False), (65_533, True), (131_001, False), (131_072, True)])
+def test_softmax_of_long_rows(columns, in_place):
+    x = normal(3, columns)
+    expected = softmaxed(x)
+    out = x if in_place else np.zeros_like(x)
+    softmax[(3,)](out, x, columns, BLOCK=1 << (columns - 1).bit_length())
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-9)
+
+
+@mlu.jit
+def scale_by_maximum(x, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    values = tl.load(x + i)
+    tl.store(x + i, values / tl.max(values, axis=0))
+    tl.store(x + BLOCK - 1 - i, tl.load(x + i) + 1)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_a_kernel_may_write_what_it_has_read(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    mlu.set_machine("mlu-tiny")
+    x = np.abs(normal(1 << 14)) + 1
+    expected = (x / x.max())[::-1] + 1
+    scale_by_maximum[(1,)](x, BLOCK=1 << 14)
+    np.testing.assert_allclose(x, expected, rtol=1e-6)
+
+
+@mlu.jit
+def layer_norm(out, x, weight, bias, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * columns
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row + column, mask=mask, other=0.0)
+    mean = tl.sum(values, axis=0) / columns
+    centred = tl.where(mask, values - mean, 0.0)
+    r = 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / columns + 1e-5)
+    scaled = centred * r * tl.load(weight + column, mask=mask)
+    tl.store(out + row + column, scaled + tl.load(bias + column, mask=mask), mask=mask)
+
+
+def test_layer_norm_of_long_rows():
+    columns = 131_001
+    x, weight, bias = normal(2, columns), normal(columns), normal(columns)
+    out = np.zeros_like(x)
+    layer_norm[(2,)](out, x, weight, bias, columns, BLOCK=1 << 17)
+    expected = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * weight + bias
+    np.testing.assert_allclose(out, expected, rtol=1e-3, atol=1e-4)
+
+
+@mlu.jit
+def combine(total, place, running, backward, x, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    values = tl.load(x + i)
+    tl.store(total, tl.sum(values, axis=0))
+    tl.store(place, tl.argmax(values, axis=0))
+    tl.store(running + i, tl.cumsum(values, axis=0))
+    tl.store(backward + i, tl.cumsum(values, axis=0, reverse=True))
+
+
+def test_reductions_and_scans_go_on_from_strip_to_strip():
+    x = RNG.integers(-1000, 1000, 1 << 18).astype(np.int32)
+    x[[70_000, 200_000]] = 5000
+    total, place, running, backward = np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros_like(x), np.zeros_like(x)
+    combine[(1,)](total, place, running, backward, x, BLOCK=x.size)
+    assert (total[0], place[0]) == (x.sum(), 70_000)
+    np.testing.assert_array_equal(running, np.cumsum(x))
+    np.testing.assert_array_equal(backward, np.cumsum(x[::-1])[::-1])
+
+
+@mlu.jit
+def centre(out, sums, maxima, x, M: tl.constexpr, N: tl.constexpr):
+    m, n = tl.arange(0, M), tl.arange(0, N)
+    values = tl.load(x + m[:, None] * N + n[None, :])
+    row_sums = tl.sum(values, axis=1)
+    tl.store(sums + m, row_sums)
+    tl.store(maxima + n, tl.max(values, axis=0))
+    tl.store(out + n[:, None] * M + m[None, :], tl.trans(values - (row_sums / N)[:, None]))
+
+
+def test_tiles_of_two_dimensions():
+    x = normal(512, 1024)
+    out, sums, maxima = np.zeros((1024, 512), np.float32), np.zeros(512, np.float32), np.zeros(1024, np.float32)
+    centre[(1,)](out, sums, maxima, x, M=512, N=1024)
+    np.testing.assert_allclose(sums, x.sum(axis=1), atol=1e-3)
+    np.testing.assert_array_equal(maxima, x.max(axis=0))
+    np.testing.assert_allclose(out, (x - x.mean(axis=1, keepdims=True)).T, atol=1e-5)
+
+
+@mlu.jit
+def product(out, a, b, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    m, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    values = tl.dot(tl.load(a + m[:, None] * K + k[None, :]), tl.load(b + k[:, None] * N + n[None, :]))
+    tl.store(out + m[:, None] * N + n[None, :], values)
+
+
+@mlu.jit
+def blocked_product(out, a, b, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    m = (tl.program_id(0) * BM + tl.arange(0, BM)) % M
+    n = (tl.program_id(1) * BN + tl.arange(0, BN)) % N
+    k = tl.arange(0, BK)
+    a_tile, b_tile = a + m[:, None] * K + k[None, :], b + k[:, None] * N + n[None, :]
+    total = tl.zeros((BM, BN), tl.float32)
+    for done in range(0, K, BK):
+        left = tl.load(a_tile, mask=k[None, :] < K - done, other=0.0)
+        total = tl.dot(left, tl.load(b_tile, mask=k[:, None] < K - done, other=0.0), total)
+        a_tile += BK
+        b_tile += BK * N
+    row, column = tl.program_id(0) * BM + tl.arange(0, BM)[:, None], tl.program_id(1) * BN + tl.arange(0, BN)[None, :]
+    tl.store(out + row * N + column, total, mask=(row < M) & (column < N))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_products_in_one_tile(dtype):
+    a, b = normal(512, 512).astype(dtype), normal(512, 512).astype(dtype)
+    out = np.zeros((512, 512), np.float32)
+    product[(1,)](out, a, b, M=512, N=512, K=512)
+    np.testing.assert_allclose(out, a.astype(np.float32) @ b.astype(np.float32), rtol=1e-3, atol=1e-2)
+
+
+def test_a_loop_over_products_runs_box_by_box():
+    a, b = normal(600, 300).astype(np.float16), normal(300, 512).astype(np.float16)
+    out = np.zeros((600, 512), np.float32)
+    run = blocked_product[(2, 1)](out, a, b, 600, 512, 300, BM=512, BN=512, BK=64)
+    np.testing.assert_allclose(out, a.astype(np.float32) @ b.astype(np.float32), rtol=1e-3, atol=1e-2)
+    # Accumulators do not go through local memory.
+    assert run.dram_write_bytes < 1.2 * out.nbytes
+
+
+@mlu.jit
+def powers(out, x, count, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    values = tl.load(x + i)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for power in range(count):
+        total += values / (tl.max(values, axis=0) + power)
+        values = tl.where(tl.sum(total, axis=0) > 0, values * 2, tl.cumsum(values, axis=0))
+    if count > 2:
+        total = -total
+    tl.store(out + i, total)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_control_flow_carries_what_does_not_fit(count, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    mlu.set_machine("mlu-tiny")
+    x = normal(1 << 14)
+    out = np.zeros_like(x)
+    powers[(1,)](out, x, count, BLOCK=x.size)
+    values, total = x.astype(np.float64), np.zeros(x.size)
+    for power in range(count):
+        total += values / (values.max() + power)
+        values = values * 2 if total.sum() > 0 else np.cumsum(values)
+    np.testing.assert_allclose(out, -total if count > 2 else total, rtol=1e-3, atol=1e-3)
+
+
+@mlu.jit
+def pick(out, counts, x, index, N: tl.constexpr):
+    i = tl.arange(0, N)
+    places = tl.load(index + i)
+    tl.store(out + i, tl.gather(tl.load(x + i) * 2, places, axis=0))
+    tl.store(counts + tl.arange(0, 256), tl.histogram(places % 256, 256))
+
+
+def test_gathers_and_histograms():
+    n = 1 << 15
+    x, index = normal(n), RNG.integers(0, n, n).astype(np.int32)
+    mlu.set_machine("mlu-tiny")
+    out, counts = np.zeros_like(x), np.zeros(256, np.int32)
+    pick[(1,)](out, counts, x, index, N=n)
+    np.testing.assert_array_equal(out, 2 * x[index])
+    np.testing.assert_array_equal(counts, np.bincount(index % 256, minlength=256))
+    index[5] = n
+    with pytest.raises(mlu.KernelFault, match="gather index"):
+        pick[(1,)](out, counts, x, index, N=n)
+
+
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "matmul", "cumsum"])
+def test_examples_run_on_the_smallest_machine(name, repository):
+    mlu.set_machine("mlu-tiny")
+    [example] = load_examples(repository / "examples" / f"{name}.py")
+    min(example.cases, key=lambda case: len(case.arguments()["x" if "x" in case.arguments() else "a"])).check()
+
+
+@mlu.jit
+def count_all(counts, x, N: tl.constexpr):
+    tl.store(counts + tl.arange(0, N), tl.histogram(tl.load(x + tl.arange(0, 256)), N))
+
+
+def test_what_cannot_be_split_is_refused_with_the_bill():
+    counts, x = np.zeros(1 << 20, np.int32), np.zeros(256, np.int32)
+    with pytest.raises(mlu.OnChipMemoryError, match=r"4,194,304 B .*test_strips.py"):
+        count_all[(1,)](counts, x, N=1 << 20)
