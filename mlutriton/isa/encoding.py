@@ -27,6 +27,7 @@ import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -100,7 +101,8 @@ def encode(program: Program) -> bytes:
     buffers = {name: number for number, name in enumerate(program.buffers)}
     if len(buffers) > 1 << _REGISTER_AT:
         raise ProgramError("E0402", f"{len(buffers)} buffers; a program has at most {1 << _REGISTER_AT}")
-    labels = {name: number for number, name in enumerate(program.labels)}
+    labelled = sorted(program.labels.items(), key=itemgetter(1))
+    labels = {name: number for number, (name, _) in enumerate(labelled)}
     words = [word for instruction in program.instructions for word in _encode_instruction(instruction, buffers, labels)]
     facts: dict[str, object] = {
         "name": program.name,
@@ -115,7 +117,7 @@ def encode(program: Program) -> bytes:
              each.location.column]
             for each in program.buffers.values()
         ],
-        "labels": list(program.labels.items()),
+        "labels": labelled,
         "strings": list(program.strings),
         "metadata": dict(program.metadata),
         "files": list(files),

@@ -99,20 +99,6 @@ def test_recursion_is_refused():
 
 
 @mlu.jit
-def product_of_doubles(out, x):
-    places = tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]
-    tile = tl.load(x + places)
-    tl.store(out + places, tl.dot(tile, tile))
-
-
-def test_an_element_type_that_a_unit_lacks_is_the_kernels_error():
-    with pytest.raises(mlu.CompileError, match="f64") as caught:
-        product_of_doubles[(1,)](np.zeros((16, 16)), np.zeros((16, 16)))
-    assert caught.value.code == "E0201"
-    assert caught.value.location.line == product_of_doubles.fn.__code__.co_firstlineno + 4
-
-
-@mlu.jit
 def clock(out):
     tl.store(out, tl.inline_asm_elementwise("mov.u64 $0, %globaltimer;", "=l", [], tl.int64, False, 1))
 

@@ -39,11 +39,11 @@ def add(out, x, BLOCK: tl.constexpr):
 
 @pytest.fixture
 def run(tmp_path):
-    """Start a process that runs a script."""
+    """Start a process that runs a script, ``before`` even Triton is imported."""
     (tmp_path / "kernels.py").write_text(KERNELS)
 
-    def start(code, **environment):
-        (tmp_path / "main.py").write_text("from kernels import *\n" + code)
+    def start(code, before="", **environment):
+        (tmp_path / "main.py").write_text(before + "from kernels import *\n" + code)
         return subprocess.Popen(
             [sys.executable, "main.py"],
             cwd=tmp_path,
@@ -118,8 +118,8 @@ def test_caches_that_cannot_be_written_are_one_warning_each(run):
 
 
 def test_a_full_disk_is_one_warning_for_each_cache(run, tmp_path):
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
-    output, errors = finished(run(limit + ADD, **own_caches(tmp_path)))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+    output, errors = finished(run(ADD, before=limit, **own_caches(tmp_path)))
     assert output == "128.0\n"
     assert errors.count("RuntimeWarning") == 2
 

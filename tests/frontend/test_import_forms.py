@@ -155,7 +155,6 @@ def test_blocks_that_meet_are_imported_once(imported, evaluated):
 # ---- the whole language ---------------------------------------------------------------------------------------------
 
 REFUSED_KERNELS = {
-    "device_functions": "__nv_powf",
     "assembly": "inline assembly",
 }
 

@@ -57,18 +57,18 @@ def test_the_fastest_is_chosen_and_arrays_are_as_after_one_launch(decorate, opti
 @DECORATORS
 def test_what_does_not_fit_is_not_chosen(decorate, arrays):
     @decorate
-    def outer_sum(out, x, n, BLOCK: tl.constexpr):
-        offsets = tl.arange(0, BLOCK)
-        x = tl.load(x + offsets, mask=offsets < n, other=0)
-        products = tl.dot(x[:, None] * x[None, :], x[:, None] + x[None, :])
-        tl.store(out + offsets, tl.sum(products, axis=1), mask=offsets < n)
+    def count(out, x, n, BLOCK: tl.constexpr):
+        # The bins of a histogram have to stand on chip together.
+        bins = tl.arange(0, BLOCK)
+        keys = tl.load(x + tl.arange(0, 32)).to(tl.int32)
+        tl.store(out + bins, tl.histogram(keys, BLOCK), mask=bins < n)
 
-    tuned = triton.autotune(configurations(1024, 32), key=["n"])(outer_sum)
+    tuned = triton.autotune(configurations(1 << 17, 32), key=["n"])(count)
     tuned[(1,)](*arrays, 32)
     infinite = [timing == [float("inf")] * 3 for timing in tuned.configs_timings.values()]
     assert infinite == [True, False]
     with pytest.raises(triton.OutOfResources):
-        outer_sum[(1,)](*arrays, 32, BLOCK=1024)
+        count[(1,)](*arrays, 32, BLOCK=1 << 17)
 
 
 @DECORATORS
