@@ -17,6 +17,7 @@ from mlutriton.ir.passes import (
     fuse_multiply_add,
     loop_invariant,
     memory_access,
+    merge_dimensions,
     strip_mine,
 )
 from mlutriton.ir.verifier import verify
@@ -58,6 +59,14 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("dce_fused", dce.run),
 )
 
+# What makes a function ready for strips.
+MERGE_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+    ("merge_dimensions", merge_dimensions.run),
+    ("canonicalize_merged", canonicalize.run),
+    ("cse_merged", cse.run),
+    ("dce_merged", dce.run),
+)
+
 # What simplifies the code of strips: much of it is arithmetic on positions that a strip makes constant.
 STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("canonicalize_strips", canonicalize.run),
@@ -66,6 +75,8 @@ STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("loop_invariant_strips", loop_invariant.run),
 )
 LEAST_STRIP_BYTES = 512
+# Where the code of strips is longer, code generation takes minutes.
+MAXIMUM_STRIP_OPERATIONS = 8192
 
 
 def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = None) -> bytes:
@@ -110,13 +121,16 @@ def _fitted(function: Function, options: CompileOptions, observe: Observer) -> P
     """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
 
     Raises:
-        OnChipMemoryError: E0202, it does not even fit strip by strip.
+        OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     machine, stages = options.machine, max(1, options.num_stages)
     try:
         return generate(function, machine, stages, {})
     except OnChipMemoryError as error:
         refusal = error
+    for name, run in MERGE_PASSES:
+        run(function)
+        verify(function, name)
     strip_bytes = machine.usable_nram_bytes // 4
     while strip_bytes >= LEAST_STRIP_BYTES:
         mined = strip_mine.run(function, strip_bytes)
@@ -124,6 +138,8 @@ def _fitted(function: Function, options: CompileOptions, observe: Observer) -> P
         for _, run in STRIP_PASSES:
             run(mined)
             verify(mined, "strip_mine")
+        if sum(1 for _ in mined.walk()) > MAXIMUM_STRIP_OPERATIONS:
+            break
         try:
             program = generate(mined, machine, stages, {}, single_buffers=False)
         except OnChipMemoryError:

@@ -38,7 +38,7 @@ from mlutriton.ir.ops import (
     Yield,
 )
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import canonicalize, cse, dce, loop_invariant, strip_mine
+from mlutriton.ir.passes import canonicalize, cse, dce, loop_invariant, merge_dimensions, strip_mine
 from mlutriton.ir.printer import print_function
 from mlutriton.ir.types import TensorType, Type, element_type, shape_of, with_shape
 from mlutriton.ir.verifier import verify
@@ -272,6 +272,15 @@ def test_passes_keep_the_values(name: str, function: Function) -> None:
     for step in PASSES[name]:
         step.run(function)
         verify(function, step.__name__)
+    assert printed(function) == wanted
+
+
+@given(function=functions(), maximum=st.integers(1, 2))
+@settings(max_examples=40, deadline=None)
+def test_merged_dimensions_keep_the_values(function: Function, maximum: int) -> None:
+    wanted = printed(function)
+    merge_dimensions.run(function, maximum)
+    verify(function, "merge_dimensions")
     assert printed(function) == wanted
 
 

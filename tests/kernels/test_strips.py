@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton import pipeline
 from mlutriton.testing import load_examples
 
 RNG = np.random.default_rng(0)
@@ -242,6 +243,23 @@ def test_examples_run_on_the_smallest_machine(name, repository):
     mlu.set_machine("mlu-tiny")
     [example] = load_examples(repository / "examples" / f"{name}.py")
     min(example.cases, key=lambda case: len(case.arguments()["x" if "x" in case.arguments() else "a"])).check()
+
+
+@mlu.jit
+def flip(out, x, ROWS: tl.constexpr, N: tl.constexpr):
+    i = tl.arange(0, ROWS)[:, None] * N + tl.arange(0, N)[None, :]
+    tl.store(out + i, tl.flip(tl.load(x + i), 1))
+
+
+def test_dimensions_of_two_are_merged_and_long_code_is_refused(monkeypatch):
+    mlu.set_machine("mlu-tiny")
+    x = normal(1024, 16)
+    out = np.zeros_like(x)
+    flip[(1,)](out, x, ROWS=1024, N=16)
+    np.testing.assert_array_equal(out, x[:, ::-1])
+    monkeypatch.setattr(pipeline, "MAXIMUM_STRIP_OPERATIONS", 50)
+    with pytest.raises(mlu.OnChipMemoryError):
+        flip[(1,)](out, x, ROWS=512, N=32)
 
 
 @mlu.jit
