@@ -25,6 +25,8 @@ import triton.runtime.autotuner
 import triton.runtime.cache
 import triton.runtime.jit
 import triton.testing
+from triton._C.libtriton import ir
+from triton.compiler.code_generator import CodeGenerator
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.driver import driver
@@ -33,10 +35,12 @@ from triton.runtime.jit import JITFunction
 import mlutriton.language as language
 from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
+from mlutriton.backend.options import MLUOptions
 from mlutriton.backend.stage_texts import StageTexts
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
 from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
+from mlutriton.frontend.triton_versions import PLACES_OPERATIONS_ROUGHLY
 from mlutriton.simulator.native import compiling
 
 # As much as the texts and the program of an ordinary kernel take.
@@ -59,6 +63,9 @@ def adapt_triton() -> None:
     triton.runtime.cache.triton_key = installation_key
     triton.runtime.autotuner.triton_key = installation_key
     JITFunction._do_compile = _alone(JITFunction._do_compile)
+    if PLACES_OPERATIONS_ROUGHLY:
+        CodeGenerator.visit = _keeping_the_place(CodeGenerator.visit)
+        ir.builder.create_loc = _counting_columns_from_one(ir.builder.create_loc)
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
     triton.compiler.compiler.filter_traceback = _once(triton.compiler.compiler.filter_traceback)
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
@@ -163,6 +170,28 @@ def _alone(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(kernel, *args, **kwargs)
 
     return compile_alone
+
+
+def _keeping_the_place(original: Callable[[Any, Any], Any]) -> Any:
+    """Lets an operation be where its own expression begins, not the last part of it: errors name that place."""
+
+    @functools.wraps(original)
+    def visit(generator: Any, node: Any) -> Any:
+        place = generator.builder.get_loc()
+        result = original(generator, node)
+        if isinstance(generator.builder.options, MLUOptions):
+            generator.builder.set_loc(place)
+        return result
+
+    return visit
+
+
+def _counting_columns_from_one(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def create_loc(builder: Any, file: str, line: int, column: int) -> Any:
+        return original(builder, file, line, column + isinstance(builder.options, MLUOptions))
+
+    return create_loc
 
 
 def _showing_stages(original: Callable[..., None]) -> Callable[..., None]:

@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 from functools import cache, wraps
 from typing import Any
 
-import triton
 import triton.language as tl
 from triton.language import core
+
+from mlutriton.frontend.triton_versions import HAS_BLOCK_POINTERS
 
 
 @cache
 def install_block_pointers() -> None:
     """Replaces the functions of Triton's language that no longer know block pointers, for the rest of the process."""
-    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < (3, 9):
-        return  # these have their own
+    if HAS_BLOCK_POINTERS:
+        return
     modules: tuple[Any, ...] = (tl, core)
     for module in modules:
         for function in (make_block_ptr, advance):
