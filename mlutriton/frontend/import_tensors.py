@@ -115,6 +115,9 @@ def _transpose(translation: Translation, operation: TtirOperation) -> Sequence[I
 
 def _histogram(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     source, *mask = translation.values(operation.operands)
+    if storage_dtype(element_type(source.type)).bits < I32.bits:
+        # Up to Triton 3.8. TTIR does not say whether these have a sign; the pixels of a picture have none.
+        source = translation.elementwise("zext", source, to=I32)
     if not mask:
         mask = [translation.true(shape_of(source.type))]
     return translation.add(Histogram([source, *mask], result_types=(translation.result_type(operation),))).results

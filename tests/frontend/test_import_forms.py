@@ -42,6 +42,30 @@ def test_block_pointers(imported, evaluated):
     np.testing.assert_array_equal(o, expected)
 
 
+HISTOGRAM = """
+module {
+  tt.func public @kernel(%x: !tt.ptr<i8>, %o: !tt.ptr<i32>) {
+    %p = tt.make_range {end = 256 : i32, start = 0 : i32} : tensor<256xi32>
+    %a = tt.splat %x : !tt.ptr<i8> -> tensor<256x!tt.ptr<i8>>
+    %b = tt.addptr %a, %p : tensor<256x!tt.ptr<i8>>, tensor<256xi32>
+    %v = tt.load %b : tensor<256x!tt.ptr<i8>>
+    %h = tt.histogram %v : tensor<256xi8> -> tensor<256xi32>
+    %c = tt.splat %o : !tt.ptr<i32> -> tensor<256x!tt.ptr<i32>>
+    %d = tt.addptr %c, %p : tensor<256x!tt.ptr<i32>>, tensor<256xi32>
+    tt.store %d, %h : tensor<256x!tt.ptr<i32>>
+    tt.return
+  }
+}
+"""
+
+
+def test_a_histogram_of_bytes(imported, evaluated):
+    x = np.random.default_rng(0).integers(0, 256, 256, np.uint8)
+    counts = np.zeros(256, np.int32)
+    evaluated(imported(HISTOGRAM), (1,), x.view(np.int8), counts)
+    np.testing.assert_array_equal(counts, np.bincount(x, minlength=256))
+
+
 # ---- forms that Triton's front end does not print today -------------------------------------------------------------
 
 
