@@ -4,6 +4,12 @@ import numpy as np
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.frontend.triton_versions import RELEASE
+
+
+def since(*release):
+    """Decorates a test of what Triton has since a release: under earlier ones there is no such test."""
+    return (lambda test: test) if release <= RELEASE else (lambda test: None)
 
 
 @mlu.jit

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.language.launching import since
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 
@@ -197,6 +198,7 @@ def loads_and_stores(out, x, n, BLOCK: tl.constexpr):
     tl.atomic_store(out + BLOCK, tl.atomic_load(x, sem="relaxed"), sem="relaxed", scope="sys")
 
 
+@since(3, 9)
 def test_atomic_loads_and_stores():
     x, out = np.arange(1, 17, dtype=np.int32), np.zeros(17, np.int32)
     loads_and_stores[(1,)](out, x, 9, BLOCK=16)
@@ -253,6 +255,7 @@ def polling(flags, out, backwards):
     tl.atomic_store(flags + place, 1)
 
 
+@since(3, 9)
 @pytest.mark.parametrize("backwards", [0, 5])
 def test_polls(backwards):
     flags, out = np.zeros(9, np.int32), np.zeros(9, np.int64)
@@ -266,6 +269,7 @@ def poll_once(flags, out, BLOCK: tl.constexpr):
     tl.store(out + i, tl.atomic_poll(flags + i, 3, timeout_ns=0))
 
 
+@since(3, 9)
 def test_polls_with_a_time_limit():
     flags, out = np.array([3, 1, 3, 0], np.int32), np.zeros(4, np.int32)
     poll_once[(1,)](flags, out, BLOCK=4)

@@ -68,7 +68,7 @@ def flipped(x):
 
 @mlu.jit
 def flipped_last(x):
-    return tl.flip(x)
+    return tl.flip(x, len(x.shape) - 1)
 
 
 @mlu.jit
