@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed-triton-$(TRITON)
 BENCH_INSTALLED := .venv/.installed-bench
 CLIENTS_INSTALLED := .venv/.installed-clients
 
-.PHONY: help demo test test-clients check check-static bench format docs
+.PHONY: help demo test test-clients check check-static bench format docs compatibility
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
 	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
 	@echo "make format    format the code"
+	@echo "make compatibility  record what runs with the chosen Triton; writes docs/reference/compatibility.md"
 	@echo "make docs      write the generated reference pages"
 
 demo: $(INSTALLED)
@@ -45,6 +46,10 @@ format: $(INSTALLED)
 	@$(BIN)/ruff format --quiet .
 
 docs: $(INSTALLED)
+	@$(BIN)/python docs/generate.py
+
+compatibility: $(INSTALLED)
+	@$(BIN)/python docs/compatibility.py
 	@$(BIN)/python docs/generate.py
 
 $(INSTALLED): pyproject.toml
