@@ -57,7 +57,7 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
         stay_resident(code)
     reuse_scalars(code)
     if stages > 1:
-        pipeline_loops(code, stages)
+        pipeline_loops(code, stages, machine)
         remove_dead_code(code)
     limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
     buffers = allocate(code, limits)

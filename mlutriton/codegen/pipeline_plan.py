@@ -48,6 +48,7 @@ class Plan:
         remembered: registers of an iteration that its stores need in the next one.
         buffers: names of the buffers that become ping-pong.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
+        commutes: loads and stores of different instructions may change their order within a burst.
     """
 
     loads: list[Node] = field(default_factory=list[Node])
@@ -58,6 +59,7 @@ class Plan:
     remembered: list[Register] = field(default_factory=list[Register])
     buffers: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
+    commutes: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -71,7 +73,29 @@ def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
     made_anew = _made_anew(code, loop)
     _plan_loads(plan, loop, roots, made_anew)
     _plan_stores(plan, loop, made_anew)
+    if plan.needs_disjoint_arrays and _commute(plan, roots):
+        plan.commutes = True
+        # A short transfer behind a long one hides its latency, as does a long one behind a long one.
+        plan.stores.sort(key=lambda node: -buffer_bytes(code, [node]))
     return plan
+
+
+def _commute(plan: Plan, roots: PointerRoots) -> bool:
+    """True if, on disjoint arrays, every two of the transfers touch different memory, on chip and off."""
+    parameters = [parameters_of(store, roots) for store in plan.stores]
+    known = [each for each in parameters if each is not None]
+    apart = sum(map(len, known)) == len(frozenset[int]().union(*known))
+    return len(known) == len(parameters) and apart and not buffers_of(plan.loads) & buffers_of(plan.stores)
+
+
+def buffers_of(nodes: Sequence[Node]) -> set[str]:
+    """Names of all buffers that nodes touch."""
+    return {name for instruction in instructions(nodes) for name, _ in _on_chip(instruction)}
+
+
+def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
+    """Size of all buffers that nodes touch."""
+    return sum(code.buffers[name].bytes for name in buffers_of(nodes))
 
 
 # ---- loads ---------------------------------------------------------------------------------------------------------
@@ -82,9 +106,9 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]
     stored = frozenset[int]() if loop.independent else _stored(loop, roots)
     if stored is None:
         return
-    definitions = _Definitions(loop)
+    definitions = Definitions(loop)
     awaited = _touched_by_others(loop)
-    needed: set[Register] = set()
+    needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     for node in loop.body:
         if loop.independent and _writes_global(node):
             break
@@ -97,18 +121,14 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]
             continue
         if stored and not _is_apart(node, stored, roots):
             continue
-        closure = definitions.closure(_free_registers([node]))
+        closure = definitions.closure(free_registers([node]))
         if closure is not None:
             plan.loads.append(node)
             plan.buffers |= targets
             needed |= closure
     plan.needs_disjoint_arrays = any(not is_area(root) for root in stored) and bool(plan.loads)
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
-    plan.slice = [
-        node
-        for node in loop.body
-        if isinstance(node, Instruction) and written_register(node) in needed and node not in plan.loads
-    ]
+    plan.slice = definitions.instructions(needed)
 
 
 def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
@@ -132,15 +152,23 @@ def _writes_global(node: Node) -> bool:
     )
 
 
-def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
-    """True if a load reads through other parameters than the loop writes."""
-    for instruction in instructions([load]):
+def parameters_of(transfer: Node, roots: PointerRoots) -> frozenset[int] | None:
+    """The pointer parameters through which a node accesses global memory; None if one is not known."""
+    found: set[int] = set()
+    for instruction in instructions([transfer]):
         for operand, _ in accesses(instruction):
             if isinstance(operand, GlobalAddress):
                 parameters = roots.of(operand.register)
-                if parameters is None or parameters & stored:
-                    return False
-    return True
+                if parameters is None:
+                    return None
+                found |= parameters
+    return frozenset(found)
+
+
+def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
+    """True if a load reads through other parameters than the loop writes."""
+    parameters = parameters_of(load, roots)
+    return parameters is not None and not parameters & stored
 
 
 def is_transfer(node: Node) -> bool:
@@ -207,7 +235,7 @@ def _plan_stores(plan: Plan, loop: Loop, made_anew: set[str]) -> None:
     plan.stores = stores
     plan.buffers |= sources
     own = {loop.index, *(register for register, _ in loop.carried), *_reads_and_definitions(loop.body)[1]}
-    plan.remembered = sorted(_free_registers([*plan.serves, *stores]) & own, key=lambda register: register.index)
+    plan.remembered = sorted(free_registers([*plan.serves, *stores]) & own, key=lambda register: register.index)
 
 
 def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[Node]) -> bool:
@@ -248,7 +276,7 @@ def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:
 # ---- registers -----------------------------------------------------------------------------------------------------
 
 
-def _free_registers(nodes: Sequence[Node]) -> set[Register]:
+def free_registers(nodes: Sequence[Node]) -> set[Register]:
     """Registers that nodes read but do not define themselves."""
     defined: set[Register] = set()
     read: set[Register] = set()
@@ -277,15 +305,19 @@ def _free_registers(nodes: Sequence[Node]) -> set[Register]:
 
 def _reads_and_definitions(nodes: Sequence[Node]) -> tuple[set[Register], set[Register]]:
     defined = {w for instruction in instructions(nodes) if (w := written_register(instruction)) is not None}
-    return _free_registers(nodes), defined
+    return free_registers(nodes), defined
 
 
 def _registers(operands: Sequence[Operand]) -> Iterator[Register]:
     return (operand for operand in operands if isinstance(operand, Register))
 
 
-class _Definitions:
-    """Where the registers of a loop body come from."""
+class Definitions:
+    """Where the registers of a loop body come from.
+
+    Attributes:
+        scalar: by register, the plain scalar instruction at the top of the body that sets it.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -323,3 +355,7 @@ class _Definitions:
             elif register == self.loop.index:
                 found.add(register)
         return found
+
+    def instructions(self, registers: set[Register]) -> list[Instruction]:
+        """The instructions of the body that set some of its registers, in order."""
+        return [instruction for register, instruction in self.scalar.items() if register in registers]

@@ -48,12 +48,26 @@ def stay_resident(code: TileCode) -> None:
     emitter = Emitter(code)
     emitter.location = end.location
     emitter.nodes = code.nodes = []
-    number, task, programs, tasks = code.register(), *(_special(emitter, n) for n in ("task", "programs", "tasks"))
-    loop = Loop(I64, number, task, programs, tasks, [], independent=True, stages=0, location=end.location)
-    loop.body = [each for node in body for each in _with_program_ids(emitter, node, number)]
+    index, task, tasks = code.register(), _special(emitter, "task"), _special(emitter, "tasks")
+    programs = _special(emitter, "programs")
+    # Kernels that ask for x alone are served line by line: then addresses grow evenly.
+    in_lines = not any(_axis(node) for node in body)
+    last = _special(emitter, "num_programs.x") if in_lines else programs
+    loop = Loop(I64, index, task, last, tasks, [], independent=True, stages=0, location=end.location)
+    loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, in_lines=in_lines)]
     code.nodes += _hoist(loop)
-    loop.body.insert(0, Instruction(TABLE["serve"], (), (number,), end.location))
-    code.nodes += [loop, end]
+    serve = TABLE["serve"]
+    if in_lines:
+        begin, number = code.register(), code.register()
+        loop.body[:0] = [
+            Instruction(TABLE["add"], (I64,), (number, begin, index), end.location),
+            Instruction(serve, (), (number,), end.location),
+        ]
+        code.nodes.append(Loop(I64, begin, Immediate(0), programs, last, [], [loop], location=end.location))
+    else:
+        loop.body.insert(0, Instruction(serve, (), (index,), end.location))
+        code.nodes.append(loop)
+    code.nodes.append(end)
 
 
 def _is_straight(body: Sequence[Node]) -> bool:
@@ -68,20 +82,30 @@ def _special(emitter: Emitter, name: str) -> Register:
     return emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index(name)))
 
 
-def _with_program_ids(emitter: Emitter, node: Node, number: Register) -> list[Node]:
-    """The node; one that asks for a program id computes that of the program with this number."""
-    if not (isinstance(node, Instruction) and node.row.name == "sreg" and node.operands[1] in _PROGRAM_ID):
+def _axis(node: Node) -> int | None:
+    """The axis of the grid along which a node asks for its program's place."""
+    if isinstance(node, Instruction) and node.row.name == "sreg" and node.operands[1] in _PROGRAM_ID:
+        return _PROGRAM_ID.index(node.operands[1])
+    return None
+
+
+def _with_program_ids(emitter: Emitter, node: Node, index: Register, *, in_lines: bool) -> list[Node]:
+    """The node; one that asks for a program id computes that of the program with this index."""
+    axis = _axis(node)
+    if axis is None or not isinstance(node, Instruction):
         return [node]
     result = node.operands[0]
+    if in_lines:
+        return [Instruction(TABLE["mov"], (I64,), (result, index), node.location)]
     x, y = (_special(emitter, f"num_programs.{axis}") for axis in "xy")
     rest = emitter.code.register()
-    match _PROGRAM_ID.index(node.operands[1]):
+    match axis:
         case 0:
-            steps = [("urem", (result, number, x))]
+            steps = [("urem", (result, index, x))]
         case 1:
-            steps = [("udiv", (rest, number, x)), ("urem", (result, rest, y))]
+            steps = [("udiv", (rest, index, x)), ("urem", (result, rest, y))]
         case _:
-            steps = [("udiv", (rest, number, x)), ("udiv", (result, rest, y))]
+            steps = [("udiv", (rest, index, x)), ("udiv", (result, rest, y))]
     return [Instruction(TABLE[name], (I64,), operands, node.location) for name, operands in steps]
 
 

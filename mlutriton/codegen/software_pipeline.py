@@ -22,11 +22,13 @@ the launch do not overlap, the plain loop is kept beside the pipelined one, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mlutriton.codegen.block_pipeline import rotate_blocks
+from mlutriton.codegen.block_plan import plan_blocks
 from mlutriton.codegen.pipeline_plan import Plan, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -34,45 +36,59 @@ from mlutriton.codegen.tile_code import (
     Node,
     ScalarOperand,
     TileCode,
-    While,
     children,
-    written_register,
 )
-from mlutriton.dtypes import I64
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
 
 
-def pipeline_loops(code: TileCode, default_stages: int) -> None:
+def pipeline_loops(code: TileCode, default_stages: int, machine: Machine) -> None:
     """Pipeline every loop that wants more than one stage and has transfers that can move."""
-    _visit(code, code.nodes, default_stages, PointerRoots(code), are_disjoint=False)
+    _Pipeliner(code, default_stages, machine).visit(code.nodes, are_disjoint=False)
 
 
-def _visit(code: TileCode, nodes: list[Node], default_stages: int, roots: PointerRoots, *, are_disjoint: bool) -> None:
-    result: list[Node] = []
-    for node in nodes:
-        for nested in children(node):
-            tested = isinstance(node, Branch) and nested is node.then and node.condition in roots.disjoint_flags
-            _visit(code, nested, default_stages, roots, are_disjoint=are_disjoint or tested)
-        if isinstance(node, Loop) and (node.stages or default_stages) > 1:
-            plan = plan_loop(code, node, roots)
-            if not plan.is_empty:
-                is_guarded = plan.needs_disjoint_arrays and not are_disjoint
-                result += _guarded(code, node, plan) if is_guarded else _rotate(code, node, plan)
-                continue
-        result.append(node)
-    nodes[:] = result
+class _Pipeliner:
+    def __init__(self, code: TileCode, default_stages: int, machine: Machine) -> None:
+        self.code = code
+        self.default_stages = default_stages
+        self.machine = machine
+        self.roots = PointerRoots(code)
+
+    def visit(self, nodes: list[Node], *, are_disjoint: bool) -> None:
+        """Pipeline the loops among nodes; of those where the arrays of the launch are known to be disjoint, once."""
+        result: list[Node] = []
+        for node in nodes:
+            for nested in children(node):
+                tested = (
+                    isinstance(node, Branch) and nested is node.then and node.condition in self.roots.disjoint_flags
+                )
+                self.visit(nested, are_disjoint=are_disjoint or tested)
+            rotated = self._rotated(node, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
+            result += [node] if rotated is None else rotated
+        nodes[:] = result
+
+    def _rotated(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
+        if (loop.stages or self.default_stages) == 1:
+            return None
+        plan = plan_loop(self.code, loop, self.roots)
+        if plan.is_empty:
+            return None
+        blocks = plan_blocks(self.code, loop, plan, self.machine)
+        rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
+        is_guarded = plan.needs_disjoint_arrays and not are_disjoint
+        return _guarded(self.code, loop, rotated) if is_guarded else rotated
 
 
-def _guarded(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
+def _guarded(code: TileCode, loop: Loop, rotated: list[Node]) -> list[Node]:
     """The pipelined loop where the arrays of the launch are disjoint, else the plain one."""
     disjoint = code.register()
     index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
     plain = replace(loop, stages=1)
     return [
         Instruction(TABLE["sreg"], (), (disjoint, index), loop.location),
-        Branch(disjoint, _rotate(code, loop, plan), [plain], location=loop.location),
+        Branch(disjoint, rotated, [plain], location=loop.location),
     ]
 
 
@@ -81,12 +97,13 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, plan)
     before = [*rotation.load_first(), _sync(loop)]
-    body = [*rotation.store_behind(), *rotation.load_ahead(), *rotation.compute(), _sync(loop)]
+    load, store = rotation.load_ahead(), rotation.store_behind()
+    transfers = [*load, *store] if plan.commutes else [*store, *load]
+    body = [*transfers, *rotation.compute(), _sync(loop)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*rotation.advance(), *(each.yielded for each in rotation.carried)]
-    # A task has a program.
-    return [*before, rotated, *rotation.store_behind(certain=loop.independent)]
+    return [*before, rotated, *rotation.store_behind()]
 
 
 def _sync(loop: Loop) -> Instruction:
@@ -136,14 +153,11 @@ class _Rotation:
             return []
         nodes: list[Node] = []
         initial = {register: loop.carried[place][1] for place, register in self._ahead()}
-        renamer = _Renamer(self.code, {loop.index: loop.start, **initial}, {})
+        renamer = Renamer(self.code, {loop.index: loop.start, **initial}, {})
         nodes += renamer.nodes(plan.slice)
         loads = renamer.nodes([*plan.serves, *plan.loads])
-        if loop.independent:  # a task has a program
-            nodes += loads
-        else:
-            entered = self._scalar(nodes, "slt", loop.start, loop.end)
-            nodes.append(Branch(entered, loads, location=loop.location))
+        entered = self._scalar(nodes, "slt", loop.start, loop.end)
+        nodes.append(Branch(entered, loads, location=loop.location))
         self.index_ahead = self._carry(self._scalar(nodes, "add", loop.start, loop.step))
         self.ahead = {register: self._carry(renamer.operand(loop.yielded[place])) for place, register in self._ahead()}
         return nodes
@@ -157,7 +171,7 @@ class _Rotation:
         index = self.index_ahead
         substitutes: dict[Register, ScalarOperand] = {old: new.register for old, new in self.ahead.items()}
         substitutes[loop.index] = index.register
-        renamer = _Renamer(self.code, substitutes, self._phases(self.other))
+        renamer = Renamer(self.code, substitutes, self._phases(self.other))
         nodes += renamer.nodes(plan.slice)
         more = self._scalar(nodes, "slt", index.register, loop.end)
         nodes.append(Branch(more, renamer.nodes([*plan.serves, *plan.loads]), location=loop.location))
@@ -174,16 +188,16 @@ class _Rotation:
     def compute(self) -> list[Node]:
         """All that is not moved."""
         moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
-        renamer = _Renamer(self.code, {}, self._phases(self.now), keep=True)
+        renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
         return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
 
-    def store_behind(self, *, certain: bool = False) -> list[Node]:
-        """The stores of the iteration before, if there was one, which may be certain."""
+    def store_behind(self) -> list[Node]:
+        """The stores of the iteration before, if there was one."""
         if self.ran is None:
             return []
-        renamer = _Renamer(self.code, dict(self.remembered), self._phases(self.other))
+        renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
         stores = renamer.nodes([*self.plan.serves, *self.plan.stores])
-        return stores if certain else [Branch(self.ran, stores, location=self.loop.location)]
+        return [Branch(self.ran, stores, location=self.loop.location)]
 
     def _ahead(self) -> list[tuple[int, Register]]:
         return [(place, self.loop.carried[place][0]) for place in self.plan.carried]
@@ -195,110 +209,3 @@ class _Rotation:
         result = self.code.register()
         nodes.append(Instruction(TABLE[name], (self.loop.dtype,), (result, *operands), self.loop.location))
         return result
-
-
-class _Renamer:
-    """Copies nodes with fresh result registers, given substitutes, and phase offsets on ping-pong addresses.
-
-    ``phases`` has the register of the phase offset, in bytes, for each buffer that is not to be used in phase 0.
-    """
-
-    def __init__(
-        self,
-        code: TileCode,
-        substitutes: dict[Register, ScalarOperand],
-        phases: dict[str, Register],
-        *,
-        keep: bool = False,
-    ) -> None:
-        self.code = code
-        self.substitutes: dict[Register, ScalarOperand] = dict(substitutes)
-        self.phases = phases
-        self.keep = keep
-        self.renamed: set[Register] = set()
-
-    def operand(self, operand: ScalarOperand) -> ScalarOperand:
-        """A scalar operand under the renaming."""
-        return self.substitutes.get(operand, operand) if isinstance(operand, Register) else operand
-
-    def nodes(self, nodes: Sequence[Node]) -> list[Node]:
-        """Copies of nodes, in order."""
-        result: list[Node] = []
-        for node in nodes:
-            match node:
-                case Instruction():
-                    result += self._instruction(node)
-                case While():
-                    carried = [(self._define(register), self.operand(initial)) for register, initial in node.carried]
-                    head, body = self.nodes(node.head), self.nodes(node.body)
-                    yielded = [self.operand(operand) for operand in node.yielded]
-                    condition = self.operand(node.condition)
-                    result.append(
-                        replace(node, condition=condition, carried=carried, head=head, body=body, yielded=yielded)
-                    )
-                case Loop():
-                    ends = [self.operand(operand) for operand in (node.start, node.end, node.step)]
-                    carried = [(self._define(register), self.operand(initial)) for register, initial in node.carried]
-                    index = self._define(node.index)
-                    body = self.nodes(node.body)
-                    yielded = [self.operand(operand) for operand in node.yielded]
-                    start, end, step = ends
-                    result.append(
-                        replace(node, index=index, start=start, end=end, step=step, carried=carried, body=body,
-                                yielded=yielded)
-                    )  # fmt: skip
-                case Branch():
-                    condition = self.operand(node.condition)
-                    then, otherwise = self.nodes(node.then), self.nodes(node.otherwise)
-                    result.append(replace(node, condition=condition, then=then, otherwise=otherwise))
-        return result
-
-    def _define(self, register: Register) -> Register:
-        if self.keep:
-            return register
-        # A register that several paths of a branch set keeps one new name.
-        if register not in self.renamed:
-            self.renamed.add(register)
-            self.substitutes[register] = self.code.register()
-        fresh = self.substitutes[register]
-        assert isinstance(fresh, Register)
-        return fresh
-
-    def _instruction(self, instruction: Instruction) -> list[Node]:
-        before: list[Node] = []
-        written = written_register(instruction)
-        operands: list[Operand] = []
-        for place, operand in enumerate(instruction.operands):
-            match operand:
-                case Register() if place == 0 and written is not None:
-                    operands.append(operand)  # renamed below, after its old value may have been read
-                case Register():
-                    operands.append(self.operand(operand))
-                case GlobalAddress():
-                    operands.append(replace(operand, register=self._address_register(operand.register, before)))
-                case Address():
-                    operands.append(self._phased(operand, before))
-                case _:
-                    operands.append(operand)
-        if written is not None:
-            operands[0] = self._define(written)
-        return [*before, replace(instruction, operands=tuple(operands))]
-
-    def _address_register(self, register: Register, before: list[Node]) -> Register:
-        operand = self.operand(register)
-        if isinstance(operand, Register):
-            return operand
-        made = self.code.register()
-        before.append(Instruction(TABLE["mov"], (I64,), (made, operand)))
-        return made
-
-    def _phased(self, address: Address, before: list[Node]) -> Address:
-        register = address.register and self._address_register(address.register, before)
-        phase = self.phases.get(address.buffer)
-        if phase is None:
-            return replace(address, register=register)
-        if register is None:
-            return replace(address, register=phase)
-        total = self.code.register()
-        before.append(Instruction(TABLE["add"], (I64,), (total, register, phase)))
-        return replace(address, register=total)

@@ -1,0 +1,262 @@
+"""Pipelined loops that take several iterations at a time, so that one burst of transfers is long.
+
+A queue can only be waited for as a whole, so each turn of a pipelined loop shows a latency; and a transfer that is
+shorter than the latency of the next one does not hide it. So a loop
+
+    for i: load x(i); compute y(i) from x(i); store y(i)
+
+of small tiles becomes
+
+    load block 0 -> phase 0; sync
+    for block of U iterations: if there is a next one: load its tiles -> other phase
+                               if there was one before: store its tiles <- other phase
+                               for i of block: compute y(i) from x(i), in members of this phase; sync; swap phases
+    store the last block
+
+where evenly spaced short tiles are loaded and stored as one transfer of a dimension more, others one by one. U is what
+memory allows, but no more than an eighth of a task's iterations: at both ends of the loop a block stands alone.
+Programs of a grid are dealt out in blocks of neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from mlutriton.codegen.block_plan import BlockPlan
+from mlutriton.codegen.pipeline_plan import Plan
+from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.synchronize import ALL_QUEUES
+from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand, TileCode, accesses, instructions
+from mlutriton.dtypes import I64
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import TABLE
+
+# A task's blocks: the first load and the last store, which nothing hides, are this share of its work.
+_BLOCKS_OF_A_TASK = 8
+
+
+def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> list[Node]:
+    """The pipelined loop."""
+    return _BlockRotation(code, loop, plan, blocks).nodes()
+
+
+class _BlockRotation:
+    """The parts of a loop over blocks. Positions count iterations, of the loop or of the grid."""
+
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> None:
+        self.code, self.loop, self.plan, self.blocks = code, loop, plan, blocks
+        self.emitter = Emitter(code)
+        self.emitter.location = loop.location
+        self.member_bytes = {name: code.buffers[name].bytes for name in plan.buffers}
+        self.sizes = sorted(set(self.member_bytes.values()))
+        self.now, self.other = ({size: code.register() for size in self.sizes} for _ in range(2))
+        self.steps: dict[int, ScalarOperand] = {}
+        for name in plan.buffers:
+            code.buffers[name].bytes *= blocks.capacity
+            code.buffers[name].phases = 2
+
+    def nodes(self) -> list[Node]:
+        """The loop over blocks with what comes before and behind it."""
+        loop = self.loop
+        with self._list() as nodes:
+            self._measure_loop()
+            self._measure_steps()
+            position, last, ran = (self.code.register() for _ in range(3))
+            nodes += [self._load(self.first, {}), self._sync()]
+            with self._list() as body:
+                parts = [self._load_next(position), self._store_before(position, ran)]
+                body += [
+                    *(parts if self.plan.commutes else reversed(parts)),
+                    self._compute(position),
+                    self._sync(),
+                ]
+            carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
+                (ran, Immediate(0), Immediate(1)),
+                (last, Immediate(0), position),
+            ]
+            for size in self.sizes:
+                now, other = self.now[size], self.other[size]
+                carried += [(now, Immediate(0), other), (other, Immediate(size * self.blocks.capacity), now)]
+            turn = Loop(
+                loop.dtype, position, self.first, self.count, self.stride,
+                [(register, initial) for register, initial, _ in carried], body,
+                [operand for *_, operand in carried], location=loop.location,
+            )  # fmt: skip
+            nodes.append(turn)
+            nodes.append(self._store(ran, last, self._members(last)))
+        return nodes
+
+    # ---- extents ----------------------------------------------------------------------------------------------------
+
+    def _measure_loop(self) -> None:
+        """How many positions there are, and in a full block; where this task begins, and how it goes on."""
+        loop, integer = self.loop, self._integer
+        tasks: ScalarOperand = Immediate(1)
+        self.step: ScalarOperand = Immediate(1)
+        self.count = loop.end
+        if loop.independent:
+            tasks = loop.step
+        else:
+            self.step = loop.step
+            span = integer("sub", integer("sub", loop.end, loop.start), Immediate(1))
+            some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
+            entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
+            self.count = self._scalar("select", entered, some, Immediate(0))
+        share = integer("mul", tasks, Immediate(_BLOCKS_OF_A_TASK))
+        rounded = integer("add", self.count, integer("sub", share, Immediate(1)))
+        wanted = integer("smax", self._scalar("sdiv", rounded, share), Immediate(1))
+        self.block = integer("smin", wanted, Immediate(self.blocks.capacity))
+        self.stride = integer("mul", tasks, self.block)
+        self.first = integer("mul", loop.start, self.block) if loop.independent else Immediate(0)
+
+    def _measure_steps(self) -> None:
+        """By how many elements the address of each merged transfer grows from one iteration to the next."""
+        if not self.blocks.merged:
+            return
+        places = [self._scalars_of(Immediate(position)) for position in range(2)]
+        for node in (*self.plan.loads, *self.plan.stores):
+            if id(node) in self.blocks.merged and isinstance(node, Instruction):
+                here, there = (renamer.operand(_place(node).register) for renamer in places)
+                difference = self.emitter.scalar("sub", (I64,), there, here)
+                size = Immediate(node.dtypes[0].bytes)
+                self.steps[id(node)] = self.emitter.scalar("sdiv", (I64,), difference, size)
+
+    def _members(self, position: ScalarOperand) -> ScalarOperand:
+        """Iterations of the block at a position."""
+        return self._integer("smin", self._integer("sub", self.count, position), self.block)
+
+    def _index(self, position: ScalarOperand) -> ScalarOperand:
+        """The loop's index at a position."""
+        if self.loop.independent:
+            return position
+        return self._integer("add", self._integer("mul", position, self.step), self.loop.start)
+
+    # ---- transfers --------------------------------------------------------------------------------------------------
+
+    def _load_next(self, position: Register) -> Node:
+        return self._load(self._integer("add", position, self.stride), self.other)
+
+    def _load(self, position: ScalarOperand, phases: dict[int, Register]) -> Node:
+        """The loads of a block, if there is one."""
+        exists = self.emitter.scalar("slt", (self.loop.dtype,), position, self.count)
+        with self._list() as nodes:
+            self._transfer(self.plan.loads, position, self._members(position), phases)
+        return Branch(exists, nodes, location=self.loop.location)
+
+    def _store_before(self, position: Register, ran: Register) -> Node:
+        return self._store(ran, self._integer("sub", position, self.stride), self.block)
+
+    def _store(self, ran: Register, position: ScalarOperand, members: ScalarOperand) -> Node:
+        """The stores of a block, if it ran."""
+        with self._list() as nodes:
+            self._transfer(self.plan.stores, position, members, self.other)
+        return Branch(ran, nodes, location=self.loop.location)
+
+    def _transfer(
+        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+    ) -> None:
+        """The transfers of a block, merged or one by one."""
+        nodes = self.emitter.nodes
+        at_block = self._scalars_of(position, phases)
+        if any(id(node) in self.blocks.merged for node in transfers):
+            nodes += at_block.nodes(self.plan.serves)
+        for node in transfers:
+            if id(node) in self.blocks.merged and isinstance(node, Instruction):
+                nodes += at_block.nodes([self._merged(node, members)])
+            else:
+                nodes.append(self._each(node, position, members, phases))
+
+    def _merged(self, node: Instruction, members: ScalarOperand) -> Instruction:
+        dimension = self.blocks.merged[id(node)]
+        operands: list[Operand] = list(node.operands)
+        changed: dict[str, Operand] = {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
+        if node.row.name == "dma.load_pad":
+            changed[f"valid{dimension}"] = members
+        else:
+            (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
+            changed[f"local{dimension}"] = Immediate(self.member_bytes[buffer] // node.dtypes[0].bytes)
+        for name, operand in changed.items():
+            operands[node.row.slot_index[name]] = operand
+        return replace(node, operands=tuple(operands))
+
+    def _each(self, node: Node, position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Loop:
+        names = {o.buffer for each in instructions([node]) for o, _ in accesses(each) if isinstance(o, Address)}
+        sizes = {self.member_bytes[name] for name in names & self.plan.buffers}
+        index = self.code.register()
+
+        def body(places: dict[int, Register]) -> list[Node]:
+            renamer = Renamer(self.code, {self.loop.index: index}, self._phases(places))
+            return renamer.nodes([*self.blocks.scalars, *self.plan.serves, node])
+
+        starts = {size: phases.get(size, Immediate(0)) for size in sorted(sizes)}
+        return self._for_members(index, position, members, starts, body)
+
+    # ---- arithmetic -------------------------------------------------------------------------------------------------
+
+    def _compute(self, position: Register) -> Node:
+        """All that is not moved, for each member of the block."""
+        moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
+        rest = [node for node in self.loop.body if id(node) not in moved]
+
+        def body(places: dict[int, Register]) -> list[Node]:
+            return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
+
+        return self._for_members(self.loop.index, position, self._members(position), self.now, body)
+
+    def _for_members(
+        self,
+        index: Register,
+        position: ScalarOperand,
+        members: ScalarOperand,
+        starts: Mapping[int, ScalarOperand],
+        body: Callable[[dict[int, Register]], list[Node]],
+    ) -> Loop:
+        """A loop over the members of a block; it carries their index and, by size, their place in buffers."""
+        places = {size: self.code.register() for size in starts}
+        carried: list[tuple[Register, ScalarOperand]] = [(index, self._index(position))]
+        carried += [(places[size], start) for size, start in starts.items()]
+        with self._list() as nodes:
+            nodes += body(places)
+            yielded = [self._integer("add", index, self.step)]
+            yielded += [self.emitter.integer("add", places[size], Immediate(size)) for size in starts]
+        loop, counter = self.loop, self.code.register()
+        return Loop(
+            loop.dtype, counter, Immediate(0), members, Immediate(1), carried, nodes, yielded, location=loop.location
+        )
+
+    # ---- small parts ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _list(self) -> Generator[list[Node]]:
+        """A new list of nodes, to which scalar arithmetic goes meanwhile."""
+        outside = self.emitter.nodes
+        self.emitter.nodes = nodes = list[Node]()
+        yield nodes
+        self.emitter.nodes = outside
+
+    def _scalars_of(self, position: ScalarOperand, phases: dict[int, Register] | None = None) -> Renamer:
+        """Names under which addresses and extents of an iteration are known, which this computes."""
+        renamer = Renamer(self.code, {self.loop.index: self._index(position)}, self._phases(phases or {}))
+        self.emitter.nodes += renamer.nodes(self.blocks.scalars)
+        return renamer
+
+    def _phases(self, places: dict[int, Register]) -> dict[str, Register]:
+        return {name: places[size] for name, size in self.member_bytes.items() if size in places}
+
+    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
+        return self.emitter.integer(name, a, b, self.loop.dtype)
+
+    def _scalar(self, name: str, *operands: ScalarOperand) -> Register:
+        return self.emitter.scalar(name, (self.loop.dtype,), *operands)
+
+    def _sync(self) -> Instruction:
+        return Instruction(TABLE["sync"], (), (Immediate(ALL_QUEUES),), self.loop.location)
+
+
+def _place(transfer: Instruction) -> GlobalAddress:
+    """Where in global memory a transfer begins."""
+    (place,) = (operand for operand, _ in accesses(transfer) if isinstance(operand, GlobalAddress))
+    return place
