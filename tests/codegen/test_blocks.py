@@ -1,0 +1,103 @@
+"""Loops of small tiles that are worked through in blocks of iterations: values stay, and latencies show less often."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+CORES = mlu.machine("mlu590-m9").cores
+
+
+@mlu.jit
+def centre_row(x, centred, mean, columns, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row * columns + column, mask=mask, other=0.0)
+    average = tl.sum(values, axis=0) / columns
+    tl.store(mean + row, average)
+    tl.store(centred + row * columns + column, values - average, mask=mask)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("programs", [1, 8 * CORES + 1, 17 * CORES + 5])
+def test_programs_of_a_row_are_served_in_blocks(programs, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    x = np.random.default_rng(0).integers(-8, 8, (programs, 12)).astype(np.float32)
+    # Guard rows: a block that is not full stores nothing beyond its last member.
+    centred, mean = np.full((programs + 9, 12), 7, np.float32), np.full(programs + 9, 7, np.float32)
+    centre_row[(programs,)](x, centred, mean, 12, BLOCK=16)
+    np.testing.assert_array_equal(mean[:programs], x.sum(axis=1) / np.float32(12))
+    np.testing.assert_array_equal(centred[:programs], x - mean[:programs, None])
+    assert (centred[programs:] == 7).all()
+    assert (mean[programs:] == 7).all()
+
+
+def test_short_rows_do_not_wait_a_latency_each():
+    x = np.zeros((40 * CORES, 64), np.float32)
+    centred, mean = np.zeros_like(x), np.zeros(len(x), np.float32)
+    in_blocks = centre_row[(len(x),)](x, centred, mean, 64, BLOCK=64, num_stages=2)
+    alone = centre_row[(len(x),)](x, centred, mean, 64, BLOCK=64, num_stages=1)
+    assert in_blocks.cycles < alone.cycles / 4
+
+
+@mlu.jit
+def centre_rows(x, centred, mean, rows, stride, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+        values = tl.load(x + row * stride + column)
+        average = tl.sum(values, axis=0)
+        tl.store(mean + row * 2, average)
+        tl.store(centred + row * stride + column, values - average)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 100])
+@pytest.mark.parametrize("programs", [1, 3])
+def test_a_loop_over_rows_works_in_blocks(rows, programs):
+    x = np.random.default_rng(0).integers(-8, 8, (rows + 1, 24)).astype(np.float32)
+    centred, mean = np.full_like(x, 7), np.full((rows + 1, 2), 7, np.float32)
+    centre_rows[(programs,)](x, centred, mean, rows, 24, BLOCK=16)
+    np.testing.assert_array_equal(mean[:rows, 0], x[:rows, :16].sum(axis=1))
+    np.testing.assert_array_equal(centred[:rows, :16], x[:rows, :16] - mean[:rows, :1])
+    assert (mean[rows:] == 7).all()
+    assert (mean[:, 1] == 7).all()
+    assert (centred[:, 16:] == 7).all()
+
+
+def test_results_that_overlap_keep_their_order():
+    x = np.ones((40, 16), np.float32)
+    expected, result = np.zeros((2, 41 * 16), np.float32)
+    for row in range(40):
+        expected[2 * row] = 16
+        expected[16 * row : 16 * row + 16] = -15
+    centre_rows[(1,)](x, result, result, 40, 16, BLOCK=16)
+    np.testing.assert_array_equal(result, expected)
+
+
+@mlu.jit
+def running_sum(x, out, rows, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for row in range(rows):
+        total += tl.load(x + row * BLOCK + column)
+        tl.store(out + row * BLOCK + column, total * 2)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 30])
+def test_blocks_hand_tensors_on_from_iteration_to_iteration(rows):
+    x = np.random.default_rng(0).integers(-8, 8, (rows, 16)).astype(np.float32)
+    out = np.zeros_like(x)
+    running_sum[(1,)](x, out, rows, BLOCK=16)
+    np.testing.assert_array_equal(out, 2 * x.cumsum(axis=0))
+
+
+@mlu.jit
+def count_lines(out, x, SIZE: tl.constexpr):
+    place = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    tl.store(out + place, tl.load(x + place) + tl.num_programs(1))
+
+
+def test_a_kernel_of_one_axis_runs_on_a_grid_of_two():
+    out, x = np.zeros((2, 500 * 4), np.float32)
+    count_lines[(500, 3)](out, x, SIZE=4)
+    np.testing.assert_array_equal(out, 3)
