@@ -38,6 +38,7 @@ class Dimension:
     Attributes:
         extent: elements of the tile.
         valid: elements that exist in global memory, 0 to extent.
+        first: elements before them, 0 to extent.
         stride: step in global memory.
         local: step in the on-chip buffer.
         wrap: (start, modulo) of positions that wrap around.
@@ -48,6 +49,7 @@ class Dimension:
     stride: ScalarOperand
     local: int
     wrap: tuple[ScalarOperand, ScalarOperand] | None = None
+    first: ScalarOperand = ZERO
 
     @property
     def is_full(self) -> bool:
@@ -59,16 +61,40 @@ def _dimensions(s: Selection, geometry: TileGeometry) -> list[Dimension]:
     """The dimensions of a tile, outermost first, for a dense row-major buffer."""
     found: list[Dimension] = []
     for d, extent in enumerate(geometry.shape):
-        limit = s.operand(geometry.limits[d])
-        if isinstance(limit, Immediate):
-            limit = Immediate(max(0, min(int(limit.value), extent)))
-        else:
-            limit = s.emitter.integer("smax", s.emitter.integer("smin", limit, Immediate(extent)), ZERO)
+        first, limit = (_clamped(s, value, extent) for value in (geometry.firsts[d], geometry.limits[d]))
+        valid = limit
+        if first != ZERO:
+            valid = s.emitter.integer("smax", s.emitter.integer("sub", limit, first), ZERO)
         pair = geometry.wraps[d]
-        wrap = (s.operand(pair[0]), s.operand(pair[1])) if pair else None
+        wrap = None
+        if pair:
+            start, modulo = s.operand(pair[0]), s.operand(pair[1])
+            if first != ZERO:
+                start = s.emitter.integer("urem", s.emitter.integer("add", start, first), modulo)
+            wrap = start, modulo
         local = math.prod(geometry.shape[d + 1 :])
-        found.append(Dimension(extent, limit, s.operand(geometry.strides[d]), local, wrap))
+        found.append(Dimension(extent, valid, s.operand(geometry.strides[d]), local, wrap, first))
     return found
+
+
+def _clamped(s: Selection, value: Value, extent: int) -> ScalarOperand:
+    """A scalar as a count from 0 to ``extent``."""
+    return s.emitter.integer("smax", s.emitter.integer("smin", s.operand(value), Immediate(extent)), ZERO)
+
+
+def _origin(
+    s: Selection, dimensions: Sequence[Dimension], base: Register, dtype: DType
+) -> tuple[Register, ScalarOperand]:
+    """Where the first valid element stands, in global memory and, in elements, in the on-chip buffer."""
+    outside: ScalarOperand = ZERO
+    local: ScalarOperand = ZERO
+    for dimension in dimensions:
+        if dimension.wrap is None:
+            step = s.emitter.integer("mul", dimension.first, dimension.stride)
+            outside = s.emitter.integer("add", outside, step)
+        step = s.emitter.integer("mul", dimension.first, Immediate(dimension.local))
+        local = s.emitter.integer("add", local, step)
+    return base if outside == ZERO else _advance(s, base, outside, dtype), local
 
 
 def _simplify(s: Selection, dimensions: list[Dimension]) -> list[Dimension]:
@@ -149,6 +175,7 @@ def _move_last(dimensions: list[Dimension], unit: int) -> tuple[tuple[Immediate,
 
 
 def _load(s: Selection, dimensions: list[Dimension], base: Register, fill: ScalarOperand, target: DenseView) -> None:
+    base, first = _origin(s, dimensions, base, target.dtype)
     wrapped = [d for d, dimension in enumerate(dimensions) if dimension.wrap is not None]
     dense = len(dimensions) <= _DMA_DIMENSIONS
     if not wrapped and dense:
@@ -164,7 +191,7 @@ def _load(s: Selection, dimensions: list[Dimension], base: Register, fill: Scala
     else:
         if not all(dimension.is_full for dimension in dimensions):
             s.fill(target, fill)
-        _walk(s, dimensions, base, ZERO, target, store=False)
+        _walk(s, dimensions, base, first, target, store=False)
 
 
 def _load_box(
@@ -176,20 +203,25 @@ def _load_box(
     dtype: DType,
     outer_count: ScalarOperand | None = None,
 ) -> None:
-    """One descriptor of up to three dimensions; ``outer_count`` replaces the extent of the outermost one."""
+    """One descriptor of up to three dimensions from the first valid element on.
+
+    ``outer_count`` replaces the extent of the outermost dimension.
+    """
     inner = list(reversed(dimensions))
+    padding = _DMA_DIMENSIONS - len(inner)
     extents: list[ScalarOperand] = [Immediate(d.extent) for d in inner]
+    before = [d.first for d in inner] + [ZERO] * padding
     valid = [d.valid for d in inner]
     if outer_count is not None:
         extents[-1] = valid[-1] = outer_count
-    padding = _DMA_DIMENSIONS - len(inner)
     strides = [d.stride for d in inner[1:]] + [ZERO] * padding
     counts = extents + [ONE] * padding
     if all(d.is_full for d in dimensions):
         locals_ = [Immediate(d.local) for d in inner[1:]] + [ZERO] * padding
         s.emitter.emit("dma.load", (dtype,), (target, source, *counts, *locals_, *strides))
     else:
-        s.emitter.emit("dma.load_pad", (dtype,), (target, source, *counts, *valid, *[ONE] * padding, *strides, fill))
+        valid += [ONE] * padding
+        s.emitter.emit("dma.load_pad", (dtype,), (target, source, *counts, *before, *valid, *strides, fill))
 
 
 def _shifted(s: Selection, target: DenseView, elements: ScalarOperand) -> Address:
@@ -313,7 +345,8 @@ def tile_store(s: Selection, operation: Operation) -> None:
         counts = (batch, columns, rows, ONE)
         s.emitter.emit("v.transpose", (source.dtype,), (staging.address(), source.address(), *counts))
         source, dimensions = staging, moved
-    _walk(s, dimensions, base, ZERO, source, store=True)
+    base, first = _origin(s, dimensions, base, source.dtype)
+    _walk(s, dimensions, base, first, source, store=True)
 
 
 def weight_load(s: Selection, operation: TileLoad) -> bool:
@@ -323,7 +356,7 @@ def weight_load(s: Selection, operation: TileLoad) -> bool:
         return False
     dimensions = _dimensions(s, operation.geometry)
     depth, column = reversed(dimensions) if use.transposed else dimensions
-    if depth.wrap is not None:
+    if depth.wrap is not None or depth.first != ZERO or column.first != ZERO:
         return False
     base, fill = s.register(operation.base), s.operand(operation.other)
     panels = -(-column.extent // WRAM_PANEL_COLUMNS)

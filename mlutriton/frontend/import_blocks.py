@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 from mlutriton.dtypes import I1, I64
-from mlutriton.frontend.integer_signs import is_never_negative
 from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integer, integers, text
 from mlutriton.frontend.ttir_text import BlockPointerType, TensorDescriptorType
 from mlutriton.frontend.ttir_tree import TtirOperation
@@ -91,8 +90,6 @@ def _inside(translation: Translation, row: Value, extent: Value) -> Value:
     row = translation.resized(row, wide)
     bound = translation.splat(translation.resized(extent, wide), shape_of(row.type))
     below = translation.elementwise("slt", row, bound)
-    if is_never_negative(row, translation.never_negative):
-        return below
     positive = translation.elementwise("sge", row, translation.constant(0, row.type))
     return translation.elementwise("and", positive, below)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mlutriton.frontend.integer_signs import is_never_negative
 from mlutriton.frontend.translation import (
     Imported,
     Rule,
@@ -39,7 +38,6 @@ def _for(translation: Translation, operation: TtirOperation) -> Sequence[Importe
     initial = translation.imported(operation.operands[3:])
     (source,) = operation.regions[0].blocks
     body = _entered(translation, source, [start, *initial])
-    translation.never_negative[body.arguments[0]] = is_never_negative(start, translation.never_negative)
     with translation.inside(body):
         translation.add(Yield(flatten(translation.body(source))))
     stages = {"stages": integer(operation, "tt.num_stages", 0)}

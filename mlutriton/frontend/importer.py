@@ -84,8 +84,6 @@ class _Parameters:
         assert not isinstance(element, PointerType)
         base = self._append(argument.name, PointerType(element), _facts(argument))
         geometry = [self._declare(part, self.translation.type(part.type)) for part in extents_and_strides]
-        # Triton refuses to make a descriptor of a tensor with a negative extent.
-        self.translation.never_negative.update(dict.fromkeys(geometry[: len(geometry) // 2], True))
         pads_with_nan = self._append(f"{argument.name}.pads_with_nan", I1, {})
         self.translation.bind([argument.value], [TensorHandle(type, (base, *geometry, pads_with_nan))])
 

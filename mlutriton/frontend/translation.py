@@ -128,7 +128,6 @@ class Translation:
         functions: the module's functions by name.
         active_calls: callees whose bodies are being imported, the outermost first.
         is_element_function: the block is a function of single elements, where branches become selections.
-        never_negative: what is known about the sign of integers.
     """
 
     def __init__(self, rules: Mapping[str, Rule], functions: Mapping[str, tree.TtirFunction], body: Block) -> None:
@@ -136,7 +135,6 @@ class Translation:
         self.functions = functions
         self.active_calls: list[str] = []
         self.is_element_function = False
-        self.never_negative: dict[Value, bool] = {}
         self._rules = rules
         self._known: dict[tree.Value, Imported] = {}
 

@@ -191,11 +191,11 @@ def _store(program: _Program, op: Operation) -> Sequence[Array]:
 
 
 def _tile_places(program: _Program, base: Array, geometry: TileGeometry, width_bytes: int) -> tuple[Array, Array]:
-    """Addresses of a tile's elements and which of them are below the limits."""
+    """Addresses of a tile's elements and which of them are within the bounds."""
     addresses = np.broadcast_to(base, geometry.shape)
     inside = np.ones(geometry.shape, np.bool_)
-    for axis, (extent, stride, limit, wrap) in enumerate(
-        zip(geometry.shape, geometry.strides, geometry.limits, geometry.wraps, strict=True)
+    for axis, (extent, stride, first, limit, wrap) in enumerate(
+        zip(geometry.shape, geometry.strides, geometry.firsts, geometry.limits, geometry.wraps, strict=True)
     ):
         along = [1] * len(geometry.shape)
         along[axis] = extent
@@ -205,7 +205,8 @@ def _tile_places(program: _Program, base: Array, geometry: TileGeometry, width_b
             start, modulo = program.read(wrap)
             position = (start + index) % modulo
         addresses = addresses + (position * program.values[stride] * width_bytes).reshape(along)
-        inside = inside & (index < program.values[limit]).reshape(along)
+        within = (index >= program.values[first]) & (index < program.values[limit])
+        inside = inside & within.reshape(along)
     return addresses, inside
 
 

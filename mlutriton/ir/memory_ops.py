@@ -229,12 +229,12 @@ class TileLoad(Operation):
     """A rectangular tile of global memory.
 
     Element ``[i_0, ..., i_r-1]`` stands at ``base + sum_d position_d * stride_d`` elements, where ``position_d`` is
-    ``i_d``, or ``(start_d + i_d) mod modulo_d`` where ``wraps[d]`` is 1. Elements with ``i_d >= limit_d`` for any d
-    are ``other``.
+    ``i_d``, or ``(start_d + i_d) mod modulo_d`` where ``wraps[d]`` is 1. Elements with ``i_d < first_d`` or
+    ``i_d >= limit_d`` for any d are ``other``.
 
-    Operands: ``base`` (pointer), ``other`` (scalar), then for each dimension: ``stride`` (i64), ``limit`` (i64 count
-    of valid elements, clamped by the op to 0 .. extent), and for each dimension that wraps ``start`` and ``modulo``
-    (i64, 0 <= start). The result type is free.
+    Operands: ``base`` (pointer), ``other`` (scalar), then the ``stride`` of each dimension, the ``first`` of each, the
+    ``limit`` of each (any numbers, in elements), and for each dimension that wraps ``start`` and ``modulo``
+    (0 <= start), all i64. The result type is free.
     """
 
     NAME = "tile_load"
@@ -251,12 +251,12 @@ class TileLoad(Operation):
 
     @property
     def other(self) -> Value:
-        """What stands beyond the limits."""
+        """What stands outside the limits."""
         return self.operands[1]
 
     @property
     def geometry(self) -> TileGeometry:
-        """Strides, limits and wraps."""
+        """Strides, bounds and wraps."""
         return TileGeometry.of(shape_of(self.result.type), self.operands[2:], self.attributes["wraps"])
 
     def check(self) -> str | None:
@@ -271,7 +271,7 @@ class TileLoad(Operation):
 
 
 class TileStore(Operation):
-    """The counterpart of ``tile_load``: elements below the limits are written."""
+    """The counterpart of ``tile_load``: elements within the limits are written."""
 
     NAME = "tile_store"
     OPERANDS = ("base", "value", "geometry*")
@@ -290,7 +290,7 @@ class TileStore(Operation):
 
     @property
     def geometry(self) -> TileGeometry:
-        """Strides, limits and wraps."""
+        """Strides, bounds and wraps."""
         return TileGeometry.of(shape_of(self.value.type), self.operands[2:], self.attributes["wraps"])
 
     def check(self) -> str | None:
@@ -305,34 +305,37 @@ def _bad_geometry(type: Type, operands: Sequence[Value], wraps: tuple[int, ...])
     rank = len(shape_of(type))
     if len(wraps) != rank:
         return f"wraps has {len(wraps)} flags for {rank} dimensions"
-    wanted = 2 * rank + 2 * sum(wraps)
+    wanted = 3 * rank + 2 * sum(wraps)
     if len(operands) != wanted:
         return f"the geometry has {len(operands)} operands, not {wanted}"
     wrong = next((operand for operand in operands if operand.type != I64), None)
-    return None if wrong is None else f"strides, limits, starts and moduli are i64, not {wrong.type}"
+    return None if wrong is None else f"strides, firsts, limits, starts and moduli are i64, not {wrong.type}"
 
 
 class TileGeometry:
-    """Strides, limits and wraps of a tile access, by dimension.
+    """Strides, bounds and wraps of a tile access, by dimension.
 
     Attributes:
         shape: extents.
         strides: i64 scalars, in elements.
-        limits: i64 scalars, valid elements.
+        firsts: i64 scalars, the first valid element.
+        limits: i64 scalars, the one behind the last valid element.
         wraps: per dimension None or (start, modulo), i64 scalars.
     """
 
-    __slots__ = ("limits", "shape", "strides", "wraps")
+    __slots__ = ("firsts", "limits", "shape", "strides", "wraps")
 
     def __init__(
         self,
         shape: tuple[int, ...],
         strides: Sequence[Value],
+        firsts: Sequence[Value],
         limits: Sequence[Value],
         wraps: Sequence[tuple[Value, Value] | None],
     ) -> None:
         self.shape = shape
         self.strides = tuple(strides)
+        self.firsts = tuple(firsts)
         self.limits = tuple(limits)
         self.wraps = tuple(wraps)
 
@@ -341,14 +344,14 @@ class TileGeometry:
         """Read the variadic operands of a tile op."""
         assert isinstance(flags, tuple)
         rank = len(shape)
-        rest = iter(operands[2 * rank :])
+        rest = iter(operands[3 * rank :])
         wraps = [(next(rest), next(rest)) if flag else None for flag in flags]
-        return cls(shape, operands[:rank], operands[rank : 2 * rank], wraps)
+        return cls(shape, operands[:rank], operands[rank : 2 * rank], operands[2 * rank : 3 * rank], wraps)
 
     def operands(self) -> list[Value]:
         """The variadic operands that :meth:`of` reads."""
         pairs = [value for wrap in self.wraps if wrap is not None for value in wrap]
-        return [*self.strides, *self.limits, *pairs]
+        return [*self.strides, *self.firsts, *self.limits, *pairs]
 
     def flags(self) -> tuple[int, ...]:
         """The ``wraps`` attribute."""

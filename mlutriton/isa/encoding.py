@@ -8,7 +8,7 @@ All numbers are little-endian::
 There is one section of each kind: FACTS (JSON: all but the instructions), CODE (64-bit words), PLACES (three u32 an
 instruction: file, line, column). An instruction is a header word and one or two words an operand::
 
-    header      row: 12 bits, types: 2 x 6 bits (0 = none), operand kinds: 3 bits each from bit 24
+    header      row: 10 bits, types: 2 x 6 bits (0 = none), operand kinds: 3 bits each from bit 22
     REGISTER    index              INTEGER, UNSIGNED   the value          FLOAT   the bits of a double
     LABEL       number             FORWARD             0
     ADDRESS     buffer: 16 bits, register + 1: 17 bits, mode: 2 bits, wide: 1 bit, offset: 28 bits, signed
@@ -75,7 +75,7 @@ class _OperandKind(IntEnum):
 _ROWS: tuple[Row, ...] = tuple(TABLE.values())
 _ROW_NUMBERS: dict[str, int] = {row.name: number for number, row in enumerate(_ROWS)}
 _MODES = tuple(Mode)
-_ROW_BITS, _TYPE_BITS, _MAXIMUM_TYPES, _KINDS_AT, _KIND_BITS = 12, 6, 2, 24, 3
+_ROW_BITS, _TYPE_BITS, _MAXIMUM_TYPES, _KINDS_AT, _KIND_BITS = 10, 6, 2, 22, 3
 _REGISTER_AT, _MODE_AT, _WIDE_AT, _OFFSET_AT = 16, 33, 35, 36
 _OFFSET_LIMIT = 1 << (63 - _OFFSET_AT)
 assert len(_ROWS) <= 1 << _ROW_BITS

@@ -164,7 +164,7 @@ INT64, INT32, BOOL = -1, -2, -3
 # Counts that say where elements are, or how many of them are valid, rather than how many there are.
 NOT_EXTENTS = frozenset(
     {"lda", "local1", "local2", "valid", "valid0", "valid1", "valid2", "valid_depth", "valid_columns", "first_column"}
-    | {"to1", "from1", "from_depth", "from_column"}
+    | {"before0", "before1", "before2", "to1", "from1", "from_depth", "from_column"}
 )
 
 
@@ -446,9 +446,11 @@ _FIXED: tuple[Row, ...] = (
          *_strides("global1 global2")),
         "n2 x n1 segments of n0 consecutive elements; strides in elements, local in dst, global in src.", trace="LOAD"),
     Row("dma.load_pad", "DMA", Queue.IO, ("any",),
-        (_memory("dst", W, _PAD3, 0, "nram sram"), _global("src", R), *_counts("n0 n1 n2 valid0 valid1 valid2"),
-         *_strides("global1 global2"), _scalar("fill")),
-        "dst is dense [n2, n1, n0]; the box [valid2, valid1, valid0] at its origin is loaded, the rest is fill.",
+        (_memory("dst", W, _PAD3, 0, "nram sram"), _global("src", R),
+         *_counts("n0 n1 n2 before0 before1 before2 valid0 valid1 valid2"), *_strides("global1 global2"),
+         _scalar("fill")),
+        "dst is dense [n2, n1, n0]; the box [valid2, valid1, valid0] from src on is loaded to place [before2, before1,"
+        " before0] and on, the rest is fill. What of the box lies outside dst is left out.",
         trace="LOAD"),
     Row("dma.store", "DMA", Queue.IO, ("any",),
         (_global("dst", W), _memory("src", R, _STRIDED3, 0, "nram sram"), *_counts("n0 n1 n2 local1 local2"),

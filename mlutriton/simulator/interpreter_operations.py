@@ -238,10 +238,12 @@ def _load(core: Core, step: Step) -> None:
 def _load_pad(core: Core, step: Step) -> None:
     counts = step.counts
     shape = [counts["n2"], counts["n1"], counts["n0"]]
-    valid = [min(counts[f"valid{i}"], counts[f"n{i}"]) for i in range(3)]
+    before = [min(counts[f"before{i}"], counts[f"n{i}"]) for i in range(3)]
+    valid = [min(counts[f"valid{i}"], counts[f"n{i}"] - before[i]) for i in range(3)]
     values = np.full(shape, step.scalar("fill"))
     box = _Box(core, step, "src", valid, _global_strides(step), write=False)
-    values[: valid[2], : valid[1], : valid[0]] = box.read()
+    elements, segments, planes = (slice(first, first + count) for first, count in zip(before, valid, strict=True))
+    values[planes, segments, elements] = box.read()
     step.write("dst", values)
     box.record(Kind.LOAD, _touches_sram(step))
 

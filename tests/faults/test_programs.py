@@ -32,7 +32,7 @@ PROGRAM = """
     assert r3, 0
     smin.i64 r6, r2, 1024
 again:
-    dma.load_pad.f32 [tile], g[r1], 1024, 1, 1, r6, 1, 1, 0, 0, 0.5
+    dma.load_pad.f32 [tile], g[r1], 1024, 1, 1, 0, 0, 0, r6, 1, 1, 0, 0, 0.5
     sync 1
     v.fmul.f32 ~, [tile], 2.0, 1, 1024
     v.fadd.f32 [other], ~, col [tile], 1, 1024
@@ -135,8 +135,8 @@ INSTRUCTIONS = (
     "red.fadd.f32 [tile], [other], r1, r2, r1",
     "dma.load.f32 [tile], g[r0], r1, r2, 1, r1, r1, 0, 0",
     "dma.load.f32 [tile], g[r0], 1, r1, 1, r2, r2, 0, 0",
-    "dma.load_pad.f32 [tile], g[r0], r1, r2, 4, 1, 1, 1, 0, 0, 0.0",
-    "dma.load_pad.f32 [tile], g[r0], 4, 4, 4, 4, 4, 4, r1, r2, 0.0",
+    "dma.load_pad.f32 [tile], g[r0], r1, r2, 4, 0, 0, 0, 1, 1, 1, 0, 0, 0.0",
+    "dma.load_pad.f32 [tile], g[r0], 4, 4, 4, r1, r2, 0, 4, 4, 4, r1, r2, 0.0",
     "dma.store.f32 g[r0], [tile], r1, r2, 1, r1, r1, 0, 0",
     "dma.store.f32 g[r0], [tile], 1, 4, 4, 1, 1, r1, r2",
     "dma.weight.f32 [weights], g[r0], r1, r2, 1, 1, 0, 1, 1, 0.0",
@@ -159,7 +159,7 @@ def test_spans_do_not_wrap_around(instruction):
 
 
 def test_a_static_span_is_checked_beside_counts_in_registers():
-    text = SPANS.format("dma.load_pad.f32 [tile], g[r0], 1, 2147483647, 3, r1, 1, 1, 0, 0, 0.0")
+    text = SPANS.format("dma.load_pad.f32 [tile], g[r0], 1, 2147483647, 3, 0, 0, 0, r1, 1, 1, 0, 0, 0.0")
     with pytest.raises(mlu.ProgramError, match="dst is bytes 0 to 25769803764 of tile, which has 4096"):
         mlu.load(encode(assemble(text)))[(1,)](np.zeros(4, np.float32), 1, 1)
 

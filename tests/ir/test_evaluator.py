@@ -82,26 +82,32 @@ def test_read_only_arrays() -> None:
 
 
 TILE = """
-func @tile(%x: ptr<f32>, %out: ptr<f32>, %stride: i64, %rows: i64, %columns: i64, %start: i64, %modulo: i64) {
+func @tile(%x: ptr<f32>, %out: ptr<f32>, %stride: i64, %top: i64, %left: i64, %rows: i64, %columns: i64) {
+  %zero = constant {value = 0} : i64
   %one = constant {value = 1} : i64
   %other = constant {value = -1.0} : f32
   %four = constant {value = 4} : i64
   %eight = constant {value = 8} : i64
-  %t = tile_load %x, %other, %stride, %one, %rows, %columns, %start, %modulo {wraps = [1, 0]} : tensor<4x8xf32>
-  tile_store %out, %t, %eight, %one, %four, %eight {wraps = [0, 0]}
+  %three = constant {value = 3} : i64
+  %five = constant {value = 5} : i64
+  %t = tile_load %x, %other, %stride, %one, %top, %left, %rows, %columns, %three, %five {wraps = [1, 0]}
+    : tensor<4x8xf32>
+  tile_store %out, %t, %eight, %one, %zero, %zero, %four, %eight {wraps = [0, 0]}
   return
 }
 """
 
 
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (1, 2), (-3, -1), (3, 5), (4, 0), (9, 9)])
 @pytest.mark.parametrize(("rows", "columns"), [(4, 8), (2, 3), (0, 8), (9, -1)])
-def test_tiles(rows: int, columns: int) -> None:
+def test_tiles(rows: int, columns: int, top: int, left: int) -> None:
     x = np.arange(60, dtype=np.float32).reshape(5, 12)
     out = np.zeros((4, 8), np.float32)
-    run(TILE, (1,), x, out, 12, rows, columns, 3, 5)
+    run(TILE, (1,), x, out, 12, top, left, rows, columns)
     expected = np.full((4, 8), -1, np.float32)
     wrapped = x[[3, 4, 0, 1], :8]
-    expected[: max(rows, 0), : max(columns, 0)] = wrapped[: max(rows, 0), : max(columns, 0)]
+    box = slice(max(top, 0), max(rows, 0)), slice(max(left, 0), max(columns, 0))
+    expected[box] = wrapped[box]
     np.testing.assert_array_equal(out, expected)
 
 

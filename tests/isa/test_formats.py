@@ -276,7 +276,7 @@ def with_code_word(word):
 @pytest.mark.parametrize(
     ("word", "fact"),
     [
-        (4095, "no instruction 4095"),
+        (1023, "no instruction 1023"),
         (0, "type number 0"),
         (list(TABLE).index("exit") | 1 << 60, "more than 0 operands"),
     ],

@@ -9,6 +9,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.isa.operands import Immediate
 from mlutriton.testing import load_examples
+from tests.kernels.engines import on_both_engines
 
 ROWS, BLOCK = 8, 32
 
@@ -22,23 +23,6 @@ def lengths(run, name):
     """Elements of an item, for each gather or scatter of a program."""
     operands = [each.operand("length") for each in run.program.instructions if each.row.name == name]
     return [operand.value for operand in operands if isinstance(operand, Immediate)]
-
-
-def on_both_engines(launch, *outputs):
-    """Launch natively and in the interpreter, which have to agree to the bit and to the cycle."""
-    before = [each.copy() for each in outputs]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLUTRITON_ENGINE", "native")
-        run = launch()
-        native = [each.copy() for each in outputs]
-        for output, each in zip(outputs, before, strict=True):
-            output[...] = each
-        patch.setenv("MLUTRITON_ENGINE", "interpreter")
-        slow = launch()
-    for output, each in zip(outputs, native, strict=True):
-        np.testing.assert_array_equal(output, each)
-    np.testing.assert_array_equal(run.trace.words, slow.trace.words)
-    return run
 
 
 @mlu.jit

@@ -339,9 +339,10 @@ class Generator:
         kind = self.random.randrange(3)
         extents = tuple(self.count(each) for each in counts)
         if kind == 0:
+            before = tuple(self.count(self.random.randrange(each + 2) if self.chance(0.3) else 0) for each in counts)
             valid = tuple(self.count(self.random.randrange(each + 2)) for each in counts)
             place = self.place(dtype, n0 * n1 * n2)
-            self.emit("dma.load_pad", (dtype,), place, address, *extents, *valid, *strides, self.value(dtype))
+            self.emit("dma.load_pad", (dtype,), place, address, *extents, *before, *valid, *strides, self.value(dtype))
         else:
             local1 = n0 + self.random.randrange(3)
             local2 = n1 * local1 + self.random.randrange(3)

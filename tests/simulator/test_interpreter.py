@@ -284,7 +284,7 @@ def test_strided_and_padded_transfers():
     .buffer b sram 0 1024
     param r0, 0
     param r1, 1
-    dma.load_pad.i32 [b], g[r0 + 72], 4, 3, 2, 2, 9, 1, -6, 0, -1
+    dma.load_pad.i32 [b], g[r0 + 72], 4, 3, 2, 0, 0, 0, 2, 9, 1, -6, 0, -1
     sync 1
     move.i32 [a], [b], 4, 6, 4, 4
     sync 2

@@ -154,6 +154,8 @@ class Emitter:
         """``a * b``."""
         if isinstance(a, int) and isinstance(b, int):
             return a * b
+        if 0 in (a, b):
+            return 0
         if a == 1:
             return b
         return a if b == 1 else self.value(f"mul i64 {a}, {b}")

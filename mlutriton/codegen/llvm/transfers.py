@@ -110,14 +110,17 @@ class Transfers:
     def _load_pad(self) -> None:
         frame, e, place = self.frame, self.frame.e, self._local("dst")
         counts = [frame.count(name) for name in ("n0", "n1", "n2")]
-        valid = [e.minimum(frame.count(f"valid{i}"), counts[i]) for i in range(3)]
+        before = [self._clamped(f"before{i}", counts[i]) for i in range(3)]
+        valid = [e.minimum(frame.count(f"valid{i}"), e.subtract(counts[i], before[i])) for i in range(3)]
         strides = [frame.integer(name) for name in ("global1", "global2")]
+        local: list[Count] = [counts[0], e.multiply(counts[0], counts[1])]
+        first = e.add(before[0], e.add(e.multiply(before[1], local[0]), e.multiply(before[2], local[1])))
         width = place.dtype.bytes
         total = e.multiply(e.multiply(counts[0], counts[1]), counts[2])
         if self.with_values:
-            # A single row is filled up behind what is loaded; a box is filled whole where anything is missing.
+            # A row from its beginning is filled up behind; a box is filled whole where anything is missing.
             loaded = e.multiply(e.multiply(valid[0], valid[1]), valid[2])
-            start = loaded if counts[1] == counts[2] == 1 else 0
+            start = loaded if counts[1] == counts[2] == 1 and first == 0 else 0
             left = e.subtract(total, start)
             missing = e.value(f"icmp ne i64 {loaded}, {total}")
             bits = frame.scalar_bits("fill")
@@ -126,10 +129,15 @@ class Transfers:
                 frame.call("fill", (target, bits, width, left), pointers=1)
 
         def data(pointer: str) -> None:
-            local: list[Count] = [counts[0], e.multiply(counts[0], counts[1])]
-            self._copy(frame.pointer(place), pointer, valid, local, strides, width)
+            target = e.pointer(frame.pointer(place), e.multiply(first, width))
+            self._copy(target, pointer, valid, local, strides, width)
 
         self._box_or_nothing("src", valid, strides, data, _flags(place))
+
+    def _clamped(self, name: str, count: Count) -> Count:
+        """The value of a count, but no more than another count; 0 stays known."""
+        value = self.frame.count(name)
+        return 0 if value == 0 else self.frame.e.minimum(value, count)
 
     def _box_or_nothing(
         self, name: str, counts: list[Count], strides: list[Count], data: Callable[[str], None], flags: int

@@ -5,19 +5,20 @@ A tensor is *linear* if its element at position ``(i_0, ..., i_r-1)`` is
     base + sum(offset) + sum over d of stride_d * position_d,   position_d = i_d or (start_d + i_d) mod modulo_d
 
 with scalar ``base`` (a pointer, or nothing), ``offset`` addends, strides, starts and moduli. A mask is *rectangular* if
-it is true exactly where ``i_d < limit_d`` for every d. Loads and stores of linear pointers under rectangular masks are
-tiles; all others are gathers.
+it is true exactly where ``first_d <= i_d < limit_d`` for every d. Loads and stores of linear pointers under rectangular
+masks are tiles; all others are gathers.
 
 Index arithmetic is taken not to overflow its type, as Triton's own address analysis does; everything here is 64-bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I64, DType
+from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,
@@ -84,13 +85,28 @@ class Scalars:
 
     def minimum(self, scalars: Sequence[Scalar]) -> Scalar:
         """The least of at least one scalar, signed."""
+        return self._extreme("smin", min, scalars)
+
+    def maximum(self, scalars: Sequence[Scalar]) -> Scalar:
+        """The greatest of at least one scalar, signed."""
+        return self._extreme("smax", max, scalars)
+
+    def _extreme(self, operation: str, of_constants: Callable[[list[int]], int], scalars: Sequence[Scalar]) -> Scalar:
         constants = [s for s in scalars if isinstance(s, int)]
         values = list(dict.fromkeys(s for s in scalars if not isinstance(s, int)))
-        result: Scalar | None = min(constants) if constants else None
+        result: Scalar | None = of_constants(constants) if constants else None
         for value in values:
-            result = value if result is None else self.binary("smin", result, value)
+            result = value if result is None else self.binary(operation, result, value)
         assert result is not None
         return result
+
+    def quotient(self, dividend: Scalar, divisor: int) -> Scalar:
+        """The quotient by a positive constant, rounded toward zero."""
+        if divisor == 1:
+            return dividend
+        if isinstance(dividend, int):
+            return abs(dividend) // divisor * (1 if dividend > 0 else -1)
+        return self.binary("sdiv", dividend, divisor)
 
     def select(self, condition: Value, a: Scalar, b: Scalar) -> Scalar:
         """``a`` where the condition holds, else ``b``."""
@@ -127,15 +143,38 @@ class Linear:
         return replace(self, offset=(*self.offset, addend))
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a mask asks of the position along one dimension: at least every ``first``, below every ``limit``."""
+
+    first: tuple[Scalar, ...] = ()
+    limit: tuple[Scalar, ...] = ()
+
+    def __and__(self, other: Bounds) -> Bounds:
+        """Both."""
+        return Bounds(self.first + other.first, self.limit + other.limit)
+
+    def stretched(self, extent: int, scalars: Scalars) -> Bounds:
+        """Those of a dimension of extent 1 that was broadcast: its verdict on position 0 becomes one on all."""
+        first = [scalars.minimum([1, scalars.maximum(self.first)])] if self.first else []
+        limit = [scalars.minimum([1, *self.limit])] if self.limit else []
+        return Bounds(*(tuple(scalars.binary("mul", each, extent) for each in side) for side in (first, limit)))
+
+
+FREE = Bounds()
+
+
 class AccessAnalysis:
     """Finds linear and rectangular forms; new scalar arithmetic goes to the given :class:`Scalars`.
 
     Attributes:
         known: forms of loop-carried values and loop results that the caller has established.
+        signs: which of them, among other integers, are never negative.
     """
 
     def __init__(self) -> None:
         self.known: dict[Value, Linear] = {}
+        self.signs: dict[Value, bool] = {}
 
     def linear(self, value: Value, scalars: Scalars) -> Linear | None:
         """The closed form of an integer or pointer tensor (or scalar), or None."""
@@ -229,44 +268,41 @@ class AccessAnalysis:
 
     # ---- masks -----------------------------------------------------------------------------------------------------
 
-    def limits(self, mask: Value, scalars: Scalars) -> list[list[Scalar]] | None:
-        """For each dimension the upper bounds of the valid positions, or None if the mask is not rectangular."""
+    def bounds(self, mask: Value, scalars: Scalars) -> list[Bounds] | None:
+        """For each dimension the bounds of the valid positions, or None if the mask is not rectangular."""
         assert isinstance(mask.type, TensorType)
         rank = len(mask.type.shape)
         operation = mask.defining_op
         match operation:
             case Constant():
-                return [[] for _ in range(rank)] if operation.value else [[0], *([] for _ in range(rank - 1))]
+                return _verdict(FREE if operation.value else Bounds(limit=(0,)), rank)
             case Splat():
-                condition = operation.operands[0]
-                return [[scalars.select(condition, mask.type.shape[0], 0)], *([] for _ in range(rank - 1))]
+                limit = scalars.select(operation.operands[0], mask.type.shape[0], 0)
+                return _verdict(Bounds(limit=(limit,)), rank)
             case ExpandDims():
-                source = self.limits(operation.operands[0], scalars)
-                axis = operation.attributes["axis"]
-                assert isinstance(axis, int)
-                return source and [*source[:axis], [], *source[axis:]]
+                source = self.bounds(operation.operands[0], scalars)
+                axis = operation.integer("axis")
+                return source and [*source[:axis], FREE, *source[axis:]]
             case Broadcast():
-                source = self.limits(operation.operands[0], scalars)
-                if source is None:
-                    return None
+                source = self.bounds(operation.operands[0], scalars)
                 before = shape_of(operation.operands[0].type)
-                return [
-                    limit if old == new else [scalars.binary("mul", scalars.minimum([1, *limit]), new)] if limit else []
-                    for limit, old, new in zip(source, before, mask.type.shape, strict=True)
+                return source and [
+                    each if old == new else each.stretched(new, scalars)
+                    for each, old, new in zip(source, before, mask.type.shape, strict=True)
                 ]
             case Transpose():
-                source = self.limits(operation.operands[0], scalars)
+                source = self.bounds(operation.operands[0], scalars)
                 return source and [source[d] for d in operation.order]
             case Elementwise() if operation.name == "and":
-                a = self.limits(operation.operands[0], scalars)
-                b = a and self.limits(operation.operands[1], scalars)
-                return a and b and [x + y for x, y in zip(a, b, strict=True)]
+                a = self.bounds(operation.operands[0], scalars)
+                b = a and self.bounds(operation.operands[1], scalars)
+                return a and b and [x & y for x, y in zip(a, b, strict=True)]
             case Elementwise() if operation.name in ("slt", "sle", "sgt", "sge"):
                 return self._comparison(operation, scalars)
             case _:
                 return None
 
-    def _comparison(self, operation: Elementwise, scalars: Scalars) -> list[list[Scalar]] | None:
+    def _comparison(self, operation: Elementwise, scalars: Scalars) -> list[Bounds] | None:
         left, right = operation.operands
         if operation.name in ("sgt", "sge"):
             left, right = right, left
@@ -274,30 +310,50 @@ class AccessAnalysis:
         b = a and self.linear(right, scalars)
         if a is None or b is None:
             return None
-        # left < right  <=>  (left's terms - right's terms) < right's offset - left's offset
+        if operation.name in ("sle", "sge"):
+            b = b.plus(1)
+        # a < b  <=>  (a's terms - b's terms) < b's offset - a's offset
         difference = linear_sum(replace(a, offset=()), _scale(replace(b, offset=()), -1, scalars), scalars)
         if difference is None:
             return None
         bound = scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset))
-        if operation.name in ("sle", "sge"):
-            bound = scalars.binary("add", bound, 1)
-        limits: list[list[Scalar]] = [[] for _ in difference.terms]
+        shape, rank = shape_of(operation.result.type), len(difference.terms)
         moving = [(d, term) for d, term in enumerate(difference.terms) if term is not None]
         if not moving:
             # The same verdict for every element: 0 < bound.
-            shape = shape_of(operation.result.type)
-            limits[0] = [scalars.binary("mul", scalars.minimum([1, bound]), shape[0])]
-            return limits
+            limit = scalars.binary("mul", scalars.minimum([1, bound]), shape[0])
+            return _verdict(Bounds(limit=(limit,)), rank)
         if len(moving) > 1:
             return None
         ((dimension, term),) = moving
-        if term.wrap is not None or not isinstance(term.stride, int) or term.stride <= 0:
+        if term.wrap is not None or not isinstance(term.stride, int):
             return None
-        if term.stride > 1:
+        if term.stride > 0:
+            # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
             rounded = scalars.binary("add", bound, term.stride - 1)
-            bound = rounded // term.stride if isinstance(rounded, int) else scalars.binary("sdiv", rounded, term.stride)
-        limits[dimension] = [bound]
-        return limits
+            bounds = Bounds(limit=(scalars.quotient(rounded, term.stride),))
+        elif self._is_less(a, b):
+            bounds = FREE
+        else:
+            # i > -bound / size: 1 more than that rounded down; again only what is positive counts.
+            size = -term.stride
+            bounds = Bounds(first=(scalars.quotient(scalars.binary("sub", size, bound), size),))
+        return _verdict(bounds, rank, dimension)
+
+    def _is_less(self, a: Linear, b: Linear) -> bool:
+        """Whether the offset of ``a`` is certainly below that of ``b``, so far as signs tell."""
+        constant = sum(x for x in b.offset if isinstance(x, int)) - sum(x for x in a.offset if isinstance(x, int))
+        values = [x for x in b.offset if not isinstance(x, int)]
+        return (
+            constant > 0
+            and all(isinstance(x, int) for x in a.offset)
+            and all(is_never_negative(x, self.signs) for x in values)
+        )
+
+
+def _verdict(bounds: Bounds, rank: int, dimension: int = 0) -> list[Bounds]:
+    """Bounds of one dimension and none of the others."""
+    return [bounds if d == dimension else FREE for d in range(rank)]
 
 
 def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I64
-from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
+from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat, Transpose
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
@@ -129,9 +129,9 @@ class RowAnalysis:
 
     def split_mask(self, mask: Value, axis: int) -> MaskSplit | None:
         """The form of a mask along an axis, or None."""
-        limits = self.analysis.limits(mask, self.scalars)
-        if limits is not None and not any(limit for d, limit in enumerate(limits) if d != axis):
-            return MaskSplit(None, tuple(limits[axis]))
+        bounds = self.analysis.bounds(mask, self.scalars)
+        if bounds is not None and all(each == FREE for d, each in enumerate(bounds) if d != axis):
+            return None if bounds[axis].first else MaskSplit(None, bounds[axis].limit)
         row = self.drop(mask, axis)
         if row is not None:
             return MaskSplit(row, ())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
 from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalar, Scalars, advances
+from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
@@ -73,6 +74,7 @@ class _Rewriter:
     # ---- loops -----------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: For, before: list[Operation]) -> None:
+        self._loop_signs(loop)
         advanced: list[tuple[Value, list[Value]]] = []
         yielded = list(loop.body.terminator.operands)
         for place, carried in enumerate(list(loop.carried)):
@@ -90,6 +92,7 @@ class _Rewriter:
                 continue
             before += scalars.operations
             offset = self._carry_scalar(loop, before)
+            self.analysis.signs[offset] = all(is_never_negative(addend, self.analysis.signs) for addend in addends)
             for value, addend in ((carried, offset), (loop.results[place], loop.results[-1])):
                 if start:
                     self.analysis.known[value] = start.plus(addend)
@@ -107,6 +110,17 @@ class _Rewriter:
             terminator.operands.append(scalars.value(scalars.sum(step)))
             loop.body.operations[-1:-1] = scalars.operations
         before.append(loop)
+
+    def _loop_signs(self, loop: For) -> None:
+        """Find which integers of a loop are never negative: they begin so and advance by such."""
+        signs = self.analysis.signs
+        signs[loop.body.arguments[0]] = is_never_negative(loop.operands[0], signs)
+        yielded = loop.body.terminator.operands
+        for place, (carried, initial) in enumerate(zip(loop.carried, loop.initial, strict=True)):
+            signs[carried] = False
+            addends = advances(yielded[place], carried, loop) if is_never_negative(initial, signs) else None
+            is_growing = addends is not None and all(is_never_negative(addend, signs) for addend in addends)
+            signs[carried] = signs[loop.results[place]] = is_growing
 
     @staticmethod
     def _carry_scalar(loop: For, before: list[Operation]) -> Value:
@@ -138,15 +152,16 @@ class _Rewriter:
     def _tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
         pointer, mask = operation.operands[0], _mask(operation)
         form = self.analysis.linear(pointer, scalars)
-        limits = self.analysis.limits(mask, scalars)
-        if form is None or form.base is None or limits is None:
+        bounds = self.analysis.bounds(mask, scalars)
+        if form is None or form.base is None or bounds is None:
             return None
         shape = shape_of(pointer.type)
         base = _base_pointer(form, scalars, operation.location)
         geometry = TileGeometry(
             shape,
             [scalars.value(term.stride if term else 0) for term in form.terms],
-            [_limit(extent, limit, scalars) for extent, limit in zip(shape, limits, strict=True)],
+            [scalars.value(scalars.maximum([0, *each.first])) for each in bounds],
+            [_limit(extent, each.limit, scalars) for extent, each in zip(shape, bounds, strict=True)],
             [
                 (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
                 for term in form.terms

@@ -1,4 +1,4 @@
-"""Which integers are zero or more in every run: as positions they need no check against a tensor's lower end."""
+"""Which integers are zero or more in every run: as positions they need no lower bound."""
 
 from __future__ import annotations
 
