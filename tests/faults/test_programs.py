@@ -136,7 +136,7 @@ INSTRUCTIONS = (
     "dma.load.f32 [tile], g[r0], r1, r2, 1, r1, r1, 0, 0",
     "dma.load.f32 [tile], g[r0], 1, r1, 1, r2, r2, 0, 0",
     "dma.load_pad.f32 [tile], g[r0], r1, r2, 4, 0, 0, 0, 1, 1, 1, 0, 0, 0.0",
-    "dma.load_pad.f32 [tile], g[r0], 4, 4, 4, r1, r2, 0, 4, 4, 4, r1, r2, 0.0",
+    "dma.load_pad.f32 [tile], g[r0], 4, 4, 4, 0, 0, 0, 4, 4, 4, r1, r2, 0.0",
     "dma.store.f32 g[r0], [tile], r1, r2, 1, r1, r1, 0, 0",
     "dma.store.f32 g[r0], [tile], 1, 4, 4, 1, 1, r1, r2",
     "dma.weight.f32 [weights], g[r0], r1, r2, 1, 1, 0, 1, 1, 0.0",
