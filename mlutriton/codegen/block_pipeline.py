@@ -53,6 +53,7 @@ class _BlockRotation:
         self.member_bytes = {name: code.buffers[name].bytes for name in plan.buffers}
         self.sizes = sorted(set(self.member_bytes.values()))
         self.now, self.other = ({size: code.register() for size in self.sizes} for _ in range(2))
+        code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}
         self.steps: dict[int, ScalarOperand] = {}
         for name in plan.buffers:
             code.buffers[name].bytes *= blocks.capacity
@@ -216,6 +217,9 @@ class _BlockRotation:
     ) -> Loop:
         """A loop over the members of a block; it carries their index and, by size, their place in buffers."""
         places = {size: self.code.register() for size in starts}
+        for size, start in starts.items():
+            if isinstance(start, Register):
+                self.code.phases[places[size]] = start
         carried: list[tuple[Register, ScalarOperand]] = [(index, self._index(position))]
         carried += [(places[size], start) for size, start in starts.items()]
         with self._list() as nodes:

@@ -136,6 +136,7 @@ class _Rotation:
             self.now[size] = self._carry(Immediate(0)).register
             self.other[size] = self._carry(Immediate(size), self.now[size]).register
             self.carried[-2].yielded = self.other[size]
+            code.phases |= {phase: phase for phase in (self.now[size], self.other[size])}
         self.ran = self._carry(Immediate(0), Immediate(1)).register if plan.stores else None
         self.index_ahead = _Carried(loop.index, loop.start, loop.start)
         self.ahead: dict[Register, _Carried] = {}

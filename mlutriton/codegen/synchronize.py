@@ -21,7 +21,7 @@ ALL_QUEUES = SYNC_IO | SYNC_MOVE | SYNC_COMPUTE
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Bytes that an instruction may touch; two phases of one ping-pong buffer are told apart by their registers."""
+    """Bytes that an instruction may touch; phases of a ping-pong buffer are told apart by the registers of offsets."""
 
     space: str
     begin: int
@@ -155,11 +155,9 @@ class _Inserter:
         if not isinstance(operand, Address):
             return _GLOBAL
         buffer = self.buffers[operand.buffer]
-        phase = -1
-        if self.code.buffers[operand.buffer].phases > 1 and operand.register is not None:
-            phase = operand.register.index
+        phase = None if operand.register is None else self.code.phases.get(operand.register)
         end = buffer.offset_bytes + buffer.bytes
-        return _Place(buffer.space, buffer.offset_bytes, end, buffer.name, phase)
+        return _Place(buffer.space, buffer.offset_bytes, end, buffer.name, -1 if phase is None else phase.index)
 
 
 def _hands_on(node: Node) -> bool:

@@ -101,6 +101,7 @@ class TileCode:
         pointer_parameters: indices of the parameters that are pointers.
         local_areas: registers that hold the beginning of an area of local memory, with its offset.
         local_bytes: where the last area ends.
+        phases: of registers in addresses of ping-pong buffers, the register with the offset of the phase they lie in.
     """
 
     name: str
@@ -111,6 +112,7 @@ class TileCode:
     pointer_parameters: frozenset[int]
     local_areas: dict[Register, int] = field(default_factory=dict[Register, int])
     local_bytes: int = 0
+    phases: dict[Register, Register] = field(default_factory=dict[Register, Register])
 
     def register(self) -> Register:
         """A register not used before."""

@@ -294,6 +294,7 @@ class Slicer:
     def geometry(self, geometry: TileGeometry, box: Box) -> tuple[Scalar, list[Value]]:
         """How far a box of a tile begins behind the tile in elements, and its geometry."""
         code, offset = self.code, 0
+        firsts: list[Value] = []
         limits: list[Value] = []
         wraps: list[tuple[Value, Value] | None] = []
         strides = [self.values[stride] for stride in geometry.strides]
@@ -301,6 +302,9 @@ class Slicer:
             limit, wrap = code.constant(self.values[geometry.limits[d]]), geometry.wraps[d]
             inside = isinstance(limit, int) and limit >= geometry.shape[d]
             limits.append(code.value(extent if inside else code.binary("sub", limit, start)))
+            first_valid = code.constant(self.values[geometry.firsts[d]])
+            is_free = isinstance(first_valid, int) and first_valid <= 0
+            firsts.append(code.value(0 if is_free else code.binary("sub", first_valid, start)))
             if wrap is None:
                 step = code.binary("mul", start, code.constant(strides[d]))
                 offset = code.binary("add", offset, step)
@@ -310,7 +314,7 @@ class Slicer:
             if start != 0:
                 first = code.value(code.binary("srem", code.binary("add", code.constant(first), start), modulo))
             wraps.append((first, modulo))
-        return offset, TileGeometry(extents(box), strides, limits, wraps).operands()
+        return offset, TileGeometry(extents(box), strides, firsts, limits, wraps).operands()
 
     def shifted(self, pointer: Value, offset: Scalar) -> Value:
         """A pointer some elements further on."""
