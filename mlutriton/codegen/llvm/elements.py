@@ -272,6 +272,10 @@ def apply(e: Emitter, name: str, operands: list[Lanes], to: DType | None = None)
     return Lanes(result, lanes, number=text)
 
 
+# Doubles that a function takes at a time: a register of 256 bits.
+_DOUBLE_LANES = 4
+
+
 def _call_function(e: Emitter, name: str, argument: str, scalar: str, lanes: int) -> str:
     """Call a transcendental function; its body is made from the architectural definition, once for each module."""
     vector = wide(scalar, lanes)
@@ -287,10 +291,29 @@ def _function_definitions(name: str, scalar: str, lanes: int) -> dict[str, str]:
     e = Emitter(library)
     vector, function = wide(scalar, lanes), f"mlu.{name}.{suffix(scalar, lanes)}"
     dtype = F64 if scalar == "double" else F32
+    if dtype is F64 and lanes > _DOUBLE_LANES:
+        _call_slice_by_slice(e, name, lanes)
+        library.definitions[function] = e.function(f"define internal {vector} @{function}({vector} %x) noinline")
+        return library.definitions
     result = FUNCTIONS[name](LlvmPrimitives(e, lanes), Lanes(dtype, lanes, number="%x"), dtype)
     e.do(f"ret {vector} {result.number}")
     library.definitions[function] = e.function(f"define internal {vector} @{function}({vector} %x) alwaysinline")
     return library.definitions
+
+
+def _call_slice_by_slice(e: Emitter, name: str, lanes: int) -> None:
+    """The body of a function of many doubles: a loop over as many as fill a register.
+
+    The functions of doubles are long, and LLVM's time grows faster than the registers that their values take.
+    """
+    whole, part = wide("double", lanes), wide("double", _DOUBLE_LANES)
+    memory = e.variable(whole)
+    e.do(f"store {whole} %x, ptr {memory}")
+    with e.loop(lanes, step=_DOUBLE_LANES) as lane:
+        place = e.pointer(memory, e.multiply(lane, F64.bytes))
+        result = _call_function(e, name, e.value(f"load {part}, ptr {place}, align 8"), "double", _DOUBLE_LANES)
+        e.do(f"store {part} {result}, ptr {place}, align 8")
+    e.do(f"ret {whole} {e.value(f'load {whole}, ptr {memory}')}")
 
 
 class LlvmPrimitives:
