@@ -380,7 +380,7 @@ class Slicer:
                 merged[-1] = merged[-1][0] * extent, stride
             elif extent > 1 or not merged:
                 merged.append((extent, stride))
-        numbers = [*(stride for _, stride in merged), *(extent for extent, _ in merged)]
+        numbers = [*(stride for _, stride in merged), *(0 for _ in merged), *(extent for extent, _ in merged)]
         operands = [self.code.value(number) for number in numbers]
         return self.shifted(pointer, self.code.sum(steps)), operands, tuple(extent for extent, _ in merged)
 
