@@ -13,7 +13,7 @@ from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand
 from mlutriton.codegen.tile_code import While as WhileNode
 from mlutriton.codegen.views import DenseView, ScalarView, View
 from mlutriton.dtypes import I1, DType
-from mlutriton.ir.analysis.waits import state_of_wait
+from mlutriton.ir.analysis.waits import counts_of_wait, state_of_wait
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import Dot, Elementwise, For, If, While
 from mlutriton.ir.types import TensorType, shape_of
@@ -179,12 +179,25 @@ def _pause(s: Selection, loop: While, node: WhileNode, state: Sequence[int]) -> 
         if before != after:
             dtype = storage_type(head.arguments[place].type)
             same = s.emitter.scalar("eq", (dtype,), before, after)
-            unchanged = same if unchanged == Immediate(1) else s.emitter.scalar("and", (I1,), unchanged, same)
+            unchanged = s.emitter.scalar("and", (I1,), unchanged, same)
+    counts = counts_of_wait(loop)
+    if counts is None:
+        unchanged = Immediate(0)
+    for count in counts or ():
+        before, now = s.code.register(), s.operand(count)
+        same = s.emitter.scalar("eq", (storage_type(count.type),), before, now)
+        unchanged = s.emitter.scalar("and", (I1,), unchanged, same)
+        _carry(node, before, now)
     register = s.code.register()
     attempt = s.emitter.integer("add", register, Immediate(1))
-    node.carried.append((register, Immediate(0)))
-    node.yielded.append(attempt)
+    _carry(node, register, attempt)
     s.emitter.emit("pause", (), (unchanged, attempt))
+
+
+def _carry(node: WhileNode, register: Register, following: ScalarOperand) -> None:
+    """Hand a number that starts at 0 from one iteration of a loop to the next."""
+    node.carried.append((register, Immediate(0)))
+    node.yielded.append(following)
 
 
 def select_if(s: Selection, branch: If, select_block: SelectBlock) -> None:

@@ -150,20 +150,6 @@ def test_rank_2_with_duplicates():
 
 
 @mlu.jit
-def bfloat(memory, n, BLOCK: tl.constexpr):
-    i = tl.arange(0, BLOCK)
-    tl.atomic_add(memory + i % 4, i.to(tl.bfloat16), mask=i < n)
-    tl.atomic_add(memory + 4, 0.5)
-
-
-def test_bfloat16():
-    torch = pytest.importorskip("torch")
-    memory = torch.zeros(8, dtype=torch.bfloat16)
-    bfloat[(2,)](memory, 8, BLOCK=16)
-    assert memory.tolist() == [8.0, 12.0, 16.0, 20.0, 1.0, 0, 0, 0]
-
-
-@mlu.jit
 def masked_scalars(old, memory, n, x):
     k = tl.program_id(0)
     before = tl.atomic_add(memory + 1, x, mask=k < n)
@@ -353,3 +339,27 @@ def test_queues_of_work_are_shared_by_all_programs():
     work_queue[(8,)](counter, out, done, 40)
     np.testing.assert_array_equal(out, 3 * np.arange(40))
     assert done.min() >= 4
+
+
+@mlu.jit
+def counting(x, n):
+    while tl.atomic_add(x, 1) < n:
+        pass
+
+
+def test_programs_that_count_do_not_wait():
+    x = np.zeros(1, np.int32)
+    counting[(3,)](x, 1000)
+    assert x[0] == 1003
+
+
+@mlu.jit
+def counting_lock(lock):
+    while tl.atomic_add(lock, 1) != 0:
+        tl.atomic_add(lock, -1)
+
+
+def test_a_lock_that_counts_and_is_never_given_back_is_reported():
+    with pytest.raises(mlu.KernelFault) as caught:
+        counting_lock[(4,)](np.zeros(1, np.int32))
+    assert caught.value.code == "E0306"

@@ -52,12 +52,6 @@ def test_warmup_compiles_and_runs_nothing(kernel, arrays):
     np.testing.assert_array_equal(out, 2 * x)
 
 
-def test_warmup_takes_types_for_arrays(kernel, arrays):
-    torch = pytest.importorskip("torch")
-    compiled = kernel.warmup(torch.float32, torch.float32, 100, 2.0, BLOCK=32, grid=(4,))
-    assert "!tt.ptr<f32>" in compiled.asm["ttir"]
-
-
 def test_a_source_is_compiled_without_a_launch(arrays):
     out, x = arrays
     signature = {"out": "*fp32", "x": "*fp32", "n": "i32", "factor": "fp32", "BLOCK": "constexpr"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlutriton.dtypes import DType
-from mlutriton.ir.core import Block, Value
-from mlutriton.ir.ops import AtomicCas, AtomicRmw, GatherAtomic, GatherLoad, Load, TileLoad, While
+from mlutriton.ir.core import Block, Operation, Value
+from mlutriton.ir.ops import AtomicCas, AtomicRmw, Constant, GatherAtomic, GatherLoad, Load, TileLoad, While
 from mlutriton.ir.types import TensorType
 
+_COUNTING = {"add", "fadd", "xor"}
 _LOOKS = (Load, TileLoad, GatherLoad, AtomicRmw, AtomicCas, GatherAtomic)
 
 
@@ -26,6 +27,31 @@ def state_of_wait(loop: While) -> Sequence[int] | None:
     state = _live(loop)
     is_plain = all(_is_plain(loop.regions[0].arguments[place]) for place in state)
     return state if is_plain else None
+
+
+def counts_of_wait(loop: While) -> Sequence[Value] | None:
+    """Where a loop that may wait changes memory at each attempt: results of its atomics that add or flip.
+
+    An attempt is in vain only if each finds what it found before: another of the loop may have taken it back.
+
+    Returns:
+        None if some are tensors, or done under a condition: no attempt is certain to be in vain.
+    """
+    counts = [
+        (each, block)
+        for block in loop.regions
+        for outer in block.operations
+        for each in outer.walk()
+        if isinstance(each, AtomicRmw | GatherAtomic) and each.text("kind") in _COUNTING and not _adds_nothing(each)
+    ]
+    results = [each.results[0] for each, _ in counts]
+    at_top = all(each in block.operations for each, block in counts)
+    return results if at_top and all(not isinstance(value.type, TensorType) for value in results) else None
+
+
+def _adds_nothing(atomic: Operation) -> bool:
+    value = atomic.operands[-1 if isinstance(atomic, GatherAtomic) else 1].defining_op
+    return isinstance(value, Constant) and value.attributes["value"] == 0
 
 
 def _is_plain(value: Value) -> bool:

@@ -1,0 +1,70 @@
+"""Tensors of torch as arguments: the same kernels as on arrays of NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+import mlutriton as mlu
+
+
+@mlu.jit
+def bfloat(memory, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.atomic_add(memory + i % 4, i.to(tl.bfloat16), mask=i < n)
+    tl.atomic_add(memory + 4, 0.5)
+
+
+def test_bfloat16():
+    memory = torch.zeros(8, dtype=torch.bfloat16)
+    bfloat[(2,)](memory, 8, BLOCK=16)
+    assert memory.tolist() == [8.0, 12.0, 16.0, 20.0, 1.0, 0, 0, 0]
+
+
+@triton.jit
+def add_row(out, x, n, row_stride, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * row_stride + tl.arange(0, BLOCK)
+    mask = tl.arange(0, BLOCK) < n
+    tl.store(out + offsets, tl.load(out + offsets, mask=mask) + tl.load(x + offsets, mask=mask), mask=mask)
+
+
+def test_tensors_are_written_in_place():
+    x, out = torch.arange(100, dtype=torch.float32).view(4, 25), torch.ones(4, 25)
+    add_row[(4,)](out, x, 25, 25, BLOCK=32)
+    torch.testing.assert_close(out, x + 1)
+
+
+def test_a_view_reaches_its_storage():
+    x, out = torch.arange(100, dtype=torch.float32).view(4, 25), torch.ones(4, 25)
+    add_row[(2,)](out[1:], x[:1], 25, 25, BLOCK=32)
+    torch.testing.assert_close(out, torch.cat([torch.ones(1, 25), 1 + x[:2], torch.ones(1, 25)]))
+
+
+def test_warmup_takes_types_for_arrays():
+    compiled = add_row.warmup(torch.float32, torch.float32, 25, 25, BLOCK=32, grid=(4,))
+    assert "!tt.ptr<f32>" in compiled.asm["ttir"]
+
+
+def test_what_from_numpy_gives_shares_its_memory():
+    array = np.zeros(32, np.float32)
+    add_row[(1,)](torch.from_numpy(array), np.arange(32, dtype=np.float32), 32, 32, BLOCK=32)
+    np.testing.assert_array_equal(array, np.arange(32))
+
+
+@triton.jit
+def copy_block(target, source, row, column):
+    target.store([0, 0], source.load([row, column]))
+
+
+@pytest.mark.parametrize("padding", ["zero", "nan"])
+def test_padding_of_descriptors(padding):
+    x, out = torch.arange(200, dtype=torch.float32).view(10, 20), torch.zeros(4, 8)
+    source = TensorDescriptor.from_tensor(x, [4, 8], padding=padding)
+    copy_block[(1,)](TensorDescriptor.from_tensor(out, [4, 8]), source, 8, 16)
+    expected = torch.full((4, 8), 0.0 if padding == "zero" else torch.nan)
+    expected[:2, :4] = x[8:, 16:]
+    torch.testing.assert_close(out, expected, equal_nan=True)
