@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mlutriton as mlu
-from mlutriton.diagnostics import ArgumentError, MluError
+from mlutriton.diagnostics import MluError
 from mlutriton.testing import Case, CaseResult, load_examples
 
 # Rich cuts numbers off to fit 80 columns, and takes a log for that narrow; a row that wraps can still be read.
@@ -38,10 +38,10 @@ def demo(
 ) -> None:
     """Run the examples on the simulated machine and compare every value with NumPy."""
     console = Console(width=TABLE_WIDTH if svg else max(Console().width, TABLE_WIDTH), highlight=False, record=True)
+    mlu.set_machine(machine)
     try:
-        mlu.set_machine(machine)
         cases = [case for example in load_examples(examples) for case in example.cases if filter in case.label]
-    except (ArgumentError, AttributeError, FileNotFoundError) as error:
+    except (AttributeError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
     if not cases:
         raise typer.BadParameter(f"no case in {examples} contains {filter!r}")
