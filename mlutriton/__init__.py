@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlutriton.configuration import current_machine as current_machine
     from mlutriton.configuration import find_machine as machine
     from mlutriton.configuration import set_machine as set_machine
+    from mlutriton.frontend.ahead_of_time import compile_kernel as compile
     from mlutriton.frontend.arguments import pointer_argument as array
     from mlutriton.frontend.jit import jit as jit
     from mlutriton.isa.machine import Machine as Machine
@@ -45,6 +46,7 @@ __all__ = [
     "ProgramError",
     "Run",
     "array",
+    "compile",
     "current_machine",
     "estimate",
     "jit",
@@ -68,6 +70,10 @@ def __getattr__(name: str) -> object:
             from mlutriton.backend.driver import last_run
 
             value = last_run
+        case "compile":
+            from mlutriton.frontend.ahead_of_time import compile_kernel
+
+            value = compile_kernel
         case "array":
             from mlutriton.frontend.arguments import pointer_argument
 

@@ -12,6 +12,9 @@ from typer.core import TyperGroup
 
 from mlutriton import ArgumentError, MluError, __version__
 from mlutriton.cli.demo import demo
+from mlutriton.cli.explain import explain
+from mlutriton.cli.programs import asm, compile, disasm
+from mlutriton.cli.run import run
 
 FAILED = 1
 WRONG_COMMAND_LINE = 2
@@ -46,7 +49,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.command()(demo)
+for command in (demo, compile, asm, disasm, run, explain):
+    app.command()(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -35,6 +35,13 @@ def render() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def parameter_entry(parameter: Parameter) -> str:
+    """What the page says of one parameter, as Markdown."""
+    machines = [machine(name) for name in machine_names()]
+    tables = [_meanings([parameter]), _values([parameter], machines), _origins([parameter], machines)]
+    return "\n\n".join([f"# {parameter.name}", *tables])
+
+
 def _introduction(machines: Sequence[Machine]) -> str:
     rows: list[tuple[str, ...]] = []
     for each in machines:

@@ -145,7 +145,7 @@ def _section_order(row: Row) -> int:
 
 def _section(rows: list[Row]) -> Iterable[str]:
     if rows[0].operation is None:
-        yield from (_entry(row) for row in rows)
+        yield from (entry(row) for row in rows)
         return
     # Element-wise instructions share their form: a table says the rest.
     prefix = "v." if rows[0].queue is Queue.COMPUTE else ""
@@ -168,8 +168,11 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*")
 
 
-def _entry(row: Row) -> str:
+def entry(row: Row) -> str:
+    """What the manual says of one instruction, as Markdown; the costs' terms stand in the manual."""
     costs = [f"issue `{row.issue}`"]
+    if row.operation is not None:
+        costs.append(f"class {row.operation.cost_class}")
     if row.occupancy:
         costs.append(f"occupancy `{row.occupancy}`")
     if row.trace:

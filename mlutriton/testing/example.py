@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from mlutriton.kernel_file import load_module
 from mlutriton.testing.case import Case
 
 
@@ -44,13 +43,7 @@ def load_examples(path: Path) -> list[Example]:
 def _load(file: Path) -> Example:
     if not file.is_file():
         raise FileNotFoundError(f"no example file {file}")
-    spec = importlib.util.spec_from_file_location(f"mlutriton_example_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    # The Triton front end looks up a kernel's globals through its module.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = load_module(file)
     cases = cast("Callable[[], list[Case]]", module.cases)
     summary = (inspect.getdoc(module) or "").partition("\n")[0]
     return Example(file.stem, summary, tuple(cases()))

@@ -7,3 +7,15 @@ filter_traceback: Callable[[BaseException], None]
 class CompiledKernel:
     metadata: Any
     asm: dict[str, Any]
+
+class ASTSource:
+    def __init__(
+        self,
+        fn: Any,
+        signature: dict[str, str],
+        constexprs: dict[tuple[int, ...], object] | None = None,
+        attrs: dict[tuple[int, ...], list[list[object]]] | None = None,
+    ) -> None: ...
+
+def make_backend(target: object) -> Any: ...
+def compile(src: ASTSource, target: object = None, options: dict[str, Any] | None = None) -> CompiledKernel: ...

@@ -3,7 +3,14 @@ from typing import Any
 
 create_function_from_signature: Callable[..., Any]
 
+class KernelParam:
+    name: str
+    default: Any
+    is_constexpr: bool
+    has_default: bool
+
 class JITFunction:
+    params: list[KernelParam]
     fn: Callable[..., Any]
     arg_names: list[str]
     _do_compile: Callable[..., Any]

@@ -1,0 +1,66 @@
+"""Kernels in Python files, named as ``softmax.py::softmax``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mlutriton.diagnostics import ArgumentError
+
+SEPARATOR = "::"
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a Python file as a module; what it imports from its own directory is found.
+
+    Raises:
+        ArgumentError: E0111, there is no such Python file.
+    """
+    spec = importlib.util.spec_from_file_location(f"mlutriton_file_{path.stem}", path) if path.is_file() else None
+    if spec is None or spec.loader is None:
+        raise ArgumentError("E0111", f"there is no Python file {path}")
+    module = importlib.util.module_from_spec(spec)
+    # Triton looks up the globals of a kernel through its module.
+    sys.modules[spec.name] = module
+    directory = str(path.parent.resolve())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_kernel(reference: str) -> Any:
+    """The kernel that ``FILE.py::NAME`` names; ``FILE.py`` alone if the file has but one.
+
+    Raises:
+        ArgumentError: E0111, there is no such file, no such kernel, or the file has several.
+    """
+    file, _, name = reference.partition(SEPARATOR)
+    module = load_module(Path(file))
+    kernels = {key: value for key, value in vars(module).items() if _is_kernel(value, module)}
+    if name and hasattr(module, name) and name not in kernels:
+        raise ArgumentError("E0111", f"{name} in {file} is no kernel", help="decorate the function with @mlu.jit")
+    if name in kernels:
+        return kernels[name]
+    if not name and len(kernels) == 1:
+        return next(iter(kernels.values()))
+    known = ", ".join(kernels) or "none"
+    close = get_close_matches(name, kernels, n=1) or list(kernels)[:1]
+    raise ArgumentError(
+        "E0111",
+        f"{file} has no kernel {name}" if name else f"{file} has {len(kernels)} kernels",
+        note=f"its kernels are: {known}",
+        help=f"name it: {file}{SEPARATOR}{close[0]}" if close else "decorate a function with @mlu.jit",
+    )
+
+
+def _is_kernel(value: object, module: ModuleType) -> bool:
+    """True for a function of ``jit`` that the file defines, with or without tuners around it."""
+    function: Any = value
+    while hasattr(function, "fn"):
+        function = function.fn
+    return hasattr(value, "arg_names") and getattr(function, "__module__", None) == module.__name__
