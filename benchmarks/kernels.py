@@ -1,0 +1,136 @@
+"""Kernels that are measured against NumPy and that no example shows, each with the case that is run."""
+
+from functools import partial
+
+import numpy as np
+import triton
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.testing import Case
+
+
+@mlu.jit
+def gelu(output, x, bias, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    mask = (row < rows) & (column < columns)
+    values = tl.load(x + row * columns + column, mask=mask) + tl.load(bias + column, mask=column < columns)
+    inner = 0.7978845608028654 * (values + 0.044715 * values * values * values)
+    # tanh(u) = 2 * sigmoid(2 * u) - 1
+    tl.store(output + row * columns + column, values * tl.sigmoid(2 * inner), mask=mask)
+
+
+def gelu_case(rows, columns):
+    def arguments():
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((rows, columns), dtype=np.float32)
+        bias = rng.standard_normal(columns, dtype=np.float32)
+        return {"output": np.empty_like(x), "x": x, "bias": bias, "rows": rows, "columns": columns}
+
+    def reference(x, bias, **_):
+        values = (x + bias).astype(np.float64)
+        inner = np.sqrt(2 / np.pi) * (values + 0.044715 * values**3)
+        return {"output": (0.5 * values * (1 + np.tanh(inner))).astype(np.float32)}
+
+    return Case(
+        name="gelu",
+        shape=f"{rows}x{columns} fp32",
+        kernel=gelu,
+        arguments=arguments,
+        constants={"ROWS": 8, "BLOCK": 1024},
+        grid=lambda meta: (triton.cdiv(rows, meta["ROWS"]), triton.cdiv(columns, meta["BLOCK"])),
+        outputs=("output",),
+        reference=reference,
+        tolerance=(1e-5, 1e-6),
+    )
+
+
+@mlu.jit
+def reduce_rows(output, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr, MAXIMUM: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK)[None, :]
+    mask = (row[:, None] < rows) & (column < columns)
+    pointers = x + row[:, None] * columns + column
+    if MAXIMUM:
+        result = tl.max(tl.load(pointers, mask=mask, other=-float("inf")), axis=1)
+    else:
+        result = tl.sum(tl.load(pointers, mask=mask, other=0), axis=1)
+    tl.store(output + row, result, mask=row < rows)
+
+
+def reduction_case(rows, columns, *, maximum):
+    def arguments():
+        x = np.random.default_rng(0).random((rows, columns), dtype=np.float32)
+        return {"output": np.empty(rows, np.float32), "x": x, "rows": rows, "columns": columns}
+
+    def reference(x, **_):
+        return {"output": x.max(axis=1) if maximum else x.sum(axis=1, dtype=np.float64).astype(np.float32)}
+
+    return Case(
+        name="reduction",
+        shape=f"{rows}x{columns} fp32",
+        kernel=reduce_rows,
+        arguments=arguments,
+        constants={"ROWS": 8, "BLOCK": triton.next_power_of_2(columns), "MAXIMUM": maximum},
+        grid=lambda meta: (triton.cdiv(rows, meta["ROWS"]),),
+        outputs=("output",),
+        reference=reference,
+        tolerance=(1e-5, 0.0),
+    )
+
+
+@mlu.jit
+def sort_rows(output, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    mask = (row < rows) & (column < columns)
+    values = tl.load(x + row * columns + column, mask=mask, other=float("inf"))
+    tl.store(output + row * columns + column, tl.sort(values, dim=1), mask=mask)
+
+
+def sort_case(rows, columns):
+    def arguments():
+        x = np.random.default_rng(0).random((rows, columns), dtype=np.float32)
+        return {"output": np.empty_like(x), "x": x, "rows": rows, "columns": columns}
+
+    return Case(
+        name="sort",
+        shape=f"{rows}x{columns} fp32",
+        kernel=sort_rows,
+        arguments=arguments,
+        constants={"ROWS": 8, "BLOCK": triton.next_power_of_2(columns)},
+        grid=lambda meta: (triton.cdiv(rows, meta["ROWS"]),),
+        outputs=("output",),
+        reference=lambda x, **_: {"output": np.sort(x, axis=1)},
+    )
+
+
+@mlu.jit
+def gather(output, x, indices, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    index = tl.load(indices + offsets, mask=mask, other=0)
+    tl.store(output + offsets, tl.load(x + index, mask=mask), mask=mask)
+
+
+def gather_case(n, size):
+    def arguments():
+        rng = np.random.default_rng(0)
+        x, indices = rng.random(size, dtype=np.float32), rng.integers(0, size, n, np.int32)
+        return {"output": np.empty(n, np.float32), "x": x, "indices": indices, "n": n}
+
+    return Case(
+        name="gather",
+        shape=f"{n} of {size} fp32",
+        kernel=gather,
+        arguments=arguments,
+        constants={"BLOCK": 8192},
+        grid=lambda meta: (triton.cdiv(n, meta["BLOCK"]),),
+        outputs=("output",),
+        reference=lambda x, indices, **_: {"output": x[indices]},
+    )
+
+
+row_sum_case = partial(reduction_case, maximum=False)
+row_maximum_case = partial(reduction_case, maximum=True)
