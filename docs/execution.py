@@ -1,9 +1,10 @@
 """Runs the code of a page and fills in what it shows.
 
-A page is Markdown with two kinds of live text:
+A page is Markdown with live text:
 
 * ``python`` blocks are run in order, as if they stood in one file named like the page; a ``text`` block right below one
   shows what it printed;
+* an ``asm NAME`` block becomes the file of that name;
 * a block right below ``<!-- shown: expression -->`` shows the value of the expression, which sees the names that the
   code has defined and the functions of :mod:`excerpts`.
 """
@@ -27,7 +28,7 @@ import mlutriton as mlu
 from mlutriton.configuration import DUMP_VARIABLE, ENGINE_VARIABLE
 from mlutriton.isa.machine import DEFAULT_MACHINE_NAME
 
-_BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(?P<head>(?P<language>\w*)(?: (?P<file>\S+))?)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SHOWN = re.compile(r"<!-- shown: (.*) -->\n\Z")
 
 
@@ -46,11 +47,13 @@ def filled(page: str, name: str) -> str:
                 text, printed = module.value(shown[1]), None
             elif block["language"] == "python":
                 printed = module.run(text)
+            elif block["language"] == "asm" and block["file"]:
+                Path(block["file"]).write_text(text, encoding="utf-8")
             else:
                 if block["language"] == "text" and printed is not None and not between.strip():
                     text = printed
                 printed = None
-            pieces += [between, f"```{block['language']}\n{text}```"]
+            pieces += [between, f"```{block['head']}\n{text}```"]
             end = block.end()
     return "".join(pieces) + page[end:]
 

@@ -24,6 +24,7 @@ EXECUTED = {
     "README.zh-CN.md": "first_kernel",
     "docs/ARCHITECTURE.md": "softmax",
     "docs/tutorial/first-kernel.md": "first_kernel",
+    "docs/tutorial/assembly-by-hand.md": "assembly_by_hand",
 }
 
 
