@@ -4,6 +4,10 @@ A native program is one function ``run(context)``. Each host thread has a contex
 ``run``; the threads take tasks in chunks from a counter that they share, until none is left or one has a fault. A task
 is one program of the grid, or of a resident program (``Program.is_resident``) serves several, of which the first has
 its number.
+
+The cores of a cluster program take turns on one host thread, each from barrier to barrier. Each has a context, with
+memories, trace and prints of its own; SRAM and the table of work are the same in all. ``run`` takes that of the first,
+which names all of them.
 """
 
 from __future__ import annotations
@@ -34,8 +38,8 @@ class Context(IntEnum):
     LIMIT = 9  # tasks from this one on are not run: their number, the least program that faulted, or STOP, or FULL
     CHUNK = 10  # tasks taken at a time
     THREAD = 11
-    # Addresses of arrays with one word a task, written by the thread that runs it.
-    OWNERS = 12  # its thread
+    # Addresses of arrays with one word for each core of each task, written by the thread that runs it.
+    OWNERS = 12  # number of the context among those of all threads
     STARTS = 13  # offset of its first record in the thread's trace
     SIZES = 14  # bytes of its records
     # Address of the table of runtime functions.
@@ -81,8 +85,11 @@ class Context(IntEnum):
     TURN = 41
     # Host address of the thread's local memory.
     LOCAL = 42
+    # Number of the core in its cluster, and the address of those of the contexts of all cores of the thread's task.
+    MEMBER = 43
+    MEMBERS = 44
     # Work done, see Counter.
-    COUNTERS = 43
+    COUNTERS = 45
 
 
 class Counter(IntEnum):
@@ -132,7 +139,11 @@ class Fault(IntEnum):
     READ_ONLY = 4  # E0307
     INDEX = 5  # E0304, by a value that indexes on-chip memory
     STOPPED = 6  # LIMIT is STOP or FULL
+    BARRIER = 7  # E0306, some cores of a program wait at a barrier (FAULT_ADDRESS: how many) that others never reach
 
+
+# What the function of a program gives: it has ended, it has a fault, or it waits at a barrier and is to be resumed.
+OVER, FAILED, AT_BARRIER = 0, 1, 2
 
 # Words of LIMIT that end loops too: the host wants it, or what is recorded has outgrown RECORDED_BYTES.
 STOP = -1

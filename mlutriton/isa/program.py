@@ -132,8 +132,11 @@ class Program:
         return any(each.row.name == "sreg" and each.operand("index") == tasks for each in self.instructions)
 
     def task_count(self, programs: int, cores: int) -> int:
-        """Tasks of a launch of so many programs: one a program, or of a resident program one a core at most."""
-        return min(programs, cores) if self.is_resident else programs
+        """Tasks of a launch of so many programs on so many cores.
+
+        One a program; of a resident program as many as run at once at most.
+        """
+        return min(programs, cores // self.cores_per_program) if self.is_resident else programs
 
     def memory_used_bytes(self, space: str) -> int:
         """High-water mark of an on-chip memory."""

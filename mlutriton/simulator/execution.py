@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.diagnostics import KernelFault, ProgramError
+from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import I8, host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
@@ -146,15 +146,12 @@ def execute(
 
     Raises:
         KernelFault: the fault of the first program that has one.
-        ProgramError: E0402 for a program that runs on a whole cluster.
     """
     program = native.program
-    if program.cores_per_program != 1:
-        raise ProgramError("E0402", f"program {program.name} runs on {program.cores_per_program} cores at once")
     count = grid[0] * grid[1] * grid[2]
     is_short = (not program.labels or program.is_resident) and count <= _SHORT_PROGRAMS
     if native.has_waits:
-        threads = machine.cores
+        threads = machine.cores // program.cores_per_program
     elif native.has_atomics or (is_short and native.is_done_before_shared(count)):
         threads = 1
     tasks = program.task_count(count, machine.cores)
@@ -214,8 +211,16 @@ class _Core:
         self.address = ctypes.addressof(self.context)
         self.context[Context.NRAM : Context.PARAMETERS] = [image.ctypes.data for image in self._images]
 
-    def prepare(self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int]) -> None:
+    @property
+    def sram_address(self) -> int:
+        """Where its own image of SRAM lies, which a cluster may share."""
+        return self._images[Context.SRAM].ctypes.data
+
+    def prepare(
+        self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int], sram_address: int
+    ) -> None:
         """Write the words of a launch, and clear those that the last one has left behind."""
+        self.context[Context.SRAM] = sram_address
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
         words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_COUNTS)
         self.context[Context.PARAMETERS : _COUNTERS_END] = words
@@ -255,7 +260,7 @@ _idle_cores: dict[tuple[int, ...], list[_Core]] = {}
 
 
 class _Launch:
-    """The cores of one launch, one a thread."""
+    """The cores of one launch: one a thread, or of cluster programs those of one task a thread, the first one first."""
 
     def __init__(
         self,
@@ -269,14 +274,16 @@ class _Launch:
     ) -> None:
         self.native, self.grid = native, grid
         self.count = tasks
+        self.members = native.program.cores_per_program
         self.programs = grid[0] * grid[1] * grid[2]
         # First task that is not taken, first that is not to run: on cache lines of their own. Then columns with a row
-        # for each task: its owner, and start and size of its records.
-        self._shared = (ctypes.c_int64 * (_SHARED_WORDS + 3 * self.count))()
+        # for each core of each task: its owner, and start and size of its records.
+        self._rows = self.count * self.members
+        self._shared = (ctypes.c_int64 * (_SHARED_WORDS + 3 * self._rows))()
         self._shared[_LIMIT_WORD] = self.count
         shared = ctypes.addressof(self._shared)
         owners = shared + 8 * _SHARED_WORDS
-        self._columns = owners, owners + 8 * self.count, owners + 16 * self.count
+        self._columns = owners, owners + 8 * self._rows, owners + 16 * self._rows
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = _int64_array(parameters)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
@@ -291,27 +298,38 @@ class _Launch:
         self._touched = TouchedMemory(memory) if native.goes_by_item else None
         touched = self._touched.addresses() if self._touched else (0, 0)
         turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
-        flags = int(memory.is_disjoint), recorded_bytes_limit() // threads
+        flags = int(memory.is_disjoint), recorded_bytes_limit() // (threads * self.members)
         self._words = before, after, flags, (*touched, self.count, 0, turn or 0)
         self._memory = memory
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes
         self.cores: list[_Core] = []
         self._memories: list[GlobalMemory] = []
+        self._contexts: list[Int64Array] = []
         for _ in range(1 if self._in_turns else threads):
-            self._add_core()
+            self._add_thread()
 
-    def _add_core(self) -> _Core:
+    def _add_thread(self) -> None:
+        """Give another thread its cores."""
+        contexts = (ctypes.c_int64 * self.members)()
+        self._contexts.append(contexts)
+        for member in range(self.members):
+            core = self._add_core(member, ctypes.addressof(contexts))
+            contexts[member] = core.address
+
+    def _add_core(self, member: int, contexts_address: int) -> _Core:
         before, after, flags, last = self._words
         try:
             core = self._idle.pop()
         except IndexError:
             core = _Core(self._sizes)
-        thread, memory, local_bytes = len(self.cores), self._memory, self.native.program.local_bytes
+        thread, memory, local_bytes = len(self._contexts) - 1, self._memory, self.native.program.local_bytes
         if local_bytes:
             memory = core.with_local(memory, local_bytes)
         own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
-        core.prepare((*before, thread, *after), _searched(memory), (*flags, own_work, *last, memory.local_address))
+        first = self.cores[thread * self.members] if member else core
+        last = (*flags, own_work, *last, memory.local_address, member, contexts_address)
+        core.prepare((*before, thread, *after), _searched(memory), last, first.sram_address)
         self.cores.append(core)
         self._memories.append(memory)
         return core
@@ -321,8 +339,8 @@ class _Launch:
         if self._in_turns is not None:
             self._in_turns.run()
             return
-        is_here = is_short and len(self.cores) == 1
-        busy_ns = self._run_core(self.cores[0]) if is_here else self._run_apart()
+        is_here = is_short and len(self._contexts) == 1
+        busy_ns = self._run_thread(0) if is_here else self._run_apart()
         if self.count:
             self.native.program_ns = busy_ns / self.programs
 
@@ -334,31 +352,41 @@ class _Launch:
 
     def _run_in_turns(self, number: int) -> bool:
         """Run programs as the core of that number; False after a fault."""
-        core = self._add_core() if number == len(self.cores) else self.cores[number]
-        self.native.run(core.address)
-        return core.context[Context.FAULT] == Fault.NONE
+        if number == len(self._contexts):
+            self._add_thread()
+        self.native.run(self.cores[number * self.members].address)
+        return self._faulted(number) is None
 
-    def _run_core(self, core: _Core) -> int:
+    def _faulted(self, thread: int) -> _Core | None:
+        """The core of a thread that has a fault."""
+        cores = self.cores[thread * self.members : (thread + 1) * self.members]
+        return next((core for core in cores if core.context[Context.FAULT] != Fault.NONE), None)
+
+    def _run_thread(self, thread: int) -> int:
         start = time.perf_counter_ns()
-        self.native.run(core.address)
-        if core.context[Context.FAULT] and self.native.program.is_resident:
-            self._find_first_fault(core)
+        self.native.run(self.cores[thread * self.members].address)
+        if self.native.program.is_resident and (core := self._faulted(thread)) is not None:
+            self._find_first_fault(thread, core)
         return time.perf_counter_ns() - start
 
-    def _find_first_fault(self, core: _Core) -> None:
+    def _find_first_fault(self, thread: int, core: _Core) -> None:
         """Run the tasks that remain: though they begin with later programs, they may serve earlier ones."""
-        context = core.context
-        first = context[Context.FAULT : Context.DISJOINT]
-        while context[Context.FAULT] not in (Fault.NONE, Fault.STOPPED):
-            first = min(first, context[Context.FAULT : Context.DISJOINT], key=lambda words: words[_PROGRAM_OF_FAULT])
-            context[Context.FAULT] = Fault.NONE
-            self.native.run(core.address)
-        if context[Context.FAULT] == Fault.NONE:
-            context[Context.FAULT : Context.DISJOINT] = first
+        first, words = core, core.context[Context.FAULT : Context.DISJOINT]
+        faulted: _Core | None = core
+        while faulted is not None and faulted.context[Context.FAULT] != Fault.STOPPED:
+            found = faulted.context[Context.FAULT : Context.DISJOINT]
+            if found[_PROGRAM_OF_FAULT] < words[_PROGRAM_OF_FAULT]:
+                first, words = faulted, found
+            faulted.context[Context.FAULT] = Fault.NONE
+            self.native.run(self.cores[thread * self.members].address)
+            faulted = self._faulted(thread)
+        if faulted is None:
+            first.context[Context.FAULT : Context.DISJOINT] = words
 
     def _run_apart(self) -> int:
-        submit = _workers(len(self.cores)).submit
-        running = [submit(self._run_core, core) for core in self.cores]
+        threads = range(len(self._contexts))
+        submit = _workers(len(threads)).submit
+        running = [submit(self._run_thread, thread) for thread in threads]
         try:
             # An interrupt may arrive without a signal that would end a wait without limit.
             while wait(running, _INTERRUPT_SECONDS).not_done:
@@ -391,13 +419,13 @@ class _Launch:
         recorded_bytes = sum(context[Context.TRACE_NEXT] - context[Context.TRACE] for context in contexts)
         words = np.empty(recorded_bytes // 8, np.int64)
         traces = _int64_array([context[Context.TRACE] for context in contexts])
-        self.native.concatenate(host_address(words), ctypes.addressof(traces), *self._columns, self.count)
+        self.native.concatenate(host_address(words), ctypes.addressof(traces), *self._columns, self._rows)
         sizes = self._column(2)
         starts = (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
-        work = self._instruction_work[0] if len(self.cores) == 1 else self._instruction_work.sum(axis=0)
-        return Execution(Trace(words, starts), counters, work, prints, self._touched)
+        work = self._instruction_work.sum(axis=0)
+        return Execution(Trace(words, starts, self.members), counters, work, prints, self._touched)
 
     def _result_of_one(self, context: Int64Array, prints: tuple[Print, ...]) -> Execution:
         """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""
@@ -412,7 +440,7 @@ class _Launch:
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program."""
-        return np.frombuffer(memoryview(self._shared), np.int64, self.count, 8 * (_SHARED_WORDS + number * self.count))
+        return np.frombuffer(memoryview(self._shared), np.int64, self._rows, 8 * (_SHARED_WORDS + number * self._rows))
 
     def prints(self) -> tuple[Print, ...]:
         """What programs have printed, in their order; after a fault, up to the first program that has one."""
@@ -466,7 +494,8 @@ def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, c
     instruction = program.instructions[index]
     address = int(context[Context.FAULT_ADDRESS]) & (1 << 64) - 1
     size = int(context[Context.FAULT_BYTES])
-    where = f"{program.name}, program {_position(int(context[Context.FAULT_PROGRAM]), grid)}"
+    core = f", core {context[Context.MEMBER]} of its cluster" if program.cores_per_program > 1 else ""
+    where = f"{program.name}, program {_position(int(context[Context.FAULT_PROGRAM]), grid)}{core}"
     note = f"instruction {index}: {instruction}"
     if fault in (Fault.OUTSIDE, Fault.READ_ONLY):
         action = global_action(instruction.row)
@@ -475,6 +504,9 @@ def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, c
     match fault:
         case Fault.ASSERTION:
             code, fact = "E0305", f"assertion failed: {program.strings[offset]}"
+        case Fault.BARRIER:
+            waiting = f"{offset} of {program.cores_per_program} cores"
+            code, fact = "E0306", f"{waiting} wait at a barrier, the others have ended"
         case Fault.INDEX:
             code, fact = "E0304", f"index {offset} is outside 0 to {size - 1}"
         case _:

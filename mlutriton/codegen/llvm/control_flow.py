@@ -11,6 +11,9 @@ from mlutriton.isa.operands import Address, Immediate, Label
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import Access
 
+# A program is left at a barrier, and entered again behind it.
+_ENDS_BLOCK = ("br", "cbr", "exit", "barrier.cluster")
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -31,7 +34,7 @@ def basic_blocks(program: Program) -> list[Block]:
     """The blocks that control can reach, in program order."""
     instructions, labels = program.instructions, program.labels
     leaders = {0, *labels.values()}
-    leaders |= {i + 1 for i, each in enumerate(instructions) if each.row.name in ("br", "cbr", "exit")}
+    leaders |= {i + 1 for i, each in enumerate(instructions) if each.row.name in _ENDS_BLOCK}
     starts = sorted(leader for leader in leaders if leader < len(instructions))
     blocks: dict[int, Block] = {}
     for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):

@@ -15,6 +15,7 @@ from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     BASIC_FUNCTIONS,
+    FAILED,
     RUNTIME_FUNCTIONS,
     WRAM_EXPANSION,
     Context,
@@ -102,6 +103,7 @@ class Frame:
         machine: what it runs on.
         index: number of the instruction being translated.
         instruction: the instruction itself.
+        variables: places of all that is kept from one instruction to the next, 64 bits each, 0 at first.
     """
 
     def __init__(self, e: Emitter, program: Program, machine: Machine) -> None:
@@ -111,15 +113,19 @@ class Frame:
         self.index = 0
         self.instruction = program.instructions[0]
         self._callable = {*BASIC_FUNCTIONS, *special_functions(program)}
-        self._registers = [e.variable("i64") for _ in range(program.register_count)]
+        self.variables: list[str] = []
+        self._registers = [self.variable() for _ in range(program.register_count)]
         self._values: dict[int, str] = {}
         self._counts: dict[str, str] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
         self._checked: set[tuple[object, ...]] = set()
-        for place in self._registers:
-            e.store64(0, place)
+
+    def variable(self) -> str:
+        """A place for 64 bits that are kept from one instruction to the next."""
+        self.variables.append(self.e.variable("i64"))
+        return self.variables[-1]
 
     def begin(self, index: int) -> None:
         """Turn to an instruction."""
@@ -410,4 +416,4 @@ class Frame:
 
     def _stop(self) -> None:
         self.e.store64(self.index, self.e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
-        self.e.do("ret i64 1")
+        self.e.do(f"ret i64 {FAILED}")

@@ -56,13 +56,12 @@ class Scoreboard:
     """
 
     def __init__(self, frame: Frame) -> None:
-        e = frame.e
         self.frame = frame
-        self._scalar, self._compute, self._head = (e.variable("i64") for _ in range(3))
-        self._counters = {counter: e.variable("i64") for counter in Counter}
+        self._scalar, self._compute, self._head = (frame.variable() for _ in range(3))
+        self._counters = {counter: frame.variable() for counter in Counter}
         writes = max((len(_slots(i.row.name, Access.WRITE)) for i in frame.program.instructions), default=0)
-        self._written = [(e.variable("i64"), e.variable("i64")) for _ in range(writes)]
-        self._product = e.variable("i64")
+        self._written = [(frame.variable(), frame.variable()) for _ in range(writes)]
+        self._product = frame.variable()
         self._static_scalar = self._static_compute = 0
         self._static_head = _NEVER
         self._static_counts: dict[Counter, int] = {}
@@ -77,12 +76,10 @@ class Scoreboard:
         self._issue_cycles: dict[str, int] = {}
         self._environments: dict[str, dict[str, int]] = {}
         self._static_occupancies: dict[tuple[Count, ...], Count] = {}
-        self._reset()
-        for place in (*self._counters.values(), *(p for pair in self._written for p in pair), self._product):
-            e.store64(0, place)
         self._library_record()
 
-    def _reset(self) -> None:
+    def begin_fold(self) -> None:
+        """Nothing has happened since the last record."""
         e = self.frame.e
         e.store64(0, self._scalar)
         e.store64(0, self._compute)
@@ -316,7 +313,7 @@ class Scoreboard:
         self.flush()
         fold = [e.load64(place) for place in (self._scalar, self._compute, self._head)]
         e.do(f"call void @{name}(ptr %context, {', '.join(f'i64 {each}' for each in (*fold, *arguments))})")
-        self._reset()
+        self.begin_fold()
 
     def _library_record(self) -> None:
         library = self.frame.e.library

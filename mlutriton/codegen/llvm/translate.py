@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
+from mlutriton.codegen.llvm.cooperation import IMAGES, cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
@@ -23,9 +24,17 @@ from mlutriton.codegen.llvm.fusion import (
 )
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.transfers import Transfers
-from mlutriton.diagnostics import ProgramError
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import ENDED, ENTRY, PRINT_WORDS, RUNTIME_FUNCTIONS, Context, Fault
+from mlutriton.isa.native_interface import (
+    AT_BARRIER,
+    ENDED,
+    ENTRY,
+    OVER,
+    PRINT_WORDS,
+    RUNTIME_FUNCTIONS,
+    Context,
+    Fault,
+)
 from mlutriton.isa.operands import FORWARD, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
@@ -40,23 +49,18 @@ def translate(program: Program, machine: Machine, *, with_values: bool = True) -
     """The LLVM IR text of a legal program; it exports ``ENTRY`` (see :mod:`mlutriton.isa.native_interface`).
 
     Args:
-        program: what to run; for one core.
+        program: what to run.
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
-
-    Raises:
-        ProgramError: E0402 for a program that runs on a whole cluster.
     """
-    if program.cores_per_program != 1:
-        raise ProgramError(
-            "E0402",
-            f"program {program.name} runs on {program.cores_per_program} cores at once",
-            note="native execution runs programs of one core; the reference interpreter runs those of a cluster",
-        )
     library = Library()
-    body = _Translation(program, machine, library, with_values=with_values).text()
-    entry = _entry(library, in_turns=any(each.row.name == "pause" for each in program.instructions))
-    return "\n".join([library.text(), body, entry, "!0 = !{}", ""])
+    translation = _Translation(program, machine, library, with_values=with_values)
+    functions = [translation.text()]
+    if program.cores_per_program > 1:
+        functions.append(cooperation(library, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
+    in_turns = any(each.row.name == "pause" for each in program.instructions)
+    functions.append(_entry(library, is_cooperative=program.cores_per_program > 1, in_turns=in_turns))
+    return "\n".join([library.text(), *functions, "!0 = !{}", ""])
 
 
 class _Translation:
@@ -65,6 +69,7 @@ class _Translation:
     def __init__(self, program: Program, machine: Machine, library: Library, *, with_values: bool) -> None:
         self.e = Emitter(library)
         self.program = program
+        self.is_cooperative = program.cores_per_program > 1
         self.with_values = with_values
         self.frame = Frame(self.e, program, machine)
         self.scoreboard = Scoreboard(self.frame)
@@ -76,12 +81,44 @@ class _Translation:
         self.group_end = 0
         self.chain: list[Step] = []
 
+    @property
+    def saved_words(self) -> int:
+        """Words that a core keeps while it waits at a barrier: where it goes on, and its variables."""
+        return 1 + len(self.frame.variables)
+
     def text(self) -> str:
-        """The whole function; it returns 0, or 1 after a fault."""
-        self.e.jump("b0")
+        """The whole function; it returns ``OVER``, ``FAILED`` or ``AT_BARRIER``."""
+        e = self.e
+        if self.is_cooperative:
+            self._resume()
+        for place in self.frame.variables:
+            e.store64(0, place)
+        self.scoreboard.begin_fold()
+        e.jump("b0")
         for block in self.blocks:
             self._block(block)
-        return self.e.function(f"define internal i64 @program({_PROGRAM_ARGUMENTS})")
+        arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
+        return e.function(f"define internal i64 @program({arguments})")
+
+    def _resume(self) -> None:
+        """Go on behind the barrier at which the program was left, if it was."""
+        e, last = self.e, [self.program.instructions[block.end - 1].row.name for block in self.blocks]
+        behind = [block.end for block, name in zip(self.blocks, last, strict=True) if name == "barrier.cluster"]
+        place = e.load64("%saved")
+        e.branch(e.value(f"icmp eq i64 {place}, 0"), "begin", "resume")
+        e.label("resume")
+        for index, variable in enumerate(self.frame.variables, 1):
+            e.store64(e.load64(e.pointer("%saved", 8 * index)), variable)
+        e.do(f"switch i64 {place}, label %begin [ {' '.join(f'i64 {start}, label %b{start}' for start in behind)} ]")
+        e.label("begin")
+
+    def _suspend(self, behind: int) -> None:
+        """Leave the program at a barrier, to be resumed at the instruction behind it."""
+        e = self.e
+        for index, variable in enumerate(self.frame.variables, 1):
+            e.store64(e.load64(variable), e.pointer("%saved", 8 * index))
+        e.store64(behind, "%saved")
+        e.do(f"ret i64 {AT_BARRIER}")
 
     def _block(self, block: Block) -> None:
         e, frame = self.e, self.frame
@@ -98,7 +135,10 @@ class _Translation:
         self.scoreboard.end_block()
         if name == "exit":
             self.scoreboard.end_program()
-            e.do("ret i64 0")
+            e.do(f"ret i64 {OVER}")
+            return
+        if name == "barrier.cluster" and self.is_cooperative:
+            self._suspend(block.end)
             return
         if is_backward(block):
             self._loop_closes()
@@ -188,7 +228,7 @@ class _Translation:
         grid = {f"num_programs.{axis}": word for axis, word in zip("xyz", _GRID_WORDS, strict=True)}
         match SPECIAL_REGISTERS[index]:
             case "core_in_cluster":
-                value = e.value("add i64 0, 0")
+                value = e.load64(e.pointer("%context", 8 * Context.MEMBER))
             case "cores_per_cluster":
                 value = e.value(f"add i64 0, {self.program.cores_per_program}")
             case "local_memory":
@@ -397,7 +437,7 @@ def turn(e: Emitter, program: str, instruction: int, unchanged: str, attempt: st
     return e.value(f"call i64 {function}({', '.join(f'i64 {word}' for word in words)})")
 
 
-def _entry(library: Library, *, in_turns: bool) -> str:
+def _entry(library: Library, *, is_cooperative: bool, in_turns: bool) -> str:
     """``run(context)``: takes tasks in chunks until none is left, or until one has faulted."""
     e = Emitter(library)
 
@@ -407,8 +447,7 @@ def _entry(library: Library, *, in_turns: bool) -> str:
     def pointer(which: Context) -> str:
         return e.value(f"load ptr, ptr {word(which)}, align 8")
 
-    images = [pointer(which) for which in (Context.NRAM, Context.WRAM, Context.SRAM, Context.SCRATCH, Context.RUNTIME)]
-    images += [pointer(Context.PARAMETERS), pointer(Context.INSTRUCTION_WORK)]
+    images = [pointer(which) for which in IMAGES]
     following, limit_place = pointer(Context.NEXT), pointer(Context.LIMIT)
     owners, starts, sizes = (pointer(which) for which in (Context.OWNERS, Context.STARTS, Context.SIZES))
     chunk, thread, trace = e.load64(word(Context.CHUNK)), e.load64(word(Context.THREAD)), word(Context.TRACE)
@@ -427,16 +466,20 @@ def _entry(library: Library, *, in_turns: bool) -> str:
     e.label("one")
     x, rest = e.value(f"urem i64 %number, {grid_x}"), e.value(f"udiv i64 %number, {grid_x}")
     y, z = e.value(f"urem i64 {rest}, {grid_y}"), e.value(f"udiv i64 {rest}, {grid_y}")
-    before = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
-    arguments = ", ".join(f"ptr {image}" for image in ("%context", *images, limit_place))
-    e.store64("%number", word(Context.SERVED))
-    failed = e.value(f"call i64 @program({arguments}, i64 %number, i64 {x}, i64 {y}, i64 {z})")
-    after = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
-    offset = e.multiply("%number", 8)
-    e.store64(thread, e.pointer(owners, offset))
-    e.store64(before, e.pointer(starts, offset))
-    e.store64(e.subtract(after, before), e.pointer(sizes, offset))
-    e.branch(e.value(f"icmp ne i64 {failed}, 0"), "faulted", "ran")
+    place = f"i64 %number, i64 {x}, i64 {y}, i64 {z}"
+    if is_cooperative:
+        result = e.value(f"call i64 @together(ptr %context, {place})")
+    else:
+        before = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
+        arguments = ", ".join(f"ptr {image}" for image in ("%context", *images, limit_place))
+        e.store64("%number", word(Context.SERVED))
+        result = e.value(f"call i64 @program({arguments}, {place})")
+        after = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
+        offset = e.multiply("%number", 8)
+        e.store64(thread, e.pointer(owners, offset))
+        e.store64(before, e.pointer(starts, offset))
+        e.store64(e.subtract(after, before), e.pointer(sizes, offset))
+    e.branch(e.value(f"icmp ne i64 {result}, {OVER}"), "faulted", "ran")
     e.label("ran")
     e.do("%after = add i64 %number, 1")
     if in_turns:
