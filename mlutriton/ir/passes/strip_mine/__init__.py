@@ -22,6 +22,7 @@ from __future__ import annotations
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import AddPtr, ArraysDisjoint, For, If, LocalMemory, Return, TileStore, Yield
 from mlutriton.ir.passes.strip_mine.mining import Miner
+from mlutriton.ir.passes.strip_mine.slices import NotByBoxesError
 from mlutriton.ir.types import PointerType
 
 
@@ -52,7 +53,16 @@ def run(function: Function, strip_bytes: int) -> Function:
 def _version(
     function: Function, body: Block, strip_bytes: int, *, disjoint: bool
 ) -> tuple[Block, list[LocalMemory], bool]:
-    miner = Miner(function, body.arguments, strip_bytes, disjoint=disjoint)
+    try:
+        return _mined(function, body, strip_bytes, disjoint=disjoint, whole_loops=True)
+    except NotByBoxesError:  # in the place where its results are wanted, a loop has turned out to need other boxes
+        return _mined(function, body, strip_bytes, disjoint=disjoint, whole_loops=False)
+
+
+def _mined(
+    function: Function, body: Block, strip_bytes: int, *, disjoint: bool, whole_loops: bool
+) -> tuple[Block, list[LocalMemory], bool]:
+    miner = Miner(function, body.arguments, strip_bytes, disjoint=disjoint, whole_loops=whole_loops)
     block = Block()
     miner.block(function.body, block)
     return block, miner.slicer.areas, miner.relies

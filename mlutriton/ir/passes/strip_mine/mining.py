@@ -58,10 +58,20 @@ class Miner:
     """Writes one version of a function.
 
     Attributes:
+        disjoint: whether the version may rely on arrays that share no bytes.
+        whole_loops: whether a loop may run as a whole for one box of what it carries after the other.
         relies: true if the version is right only where the arrays of the launch share no bytes.
     """
 
-    def __init__(self, function: Function, parameters: Sequence[Value], strip_bytes: int, *, disjoint: bool) -> None:
+    def __init__(
+        self,
+        function: Function,
+        parameters: Sequence[Value],
+        strip_bytes: int,
+        *,
+        disjoint: bool,
+        whole_loops: bool,
+    ) -> None:
         self.code = Code()
         self.slicer = Slicer(self.code, strip_bytes)
         self.values = self.slicer.values
@@ -69,6 +79,7 @@ class Miner:
         self.strip_bytes = strip_bytes
         self.aliasing = Aliasing(function)
         self.disjoint = disjoint
+        self.whole_loops = whole_loops
         self.relies = False
         self.group: Group | None = None
         self.weights: dict[Value, int] = {}
@@ -365,6 +376,8 @@ class Miner:
 
     def _runs_by_boxes(self, loop: For) -> bool:
         """True if the whole loop can run for one box of what it carries after the other."""
+        if not self.whole_loops:
+            return False
         for operation in loop.body.operations[:-1]:
             gives_scalar = any(not shape_of(result.type) for result in operation.results)
             takes_tensor = any(shape_of(operand.type) for operand in operation.operands)
