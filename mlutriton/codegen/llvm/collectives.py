@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, kind, load, number_of, store, store_first, wide
+from mlutriton.codegen.llvm.elements import (
+    LANES,
+    Lanes,
+    apply,
+    kind,
+    lanes_below,
+    load,
+    number_of,
+    store,
+    store_first,
+    wide,
+)
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import I32, DType
 from mlutriton.isa.native_interface import Context, Fault
@@ -36,12 +47,7 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
 
 def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str) -> None:
     """Store the lanes whose index, counted from ``first``, is below ``limit``."""
-    vector = f"<{LANES} x i64>"
-    left = e.value(f"sub i64 {limit}, {first}")
-    some = e.value(f"insertelement {vector} poison, i64 {left}, i64 0")
-    bound = e.value(f"shufflevector {vector} {some}, {vector} poison, <{LANES} x i32> zeroinitializer")
-    mask = e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {bound}")
-    store_first(e, value, pointer, mask)
+    store_first(e, value, pointer, lanes_below(e, e.value(f"sub i64 {limit}, {first}")))
 
 
 def scan(library: Library, operation: str, dtype: DType) -> str:

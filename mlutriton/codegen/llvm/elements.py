@@ -157,6 +157,14 @@ def store_first(e: Emitter, value: Lanes, pointer: str, mask: str) -> None:
     e.do(f"store {scalar} {new}, ptr {pointer}, align 1")
 
 
+def lanes_below(e: Emitter, count: int | str) -> str:
+    """A mask of the lanes whose number is below a count."""
+    vector = f"<{LANES} x i64>"
+    first = e.value(f"insertelement {vector} poison, i64 {count}, i64 0")
+    limit = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
+    return e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {limit}")
+
+
 def number_of(e: Emitter, value: Lanes) -> str:
     """The value in the form that is computed with."""
     if not value.number:

@@ -18,6 +18,7 @@ from mlutriton.codegen.llvm.elements import (
     bits_of,
     constant,
     kind,
+    lanes_below,
     load,
     number_of,
     splat,
@@ -310,15 +311,9 @@ class _Loops:
         left = e.subtract(columns, whole)
         if isinstance(left, str):
             with e.when(e.value(f"icmp sgt i64 {left}, 0")):
-                self._body(whole, LANES, self._lanes_below(left))
+                self._body(whole, LANES, lanes_below(e, left))
         elif left:
             self._body(whole, LANES, _first_lanes(left))
-
-    def _lanes_below(self, count: Count) -> str:
-        e, vector = self.e, f"<{LANES} x i64>"
-        first = e.value(f"insertelement {vector} poison, i64 {count}, i64 0")
-        limit = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
-        return e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {limit}")
 
     def _body(self, column: Count, lanes: int, mask: str) -> None:
         """Compute the elements from ``column`` on; where ``mask`` is not empty, only its lanes count."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
 from mlutriton.codegen.llvm.collectives import as_index
-from mlutriton.codegen.llvm.elements import Lanes, apply, bits_of, load, store
+from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, bits_of, intrinsic, lanes_below, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
-from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context
+from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context, Fault
 from mlutriton.isa.table import Row
 from mlutriton.isa.trace_format import LOCAL_START
 
@@ -52,14 +55,20 @@ def _checked(e: Emitter, address: str, size_bytes: Count, *touched: Context) -> 
 
 
 def _mark(e: Emitter, marks: Context, device: str, size_bytes: Count) -> None:
-    """Set the bytes of the units that an item touches. Threads may do so at once: all set the same."""
+    """Set the bytes of the units that an item touches. Threads may do so at once: all set the same.
+
+    Most are set already, and reading that costs less: hosts complete stores one after another.
+    """
     shift = TOUCHED_UNIT_BYTES.bit_length() - 1
     table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * marks))} to ptr")
     last = e.value(f"sub i64 {e.add(device, size_bytes)}, 1")
     units = [e.value(f"lshr i64 {address}, {shift}") for address in (device, last)]
     if isinstance(size_bytes, int) and size_bytes <= TOUCHED_UNIT_BYTES:
-        for unit in units:
-            e.do(f"store i8 1, ptr {e.pointer(table, unit)}, align 1")
+        places = [e.pointer(table, unit) for unit in units]
+        first, second = (e.value(f"load i8, ptr {place}, align 1") for place in places)
+        with e.when(e.value(f"icmp eq i8 {e.value(f'and i8 {first}, {second}')}, 0")):
+            for place in places:
+                e.do(f"store i8 1, ptr {place}, align 1")
         return
     count = e.add(e.subtract(units[1], units[0]), 1)
     e.library.declare("llvm.memset.p0.i64", "void {}(ptr, i8, i64, i1)")
@@ -94,15 +103,29 @@ def gather(library: Library, dtype: DType, offset_dtype: DType, *, by_element: b
         bits, width = f"i{8 * dtype.bytes}", dtype.bytes
         length, valid = (1, 1) if by_element else ("%length", "%valid")
         line, size = e.multiply(length, width), e.multiply(valid, width)
-        loaded = e.variable("i64")
+        fill = _step(e, "%fill", "%fill_stride")
+        if by_element:
+            with (
+                _when_in_one_region(e, width, offset_dtype, Context.TOUCHED_LOADED) as (least, start, stop),
+                e.loop(stop, start=start) as k,
+            ):
+                wanted = _is_set(e, k)
+                # Loaded whether wanted or not: no branch to be guessed wrong.
+                address = e.value(f"select i1 {wanted}, i64 {_address(e, k, offset_dtype)}, i64 {least}")
+                source = e.value(f"inttoptr i64 {address} to ptr")
+                loaded = e.value(f"load {bits}, ptr {source}, align 1")
+                rest = e.value(f"load {bits}, ptr {fill(k)}, align 1")
+                chosen = e.value(f"select i1 {wanted}, {bits} {loaded}, {bits} {rest}")
+                e.do(f"store {bits} {chosen}, ptr {e.pointer('%local', e.multiply(k, width))}, align 1")
+        count = e.variable("i64")
         with e.loop("%n") as k:
             target = e.pointer("%local", e.multiply(k, line))
-            e.store64(0, loaded)
+            e.store64(0, count)
             with e.when(_is_wanted(e, k, valid)):
                 e.copy(target, _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_LOADED), size)
-                e.store64(valid, loaded)
-            rest = e.value(f"load {bits}, ptr {e.pointer('%fill', e.value(f'mul i64 {k}, %fill_stride'))}, align 1")
-            with e.loop(length, start=e.load64(loaded)) as j:
+                e.store64(valid, count)
+            rest = e.value(f"load {bits}, ptr {fill(k)}, align 1")
+            with e.loop(length, start=e.load64(count)) as j:
                 e.do(f"store {bits} {rest}, ptr {e.pointer(target, e.multiply(j, width))}, align 1")
         e.do("ret i64 0")
         return e.function(f"define internal i64 @{name}({_RUNS}, ptr %fill, i64 %fill_stride) noinline")
@@ -121,6 +144,14 @@ def scatter(library: Library, dtype: DType, offset_dtype: DType, *, by_element: 
         e = Emitter(library)
         length, valid = (1, 1) if by_element else ("%length", "%valid")
         line, size = e.multiply(length, dtype.bytes), e.multiply(valid, dtype.bytes)
+        if by_element:
+            with (
+                _when_in_one_region(e, dtype.bytes, offset_dtype, Context.TOUCHED_STORED) as (_, start, stop),
+                e.loop(stop, start=start) as k,
+                e.when(_is_set(e, k)),
+            ):
+                target = e.value(f"inttoptr i64 {_address(e, k, offset_dtype)} to ptr")
+                e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
         with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
             target = _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_STORED)
             e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
@@ -128,6 +159,98 @@ def scatter(library: Library, dtype: DType, offset_dtype: DType, *, by_element: 
         return e.function(f"define internal i64 @{name}({_RUNS}) noinline")
 
     return library.require(name, define)
+
+
+def _step(e: Emitter, base: str, stride: str) -> Callable[[str], str]:
+    """The address of an operand for each item."""
+    return lambda k: e.pointer(base, e.value(f"mul i64 {k}, {stride}"))
+
+
+# Offsets and scales within these bounds cannot make an address wrap around.
+_FARTHEST_OFFSET = 1 << 40
+_LARGEST_SCALE = 1 << 16
+# Their lines, be they apart from each other, fill half of a small first-level cache.
+_ITEMS_AHEAD = 256
+
+
+@contextmanager
+def _when_in_one_region(e: Emitter, width: int, offset_dtype: DType, marks: Context) -> Generator[tuple[str, str, str]]:
+    """Write what is done if all elements that the mask chooses lie in one region; none is checked by itself then.
+
+    Yields, for some items at a time that are marked already and on their way into the cache, the address of the lowest
+    of all, and the first and the stop of their numbers. After it the function returns 0. What comes after it, a check
+    of each element, finds what a fault is.
+    """
+    low, high = _extremes(e, offset_dtype)
+    plain: str | bool = True
+    for condition in (
+        f"icmp sle i64 {low}, {high}",
+        f"icmp sgt i64 {low}, {-_FARTHEST_OFFSET}",
+        f"icmp slt i64 {high}, {_FARTHEST_OFFSET}",
+        f"icmp ult i64 %scale, {_LARGEST_SCALE}",
+    ):
+        plain = e.both(plain, e.value(condition))
+    with e.when(str(plain)):
+        first, last = (e.value(f"add i64 %base, {e.value(f'mul i64 {offset}, %scale')}") for offset in (low, high))
+        size = e.add(e.value(f"sub i64 {last}, {first}"), width)
+        write = int(marks is Context.TOUCHED_STORED)
+        device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {first}, i64 {size}, i64 {write})")
+        # A fault of the hull need not be one of an element.
+        e.store64(int(Fault.NONE), e.pointer("%context", 8 * Context.FAULT))
+        with e.when(e.value(f"icmp ne i64 {device}, -1")):
+            is_local = e.value(f"icmp uge i64 {device}, {LOCAL_START}")
+            shift = e.value(f"sub i64 {device}, {first}")
+            with e.loop("%n", step=_ITEMS_AHEAD) as start:
+                stop = str(e.minimum(e.add(start, _ITEMS_AHEAD), "%n"))
+                with (
+                    e.when(e.value(f"xor i1 {is_local}, true")),
+                    e.loop(stop, start=start) as k,
+                    e.when(_is_set(e, k)),
+                ):
+                    address = _address(e, k, offset_dtype)
+                    e.prefetch(e.value(f"inttoptr i64 {address} to ptr"), width)
+                    _mark(e, marks, str(e.add(address, shift)), width)
+                yield first, start, stop
+            e.do("ret i64 0")
+            e.label(e.fresh("unreachable"))
+
+
+def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str]:
+    """The least and the greatest offset that the mask chooses; the least is greater if it chooses none."""
+    scalar, bits = f"i{offset_dtype.bits}", offset_dtype.bits
+    vector = f"<{LANES} x {scalar}>"
+    bounds = {"smin": (1 << bits - 1) - 1, "smax": -(1 << bits - 1)}
+    found = {name: e.variable(vector) for name in bounds}
+    for name, start in bounds.items():
+        e.do(f"store {vector} splat ({scalar} {start}), ptr {found[name]}")
+    one_for_all = e.value("icmp eq i64 %mask_stride, 0")
+    with e.loop("%n", step=LANES) as k:
+        # Past the last item too: the images have slack.
+        offsets = e.value(f"load {vector}, ptr {e.pointer('%offsets', e.multiply(k, offset_dtype.bytes))}, align 1")
+        readable = e.value(f"select i1 {one_for_all}, ptr %offsets, ptr {e.pointer('%mask', k)}")
+        flags = e.value(f"load <{LANES} x i8>, ptr {readable}, align 1")
+        is_set = e.value(f"icmp ne <{LANES} x i8> {flags}, zeroinitializer")
+        shared = e.value(f"icmp ne i8 {e.value('load i8, ptr %mask, align 1')}, 0")
+        chosen = e.value(f"select i1 {one_for_all}, <{LANES} x i1> {_in_all_lanes(e, shared)}, <{LANES} x i1> {is_set}")
+        chosen = e.value(f"and <{LANES} x i1> {chosen}, {lanes_below(e, e.subtract('%n', k))}")
+        for name, start in bounds.items():
+            function = intrinsic(e.library, name, scalar, LANES, 2)
+            value = e.value(f"select <{LANES} x i1> {chosen}, {vector} {offsets}, {vector} splat ({scalar} {start})")
+            before = e.value(f"load {vector}, ptr {found[name]}")
+            after = e.value(f"call {vector} @{function}({vector} {before}, {vector} {value})")
+            e.do(f"store {vector} {after}, ptr {found[name]}")
+    results: list[str] = []
+    for name in bounds:
+        function = e.library.declare(f"llvm.vector.reduce.{name}.v{LANES}{scalar}", f"{scalar} {{}}({vector})")
+        result = e.value(f"call {scalar} @{function}({vector} {e.value(f'load {vector}, ptr {found[name]}')})")
+        results.append(result if bits == 64 else e.value(f"sext {scalar} {result} to i64"))
+    return results[0], results[1]
+
+
+def _in_all_lanes(e: Emitter, condition: str) -> str:
+    vector = f"<{LANES} x i1>"
+    first = e.value(f"insertelement {vector} poison, i1 {condition}, i64 0")
+    return e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
 
 
 def _is_wanted(e: Emitter, k: str, valid: Count) -> str:

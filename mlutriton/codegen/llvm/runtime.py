@@ -5,7 +5,9 @@ All functions take plain pointers and 64-bit integers. Strides and extents are i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
@@ -230,7 +232,11 @@ def _copy(library: Library) -> str:
 
 
 def _moved(e: Emitter, base: str, index: str | int, stride: str) -> str:
-    return e.pointer(base, e.value(f"mul i64 {index}, {stride}"))
+    return e.pointer(base, _product(e, index, stride))
+
+
+def _product(e: Emitter, index: str | int, stride: str) -> str:
+    return "0" if index == 0 else e.value(f"mul i64 {index}, {stride}")
 
 
 def _fill(library: Library) -> str:
@@ -307,75 +313,138 @@ def _weight(library: Library, dtype: DType) -> str:
     fill = as_f32(e, Lanes(dtype, 1, bits=bits))
     by_rows = e.value(f"icmp eq i64 %column_stride, {dtype.bytes}")
     by_columns = e.value(f"icmp eq i64 %depth_stride, {dtype.bytes}")
-    end = e.value("add i64 %first_column, %columns")
-    panels = e.value(f"sdiv i64 {e.value(f'add i64 {end}, {WRAM_PANEL_COLUMNS - 1}')}, {WRAM_PANEL_COLUMNS}")
-    valid_depth = e.maximum(e.minimum("%valid_depth", "%depth"), 0)
-    with e.loop(panels, start=e.value(f"sdiv i64 %first_column, {WRAM_PANEL_COLUMNS}")) as panel:
-        panel_column = e.value(f"mul i64 {panel}, {WRAM_PANEL_COLUMNS}")
-        panel_elements = e.value(f"mul i64 %depth, {WRAM_PANEL_COLUMNS}")
-        target = e.pointer("%target", e.multiply(e.value(f"mul i64 {panel}, {panel_elements}"), 4))
-        # Columns of the panel: from begin to valid loaded, then filled up to wanted, then 0.
-        offset = e.subtract("%first_column", panel_column)
-        begin = e.maximum(offset, 0)
-        wanted = e.minimum(e.subtract(end, panel_column), WRAM_PANEL_COLUMNS)
-        valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
-        source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
+    panels = _Panels(e)
+    rows_path, columns_path, padding = e.fresh("rows"), e.fresh("columns"), e.fresh("padding")
+    other, strided = e.fresh("other"), e.fresh("strided")
 
-        def element(depth: str, column: str, target: str = target, source: str = source) -> None:
-            origin = e.pointer(_moved(e, source, depth, "%depth_stride"), e.value(f"mul i64 {column}, %column_stride"))
-            number = as_f32(e, load(e, origin, dtype, 1))
-            e.do(f"store float {number}, ptr {place(depth, column, target)}, align 4")
+    def element(panel: _Panel, depth: str, column: str) -> None:
+        origin = e.pointer(_moved(e, panel.source, depth, "%depth_stride"), _product(e, column, "%column_stride"))
+        number = as_f32(e, load(e, origin, dtype, 1))
+        e.do(f"store float {number}, ptr {panel.place(depth, column)}, align 4")
 
-        def place(depth: str, column: str, target: str = target) -> str:
-            index = e.add(e.multiply(depth, WRAM_PANEL_COLUMNS), column)
-            return e.pointer(target, e.multiply(index, 4))
-
-        rows_path, columns_path, padding = e.fresh("rows"), e.fresh("columns"), e.fresh("padding")
-        other, strided = e.fresh("other"), e.fresh("strided")
-        e.branch(by_rows, rows_path, other)
-        e.label(rows_path)
-        with e.loop(valid_depth) as depth:
-            whole = e.add(begin, e.value(f"and i64 {e.subtract(valid, begin)}, {-LANES}"))
-            origin = _moved(e, source, depth, "%depth_stride")
-            ahead = e.pointer(_moved(e, origin, _SEGMENTS_AHEAD, "%depth_stride"), e.multiply(begin, dtype.bytes))
-            e.prefetch(ahead, e.multiply(e.subtract(valid, begin), dtype.bytes))
-            with e.loop(whole, start=begin, step=LANES) as column:
+    e.branch(by_rows, rows_path, other)
+    e.label(rows_path)
+    # A row from end to end, panel after panel: rows lie in pages of their own.
+    with e.loop(panels.valid_depth) as depth:
+        origin = _moved(e, "%source", depth, "%depth_stride")
+        e.prefetch(_moved(e, origin, _SEGMENTS_AHEAD, "%depth_stride"), e.multiply("%valid_columns", dtype.bytes))
+        with panels.each() as panel:
+            whole = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
+            origin = _moved(e, panel.source, depth, "%depth_stride")
+            with e.loop(whole, start=panel.begin, step=LANES) as column:
                 number = as_f32(e, load(e, e.pointer(origin, e.multiply(column, dtype.bytes)), dtype, LANES))
-                store(e, Lanes(F32, LANES, number=number), place(depth, column))
-            with e.loop(valid, start=whole) as column:
-                element(depth, column)
-        e.jump(padding)
-        e.label(other)
-        e.branch(by_columns, columns_path, strided)
-        e.label(columns_path)
-        # Sixteen depths at a time: a block of rows of the panel stays in the first-level cache.
-        whole = e.value(f"and i64 {valid_depth}, {-LANES}")
-        with e.loop(whole, step=LANES) as depth, e.loop(valid, start=begin) as column:
-            origin = e.pointer(_moved(e, source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
-            numbers = as_f32(e, load(e, origin, dtype, LANES))
-            first = place(depth, column)
-            for lane in range(LANES):
-                number = e.value(f"extractelement <{LANES} x float> {numbers}, i64 {lane}")
-                e.do(f"store float {number}, ptr {e.pointer(first, 4 * WRAM_PANEL_COLUMNS * lane)}, align 4")
-        with e.loop(valid_depth, start=whole) as depth, e.loop(valid, start=begin) as column:
-            element(depth, column)
-        e.jump(padding)
-        e.label(strided)
-        with e.loop(valid_depth) as depth, e.loop(valid, start=begin) as column:
-            element(depth, column)
-        e.jump(padding)
-        e.label(padding)
-        with e.loop(valid_depth) as depth, e.loop(wanted, start=valid) as column:
-            e.do(f"store float {fill}, ptr {place(depth, column)}, align 4")
-        with e.loop("%depth", start=valid_depth) as depth, e.loop(wanted, start=begin) as column:
-            e.do(f"store float {fill}, ptr {place(depth, column)}, align 4")
-        with e.loop("%depth") as depth, e.loop(WRAM_PANEL_COLUMNS, start=wanted) as column:
-            e.do(f"store float 0.0, ptr {place(depth, column)}, align 4")
+                store(e, Lanes(F32, LANES, number=number), panel.place(depth, column))
+            with e.loop(panel.valid, start=whole) as column:
+                element(panel, depth, column)
+    e.jump(padding)
+    e.label(other)
+    e.branch(by_columns, columns_path, strided)
+    e.label(columns_path)
+    with panels.each() as panel:
+        # Squares are turned in registers.
+        whole = e.value(f"and i64 {panels.valid_depth}, {-LANES}")
+        all_columns = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
+        with e.loop(whole, step=LANES) as depth:
+            with e.loop(all_columns, start=panel.begin, step=LANES) as column:
+                first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
+                columns = [
+                    as_f32(e, load(e, _moved(e, first, lane, "%column_stride"), dtype, LANES)) for lane in range(LANES)
+                ]
+                target = panel.place(depth, column)
+                for lane, number in enumerate(transposed(e, columns, "float")):
+                    place = e.pointer(target, 4 * WRAM_PANEL_COLUMNS * lane)
+                    store(e, Lanes(F32, LANES, number=number), place)
+            with e.loop(e.add(depth, LANES), start=depth) as one, e.loop(panel.valid, start=all_columns) as column:
+                element(panel, one, column)
+        with e.loop(panels.valid_depth, start=whole) as depth, e.loop(panel.valid, start=panel.begin) as column:
+            element(panel, depth, column)
+    e.jump(padding)
+    e.label(strided)
+    with panels.each() as panel, e.loop(panels.valid_depth) as depth, e.loop(panel.valid, start=panel.begin) as column:
+        element(panel, depth, column)
+    e.jump(padding)
+    e.label(padding)
+    with panels.each() as panel:
+        for value, first, begin, stop in (
+            (fill, 0, panel.valid, panel.wanted),
+            (fill, panels.valid_depth, panel.begin, panel.wanted),
+            ("0.0", 0, panel.wanted, WRAM_PANEL_COLUMNS),
+        ):
+            last = panels.valid_depth if value == fill and first == 0 else "%depth"
+            with (
+                e.when(e.value(f"icmp slt i64 {begin}, {stop}")),
+                e.loop(last, start=first) as depth,
+                e.loop(stop, start=begin) as column,
+            ):
+                e.do(f"store float {value}, ptr {panel.place(depth, column)}, align 4")
     e.do("ret void")
     return e.function(
         f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
         " i64 %valid_depth, i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
     )
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel of WRAM while it is written. Its columns: up to ``valid`` loaded, up to ``wanted`` filled, then 0.
+
+    Attributes:
+        target: address of the panel.
+        source: where column 0 of the panel would lie in GDRAM.
+        begin: first column that is written.
+    """
+
+    e: Emitter
+    target: str
+    source: str
+    begin: str | int
+    valid: str | int
+    wanted: str | int
+
+    def place(self, depth: str, column: str) -> str:
+        """The address of an element."""
+        index = self.e.add(self.e.multiply(depth, WRAM_PANEL_COLUMNS), column)
+        return self.e.pointer(self.target, self.e.multiply(index, 4))
+
+
+class _Panels:
+    """The panels that a load of weights touches."""
+
+    def __init__(self, e: Emitter) -> None:
+        self._e = e
+        self._end = e.value("add i64 %first_column, %columns")
+        self._stop = e.value(f"sdiv i64 {e.add(self._end, WRAM_PANEL_COLUMNS - 1)}, {WRAM_PANEL_COLUMNS}")
+        self._start = e.value(f"sdiv i64 %first_column, {WRAM_PANEL_COLUMNS}")
+        self._bytes = e.value(f"mul i64 %depth, {4 * WRAM_PANEL_COLUMNS}")
+        self.valid_depth = str(e.maximum(e.minimum("%valid_depth", "%depth"), 0))
+
+    @contextmanager
+    def each(self) -> Generator[_Panel]:
+        """Write what is done with each panel."""
+        e = self._e
+        with e.loop(self._stop, start=self._start) as index:
+            first = e.multiply(index, WRAM_PANEL_COLUMNS)
+            offset = e.subtract("%first_column", first)
+            begin = e.maximum(offset, 0)
+            wanted = e.minimum(e.subtract(self._end, first), WRAM_PANEL_COLUMNS)
+            valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
+            source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
+            yield _Panel(e, _moved(e, "%target", index, self._bytes), source, begin, valid, wanted)
+
+
+def transposed(e: Emitter, rows: list[str], scalar: str) -> list[str]:
+    """The columns of a square of vectors: each step interleaves vectors that stand half of their number apart."""
+    count = len(rows)
+    half, vector = count // 2, f"<{count} x {scalar}>"
+    low = [lane // 2 + count * (lane % 2) for lane in range(count)]
+    masks = [", ".join(f"i32 {lane + first}" for lane in low) for first in (0, half)]
+    for _ in range(half.bit_length()):
+        rows = [
+            e.value(f"shufflevector {vector} {rows[i]}, {vector} {rows[i + half]}, <{count} x i32> <{mask}>")
+            for i in range(half)
+            for mask in masks
+        ]
+    return rows
 
 
 def _concatenate(library: Library) -> str:
