@@ -1,10 +1,9 @@
-"""A second simulator of the timing of Block tasks, to check the replay by: it goes from cycle to cycle.
+"""A second simulator of timing, to check the replay by: it goes from cycle to cycle.
 
 It follows the written rules (the trace format and the rules of the replay) and shares nothing with the replay: it reads
 the words of a trace and the parameters of a machine by itself, knows no events, and has every byte pass cycle by cycle.
 
-It leaves out what it has no need of: barriers and atomics, tasks of several cores, and lines that leave the L2. So a
-trace may touch no more than a range of addresses of the size of the L2.
+It leaves out lines that leave the L2: a trace may touch no more than a range of addresses of the size of the L2.
 """
 
 from __future__ import annotations
@@ -14,8 +13,11 @@ from dataclasses import dataclass, field
 
 from mlutriton.isa.machine import Machine
 
-LOAD, STORE, GATHER, SCATTER, MOVE, END, SYNC, SCALAR_LOAD, SCALAR_STORE, LOCAL = 0, 1, 2, 3, 5, 6, 7, 8, 9, 13
-TRANSFERS = (LOAD, STORE, GATHER, SCATTER, MOVE)
+LOAD, STORE, GATHER, SCATTER, ATOMIC_VECTOR, MOVE, END, SYNC, SCALAR_LOAD, SCALAR_STORE = range(10)
+ATOMIC_SCALAR, BARRIER_CLUSTER, BARRIER_UNION, LOCAL = range(10, 14)
+TRANSFERS = (LOAD, STORE, GATHER, SCATTER, ATOMIC_VECTOR, MOVE)
+# Atomics on addresses of 8 bytes follow each other where these are the same, or so many apart.
+ATOMIC_PLACES = 4096
 HAS_EXTENT, TOUCHES_SRAM, BETWEEN_CLUSTERS, IS_STRIDED = 1, 2, 4, 8
 FOR_IO, FOR_MOVE, FOR_COMPUTE = 1, 2, 4
 NOTHING_COMPUTED = -(2**31)
@@ -113,9 +115,11 @@ class Queue:
 
 @dataclass
 class Core:
-    """A core: ``next`` is the operation that its scalar queue reaches at ``reaches``."""
+    """A core: its scalar queue reaches the operation at ``place`` of its program at ``reaches``."""
 
     cluster: int
+    unit: list[Core] = field(default_factory=list["Core"])
+    waits_at: int | None = None
     program: list[Operation] = field(default_factory=list[Operation])
     number: int = 0
     place: int = 0
@@ -136,12 +140,17 @@ class Core:
 class Stepper:
     """One launch on one machine; ``run`` returns its cycles, ``ends`` are those of its programs."""
 
-    def __init__(self, words: Sequence[int], starts: Sequence[int], machine: Machine) -> None:
+    def __init__(
+        self, words: Sequence[int], starts: Sequence[int], machine: Machine, cores_per_program: int = 1
+    ) -> None:
         self.machine = machine
-        self.programs = [operations(words, int(start)) for start in starts]
+        parts = [operations(words, int(start)) for start in starts]
+        self.programs = [parts[first : first + cores_per_program] for first in range(0, len(parts), cores_per_program)]
         self.ends = [0] * len(self.programs)
         self.started = 0
         self.cores = [Core(number % machine.clusters) for number in range(machine.clusters * machine.cores_per_cluster)]
+        self.units = self.group(cores_per_program)
+        self.atomics_end: dict[int, int] = {}
         self.valid_lines: set[int] = set()
         self.dirty_lines: set[int] = set()
         self.flows: list[Flow] = []
@@ -153,8 +162,8 @@ class Stepper:
 
     def run(self) -> int:
         """Go through the cycles until nothing is left to do."""
-        for core in self.cores:
-            self.start_program(core)
+        for unit in self.units:
+            self.start_program(unit)
         while busy := [core for core in self.cores if core.program]:
             for core in busy:
                 while self.step_scalar(core) or self.step_queue(core, core.io) or self.step_queue(core, core.move):
@@ -165,19 +174,31 @@ class Stepper:
 
     # Cores.
 
-    def start_program(self, core: Core) -> None:
-        """Hand the next program to a free core."""
-        core.program = []
-        if self.started < len(self.programs):
-            core.program, core.number, core.place = self.programs[self.started], self.started, 0
-            waited = self.cycles(self.machine.launch_wave_ns) if self.started >= len(self.cores) else 0
+    def group(self, cores_per_program: int) -> list[list[Core]]:
+        """The cores that a program may have: one, or all of one or more clusters that follow each other."""
+        if cores_per_program == 1:
+            return [[core] for core in self.cores]
+        width = cores_per_program // self.machine.cores_per_cluster
+        units: list[list[Core]] = []
+        for first in range(0, self.machine.clusters - width + 1, width):
+            clusters = range(first, first + width)
+            units.append([core for cluster in clusters for core in self.cores if core.cluster == cluster])
+        return units
+
+    def start_program(self, unit: list[Core]) -> None:
+        """Hand the next program to free cores."""
+        if self.started == len(self.programs):
+            return
+        waited = self.cycles(self.machine.launch_wave_ns) if self.started >= len(self.units) else 0
+        for core, part in zip(unit, self.programs[self.started], strict=True):
+            core.unit, core.program, core.number, core.place = unit, part, self.started, 0
             core.reaches = core.compute_free = self.now + waited + self.machine.dispatch_cycles
             core.fold()
-            self.started += 1
+        self.started += 1
 
     def step_scalar(self, core: Core) -> bool:
         """What the scalar queue does in this cycle; False if nothing."""
-        if not core.program or self.now < core.reaches:
+        if not core.program or self.now < core.reaches or core.waits_at is not None:
             return False
         here = core.program[core.place]
         spent = 0
@@ -185,23 +206,47 @@ class Stepper:
             here.issued = self.now
             own_queue = here.kind == MOVE and self.machine.has_move_queue
             (core.move if own_queue else core.io).waiting.append(here)
-        elif here.kind in (SYNC, END):
-            mask = FOR_IO | FOR_MOVE | FOR_COMPUTE if here.kind == END else here.amount
+        elif here.kind in (SYNC, END, BARRIER_CLUSTER, BARRIER_UNION):
+            mask = here.amount if here.kind == SYNC else FOR_IO | FOR_MOVE | FOR_COMPUTE
             if not self.all_done(core, mask):
                 return False
             if here.kind == END:
                 self.ends[core.number] = self.now
-                self.start_program(core)
+                core.program = []
+                if not any(other.program for other in core.unit):
+                    self.start_program(core.unit)
+                return True
+            if here.kind != SYNC:
+                core.waits_at = here.kind
+                self.release(core)
                 return True
             spent = self.machine.sync_cycles
         elif here.kind in (SCALAR_LOAD, SCALAR_STORE):
             spent = self.cycles(self.machine.dram_scalar_latency_ns)
+        elif here.kind == ATOMIC_SCALAR:
+            place = here.address // 8 % ATOMIC_PLACES
+            begins = max(self.now, self.atomics_end.get(place, 0))
+            self.atomics_end[place] = begins + self.machine.atomic_same_address_cycles
+            spent = begins + self.machine.atomic_latency_cycles - self.now
         elif here.kind != LOCAL:
             raise ValueError(f"the stepper knows no record of kind {here.kind}")
         core.place += 1
         core.reaches = self.now + spent
         core.fold()
         return True
+
+    def release(self, core: Core) -> None:
+        """Let the cores at a barrier go on if this was the last of them to come."""
+        kind, machine = core.waits_at, self.machine
+        of_cluster = kind == BARRIER_CLUSTER
+        peers = [other for other in core.unit if not of_cluster or other.cluster == core.cluster]
+        if any(other.waits_at != kind for other in peers):
+            return
+        for other in peers:
+            other.waits_at = None
+            other.place += 1
+            other.reaches = self.now + (machine.cluster_barrier_cycles if of_cluster else machine.union_barrier_cycles)
+            other.fold()
 
     def all_done(self, core: Core, mask: int) -> bool:
         """Whether the queues of a mask are empty."""
@@ -255,6 +300,9 @@ class Stepper:
             if taken.flags & TOUCHES_SRAM:
                 return Flow(core.cluster, taken.amount * UNIT, sram=True), machine.move_setup_cycles
             return None, machine.move_setup_cycles + -(-taken.amount // machine.move_bytes_per_cycle)
+        if taken.kind == ATOMIC_VECTOR:
+            setup = machine.dma_setup_cycles + taken.amount * machine.atomic_interval_cycles
+            return None, setup + machine.atomic_latency_cycles
         if taken.kind in (GATHER, SCATTER):
             # The payload of these is the size of an item.
             traffic = self.dram_traffic(taken.address, written=taken.kind == SCATTER)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlutriton.isa.machine import Machine, machine
 from mlutriton.isa.trace_format import FLAG_BETWEEN_CLUSTERS, FLAG_SRAM, NO_COMPUTE, WAIT_ALL, Extent, Kind, Record
 from mlutriton.simulator.replay import Timing, Trace, replay
-from tests.simulator.stepper import Stepper
+from tests.simulator.stepper import ATOMIC_PLACES, Stepper
 
 # Latencies are short, so that stepping is, and for transfers of few bytes to overlap nonetheless.
 SHORT = {
@@ -46,13 +46,13 @@ EXAMPLES = settings(deadline=None, derandomize=True, suppress_health_check=[Heal
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    """Any record of a Block task, with some local work before it."""
+    """Any record but a barrier or the end, with some local work before it."""
     kind = draw(
         st.sampled_from(
             [Kind.LOAD] * 4
             + [Kind.STORE] * 3
             + [Kind.GATHER, Kind.SCATTER, Kind.MOVE, Kind.MOVE, Kind.SYNC, Kind.SYNC]
-            + [Kind.SCALAR_LOAD, Kind.SCALAR_STORE, Kind.LOCAL]
+            + [Kind.SCALAR_LOAD, Kind.SCALAR_STORE, Kind.ATOMIC_SCALAR, Kind.ATOMIC_VECTOR, Kind.LOCAL]
         )
     )
     compute = draw(st.integers(0, 150))
@@ -68,6 +68,10 @@ def records(draw: st.DrawFn) -> Record:
             return Record(
                 kind, amount=draw(st.integers(0, 12)), address=draw(st.sampled_from([4, 32, 100, 256])), **local
             )
+        case Kind.ATOMIC_VECTOR:
+            return Record(kind, amount=draw(st.integers(0, 12)), address=4, **local)
+        case Kind.ATOMIC_SCALAR:
+            return Record(kind, amount=4, address=draw(st.sampled_from([0, 4, 8, 8 * ATOMIC_PLACES, 4096])), **local)
         case Kind.MOVE:
             flags = draw(st.sampled_from([0, FLAG_SRAM, FLAG_SRAM, FLAG_BETWEEN_CLUSTERS]))
             return Record(kind, amount=draw(st.integers(0, MOST_BYTES)), flags=flags, **local)
@@ -93,16 +97,29 @@ def blocks(draw: st.DrawFn, kind: Kind, local: dict[str, int]) -> Record:
 programs = st.lists(records(), max_size=5).map(lambda before: [*before, Record(Kind.END, scalar_cycles=3)])
 
 
-def both(launch: list[list[Record]], model: Machine) -> tuple[Stepper, Timing]:
+@st.composite
+def tasks(draw: st.DrawFn, cores: int, barrier: Kind) -> list[list[Record]]:
+    """What the cores of a task do, who all come to the same barriers."""
+    parts = [[Record(kind) for kind in [barrier] * draw(st.integers(0, 3))]]
+    parts *= cores
+    stretches = st.lists(records(), max_size=3)
+    return [
+        [*(each for end in part for each in [*draw(stretches), end]), *draw(stretches), Record(Kind.END)]
+        for part in parts
+    ]
+
+
+def both(launch: list[list[Record]], model: Machine, cores_per_program: int = 1) -> tuple[Stepper, Timing]:
     """A launch on the stepper and on the replay."""
     words: list[int] = []
     starts: list[int] = []
     for program in launch:
         starts.append(len(words) // 3)
         words += [word for record in program for word in record.words()]
-    stepper = Stepper(words, starts, model)
+    stepper = Stepper(words, starts, model, cores_per_program)
     stepper.run()
-    return stepper, replay(Trace(np.array(words, dtype=np.int64), np.array(starts, dtype=np.int64)), model)
+    trace = Trace(np.array(words, dtype=np.int64), np.array(starts, dtype=np.int64), cores_per_program)
+    return stepper, replay(trace, model)
 
 
 @pytest.mark.parametrize("model", MACHINES, ids=lambda model: model.name)
@@ -119,6 +136,26 @@ def test_one_core_is_equal_to_the_cycle(model: Machine, program: list[Record]) -
 @given(launch=st.lists(programs, min_size=2, max_size=8))
 def test_contending_cores_take_as_long(model: Machine, launch: list[list[Record]]) -> None:
     stepper, timing = both(launch, model)
+    assert abs(max(stepper.ends) - timing.cycles) <= max(2, timing.cycles * 0.005)
+
+
+@pytest.mark.parametrize(
+    ("model", "clusters", "barrier"),
+    [
+        (TINY, 1, Kind.BARRIER_CLUSTER),
+        (SCALED, 1, Kind.BARRIER_CLUSTER),
+        (SCARCE_PORTS, 1, Kind.BARRIER_UNION),
+        (SCALED, 2, Kind.BARRIER_CLUSTER),
+        (SCALED, 2, Kind.BARRIER_UNION),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+@settings(EXAMPLES, max_examples=40)
+@given(data=st.data())
+def test_tasks_of_clusters_take_as_long(model: Machine, clusters: int, barrier: Kind, data: st.DataObject) -> None:
+    cores = clusters * model.cores_per_cluster
+    launch = data.draw(st.lists(tasks(cores, barrier), min_size=1, max_size=4))
+    stepper, timing = both([part for task in launch for part in task], model, cores)
     assert abs(max(stepper.ends) - timing.cycles) <= max(2, timing.cycles * 0.005)
 
 
