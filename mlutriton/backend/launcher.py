@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlutriton.backend.driver import record_run
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid, pointer_argument
 from mlutriton.launch import LoadedKernel, launch
 
@@ -14,7 +15,9 @@ class Launcher:
     """Called by Triton with the bound arguments of a launch; there is one for each compiled kernel.
 
     The kernel's parameters are the arguments that are no constants, in order. Tuples are spelled out; a tensor
-    descriptor is its base pointer, extents, strides, and whether it pads with NaN.
+    descriptor is its base pointer, extents, strides, and whether it pads with NaN. Whoever launches a compiled kernel
+    may leave out all arguments that its source declares ``tl.constexpr``: code that was written for Triton before 3.3
+    has to.
     """
 
     def __init__(self, source: Any, metadata: object) -> None:
@@ -22,6 +25,9 @@ class Launcher:
         self._is_flat = all(isinstance(kind, str) and not kind.startswith("tensordesc") for kind in self._types)
         self._pointers = [index for index, kind in enumerate(self._types) if kind[:1] == "*"]
         self._passed = [index for index, kind in enumerate(self._types) if kind != "constexpr"]
+        # A kernel that is compiled from text has no function, and declares no constants.
+        parameters: Any = getattr(getattr(source, "fn", None), "params", ())
+        self._declared_constants = [index for index, parameter in enumerate(parameters) if parameter.is_constexpr]
 
     def __call__(
         self,
@@ -39,9 +45,11 @@ class Launcher:
         """Runs the kernel on the grid.
 
         Raises:
-            ArgumentError: a pointer argument cannot be passed, or the grid is none.
+            ArgumentError: a pointer argument cannot be passed, some are missing, or the grid is none.
             KernelFault: the program did what the machine forbids.
         """
+        if len(arguments) != len(self._types):
+            arguments = self._with_constants(arguments)
         if enter_hook is not None:
             enter_hook(launch_metadata)
         if self._is_flat:
@@ -54,6 +62,19 @@ class Launcher:
         record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), values))
         if exit_hook is not None:
             exit_hook(launch_metadata)
+
+    def _with_constants(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with something in the place of each constant that was left out: all are compiled in."""
+        completed = list(arguments)
+        for index in self._declared_constants:
+            completed.insert(index, None)
+        if len(completed) != len(self._types):
+            raise ArgumentError(
+                "E0101",
+                f"the compiled kernel takes {len(self._types)} arguments, and is given {len(arguments)}",
+                help="pass all parameters of the kernel in order, or all but those that are tl.constexpr",
+            )
+        return tuple(completed)
 
 
 def _spelled_out(types: Any, arguments: Any) -> Iterator[object]:

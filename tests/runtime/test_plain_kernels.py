@@ -82,6 +82,15 @@ def test_numpy_scalars_are_numbers():
     np.testing.assert_array_equal(out, 2 * x + 1)
 
 
+def test_a_compiled_kernel_is_launched_without_its_constants():
+    x, out = np.arange(100, dtype=np.float32), np.ones(100, np.float32)
+    compiled = accumulate[(4,)](out, x, 100, BLOCK=32)
+    compiled[(4, 1, 1)](out, x, 100)
+    np.testing.assert_array_equal(out, 2 * x + 1)
+    with pytest.raises(mlu.ArgumentError, match="takes 4 arguments, and is given 2"):
+        compiled[(4, 1, 1)](out, x)
+
+
 def test_grids_and_hooks_can_ask_the_arrays():
     x, out = np.arange(100, dtype=np.float32), np.ones(100, np.float32)
     accumulate[lambda meta: (triton.cdiv(meta["x"].size + len(meta["out"]), 2 * meta["BLOCK"]),)](out, x, 100, BLOCK=32)
