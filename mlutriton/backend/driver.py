@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
+from mlutriton.backend.vendor_names import install_vendor_names
+
 if TYPE_CHECKING:
     from mlutriton.launch import LoadedKernel, Run
 
@@ -157,6 +159,12 @@ class DeviceUtilities:
     @staticmethod
     def set_printf_fifo_size(size_bytes: int) -> None:
         """Does nothing: ``device_print`` has no limit."""
+
+
+BangUtils = DeviceUtilities
+"""The name in Cambricon's driver, of which their libraries ask the sizes of the device."""
+
+install_vendor_names()
 
 
 class MLUDriver(DriverBase):

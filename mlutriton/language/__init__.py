@@ -6,9 +6,7 @@ import triton.language
 
 from mlutriton.language import mlu
 
-# Where kernels look for what a device adds; Triton's own devices stand there too.
-sys.modules["triton.language.extra.mlu"] = mlu
-sys.modules["triton.language.extra.mlu.libdevice"] = mlu.libdevice
+# Where kernels look for what a device adds, and see it without an import of their own; Triton's devices are there too.
 triton.language.extra.mlu = mlu
 
 # Triton recognizes its builtins and its module by identity, and not every name is in its __all__: so this is no copy.

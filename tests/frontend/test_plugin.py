@@ -276,3 +276,18 @@ def test_it_is_active_where_no_gpu_is(monkeypatch, tmp_path):
     assert not driver.is_active()
     monkeypatch.setenv("TRITON_DEFAULT_BACKEND", "mlu")
     assert driver.is_active()
+
+
+def test_code_for_cambricons_triton_finds_what_it_imports():
+    source = """
+from triton.language.extra.mlu.libdevice import philox
+import triton.backends.mlu.driver as driver
+import triton.language as tl
+from triton.backends import backends
+
+assert backends["mlu"].driver is driver.MLUDriver
+assert tl.extra.mlu.libdevice.philox is philox
+print(driver.BangUtils().get_device_properties(0)["core_num_per_cluster"])
+"""
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
+    assert ran.stdout == "4\n", ran.stderr

@@ -82,3 +82,20 @@ def test_activations_of_the_vendor():
     gelu = x * np.asarray(LIBRARY["__nv_normcdf"](_NUMPY, x.astype(F8)))
     want = x / (1 + np.exp(-x)) + gelu + np.maximum(x, 0)
     np.testing.assert_allclose(call(activations, x, result=x), want, rtol=1e-5, atol=1e-6)
+
+
+@mlu.jit
+def random_words(out, out_plain, seed_low, seed_high, first, n: tl.constexpr):
+    rows, columns = tl.arange(0, n)[:, None], tl.arange(0, 4)[None, :]
+    tl.store(out + rows * 4 + columns, mlu_libdevice.philox(n, seed_low, seed_high, first, 0, 7, 0, 10))
+    seed = (seed_high.to(tl.uint64) << 32) | seed_low.to(tl.uint32)
+    words = tl.philox(seed, first + tl.arange(0, n).to(tl.uint32), 0, 7, 0)
+    for place in tl.static_range(4):
+        tl.store(out_plain + tl.arange(0, n) * 4 + place, words[place])
+
+
+def test_random_words_are_those_of_tritons_generator():
+    out, plain = np.zeros((32, 4), np.uint32), np.ones((32, 4), np.uint32)
+    random_words[(1,)](out, plain, 12345, 678, 1_000_000, 32)
+    np.testing.assert_array_equal(out, plain)
+    assert len(np.unique(out)) == 128

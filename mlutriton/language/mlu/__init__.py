@@ -2,7 +2,7 @@
 
 import triton
 
-from mlutriton.language import mlu_libdevice as libdevice
+from mlutriton.language.mlu import libdevice
 
 
 @triton.jit

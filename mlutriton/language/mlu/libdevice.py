@@ -35,6 +35,35 @@ def relu(x: tl.tensor) -> tl.tensor:
     return tl.maximum(x, 0.0)
 
 
+@triton.jit
+def philox(
+    n: tl.constexpr,
+    seed_low: tl.tensor,
+    seed_high: tl.tensor,
+    counter_0: tl.tensor,
+    counter_1: tl.tensor,
+    counter_2: tl.tensor,
+    counter_3: tl.tensor,
+    rounds: tl.constexpr,
+) -> tl.tensor:
+    """Return 4 * n random words of the Philox generator.
+
+    Shapes: ``(n, 4)`` of ``uint32``: row i has the four words of the counter ``(counter_0 + i, counter_1, ...)``. The
+    seeds and counters are scalars.
+    """
+    zeros = tl.zeros((n,), tl.uint32)
+    words = tl.philox_impl(
+        (tl.arange(0, n) + counter_0).to(tl.uint32),
+        (zeros + counter_1).to(tl.uint32),
+        (zeros + counter_2).to(tl.uint32),
+        (zeros + counter_3).to(tl.uint32),
+        (zeros + seed_low).to(tl.uint32),
+        (zeros + seed_high).to(tl.uint32),
+        rounds,
+    )
+    return tl.join(tl.join(words[0], words[2]), tl.join(words[1], words[3])).reshape(n, 4)
+
+
 def _variants() -> dict[str, object]:
     plain = {"sigmoid": sigmoid, "silu": silu, "gelu": gelu}
     names = ("exp", "exp2", "log", "log2", "sin", "cos", "tanh", "sqrt", "rsqrt", "erf", "pow")
