@@ -68,3 +68,21 @@ def test_padding_of_descriptors(padding):
     expected = torch.full((4, 8), 0.0 if padding == "zero" else torch.nan)
     expected[:2, :4] = x[8:, 16:]
     torch.testing.assert_close(out, expected, equal_nan=True)
+
+
+@triton.jit
+def add_to_each(addresses, lengths, count, BLOCK: tl.constexpr):
+    for place in range(tl.program_id(0), count, tl.num_programs(0)):
+        values = tl.load(addresses + place).to(tl.pointer_type(tl.float32))
+        offsets = tl.arange(0, BLOCK)
+        mask = offsets < tl.load(lengths + place)
+        tl.store(values + offsets, tl.load(values + offsets, mask=mask) + place, mask=mask)
+
+
+def test_a_list_of_tensors_is_passed_as_their_addresses():
+    tensors = [torch.ones(length) for length in (5, 16, 9)]
+    addresses = torch.tensor([tensor.data_ptr() for tensor in tensors])
+    lengths = torch.tensor([len(tensor) for tensor in tensors], dtype=torch.int32)
+    add_to_each[(2,)](addresses, lengths, 3, BLOCK=16)
+    for place, tensor in enumerate(tensors):
+        assert (tensor == 1 + place).all()

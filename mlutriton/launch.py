@@ -23,10 +23,11 @@ from mlutriton.configuration import Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
 from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, unknown_dtype
+from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Parameter, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
@@ -292,6 +293,8 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
     words = kernel.parameter_words(values)
     memory = kernel.memory(values)
     with_values = not kernel.only_cycles_wanted(values)
+    if with_values and kernel.program.metadata.get(FOLLOWS_ADDRESSES):
+        memory = _with_followed_arrays(memory, values)
     program, machine = kernel.program, kernel.machine
     if with_values and engine() is Engine.INTERPRETER:
         result = interpreter.run(program, grid, words, memory, machine)
@@ -321,6 +324,14 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         execution.instruction_work,
         execution.touched,
     )
+
+
+def _with_followed_arrays(memory: GlobalMemory, values: Sequence[object]) -> GlobalMemory:
+    followed = [
+        Allocation(f"array {number} behind an address", each.address, each.bytes, each.writable, each.owner)
+        for number, each in enumerate(followed_arrays(values))
+    ]
+    return GlobalMemory([*memory.allocations, *followed])
 
 
 def _check_cache_directory() -> None:

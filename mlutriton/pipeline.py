@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mlutriton.codegen.generate import generate
@@ -10,6 +10,7 @@ from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.core import Function
+from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
     canonicalize,
     cse,
@@ -24,7 +25,7 @@ from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, Program
 
 Observer = Callable[[str, Function | Program], None]
 
@@ -102,13 +103,15 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     observe = observe or _look_away
     verify(function, "import")
     observe("import", function)
+    follows_addresses = any(isinstance(operation, IntToPtr) for operation in function.walk())
+    metadata: dict[str, object] = {FOLLOWS_ADDRESSES: True} if follows_addresses else {}
     for name, run in PASSES:
         if name == "fuse_multiply_add" and not options.fuse_multiply_add:
             continue
         run(function)
         verify(function, name)
         observe(name, function)
-    program = _fitted(function, options, observe)
+    program = _fitted(function, options, metadata, observe)
     try:
         check(program, options.machine)
     except ProgramError as error:
@@ -117,7 +120,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     return program
 
 
-def _fitted(function: Function, options: CompileOptions, observe: Observer) -> Program:
+def _fitted(function: Function, options: CompileOptions, metadata: Mapping[str, object], observe: Observer) -> Program:
     """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
 
     Raises:
@@ -125,7 +128,7 @@ def _fitted(function: Function, options: CompileOptions, observe: Observer) -> P
     """
     machine, stages = options.machine, max(1, options.num_stages)
     try:
-        return generate(function, machine, stages, {})
+        return generate(function, machine, stages, metadata)
     except OnChipMemoryError as error:
         refusal = error
     for name, run in MERGE_PASSES:
@@ -141,7 +144,7 @@ def _fitted(function: Function, options: CompileOptions, observe: Observer) -> P
         if sum(1 for _ in mined.walk()) > MAXIMUM_STRIP_OPERATIONS:
             break
         try:
-            program = generate(mined, machine, stages, {}, single_buffers=False)
+            program = generate(mined, machine, stages, metadata, single_buffers=False)
         except OnChipMemoryError:
             strip_bytes //= 2
             continue

@@ -5,7 +5,6 @@ The plug-in installs them while Triton itself is being imported, when what they 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -35,7 +34,12 @@ class VendorNames(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, no copy: kernels know builtins by identity."""
-        module = importlib.import_module(VENDOR_NAMES[spec.name])
+        # They need Triton whole.
+        import mlutriton.language.mlu  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        from mlutriton.backend import compiler as compiler
+        from mlutriton.backend import driver as driver
+
+        module = sys.modules[VENDOR_NAMES[spec.name]]
         self._own_specification = module.__spec__
         return module
 

@@ -95,6 +95,10 @@ class Instruction:
         return f"{self.mnemonic} {text}".rstrip()
 
 
+FOLLOWS_ADDRESSES = "follows_addresses"
+"""The fact of a program that it makes pointers of integers: what it may touch depends on the values it is passed."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A whole program for one core (every core of a cluster runs the same text).

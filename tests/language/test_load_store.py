@@ -248,6 +248,37 @@ def test_pointers_to_pointers():
 
 
 @mlu.jit
+def table_of_unpassed_arrays(out, table, first, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.static_assert(first.dtype == tl.int64)
+    first = first.to(tl.pointer_type(tl.float32))
+    tl.store(out + n * BLOCK, tl.load(first + 1))
+    for k in range(n):
+        address = tl.load(table + k).to(tl.pointer_type(tl.int64))
+        source = tl.load(address).to(tl.pointer_type(tl.float32))
+        tl.store(out + k * BLOCK + i, tl.load(source + i, mask=i < 5))
+        tl.store(source + i, 7.0, mask=i < 5)
+
+
+def test_arrays_that_only_addresses_lead_to():
+    arrays = [numbers(5) + n for n in range(3)]
+    before = np.array(arrays)
+    # Addresses of addresses; mlu.array says that a kernel may follow them.
+    pointers = [mlu.array(array) for array in arrays]
+    addresses = [mlu.array(np.array([pointer.data_ptr()], np.int64)) for pointer in pointers]
+    table = np.array([address.data_ptr() for address in addresses], np.uint64)
+    out = np.zeros((4, 8), np.float32)
+    table_of_unpassed_arrays[(1,)](out, table, pointers[0].data_ptr(), 3, BLOCK=8)
+    np.testing.assert_array_equal(out[:3, :5], before)
+    assert out[3, 0] == before[0, 1]
+    np.testing.assert_array_equal(arrays, np.full((3, 5), 7.0))
+    stranger = np.zeros(5, np.float32)
+    addresses[1].array[0] = stranger.ctypes.data
+    with pytest.raises(mlu.KernelFault, match="E0301"):
+        table_of_unpassed_arrays[(1,)](out, table, pointers[0].data_ptr(), 3, BLOCK=8)
+
+
+@mlu.jit
 def tensor_of_addresses(out, table, a, b, c, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     pointers = tl.load(table + i, mask=i < 3, other=0).to(tl.pointer_type(tl.float32))
