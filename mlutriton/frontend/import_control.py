@@ -89,8 +89,12 @@ def _branch(
 ) -> list[Imported]:
     """An ``if`` whose arms are imported by the two functions; in a function of single elements a selection."""
     if translation.is_element_function:
-        pairs = zip(then(), otherwise(), strict=True)
-        return [translation.select(condition, yes, no) for yes, no in pairs]
+        with translation.where(condition, True):
+            yes = then()
+        with translation.where(condition, False):
+            no = otherwise()
+        pairs = zip(yes, no, strict=True)
+        return [translation.select(condition, *pair) for pair in pairs]
     arms: list[Block] = []
     pattern: list[Imported] = []
     for importing in (then, otherwise):

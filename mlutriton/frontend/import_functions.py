@@ -5,25 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mlutriton.frontend import step_by_step
 from mlutriton.frontend.import_control import import_body
 from mlutriton.frontend.translation import Imported, Rule, Translation, flatten, integer
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Block, Value
-from mlutriton.ir.ops import Constant, Elementwise, Join, Reduce, Scan, Split, Yield
-from mlutriton.ir.types import element_type, shape_of, with_element
+from mlutriton.ir.ops import Assert, Constant, Elementwise, Join, Reduce, Scan, Split, Yield
+from mlutriton.ir.types import element_type, shape_of
 
 
 def _reduce(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     inputs = translation.values(operation.operands)
     region = _element_function(translation, operation, inputs * 2)
-    return translation.add(Reduce(inputs, {"axis": integer(operation, "axis")}, regions=(region,))).results
+    axis = integer(operation, "axis")
+    if not _has_effects(region):
+        return translation.add(Reduce(inputs, {"axis": axis}, regions=(region,))).results
+    return step_by_step.reduce(translation, region, inputs, axis)
 
 
 def _scan(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     inputs = translation.values(operation.operands)
     region = _element_function(translation, operation, inputs * 2)
-    attributes = {"axis": integer(operation, "axis"), "reverse": bool(operation.attributes.get("reverse", False))}
-    return translation.add(Scan(inputs, attributes, regions=(region,))).results
+    axis, reverse = integer(operation, "axis"), bool(operation.attributes.get("reverse", False))
+    if not _has_effects(region):
+        return translation.add(Scan(inputs, {"axis": axis, "reverse": reverse}, regions=(region,))).results
+    return step_by_step.scan(translation, region, inputs, axis, reverse)
 
 
 def _map(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -33,23 +39,8 @@ def _map(translation: Translation, operation: TtirOperation) -> Sequence[Importe
     shape = shape_of(inputs[0].type)
     lanes = [lane for value in inputs for lane in _dealt(translation, value, pack)]
     region = _element_function(translation, operation, lanes)
-    mapped = _mapped(translation, region, lanes)
+    mapped = step_by_step.mapped(translation, region, lanes)
     return [_gathered(translation, mapped[first : first + pack], shape) for first in range(0, len(mapped), pack)]
-
-
-def _mapped(translation: Translation, region: Block, inputs: Sequence[Value]) -> list[Value]:
-    """What the function yields, for all elements of its inputs."""
-    tensors: dict[Value, Value] = dict(zip(region.arguments, inputs, strict=True))
-    for scalar in region.operations[:-1]:
-        match scalar:
-            case Constant():
-                type = with_element(inputs[0].type, element_type(scalar.result.type))
-                tensors[scalar.result] = translation.constant(scalar.value, type)
-            case _:
-                assert isinstance(scalar, Elementwise)
-                operands = [tensors[operand] for operand in scalar.operands]
-                tensors[scalar.result] = translation.elementwise(scalar.name, *operands, to=scalar.to)
-    return [tensors[operand] for operand in region.terminator.operands]
 
 
 def _dealt(translation: Translation, value: Value, count: int) -> list[Value]:
@@ -88,11 +79,11 @@ def _isolate(translation: Translation, region: Block) -> None:
     own = {*region.arguments, *(result for inner in region.operations for result in inner.results)}
     copies: dict[Value, Constant] = {}
     for inner in region.operations:
-        if not isinstance(inner, Elementwise | Constant | Yield):
+        if not isinstance(inner, Assert | Elementwise | Constant | Yield):
             raise translation.refusal(
                 f"a function of single elements holds {inner.name}",
                 note="it works on one element, or pair of elements, in an order that the machine chooses",
-                help="use scalar arithmetic, comparisons, tl.where and if alone",
+                help="use scalar arithmetic, comparisons, tl.where, if and tl.device_assert alone",
             )
         for place, operand in enumerate(inner.operands):
             if operand in own:
@@ -104,6 +95,10 @@ def _isolate(translation: Translation, region: Block) -> None:
                 copies[operand] = Constant.of(constant.value, operand.type, constant.location)
             inner.operands[place] = copies[operand].result
     region.operations[:0] = copies.values()
+
+
+def _has_effects(region: Block) -> bool:
+    return any(not inner.PURE for inner in region.operations[:-1])
 
 
 RULES: dict[str, Rule] = {

@@ -135,6 +135,9 @@ def _assert(translation: Translation, operation: TtirOperation) -> Sequence[Impo
     if element_type(condition.type) != I1:
         zero = translation.constant(0, condition.type)
         condition = translation.elementwise("ne", condition, zero)
+    for decision, outcome in translation.decisions:
+        elsewhere = translation.elementwise("ne", decision, translation.constant(outcome, I1))
+        condition = translation.elementwise("or", condition, elsewhere)
     return translation.add(Assert([condition], {"message": text(operation, "message", "")})).results
 
 

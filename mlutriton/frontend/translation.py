@@ -128,6 +128,8 @@ class Translation:
         functions: the module's functions by name.
         active_calls: callees whose bodies are being imported, the outermost first.
         is_element_function: the block is a function of single elements, where branches become selections.
+        decisions: in a function of single elements, the conditions under which the current place is reached, each with
+            the truth value that it has there.
     """
 
     def __init__(self, rules: Mapping[str, Rule], functions: Mapping[str, tree.TtirFunction], body: Block) -> None:
@@ -135,6 +137,7 @@ class Translation:
         self.functions = functions
         self.active_calls: list[str] = []
         self.is_element_function = False
+        self.decisions: list[tuple[Value, bool]] = []
         self._rules = rules
         self._known: dict[tree.Value, Imported] = {}
 
@@ -217,6 +220,13 @@ class Translation:
             yield
         finally:
             self.builder = outer
+
+    @contextmanager
+    def where(self, condition: Value, outcome: bool) -> Generator[None]:
+        """Import one arm of a branch in a function of single elements."""
+        self.decisions.append((condition, outcome))
+        yield
+        self.decisions.pop()
 
     def add(self, operation: _Op) -> _Op:
         """Append an operation."""

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.language.launching import call
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 
@@ -97,6 +98,61 @@ def test_assertions(monkeypatch):
         asserts[(7,)](x, 2, BLOCK=8, debug=True)
     assert "(5, 0, 0)" in str(caught.value)
     assert "test_debugging.py" in str(caught.value)
+
+
+@mlu.jit
+def counts(sums, running, backwards, x, ROWS: tl.constexpr, COLUMNS: tl.constexpr, AXIS: tl.constexpr):
+    at = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    values = tl.load(x + at)
+    total = tl.sum(values, AXIS)
+    tl.store(sums + tl.arange(0, total.numel), total)
+    tl.store(running + at, tl.cumsum(values, AXIS))
+    tl.store(backwards + at, tl.cumsum(values, AXIS, reverse=True))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(8, 16), (2, 1), (1, 4)])
+def test_sums_are_watched_for_overflows(shape, axis):
+    x = np.random.default_rng(0).integers(-100, 100, shape, np.int32)
+    sums, running, backwards = np.empty(x.sum(axis).shape, np.int32), np.empty_like(x), np.empty_like(x)
+    counts[(1,)](sums, running, backwards, x, *shape, axis, debug=True)
+    np.testing.assert_array_equal(sums, x.sum(axis))
+    np.testing.assert_array_equal(running, x.cumsum(axis))
+    np.testing.assert_array_equal(backwards, np.flip(np.flip(x, axis).cumsum(axis), axis))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_sum_that_overflows_stops_the_program(axis):
+    x = np.full((4, 4), 2**29, np.int32)
+    counts[(1,)](np.empty(4, np.int32), np.empty_like(x), np.empty_like(x), x - 2**28, 4, 4, axis, debug=True)
+    with pytest.raises(mlu.KernelFault, match="int32 overflow detected for operation add") as caught:
+        counts[(1,)](np.empty(4, np.int32), np.empty_like(x), np.empty_like(x), x, 4, 4, axis, debug=True)
+    assert caught.value.location.file.endswith("test_debugging.py")
+
+
+@mlu.jit
+def last_of_ordered(a, b):
+    if a > 0:
+        tl.device_assert(a <= b, "out of order")
+        result = b
+    else:
+        result = b
+    return result
+
+
+@mlu.jit
+def positives(x):
+    return tl.reduce(x, 0, last_of_ordered), tl.associative_scan(x, 0, last_of_ordered)
+
+
+def test_combining_functions_assert_where_they_get():
+    x = np.array([-1, -5, -7, 2, 3, 3, 8, 9], np.int32)
+    last, all = call(positives, x, result=(np.zeros((), np.int32), x), debug=True)
+    assert last == 9
+    np.testing.assert_array_equal(all, x)
+    x[4] = 1
+    with pytest.raises(mlu.KernelFault, match="out of order"):
+        call(positives, x, result=(np.zeros((), np.int32), x), debug=True)
 
 
 @mlu.jit
