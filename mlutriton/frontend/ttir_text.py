@@ -121,7 +121,8 @@ def _read_type(text: str) -> TtirType:
     if text.startswith("tensor<") and text.endswith(">"):
         return _read_shaped(text[7:-1])
     if text.startswith("!tt.ptr<") and text.endswith(">"):
-        return _read_pointer(text[8:-1].removesuffix(", 1"))
+        pointee, *_ = split_outside_brackets(text[8:-1])  # without the address space, which says nothing about values
+        return _read_pointer(pointee)
     if text.startswith("!tt.tensordesc<") and text.endswith(">"):
         return _read_descriptor(text[15:-1])
     raise UnreadableTextError(f"the type {text!r} is not known")

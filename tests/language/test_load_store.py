@@ -638,3 +638,16 @@ def test_views_of_arrays():
     transposed[(1,)](out[:32, ::2], x[1::2, 3:35].T, *(s // 4 for s in out[:, ::2].strides), 1, 80)
     np.testing.assert_array_equal(out[:32, ::2], x[[1, 3], 3:35].T)
     assert not out[:, 1].any()
+
+
+@mlu.jit
+def copy_from_constant(out, x: tl.const, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    first = tl.load(x)
+    tl.store(out + i, tl.load(x + i) - first)
+
+
+def test_pointers_to_constants():
+    x, out = numbers(16), np.zeros(16, np.float32)
+    copy_from_constant[(1,)](out, x, BLOCK=16)
+    np.testing.assert_array_equal(out, x - x[0])
