@@ -20,6 +20,10 @@ FOREIGN_OPTIONS = frozenset({
 # fmt: on
 
 
+class NotAPowerOfTwo(ArgumentError, AssertionError):  # noqa: N818 - it says what the number is
+    """A number of warps that Triton's other backends refuse with an assertion."""
+
+
 @dataclass(frozen=True)
 class MLUOptions:
     """Options of one kernel. The first group are Cambricon's names, the second are names that Triton itself reads.
@@ -112,8 +116,11 @@ def parse_options(given: Mapping[str, Any], machine: str, arch: str) -> MLUOptio
     for name, least in _LEAST.items():
         if name in chosen and not (type(chosen[name]) is int and chosen[name] >= least):
             raise _not_allowed(name, chosen[name], f"an integer not below {least}")
+    warps = chosen.get("num_warps", 1)
+    if warps & (warps - 1):
+        raise NotAPowerOfTwo("E0107", f"the launch option num_warps must be a power of 2, not {warps}")
     # Cambricon's rule: two warps are one core, more than four are one cluster.
-    chosen["num_warps"] = 4 if chosen.get("num_warps", 1) >= 4 else 1
+    chosen["num_warps"] = 4 if warps >= 4 else 1
     chosen["sanitize_overflow"] = chosen.get("sanitize_overflow", bool(chosen.get("debug")))
     chosen["pipeline_strategies"] = tuple(chosen.get("pipeline_strategies", ()))
     chosen["extern_libs"] = tuple(dict(chosen.get("extern_libs", ())).items())

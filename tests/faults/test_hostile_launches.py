@@ -39,6 +39,7 @@ LAUNCHES = {
     "E0103 date": ((np.zeros(3, "M8[s]"), ARRAY, 64), {"BLOCK": 64}, "array out has the dtype"),
     "E0107 misspelt": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_stage": 2}, "did you mean num_stages"),
     "E0107 text": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_stages": "2"}, "num_stages = '2' is not an integer"),
+    "E0107 three warps": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_warps": 3}, "must be a power of 2, not 3"),
     "E0107 warps": ((ARRAY, ARRAY, 64), {"BLOCK": 64, "num_warps": 0}, "num_warps = 0 is not"),
 }
 
