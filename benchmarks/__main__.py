@@ -17,7 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import mlutriton as mlu
-from benchmarks import HOST_THREADS, against_interpreter, against_numpy, compilation, cycles, launching, tracing
+from benchmarks import (
+    HOST_THREADS,
+    against_handwritten,
+    against_interpreter,
+    against_numpy,
+    compilation,
+    cycles,
+    launching,
+    tracing,
+)
 from benchmarks.figure import Figure, Measured, NotMeasurableError, Verdict
 from mlutriton.diagnostics import MluError
 
@@ -27,6 +36,7 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
     "Timing": tracing.FIGURES,
     "Launches": launching.FIGURES,
     "Simulated cycles": cycles.FIGURES,
+    "Simulated cycles against assembly by hand": against_handwritten.FIGURES,
 }
 HEADINGS = ("figure", "goal", "first aim", "measured", "from", "verdict")
 _STYLES = {Verdict.GOAL: "green", Verdict.AIM: "yellow", Verdict.BELOW: "red", Verdict.UNMEASURED: "dim"}

@@ -134,3 +134,40 @@ def gather_case(n, size):
 
 row_sum_case = partial(reduction_case, maximum=False)
 row_maximum_case = partial(reduction_case, maximum=True)
+
+
+@mlu.jit
+def embedding_bag(output, weight, identifiers, bags, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+    for bag in tl.range(tl.program_id(0), bags, tl.num_programs(0)):
+        rows = tl.load(identifiers + bag * COUNT + tl.arange(0, COUNT))
+        column = tl.arange(0, WIDTH)
+        tile = tl.load(weight + rows[:, None] * WIDTH + column[None, :])
+        tl.store(output + bag * WIDTH + column, tl.sum(tile, axis=0))
+
+
+def embedding_bag_case(bags, count, size, width):
+    def arguments():
+        rng = np.random.default_rng(0)
+        weight = rng.random((size, width), dtype=np.float32)
+        identifiers = rng.integers(0, size, (bags, count), np.int32)
+        return {
+            "output": np.empty((bags, width), np.float32),
+            "weight": weight,
+            "identifiers": identifiers,
+            "bags": bags,
+        }
+
+    def reference(weight, identifiers, **_):
+        return {"output": weight[identifiers].sum(axis=1)}
+
+    return Case(
+        name="embedding_bag",
+        shape=f"{bags} bags of {count} of {size}x{width} fp32",
+        kernel=embedding_bag,
+        arguments=arguments,
+        constants={"COUNT": count, "WIDTH": width},
+        grid=(48,),
+        outputs=("output",),
+        reference=reference,
+        tolerance=(1e-5, 1e-6),
+    )
