@@ -12,6 +12,8 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +31,7 @@ from triton._C.libtriton import ir
 from triton.compiler.code_generator import CodeGenerator
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.autotuner import Autotuner
+from triton.runtime.cache import FileCacheManager
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
@@ -68,6 +71,7 @@ def adapt_triton() -> None:
         ir.builder.create_loc = _counting_columns_from_one(ir.builder.create_loc)
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
     triton.compiler.compiler.filter_traceback = _once(triton.compiler.compiler.filter_traceback)
+    _write_cache_files_at_once()
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     # The original rounds the operands of a float32 product to TF32 wherever the device can.
     triton.knobs.language.fp32_default = triton.knobs.language.fp32_default or "ieee"
@@ -98,6 +102,40 @@ def _replace_unwritable_cache() -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+class _QuickCache(FileCacheManager):
+    """Triton's cache of files; it writes a file without a directory of its own, which takes some disks milliseconds."""
+
+    def put(self, data: object, filename: str, binary: bool = True) -> str:
+        """Write a file so that a reader sees all of it or nothing; returns its path."""
+        path = Path(self._make_path(filename))
+        temporary = path.with_name(f"{filename}.tmp.pid_{os.getpid()}_{uuid.uuid4()}")
+        temporary.write_bytes(data if isinstance(data, bytes) else str(data).encode())
+        temporary.replace(path)
+        return str(path)
+
+
+def _write_cache_files_at_once() -> None:
+    """Gives compilations for the MLU a cache that is quick to write, unless another kind of cache was chosen."""
+    find_key, find_manager = triton.compiler.compiler.get_cache_key, triton.compiler.compiler.get_cache_manager
+    compiling_for = threading.local()
+
+    @functools.wraps(find_key)
+    def get_cache_key(source: Any, backend: Any, *args: Any, **kwargs: Any) -> str:
+        # A compilation asks for its key, and then for the cache of that key.
+        compiling_for.backend = backend
+        return find_key(source, backend, *args, **kwargs)
+
+    @functools.wraps(find_manager)
+    def get_cache_manager(key: str) -> Any:
+        manager = find_manager(key)
+        if type(manager) is FileCacheManager and isinstance(getattr(compiling_for, "backend", None), MLUBackend):
+            manager.__class__ = _QuickCache
+        return manager
+
+    triton.compiler.compiler.get_cache_key = get_cache_key
+    triton.compiler.compiler.get_cache_manager = get_cache_manager
 
 
 @functools.cache

@@ -2,6 +2,8 @@ from collections.abc import Callable
 from typing import Any
 
 parse: Callable[[str, str, Any], Any]
+get_cache_key: Callable[..., str]
+get_cache_manager: Callable[[str], Any]
 filter_traceback: Callable[[BaseException], None]
 
 class CompiledKernel:
