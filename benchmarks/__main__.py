@@ -25,6 +25,7 @@ from benchmarks import (
     compilation,
     cycles,
     launching,
+    small_kernels,
     tracing,
 )
 from benchmarks.figure import Figure, Measured, NotMeasurableError, Verdict
@@ -32,7 +33,7 @@ from mlutriton.diagnostics import MluError
 
 GROUPS: dict[str, tuple[Figure, ...]] = {
     "Host speed": against_numpy.FIGURES + against_interpreter.FIGURES,
-    "Compile time": compilation.FIGURES,
+    "Compile time": compilation.FIGURES + small_kernels.FIGURES,
     "Timing": tracing.FIGURES,
     "Launches": launching.FIGURES,
     "Simulated cycles": cycles.FIGURES,

@@ -12,6 +12,7 @@ class Unit(Enum):
 
     TIMES = "{:,.3g}x"
     SECONDS = "{:,.3g} s"
+    MILLISECONDS = "{:,.3g} ms"
     MICROSECONDS = "{:,.0f} us"
     PERCENT = "{:,.1f} %"
     MILLIONS_PER_SECOND = "{:,.1f} M/s"
