@@ -46,7 +46,7 @@ class StageTexts(dict[str, Any]):
             case "s":
                 text = disassemble(decode(self["mluprog"]))
             case "llir":
-                text = translate(decode(self["mluprog"]), self._machine)
+                text = str(translate(decode(self["mluprog"]), self._machine))
             case _:
                 raise KeyError(stage)
         self[stage] = text

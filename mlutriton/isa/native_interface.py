@@ -1,23 +1,44 @@
 """What native programs and the simulator that runs them agree on: the context, the runtime table, memory images.
 
-A native program is one function ``run(context)``. Each host thread has a context, an array of 64-bit words, and calls
-``run``; the threads take tasks in chunks from a counter that they share, until none is left or one has a fault. A task
-is one program of the grid, or of a resident program (``Program.is_resident``) serves several, of which the first has
-its number.
+A native program is one function, ``PROGRAM``, which runs one task; the runtime's ``RUN`` calls it for task after task.
+Each host thread has a context, an array of 64-bit words, and calls ``run(context, program)``; the threads take tasks in
+chunks from a counter that they share, until none is left or one has a fault. A task is one program of the grid, or of a
+resident program (``Program.is_resident``) serves several, of which the first has its number.
 
 The cores of a cluster program take turns on one host thread, each from barrier to barrier. Each has a context, with
-memories, trace and prints of its own; SRAM and the table of work are the same in all. ``run`` takes that of the first,
-which names all of them.
+memories, trace and prints of its own; SRAM and the table of work are the same in all. ``TOGETHER`` runs one task on all
+of its cores, ``RUN_TOGETHER`` task after task; they take the context of the first, which names all of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TENSOR_TYPES, admitted
 
-ENTRY = "run"
+PROGRAM = "program"
+RUN = "run"
+# The same for cluster programs.
+TOGETHER = "together"
+RUN_TOGETHER = "run_together"
+
+
+@dataclass(frozen=True, slots=True)
+class NativeText:
+    """A translated program: LLVM texts that become one library.
+
+    Attributes:
+        control: scalar code that calls the rest: long, run once for many elements, hence compiled quickly.
+        loops: what walks through elements, hence compiled well; empty if nothing does.
+    """
+
+    control: str
+    loops: str
+
+    def __str__(self) -> str:
+        return f"{self.control}\n; ---- loops ----\n{self.loops}"
 
 
 class Context(IntEnum):
@@ -113,7 +134,8 @@ class Counter(IntEnum):
 class InstructionWork(IntEnum):
     """Rows of the table of work by instruction, of one word for each instruction of the program.
 
-    Cycles of a chain count for its last instruction.
+    Cycles of a chain count for its last instruction. Native code counts executions at the first instruction of each
+    block only.
     """
 
     EXECUTIONS = 0
@@ -169,7 +191,7 @@ SCRATCH_EXPANSION = 4
 
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
-BASIC_FUNCTIONS = ("grow_trace", "grow_prints", "check", "box", "copy", "fill")
+BASIC_FUNCTIONS = ("record", "transfer", "print", "check", "box", "copy", "fill")
 SPECIAL_FUNCTIONS = (
     "transpose",
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),

@@ -40,6 +40,9 @@ class Parameter:
     pointer: bool = False
 
 
+# What ends a block; a cluster program is left at a barrier, and entered again behind it.
+_ENDS_BLOCK = ("br", "cbr", "exit", "barrier.cluster")
+
 # What may stand in a slot of each kind; an ``optional`` slot also takes the immediate 0.
 OPERAND_CLASSES: dict[SlotKind, tuple[type[Operand], ...]] = {
     SlotKind.RESULT: (Register,),
@@ -134,6 +137,19 @@ class Program:
         """True if a task serves program after program itself: its text asks how many tasks there are."""
         tasks = Immediate(SPECIAL_REGISTERS.index("tasks"))
         return any(each.row.name == "sreg" and each.operand("index") == tasks for each in self.instructions)
+
+    @cached_property
+    def block_starts(self) -> tuple[int, ...]:
+        """For each instruction the first one of its block: all of a block are executed equally often."""
+        leaders = {
+            0,
+            *self.labels.values(),
+            *(i + 1 for i, each in enumerate(self.instructions) if each.row.name in _ENDS_BLOCK),
+        }
+        starts: list[int] = []
+        for index in range(len(self.instructions)):
+            starts.append(index if index in leaders else starts[-1])
+        return tuple(starts)
 
     def task_count(self, programs: int, cores: int) -> int:
         """Tasks of a launch of so many programs on so many cores.

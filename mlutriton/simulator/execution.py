@@ -22,13 +22,16 @@ from mlutriton.isa.native_interface import (
     BASIC_FUNCTIONS,
     CONCATENATE,
     CONTEXT_WORDS,
-    ENTRY,
     FULL,
     PRINT_WORDS,
+    PROGRAM,
+    RUN,
+    RUN_TOGETHER,
     RUNTIME_FUNCTIONS,
     SCRATCH_EXPANSION,
     SLACK_BYTES,
     STOP,
+    TOGETHER,
     WRAM_EXPANSION,
     Context,
     Counter,
@@ -78,6 +81,7 @@ class NativeProgram:
     Attributes:
         program: what was translated.
         run: runs programs of a launch; takes the address of a thread's context.
+        block_starts: for each instruction the first one of its block.
         concatenate: the runtime function that joins the traces of threads.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
@@ -88,8 +92,10 @@ class NativeProgram:
 
     def __init__(self, module: NativeModule, runtime: Runtime, program: Program, *, with_values: bool = True) -> None:
         self.program = program
-        self.run = module.function(ENTRY, [ctypes.c_void_p])
         basic = runtime(None)
+        names = (RUN, PROGRAM) if program.cores_per_program == 1 else (RUN_TOGETHER, TOGETHER)
+        run_tasks, task = basic.function(names[0], [ctypes.c_void_p] * 2), module.address(names[1])
+        self.run: Callable[[int], None] = lambda context: run_tasks(context, task)
         called = {name: runtime(name) for name in special_functions(program) if with_values}
         self._modules = module, basic, called  # the code lives as long as they do
         self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
@@ -100,6 +106,7 @@ class NativeProgram:
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
         self.program_ns: float | None = None
+        self.block_starts = np.array(program.block_starts)
 
     def is_done_before_shared(self, programs: int) -> bool:
         """True if one thread is known to run so many programs before another would have begun."""
@@ -425,7 +432,7 @@ class _Launch:
         counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work.sum(axis=0)
-        return Execution(Trace(words, starts, self.members), counters, work, prints, self._touched)
+        return Execution(Trace(words, starts, self.members), counters, self._spread(work), prints, self._touched)
 
     def _result_of_one(self, context: Int64Array, prints: tuple[Print, ...]) -> Execution:
         """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""
@@ -436,7 +443,13 @@ class _Launch:
             ctypes.memmove(host_address(words), begin, recorded_bytes)
         counters = tuple(context[Context.COUNTERS : _COUNTERS_END])
         trace = Trace(words, self._column(1) // _RECORD_BYTES)
-        return Execution(trace, counters, self._instruction_work[0], prints, self._touched)
+        return Execution(trace, counters, self._spread(self._instruction_work[0]), prints, self._touched)
+
+    def _spread(self, work: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Executions of every instruction, which were counted at the first one of its block."""
+        executions = work[InstructionWork.EXECUTIONS]
+        executions[...] = executions[self.native.block_starts]
+        return work
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program."""

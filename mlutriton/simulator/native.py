@@ -18,17 +18,24 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlutriton.isa.native_interface import NativeText
+
 CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
 
 # Part of every file name: raise it whenever the passes below or the layout of a file change.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _DIGEST_BYTES = 32
+_SIZE_BYTES = 8
 
 
 # The code is written as it shall run and only needs registers in place of stack slots: all that LLVM could do takes
 # three to ten times as long, and makes neither the runtime nor the replay faster by more than a tenth.
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
 _SPEED_LEVEL = 1
+# Code that is run once for thousands of elements: to compile it as above takes longer than to run it ever will.
+_QUICK_SPEED_LEVEL = 0
+
+LlvmText = str | NativeText
 
 
 # Whoever compiles holds it, and whoever forks: a child would wait forever for a lock that another thread of its parent
@@ -40,9 +47,9 @@ os.register_at_fork(before=compiling.acquire, after_in_parent=compiling.release,
 class NativeModule:
     """Machine code in memory; it is freed when this object and all functions taken from it are gone."""
 
-    def __init__(self, toolchain: _Toolchain, object_code: bytes) -> None:
+    def __init__(self, toolchain: _Toolchain, objects: Sequence[bytes]) -> None:
         self._toolchain = toolchain
-        self._library, self._owner = toolchain.link(object_code)
+        self._library, self._owner = toolchain.link(objects)
         self._symbols: dict[str, Any] = {}
 
     def address(self, name: str) -> int:
@@ -72,11 +79,12 @@ class NativeModule:
         return function
 
 
-def compile_llvm(ir_text: str | Callable[[], str], *, cache_key: str | None) -> NativeModule:
+def compile_llvm(ir_text: LlvmText | Callable[[], LlvmText], *, cache_key: str | None) -> NativeModule:
     """Compile LLVM IR for this host, or take its object code from the disk cache.
 
     Args:
-        ir_text: the module, or a function that makes it, which is called only if the cache does not have it.
+        ir_text: the module or the translated program, or a function that makes it, which is called only if the cache
+            does not have it.
         cache_key: names the content of the module, whoever made it; None keeps it out of the cache.
 
     Raises:
@@ -86,7 +94,7 @@ def compile_llvm(ir_text: str | Callable[[], str], *, cache_key: str | None) -> 
         return _compiled(ir_text, cache_key)
 
 
-def _compiled(ir_text: str | Callable[[], str], cache_key: str | None) -> NativeModule:
+def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None) -> NativeModule:
     toolchain = _toolchain()
     path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
     stored = None if path is None else _read(path)
@@ -94,10 +102,15 @@ def _compiled(ir_text: str | Callable[[], str], cache_key: str | None) -> Native
         # A file of the right digest that still does not link comes from a broken writer: compile instead.
         with contextlib.suppress(RuntimeError):
             return NativeModule(toolchain, stored)
-    object_code = toolchain.compile(ir_text if isinstance(ir_text, str) else ir_text())
+    text = ir_text() if callable(ir_text) else ir_text
+    if isinstance(text, str):
+        objects = [toolchain.compile(text)]
+    else:
+        objects = [toolchain.compile(text.control, quickly=True)]
+        objects += [toolchain.compile(text.loops)] if text.loops else []
     if path is not None:
-        _write(path, object_code)
-    return NativeModule(toolchain, object_code)
+        _write(path, objects)
+    return NativeModule(toolchain, objects)
 
 
 def cache_directory() -> Path:
@@ -110,16 +123,26 @@ def cache_directory() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "mlutriton"
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> list[bytes] | None:
     try:
         data = path.read_bytes()
     except OSError:
         return None
-    digest, object_code = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-    return object_code if hashlib.sha256(object_code).digest() == digest else None
+    digest, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+    return _objects(content) if hashlib.sha256(content).digest() == digest else None
 
 
-def _write(path: Path, object_code: bytes) -> None:
+def _objects(content: bytes) -> list[bytes]:
+    """The object files of a cache file, each behind its size."""
+    objects: list[bytes] = []
+    while content:
+        end = _SIZE_BYTES + int.from_bytes(content[:_SIZE_BYTES], "little")
+        objects.append(content[_SIZE_BYTES:end])
+        content = content[end:]
+    return objects
+
+
+def _write(path: Path, objects: Sequence[bytes]) -> None:
     """Write a cache file so that a reader sees all of it or nothing; a cache that cannot be written is a warning."""
     temporary: Path | None = None
     try:
@@ -127,7 +150,8 @@ def _write(path: Path, object_code: bytes) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(object_code).digest() + object_code)
+            content = b"".join(len(each).to_bytes(_SIZE_BYTES, "little") + each for each in objects)
+            file.write(hashlib.sha256(content).digest() + content)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -171,39 +195,56 @@ class _Toolchain:
 
     @cached_property
     def _jit(self) -> Any:
-        return self.llvm.create_lljit_compiler(self._target_machine())
+        return self.llvm.create_lljit_compiler(self._target_machine(_SPEED_LEVEL))
 
-    def _target_machine(self) -> Any:
+    def _target_machine(self, speed_level: int) -> Any:
         triple, cpu, features = self._host
         target = self.llvm.Target.from_triple(triple)
         return target.create_target_machine(
-            cpu=cpu, features=features, opt=_SPEED_LEVEL, reloc="pic", codemodel="jitdefault", jit=True
+            cpu=cpu, features=features, opt=speed_level, reloc="pic", codemodel="jitdefault", jit=True
         )
+
+    @cached_property
+    def _quick_machine(self) -> Any:
+        return self._target_machine(_QUICK_SPEED_LEVEL)
+
+    @cached_property
+    def _machine(self) -> Any:
+        return self._target_machine(_SPEED_LEVEL)
+
+    @cached_property
+    def _passes(self) -> tuple[Any, Any]:
+        """The passes and what runs them."""
+        builder = self.llvm.create_pass_builder(self._machine, self.llvm.create_pipeline_tuning_options())
+        passes = self.llvm.create_new_module_pass_manager()
+        for name in _PASSES:
+            getattr(passes, f"add_{name}_pass")()
+        return passes, builder
 
     def file_name(self, cache_key: str) -> str:
         """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
         parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, cache_key)
         return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
 
-    def compile(self, ir_text: str) -> bytes:
+    def compile(self, ir_text: str, *, quickly: bool = False) -> bytes:
         """Object code of a module."""
-        machine = self._target_machine()
+        machine = self._quick_machine if quickly else self._machine
         module = self.llvm.parse_assembly(ir_text)
         module.triple = self._host[0]
         module.data_layout = str(machine.target_data)
         module.verify()
-        builder = self.llvm.create_pass_builder(machine, self.llvm.create_pipeline_tuning_options())
-        passes = self.llvm.create_new_module_pass_manager()
-        for name in _PASSES:
-            getattr(passes, f"add_{name}_pass")()
-        passes.run(module, builder)
+        if not quickly:
+            passes, builder = self._passes
+            passes.run(module, builder)
         return bytes(machine.emit_object(module))
 
-    def link(self, object_code: bytes) -> tuple[str, Any]:
-        """Load object code as a library of its own; returns the library's name and what keeps it in memory."""
+    def link(self, objects: Sequence[bytes]) -> tuple[str, Any]:
+        """Load object files as a library of its own; returns the library's name and what keeps it in memory."""
         with compiling:
             name = f"mlutriton{next(self._serial)}"
-            library = self.llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+            library = self.llvm.JITLibraryBuilder().add_current_process()
+            for each in objects:
+                library.add_object_img(each)
             return name, library.link(self._jit, name)
 
     def look_up(self, library: str, name: str) -> Any:

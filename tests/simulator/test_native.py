@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator import native
 from mlutriton.simulator.machine_code import IntArray, TranslationError, translate
 from mlutriton.simulator.native import NativeModule, cache_directory, compile_llvm
@@ -233,6 +234,14 @@ def never() -> str:
 
 def test_second_compilation_reads_the_cache(cache: Path) -> None:
     assert answer(compile_llvm(FORTY_TWO, cache_key="key")) == 42
+    assert len(list(cache.iterdir())) == 1
+    assert answer(compile_llvm(never, cache_key="key")) == 42
+
+
+def test_parts_of_a_program_are_kept_together(cache: Path) -> None:
+    control = "declare i64 @inside()\ndefine i64 @answer() {\n  %x = call i64 @inside()\n  ret i64 %x\n}\n"
+    text = NativeText(control, FORTY_TWO.replace("@answer", "@inside"))
+    assert answer(compile_llvm(text, cache_key="key")) == 42
     assert len(list(cache.iterdir())) == 1
     assert answer(compile_llvm(never, cache_key="key")) == 42
 

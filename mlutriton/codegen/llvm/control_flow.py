@@ -11,9 +11,6 @@ from mlutriton.isa.operands import Address, Immediate, Label
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import Access
 
-# A program is left at a barrier, and entered again behind it.
-_ENDS_BLOCK = ("br", "cbr", "exit", "barrier.cluster")
-
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -33,9 +30,7 @@ class Block:
 def basic_blocks(program: Program) -> list[Block]:
     """The blocks that control can reach, in program order."""
     instructions, labels = program.instructions, program.labels
-    leaders = {0, *labels.values()}
-    leaders |= {i + 1 for i, each in enumerate(instructions) if each.row.name in _ENDS_BLOCK}
-    starts = sorted(leader for leader in leaders if leader < len(instructions))
+    starts = sorted({*program.block_starts})
     blocks: dict[int, Block] = {}
     for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
         last, successors = instructions[end - 1], [end]

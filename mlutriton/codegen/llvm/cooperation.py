@@ -8,7 +8,7 @@ reference interpreter has the same.
 from __future__ import annotations
 
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.isa.native_interface import AT_BARRIER, FAILED, OVER, Context, Fault
+from mlutriton.isa.native_interface import AT_BARRIER, FAILED, OVER, PROGRAM, TOGETHER, Context, Fault
 
 # What a program takes besides its context, in this order.
 IMAGES = (
@@ -55,7 +55,7 @@ def cooperation(library: Library, program_arguments: str, members: int, saved_wo
             images = [_pointer(e, context, which) for which in (*IMAGES, Context.LIMIT)]
             pointers = ", ".join(f"ptr {each}" for each in (context, *images))
             numbers = "i64 %number, i64 %x, i64 %y, i64 %z"
-            result = e.value(f"call i64 @program({pointers}, {numbers}, ptr {place})")
+            result = e.value(f"call i64 @{PROGRAM}({pointers}, {numbers}, ptr {place})")
             with e.when(e.value(f"icmp eq i64 {result}, {FAILED}")):
                 _fail(e, context)
             with e.when(e.value(f"icmp eq i64 {result}, {OVER}")):
@@ -80,7 +80,7 @@ def cooperation(library: Library, program_arguments: str, members: int, saved_wo
         start = e.load64(e.pointer(_pointer(e, context, Context.STARTS), row))
         e.store64(e.subtract(_recorded(e, context), start), e.pointer(_pointer(e, context, Context.SIZES), row))
     e.do(f"ret i64 {OVER}")
-    return e.function("define internal i64 @together(ptr %context, i64 %number, i64 %x, i64 %y, i64 %z) noinline")
+    return e.function(f"define i64 @{TOGETHER}(ptr %context, i64 %number, i64 %x, i64 %y, i64 %z)")
 
 
 def _fail(e: Emitter, context: str) -> None:

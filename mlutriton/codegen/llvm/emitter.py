@@ -23,6 +23,7 @@ class Library:
     """
 
     definitions: dict[str, str] = field(default_factory=dict[str, str])
+    _names: dict[str, str] = field(default_factory=dict[str, str])
 
     def require(self, name: str, define: Callable[[], str]) -> str:
         """Return ``name`` after making sure that its definition is in the module."""
@@ -40,6 +41,19 @@ class Library:
         if name not in self.definitions:
             self.definitions[name] = "declare " + signature.format("@" + name)
         return name
+
+    def shared(self, prefix: str, linkage: str, text: str) -> str:
+        """The name of the function of this text: parameters and body. It is defined once."""
+        if text not in self._names:
+            name = self._names[text] = f"{prefix}{len(self._names)}"
+            self.definitions[name] = f"{linkage}@{name}{text}"
+        return self._names[text]
+
+    def export(self, name: str) -> str:
+        """Let other modules call a function that is defined here; returns its declaration for them."""
+        definition = self.definitions[name].replace("define internal ", "define ", 1)
+        self.definitions[name] = definition
+        return "declare " + definition.partition(" {\n")[0].removeprefix("define ")
 
     def text(self) -> str:
         """All definitions."""
@@ -77,7 +91,7 @@ class Emitter:
         """A mutable place of a type, allocated once in the entry block."""
         self._count += 1
         name = f"%m{self._count}"
-        self._entry.append(f"  {name} = alloca {kind}, align 64")
+        self._entry.append(f"  {name} = alloca {kind}, align {8 if kind == 'i64' else 64}")
         return name
 
     def fresh(self, hint: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
-from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
@@ -98,7 +98,8 @@ class Frame:
     """State that the translation of a program carries from one instruction to the next.
 
     Attributes:
-        e: the text of the program's function.
+        e: the text of the program's function, which is compiled quickly.
+        loops: the functions that walk through elements, which are compiled well.
         program: what is translated.
         machine: what it runs on.
         index: number of the instruction being translated.
@@ -106,8 +107,9 @@ class Frame:
         variables: places of all that is kept from one instruction to the next, 64 bits each, 0 at first.
     """
 
-    def __init__(self, e: Emitter, program: Program, machine: Machine) -> None:
+    def __init__(self, e: Emitter, loops: Library, program: Program, machine: Machine) -> None:
         self.e = e
+        self.loops = loops
         self.program = program
         self.machine = machine
         self.index = 0
@@ -287,9 +289,14 @@ class Frame:
             outside = e.value(f"and i1 {outside}, {touched}")
         self.fault_if(outside, Fault.WINDOW, str(offset), str(place.size), slot)
 
-    def pointer(self, place: Place) -> str:
-        """The host address of a place; in WRAM that of its float32 image."""
-        e = self.e
+    def loop_function(self, name: str) -> str:
+        """Declare a function of ``loops`` here, and return its name."""
+        self.e.library.require(name, lambda: self.loops.export(name))
+        return name
+
+    def pointer(self, place: Place, e: Emitter | None = None) -> str:
+        """The host address of a place, in another function too; in WRAM that of its float32 image."""
+        e = e or self.e
         if place.buffer.space != "wram":
             return e.pointer(f"%{place.buffer.space}", e.add(place.base or 0, place.start))
         inside = e.add(place.base or 0, place.start - place.buffer.offset_bytes)

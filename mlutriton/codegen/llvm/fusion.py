@@ -214,10 +214,84 @@ def reduction_group(frame: Frame) -> Group:
 
 
 def emit_group(frame: Frame, group: Group, liveness: Liveness, last: int) -> None:
-    """Write the loops of a group; ``last`` is the number of its last instruction."""
+    """Write the loops of a group as a function, and its call; ``last`` is the number of its last instruction.
+
+    Groups that differ only in what they are handed, such as the copies of a pipelined loop's body, share a function.
+    """
     stored = [_is_stored(group, number, liveness, last) for number in range(len(group.steps))]
-    if any(stored) or group.reductions:
-        _Loops(frame, group, stored).emit()
+    if not any(stored) and not group.reductions:
+        return
+    e, inputs = Emitter(frame.loops), _Inputs(frame.e)
+    _Loops(e, frame, inputs.within(group), stored).emit()
+    e.do("ret void")
+    body = e.function(f"({', '.join(['ptr noalias %nram', *inputs.parameters])})")
+    name = frame.loop_function(frame.loops.shared("loops", "define internal void ", body))
+    frame.e.do(f"call void @{name}({', '.join(['ptr %nram', *inputs.arguments])})")
+
+
+class _Inputs:
+    """What the loops of a group need of the program's function: values that exist only there.
+
+    Attributes:
+        parameters: their types and names in the function of the loops.
+        arguments: their types and names in the program's.
+    """
+
+    def __init__(self, outside: Emitter) -> None:
+        self.parameters: list[str] = []
+        self.arguments: list[str] = []
+        self._outside = outside
+        self._names: dict[str, str] = {}
+        self._scalars: dict[int, tuple[Lanes, Lanes]] = {}
+
+    def within(self, group: Group) -> Group:
+        """The group in the names of the function of its loops."""
+        return Group(
+            self._count(group.rows),
+            self._count(group.columns),
+            [
+                replace(
+                    step,
+                    sources=tuple(self._source(source) for source in step.sources),
+                    target=step.target and self._place(step.target),
+                )
+                for step in group.steps
+            ],
+            [
+                replace(each, source=self._place(each.source), target=self._place(each.target))
+                for each in group.reductions
+            ],
+            [self._place(place) for place in group.reads],
+            [self._place(place) for place in group.writes],
+        )
+
+    def _source(self, source: Place | Lanes | None) -> Place | Lanes | None:
+        if isinstance(source, Place):
+            return self._place(source)
+        return source and self._scalar(source)
+
+    def _name(self, kind: str, outside: str) -> str:
+        """The parameter that a value becomes; what is no name is known inside too."""
+        if not outside.startswith("%"):
+            return outside
+        if outside not in self._names:
+            self._names[outside] = f"%a{len(self._names)}"
+            self.parameters.append(f"{kind} {self._names[outside]}")
+            self.arguments.append(f"{kind} {outside}")
+        return self._names[outside]
+
+    def _count(self, count: Count) -> Count:
+        return count if isinstance(count, int) else self._name("i64", count)
+
+    def _place(self, place: Place) -> Place:
+        return replace(place, base=self._name("i64", place.base)) if place.base else place
+
+    def _scalar(self, value: Lanes) -> Lanes:
+        # The value is kept with its counterpart: its identity is what tells it from others.
+        if id(value) not in self._scalars:
+            number = self._name(kind(value.dtype), number_of(self._outside, value))
+            self._scalars[id(value)] = (value, Lanes(value.dtype, value.lanes, number=number))
+        return self._scalars[id(value)][1]
 
 
 def _is_stored(group: Group, number: int, liveness: Liveness, last: int) -> bool:
@@ -240,8 +314,8 @@ def _key(place: Place) -> PlaceKey:
 class _Loops:
     """Writes the loop nest of one group."""
 
-    def __init__(self, frame: Frame, group: Group, stored: list[bool]) -> None:
-        self.frame, self.e, self.group, self.stored = frame, frame.e, group, stored
+    def __init__(self, e: Emitter, frame: Frame, group: Group, stored: list[bool]) -> None:
+        self.e, self.frame, self.group, self.stored = e, frame, group, stored
         self.accumulators: list[list[str]] = []
         self.scalars: dict[int, tuple[Lanes, Lanes]] = {}
         self.pointers: dict[PlaceKey, str] = {}
@@ -261,7 +335,7 @@ class _Loops:
                     self.scalars[id(source)] = (source, splat(e, source))
         targets = [reduction.target for reduction in group.reductions]
         places = {_key(place): place for place in (*group.reads, *group.writes, *targets)}
-        starts = {key: self.frame.pointer(place) for key, place in places.items()}
+        starts = {key: self.frame.pointer(place, e) for key, place in places.items()}
         if not group.needs_rows:
             self.pointers = starts
             self._row(e.multiply(group.rows, group.columns))

@@ -13,12 +13,16 @@ from functools import partial
 from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.matrix import matrix_product
+from mlutriton.codegen.llvm.records import printed, record, transfer
+from mlutriton.codegen.llvm.tasks import run
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
     CONCATENATE,
     FULL,
+    RUN,
+    RUN_TOGETHER,
     SPECIAL_FUNCTIONS,
     Allocation,
     Context,
@@ -34,18 +38,23 @@ _SEGMENTS_AHEAD = 4
 
 
 def basic_module() -> str:
-    """The LLVM text of the module that every program needs; it exports ``BASIC_FUNCTIONS`` and ``CONCATENATE``."""
+    """The LLVM text of the module that every program needs: ``BASIC_FUNCTIONS`` and what runs programs."""
     library = Library()
+    for name, first in (("grow_trace", Context.TRACE), ("grow_prints", Context.PRINTS)):
+        library.require(name, partial(_grow, library, name, first))
     functions = {
-        "grow_trace": _grow(library, "grow_trace", Context.TRACE),
-        "grow_prints": _grow(library, "grow_prints", Context.PRINTS),
+        "record": record(library),
+        "transfer": transfer(library),
+        "print": printed(library),
         "check": _check(library),
         "box": _box(library),
         "copy": _copy(library),
         "fill": _fill(library),
         CONCATENATE: _concatenate(library),
+        RUN: run(library, together=False),
+        RUN_TOGETHER: run(library, together=True),
     }
-    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE}
+    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER}
     return "\n".join([library.text(), *functions.values(), ""])
 
 
@@ -98,7 +107,7 @@ def _grow(library: Library, name: str, first: Context) -> str:
     e.store64(e.value(f"add i64 {start}, {used}"), next_place)
     e.store64(e.value(f"add i64 {start}, {size}"), end_place)
     e.do("ret void")
-    return e.function(f"define void @{name}(ptr %context) noinline")
+    return e.function(f"define internal void @{name}(ptr %context) noinline")
 
 
 def _check(library: Library) -> str:

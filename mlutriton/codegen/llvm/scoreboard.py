@@ -18,16 +18,10 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
 from mlutriton.isa.trace_format import (
     AMOUNT_SHIFT,
-    FLAG_EXTENT,
-    FLAG_STRIDED,
     FLAGS_SHIFT,
     INSTRUCTION_SHIFT,
     KIND_SHIFT,
     MAX_INSTRUCTION,
-    MAX_STRIDED_CYCLES,
-    NO_COMPUTE,
-    RECORD_WORDS,
-    STRIDE_SHIFT,
     Kind,
 )
 
@@ -37,8 +31,6 @@ _NEVER = -(1 << 62)
 _NOWHERE = (1 << 62, 0)
 # A fold is written as a record of its own before a field of the record can overflow.
 _FOLD_LIMIT = 1 << 30
-# Instructions whose work one vector addition counts: wider ones would only take longer to compile.
-_COUNTED_AT_ONCE = 32
 _CLASS_COUNTERS = {
     "simple": Counter.VECTOR_SIMPLE_CYCLES,
     "fma": Counter.VECTOR_FMA_CYCLES,
@@ -76,7 +68,6 @@ class Scoreboard:
         self._issue_cycles: dict[str, int] = {}
         self._environments: dict[str, dict[str, int]] = {}
         self._static_occupancies: dict[tuple[Count, ...], Count] = {}
-        self._library_record()
 
     def begin_fold(self) -> None:
         """Nothing has happened since the last record."""
@@ -200,29 +191,21 @@ class Scoreboard:
 
     def _count_compute(self, cycles: Count) -> None:
         """Put cycles of the COMPUTE queue down to the current instruction."""
-        e, index = self.frame.e, self.frame.index
         if isinstance(cycles, int):
-            self._block_cycles[index] = cycles
-            return
-        place = self._work_place(InstructionWork.COMPUTE_CYCLES, index)
-        e.store64(e.add(e.load64(place), cycles), place)
+            self._block_cycles[self.frame.index] = cycles
+        else:
+            self._add_to_work(InstructionWork.COMPUTE_CYCLES, self.frame.index, cycles)
 
     def _count_instructions(self) -> None:
-        """Count what this block has executed, in few wide additions."""
-        for first in range(self._block_start, self.frame.index + 1, _COUNTED_AT_ONCE):
-            covered = range(first, min(first + _COUNTED_AT_ONCE, self.frame.index + 1))
-            self._add_to_work(InstructionWork.EXECUTIONS, first, [1] * len(covered))
-            if any(index in self._block_cycles for index in covered):
-                cycles = [self._block_cycles.get(index, 0) for index in covered]
-                self._add_to_work(InstructionWork.COMPUTE_CYCLES, first, cycles)
+        """Count what this block has executed, at its first instruction, and the cycles of the others."""
+        self._add_to_work(InstructionWork.EXECUTIONS, self._block_start, 1)
+        for index, cycles in self._block_cycles.items():
+            self._add_to_work(InstructionWork.COMPUTE_CYCLES, index, cycles)
         self._block_cycles.clear()
 
-    def _add_to_work(self, row: InstructionWork, first: int, amounts: list[int]) -> None:
-        e, place = self.frame.e, self._work_place(row, first)
-        kind = f"<{len(amounts)} x i64>"
-        before = e.value(f"load {kind}, ptr {place}, align 8")
-        after = e.value(f"add {kind} {before}, <{', '.join(f'i64 {amount}' for amount in amounts)}>")
-        e.do(f"store {kind} {after}, ptr {place}, align 8")
+    def _add_to_work(self, row: InstructionWork, index: int, amount: Count) -> None:
+        e, place = self.frame.e, self._work_place(row, index)
+        e.store64(e.add(e.load64(place), amount), place)
 
     def _work_place(self, row: InstructionWork, index: int) -> str:
         return self.frame.e.pointer("%work", 8 * (row * len(self.frame.program.instructions) + index))
@@ -312,74 +295,8 @@ class Scoreboard:
         e = self.frame.e
         self.flush()
         fold = [e.load64(place) for place in (self._scalar, self._compute, self._head)]
-        e.do(f"call void @{name}(ptr %context, {', '.join(f'i64 {each}' for each in (*fold, *arguments))})")
+        self.frame.call(name, ("%context", *fold, *arguments), pointers=1)
         self.begin_fold()
-
-    def _library_record(self) -> None:
-        library = self.frame.e.library
-        e = Emitter(library)
-        e.library = library
-        next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.TRACE_NEXT, Context.TRACE_END))
-        after = e.add(e.load64(next_place), 8 * RECORD_WORDS)
-        full = e.value(f"icmp ugt i64 {after}, {e.load64(end_place)}")
-        with e.when(full):
-            runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
-            e.do(f"call void {e.value(f'load ptr, ptr {runtime}, align 8')}(ptr %context)")
-        place = e.load64(next_place)
-        target = e.value(f"inttoptr i64 {place} to ptr")
-        for index in range(RECORD_WORDS):
-            e.store64(f"%word{index}", e.pointer(target, 8 * index))
-        e.store64(e.add(place, 8 * RECORD_WORDS), next_place)
-        e.do("ret void")
-        words = ", ".join(f"i64 %word{index}" for index in range(RECORD_WORDS))
-        library.definitions["append"] = e.function(f"define internal void @append(ptr %context, {words})")
-        fold = "ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind, i64 %payload"
-        e = Emitter(library)
-        _append_record(e, "%kind")
-        e.do("ret void")
-        library.definitions["record"] = e.function(f"define internal void @record({fold}) noinline")
-        e = Emitter(library)
-        _append_transfer(e)
-        e.do("ret void")
-        library.definitions["transfer"] = e.function(
-            f"define internal void @transfer({fold}, i64 %segment, i64 %count1, i64 %stride1, i64 %count2,"
-            " i64 %stride2) noinline"
-        )
-
-
-def _append(e: Emitter, words: tuple[str, str, str]) -> None:
-    e.do(f"call void @append(ptr %context, {', '.join(f'i64 {word}' for word in words)})")
-
-
-def _append_record(e: Emitter, kind: str) -> None:
-    """A record with its fold."""
-    word0 = e.value(f"or i64 %scalar, {e.value('shl i64 %compute, 32')}")
-    head = e.value(f"and i64 {e.maximum('%head', NO_COMPUTE)}, {0xFFFFFFFF}")
-    _append(e, (word0, e.value(f"or i64 {head}, {kind}"), "%payload"))
-
-
-def _append_transfer(e: Emitter) -> None:
-    """A record of segments: the plain one, the one that holds the geometry, or the one that an EXTENT follows."""
-    shaped, strided, extent = e.fresh("shaped"), e.fresh("strided"), e.fresh("extent")
-    plain, is_plane = e.fresh("plain"), e.value("icmp eq i64 %count2, 1")
-    e.branch(e.value(f"and i1 {is_plane}, {e.value('icmp eq i64 %count1, 1')}"), plain, shaped)
-    e.label(plain)
-    _append_record(e, "%kind")
-    e.do("ret void")
-    e.label(shaped)
-    idle = e.value(f"icmp sle i64 %head, {NO_COMPUTE}")
-    few = e.value(f"icmp ule i64 %scalar, {MAX_STRIDED_CYCLES}")
-    e.branch(e.value(f"and i1 {is_plane}, {e.value(f'and i1 {idle}, {few}')}"), strided, extent)
-    e.label(strided)
-    word0 = e.value(f"or i64 %scalar, {e.value(f'shl i64 %stride1, {STRIDE_SHIFT}')}")
-    kind = e.value(f"or i64 %kind, {FLAG_STRIDED << FLAGS_SHIFT}")
-    _append(e, (word0, e.value(f"or i64 %count1, {kind}"), "%payload"))
-    e.do("ret void")
-    e.label(extent)
-    _append_record(e, e.value(f"or i64 %kind, {FLAG_EXTENT << FLAGS_SHIFT}"))
-    sizes = e.value(f"or i64 %segment, {e.value('shl i64 %count1, 32')}")
-    planes = e.value(f"or i64 %count2, {e.value('shl i64 %stride2, 16')}")
-    _append(e, (sizes, "%stride1", planes))
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
-from mlutriton.codegen.llvm.cooperation import IMAGES, cooperation
+from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
@@ -23,18 +23,10 @@ from mlutriton.codegen.llvm.fusion import (
     repeat_step,
 )
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
+from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import (
-    AT_BARRIER,
-    ENDED,
-    ENTRY,
-    OVER,
-    PRINT_WORDS,
-    RUNTIME_FUNCTIONS,
-    Context,
-    Fault,
-)
+from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
 from mlutriton.isa.operands import FORWARD, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
@@ -45,33 +37,33 @@ _PROGRAM_ARGUMENTS = (
 )
 
 
-def translate(program: Program, machine: Machine, *, with_values: bool = True) -> str:
-    """The LLVM IR text of a legal program; it exports ``ENTRY`` (see :mod:`mlutriton.isa.native_interface`).
+def translate(program: Program, machine: Machine, *, with_values: bool = True) -> NativeText:
+    """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
 
     Args:
         program: what to run.
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
     """
-    library = Library()
-    translation = _Translation(program, machine, library, with_values=with_values)
+    control, loops = Library(), Library()
+    translation = _Translation(program, machine, control, loops, with_values=with_values)
     functions = [translation.text()]
     if program.cores_per_program > 1:
-        functions.append(cooperation(library, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
-    in_turns = any(each.row.name == "pause" for each in program.instructions)
-    functions.append(_entry(library, is_cooperative=program.cores_per_program > 1, in_turns=in_turns))
-    return "\n".join([library.text(), *functions, "!0 = !{}", ""])
+        functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
+    return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), loops.text())
 
 
 class _Translation:
     """The function that runs one program."""
 
-    def __init__(self, program: Program, machine: Machine, library: Library, *, with_values: bool) -> None:
-        self.e = Emitter(library)
+    def __init__(
+        self, program: Program, machine: Machine, control: Library, loops: Library, *, with_values: bool
+    ) -> None:
+        self.e = Emitter(control)
         self.program = program
         self.is_cooperative = program.cores_per_program > 1
         self.with_values = with_values
-        self.frame = Frame(self.e, program, machine)
+        self.frame = Frame(self.e, loops, program, machine)
         self.scoreboard = Scoreboard(self.frame)
         self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
         self.blocks = basic_blocks(program)
@@ -98,7 +90,7 @@ class _Translation:
         for block in self.blocks:
             self._block(block)
         arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
-        return e.function(f"define internal i64 @program({arguments})")
+        return e.function(f"define i64 @{PROGRAM}({arguments})")
 
     def _resume(self) -> None:
         """Go on behind the barrier at which the program was left, if it was."""
@@ -274,17 +266,15 @@ class _Translation:
                 pointer, count, width = self.transfers.vector_operand("value")[0], 1, frame.dtype("value").bytes
             case _:
                 pointer, count, width = "null", 0, 0
-        _define_print(e.library)
         size = e.multiply(count, width)
         served = e.load64(e.pointer("%context", 8 * Context.SERVED))
-        call = (
-            f"call void @print(ptr %context, i64 {served}, i64 {frame.index}, i64 {count}, i64 {size}, ptr {pointer})"
-        )
+        values = e.value(f"ptrtoint ptr {pointer} to i64")
+        arguments = ("%context", served, frame.index, count, size, values)
         if isinstance(count, str):
             with e.when(e.value(f"icmp ne i64 {count}, 0")):
-                e.do(call)
+                frame.call("print", arguments, pointers=1)
         elif count or name == "print.text":
-            e.do(call)
+            frame.call("print", arguments, pointers=1)
 
     # ---- vector and tensor instructions -----------------------------------------------------------------------------
 
@@ -327,7 +317,7 @@ class _Translation:
 
     def _collective(self, row: Row) -> None:
         """Write a vector or tensor instruction that is a call."""
-        frame, e, library = self.frame, self.e, self.e.library
+        frame, e, loops = self.frame, self.e, self.frame.loops
         dtype = frame.instruction.dtypes[0]
         counts = [frame.count(slot.name) for slot in row.slots if slot.kind is SlotKind.COUNT]
         extents = ", ".join(f"i64 {count}" for count in counts)
@@ -355,20 +345,20 @@ class _Translation:
                 )
                 frame.call("copy", arguments, pointers=2)
             case ["v", "gather"]:
-                function = collectives.local_gather(library, dtype, frame.instruction.dtypes[1])
+                function = frame.loop_function(collectives.local_gather(loops, dtype, frame.instruction.dtypes[1]))
                 pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "a", "index"))
                 frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {pointers}, {extents})"))
             case ["v", "histogram"]:
                 mask, stride = self.transfers.vector_operand("mask")
-                function = collectives.histogram(library, dtype)
+                function = frame.loop_function(collectives.histogram(loops, dtype))
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}, ptr {mask}, i64 {stride}"
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["red", "argmax" | "argmin" as which]:
-                function = collectives.place_of_extreme(library, dtype, is_max=which == "argmax")
+                function = frame.loop_function(collectives.place_of_extreme(loops, dtype, is_max=which == "argmax"))
                 pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "index", "a"))
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["scan", operation]:
-                function = collectives.scan(library, operation, dtype)
+                function = frame.loop_function(collectives.scan(loops, operation, dtype))
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
                 e.do(f"call void @{function}({pointers}, {extents}, i64 {frame.integer('reverse')})")
             case ["red", operation]:
@@ -380,7 +370,9 @@ class _Translation:
         """A reduction whose inner extent is not 1, or known only when it runs."""
         frame, e = self.frame, self.e
         inner = frame.count("inner")
-        function = collectives.column_reduction(e.library, operation, frame.instruction.dtypes[0])
+        function = frame.loop_function(
+            collectives.column_reduction(frame.loops, operation, frame.instruction.dtypes[0])
+        )
         counts = ", ".join(f"i64 {frame.count(name)}" for name in ("outer", "n", "inner"))
         call = f"call void @{function}(ptr {self._pointer('dst')}, ptr {self._pointer('a')}, {counts})"
         if isinstance(inner, int):
@@ -394,108 +386,6 @@ class _Translation:
 
 
 _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
-
-
-def _define_print(library: Library) -> None:
-    """``print(context, program, instruction, elements, bytes, values)``: append to what the host prints."""
-
-    def define() -> str:
-        e = Emitter(library)
-        needed = e.add(e.value(f"and i64 {e.add('%bytes', 7)}, -8"), 8 * PRINT_WORDS)
-        next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.PRINTS_NEXT, Context.PRINTS_END))
-        head, grow, ready = "test", "grow", "ready"
-        e.jump(head)
-        e.label(head)
-        room = e.subtract(e.load64(end_place), e.load64(next_place))
-        e.branch(e.value(f"icmp slt i64 {room}, {needed}"), grow, ready)
-        e.label(grow)
-        runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
-        entry = e.pointer(runtime, 8 * RUNTIME_FUNCTIONS.index("grow_prints"))
-        e.do(f"call void {e.value(f'load ptr, ptr {entry}, align 8')}(ptr %context)")
-        e.jump(head)
-        e.label(ready)
-        place = e.load64(next_place)
-        target = e.value(f"inttoptr i64 {place} to ptr")
-        for index, name in enumerate(("%program", "%instruction", "%elements")):
-            e.store64(name, e.pointer(target, 8 * index))
-        e.copy(e.pointer(target, 8 * PRINT_WORDS), "%values", "%bytes")
-        e.store64(e.add(place, needed), next_place)
-        e.do("ret void")
-        return e.function(
-            "define internal void @print(ptr %context, i64 %program, i64 %instruction, i64 %elements, i64 %bytes,"
-            " ptr %values) noinline"
-        )
-
-    library.require("print", define)
-
-
-def turn(e: Emitter, program: str, instruction: int, unchanged: str, attempt: str) -> str:
-    """Call the host's function that lets other programs run; what it gives."""
-    function = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.TURN)}, align 8")
-    thread = e.load64(e.pointer("%context", 8 * Context.THREAD))
-    words = thread, program, instruction, unchanged, attempt
-    return e.value(f"call i64 {function}({', '.join(f'i64 {word}' for word in words)})")
-
-
-def _entry(library: Library, *, is_cooperative: bool, in_turns: bool) -> str:
-    """``run(context)``: takes tasks in chunks until none is left, or until one has faulted."""
-    e = Emitter(library)
-
-    def word(which: Context) -> str:
-        return e.pointer("%context", 8 * which)
-
-    def pointer(which: Context) -> str:
-        return e.value(f"load ptr, ptr {word(which)}, align 8")
-
-    images = [pointer(which) for which in IMAGES]
-    following, limit_place = pointer(Context.NEXT), pointer(Context.LIMIT)
-    owners, starts, sizes = (pointer(which) for which in (Context.OWNERS, Context.STARTS, Context.SIZES))
-    chunk, thread, trace = e.load64(word(Context.CHUNK)), e.load64(word(Context.THREAD)), word(Context.TRACE)
-    grid_x, grid_y = e.load64(word(Context.GRID_X)), e.load64(word(Context.GRID_Y))
-    e.jump("take")
-    e.label("take")
-    first = e.value(f"atomicrmw add ptr {following}, i64 {chunk} monotonic")
-    last = e.add(first, chunk)
-    e.jump("next")
-    e.label("next")
-    e.do(f"%number = phi i64 [ {first}, %take ], [ %after, %ran ]")
-    limit = e.value(f"load atomic i64, ptr {limit_place} monotonic, align 8")
-    e.branch(e.value(f"icmp slt i64 %number, {limit}"), "more", "out")
-    e.label("more")
-    e.branch(e.value(f"icmp slt i64 %number, {last}"), "one", "take")
-    e.label("one")
-    x, rest = e.value(f"urem i64 %number, {grid_x}"), e.value(f"udiv i64 %number, {grid_x}")
-    y, z = e.value(f"urem i64 {rest}, {grid_y}"), e.value(f"udiv i64 {rest}, {grid_y}")
-    place = f"i64 %number, i64 {x}, i64 {y}, i64 {z}"
-    if is_cooperative:
-        result = e.value(f"call i64 @together(ptr %context, {place})")
-    else:
-        before = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
-        arguments = ", ".join(f"ptr {image}" for image in ("%context", *images, limit_place))
-        e.store64("%number", word(Context.SERVED))
-        result = e.value(f"call i64 @program({arguments}, {place})")
-        after = e.subtract(e.load64(word(Context.TRACE_NEXT)), e.load64(trace))
-        offset = e.multiply("%number", 8)
-        e.store64(thread, e.pointer(owners, offset))
-        e.store64(before, e.pointer(starts, offset))
-        e.store64(e.subtract(after, before), e.pointer(sizes, offset))
-    e.branch(e.value(f"icmp ne i64 {result}, {OVER}"), "faulted", "ran")
-    e.label("ran")
-    e.do("%after = add i64 %number, 1")
-    if in_turns:
-        stopped = turn(e, "%number", ENDED, "0", "0")
-        e.branch(e.value(f"icmp ne i64 {stopped}, 0"), "out", "next")
-    else:
-        e.jump("next")
-    e.label("faulted")
-    # Programs before this one still run, here as elsewhere, so that the fault reported is that of the first program.
-    served = e.load64(word(Context.SERVED))
-    e.store64(served, word(Context.FAULT_PROGRAM))
-    e.do(f"atomicrmw min ptr {limit_place}, i64 {served} monotonic")
-    e.jump("out")
-    e.label("out")
-    e.do("ret void")
-    return e.function(f"define void @{ENTRY}(ptr %context)")
 
 
 _FAMILIES = ("red.", "scan.", "print.")
