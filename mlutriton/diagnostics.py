@@ -63,6 +63,7 @@ CODES: dict[str, str] = {
     "E0402": "an instruction is not legal",
     "E0403": "a program file is corrupt or of another version",
     "E0404": "a program was built for another machine",
+    "E0405": "a recording of a launch is corrupt or of another version",
 }
 
 

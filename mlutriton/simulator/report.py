@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import prod
@@ -21,6 +21,7 @@ from mlutriton.isa.native_interface import Counter, InstructionWork
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TABLE
 from mlutriton.simulator.line_costs import LineCost, line_costs
+from mlutriton.simulator.recording import Recording, read_recording, sources_of, write_recording
 from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
 from mlutriton.simulator.timing import Cause
@@ -90,6 +91,7 @@ class Run:
         with_values: False if only the cycles were asked for.
         touched: DRAM that gathers, scatters and vector atomics touched, if known.
         instruction_work: executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions].
+        recorded_sources: text of source files by name, if this run comes from a recording.
     """
 
     program: Program
@@ -101,6 +103,7 @@ class Run:
     with_values: bool = True
     instruction_work: NDArray[np.int64] | None = None
     touched: TouchedMemory | None = None
+    recorded_sources: Mapping[str, str] | None = None
 
     @property
     def _work(self) -> Sequence[int]:
@@ -219,14 +222,68 @@ class Run:
         """
         machine = machine if isinstance(machine, Machine) else find_machine(machine)
         old, new = self.machine.values, machine.values
-        if differing := [name for name in ("isa", *_folded_parameters()) if old[name] != new[name]]:
+        differing = [name for name in ("isa", *_folded_parameters()) if old[name] != new[name]]
+        reason = "cycles of instructions that stay within a core are counted while the program runs"
+        if not differing and self.program.is_resident and self.machine.cores != machine.cores:
+            differing = [name for name in ("clusters", "cores_per_cluster") if old[name] != new[name]]
+            reason = "each core has served its share of the programs in one task"
+        if differing:
             raise ArgumentError(
                 "E0107",
                 f"what_if cannot change {', '.join(differing)}",
-                note="cycles of instructions that stay within a core are counted while the program runs",
+                note=reason,
                 help=f"set_machine({machine.name!r}) and launch the kernel again",
             )
         return replace(self, machine=machine)
+
+    @cached_property
+    def sources(self) -> Mapping[str, str]:
+        """Text of the source files that the program names, by name, of those that can be read."""
+        return sources_of(self.program) if self.recorded_sources is None else self.recorded_sources
+
+    def save(self, path: str | Path) -> Path:
+        """Write the launch as a recording, without its arrays, and return its path; ``load`` reads it.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        write_recording(
+            path,
+            Recording(
+                self.program,
+                self.machine,
+                self.grid,
+                self.trace,
+                self.counters,
+                self.with_values,
+                self.instruction_work,
+                self.touched,
+                self.sources,
+            ),
+        )
+        return path
+
+    @staticmethod
+    def load(path: str | Path) -> Run:
+        """The launch of a recording, as it was but for what it printed.
+
+        Raises:
+            OSError: the file cannot be read.
+            ProgramError: E0405, it is no whole recording, or one of another version.
+        """
+        recording = read_recording(Path(path))
+        return Run(
+            recording.program,
+            recording.machine,
+            recording.grid,
+            recording.trace,
+            recording.counters,
+            with_values=recording.with_values,
+            instruction_work=recording.instruction_work,
+            touched=recording.touched,
+            recorded_sources=recording.sources,
+        )
 
     def lines(self) -> dict[tuple[str, int], LineCost]:
         """What each line of the source, (file, line), cost: cycles of the queues, stalls by cause, bytes.
@@ -236,7 +293,7 @@ class Run:
         work = self.instruction_work
         if work is None:
             work = np.zeros((len(InstructionWork), len(self.program.instructions)), np.int64)
-        return line_costs(self.program, self.machine, self.trace, self._timing_with_events, work)
+        return line_costs(self.program, self.machine, self.trace, self.timing_with_events, work)
 
     def timeline(self, path: str | Path, *, maximum_slices: int = MAXIMUM_SLICES) -> Path:
         """Write the launch as a file that Perfetto opens, and return its path.
@@ -244,13 +301,14 @@ class Run:
         Raises:
             OSError: the file cannot be written.
         """
-        timing = self._timing_with_events
+        timing = self.timing_with_events
         return write_timeline(
             path, self.program, self.grid, self.trace, timing, self.machine, maximum_slices=maximum_slices
         )
 
     @cached_property
-    def _timing_with_events(self) -> Timing:
+    def timing_with_events(self) -> Timing:
+        """The replay again, with what each record took and what stalled at each instruction."""
         return replay(self.trace, self.machine, keep_events=True)
 
     def to_json(self) -> str:

@@ -30,6 +30,13 @@ class TouchedMemory:
     def __init__(self, memory: GlobalMemory) -> None:
         self.marks: NDArray[np.uint8] = np.zeros((2, memory.device_bytes // TOUCHED_UNIT_BYTES + 1), np.uint8)
 
+    @classmethod
+    def of(cls, marks: NDArray[np.uint8]) -> TouchedMemory:
+        """What such marks say was touched."""
+        touched = cls.__new__(cls)
+        touched.marks = marks
+        return touched
+
     def addresses(self) -> tuple[int, int]:
         """Where native code finds the bytes of unit 0, which is before the device's first."""
         first = host_address(self.marks) - DEVICE_START // TOUCHED_UNIT_BYTES
