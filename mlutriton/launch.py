@@ -5,9 +5,10 @@ Nothing here knows Triton or the compiler of kernels: a program file runs withou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache, cached_property, partial
 from itertools import count
 from math import prod
@@ -290,6 +291,26 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         CompileError: E0108, only the cycles are wanted but depend on loaded values.
         KernelFault: the program did what the machine forbids.
     """
+    run = _launched(kernel, grid, values)
+    for observer in _observers:
+        observer(run)
+    return run
+
+
+_observers: list[Callable[[Run], None]] = []
+
+
+@contextlib.contextmanager
+def observed(observer: Callable[[Run], None]) -> Generator[None]:
+    """While this lasts, show every run of this process to an observer, in the thread that launched it."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
     words = kernel.parameter_words(values)
     memory = kernel.memory(values)
     with_values = not kernel.only_cycles_wanted(values)

@@ -13,8 +13,10 @@ from typer.core import TyperGroup
 from mlutriton import ArgumentError, MluError, __version__
 from mlutriton.cli.demo import demo
 from mlutriton.cli.explain import explain
+from mlutriton.cli.profile import PASSED_ON, profile
 from mlutriton.cli.programs import asm, compile, disasm
 from mlutriton.cli.run import run
+from mlutriton.cli.what_if import what_if
 
 FAILED = 1
 WRONG_COMMAND_LINE = 2
@@ -51,6 +53,8 @@ app = typer.Typer(
 )
 for command in (demo, compile, asm, disasm, run, explain):
     app.command()(command)
+app.command(context_settings=PASSED_ON)(profile)
+app.command("what-if")(what_if)
 
 
 def _show_version(wanted: bool) -> None:

@@ -114,9 +114,7 @@ def write_timeline(
     note = f"{program.name} {grid} on {machine.name}, simulated"
     if drawn < trace.programs:
         note += f"; drawn are the first {drawn} of {trace.programs} programs, the counter shows all"
-    slices = [
-        each for number in range(drawn) for each in _program(number, source, grid, trace, timing, events, machine)
-    ]
+    slices = [each for number in range(drawn) for each in program_slices(number, source, grid, trace, timing, machine)]
     parts = [
         *_names(sorted({each.core for each in slices}), note, machine),
         *(_event(each, machine) for each in slices),
@@ -136,15 +134,11 @@ def _cores(trace: Trace, timing: Timing, program: int, machine: Machine) -> list
     ]
 
 
-def _program(
-    program: int,
-    source: Source,
-    grid: tuple[int, int, int],
-    trace: Trace,
-    timing: Timing,
-    events: Table,
-    machine: Machine,
+def program_slices(
+    program: int, source: Source, grid: tuple[int, int, int], trace: Trace, timing: Timing, machine: Machine
 ) -> Iterator[Slice]:
+    """What the queues of its cores did in one program, in the order of its records."""
+    assert timing.events is not None
     _, start, end = (int(each) for each in timing.programs[program])
     identity = (program % grid[0], program // grid[0] % grid[1], program // (grid[0] * grid[1]))
     for member, core in enumerate(_cores(trace, timing, program, machine)):
@@ -153,7 +147,7 @@ def _program(
         number = program * trace.cores_per_program + member
         first, last = int(trace.starts[number]), int((*trace.starts[number + 1 : number + 2], trace.records)[0])
         records = unpack(trace.words[first * RECORD_WORDS : last * RECORD_WORDS].tolist())
-        yield from _slices(core, start, source, records, events[first:last], machine)
+        yield from _slices(core, start, source, records, timing.events[first:last], machine)
 
 
 def _slices(
