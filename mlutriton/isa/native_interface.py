@@ -116,7 +116,8 @@ class Context(IntEnum):
 class Counter(IntEnum):
     """Counters of a launch; words of the context from ``Context.COUNTERS`` on.
 
-    Units: cycles of the vector unit by the class of the operation, multiply-accumulates, bytes of DRAM asked for.
+    Units: cycles of the vector unit by the class of the operation, as if no operation shared any with others of its
+    chain; cycles in which the vector or tensor unit works; multiply-accumulates; bytes of DRAM asked for.
     """
 
     VECTOR_SIMPLE_CYCLES = 0
@@ -129,6 +130,7 @@ class Counter(IntEnum):
     MACS = 7
     READ_BYTES = 8
     WRITTEN_BYTES = 9
+    BUSY_CYCLES = 10
 
 
 class InstructionWork(IntEnum):

@@ -26,7 +26,7 @@ from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
 from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.touched_memory import TouchedMemory
-from mlutriton.simulator.work_bound import VECTOR_COUNTERS, WorkBound, work_bound
+from mlutriton.simulator.work_bound import WorkBound, work_bound
 
 
 class CoreCycles(NamedTuple):
@@ -177,7 +177,8 @@ class Run:
     @property
     def vector_utilization(self) -> float:
         """Share of the cycles of all cores in which a vector unit works on elements."""
-        return sum(self._work[each] for each in VECTOR_COUNTERS) / (self.cycles * self.machine.cores)
+        busy = self._work[Counter.BUSY_CYCLES] - self._work[Counter.TENSOR_CYCLES]
+        return busy / (self.cycles * self.machine.cores)
 
     @property
     def tensor_utilization(self) -> float:

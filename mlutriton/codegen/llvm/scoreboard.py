@@ -99,6 +99,7 @@ class Scoreboard:
         writes = [place for name in _slots(row.name, Access.WRITE) if (place := frame.place(name)) is not None]
         if isinstance(instruction.operands[0], Forward):
             return
+        self.count(Counter.BUSY_CYCLES, self._chain_cycles)
         wait = self._wait(is_product=row.name == "mm")
         cycles = frame.e.add(self._chain_cycles, wait)
         self._count_compute(cycles)
