@@ -19,7 +19,7 @@ from mlutriton.diagnostics import CompileError
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation
-from mlutriton.ir.types import PointerType, element_type
+from mlutriton.ir.types import PointerType, element_type, shape_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Register
 from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
@@ -166,7 +166,9 @@ def _print(s: Selection, operation: Operation) -> None:
             s.emitter.emit("print.scalar", (view.dtype,), (prefix, style, view.operand))
         else:
             source = s.dense(view)
-            s.emitter.emit("print.vector", (source.dtype,), (prefix, style, source.address(), Immediate(source.count)))
+            shape = _string(s, "x".join(map(str, shape_of(value.type))))
+            place, count = source.address(), Immediate(source.count)
+            s.emitter.emit("print.vector", (source.dtype,), (prefix, style, shape, place, count))
 
 
 def _string(s: Selection, text: str) -> Immediate:

@@ -397,8 +397,9 @@ _FIXED: tuple[Row, ...] = (
     Row("print.scalar", "Control", Queue.SCALAR, ("any",), (_index("message"), _index("style"), _scalar("value")),
         f"Hand the message string and the value to the host; {_STYLES}.", issue="scalar_integer_cycles"),
     Row("print.vector", "Control", Queue.SCALAR, ("any",),
-        (_index("message"), _index("style"), _memory("a", R, "n"), *_counts("n")),
-        f"Hand the message string and n elements to the host; {_STYLES}.", issue="scalar_integer_cycles"),
+        (_index("message"), _index("style"), _index("shape"), _memory("a", R, "n"), *_counts("n")),
+        f"Hand the message string and n elements to the host, as a tensor whose extents are in the shape string, like"
+        f" 4x32, if that has n elements; {_STYLES}.", issue="scalar_integer_cycles"),
     # ---- Synchronization --------------------------------------------------------------------------------------------
     Row("sync", "Synchronization", Queue.SCALAR, (), (_index("queues"),),
         "Wait until queues have drained: sum of 1 IO, 2 MOVE, 4 COMPUTE.", trace="SYNC"),

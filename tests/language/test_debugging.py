@@ -25,16 +25,26 @@ def test_prints_in_the_order_of_programs(capfd):
     x = np.arange(4, dtype=np.float32)
     run = says[(3,)](x, BLOCK=4)
     lines = capfd.readouterr().out.splitlines()
-    assert lines == [str(each) for each in run.prints]
-    assert lines[7:14] == [
-        "pid (1, 0, 0) program: 1",
-        "pid (1, 0, 0) both: (operand 0) [1.0 2.0 3.0 4.0]",
-        "pid (1, 0, 0) both: (operand 1) 0.5",
+    assert "\n".join(lines) == "\n".join(map(str, run.prints))
+    assert lines[13:29] == [
+        "pid (1, 0, 0) idx () program: 1",
+        "pid (1, 0, 0) idx (0) both: (operand 0) 1.000000",
+        "pid (1, 0, 0) idx (1) both: (operand 0) 2.000000",
+        "pid (1, 0, 0) idx (2) both: (operand 0) 3.000000",
+        "pid (1, 0, 0) idx (3) both: (operand 0) 4.000000",
+        "pid (1, 0, 0) idx () both: (operand 1) 0.500000",
         "pid (1, 0, 0) no values",
-        "pid (1, 0, 0) words: 0x00000001",
-        "pid (1, 0, 0) flags: (operand 0) [0 0 0 1]",
-        "pid (1, 0, 0) flags: (operand 1) 6.0",
+        "pid (1, 0, 0) idx () words: 0x00000001",
+        "pid (1, 0, 0) idx (0) flags: (operand 0) 0",
+        "pid (1, 0, 0) idx (1) flags: (operand 0) 0",
+        "pid (1, 0, 0) idx (2) flags: (operand 0) 0",
+        "pid (1, 0, 0) idx (3) flags: (operand 0) 1",
+        "pid (1, 0, 0) idx () flags: (operand 1) 6.000000",
+        "pid (2, 0, 0) idx () program: 2",
+        "pid (2, 0, 0) idx (0) both: (operand 0) 2.000000",
+        "pid (2, 0, 0) idx (1) both: (operand 0) 3.000000",
     ]
+    assert [each.values.shape for each in run.prints[:4]] == [(), (4,), (), (0,)]
 
 
 @mlu.jit
@@ -51,14 +61,43 @@ def test_prints_of_any_type(capfd):
     halves = np.array([0.5, np.inf], np.float16)
     says_any_type[(1,)](np.array([1, 255], np.uint8), np.array([2**64 - 1], np.uint64), halves, BLOCK=2)
     assert capfd.readouterr().out.splitlines() == [
-        "pid (0, 0, 0) unsigned: [1 255]",
-        "pid (0, 0, 0) signed: [1 -1]",
-        "pid (0, 0, 0) one: 18446744073709551615",
-        "pid (0, 0, 0) hex: (operand 0) [0x01 0xff]",
-        "pid (0, 0, 0) hex: (operand 1) 0xffffffffffffffff",
-        "pid (0, 0, 0) hex: (operand 2) [0x1.0000000000000p-1 inf]",
-        "pid (0, 0, 0) rank 2: [0.5 inf 0.5 inf]",
+        "pid (0, 0, 0) idx (0) unsigned: 1",
+        "pid (0, 0, 0) idx (1) unsigned: 255",
+        "pid (0, 0, 0) idx (0) signed: 1",
+        "pid (0, 0, 0) idx (1) signed: -1",
+        "pid (0, 0, 0) idx () one: 18446744073709551615",
+        "pid (0, 0, 0) idx (0) hex: (operand 0) 0x01",
+        "pid (0, 0, 0) idx (1) hex: (operand 0) 0xff",
+        "pid (0, 0, 0) idx () hex: (operand 1) 0xffffffffffffffff",
+        "pid (0, 0, 0) idx (0) hex: (operand 2) 0x1.0000000000000p-1",
+        "pid (0, 0, 0) idx (1) hex: (operand 2) inf",
+        "pid (0, 0, 0) idx (0, 0) rank 2: 0.500000",
+        "pid (0, 0, 0) idx (0, 1) rank 2: inf",
+        "pid (0, 0, 0) idx (1, 0) rank 2: 0.500000",
+        "pid (0, 0, 0) idx (1, 1) rank 2: inf",
     ]
+
+
+@mlu.jit
+def says_numbers(x, BLOCK: tl.constexpr):
+    tl.device_print("", tl.load(x + tl.arange(0, BLOCK)))
+
+
+def test_small_numbers_keep_their_digits(capfd):
+    x = np.array([-0.0, 1 / 3, -2e-5, 1.5e-7, 1e20, np.nan, -np.inf, 7, 8, 9, 10, 11, 12, 13, 14, 15], np.float32)
+    says_numbers[(1,)](x, BLOCK=16)
+    shown = [line.removeprefix("pid (0, 0, 0) ") for line in capfd.readouterr().out.splitlines()]
+    assert shown[:8] == [
+        "idx ( 0): -0.000000",
+        "idx ( 1): 0.333333",
+        "idx ( 2): -0.000020",
+        "idx ( 3): 1.5e-07",
+        "idx ( 4): 100000002004087734272.000000",
+        "idx ( 5): nan",
+        "idx ( 6): -inf",
+        "idx ( 7): 7.000000",
+    ]
+    assert shown[15] == "idx (15): 15.000000"
 
 
 @mlu.jit
@@ -71,7 +110,7 @@ def says_and_stops(x):
 def test_what_was_printed_before_a_fault_is_shown(capfd):
     with pytest.raises(mlu.KernelFault, match="far enough"):
         says_and_stops[(5,)](np.zeros(1, np.float32), debug=True)
-    assert capfd.readouterr().out.splitlines() == [f"pid ({k}, 0, 0) at: {k}" for k in range(3)]
+    assert capfd.readouterr().out.splitlines() == [f"pid ({k}, 0, 0) idx () at: {k}" for k in range(3)]
 
 
 @mlu.jit

@@ -323,7 +323,9 @@ class Generator:
             self.emit("print.scalar", (dtype,), Immediate(0), Immediate(2), self.value(dtype))
         else:
             n = self.random.choice([1, 5, 40])
-            self.emit("print.vector", (dtype,), Immediate(1), Immediate(0), self.place(dtype, n), self.count(n))
+            self.emit(
+                "print.vector", (dtype,), Immediate(1), Immediate(0), Immediate(1), self.place(dtype, n), self.count(n)
+            )
 
     def transfer(self):
         dtype = self.random.choice(DTYPES)
