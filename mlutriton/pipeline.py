@@ -9,6 +9,7 @@ from mlutriton.codegen.generate import generate
 from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
+from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
@@ -19,15 +20,17 @@ from mlutriton.ir.passes import (
     loop_invariant,
     memory_access,
     merge_dimensions,
+    partition,
     strip_mine,
 )
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, ONE_CORE_REASON, Program
 
 Observer = Callable[[str, Function | Program], None]
+Metadata = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class CompileOptions:
         machine: decides tile sizes, instruction forms and legality.
         num_stages: depth of the software pipeline; 1 for none.
         fuse_multiply_add: a product that is only added may be added without rounding in between.
+        cores: of a cluster that run a program together, where that is possible.
     """
 
     machine: Machine
     num_stages: int = 2
     fuse_multiply_add: bool = True
+    cores: int = 1
 
 
 # Every pass with the name that dumps and error messages use. The first half works on the kernel as written; once memory
@@ -76,6 +81,8 @@ STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("loop_invariant_strips", loop_invariant.run),
 )
 LEAST_STRIP_BYTES = 512
+# A part of a tile has to flow for so many latencies of a transfer for a program to be worth splitting.
+_LATENCIES = 2
 # Where the code of strips is longer, code generation takes minutes.
 MAXIMUM_STRIP_OPERATIONS = 8192
 
@@ -111,7 +118,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         run(function)
         verify(function, name)
         observe(name, function)
-    program = _fitted(function, options, metadata, observe)
+    program = _placed(function, options, metadata, observe)
     try:
         check(program, options.machine)
     except ProgramError as error:
@@ -120,7 +127,53 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     return program
 
 
-def _fitted(function: Function, options: CompileOptions, metadata: Mapping[str, object], observe: Observer) -> Program:
+def _placed(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function: for as many cores as are wanted if it can be split among them, else for one.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    if options.cores == 1:
+        return _fitted(function, options, metadata, observe)
+    try:
+        return _split(function, options, metadata, observe)
+    except NotSplitError as error:
+        reason = f"{error.reason} ({error.location})"
+    except OnChipMemoryError as error:
+        reason = error.summary
+    return _fitted(function, options, {**metadata, ONE_CORE_REASON: reason}, observe)
+
+
+def _split(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function for several cores, which share tiles if these fit.
+
+    Raises:
+        NotSplitError: it cannot be split, or that is of no use.
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    sharing = _partitioned(function, options, share=True)
+    try:
+        program = generate(sharing, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
+    except OnChipMemoryError:
+        split = _partitioned(function, options, share=False)
+        observe("partition", split)
+        return _fitted(split, options, metadata, observe)
+    observe("partition", sharing)
+    return program
+
+
+def _partitioned(function: Function, options: CompileOptions, *, share: bool) -> Function:
+    """The part of a function that each core does."""
+    latency_bytes = options.machine.core_dma_latency_bytes
+    part = partition.partition(function, options.cores, share=share, least_part_bytes=_LATENCIES * latency_bytes)
+    verify(part, "partition")
+    for _, run in STRIP_PASSES:
+        run(part)
+        verify(part, "partition")
+    return part
+
+
+def _fitted(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
     """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
 
     Raises:

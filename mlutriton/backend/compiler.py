@@ -106,6 +106,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
         machine=machine,
         num_stages=options.num_stages,
         fuse_multiply_add=options.enable_fp_fusion,
+        cores=machine.cores_per_cluster if options.num_warps > 1 else 1,
     )
     text = str(module)
     directory = dump_directory()

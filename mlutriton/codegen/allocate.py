@@ -1,9 +1,9 @@
-"""Placement of buffers in NRAM and WRAM by liveness.
+"""Placement of buffers in NRAM, WRAM and SRAM by liveness.
 
 Positions number the instructions in program order; the steps of a chain are one, as they run as one. A buffer lives
 from its first to its last access; one that is alive when a loop begins and is touched inside lives to the loop's end.
 Where all buffers fit side by side no memory is reused, so that queues never wait for each other over an address; else
-memory is reused as soon as a buffer dies.
+memory is reused as soon as a buffer dies. That of SRAM is not: while one core is done with a buffer, another is not.
 """
 
 from __future__ import annotations
@@ -44,16 +44,19 @@ def allocate(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
     """
     lives, elementwise = _measure(code)
     _share_in_place(lives, elementwise)
+    roots = [life for life in lives.values() if life.host is None]
     for space, limit in limits_bytes.items():
-        roots = [life for life in lives.values() if life.host is None and life.buffer.space == space]
-        if sum(life.bytes for life in roots) <= limit:
-            offset = 0
-            for life in roots:
-                life.offset_bytes = offset
-                offset += life.bytes
-        else:
-            _place(roots)
-            _check(roots, space, limit)
+        for alternative in (False, True):
+            # What is alternative runs in the place of the rest.
+            mine = [each for each in roots if each.buffer.space == space and each.buffer.alternative == alternative]
+            if space == "sram" or sum(life.bytes for life in mine) <= limit:
+                offset = 0
+                for life in mine:
+                    life.offset_bytes = offset
+                    offset += life.bytes
+            else:
+                _place(mine)
+            _check(mine, space, limit)
     return {
         name: Buffer(name, life.buffer.space, life.root().offset_bytes, _size(life.buffer), life.buffer.location)
         for name, life in lives.items()

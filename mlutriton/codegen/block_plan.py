@@ -52,9 +52,7 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
     if needed is None:
         return None
     steps = _Steps(loop, definitions)
-    latency_bytes = machine.core_dma_bytes_per_cycle * (
-        machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns)
-    )
+    latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, int] = {}
     gains = False
     for node in moved:

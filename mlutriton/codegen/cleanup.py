@@ -59,6 +59,8 @@ def _reads(nodes: Sequence[Node]) -> tuple[set[str], set[Register]]:
                 operands = [node.condition, *node.yielded, *(initial for _, initial in node.carried)]
             case Branch():
                 operands = [node.condition]
+            case _:
+                operands = []
         registers.update(operand for operand in operands if isinstance(operand, Register))
         for nested in children(node):
             inner_buffers, inner_registers = _reads(nested)

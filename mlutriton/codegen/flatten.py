@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand, TileCode, While
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, ScalarOperand, Sharing, TileCode, While
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Label, Operand, Register
@@ -18,6 +18,7 @@ def flatten(
     buffers: Mapping[str, Buffer],
     isa: int,
     metadata: Mapping[str, object],
+    cores_per_program: int,
 ) -> Program:
     """The finished program."""
     flattener = _Flattener(code)
@@ -31,6 +32,7 @@ def flatten(
         labels=flattener.labels,
         register_count=code.register_count,
         strings=tuple(code.strings),
+        cores_per_program=cores_per_program,
         local_bytes=code.local_bytes,
         metadata=metadata,
     )
@@ -54,6 +56,8 @@ class _Flattener:
                     self._while(node)
                 case Branch():
                     self._branch(node)
+                case Sharing() | Ordering():
+                    raise AssertionError(f"{type(node).__name__} has been made of barriers before")
 
     def _emit(self, name: str, dtypes: tuple[DType, ...], *operands: Operand) -> None:
         self.instructions.append(Instruction(TABLE[name], dtypes, operands, self.location))

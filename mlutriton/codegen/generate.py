@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
+from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.residence import stay_resident
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.select import select
@@ -15,6 +16,7 @@ from mlutriton.codegen.software_pipeline import pipeline_loops
 from mlutriton.codegen.synchronize import synchronize
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.core import Function
+from mlutriton.ir.ops import Member
 from mlutriton.ir.types import PointerType
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
@@ -56,13 +58,25 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
     if stages > 1:
         stay_resident(code)
     reuse_scalars(code)
+    ordered = set_order_aside(code)
     if stages > 1:
-        pipeline_loops(code, stages, machine)
-        remove_dead_code(code)
-    limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
+        pipeline_loops(code, stages, machine, are_disjoint=bool(ordered))
+    join_by_overlap(code, ordered)
+    place_barriers(code)
+    remove_dead_code(code)
+    limits = {
+        "nram": machine.usable_nram_bytes,
+        "wram": machine.usable_wram_bytes,
+        "sram": machine.usable_sram_bytes,
+    }
     buffers = allocate(code, limits)
     synchronize(code, buffers)
-    return flatten(code, _parameters(function), buffers, machine.isa, metadata)
+    return flatten(code, _parameters(function), buffers, machine.isa, metadata, _members(function))
+
+
+def _members(function: Function) -> int:
+    """The cores that run a program together."""
+    return max((each.integer("members") for each in function.walk() if isinstance(each, Member)), default=1)
 
 
 def _parameters(function: Function) -> list[Parameter]:

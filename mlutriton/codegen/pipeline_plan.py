@@ -22,6 +22,8 @@ from mlutriton.codegen.tile_code import (
     Branch,
     Loop,
     Node,
+    Ordering,
+    Sharing,
     TileCode,
     While,
     accesses,
@@ -296,6 +298,8 @@ def free_registers(nodes: Sequence[Node]) -> set[Register]:
                 read.update(_registers(ends))
             case Branch():
                 read.update(_registers([node.condition]))
+            case Sharing() | Ordering():
+                pass
         for nested in children(node):
             inner_read, inner_defined = _reads_and_definitions(nested)
             read |= inner_read

@@ -9,7 +9,9 @@ from mlutriton.codegen.tile_code import (
     Branch,
     Loop,
     Node,
+    Ordering,
     ScalarOperand,
+    Sharing,
     TileCode,
     While,
     written_register,
@@ -74,6 +76,10 @@ class Renamer:
                     condition = self.operand(node.condition)
                     then, otherwise = self.nodes(node.then), self.nodes(node.otherwise)
                     result.append(replace(node, condition=condition, then=then, otherwise=otherwise))
+                case Sharing():
+                    result.append(replace(node, load=self.nodes(node.load), take=self.nodes(node.take)))
+                case Ordering():
+                    result.append(replace(node))
         return result
 
     def _define(self, register: Register) -> Register:

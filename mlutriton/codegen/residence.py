@@ -26,6 +26,7 @@ from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,
     Node,
+    Ordering,
     TileCode,
     accesses,
     instructions,
@@ -73,7 +74,8 @@ def stay_resident(code: TileCode) -> None:
 def _is_straight(body: Sequence[Node]) -> bool:
     """True if the nodes run once each, in order, and share nothing with other programs but plain memory."""
     for node in body:
-        if not isinstance(node, Instruction) and not is_transfer(node):
+        waits_at_most = isinstance(node, Ordering) and node.unless_disjoint
+        if not isinstance(node, Instruction) and not is_transfer(node) and not waits_at_most:
             return False
     return not any(each.row.trace.startswith(("ATOMIC", "BARRIER")) for each in instructions(body))
 

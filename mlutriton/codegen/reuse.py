@@ -103,9 +103,10 @@ class _Reuse:
             case _:
                 return operand
 
-    def _rename_ends(self, node: Loop | While | Branch) -> None:
+    def _rename_ends(self, node: Node) -> None:
         if isinstance(node, Branch):
             node.condition = self._scalar(node.condition)
+        if not isinstance(node, Loop | While):
             return
         if isinstance(node, Loop):
             node.start, node.end, node.step = self._scalars((node.start, node.end, node.step))

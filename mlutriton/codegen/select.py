@@ -11,9 +11,10 @@ from mlutriton.codegen import select_shapes as shapes
 from mlutriton.codegen.select_control import select_for, select_if, select_while
 from mlutriton.codegen.select_elementwise import constant, range_, select_elementwise, splat
 from mlutriton.codegen.select_memory import ONE
+from mlutriton.codegen.select_sharing import assemble, is_part_of_shared
 from mlutriton.codegen.select_tensor import dot
 from mlutriton.codegen.selection import Selection, storage_type
-from mlutriton.codegen.tile_code import TileCode
+from mlutriton.codegen.tile_code import Ordering, TileCode
 from mlutriton.codegen.views import ScalarView, View
 from mlutriton.diagnostics import CompileError
 from mlutriton.dtypes import I1, I32, I64, DType
@@ -65,6 +66,8 @@ def select_operation(s: Selection, operation: Operation) -> None:
             memory.scalar_store(s, operation)
         case ops.AtomicRmw() | ops.AtomicCas():
             memory.scalar_atomic(s, operation)
+        case ops.TileLoad() if is_part_of_shared(s, operation):
+            pass
         case ops.TileLoad():
             if not memory.weight_load(s, operation):
                 memory.tile_load(s, operation)
@@ -88,6 +91,16 @@ def _special_register(name: str) -> Callable[[Selection, Operation], None]:
         s.views[operation.result] = ScalarView(s.emitter.scalar("sreg", (), Immediate(index)), I32)
 
     return handler
+
+
+def _member(s: Selection, operation: Operation) -> None:
+    index = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
+    s.views[operation.result] = ScalarView(s.emitter.scalar("sreg", (), index), I64)
+
+
+def _order(s: Selection, operation: Operation) -> None:
+    unless_disjoint = bool(operation.attributes["unless_disjoint"])
+    s.emitter.nodes.append(Ordering(unless_disjoint, operation.location))
 
 
 def _local_memory(s: Selection, operation: Operation) -> None:
@@ -204,6 +217,9 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.Histogram: reductions.histogram,
     ops.ProgramId: _special_register("program_id"),
     ops.NumPrograms: _special_register("num_programs"),
+    ops.Member: _member,
+    ops.Assemble: assemble,
+    ops.Order: _order,
     ops.LocalMemory: _local_memory,
     ops.ArraysDisjoint: _arrays_disjoint,
     ops.AddPtr: _add_pointer,

@@ -57,7 +57,7 @@ class Dimension:
         return self.valid == Immediate(self.extent)
 
 
-def _dimensions(s: Selection, geometry: TileGeometry) -> list[Dimension]:
+def dimensions_of(s: Selection, geometry: TileGeometry) -> list[Dimension]:
     """The dimensions of a tile, outermost first, for a dense row-major buffer."""
     found: list[Dimension] = []
     for d, extent in enumerate(geometry.shape):
@@ -82,7 +82,7 @@ def _clamped(s: Selection, value: Value, extent: int) -> ScalarOperand:
     return s.emitter.integer("smax", s.emitter.integer("smin", s.operand(value), Immediate(extent)), ZERO)
 
 
-def _origin(
+def origin(
     s: Selection, dimensions: Sequence[Dimension], base: Register, dtype: DType
 ) -> tuple[Register, ScalarOperand]:
     """Where the first valid element stands, in global memory and, in elements, in the on-chip buffer."""
@@ -97,7 +97,7 @@ def _origin(
     return base if outside == ZERO else _advance(s, base, outside, dtype), local
 
 
-def _simplify(s: Selection, dimensions: list[Dimension]) -> list[Dimension]:
+def simplified(s: Selection, dimensions: list[Dimension]) -> list[Dimension]:
     """Drop extents of 1 and merge dimensions that continue each other in both memories."""
     kept: list[Dimension] = []
     gate: ScalarOperand = ONE
@@ -145,7 +145,7 @@ def _unit_dimension(dimensions: Sequence[Dimension]) -> int | None:
 def tile_load(s: Selection, operation: TileLoad) -> None:
     """A tile into a dense NRAM buffer."""
     dtype = storage_type(operation.result.type)
-    dimensions = _simplify(s, _dimensions(s, operation.geometry))
+    dimensions = simplified(s, dimensions_of(s, operation.geometry))
     base, fill = s.register(operation.base), s.operand(operation.other)
     target = s.destination(operation.result)
     unit = _unit_dimension(dimensions)
@@ -175,17 +175,17 @@ def _move_last(dimensions: list[Dimension], unit: int) -> tuple[tuple[Immediate,
 
 
 def _load(s: Selection, dimensions: list[Dimension], base: Register, fill: ScalarOperand, target: DenseView) -> None:
-    base, first = _origin(s, dimensions, base, target.dtype)
+    base, first = origin(s, dimensions, base, target.dtype)
     wrapped = [d for d, dimension in enumerate(dimensions) if dimension.wrap is not None]
     dense = len(dimensions) <= _DMA_DIMENSIONS
     if not wrapped and dense:
-        _load_box(s, dimensions, GlobalAddress(base), fill, target.address(), target.dtype)
+        load_box(s, dimensions, GlobalAddress(base), fill, target.address(), target.dtype)
     elif wrapped == [0] and dense and dimensions[0].is_full:
 
         def piece(count: ScalarOperand, address: Register, local: ScalarOperand) -> None:
             box = [replace(dimensions[0], wrap=None), *dimensions[1:]]
             place = _shifted(s, target, local)
-            _load_box(s, box, GlobalAddress(address), fill, place, target.dtype, outer_count=count)
+            load_box(s, box, GlobalAddress(address), fill, place, target.dtype, outer_count=count)
 
         _pieces(s, dimensions[0], base, target.dtype, piece)
     else:
@@ -194,7 +194,7 @@ def _load(s: Selection, dimensions: list[Dimension], base: Register, fill: Scala
         _walk(s, dimensions, base, first, target, store=False)
 
 
-def _load_box(
+def load_box(
     s: Selection,
     dimensions: list[Dimension],
     source: GlobalAddress,
@@ -336,7 +336,7 @@ def tile_store(s: Selection, operation: Operation) -> None:
     """A dense buffer to a tile of global memory."""
     assert isinstance(operation, TileStore)
     source = s.dense(operation.value)
-    dimensions = _simplify(s, _dimensions(s, operation.geometry))
+    dimensions = simplified(s, dimensions_of(s, operation.geometry))
     base = s.register(operation.base)
     unit = _unit_dimension(dimensions)
     if unit is not None and unit != len(dimensions) - 1:
@@ -345,7 +345,7 @@ def tile_store(s: Selection, operation: Operation) -> None:
         counts = (batch, columns, rows, ONE)
         s.emitter.emit("v.transpose", (source.dtype,), (staging.address(), source.address(), *counts))
         source, dimensions = staging, moved
-    base, first = _origin(s, dimensions, base, source.dtype)
+    base, first = origin(s, dimensions, base, source.dtype)
     _walk(s, dimensions, base, first, source, store=True)
 
 
@@ -354,7 +354,7 @@ def weight_load(s: Selection, operation: TileLoad) -> bool:
     use = s.weights.get(operation.result)
     if use is None:
         return False
-    dimensions = _dimensions(s, operation.geometry)
+    dimensions = dimensions_of(s, operation.geometry)
     depth, column = reversed(dimensions) if use.transposed else dimensions
     if depth.wrap is not None or depth.first != ZERO or column.first != ZERO:
         return False

@@ -11,6 +11,7 @@ from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.core import Function, Value, use_counts
 from mlutriton.ir.ops import (
+    Assemble,
     Broadcast,
     Constant,
     Elementwise,
@@ -42,6 +43,7 @@ class Selection:
         targets: buffers that certain results should be produced in.
         weights: tile loads that only dots read as right operand, and how.
         weight_buffers: the WRAM buffers of those, once loaded.
+        shared_parts: tile loads that are parts of what cores load together.
         local_values: values defined in the block being selected.
         emitter: appends instructions.
     """
@@ -57,6 +59,7 @@ class Selection:
         self.targets: dict[Value, DenseView] = {}
         self.weights = weight_uses(function, machine)
         self.weight_buffers: dict[Value, TileBuffer] = {}
+        self.shared_parts = {each.operands[0] for each in function.walk() if isinstance(each, Assemble)}
         self.local_values: set[Value] = set()
 
     # ---- reading values --------------------------------------------------------------------------------------------
@@ -74,10 +77,11 @@ class Selection:
 
     def register(self, value: Value | View) -> Register:
         """A scalar in a register."""
-        operand = self.operand(value)
-        if isinstance(operand, Register):
-            return operand
-        return self.emitter.scalar("mov", (I64,), operand)
+        return self.register_of(self.operand(value))
+
+    def register_of(self, operand: ScalarOperand) -> Register:
+        """An integer in a register."""
+        return operand if isinstance(operand, Register) else self.emitter.scalar("mov", (I64,), operand)
 
     def dense(self, value: Value | View, hint: str = "") -> DenseView:
         """A value in a buffer, in row-major order."""

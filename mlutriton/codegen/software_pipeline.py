@@ -29,12 +29,15 @@ from mlutriton.codegen.block_plan import plan_blocks
 from mlutriton.codegen.pipeline_plan import Plan, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.shared_pipeline import plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
     Loop,
     Node,
+    Ordering,
     ScalarOperand,
+    Sharing,
     TileCode,
     children,
 )
@@ -44,9 +47,16 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
 
 
-def pipeline_loops(code: TileCode, default_stages: int, machine: Machine) -> None:
-    """Pipeline every loop that wants more than one stage and has transfers that can move."""
-    _Pipeliner(code, default_stages, machine).visit(code.nodes, are_disjoint=False)
+def pipeline_loops(code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False) -> None:
+    """Pipeline every loop that wants more than one stage and has transfers that can move.
+
+    Args:
+        code: is rewritten.
+        default_stages: depth of loops that do not ask for one themselves.
+        machine: decides what fits and what is worth while.
+        are_disjoint: the code runs only where the arrays of the launch share no bytes.
+    """
+    _Pipeliner(code, default_stages, machine).visit(code.nodes, are_disjoint=are_disjoint)
 
 
 class _Pipeliner:
@@ -72,11 +82,17 @@ class _Pipeliner:
     def _rotated(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         if (loop.stages or self.default_stages) == 1:
             return None
-        plan = plan_loop(self.code, loop, self.roots)
-        if plan.is_empty:
-            return None
-        blocks = plan_blocks(self.code, loop, plan, self.machine)
-        rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
+        if any(isinstance(node, Sharing | Ordering) for node in loop.body):
+            shared = plan_shared(self.code, loop, self.roots)
+            if shared is None:
+                return None
+            plan, rotated = shared.plan, rotate_shared(self.code, loop, shared)
+        else:
+            plan = plan_loop(self.code, loop, self.roots)
+            if plan.is_empty:
+                return None
+            blocks = plan_blocks(self.code, loop, plan, self.machine)
+            rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
         is_guarded = plan.needs_disjoint_arrays and not are_disjoint
         return _guarded(self.code, loop, rotated) if is_guarded else rotated
 

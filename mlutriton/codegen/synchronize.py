@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlutriton.codegen.tile_code import Branch, Loop, Node, TileCode, While, accesses
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, accesses
 from mlutriton.isa.operands import FORWARD, Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
@@ -100,6 +100,8 @@ class _Inserter:
                     self._loop([node.head, node.body], state)
                     node.head = self.block(node.head, state)
                     node.body = self.block(node.body, state.copy())
+                case Sharing() | Ordering():
+                    raise AssertionError(f"{type(node).__name__} has been made of barriers before")
             result.append(node)
         return result
 
@@ -128,6 +130,8 @@ class _Inserter:
                 case While():
                     self._loop([node.head, node.body], state)
                     self._simulate(node.head, state)
+                case Sharing() | Ordering():
+                    pass
 
     def _visit(self, instruction: Instruction, state: _State) -> int:
         """The queues to wait for before the instruction; records the instruction's own accesses."""
@@ -136,6 +140,9 @@ class _Inserter:
             mask = instruction.operands[0]
             assert isinstance(mask, Immediate)
             state.drain(int(mask.value))
+            return 0
+        if row.name == "barrier.cluster":
+            state.drain(ALL_QUEUES)
             return 0
         touched = [(self._place(operand), access) for operand, access in accesses(instruction)]
         mask = 0

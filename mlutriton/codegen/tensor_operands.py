@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlutriton.dtypes import ALL, BF16, F16, F32, TF32, DType
 from mlutriton.ir.core import Function, Operation, Value
-from mlutriton.ir.ops import Dot, TileLoad, Transpose
+from mlutriton.ir.ops import Assemble, Dot, TileLoad, Transpose
 from mlutriton.ir.types import element_type, shape_of
 from mlutriton.isa.machine import Machine
 
@@ -45,7 +45,10 @@ def tensor_type(dot: Dot, machine: Machine) -> DType | None:
 
 
 def weight_uses(function: Function, machine: Machine) -> dict[Value, WeightUse]:
-    """Tile loads of rank 2 that only dots read, as right operand and as they are, in one type of the tensor unit."""
+    """Tile loads of rank 2 that only dots read, as right operand and as they are, in one type of the tensor unit.
+
+    Tiles that cores load together are among them.
+    """
     users: dict[Value, list[tuple[Operation, int]]] = {}
     for operation in function.walk():
         for place, operand in enumerate(operation.operands):
@@ -60,7 +63,7 @@ def weight_uses(function: Function, machine: Machine) -> dict[Value, WeightUse]:
 
     found: dict[Value, WeightUse] = {}
     for operation in function.walk():
-        if not isinstance(operation, TileLoad) or len(shape_of(operation.result.type)) != 2:
+        if not isinstance(operation, TileLoad | Assemble) or len(shape_of(operation.result.type)) != 2:
             continue
         value = operation.result
         readers = [user for user, _ in users.get(value, ())]

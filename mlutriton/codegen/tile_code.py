@@ -1,7 +1,8 @@
 """Tile code: ISA instructions in structured control flow, over virtual buffers that have no address yet.
 
-Between selection and the final program, code is a list of nodes: instructions, loops and branches. Buffers are named
-and sized but not placed; ``Address`` operands name them. Scalar registers are unlimited and each is written by one
+Between selection and the final program, code is a list of nodes: instructions, loops and branches, and where the cores
+of a cluster run a program together, what they have to do at the same time. Buffers are named and sized but not placed;
+``Address`` operands name them. Scalar registers are unlimited and each is written by one
 instruction or carried by one loop.
 """
 
@@ -25,10 +26,11 @@ class TileBuffer:
 
     Attributes:
         name: unique in the kernel.
-        space: ``nram`` or ``wram``.
+        space: ``nram`` or ``wram``, or ``sram`` for what the cores of a cluster share.
         bytes: size; with ``phases`` 2 the buffer holds two of these.
         location: the source line it serves.
         phases: 2 for ping-pong buffers of a pipelined loop.
+        alternative: of code that runs in the place of the other, so that it may lie where that has its buffers.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TileBuffer:
     bytes: int
     location: Location = UNKNOWN_LOCATION
     phases: int = 1
+    alternative: bool = False
 
 
 @dataclass(eq=False)
@@ -85,7 +88,28 @@ class Branch:
     location: Location = UNKNOWN_LOCATION
 
 
-Node = Instruction | Loop | While | Branch
+@dataclass(eq=False)
+class Sharing:
+    """Each core brings its part of a tile to SRAM (``load``); when all have, each takes what it needs (``take``)."""
+
+    load: list[Node] = field(default_factory=list["Node"])
+    take: list[Node] = field(default_factory=list["Node"])
+    location: Location = UNKNOWN_LOCATION
+
+
+@dataclass(eq=False)
+class Ordering:
+    """The cores of a cluster wait for each other's accesses to global memory.
+
+    Attributes:
+        unless_disjoint: not needed if the arrays of the launch share no bytes.
+    """
+
+    unless_disjoint: bool
+    location: Location = UNKNOWN_LOCATION
+
+
+Node = Instruction | Loop | While | Branch | Sharing | Ordering
 
 
 @dataclass
@@ -129,6 +153,8 @@ def children(node: Node) -> tuple[list[Node], ...]:
             return (head, body)
         case Branch(then=then, otherwise=otherwise):
             return (then, otherwise)
+        case Sharing(load=load, take=take):
+            return (load, take)
         case _:
             return ()
 

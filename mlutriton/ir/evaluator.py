@@ -8,7 +8,9 @@ a tolerance.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +24,7 @@ from mlutriton.ir.memory_ops import pointee
 from mlutriton.ir.ops import (
     OPS,
     ArraysDisjoint,
+    Assemble,
     Assert,
     AtomicCas,
     AtomicRmw,
@@ -32,7 +35,9 @@ from mlutriton.ir.ops import (
     If,
     Load,
     LocalMemory,
+    Member,
     NumPrograms,
+    Order,
     Print,
     ProgramId,
     Return,
@@ -59,6 +64,51 @@ class Printed:
 
 
 @dataclass
+class _Team:
+    """The members of one running program, each on a thread of its own: they meet at the same operations.
+
+    Attributes:
+        members: how many they are.
+        parts: what each of them has brought to where they meet.
+    """
+
+    members: int
+    parts: dict[int, Array] = field(default_factory=dict[int, Array])
+
+    def __post_init__(self) -> None:
+        self._barrier = threading.Barrier(self.members)
+
+    def meet(self, member: int, part: Array) -> list[Array]:
+        """The parts of all members, in order."""
+        self.parts[member] = part
+        self._barrier.wait()
+        parts = [self.parts[each] for each in range(self.members)]
+        self._barrier.wait()
+        return parts
+
+    def run(self, act: Callable[[int], object]) -> None:
+        """Let every member act; the fault of the first that has one is raised."""
+
+        def guarded(member: int) -> KernelFault | None:
+            try:
+                act(member)
+            except KernelFault as fault:
+                self._barrier.abort()
+                return fault
+            except threading.BrokenBarrierError:
+                pass
+            return None
+
+        if self.members == 1:
+            act(0)
+            return
+        with ThreadPoolExecutor(self.members) as threads:
+            faults = [fault for fault in threads.map(guarded, range(self.members)) if fault is not None]
+        if faults:
+            raise faults[0]
+
+
+@dataclass
 class _Program:
     """One running program: its place, memory and the values computed so far."""
 
@@ -68,6 +118,8 @@ class _Program:
     printed: list[Printed]
     local_start: int
     arrays_disjoint: bool
+    team: _Team
+    member: int = 0
     values: dict[Value, Array] = field(default_factory=dict[Value, Array])
 
     def read(self, values: Sequence[Value]) -> list[Array]:
@@ -127,11 +179,17 @@ def evaluate(
     printed: list[Printed] = []
     areas = [op for op in function.walk() if isinstance(op, LocalMemory)]
     local = np.zeros(max((area.end_bytes for area in areas), default=0), np.uint8)
-    start = memory.register("local memory", local) if areas else 0
+    members = max((op.integer("members") for op in function.walk() if isinstance(op, Member)), default=1)
+    starts = [memory.register("local memory", local.copy()) if areas else 0 for _ in range(members)]
     for place in _places((x, y, z)):
-        program = _Program(place, (x, y, z), memory, printed, start, arrays_disjoint)
-        program.bind(function.body.arguments, scalars)
-        program.run(function.body)
+        team = _Team(members)
+
+        def act(member: int, place: Grid = place, team: _Team = team) -> None:
+            program = _Program(place, (x, y, z), memory, printed, starts[member], arrays_disjoint, team, member)
+            program.bind(function.body.arguments, scalars)
+            program.run(function.body)
+
+        team.run(act)
     return printed
 
 
@@ -159,6 +217,23 @@ def _assert(program: _Program, op: Operation) -> Sequence[Array]:
 def _print(program: _Program, op: Operation) -> Sequence[Array]:
     values = tuple(array.copy() for array in program.read(op.operands))
     program.printed.append(Printed(program.place, op.text("prefix"), values))
+    return ()
+
+
+# ---- members
+
+
+def _member(program: _Program, op: Operation) -> Sequence[Array]:
+    return (np.asarray(program.member, np.int64),)
+
+
+def _assemble(program: _Program, op: Operation) -> Sequence[Array]:
+    parts = program.team.meet(program.member, program.values[op.operands[0]])
+    return (np.concatenate(parts, axis=op.integer("axis")),)
+
+
+def _order(program: _Program, op: Operation) -> Sequence[Array]:
+    program.team.meet(program.member, np.zeros(()))
     return ()
 
 
@@ -332,6 +407,9 @@ _HANDLERS: dict[type[Operation], Callable[[_Program, Operation], Sequence[Array]
     Assert: _assert,
     Print: _print,
     LocalMemory: _local_memory,
+    Member: _member,
+    Assemble: _assemble,
+    Order: _order,
     ArraysDisjoint: _arrays_disjoint,
     Load: _load,
     Store: _store,

@@ -25,6 +25,7 @@ from mlutriton.ir.control_ops import (
     Yield,
 )
 from mlutriton.ir.core import Operation
+from mlutriton.ir.member_ops import MEMBER_OPS, Assemble, Member, Order
 from mlutriton.ir.memory_ops import (
     ATOMIC_KINDS,
     MEMORY_OPS,
@@ -73,9 +74,9 @@ from mlutriton.ir.tensor_ops import (
     normal_value,
 )
 
-OPS: dict[str, type[Operation]] = {op.NAME: op for op in (*TENSOR_OPS, *MEMORY_OPS, *CONTROL_OPS)}
+OPS: dict[str, type[Operation]] = {op.NAME: op for op in (*TENSOR_OPS, *MEMORY_OPS, *MEMBER_OPS, *CONTROL_OPS)}
 
-assert len(OPS) == len(TENSOR_OPS) + len(MEMORY_OPS) + len(CONTROL_OPS), "two ops have one name"
+assert len(OPS) == sum(map(len, (TENSOR_OPS, MEMORY_OPS, MEMBER_OPS, CONTROL_OPS))), "two ops have one name"
 assert OPS.keys().isdisjoint(OPERATIONS), "an op has the name of an arithmetic operation"
 assert all(op.__doc__ for op in OPS.values()), "an op is not documented"
 
@@ -85,6 +86,7 @@ __all__ = [
     "PRECISIONS",
     "AddPtr",
     "ArraysDisjoint",
+    "Assemble",
     "Assert",
     "AtomicCas",
     "AtomicRmw",
@@ -105,7 +107,9 @@ __all__ = [
     "Join",
     "Load",
     "LocalMemory",
+    "Member",
     "NumPrograms",
+    "Order",
     "Print",
     "ProgramId",
     "PtrCast",

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.dtypes import ALL
-from mlutriton.ir import control_ops, memory_ops, tensor_ops
+from mlutriton.ir import control_ops, member_ops, memory_ops, tensor_ops
 from mlutriton.ir import verifier as verifier_module
 from mlutriton.ir.core import Operation
 
 _SECTIONS = (
     ("Scalars and tensors", tensor_ops.TENSOR_OPS),
     ("Pointers and memory", memory_ops.MEMORY_OPS),
+    ("Programs of several members", member_ops.MEMBER_OPS),
     ("Control flow", control_ops.CONTROL_OPS),
 )
 

@@ -254,6 +254,12 @@ class Machine:
         return self.wram_bytes - self.wram_reserve_bytes
 
     @property
+    def core_dma_latency_bytes(self) -> int:
+        """What a core's DMA could move while a transfer begins."""
+        latency = self.dma_setup_cycles + self.cycles_from_ns(self.dram_bulk_latency_ns)
+        return self.core_dma_bytes_per_cycle * latency
+
+    @property
     def usable_sram_bytes(self) -> int:
         """SRAM of a cluster that tiles may fill."""
         return self.sram_bytes - self.sram_reserve_bytes

@@ -43,6 +43,9 @@ class Parameter:
 # What ends a block; a cluster program is left at a barrier, and entered again behind it.
 _ENDS_BLOCK = ("br", "cbr", "exit", "barrier.cluster")
 
+# In the metadata of a program that was to run on the cores of a cluster: why it runs on one.
+ONE_CORE_REASON = "one_core_reason"
+
 # What may stand in a slot of each kind; an ``optional`` slot also takes the immediate 0.
 OPERAND_CLASSES: dict[SlotKind, tuple[type[Operand], ...]] = {
     SlotKind.RESULT: (Register,),

@@ -1,0 +1,236 @@
+"""Software pipelining of loops whose tiles the cores of a cluster load together, in three stages.
+
+A loop
+
+    for i: share s(i) (load a part into SRAM; all: take the whole); load x(i); compute from s(i) and x(i)
+
+becomes
+
+    load s(0); barrier; load s(1), x(0); take s(0); barrier
+    for i: load s(i + 2) -> this phase in SRAM; load x(i + 1) -> other phase; take s(i + 1) -> other phase
+           compute this phase; barrier; swap phases
+
+with ping-pong buffers for what stands in SRAM, for what is taken from there and for what a core loads for itself. The
+queues IO, MOVE and COMPUTE work side by side, and an iteration takes the longest of them. One barrier an iteration is
+enough: behind it all cores have their parts of s(i + 2) in SRAM and have taken s(i + 1), so that its place may be
+overwritten in the iteration after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mlutriton.codegen.meeting import barrier
+from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
+from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, ScalarOperand, Sharing, TileCode
+from mlutriton.dtypes import I64
+from mlutriton.isa.operands import Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import TABLE
+
+
+@dataclass(frozen=True)
+class SharedPlan:
+    """What of a loop moves.
+
+    Attributes:
+        plan: as for a loop of one core, of which the shared loads are a part.
+        sharings: the nodes that are taken apart.
+    """
+
+    plan: Plan
+    sharings: list[Sharing]
+
+    @property
+    def takes(self) -> list[Node]:
+        """What brings shared tiles from SRAM to a core."""
+        return [node for sharing in self.sharings for node in sharing.take]
+
+    @property
+    def shared_loads(self) -> list[Node]:
+        """What brings a core's parts to SRAM."""
+        return [node for sharing in self.sharings for node in sharing.load]
+
+    @property
+    def own_loads(self) -> list[Node]:
+        """What a core loads for itself."""
+        shared = {id(node) for node in self.shared_loads}
+        return [node for node in self.plan.loads if id(node) not in shared]
+
+
+def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots) -> SharedPlan | None:
+    """A plan for a loop that shares tiles and can be pipelined."""
+    sharings = [node for node in loop.body if isinstance(node, Sharing)]
+    if not sharings or any(isinstance(node, Ordering) for node in loop.body):
+        return None
+    body = [part for node in loop.body for part in ((*node.load, *node.take) if isinstance(node, Sharing) else (node,))]
+    found = SharedPlan(plan_loop(code, replace(loop, body=body), roots), sharings)
+    moved = {id(node) for node in found.plan.loads}
+    can_move = all(id(node) in moved for node in found.shared_loads) and not free_registers(found.takes)
+    return found if can_move else None
+
+
+def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan) -> list[Node]:
+    """The loop in three stages."""
+    for name in shared.plan.buffers | buffers_of(shared.takes):
+        code.buffers[name].phases = 2
+    rotation = _Rotation(code, loop, shared)
+    before = rotation.enter()
+    ahead = rotation.load_ahead()
+    store = rotation.store_behind()
+    body = [*ahead, *store, *rotation.compute(), barrier(loop.location)]
+    rotated = replace(loop, body=body, stages=1)
+    rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
+    rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
+    return [*before, rotated, *rotation.store_behind()]
+
+
+@dataclass
+class _Carried:
+    """A register that the rotated loop carries beside those of the loop."""
+
+    register: Register
+    initial: ScalarOperand
+    yielded: ScalarOperand
+
+
+@dataclass
+class _Lead:
+    """Loads that run some iterations ahead, with the scalar arithmetic of the iteration that they are for.
+
+    Attributes:
+        loads: nodes of the loop.
+        slice: scalar instructions that they or the advance of carried registers need.
+        places: those of the carried registers that they depend on.
+        known: what stands for the loop's index and carried registers in the iteration that is loaded next.
+    """
+
+    loads: list[Node]
+    slice: list[Instruction]
+    places: list[int]
+    known: dict[Register, ScalarOperand]
+    carried: dict[Register, _Carried] = field(default_factory=dict[Register, _Carried])
+
+
+class _Rotation:
+    """The parts of a rotated loop."""
+
+    def __init__(self, code: TileCode, loop: Loop, shared: SharedPlan) -> None:
+        self.code, self.loop, self.shared = code, loop, shared
+        self.carried: list[_Carried] = []
+        self.now: dict[int, Register] = {}
+        self.other: dict[int, Register] = {}
+        self.buffers = shared.plan.buffers | buffers_of(shared.takes)
+        for size in sorted({code.buffers[name].bytes for name in self.buffers}):
+            self.now[size] = self._carry(Immediate(0)).register
+            self.other[size] = self._carry(Immediate(size), self.now[size]).register
+            self.carried[-2].yielded = self.other[size]
+            code.phases |= {phase: phase for phase in (self.now[size], self.other[size])}
+        stores = shared.plan.stores
+        self.ran = self._carry(Immediate(0), Immediate(1)).register if stores else None
+        self.remembered = {each: self._carry(Immediate(0), each).register for each in shared.plan.remembered}
+        self.leads = [self._lead(shared.shared_loads), self._lead(shared.own_loads)]
+
+    def _carry(self, initial: ScalarOperand, yielded: ScalarOperand | None = None) -> _Carried:
+        made = _Carried(self.code.register(), initial, initial if yielded is None else yielded)
+        self.carried.append(made)
+        return made
+
+    def _lead(self, loads: list[Node]) -> _Lead:
+        loop = self.loop
+        definitions = Definitions(loop)
+        needed = definitions.closure(free_registers([*self.shared.plan.serves, *loads]))
+        assert needed is not None, "the plan has looked at that"
+        places = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
+        known = {loop.index: loop.start} | {loop.carried[place][0]: loop.carried[place][1] for place in places}
+        return _Lead(loads, definitions.instructions(needed), places, known)
+
+    # ---- before the loop -------------------------------------------------------------------------------------------
+
+    def enter(self) -> list[Node]:
+        """What is loaded and taken before the first iteration."""
+        loop = self.loop
+        shared, own = self.leads
+        entered: list[Node] = []
+        more = self._scalar(entered, "slt", loop.start, loop.end)
+        second = {size: self._phase(entered, size) for size in self.now}
+        take = Branch(more, Renamer(self.code, {}, {}).nodes(self.shared.takes), location=loop.location)
+        nodes = [
+            *entered,
+            *self._load(shared, {}),
+            barrier(loop.location),
+            *self._load(shared, second),
+            *self._load(own, {}),
+            take,
+            barrier(loop.location),
+        ]
+        for lead in self.leads:
+            for register, operand in lead.known.items():
+                lead.carried[register] = self._carry(operand)
+                lead.known[register] = lead.carried[register].register
+        return nodes
+
+    def _phase(self, nodes: list[Node], size: int) -> Register:
+        """A register with the offset of the second phase."""
+        register = self.code.register()
+        nodes.append(Instruction(TABLE["mov"], (I64,), (register, Immediate(size)), self.loop.location))
+        self.code.phases[register] = register
+        return register
+
+    # ---- in the loop -----------------------------------------------------------------------------------------------
+
+    def load_ahead(self) -> list[Node]:
+        """The loads of the iteration after the next and of the next, and what is taken for the next."""
+        loop = self.loop
+        shared, own = self.leads
+        nodes = self._load(shared, self.now)
+        nodes += self._load(own, self.other)
+        following = self._scalar(nodes, "add", loop.index, loop.step)
+        more = self._scalar(nodes, "slt", following, loop.end)
+        takes = Renamer(self.code, {}, self._phases(self.other)).nodes(self.shared.takes)
+        nodes.append(Branch(more, takes, location=loop.location))
+        for lead in self.leads:
+            for register, carried in lead.carried.items():
+                carried.yielded = lead.known[register]
+        return nodes
+
+    def _load(self, lead: _Lead, phases: dict[int, Register]) -> list[Node]:
+        """The loads of the iteration that a lead has come to, if there is one; then it goes on to the next."""
+        loop = self.loop
+        if not lead.loads:
+            return []
+        nodes: list[Node] = []
+        renamer = Renamer(self.code, lead.known, self._phases(phases) if phases else {})
+        nodes += renamer.nodes(lead.slice)
+        index = lead.known[loop.index]
+        more = self._scalar(nodes, "slt", index, loop.end)
+        nodes.append(Branch(more, renamer.nodes([*self.shared.plan.serves, *lead.loads]), location=loop.location))
+        lead.known = {loop.index: self._scalar(nodes, "add", index, loop.step)} | {
+            loop.carried[place][0]: renamer.operand(loop.yielded[place]) for place in lead.places
+        }
+        return nodes
+
+    def compute(self) -> list[Node]:
+        """All that is not moved."""
+        plan = self.shared.plan
+        moved = {id(node) for node in (*plan.loads, *plan.stores, *self.shared.sharings)}
+        renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
+        return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
+
+    def store_behind(self) -> list[Node]:
+        """The stores of the iteration before, if there was one."""
+        if self.ran is None:
+            return []
+        plan = self.shared.plan
+        renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
+        return [Branch(self.ran, renamer.nodes([*plan.serves, *plan.stores]), location=self.loop.location)]
+
+    def _phases(self, registers: dict[int, Register]) -> dict[str, Register]:
+        return {name: registers[self.code.buffers[name].bytes] for name in self.buffers}
+
+    def _scalar(self, nodes: list[Node], name: str, *operands: Operand) -> Register:
+        result = self.code.register()
+        nodes.append(Instruction(TABLE[name], (self.loop.dtype,), (result, *operands), self.loop.location))
+        return result

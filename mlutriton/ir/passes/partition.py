@@ -1,0 +1,460 @@
+"""Programs split among members: each computes its part of the tensors, and what all need is loaded by all together.
+
+A kernel
+
+    for k: total = dot(load a(k), load b(k), total)
+    store c, total
+
+becomes, for member ``m`` of ``n``, with the rows of ``a``, ``c`` and ``total`` in ``n`` parts,
+
+    for k: total = dot(load part m of a(k), assemble(load part m of b(k)), total)
+    store part m of c, total
+
+Which axis of what is stored is split is tried: the one that leaves a member the least to do. A program of which most
+would be done by every member is not split, nor one that works on memory in an order that members could not keep.
+
+Members keep the order in which a program writes memory by waiting for each other (``order``): around a write that may
+meet another access of the program through the same array, and around any if arrays of the launch overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutriton.dtypes import I32
+from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, writes
+from mlutriton.ir.analysis.layouts import (
+    WHOLE,
+    Layouts,
+    NotSplitError,
+    can_be_split,
+    operand_layouts,
+    part_shape,
+)
+from mlutriton.ir.analysis.waits import state_of_wait
+from mlutriton.ir.core import Block, Function, Operation, Value
+from mlutriton.ir.member_ops import Assemble, Member, Order
+from mlutriton.ir.ops import (
+    AddPtr,
+    Assert,
+    AtomicCas,
+    AtomicRmw,
+    Constant,
+    Elementwise,
+    For,
+    GatherAtomic,
+    GatherLoad,
+    If,
+    Load,
+    Print,
+    Range,
+    Reduce,
+    Scan,
+    ScatterStore,
+    Splat,
+    Store,
+    TileGeometry,
+    TileLoad,
+    TileStore,
+    While,
+    Yield,
+)
+from mlutriton.ir.passes.strip_mine.slices import copy_block
+from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype, with_shape
+
+# What a member may have to do of what the whole program is.
+_LARGEST_SHARE = 0.5
+# Smaller tiles each member loads itself: that takes no longer than to wait for the others.
+_LEAST_SHARED_BYTES = 4096
+
+
+def partition(function: Function, members: int, *, share: bool, least_part_bytes: int) -> Function:
+    """A function that does the work of a function if so many members run it.
+
+    Args:
+        function: whose memory accesses are known; it stays as it is.
+        members: how many run one program.
+        share: load together what all need.
+        least_part_bytes: where nothing is shared, a transfer of a smaller part takes no longer than to begin it.
+
+    Raises:
+        NotSplitError: it cannot be split, or that is of no use; says why.
+    """
+    orders = _orders(function)
+    layouts, stored = _best(function, members)
+    part = _Emission(function, layouts, stored, orders, share=share).run()
+    _check_gain(part, members, least_part_bytes)
+    return part
+
+
+def _check_gain(part: Function, members: int, least_part_bytes: int) -> None:
+    """Refuse parts that are too small.
+
+    Raises:
+        NotSplitError: they are, and nothing is loaded together.
+    """
+    operations = list(part.walk())
+    loaded = [each.result for each in operations if isinstance(each, TileLoad | GatherLoad)]
+    stored = [each.operands[1] for each in operations if isinstance(each, TileStore)]
+    stored += [each.operands[2] for each in operations if isinstance(each, ScatterStore)]
+    moved = map(_bytes, [*loaded, *stored])
+    largest = max(moved, default=0)
+    shared = any(isinstance(each, Assemble) for each in operations)
+    if largest < least_part_bytes and not shared:
+        raise NotSplitError(f"tiles of {members * largest:,} bytes are too small for {members} cores", part.location)
+
+
+def _bytes(value: Value) -> int:
+    return math.prod(shape_of(value.type)) * storage_dtype(element_type(value.type)).bytes
+
+
+# ---- the order of accesses -----------------------------------------------------------------------------------------
+
+
+def _orders(function: Function) -> dict[Operation, bool]:
+    """The writes that other accesses have to be kept in order with: True if only where arrays overlap.
+
+    Raises:
+        NotSplitError: the program may wait for others, or decide by what it writes itself.
+    """
+    operations = list(function.walk())
+    for operation in operations:
+        if isinstance(operation, AtomicRmw | AtomicCas | GatherAtomic):
+            raise NotSplitError("atomics are for one core of a program alone", operation.location)
+        if isinstance(operation, While) and state_of_wait(operation) is not None:
+            raise NotSplitError("it waits for other programs", operation.location)
+    aliasing = Aliasing(function)
+    loads = [each for each in operations if isinstance(each, TileLoad | GatherLoad | Load)]
+    stores = [each for each in operations if writes(each)]
+    repeated = {inner for each in operations if isinstance(each, For | While) for inner in each.walk()}
+    decides = any(isinstance(each, If | While) for each in operations)
+    found: dict[Operation, bool] = {}
+    for store in stores:
+        roots = aliasing.roots(store)
+        read = any(may_meet(roots, aliasing.roots(load)) for load in loads)
+        if read and decides:
+            raise NotSplitError("it may decide by what it writes", store.location)
+        written = any(other is not store and may_meet(roots, aliasing.roots(other)) for other in stores)
+        if read or written or store in repeated:
+            found[store] = False
+        elif loads or len(stores) > 1:
+            found[store] = True
+    return found
+
+
+# ---- the choice of layouts -----------------------------------------------------------------------------------------
+
+
+def _best(function: Function, members: int) -> tuple[Layouts, dict[Operation, int]]:
+    """The layouts that leave a member the least to do.
+
+    Raises:
+        NotSplitError: none leaves it much less than all.
+    """
+    stored: list[Operation] = [each for each in function.walk() if isinstance(each, TileStore | ScatterStore | Assert)]
+    axes = {each: _axes(each, members) for each in stored}
+    whole = Layouts(function, members, {})
+    choice: dict[Operation, int] = dict.fromkeys(stored, WHOLE)
+    best, refusal = whole, None
+    for axis in sorted({axis for found in axes.values() for axis in found}):
+        tried = {each: axis if axis in found else WHOLE for each, found in axes.items()}
+        try:
+            layouts = Layouts(function, members, tried)
+        except NotSplitError as error:
+            refusal = refusal or error
+            continue
+        if layouts.work() < best.work():
+            best, choice = layouts, tried
+    if best.work() <= _LARGEST_SHARE * whole.work():
+        return best, choice
+    if refusal is not None and best is whole:
+        raise refusal
+    repeated = best.most_repeated()
+    place = function.location if repeated is None else repeated.location
+    what = "its work" if repeated is None else repeated.name
+    raise NotSplitError(f"every core would do all of {what}", place)
+
+
+def _axes(operation: Operation, members: int) -> list[int]:
+    """The axes along which what an operation takes can be split."""
+    value = operation.operands[0 if isinstance(operation, Assert) else 1]
+    if isinstance(operation, ScatterStore):
+        value = operation.operands[2]
+    shape = shape_of(value.type)
+    return [axis for axis in range(len(shape)) if can_be_split(shape, axis, members)]
+
+
+# ---- the code of a member ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Emission:
+    """Writes the code of a member.
+
+    Attributes:
+        function: the source.
+        layouts: in which layouts its values are wanted.
+        stored: the layouts of operations with an effect.
+        orders: see ``_orders``.
+        share: see ``partition``.
+    """
+
+    function: Function
+    layouts: Layouts
+    stored: dict[Operation, int]
+    orders: dict[Operation, bool]
+    share: bool
+
+    def __post_init__(self) -> None:
+        self.members = self.layouts.members
+        self.code = Scalars(self.function.location)
+        # What stands at the beginning of the function, for all of it.
+        self.front = Scalars(self.function.location)
+        self.member = self.front.add(Member((), {"members": self.members}))
+        self.starts: dict[int, Value] = {}
+        self.values: dict[tuple[Value, int], Value] = {}
+        self.depth = 0
+
+    def run(self) -> Function:
+        source = self.function
+        body = Block([each.type for each in source.body.arguments], [each.name for each in source.body.arguments])
+        for old, new in zip(source.body.arguments, body.arguments, strict=True):
+            self.values[old, WHOLE] = new
+        operations = self._block(source.body)
+        body.operations = [*self.front.operations, *operations]
+        return Function(source.name, body, source.argument_attributes, source.location)
+
+    # ---- blocks and control flow -----------------------------------------------------------------------------------
+
+    def _block(self, block: Block) -> list[Operation]:
+        outside, self.code.operations = self.code.operations, []
+        for operation in block.operations:
+            self.code.location = operation.location
+            self._operation(operation)
+        inside, self.code.operations = self.code.operations, outside
+        return inside
+
+    def _effect(self, operation: Operation) -> Operation:
+        operation.location = self.code.location
+        self.code.operations.append(operation)
+        return operation
+
+    def _handed(self, values: Sequence[Value]) -> list[Value]:
+        """Values in all layouts in which they are handed on."""
+        return [self.values[value, layout] for value in values for layout in self.layouts.layouts(value)]
+
+    def _bind(self, values: Sequence[Value], made: Sequence[Value]) -> None:
+        keys = [(value, layout) for value in values for layout in self.layouts.layouts(value)]
+        for key, new in zip(keys, made, strict=True):
+            new.name = key[0].name
+            self.values[key] = new
+
+    def _arguments(self, values: Sequence[Value]) -> Block:
+        """A block whose arguments are those of the source, in all their layouts."""
+        types = [
+            with_shape(part_shape(shape_of(value.type), layout, self.members), element_type(value.type))
+            for value in values
+            for layout in self.layouts.layouts(value)
+        ]
+        block = Block(types)
+        self._bind(values, block.arguments)
+        return block
+
+    def _operation(self, operation: Operation) -> None:
+        match operation:
+            case For() | While() | If():
+                self._control(operation)
+            case TileStore() | ScatterStore() | Store() | Print() | Assert():
+                self._with_effect(operation)
+            case _ if operation.TERMINATOR:
+                handed = self._handed(operation.operands)
+                self._effect(operation.__class__(handed, operation.attributes))
+            case _:
+                for layout in self.layouts.layouts_of(operation):
+                    self._done(operation, layout)
+
+    def _control(self, operation: For | While | If) -> None:
+        self.depth += isinstance(operation, For)
+        regions = [self._arguments(region.arguments) for region in operation.regions]
+        for region, source in zip(regions, operation.regions, strict=True):
+            region.operations = self._block(source)
+        self.depth -= isinstance(operation, For)
+        types = self._arguments(operation.results).arguments
+        made = operation.__class__(
+            self._handed(operation.operands),
+            operation.attributes,
+            result_types=[each.type for each in types],
+            regions=regions,
+        )
+        self._effect(made)
+        self._bind(operation.results, made.results)
+
+    # ---- effects ---------------------------------------------------------------------------------------------------
+
+    def _with_effect(self, operation: Operation) -> None:
+        order = self.orders.get(operation)
+        if order is not None:
+            self._effect(Order((), {"unless_disjoint": order}))
+        layout = self.stored.get(operation, WHOLE)
+        if layout != WHOLE:
+            self._stored_part(operation, layout)
+        elif isinstance(operation, Assert):
+            self._effect(Assert(self._whole(operation), operation.attributes))
+        else:
+            self._by_first(operation)
+        if order is not None:
+            self._effect(Order((), {"unless_disjoint": order}))
+
+    def _whole(self, operation: Operation) -> list[Value]:
+        return [self.values[operand, WHOLE] for operand in operation.operands]
+
+    def _by_first(self, operation: Operation) -> None:
+        """One member alone does what need not be done twice."""
+        is_first = self.code.add(Elementwise.of("eq", self.member, self.code.value(0)))
+        made = operation.__class__(self._whole(operation), operation.attributes, location=operation.location)
+        regions = [Block(), Block()]
+        regions[0].operations = [made, Yield((), location=operation.location)]
+        regions[1].operations = [Yield((), location=operation.location)]
+        self._effect(If([is_first], result_types=[], regions=regions))
+
+    def _stored_part(self, operation: Operation, layout: int) -> None:
+        operands = self._operands(operation, layout)
+        match operation:
+            case TileStore():
+                base, geometry = self._geometry(operation.base, operation.geometry, layout)
+                self._effect(TileStore([base, operands[1], *geometry], operation.attributes))
+            case ScatterStore():
+                operands, attributes = self._items(operation, operands, layout)
+                self._effect(ScatterStore(operands, attributes))
+            case _:
+                self._effect(Assert(operands, operation.attributes))
+
+    # ---- everything else -------------------------------------------------------------------------------------------
+
+    def _operands(self, operation: Operation, layout: int) -> list[Value]:
+        """The operands that an operation needs for its results in a layout."""
+        if layout == WHOLE:
+            return self._whole(operation)
+        pairs = zip(operation.operands, operand_layouts(operation, layout), strict=True)
+        return [self.values[operand, part if shape_of(operand.type) else WHOLE] for operand, part in pairs]
+
+    def _done(self, operation: Operation, layout: int) -> None:
+        """Do an operation for its results in a layout."""
+        made = self._made(operation, layout)
+        for old, new in zip(operation.results, made, strict=True):
+            new.name = old.name
+            self.values[old, layout if shape_of(old.type) else WHOLE] = new
+
+    def _made(self, operation: Operation, layout: int) -> Sequence[Value]:
+        operands = self._operands(operation, layout)
+        attributes = operation.attributes
+        types = [
+            with_shape(part_shape(shape_of(result.type), layout, self.members), element_type(result.type))
+            for result in operation.results
+        ]
+        match operation:
+            case TileLoad() if layout != WHOLE:
+                return [self._tile_part(operation, layout)]
+            case TileLoad() if (axis := self._shared_axis(operation)) is not None:
+                part = self._tile_part(operation, axis)
+                part.name = operation.result.name
+                return self._effect(Assemble([part], {"axis": axis, "members": self.members})).results
+            case Range() if layout != WHOLE:
+                return [self._range(operation)]
+            case GatherLoad() if layout != WHOLE:
+                operands, attributes = self._items(operation, operands, layout)
+            case Constant():
+                return [self.code.add(Constant.of(operation.value, types[0]))]
+            case _:
+                pass
+        regions = [copy_block(region, {}) for region in operation.regions]
+        assert not regions or isinstance(operation, Reduce | Scan)
+        return self._effect(operation.__class__(operands, attributes, result_types=types, regions=regions)).results
+
+    def _start(self, part_extent: int) -> Value:
+        """Where the member's part of so many elements begins."""
+        if part_extent not in self.starts:
+            start = self.front.binary("mul", self.member, part_extent)
+            self.starts[part_extent] = self.front.value(start)
+        return self.starts[part_extent]
+
+    def _range(self, operation: Range) -> Value:
+        first = operation.integer("start")
+        extent = shape_of(operation.result.type)[0] // self.members
+        places = self.code.add(Range((), {"start": first, "end": first + extent}))
+        start = self.code.add(Elementwise.of("trunc_int", self._start(extent), to=I32))
+        return self.code.add(
+            Elementwise.of("add", places, self.code.add(Splat([start], result_types=[TensorType((extent,), I32)])))
+        )
+
+    def _tile_part(self, operation: TileLoad, axis: int) -> Value:
+        base, geometry = self._geometry(operation.base, operation.geometry, axis)
+        shape = part_shape(shape_of(operation.result.type), axis, self.members)
+        operands = [base, self.values[operation.other, WHOLE], *geometry]
+        type = with_shape(shape, element_type(operation.result.type))
+        return self.code.add(TileLoad(operands, operation.attributes, result_types=[type]))
+
+    def _geometry(self, pointer: Value, geometry: TileGeometry, axis: int) -> tuple[Value, list[Value]]:
+        """Base and geometry of the member's part of a tile along an axis."""
+        code, base = self.code, self.values[pointer, WHOLE]
+
+        def known(value: Value) -> Scalar:
+            operation = value.defining_op
+            is_number = isinstance(operation, Constant) and isinstance(operation.value, int)
+            return operation.value if is_number else self.values[value, WHOLE]  # type: ignore[union-attr, return-value]
+
+        strides, firsts, limits = (
+            [self.values[value, WHOLE] for value in values]
+            for values in (geometry.strides, geometry.firsts, geometry.limits)
+        )
+        wraps = [wrap and (self.values[wrap[0], WHOLE], self.values[wrap[1], WHOLE]) for wrap in geometry.wraps]
+        extent = geometry.shape[axis] // self.members
+        start = self._start(extent)
+        limit, first, wrap = known(geometry.limits[axis]), known(geometry.firsts[axis]), wraps[axis]
+        is_full = isinstance(limit, int) and limit >= geometry.shape[axis]
+        limits[axis] = code.value(extent if is_full else code.binary("sub", limit, start))
+        is_free = isinstance(first, int) and first <= 0
+        firsts[axis] = code.value(0 if is_free else code.binary("sub", first, start))
+        if wrap is None:
+            base = code.add(AddPtr([base, code.value(code.binary("mul", start, known(geometry.strides[axis])))]))
+        else:
+            moved = code.binary("srem", code.binary("add", wrap[0], start), wrap[1])
+            wraps[axis] = code.value(moved), wrap[1]
+        shape = part_shape(geometry.shape, axis, self.members)
+        return base, TileGeometry(shape, strides, firsts, limits, wraps).operands()
+
+    def _items(
+        self, operation: GatherLoad | ScatterStore, operands: list[Value], axis: int
+    ) -> tuple[list[Value], dict[str, int]]:
+        """Operands and attributes for the member's part of items: some of them, or a part of each."""
+        length = operation.integer("length")
+        attributes = {"scale_bytes": operation.integer("scale_bytes"), "length": length}
+        if axis < len(shape_of(operation.operands[1].type)):
+            return operands, attributes
+        attributes["length"] = length // self.members
+        start = self._start(attributes["length"])
+        base, *rest, limit = operands
+        return [
+            self.code.add(AddPtr([base, start])),
+            *rest,
+            self.code.value(self.code.binary("sub", limit, start)),
+        ], attributes
+
+    def _shared_axis(self, operation: TileLoad) -> int | None:
+        """The axis along which members load parts of a tile that all need, if they do: not the one that is dense."""
+        shape, geometry = shape_of(operation.result.type), operation.geometry
+        if not self.share or not self.depth or _bytes(operation.result) < _LEAST_SHARED_BYTES or len(shape) != 2:
+            return None
+        if any(wrap is not None for wrap in geometry.wraps):
+            return None
+        dense = [axis for axis, stride in enumerate(geometry.strides) if _is_one(stride)]
+        axes = [axis for axis in range(2) if dense == [1 - axis] and can_be_split(shape, axis, self.members)]
+        return axes[0] if axes else None
+
+
+def _is_one(value: Value) -> bool:
+    operation = value.defining_op
+    return isinstance(operation, Constant) and operation.value == 1
