@@ -68,9 +68,10 @@ class _BlockRotation:
             position, last, ran = (self.code.register() for _ in range(3))
             nodes += [self._load(self.first, {}), self._sync()]
             with self._list() as body:
-                parts = [self._load_next(position), self._store_before(position, ran)]
                 body += [
-                    *(parts if self.plan.commutes else reversed(parts)),
+                    *self._store_before(self.plan.stores_first, position, ran),
+                    self._load_next(position),
+                    *self._store_before(self.plan.stores_last, position, ran),
                     self._compute(position),
                     self._sync(),
                 ]
@@ -87,7 +88,7 @@ class _BlockRotation:
                 [operand for *_, operand in carried], location=loop.location,
             )  # fmt: skip
             nodes.append(turn)
-            nodes.append(self._store(ran, last, self._members(last)))
+            nodes += self._store(self.plan.stores, ran, last, self._members(last))
         return nodes
 
     # ---- extents ----------------------------------------------------------------------------------------------------
@@ -147,14 +148,18 @@ class _BlockRotation:
             self._transfer(self.plan.loads, position, self._members(position), phases)
         return Branch(exists, nodes, location=self.loop.location)
 
-    def _store_before(self, position: Register, ran: Register) -> Node:
-        return self._store(ran, self._integer("sub", position, self.stride), self.block)
+    def _store_before(self, stores: Sequence[Node], position: Register, ran: Register) -> list[Node]:
+        return self._store(stores, ran, self._integer("sub", position, self.stride), self.block)
 
-    def _store(self, ran: Register, position: ScalarOperand, members: ScalarOperand) -> Node:
-        """The stores of a block, if it ran."""
+    def _store(
+        self, stores: Sequence[Node], ran: Register, position: ScalarOperand, members: ScalarOperand
+    ) -> list[Node]:
+        """Stores of a block, if it ran."""
+        if not stores:
+            return []
         with self._list() as nodes:
-            self._transfer(self.plan.stores, position, members, self.other)
-        return Branch(ran, nodes, location=self.loop.location)
+            self._transfer(stores, position, members, self.other)
+        return [Branch(ran, nodes, location=self.loop.location)]
 
     def _transfer(
         self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]

@@ -22,10 +22,12 @@ the launch do not overlap, the plain loop is kept beside the pipelined one, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import plan_blocks
+from mlutriton.codegen.in_place import share_buffers
 from mlutriton.codegen.pipeline_plan import Plan, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer
@@ -75,6 +77,8 @@ class _Pipeliner:
         plan = plan_loop(self.code, loop, self.roots)
         if plan.is_empty:
             return None
+        if share_buffers(self.code, loop, plan):
+            plan = plan_loop(self.code, loop, self.roots)
         blocks = plan_blocks(self.code, loop, plan, self.machine)
         rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
         is_guarded = plan.needs_disjoint_arrays and not are_disjoint
@@ -97,13 +101,14 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, plan)
     before = [*rotation.load_first(), _sync(loop)]
-    load, store = rotation.load_ahead(), rotation.store_behind()
-    transfers = [*load, *store] if plan.commutes else [*store, *load]
+    transfers = [
+        *rotation.store_behind(plan.stores_first), *rotation.load_ahead(), *rotation.store_behind(plan.stores_last)
+    ]  # fmt: skip
     body = [*transfers, *rotation.compute(), _sync(loop)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*rotation.advance(), *(each.yielded for each in rotation.carried)]
-    return [*before, rotated, *rotation.store_behind()]
+    return [*before, rotated, *rotation.store_behind(plan.stores)]
 
 
 def _sync(loop: Loop) -> Instruction:
@@ -192,13 +197,13 @@ class _Rotation:
         renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
         return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
 
-    def store_behind(self) -> list[Node]:
-        """The stores of the iteration before, if there was one."""
-        if self.ran is None:
+    def store_behind(self, stores: Sequence[Node]) -> list[Node]:
+        """Stores of the iteration before, if there was one."""
+        if self.ran is None or not stores:
             return []
         renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
-        stores = renamer.nodes([*self.plan.serves, *self.plan.stores])
-        return [Branch(self.ran, stores, location=self.loop.location)]
+        nodes = renamer.nodes([*self.plan.serves, *stores])
+        return [Branch(self.ran, nodes, location=self.loop.location)]
 
     def _ahead(self) -> list[tuple[int, Register]]:
         return [(place, self.loop.carried[place][0]) for place in self.plan.carried]
