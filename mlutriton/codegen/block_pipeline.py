@@ -25,17 +25,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mlutriton.codegen.block_plan import BlockPlan
+from mlutriton.codegen.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand, TileCode, accesses, instructions
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import F32, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE
-
-# A task's blocks: the first load and the last store, which nothing hides, are this share of its work.
-_BLOCKS_OF_A_TASK = 8
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> list[Node]:
@@ -48,6 +46,7 @@ class _BlockRotation:
 
     def __init__(self, code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> None:
         self.code, self.loop, self.plan, self.blocks = code, loop, plan, blocks
+        self.shape = blocks.shape
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
         self.member_bytes = {name: code.buffers[name].bytes for name in plan.buffers}
@@ -56,7 +55,7 @@ class _BlockRotation:
         code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}
         self.steps: dict[int, ScalarOperand] = {}
         for name in plan.buffers:
-            code.buffers[name].bytes *= blocks.capacity
+            code.buffers[name].bytes *= blocks.shape.capacity
             code.buffers[name].phases = 2
 
     def nodes(self) -> list[Node]:
@@ -81,7 +80,7 @@ class _BlockRotation:
             ]
             for size in self.sizes:
                 now, other = self.now[size], self.other[size]
-                carried += [(now, Immediate(0), other), (other, Immediate(size * self.blocks.capacity), now)]
+                carried += [(now, Immediate(0), other), (other, Immediate(size * self.shape.capacity), now)]
             turn = Loop(
                 loop.dtype, position, self.first, self.count, self.stride,
                 [(register, initial) for register, initial, _ in carried], body,
@@ -107,12 +106,24 @@ class _BlockRotation:
             some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
             entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
             self.count = self._scalar("select", entered, some, Immediate(0))
-        share = integer("mul", tasks, Immediate(_BLOCKS_OF_A_TASK))
-        rounded = integer("add", self.count, integer("sub", share, Immediate(1)))
-        wanted = integer("smax", self._scalar("sdiv", rounded, share), Immediate(1))
-        self.block = integer("smin", wanted, Immediate(self.blocks.capacity))
+        rounded = integer("add", self.count, integer("sub", tasks, Immediate(1)))
+        self.block = self._block_size(integer("sdiv", rounded, tasks))
         self.stride = integer("mul", tasks, self.block)
         self.first = integer("mul", loop.start, self.block) if loop.independent else Immediate(0)
+
+    def _block_size(self, count: ScalarOperand) -> ScalarOperand:
+        """How many iterations a full block has, of so many."""
+        scalar, size = self.emitter.scalar, self.shape.size
+        root = scalar("sqrt", (F32,), scalar("sitofp", (self.loop.dtype, F32), count))
+        wanted = scalar(
+            "fmax", (F32,), scalar("fmul", (F32,), root, Immediate(float(size.low))), Immediate(float(size.least))
+        )
+        if size.high > size.low:
+            wanted = scalar("fmin", (F32,), wanted, scalar("fmul", (F32,), root, Immediate(float(size.high))))
+        whole = scalar("fptosi", (F32, self.loop.dtype), scalar("round_even", (F32,), wanted))
+        half = self._integer("sdiv", self._integer("add", count, Immediate(1)), Immediate(2))
+        at_most = self._integer("smin", half, Immediate(self.shape.capacity))
+        return self._integer("smax", self._integer("smin", whole, at_most), Immediate(1))
 
     def _measure_steps(self) -> None:
         """By how many elements the address of each merged transfer grows from one iteration to the next."""
@@ -203,7 +214,12 @@ class _BlockRotation:
     # ---- arithmetic -------------------------------------------------------------------------------------------------
 
     def _compute(self, position: Register) -> Node:
-        """All that is not moved, for each member of the block."""
+        """All that is not moved, for the members of the block."""
+        if self.shape.chunks is not None:
+            chunks = ChunkLoop(
+                self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
+            )
+            return chunks.loop(self._members(position), in_halves=self.shape.in_halves)
         moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
         rest = [node for node in self.loop.body if id(node) not in moved]
 

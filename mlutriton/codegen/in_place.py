@@ -14,12 +14,13 @@ phase of a ping-pong buffer it becomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipeline_plan import Plan, buffers_of, made_anew
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, children
-from mlutriton.isa.operands import FORWARD, Address, Mode, Operand
+from mlutriton.codegen.renaming import rename_buffers
+from mlutriton.codegen.tile_code import Loop, Node, TileCode
+from mlutriton.isa.operands import FORWARD, Address, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
 
 
@@ -32,7 +33,7 @@ def share_buffers(code: TileCode, loop: Loop, plan: Plan) -> bool:
     sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.loads))
     if not sharing.owners:
         return False
-    _rename(loop.body, sharing.owners)
+    rename_buffers(loop.body, {name: sharing.owner(name) for name in sharing.owners})
     code.buffers = {name: buffer for name, buffer in code.buffers.items() if name not in sharing.owners}
     return True
 
@@ -78,9 +79,9 @@ class _Sharing:
 
     def take_over_loaded(self, stored: set[str], loaded: set[str]) -> None:
         """Tiles to be stored take the place of loaded tiles that are dead before they are made."""
-        free = sorted(self._owner(name) for name in loaded if name in self.lives)
+        free = sorted(self.owner(name) for name in loaded if name in self.lives)
         for name in sorted(stored):
-            owner = self._owner(name)
+            owner = self.owner(name)
             if owner not in self.lives or owner in free:
                 continue
             for host in free:
@@ -88,7 +89,8 @@ class _Sharing:
                     self._give(owner, host)
                     break
 
-    def _owner(self, name: str) -> str:
+    def owner(self, name: str) -> str:
+        """The buffer whose memory a buffer has."""
         while name in self.owners:
             name = self.owners[name]
         return name
@@ -102,18 +104,18 @@ class _Sharing:
         for instruction in chain:
             for operand in instruction.operands[1:]:
                 if isinstance(operand, Address) and _is_whole(operand) and operand.mode is Mode.FULL:
-                    life = self.lives.get(self._owner(operand.buffer))
+                    life = self.lives.get(self.owner(operand.buffer))
                     if life is not None and life.last == position:
                         yield operand
 
     def _take(self, name: str, source: str, chain: Sequence[Instruction], width: int) -> bool:
         """Let a chain's target take over one of its sources, if every read of that source allows it."""
-        host = self._owner(source)
+        host = self.owner(source)
         if not self._fits(name, host):
             return False
         for instruction in chain:
             for slot, operand in zip(instruction.row.slots[1:], instruction.operands[1:], strict=True):
-                if isinstance(operand, Address) and self._owner(operand.buffer) == host:
+                if isinstance(operand, Address) and self.owner(operand.buffer) == host:
                     same_width = slot_dtype(slot, instruction.dtypes).bytes == width
                     if not (same_width and _is_whole(operand) and operand.mode is Mode.FULL):
                         return False
@@ -141,21 +143,3 @@ def _steps(body: Sequence[Node]) -> Iterator[list[Node]]:
 
 def _is_whole(address: Address) -> bool:
     return address.register is None and address.offset_bytes == 0
-
-
-def _rename(nodes: list[Node], owners: Mapping[str, str]) -> None:
-    for place, node in enumerate(nodes):
-        if not isinstance(node, Instruction):
-            for nested in children(node):
-                _rename(nested, owners)
-        elif any(isinstance(operand, Address) and operand.buffer in owners for operand, _ in accesses(node)):
-            nodes[place] = replace(node, operands=tuple(_renamed(operand, owners) for operand in node.operands))
-
-
-def _renamed(operand: Operand, owners: Mapping[str, str]) -> Operand:
-    if not isinstance(operand, Address):
-        return operand
-    name = operand.buffer
-    while name in owners:
-        name = owners[name]
-    return replace(operand, buffer=name)

@@ -30,7 +30,7 @@ from mlutriton.codegen.block_plan import plan_blocks
 from mlutriton.codegen.in_place import share_buffers
 from mlutriton.codegen.pipeline_plan import Plan, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
-from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -80,19 +80,23 @@ class _Pipeliner:
         if share_buffers(self.code, loop, plan):
             plan = plan_loop(self.code, loop, self.roots)
         blocks = plan_blocks(self.code, loop, plan, self.machine)
-        rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
         is_guarded = plan.needs_disjoint_arrays and not are_disjoint
-        return _guarded(self.code, loop, rotated) if is_guarded else rotated
+        plain = replace(loop, stages=1)
+        if blocks and blocks.shape.chunks and is_guarded:
+            # The buffers of chunks are not those of whole iterations. Either version has all the memory.
+            names = {*plan.buffers, *blocks.shape.chunks.temporaries}
+            plain.body = with_own_buffers(self.code, loop.body, names)
+        rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
+        return _guarded(self.code, plain, rotated) if is_guarded else rotated
 
 
-def _guarded(code: TileCode, loop: Loop, rotated: list[Node]) -> list[Node]:
+def _guarded(code: TileCode, plain: Loop, rotated: list[Node]) -> list[Node]:
     """The pipelined loop where the arrays of the launch are disjoint, else the plain one."""
     disjoint = code.register()
     index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
-    plain = replace(loop, stages=1)
     return [
-        Instruction(TABLE["sreg"], (), (disjoint, index), loop.location),
-        Branch(disjoint, rotated, [plain], location=loop.location),
+        Instruction(TABLE["sreg"], (), (disjoint, index), plain.location),
+        Branch(disjoint, rotated, [plain], location=plain.location),
     ]
 
 
