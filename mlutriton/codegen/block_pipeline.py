@@ -36,9 +36,9 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE
 
 
-def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> list[Node]:
-    """The pipelined loop."""
-    return _BlockRotation(code, loop, plan, blocks).nodes()
+def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
+    """The pipelined loop, with these nodes behind the loads of the first block."""
+    return _BlockRotation(code, loop, plan, blocks).nodes(late)
 
 
 class _BlockRotation:
@@ -58,14 +58,14 @@ class _BlockRotation:
             code.buffers[name].bytes *= blocks.shape.capacity
             code.buffers[name].phases = 2
 
-    def nodes(self) -> list[Node]:
+    def nodes(self, late: Sequence[Node]) -> list[Node]:
         """The loop over blocks with what comes before and behind it."""
         loop = self.loop
         with self._list() as nodes:
             self._measure_loop()
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
-            nodes += [self._load(self.first, {}), self._sync()]
+            nodes += [self._load(self.first, {}), *late, self._sync()]
             with self._list() as body:
                 body += [
                     *self._store_before(self.plan.stores_first, position, ran),

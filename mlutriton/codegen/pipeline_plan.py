@@ -269,7 +269,10 @@ def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[N
 
 
 def made_anew(code: TileCode, loop: Loop) -> set[str]:
-    """Buffers that nothing outside the loop touches, and that each iteration writes before all else."""
+    """Buffers that nothing outside the loop touches, and that each iteration writes before all else.
+
+    Ping-pong buffers of loops inside are not among them.
+    """
     first: dict[str, bool] = {}
     inside: Counter[str] = Counter()
     for node in loop.body:
@@ -281,7 +284,11 @@ def made_anew(code: TileCode, loop: Loop) -> set[str]:
                 if name not in first:
                     first[name] = certain and all(a is Access.WRITE for other, a in touched if other == name)
     everywhere = Counter(name for instruction in instructions(code.nodes) for name, _ in _on_chip(instruction))
-    return {name for name, is_written in first.items() if is_written and inside[name] == everywhere[name]}
+    return {
+        name
+        for name, is_written in first.items()
+        if is_written and inside[name] == everywhere[name] and code.buffers[name].phases == 1
+    }
 
 
 def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:

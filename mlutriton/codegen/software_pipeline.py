@@ -27,8 +27,9 @@ from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import plan_blocks
+from mlutriton.codegen.block_size import transfer_latency
 from mlutriton.codegen.in_place import share_buffers
-from mlutriton.codegen.pipeline_plan import Plan, plan_loop
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -38,12 +39,14 @@ from mlutriton.codegen.tile_code import (
     Node,
     ScalarOperand,
     TileCode,
+    accesses,
     children,
+    written_register,
 )
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
 
 
 def pipeline_loops(code: TileCode, default_stages: int, machine: Machine) -> None:
@@ -67,11 +70,12 @@ class _Pipeliner:
                     isinstance(node, Branch) and nested is node.then and node.condition in self.roots.disjoint_flags
                 )
                 self.visit(nested, are_disjoint=are_disjoint or tested)
-            rotated = self._rotated(node, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
+            rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
             result += [node] if rotated is None else rotated
         nodes[:] = result
 
-    def _rotated(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
+    def _rotated(self, loop: Loop, before: list[Node], *, are_disjoint: bool) -> list[Node] | None:
+        """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
         if (loop.stages or self.default_stages) == 1:
             return None
         plan = plan_loop(self.code, loop, self.roots)
@@ -86,25 +90,50 @@ class _Pipeliner:
             # The buffers of chunks are not those of whole iterations. Either version has all the memory.
             names = {*plan.buffers, *blocks.shape.chunks.temporaries}
             plain.body = with_own_buffers(self.code, loop.body, names)
-        rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
-        return _guarded(self.code, plain, rotated) if is_guarded else rotated
+        latency_bytes = self.machine.core_dma_bytes_per_cycle * transfer_latency(self.machine)
+        late = _take_late(self.code, before, latency_bytes) if plan.loads else []
+        rotated = rotate_blocks(self.code, loop, plan, blocks, late) if blocks else _rotate(self.code, loop, plan, late)
+        return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
 
 
-def _guarded(code: TileCode, plain: Loop, rotated: list[Node]) -> list[Node]:
+def _take_late(code: TileCode, before: list[Node], latency_bytes: int) -> list[Node]:
+    """Take from the end of a list what may as well come behind the first loads of a loop: arithmetic and short loads.
+
+    All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop.
+    """
+    kept: list[Node] = []
+    taken: list[Node] = []
+    while before and isinstance(before[-1], Instruction):
+        node = before[-1]
+        is_load = node.row.trace == "LOAD"
+        if node.row.queue is Queue.COMPUTE or (is_load and buffer_bytes(code, [node]) < latency_bytes):
+            if buffers_of([node]) & buffers_of(kept):
+                break
+            taken.insert(0, node)
+        elif is_load or (written_register(node) is not None and not node.row.trace and not any(accesses(node))):
+            kept.insert(0, node)
+        else:
+            break
+        before.pop()
+    before += kept
+    return taken
+
+
+def _guarded(code: TileCode, plain: list[Node], rotated: list[Node]) -> list[Node]:
     """The pipelined loop where the arrays of the launch are disjoint, else the plain one."""
-    disjoint = code.register()
+    disjoint, location = code.register(), plain[-1].location
     index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
     return [
-        Instruction(TABLE["sreg"], (), (disjoint, index), plain.location),
-        Branch(disjoint, rotated, [plain], location=plain.location),
+        Instruction(TABLE["sreg"], (), (disjoint, index), location),
+        Branch(disjoint, rotated, plain, location=location),
     ]
 
 
-def _rotate(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
+def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> list[Node]:
     for name in plan.buffers:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, plan)
-    before = [*rotation.load_first(), _sync(loop)]
+    before = [*rotation.load_first(), *late, _sync(loop)]
     transfers = [
         *rotation.store_behind(plan.stores_first), *rotation.load_ahead(), *rotation.store_behind(plan.stores_last)
     ]  # fmt: skip
