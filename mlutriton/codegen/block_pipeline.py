@@ -33,7 +33,7 @@ from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOpera
 from mlutriton.dtypes import F32, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
@@ -65,7 +65,7 @@ class _BlockRotation:
             self._measure_loop()
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
-            nodes += [self._load(self.first, {}), *late, self._sync()]
+            nodes += [self._load(self.lower, self._first_members(), {}), *late, self._sync()]
             with self._list() as body:
                 body += [
                     *self._store_before(self.plan.stores_first, position, ran),
@@ -82,34 +82,39 @@ class _BlockRotation:
                 now, other = self.now[size], self.other[size]
                 carried += [(now, Immediate(0), other), (other, Immediate(size * self.shape.capacity), now)]
             turn = Loop(
-                loop.dtype, position, self.first, self.count, self.stride,
+                loop.dtype, position, self.first, self.upper, self.block,
                 [(register, initial) for register, initial, _ in carried], body,
                 [operand for *_, operand in carried], location=loop.location,
             )  # fmt: skip
             nodes.append(turn)
-            nodes += self._store(self.plan.stores, ran, last, self._members(last))
+            begin = self._begin(last)
+            nodes += self._store(self.plan.stores, ran, begin, self._integer("sub", self.upper, begin))
         return nodes
 
     # ---- extents ----------------------------------------------------------------------------------------------------
 
     def _measure_loop(self) -> None:
-        """How many positions there are, and in a full block; where this task begins, and how it goes on."""
+        """From which position to which this task works, and in which blocks.
+
+        Programs of a grid are dealt out in runs of neighbours. They begin with blocks of different length: where all
+        cores wait for their transfers at the same time, nobody uses the DRAM.
+        """
         loop, integer = self.loop, self._integer
-        tasks: ScalarOperand = Immediate(1)
         self.step: ScalarOperand = Immediate(1)
-        self.count = loop.end
+        self.lower: ScalarOperand = Immediate(0)
         if loop.independent:
-            tasks = loop.step
+            share = integer("mul", loop.end, loop.start)
+            self.lower = self._scalar("sdiv", share, loop.step)
+            self.upper = self._scalar("sdiv", integer("add", share, loop.end), loop.step)
         else:
             self.step = loop.step
             span = integer("sub", integer("sub", loop.end, loop.start), Immediate(1))
             some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
             entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
-            self.count = self._scalar("select", entered, some, Immediate(0))
-        rounded = integer("add", self.count, integer("sub", tasks, Immediate(1)))
-        self.block = self._block_size(integer("sdiv", rounded, tasks))
-        self.stride = integer("mul", tasks, self.block)
-        self.first = integer("mul", loop.start, self.block) if loop.independent else Immediate(0)
+            self.upper = self._scalar("select", entered, some, Immediate(0))
+        self.block = self._block_size(integer("sub", self.upper, self.lower))
+        task = self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
+        self.first = integer("sub", self.lower, self._scalar("urem", task, self.block))
 
     def _block_size(self, count: ScalarOperand) -> ScalarOperand:
         """How many iterations a full block has, of so many."""
@@ -137,9 +142,17 @@ class _BlockRotation:
                 size = Immediate(node.dtypes[0].bytes)
                 self.steps[id(node)] = self.emitter.scalar("sdiv", (I64,), difference, size)
 
+    def _begin(self, position: ScalarOperand) -> ScalarOperand:
+        """Where the block at a position begins: the first one may be short."""
+        return self._integer("smax", position, self.lower)
+
     def _members(self, position: ScalarOperand) -> ScalarOperand:
-        """Iterations of the block at a position."""
-        return self._integer("smin", self._integer("sub", self.count, position), self.block)
+        """Iterations of a block that is not the first."""
+        return self._integer("smin", self._integer("sub", self.upper, position), self.block)
+
+    def _first_members(self) -> ScalarOperand:
+        end = self._integer("smin", self._integer("add", self.first, self.block), self.upper)
+        return self._integer("sub", end, self.lower)
 
     def _index(self, position: ScalarOperand) -> ScalarOperand:
         """The loop's index at a position."""
@@ -150,26 +163,28 @@ class _BlockRotation:
     # ---- transfers --------------------------------------------------------------------------------------------------
 
     def _load_next(self, position: Register) -> Node:
-        return self._load(self._integer("add", position, self.stride), self.other)
+        following = self._integer("add", position, self.block)
+        return self._load(following, self._members(following), self.other)
 
-    def _load(self, position: ScalarOperand, phases: dict[int, Register]) -> Node:
+    def _load(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Node:
         """The loads of a block, if there is one."""
-        exists = self.emitter.scalar("slt", (self.loop.dtype,), position, self.count)
+        exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.upper)
         with self._list() as nodes:
-            self._transfer(self.plan.loads, position, self._members(position), phases)
+            self._transfer(self.plan.loads, begin, members, phases)
         return Branch(exists, nodes, location=self.loop.location)
 
     def _store_before(self, stores: Sequence[Node], position: Register, ran: Register) -> list[Node]:
-        return self._store(stores, ran, self._integer("sub", position, self.stride), self.block)
+        if not stores:
+            return []
+        begin = self._begin(self._integer("sub", position, self.block))
+        return self._store(stores, ran, begin, self._integer("sub", position, begin))
 
-    def _store(
-        self, stores: Sequence[Node], ran: Register, position: ScalarOperand, members: ScalarOperand
-    ) -> list[Node]:
+    def _store(self, stores: Sequence[Node], ran: Register, begin: ScalarOperand, members: ScalarOperand) -> list[Node]:
         """Stores of a block, if it ran."""
         if not stores:
             return []
         with self._list() as nodes:
-            self._transfer(stores, position, members, self.other)
+            self._transfer(stores, begin, members, self.other)
         return [Branch(ran, nodes, location=self.loop.location)]
 
     def _transfer(
@@ -215,18 +230,21 @@ class _BlockRotation:
 
     def _compute(self, position: Register) -> Node:
         """All that is not moved, for the members of the block."""
+        begin = self._begin(position)
+        end = self._integer("smin", self._integer("add", position, self.block), self.upper)
+        members = self._integer("sub", end, begin)
         if self.shape.chunks is not None:
             chunks = ChunkLoop(
                 self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
             )
-            return chunks.loop(self._members(position), in_halves=self.shape.in_halves)
+            return chunks.loop(members, in_halves=self.shape.in_halves)
         moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
         rest = [node for node in self.loop.body if id(node) not in moved]
 
         def body(places: dict[int, Register]) -> list[Node]:
             return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
 
-        return self._for_members(self.loop.index, position, self._members(position), self.now, body)
+        return self._for_members(self.loop.index, begin, members, self.now, body)
 
     def _for_members(
         self,
