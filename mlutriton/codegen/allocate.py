@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import Node, TileBuffer, TileCode, accesses, children
+from mlutriton.codegen.tile_code import Branch, Loop, Node, TileBuffer, TileCode, accesses, children, instructions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
 from mlutriton.isa.operands import FORWARD, Address, Mode
@@ -60,6 +60,40 @@ def allocate(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
     return {
         name: Buffer(name, life.buffer.space, life.root().offset_bytes, _size(life.buffer), life.buffer.location)
         for name, life in lives.items()
+    }
+
+
+def alive_beside(code: TileCode, loop: Loop) -> set[str]:
+    """Names of the buffers that hold something while a loop of the code runs."""
+    inside = {id(node) for node in loop.body}
+    before: set[str] = set()
+    during: set[str] = set()
+    behind: set[str] = set()
+
+    def visit(nodes: Sequence[Node]) -> bool:
+        """Sort what nodes touch; True if the loop is among them."""
+        found = False
+        for node in nodes:
+            if node is loop or id(node) in inside:
+                during.update(_touched([node]))
+                found = True
+            elif isinstance(node, Instruction):
+                (behind if during else before).update(_touched([node]))
+            else:
+                around = [visit(nested) for nested in children(node)]
+                if any(around) and not isinstance(node, Branch):
+                    # What an outer loop touches anywhere may come round again.
+                    during.update(_touched([node]))
+                found |= any(around)
+        return found
+
+    visit(code.nodes)
+    return during | before & behind
+
+
+def _touched(nodes: Sequence[Node]) -> set[str]:
+    return {
+        operand.buffer for each in instructions(nodes) for operand, _ in accesses(each) if isinstance(operand, Address)
     }
 
 

@@ -25,22 +25,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mlutriton.codegen.block_plan import BlockPlan
+from mlutriton.codegen.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand, TileCode, accesses, instructions
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import F32, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE
-
-# A task's blocks: the first load and the last store, which nothing hides, are this share of its work.
-_BLOCKS_OF_A_TASK = 8
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
 
 
-def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> list[Node]:
-    """The pipelined loop."""
-    return _BlockRotation(code, loop, plan, blocks).nodes()
+def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
+    """The pipelined loop, with these nodes behind the loads of the first block."""
+    return _BlockRotation(code, loop, plan, blocks).nodes(late)
 
 
 class _BlockRotation:
@@ -48,6 +46,7 @@ class _BlockRotation:
 
     def __init__(self, code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> None:
         self.code, self.loop, self.plan, self.blocks = code, loop, plan, blocks
+        self.shape = blocks.shape
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
         self.member_bytes = {name: code.buffers[name].bytes for name in plan.buffers}
@@ -56,21 +55,22 @@ class _BlockRotation:
         code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}
         self.steps: dict[int, ScalarOperand] = {}
         for name in plan.buffers:
-            code.buffers[name].bytes *= blocks.capacity
+            code.buffers[name].bytes *= blocks.shape.capacity
             code.buffers[name].phases = 2
 
-    def nodes(self) -> list[Node]:
+    def nodes(self, late: Sequence[Node]) -> list[Node]:
         """The loop over blocks with what comes before and behind it."""
         loop = self.loop
         with self._list() as nodes:
             self._measure_loop()
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
-            nodes += [self._load(self.first, {}), self._sync()]
+            nodes += [self._load(self.lower, self._first_members(), {}), *late, self._sync()]
             with self._list() as body:
-                parts = [self._load_next(position), self._store_before(position, ran)]
                 body += [
-                    *(parts if self.plan.commutes else reversed(parts)),
+                    *self._store_before(self.plan.stores_first, position, ran),
+                    self._load_next(position),
+                    *self._store_before(self.plan.stores_last, position, ran),
                     self._compute(position),
                     self._sync(),
                 ]
@@ -80,38 +80,55 @@ class _BlockRotation:
             ]
             for size in self.sizes:
                 now, other = self.now[size], self.other[size]
-                carried += [(now, Immediate(0), other), (other, Immediate(size * self.blocks.capacity), now)]
+                carried += [(now, Immediate(0), other), (other, Immediate(size * self.shape.capacity), now)]
             turn = Loop(
-                loop.dtype, position, self.first, self.count, self.stride,
+                loop.dtype, position, self.first, self.upper, self.block,
                 [(register, initial) for register, initial, _ in carried], body,
                 [operand for *_, operand in carried], location=loop.location,
             )  # fmt: skip
             nodes.append(turn)
-            nodes.append(self._store(ran, last, self._members(last)))
+            begin = self._begin(last)
+            nodes += self._store(self.plan.stores, ran, begin, self._integer("sub", self.upper, begin))
         return nodes
 
     # ---- extents ----------------------------------------------------------------------------------------------------
 
     def _measure_loop(self) -> None:
-        """How many positions there are, and in a full block; where this task begins, and how it goes on."""
+        """From which position to which this task works, and in which blocks.
+
+        Programs of a grid are dealt out in runs of neighbours. They begin with blocks of different length: where all
+        cores wait for their transfers at the same time, nobody uses the DRAM.
+        """
         loop, integer = self.loop, self._integer
-        tasks: ScalarOperand = Immediate(1)
         self.step: ScalarOperand = Immediate(1)
-        self.count = loop.end
+        self.lower: ScalarOperand = Immediate(0)
         if loop.independent:
-            tasks = loop.step
+            share = integer("mul", loop.end, loop.start)
+            self.lower = self._scalar("sdiv", share, loop.step)
+            self.upper = self._scalar("sdiv", integer("add", share, loop.end), loop.step)
         else:
             self.step = loop.step
             span = integer("sub", integer("sub", loop.end, loop.start), Immediate(1))
             some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
             entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
-            self.count = self._scalar("select", entered, some, Immediate(0))
-        share = integer("mul", tasks, Immediate(_BLOCKS_OF_A_TASK))
-        rounded = integer("add", self.count, integer("sub", share, Immediate(1)))
-        wanted = integer("smax", self._scalar("sdiv", rounded, share), Immediate(1))
-        self.block = integer("smin", wanted, Immediate(self.blocks.capacity))
-        self.stride = integer("mul", tasks, self.block)
-        self.first = integer("mul", loop.start, self.block) if loop.independent else Immediate(0)
+            self.upper = self._scalar("select", entered, some, Immediate(0))
+        self.block = self._block_size(integer("sub", self.upper, self.lower))
+        task = self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
+        self.first = integer("sub", self.lower, self._scalar("urem", task, self.block))
+
+    def _block_size(self, count: ScalarOperand) -> ScalarOperand:
+        """How many iterations a full block has, of so many."""
+        scalar, size = self.emitter.scalar, self.shape.size
+        root = scalar("sqrt", (F32,), scalar("sitofp", (self.loop.dtype, F32), count))
+        wanted = scalar(
+            "fmax", (F32,), scalar("fmul", (F32,), root, Immediate(float(size.low))), Immediate(float(size.least))
+        )
+        if size.high > size.low:
+            wanted = scalar("fmin", (F32,), wanted, scalar("fmul", (F32,), root, Immediate(float(size.high))))
+        whole = scalar("fptosi", (F32, self.loop.dtype), scalar("round_even", (F32,), wanted))
+        half = self._integer("sdiv", self._integer("add", count, Immediate(1)), Immediate(2))
+        at_most = self._integer("smin", half, Immediate(self.shape.capacity))
+        return self._integer("smax", self._integer("smin", whole, at_most), Immediate(1))
 
     def _measure_steps(self) -> None:
         """By how many elements the address of each merged transfer grows from one iteration to the next."""
@@ -125,9 +142,17 @@ class _BlockRotation:
                 size = Immediate(node.dtypes[0].bytes)
                 self.steps[id(node)] = self.emitter.scalar("sdiv", (I64,), difference, size)
 
+    def _begin(self, position: ScalarOperand) -> ScalarOperand:
+        """Where the block at a position begins: the first one may be short."""
+        return self._integer("smax", position, self.lower)
+
     def _members(self, position: ScalarOperand) -> ScalarOperand:
-        """Iterations of the block at a position."""
-        return self._integer("smin", self._integer("sub", self.count, position), self.block)
+        """Iterations of a block that is not the first."""
+        return self._integer("smin", self._integer("sub", self.upper, position), self.block)
+
+    def _first_members(self) -> ScalarOperand:
+        end = self._integer("smin", self._integer("add", self.first, self.block), self.upper)
+        return self._integer("sub", end, self.lower)
 
     def _index(self, position: ScalarOperand) -> ScalarOperand:
         """The loop's index at a position."""
@@ -138,23 +163,29 @@ class _BlockRotation:
     # ---- transfers --------------------------------------------------------------------------------------------------
 
     def _load_next(self, position: Register) -> Node:
-        return self._load(self._integer("add", position, self.stride), self.other)
+        following = self._integer("add", position, self.block)
+        return self._load(following, self._members(following), self.other)
 
-    def _load(self, position: ScalarOperand, phases: dict[int, Register]) -> Node:
+    def _load(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Node:
         """The loads of a block, if there is one."""
-        exists = self.emitter.scalar("slt", (self.loop.dtype,), position, self.count)
+        exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.upper)
         with self._list() as nodes:
-            self._transfer(self.plan.loads, position, self._members(position), phases)
+            self._transfer(self.plan.loads, begin, members, phases)
         return Branch(exists, nodes, location=self.loop.location)
 
-    def _store_before(self, position: Register, ran: Register) -> Node:
-        return self._store(ran, self._integer("sub", position, self.stride), self.block)
+    def _store_before(self, stores: Sequence[Node], position: Register, ran: Register) -> list[Node]:
+        if not stores:
+            return []
+        begin = self._begin(self._integer("sub", position, self.block))
+        return self._store(stores, ran, begin, self._integer("sub", position, begin))
 
-    def _store(self, ran: Register, position: ScalarOperand, members: ScalarOperand) -> Node:
-        """The stores of a block, if it ran."""
+    def _store(self, stores: Sequence[Node], ran: Register, begin: ScalarOperand, members: ScalarOperand) -> list[Node]:
+        """Stores of a block, if it ran."""
+        if not stores:
+            return []
         with self._list() as nodes:
-            self._transfer(self.plan.stores, position, members, self.other)
-        return Branch(ran, nodes, location=self.loop.location)
+            self._transfer(stores, begin, members, self.other)
+        return [Branch(ran, nodes, location=self.loop.location)]
 
     def _transfer(
         self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
@@ -198,14 +229,22 @@ class _BlockRotation:
     # ---- arithmetic -------------------------------------------------------------------------------------------------
 
     def _compute(self, position: Register) -> Node:
-        """All that is not moved, for each member of the block."""
+        """All that is not moved, for the members of the block."""
+        begin = self._begin(position)
+        end = self._integer("smin", self._integer("add", position, self.block), self.upper)
+        members = self._integer("sub", end, begin)
+        if self.shape.chunks is not None:
+            chunks = ChunkLoop(
+                self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
+            )
+            return chunks.loop(members, in_halves=self.shape.in_halves)
         moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
         rest = [node for node in self.loop.body if id(node) not in moved]
 
         def body(places: dict[int, Register]) -> list[Node]:
             return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
 
-        return self._for_members(self.loop.index, position, self._members(position), self.now, body)
+        return self._for_members(self.loop.index, begin, members, self.now, body)
 
     def _for_members(
         self,

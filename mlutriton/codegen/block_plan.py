@@ -11,33 +11,62 @@ dimension more: one descriptor for the block. Index arithmetic is taken not to o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, buffers_of, free_registers
+from mlutriton.codegen.allocate import alive_beside
+from mlutriton.codegen.block_size import BlockSize, IterationCycles, transfer_latency, transfer_rate
+from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers
+from mlutriton.codegen.row_chunks import RowChunks, known_extents, plan_chunks
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions, registers_read
+from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Queue
+from mlutriton.isa.table import Queue, SlotKind
 
-# A block's bytes flow for so many latencies: then the one that shows costs a fifth.
-_LATENCIES = 4
+# The bytes of the longest blocks flow for so many latencies: the one that shows then hardly counts.
+_LATENCIES = 16
+
+# What halves of chunks have to save.
+_CYCLES_FOR_HALVES = 0.02
+
+# For how many iterations of a task blocks are laid out; how many there are is known at the launch alone.
+_ORDINARY_ITERATIONS = 16
 
 
-@dataclass
+@dataclass(frozen=True)
+class BlockShape:
+    """What a block consists of.
+
+    Attributes:
+        capacity: the most iterations.
+        size: how many iterations it is to have.
+        chunks: how the arithmetic is done in chunks; None if it is done iteration by iteration.
+        chunk_units: the most units of a chunk.
+        in_halves: the halves of a chunk are computed by turns.
+    """
+
+    capacity: int
+    size: BlockSize
+    chunks: RowChunks | None = None
+    chunk_units: int = 0
+    in_halves: bool = False
+
+
+@dataclass(frozen=True)
 class BlockPlan:
     """How a loop is worked through in blocks.
 
     Attributes:
-        capacity: the most iterations of a block.
         scalars: scalar instructions that addresses and extents of the transfers need.
         merged: by the identity of a transfer that a block makes as one, the number of its free dimension, 1 or 2.
+        shape: of the blocks.
     """
 
-    capacity: int
     scalars: list[Instruction]
-    merged: dict[int, int] = field(default_factory=dict[int, int])
+    merged: dict[int, int]
+    shape: BlockShape
 
 
 def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockPlan | None:
@@ -61,10 +90,82 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
         if dimension is not None:
             merged[id(node)] = dimension
         gains |= dimension is not None or not is_short
-    capacity = min(_room(code, plan, machine), -(-_LATENCIES * latency_bytes // max(1, buffer_bytes(code, moved))))
-    if not gains or capacity < 2:
+    if not gains:
         return None
-    return BlockPlan(capacity, definitions.instructions(needed), merged)
+    shape = _shape(code, loop, plan, machine)
+    if shape.capacity < 2:
+        return None
+    return BlockPlan(definitions.instructions(needed), merged, shape)
+
+
+def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockShape:
+    """The block for which the loop is shortest."""
+    rate, latency = transfer_rate(machine), transfer_latency(machine)
+    load, store = (buffer_bytes(code, nodes) / rate for nodes in (plan.loads, plan.stores))
+    memory = _Memory(code, loop, plan, machine)
+    most = math.ceil(_LATENCIES * latency / (load + store))
+    chunks = plan_chunks(code, loop, plan)
+    if chunks is None:
+        cycles = IterationCycles(load, store, _arithmetic_cycles(loop, machine), latency)
+        return BlockShape(min(memory.iterations({}), most), cycles.block_size())
+    best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
+    chunk_units = 1
+    while True:
+        temporaries = {name: chunks.unit_bytes[name] * chunk_units for name in chunks.temporaries}
+        capacity = min(memory.iterations(temporaries), most)
+        if capacity < 1:
+            break
+        for in_halves in (False, True)[: min(2, chunk_units)]:
+            cycles, size = _iteration(
+                chunks, chunk_units, (load, store, latency), capacity, machine, in_halves=in_halves
+            )
+            # Halves make code longer.
+            whole = cycles.of_loop(_ORDINARY_ITERATIONS, size) * (1 + _CYCLES_FOR_HALVES * in_halves)
+            if whole < best_cycles:
+                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves)
+                best_cycles = whole
+        if chunk_units >= capacity * chunks.units:
+            break
+        chunk_units *= 2
+    return best
+
+
+def _iteration(
+    chunks: RowChunks,
+    chunk_units: int,
+    transfers: tuple[float, float, float],
+    capacity: int,
+    machine: Machine,
+    *,
+    in_halves: bool,
+) -> tuple[IterationCycles, float]:
+    """What an iteration of an ordinary loop takes, and the size of its blocks, which may be less than a chunk."""
+    load, store, latency = transfers
+    units, size = chunk_units, float(capacity)
+    cycles = IterationCycles(load, store, 0, latency)
+    for _ in range(2):
+        arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
+        cycles = IterationCycles(load, store, arithmetic, latency)
+        size = min(cycles.block_size().of(_ORDINARY_ITERATIONS), capacity)
+        units = max(2, min(chunk_units, int(size * chunks.units)))
+    return cycles, size
+
+
+def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves: bool) -> int:
+    """Cycles of the COMPUTE queue for a chunk."""
+    if in_halves:
+        return 2 * (chunks.cycles(-(-units // 2), machine) + len(chunks.groups) * machine.vector_gap_cycles)
+    return chunks.cycles(units, machine) + len(chunks.groups) * machine.vector_latency_cycles
+
+
+def _arithmetic_cycles(loop: Loop, machine: Machine) -> float:
+    """Cycles of the COMPUTE queue in an iteration, those of extents not known now left out."""
+    total = 0
+    for each in instructions(loop.body):
+        counts = known_extents(each)
+        if each.row.queue is Queue.COMPUTE and len(counts) == sum(s.kind is SlotKind.COUNT for s in each.row.slots):
+            total += occupancy_cycles(each, counts, machine) + machine.vector_latency_cycles
+    return total
 
 
 def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
@@ -77,19 +178,28 @@ def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
     )
 
 
-def _room(code: TileCode, plan: Plan, machine: Machine) -> int:
-    """Iterations whose tiles fit, in both phases, beside everything else."""
-    limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
-    found: list[int] = []
-    used = buffers_of(code.nodes)
-    for space, limit in limits.items():
-        mine = sum(each.bytes for each in code.buffers.values() if each.space == space and each.name in plan.buffers)
-        others = [code.buffers[name] for name in used - plan.buffers if code.buffers[name].space == space]
-        rest = sum(-(-each.bytes * each.phases // 64) * 64 for each in others)
-        if mine:
-            # Each buffer is rounded up once.
-            found.append((limit - rest - 64 * len(plan.buffers)) // (2 * mine))
-    return min(found, default=0)
+class _Memory:
+    """How many iterations of a block fit beside everything else, their tiles in both phases."""
+
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> None:
+        self.code, self.plan = code, plan
+        self.limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
+        self.others = alive_beside(code, loop) - plan.buffers
+
+    def iterations(self, sizes_bytes: Mapping[str, int]) -> int:
+        """The most iterations that fit if some of the other buffers have these sizes, the rest as they are."""
+        found: list[int] = []
+        for space, limit in self.limits.items():
+            mine = [
+                each for each in self.code.buffers.values() if each.space == space and each.name in self.plan.buffers
+            ]
+            others = [self.code.buffers[name] for name in self.others if self.code.buffers[name].space == space]
+            rest = sum(-(-sizes_bytes.get(each.name, each.bytes) * each.phases // 64) * 64 for each in others)
+            if mine:
+                # Each buffer is rounded up once.
+                room = limit - rest - 64 * len(self.plan.buffers)
+                found.append(room // (2 * sum(each.bytes for each in mine)))
+        return max(0, min(found, default=0))
 
 
 class _Steps:

@@ -1,7 +1,7 @@
 """What of a loop's body can run an iteration early or late: loads ahead of the rest, stores behind it.
 
-A load moves ahead only if its address and geometry need nothing but scalar arithmetic, if nothing else writes its
-buffer, and if nothing reads it from one iteration to the next. Where the loop also writes global memory, the next
+A load moves ahead only if its address and geometry need nothing but scalar arithmetic, and if it is the first to touch
+its buffer in each iteration. Where the loop also writes global memory, the next
 iteration's load could read what this one stores: then it must come from another array than every store, and arrays of
 the launch must not overlap.
 
@@ -46,22 +46,34 @@ class Plan:
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
+        late_stores: how many of them, the last ones, come behind the loads of a burst.
         serves: instructions that say which program is served, needed wherever a part of its work is done.
         remembered: registers of an iteration that its stores need in the next one.
         buffers: names of the buffers that become ping-pong.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
-        commutes: loads and stores of different instructions may change their order within a burst.
+        commutes: stores of different instructions may change their order.
     """
 
     loads: list[Node] = field(default_factory=list[Node])
     slice: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     stores: list[Node] = field(default_factory=list[Node])
+    late_stores: int = 0
     serves: list[Instruction] = field(default_factory=list[Instruction])
     remembered: list[Register] = field(default_factory=list[Register])
     buffers: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
     commutes: bool = False
+
+    @property
+    def stores_first(self) -> list[Node]:
+        """The stores that come before the loads of a burst."""
+        return self.stores[: len(self.stores) - self.late_stores]
+
+    @property
+    def stores_last(self) -> list[Node]:
+        """The stores that come behind the loads of a burst."""
+        return self.stores[len(self.stores) - self.late_stores :]
 
     @property
     def is_empty(self) -> bool:
@@ -72,22 +84,37 @@ class Plan:
 def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
     """What may be moved in a loop of the code."""
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
-    made_anew = _made_anew(code, loop)
-    _plan_loads(plan, loop, roots, made_anew)
-    _plan_stores(plan, loop, made_anew)
-    if plan.needs_disjoint_arrays and _commute(plan, roots):
-        plan.commutes = True
-        # A short transfer behind a long one hides its latency, as does a long one behind a long one.
-        plan.stores.sort(key=lambda node: -buffer_bytes(code, [node]))
+    anew = made_anew(code, loop)
+    _plan_loads(plan, loop, roots, anew)
+    _plan_stores(plan, loop, anew)
+    _order_stores(plan, code, loop, roots)
     return plan
 
 
-def _commute(plan: Plan, roots: PointerRoots) -> bool:
-    """True if, on disjoint arrays, every two of the transfers touch different memory, on chip and off."""
-    parameters = [parameters_of(store, roots) for store in plan.stores]
+def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots) -> None:
+    """Decide which stores come before the loads of a burst, and which behind them.
+
+    A short transfer behind a long one hides its latency, as does a long one behind a long one. So short stores are best
+    last. What is stored from the place of a tile to be loaded has to be gone before.
+    """
+    loaded = buffers_of(plan.loads)
+    if plan.needs_disjoint_arrays and _are_apart(plan.stores, roots):
+        plan.commutes = True
+        plan.stores.sort(key=lambda node: (not buffers_of([node]) & loaded, -buffer_bytes(code, [node])))
+    elif not loop.independent:
+        return
+    for node in reversed(plan.stores):
+        if buffers_of([node]) & loaded:
+            break
+        plan.late_stores += 1
+
+
+def _are_apart(stores: Sequence[Node], roots: PointerRoots) -> bool:
+    """True if, on disjoint arrays, every two of the stores touch different memory."""
+    parameters = [parameters_of(store, roots) for store in stores]
     known = [each for each in parameters if each is not None]
     apart = sum(map(len, known)) == len(frozenset[int]().union(*known))
-    return len(known) == len(parameters) and apart and not buffers_of(plan.loads) & buffers_of(plan.stores)
+    return len(known) == len(parameters) and apart
 
 
 def buffers_of(nodes: Sequence[Node]) -> set[str]:
@@ -103,7 +130,7 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 # ---- loads ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]) -> None:
+def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str]) -> None:
     # Programs of a grid need not see what others store, only each what it has stored itself.
     stored = frozenset[int]() if loop.independent else _stored(loop, roots)
     if stored is None:
@@ -111,15 +138,14 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, made_anew: set[str]
     definitions = Definitions(loop)
     awaited = _touched_by_others(loop)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
+    touched: set[str] = set()
     for node in loop.body:
         if loop.independent and _writes_global(node):
             break
         targets = _load_targets(node)
-        if (
-            not targets <= made_anew
-            or not targets & awaited
-            or any(_other_writers(loop, node, target) for target in targets)
-        ):
+        is_first = not targets & touched
+        touched |= buffers_of([node])
+        if not (is_first and targets & awaited and targets <= anew):
             continue
         if stored and not _is_apart(node, stored, roots):
             continue
@@ -213,26 +239,15 @@ def _touched_by_others(loop: Loop) -> set[str]:
     }
 
 
-def _other_writers(loop: Loop, load: Node, target: str) -> bool:
-    """True if anything in the loop but ``load`` writes the buffer."""
-    return any(
-        isinstance(operand, Address) and operand.buffer == target and access is not Access.READ
-        for node in loop.body
-        if node is not load
-        for instruction in instructions([node])
-        for operand, access in accesses(instruction)
-    )
-
-
 # ---- stores --------------------------------------------------------------------------------------------------------
 
 
-def _plan_stores(plan: Plan, loop: Loop, made_anew: set[str]) -> None:
+def _plan_stores(plan: Plan, loop: Loop, anew: set[str]) -> None:
     stores = [node for node in loop.body if _store_sources(node)]
     sources = {name for node in stores for name in _store_sources(node)}
     if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, plan.loads):
         return
-    if not sources <= made_anew:
+    if not sources <= anew:
         return
     plan.stores = stores
     plan.buffers |= sources
@@ -255,8 +270,11 @@ def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[N
     return False
 
 
-def _made_anew(code: TileCode, loop: Loop) -> set[str]:
-    """Buffers that nothing outside the loop touches, and that each iteration writes before all else."""
+def made_anew(code: TileCode, loop: Loop) -> set[str]:
+    """Buffers that nothing outside the loop touches, and that each iteration writes before all else.
+
+    Ping-pong buffers of loops inside are not among them.
+    """
     first: dict[str, bool] = {}
     inside: Counter[str] = Counter()
     for node in loop.body:
@@ -268,7 +286,11 @@ def _made_anew(code: TileCode, loop: Loop) -> set[str]:
                 if name not in first:
                     first[name] = certain and all(a is Access.WRITE for other, a in touched if other == name)
     everywhere = Counter(name for instruction in instructions(code.nodes) for name, _ in _on_chip(instruction))
-    return {name for name, is_written in first.items() if is_written and inside[name] == everywhere[name]}
+    return {
+        name
+        for name, is_written in first.items()
+        if is_written and inside[name] == everywhere[name] and code.buffers[name].phases == 1
+    }
 
 
 def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:

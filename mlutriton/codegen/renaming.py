@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mlutriton.codegen.tile_code import (
@@ -14,6 +14,7 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     While,
+    children,
     written_register,
 )
 from mlutriton.dtypes import I64
@@ -132,3 +133,30 @@ class Renamer:
         self.code.phases[total] = self.code.phases.get(phase, phase)
         before.append(Instruction(TABLE["add"], (I64,), (total, register, phase)))
         return replace(address, register=total)
+
+
+def rename_buffers(nodes: list[Node], names: Mapping[str, str]) -> None:
+    """Let nodes use other buffers, by the names of those that they use."""
+    for place, node in enumerate(nodes):
+        if not isinstance(node, Instruction):
+            for nested in children(node):
+                rename_buffers(nested, names)
+        elif any(isinstance(operand, Address) and operand.buffer in names for operand in node.operands):
+            nodes[place] = replace(node, operands=tuple(_in_buffer(operand, names) for operand in node.operands))
+
+
+def _in_buffer(operand: Operand, names: Mapping[str, str]) -> Operand:
+    return (
+        replace(operand, buffer=names.get(operand.buffer, operand.buffer)) if isinstance(operand, Address) else operand
+    )
+
+
+def with_own_buffers(code: TileCode, nodes: Sequence[Node], names: Collection[str]) -> list[Node]:
+    """Copies of nodes that use new buffers instead of these."""
+    copies = Renamer(code, {}, {}, keep=True).nodes(nodes)
+    new: dict[str, str] = {}
+    for name in sorted(names):
+        new[name] = f"{name}.{len(code.buffers)}"
+        code.buffers[new[name]] = replace(code.buffers[name], name=new[name])
+    rename_buffers(copies, new)
+    return copies

@@ -22,13 +22,15 @@ the launch do not overlap, the plain loop is kept beside the pipelined one, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import plan_blocks
-from mlutriton.codegen.pipeline_plan import Plan, plan_loop
+from mlutriton.codegen.in_place import share_buffers
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
-from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.shared_pipeline import plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -39,12 +41,14 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     Sharing,
     TileCode,
+    accesses,
     children,
+    written_register,
 )
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
 
 
 def pipeline_loops(code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False) -> None:
@@ -75,51 +79,88 @@ class _Pipeliner:
                     isinstance(node, Branch) and nested is node.then and node.condition in self.roots.disjoint_flags
                 )
                 self.visit(nested, are_disjoint=are_disjoint or tested)
-            rotated = self._rotated(node, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
+            rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
             result += [node] if rotated is None else rotated
         nodes[:] = result
 
-    def _rotated(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
+    def _rotated(self, loop: Loop, before: list[Node], *, are_disjoint: bool) -> list[Node] | None:
+        """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
         if (loop.stages or self.default_stages) == 1:
             return None
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
-            shared = plan_shared(self.code, loop, self.roots)
-            if shared is None:
-                return None
-            plan, rotated = shared.plan, rotate_shared(self.code, loop, shared)
-        else:
+            return self._rotated_shared(loop, are_disjoint=are_disjoint)
+        plan = plan_loop(self.code, loop, self.roots)
+        if plan.is_empty:
+            return None
+        if share_buffers(self.code, loop, plan):
             plan = plan_loop(self.code, loop, self.roots)
-            if plan.is_empty:
-                return None
-            blocks = plan_blocks(self.code, loop, plan, self.machine)
-            rotated = rotate_blocks(self.code, loop, plan, blocks) if blocks else _rotate(self.code, loop, plan)
+        blocks = plan_blocks(self.code, loop, plan, self.machine)
         is_guarded = plan.needs_disjoint_arrays and not are_disjoint
-        return _guarded(self.code, loop, rotated) if is_guarded else rotated
+        plain = replace(loop, stages=1)
+        if blocks and blocks.shape.chunks and is_guarded:
+            # The buffers of chunks are not those of whole iterations. Either version has all the memory.
+            names = {*plan.buffers, *blocks.shape.chunks.temporaries}
+            plain.body = with_own_buffers(self.code, loop.body, names)
+        late = _take_late(self.code, before, self.machine.core_dma_latency_bytes) if plan.loads else []
+        rotated = rotate_blocks(self.code, loop, plan, blocks, late) if blocks else _rotate(self.code, loop, plan, late)
+        return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
+
+    def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
+        """The same of a loop in which cores load together or keep an order."""
+        shared = plan_shared(self.code, loop, self.roots)
+        if shared is None:
+            return None
+        rotated = rotate_shared(self.code, loop, shared)
+        is_guarded = shared.plan.needs_disjoint_arrays and not are_disjoint
+        return _guarded(self.code, [replace(loop, stages=1)], rotated) if is_guarded else rotated
 
 
-def _guarded(code: TileCode, loop: Loop, rotated: list[Node]) -> list[Node]:
+def _take_late(code: TileCode, before: list[Node], latency_bytes: int) -> list[Node]:
+    """Take from the end of a list what may as well come behind the first loads of a loop: arithmetic and short loads.
+
+    All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop.
+    """
+    kept: list[Node] = []
+    taken: list[Node] = []
+    while before and isinstance(before[-1], Instruction):
+        node = before[-1]
+        is_load = node.row.trace == "LOAD"
+        if node.row.queue is Queue.COMPUTE or (is_load and buffer_bytes(code, [node]) < latency_bytes):
+            if buffers_of([node]) & buffers_of(kept):
+                break
+            taken.insert(0, node)
+        elif is_load or (written_register(node) is not None and not node.row.trace and not any(accesses(node))):
+            kept.insert(0, node)
+        else:
+            break
+        before.pop()
+    before += kept
+    return taken
+
+
+def _guarded(code: TileCode, plain: list[Node], rotated: list[Node]) -> list[Node]:
     """The pipelined loop where the arrays of the launch are disjoint, else the plain one."""
-    disjoint = code.register()
+    disjoint, location = code.register(), plain[-1].location
     index = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
-    plain = replace(loop, stages=1)
     return [
-        Instruction(TABLE["sreg"], (), (disjoint, index), loop.location),
-        Branch(disjoint, rotated, [plain], location=loop.location),
+        Instruction(TABLE["sreg"], (), (disjoint, index), location),
+        Branch(disjoint, rotated, plain, location=location),
     ]
 
 
-def _rotate(code: TileCode, loop: Loop, plan: Plan) -> list[Node]:
+def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> list[Node]:
     for name in plan.buffers:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, plan)
-    before = [*rotation.load_first(), _sync(loop)]
-    load, store = rotation.load_ahead(), rotation.store_behind()
-    transfers = [*load, *store] if plan.commutes else [*store, *load]
+    before = [*rotation.load_first(), *late, _sync(loop)]
+    transfers = [
+        *rotation.store_behind(plan.stores_first), *rotation.load_ahead(), *rotation.store_behind(plan.stores_last)
+    ]  # fmt: skip
     body = [*transfers, *rotation.compute(), _sync(loop)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*rotation.advance(), *(each.yielded for each in rotation.carried)]
-    return [*before, rotated, *rotation.store_behind()]
+    return [*before, rotated, *rotation.store_behind(plan.stores)]
 
 
 def _sync(loop: Loop) -> Instruction:
@@ -208,13 +249,13 @@ class _Rotation:
         renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
         return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
 
-    def store_behind(self) -> list[Node]:
-        """The stores of the iteration before, if there was one."""
-        if self.ran is None:
+    def store_behind(self, stores: Sequence[Node]) -> list[Node]:
+        """Stores of the iteration before, if there was one."""
+        if self.ran is None or not stores:
             return []
         renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
-        stores = renamer.nodes([*self.plan.serves, *self.plan.stores])
-        return [Branch(self.ran, stores, location=self.loop.location)]
+        nodes = renamer.nodes([*self.plan.serves, *stores])
+        return [Branch(self.ran, nodes, location=self.loop.location)]
 
     def _ahead(self) -> list[tuple[int, Register]]:
         return [(place, self.loop.carried[place][0]) for place in self.plan.carried]

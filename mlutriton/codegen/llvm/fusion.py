@@ -84,6 +84,7 @@ class Group:
         reductions: what is combined along the rows.
         reads: places read.
         writes: places written.
+        end: number of the last instruction.
     """
 
     rows: Count
@@ -92,6 +93,7 @@ class Group:
     reductions: list[RowReduction] = field(default_factory=list[RowReduction])
     reads: list[Place] = field(default_factory=list[Place])
     writes: list[Place] = field(default_factory=list[Place])
+    end: int = 0
 
     @property
     def needs_rows(self) -> bool:
@@ -135,8 +137,18 @@ class Group:
             for place in (*rest.reads, *rest.writes, *(each.target for each in rest.reductions))
         )
 
+    def is_apart(self, other: Group) -> bool:
+        """True if neither group writes what the other one touches: they may run in any order."""
+        return not any(
+            written.may_overlap(place)
+            for group, rest in ((self, other), (other, self))
+            for written in (*group.writes, *(each.target for each in group.reductions))
+            for place in (*rest.reads, *rest.writes, *(each.target for each in rest.reductions))
+        )
+
     def join(self, other: Group) -> None:
         """Take over the instructions of an accepted group."""
+        self.end = other.end
         before = len(self.steps)
         self.reductions += [replace(reduction, after=before + reduction.after) for reduction in other.reductions]
         self.steps += other.steps
@@ -213,12 +225,12 @@ def reduction_group(frame: Frame) -> Group:
 # ---- to loops -------------------------------------------------------------------------------------------------------
 
 
-def emit_group(frame: Frame, group: Group, liveness: Liveness, last: int) -> None:
-    """Write the loops of a group as a function, and its call; ``last`` is the number of its last instruction.
+def emit_group(frame: Frame, group: Group, liveness: Liveness) -> None:
+    """Write the loops of a group as a function, and its call.
 
     Groups that differ only in what they are handed, such as the copies of a pipelined loop's body, share a function.
     """
-    stored = [_is_stored(group, number, liveness, last) for number in range(len(group.steps))]
+    stored = [_is_stored(group, number, liveness) for number in range(len(group.steps))]
     if not any(stored) and not group.reductions:
         return
     e, inputs = Emitter(frame.loops), _Inputs(frame.e)
@@ -294,13 +306,13 @@ class _Inputs:
         return self._scalars[id(value)][1]
 
 
-def _is_stored(group: Group, number: int, liveness: Liveness, last: int) -> bool:
+def _is_stored(group: Group, number: int, liveness: Liveness) -> bool:
     target = group.steps[number].target
     if target is None or any(
         step.target is not None and _matches(step.target, target) for step in group.steps[number + 1 :]
     ):
         return False
-    return liveness.is_live(last, target.low, target.high)
+    return liveness.is_live(group.end, target.low, target.high)
 
 
 PlaceKey = tuple[str, int, str, str]

@@ -68,9 +68,8 @@ class _Translation:
         self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
         self.blocks = basic_blocks(program)
         self.liveness = Liveness(program, self.blocks)
-        # Element-wise instructions whose loop is not written yet, and the steps of a chain that is not complete.
-        self.group: Group | None = None
-        self.group_end = 0
+        # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
+        self.groups: list[Group] = []
         self.chain: list[Step] = []
 
     @property
@@ -123,7 +122,7 @@ class _Translation:
             self._instruction(frame.instruction.row)
         name = frame.instruction.row.name
         condition = frame.flag("condition") if name == "cbr" else ""
-        self._finish_group()
+        self._finish_groups()
         self.scoreboard.end_block()
         if name == "exit":
             self.scoreboard.end_program()
@@ -152,7 +151,7 @@ class _Translation:
     def _instruction(self, row: Row) -> None:
         if row.trace:
             if row.queue is not Queue.SCALAR or row.name == "exit":
-                self._finish_group()
+                self._finish_groups()
             self.transfers.emit()
         elif row.queue is Queue.SCALAR:
             self._scalar(row)
@@ -201,7 +200,7 @@ class _Translation:
             case "br" | "cbr":
                 pass
             case "pause":
-                self._finish_group()
+                self._finish_groups()
                 unchanged = e.value(f"zext i1 {frame.flag('unchanged')} to i64")
                 stopped = turn(e, "%number", frame.index, unchanged, frame.scalar_bits("attempt"))
                 frame.fault_if(e.value(f"icmp ne i64 {stopped}, 0"), Fault.STOPPED)
@@ -246,7 +245,7 @@ class _Translation:
             if name == "lds":
                 frame.set_result(Lanes(dtype, 1, bits="0"))
             return
-        self._finish_group()
+        self._finish_groups()
         if name == "lds":
             frame.set_result(load(self.e, self._pointer("a"), dtype, 1))
         else:
@@ -260,7 +259,7 @@ class _Translation:
         match name:
             case "print.vector":
                 self._check_windows()
-                self._finish_group()
+                self._finish_groups()
                 pointer, count, width = self._pointer("a"), frame.count("n"), frame.dtype("a").bytes
             case "print.scalar":
                 pointer, count, width = self.transfers.vector_operand("value")[0], 1, frame.dtype("value").bytes
@@ -293,7 +292,7 @@ class _Translation:
         elif row.name.startswith("red.") and row.combine is not None and frame.count("inner") == 1:
             self._join(reduction_group(frame))
         else:
-            self._finish_group()
+            self._finish_groups()
             empty = frame.is_empty()
             if isinstance(empty, str):
                 with frame.conditional(self.e.value(f"xor i1 {empty}, true")):
@@ -302,18 +301,27 @@ class _Translation:
                 self._collective(row)
 
     def _join(self, group: Group) -> None:
-        if self.group is None or not self.group.accepts(group):
-            self._finish_group()
-            self.group = group
-        else:
-            self.group.join(group)
-        self.group_end = self.frame.index
+        """Let the instructions of a group join an earlier one if they can.
 
-    def _finish_group(self) -> None:
-        """Write the loops of the waiting group: something needs its results, or cannot be joined with it."""
-        group, self.group = self.group, None
-        if group is not None:
-            emit_group(self.frame, group, self.liveness, self.group_end)
+        They may pass by groups that have nothing to do with either: instructions over one half of some rows may stand
+        between those over the other half.
+        """
+        group.end = self.frame.index
+        skipped: list[Group] = []
+        for earlier in reversed(self.groups):
+            if all(each.is_apart(earlier) for each in skipped) and earlier.accepts(group):
+                earlier.join(group)
+                return
+            if len(skipped) == _MAXIMUM_SKIPPED or not earlier.is_apart(group):
+                break
+            skipped.append(earlier)
+        self.groups.append(group)
+
+    def _finish_groups(self) -> None:
+        """Write the loops of the waiting groups: something needs their results, or cannot be joined with them."""
+        groups, self.groups = self.groups, []
+        for group in groups:
+            emit_group(self.frame, group, self.liveness)
 
     def _collective(self, row: Row) -> None:
         """Write a vector or tensor instruction that is a call."""
@@ -379,11 +387,15 @@ class _Translation:
             e.do(call)
             return
         group, is_row = reduction_group(frame), e.value(f"icmp eq i64 {inner}, 1")
+        group.end = frame.index
         with e.when(is_row):
-            emit_group(frame, group, self.liveness, frame.index)
+            emit_group(frame, group, self.liveness)
         with e.when(e.value(f"xor i1 {is_row}, true")):
             e.do(call)
 
+
+# More waiting groups to look past only take time.
+_MAXIMUM_SKIPPED = 3
 
 _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
 

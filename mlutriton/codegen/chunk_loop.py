@@ -1,0 +1,125 @@
+"""The loop over the chunks of a block, each computed as a whole or in halves.
+
+In halves, instructions over one half of the chunk stand between those over the other half that wait for each other:
+
+    m = max(x(first)); m' = max(x(second)); t = x(first) - m; t' = x(second) - m'; ...
+
+so that none waits for the one right before it. A chunk of a single unit has no halves and is computed as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+
+from mlutriton.codegen.row_chunks import Places, RowChunks
+from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand
+from mlutriton.dtypes import I64, DType
+from mlutriton.isa.operands import Immediate, Register
+
+
+class ChunkLoop:
+    """Writes the loop.
+
+    Attributes:
+        chunks: what is computed.
+        units: the most units of a chunk.
+        phases: by the name of a ping-pong buffer, where its present phase begins.
+    """
+
+    def __init__(
+        self, emitter: Emitter, chunks: RowChunks, units: int, phases: Mapping[str, Register], dtype: DType
+    ) -> None:
+        self.emitter, self.code = emitter, emitter.code
+        self.chunks, self.units, self.phases, self.dtype = chunks, units, phases, dtype
+
+    def loop(self, members: ScalarOperand, *, in_halves: bool) -> Loop:
+        """The loop over all chunks of so many iterations."""
+        code, chunks = self.code, self.chunks
+        # Buffers whose parts have one size have their chunks at one offset.
+        starts = {(chunks.unit_bytes[name], phase): phase for name, phase in self.phases.items()}
+        offsets = {key: code.register() for key in starts}
+        for key, offset in offsets.items():
+            code.phases[offset] = starts[key]
+        places = {name: offsets[chunks.unit_bytes[name], phase] for name, phase in self.phases.items()}
+        first, total = code.register(), self._integer("mul", members, Immediate(chunks.units))
+        with self._list() as body:
+            units = self._integer("smin", self._integer("sub", total, first), Immediate(self.units))
+            if in_halves:
+                self._in_halves(units, places)
+            else:
+                self._as_a_whole(units, places)
+            yielded: list[ScalarOperand] = [
+                self._offset(offset, Immediate(self.units), key[0]) for key, offset in offsets.items()
+            ]
+        temporaries = {name: chunks.unit_bytes[name] * self.units for name in chunks.temporaries}
+        for name, size in temporaries.items():
+            code.buffers[name].bytes = size // (2 if in_halves else 1)
+        return Loop(
+            self.dtype, first, Immediate(0), total, Immediate(self.units),
+            [(offset, starts[key]) for key, offset in offsets.items()], body, yielded, location=self.emitter.location,
+        )  # fmt: skip
+
+    def _as_a_whole(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
+        self.emitter.nodes += chain.from_iterable(self._instructions(units, places, {}))
+
+    def _in_halves(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
+        """Both halves of a chunk by turns; the first one has one unit more if their number is odd."""
+        is_single = self.emitter.scalar("slt", (self.dtype,), units, Immediate(2))
+        with self._list() as single:
+            self._as_a_whole(units, places)
+        with self._list() as halves:
+            upper = self._integer("add", units, Immediate(1))
+            first = self.emitter.scalar("sdiv", (self.dtype,), upper, Immediate(2))
+            second = self._integer("sub", units, first)
+            moved: dict[Register, Register] = {}
+            for name, place in places.items():
+                if place not in moved:
+                    moved[place] = self._offset(place, first, self.chunks.unit_bytes[name])
+                    self.code.phases[moved[place]] = self.code.phases[place]
+            own = {name: self._buffer(name) for name in self.chunks.temporaries}
+            others = self._instructions(second, {name: moved[place] for name, place in places.items()}, own)
+            for one, other in zip(self._instructions(first, places, {}), others, strict=True):
+                self.emitter.nodes += [*one, *other]
+        self.emitter.nodes.append(Branch(is_single, single, halves, location=self.emitter.location))
+
+    def _buffer(self, name: str) -> str:
+        """A buffer like this one."""
+        new = f"{name}.{len(self.code.buffers)}"
+        size = self.chunks.unit_bytes[name] * (self.units // 2)
+        self.code.buffers[new] = replace(self.code.buffers[name], name=new, bytes=size)
+        return new
+
+    def _instructions(
+        self, units: ScalarOperand, places: Mapping[str, Register], buffers: Mapping[str, str]
+    ) -> list[list[Node]]:
+        scaled: dict[int, ScalarOperand] = {}
+
+        def scale(factor: int) -> ScalarOperand:
+            if factor not in scaled:
+                scaled[factor] = self._integer("mul", units, Immediate(factor))
+            return scaled[factor]
+
+        at: Places = {
+            **{name: (name, place) for name, place in places.items()},
+            **{name: (new, None) for name, new in buffers.items()},
+        }
+        return self.chunks.instructions(units, scale, at)
+
+    def _offset(self, start: Register, units: ScalarOperand, unit_bytes: int) -> Register:
+        """Where the unit behind so many ones begins."""
+        skipped = self.emitter.integer("mul", units, Immediate(unit_bytes), I64)
+        return self.emitter.scalar("add", (I64,), start, skipped)
+
+    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
+        return self.emitter.integer(name, a, b, self.dtype)
+
+    @contextmanager
+    def _list(self) -> Generator[list[Node]]:
+        """A new list of nodes, to which everything goes meanwhile."""
+        outside = self.emitter.nodes
+        self.emitter.nodes = nodes = list[Node]()
+        yield nodes
+        self.emitter.nodes = outside

@@ -1,0 +1,145 @@
+"""Buffers of a loop's body that take over the memory of another one, before the loop is pipelined.
+
+What a loop loads and what it stores stands in ping-pong buffers, of which each takes twice its memory. The longer a
+burst of transfers is, the less shows its latency, so memory is what limits the rate of a loop that DRAM binds. Two
+rules save it:
+
+* An element-wise result takes the place of an operand that it is the last to read.
+* A tile to be stored takes the place of a loaded one that is dead by then. The IO queue works in order: it stores the
+  tile of the iteration before, and then loads that of the next one to the same place.
+
+Only buffers of one size that each iteration makes anew take part; so every place has one owner at a time, whatever
+phase of a ping-pong buffer it becomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mlutriton.codegen.pipeline_plan import Plan, buffers_of, made_anew
+from mlutriton.codegen.renaming import rename_buffers
+from mlutriton.codegen.tile_code import Loop, Node, TileCode
+from mlutriton.isa.operands import FORWARD, Address, Mode
+from mlutriton.isa.program import Instruction, slot_dtype
+
+
+def share_buffers(code: TileCode, loop: Loop, plan: Plan) -> bool:
+    """Let buffers of a loop take over others, if what it loads and stores can share memory; True if any did."""
+    if not plan.loads or not plan.stores:
+        return False
+    sharing = _Sharing(code, loop)
+    sharing.take_over_operands()
+    sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.loads))
+    if not sharing.owners:
+        return False
+    rename_buffers(loop.body, {name: sharing.owner(name) for name in sharing.owners})
+    code.buffers = {name: buffer for name, buffer in code.buffers.items() if name not in sharing.owners}
+    return True
+
+
+@dataclass
+class _Life:
+    """From which to which position of the body a buffer is touched."""
+
+    first: int
+    last: int
+
+
+class _Sharing:
+    """Which buffer takes over which.
+
+    Attributes:
+        owners: by the name of a buffer that is given up, the one whose memory it takes.
+    """
+
+    def __init__(self, code: TileCode, loop: Loop) -> None:
+        self.code = code
+        self.owners: dict[str, str] = {}
+        self.steps = list(_steps(loop.body))
+        anew = made_anew(code, loop)
+        self.lives: dict[str, _Life] = {}
+        for position, step in enumerate(self.steps):
+            for name in buffers_of(step) & anew:
+                self.lives.setdefault(name, _Life(position, position)).last = position
+
+    def take_over_operands(self) -> None:
+        """Element-wise results take the place of operands that die there."""
+        for position, step in enumerate(self.steps):
+            chain = [node for node in step if isinstance(node, Instruction)]
+            target = chain[-1].operands[0] if chain and chain[-1].operands else None
+            if not all(each.row.is_elementwise or each.row.name == "v.mov" for each in chain) or not chain:
+                continue
+            if not isinstance(target, Address) or not self._is_born(target, position):
+                continue
+            width = slot_dtype(chain[-1].row.slots[0], chain[-1].dtypes).bytes
+            for source in self._dying(chain, position):
+                if source.buffer != target.buffer and self._take(target.buffer, source.buffer, chain, width):
+                    break
+
+    def take_over_loaded(self, stored: set[str], loaded: set[str]) -> None:
+        """Tiles to be stored take the place of loaded tiles that are dead before they are made."""
+        free = sorted(self.owner(name) for name in loaded if name in self.lives)
+        for name in sorted(stored):
+            owner = self.owner(name)
+            if owner not in self.lives or owner in free:
+                continue
+            for host in free:
+                if self._fits(owner, host) and self.lives[host].last < self.lives[owner].first:
+                    self._give(owner, host)
+                    break
+
+    def owner(self, name: str) -> str:
+        """The buffer whose memory a buffer has."""
+        while name in self.owners:
+            name = self.owners[name]
+        return name
+
+    def _is_born(self, target: Address, position: int) -> bool:
+        life = self.lives.get(target.buffer)
+        return life is not None and life.first == position and _is_whole(target)
+
+    def _dying(self, chain: Sequence[Instruction], position: int) -> Iterator[Address]:
+        """Operands of a chain that are read as a whole, element for element, for the last time."""
+        for instruction in chain:
+            for operand in instruction.operands[1:]:
+                if isinstance(operand, Address) and _is_whole(operand) and operand.mode is Mode.FULL:
+                    life = self.lives.get(self.owner(operand.buffer))
+                    if life is not None and life.last == position:
+                        yield operand
+
+    def _take(self, name: str, source: str, chain: Sequence[Instruction], width: int) -> bool:
+        """Let a chain's target take over one of its sources, if every read of that source allows it."""
+        host = self.owner(source)
+        if not self._fits(name, host):
+            return False
+        for instruction in chain:
+            for slot, operand in zip(instruction.row.slots[1:], instruction.operands[1:], strict=True):
+                if isinstance(operand, Address) and self.owner(operand.buffer) == host:
+                    same_width = slot_dtype(slot, instruction.dtypes).bytes == width
+                    if not (same_width and _is_whole(operand) and operand.mode is Mode.FULL):
+                        return False
+        self._give(name, host)
+        return True
+
+    def _fits(self, name: str, host: str) -> bool:
+        mine, other = self.code.buffers[name], self.code.buffers[host]
+        return name != host and mine.bytes == other.bytes and mine.space == other.space
+
+    def _give(self, name: str, host: str) -> None:
+        self.owners[name] = host
+        self.lives[host].last = max(self.lives[host].last, self.lives.pop(name).last)
+
+
+def _steps(body: Sequence[Node]) -> Iterator[list[Node]]:
+    """The nodes of a body, those of a fused chain together."""
+    chain: list[Node] = []
+    for node in body:
+        chain.append(node)
+        if not (isinstance(node, Instruction) and node.operands[:1] == (FORWARD,)):
+            yield chain
+            chain = []
+
+
+def _is_whole(address: Address) -> bool:
+    return address.register is None and address.offset_bytes == 0

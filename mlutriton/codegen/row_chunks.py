@@ -1,0 +1,311 @@
+"""The arithmetic of a block of iterations, done for many rows by each instruction.
+
+An instruction that waits for the one before costs a latency, be it over one row or over a hundred. So the arithmetic of
+a block, U iterations of R rows each,
+
+    for i of block: m = max(x(i)); t = x(i) - m; y(i) = exp(t)
+
+becomes, where rows have nothing to do with each other, a loop over chunks of V of the block's rows:
+
+    for rows of block, V at a time: m = max(x(rows)); t = x(rows) - m; y(rows) = exp(t)
+
+The units in which chunks are counted are the smallest equal parts of an iteration that all of its instructions can be
+cut into: rows where rows are reduced or broadcast, elements where all is element-wise, and whole iterations where the
+same tile takes part in each. Temporaries hold a chunk. Short chunks leave memory to the ping-pong buffers, and thereby
+make bursts of transfers long; long chunks hide the latency of instructions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.pipeline_plan import Plan, made_anew
+from mlutriton.codegen.tile_code import (
+    Loop,
+    Node,
+    ScalarOperand,
+    TileCode,
+    accesses,
+    registers_read,
+    written_register,
+)
+from mlutriton.isa.cost import occupancy_cycles
+from mlutriton.isa.expression import evaluate, parse
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Access, Queue, SlotKind
+
+# Instructions over slices that have nothing to do with each other, and the count that says how many there are.
+_SLICE_COUNTS = {"v.transpose": "batch", "v.repeat": "outer"}
+
+Scale = Callable[[int], ScalarOperand]
+Places = Mapping[str, tuple[str, Register | None]]
+
+
+@dataclass(frozen=True)
+class RowChunks:
+    """How the arithmetic of an iteration is done in chunks.
+
+    Attributes:
+        units: equal parts of an iteration.
+        groups: the instructions in order, those of a fused chain together.
+        unit_bytes: of a unit, by the name of a buffer that holds one for each.
+        temporaries: names of those of these buffers that are needed within a chunk alone.
+    """
+
+    units: int
+    groups: list[_Group]
+    unit_bytes: dict[str, int]
+    temporaries: list[str]
+
+    def cycles(self, units: int, machine: Machine) -> int:
+        """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
+        total = 0
+        for group in self.groups:
+            counts = group.counts(self.units, lambda factor: Immediate(units * factor))
+            extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
+            total += max(
+                occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions
+            )
+        return total
+
+    def instructions(self, units: ScalarOperand, scale: Scale, places: Places) -> list[list[Node]]:
+        """The arithmetic of a chunk, instruction by instruction or chain by chain.
+
+        Args:
+            units: how many units the chunk has.
+            scale: makes the operand for so many times these units.
+            places: by the name of a buffer, that to use instead, and where it has the chunk's first unit.
+        """
+        made: list[list[Node]] = []
+        for group in self.groups:
+            counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
+            made.append([_over(each, counts, group.modes(each), places) for each in group.instructions])
+        return made
+
+
+def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
+    """How the arithmetic of a loop can be done in chunks; None if its rows or iterations depend on each other."""
+    moved = {id(node) for node in (*plan.loads, *plan.stores)}
+    rest = [node for node in loop.body if id(node) not in moved]
+    instructions: list[Instruction] = []
+    varying = {loop.index}
+    for node in rest:
+        if not isinstance(node, Instruction) or node.row.trace:
+            return None
+        if node.row.queue is Queue.COMPUTE:
+            instructions.append(node)
+        elif node.row.name != "serve":
+            written = written_register(node)
+            if written is None or any(accesses(node)):
+                return None
+            varying.add(written)
+    if not instructions or any(varying & set(registers_read(each)) for each in instructions):
+        return None
+    anew = made_anew(code, loop)
+    groups: list[_Group] = []
+    for chain in _chains(instructions):
+        group = _group(chain, anew)
+        if group is None or not _uses_whole_buffers(code, chain, anew):
+            return None
+        groups.append(group)
+    units = math.gcd(*(group.limit for group in groups))
+    if not all(group.can_be_cut(units) for group in groups):
+        units = 1
+        if not all(group.can_be_cut(units) for group in groups):
+            return None
+    names = sorted({name for group in groups for name in group.buffers} & anew | plan.buffers)
+    if any(code.buffers[name].bytes % units for name in names):
+        return None
+    return RowChunks(
+        units,
+        groups,
+        {name: code.buffers[name].bytes // units for name in names},
+        [name for name in names if name not in plan.buffers],
+    )
+
+
+def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
+    chain: list[Instruction] = []
+    for instruction in instructions:
+        chain.append(instruction)
+        if instruction.operands[0] != FORWARD:
+            yield chain
+            chain = []
+
+
+def _uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[str]) -> bool:
+    """True if the chain touches what each iteration makes anew as a whole, and writes nothing else."""
+    for instruction in chain:
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+            if not isinstance(operand, Address):
+                continue
+            if operand.buffer not in anew:
+                if slot.access is not Access.READ:
+                    return False
+                continue
+            span = _span(instruction, slot.span, operand.mode) * instruction.dtype_of(slot).bytes
+            if operand.register is not None or operand.offset_bytes or span != code.buffers[operand.buffer].bytes:
+                return False
+    return True
+
+
+def _span(instruction: Instruction, span: str, mode: Mode) -> int:
+    """Elements that an operand touches."""
+    counts = known_extents(instruction)
+    match mode:
+        case Mode.ROW:
+            return counts["rows"]
+        case Mode.COLUMN:
+            return counts["columns"]
+        case Mode.FULL:
+            return evaluate(parse(span), counts)
+
+
+def known_extents(instruction: Instruction) -> dict[str, int]:
+    """The counts of an instruction that are immediates."""
+    return {
+        slot.name: int(operand.value)
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True)
+        if slot.kind is SlotKind.COUNT and isinstance(operand, Immediate)
+    }
+
+
+# ---- groups --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Group:
+    """An instruction or chain over slices along one of its counts.
+
+    Attributes:
+        instructions: one, or the steps of a chain.
+        anew: names of buffers that each iteration makes anew; all others are the same for all.
+        sliced: name of the count that units divide.
+        limit: how many units an iteration can be cut into.
+    """
+
+    instructions: list[Instruction]
+    anew: set[str]
+    sliced: str
+    limit: int
+
+    @property
+    def buffers(self) -> set[str]:
+        return {
+            operand.buffer
+            for each in self.instructions
+            for operand, _ in accesses(each)
+            if isinstance(operand, Address)
+        }
+
+    def can_be_cut(self, units: int) -> bool:
+        """True if every operand goes along with so many units an iteration."""
+        return all(self._goes_along(operand, units) for each in self.instructions for operand in each.operands)
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        raise NotImplementedError
+
+    def counts(self, units: int, scale: Scale) -> dict[str, Operand]:
+        """The counts of a chunk that change."""
+        return {self.sliced: scale(known_extents(self.instructions[0])[self.sliced] // units)}
+
+    def modes(self, instruction: Instruction) -> list[Operand]:
+        """The operands of an instruction in the modes that they have in a chunk."""
+        return list(instruction.operands)
+
+
+class _Slices(_Group):
+    """A reduction, scan, transpose or repetition."""
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        return not isinstance(operand, Address) or operand.buffer in self.anew
+
+
+class _Rows(_Group):
+    """A chain of element-wise instructions over rows and columns, of which some are broadcast."""
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        if not isinstance(operand, Address):
+            return True
+        # A row that is the same for all goes along with any number of others; a column of numbers differs by row.
+        return operand.mode is Mode.COLUMN or operand.buffer in self.anew
+
+
+class _Elements(_Group):
+    """A chain of element-wise instructions, element for element."""
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        return not isinstance(operand, Address) or operand.buffer in self.anew or units == 1
+
+    def counts(self, units: int, scale: Scale) -> dict[str, Operand]:
+        count = self.limit // units
+        is_even = all(count * each.dtypes[0].bytes % _EVEN_BYTES == 0 for each in self.instructions)
+        if not self._has_constants and not (is_even and count > 1):
+            return {"rows": Immediate(1), "columns": scale(count)}
+        return {"rows": scale(1), "columns": Immediate(count)}
+
+    @property
+    def _has_constants(self) -> bool:
+        return not self.buffers <= self.anew
+
+    def modes(self, instruction: Instruction) -> list[Operand]:
+        return [
+            replace(operand, mode=Mode.COLUMN)
+            if isinstance(operand, Address) and operand.buffer not in self.anew
+            else operand
+            for operand in instruction.operands
+        ]
+
+
+# Rows of so many bytes waste no part of the vector unit's width, of any machine.
+_EVEN_BYTES = 128
+
+
+def _group(chain: list[Instruction], anew: set[str]) -> _Group | None:
+    """What a chain or instruction works along; None if its slices depend on each other."""
+    first = chain[0]
+    extents = known_extents(first)
+    if first.row.is_elementwise_or_mov:
+        if "rows" not in extents or "columns" not in extents:
+            return None
+        rows, columns = extents["rows"], extents["columns"]
+        chain = [_in_plain_modes(each, rows, anew) for each in chain]
+        modes = {operand.mode for each in chain for operand in each.operands if isinstance(operand, Address)}
+        if modes <= {Mode.FULL}:
+            return _Elements(chain, anew, "columns", rows * columns)
+        has_columns_anew = any(
+            isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
+            for each in chain
+            for operand in each.operands
+        )
+        return None if has_columns_anew else _Rows(chain, anew, "rows", rows)
+    sliced = _SLICE_COUNTS.get(first.row.name, "outer" if first.row.name.startswith(("red.", "scan.")) else "")
+    return _Slices(chain, anew, sliced, extents[sliced]) if sliced in extents else None
+
+
+def _in_plain_modes(instruction: Instruction, rows: int, anew: set[str]) -> Instruction:
+    """The instruction with the operands of a single row in the modes that they have among many rows."""
+    if rows != 1:
+        return instruction
+    operands = [
+        replace(operand, mode=Mode.FULL if operand.buffer in anew else Mode.COLUMN)
+        if isinstance(operand, Address) and operand.mode is not Mode.ROW
+        else operand
+        for operand in instruction.operands
+    ]
+    return replace(instruction, operands=tuple(operands))
+
+
+def _over(instruction: Instruction, counts: dict[str, Operand], operands: list[Operand], places: Places) -> Instruction:
+    """The instruction with other counts, on the buffers of the chunk."""
+    for place, operand in enumerate(operands):
+        if isinstance(operand, Address) and operand.buffer in places:
+            buffer, register = places[operand.buffer]
+            operands[place] = replace(operand, buffer=buffer, register=register)
+    for name, count in counts.items():
+        operands[instruction.row.slot_index[name]] = count
+    return replace(instruction, operands=tuple(operands))

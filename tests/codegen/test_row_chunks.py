@@ -1,0 +1,163 @@
+"""Rows of a block that are computed many at a time: the values are those of rows computed one by one, to the bit."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+CORES = mlu.machine("mlu590-m9").cores
+
+
+@mlu.jit
+def softmax_row(out, x, columns, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0) * columns, tl.arange(0, BLOCK)
+    values = tl.load(x + row + column, mask=column < columns, other=-float("inf"))
+    powers = tl.exp(values - tl.max(values, axis=0))
+    tl.store(out + row + column, powers / tl.sum(powers, axis=0), mask=column < columns)
+
+
+@mlu.jit
+def normalize_rows(x, out, mean, rstd, weight, bias, rows, columns, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    scale, shift = tl.load(weight + column, mask=mask), tl.load(bias + column, mask=mask).to(tl.float32)
+    for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+        values = tl.load(x + row * columns + column, mask=mask, other=0.0).to(tl.float32)
+        average = tl.sum(values, axis=0) / columns
+        centred = tl.where(mask, values - average, 0.0)
+        inverse = 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / columns + 1e-5)
+        tl.store(mean + row, average)
+        tl.store(rstd + row, inverse)
+        tl.store(out + row * columns + column, centred * inverse * scale + shift, mask=mask)
+
+
+@mlu.jit
+def centre_tiles(out, x, shift, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    i, j = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
+    mask = (i < rows) & (j < columns)
+    tile = tl.load(x + i * columns + j, mask=mask, other=0.0)
+    added = tl.load(shift + j, mask=j < columns, other=0.0)
+    largest = tl.argmax(tile, axis=1)[:, None].to(tl.float32)
+    result = tl.cumsum(tile - tl.sum(tile, axis=1, keep_dims=True), axis=1) * added + largest
+    tl.store(out + i * columns + j, result, mask=mask)
+
+
+@mlu.jit
+def gelu(out, x, keep, n, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    kept = tl.load(keep + tl.arange(0, BLOCK)) != 0
+    v = tl.load(x + place, mask=place < n)
+    inner = tl.exp(-1.5957691 * (v + 0.044715 * v * v * v))
+    tl.store(out + place, tl.where(kept, v / (1 + inner), v), mask=place < n)
+
+
+@mlu.jit
+def add_number(out, x, SIZE: tl.constexpr):
+    number = tl.program_id(0)
+    place = number * SIZE + tl.arange(0, SIZE)
+    tl.store(out + place, tl.load(x + place) * 2 + number)
+
+
+def launch(name, count, width, rng, stages):
+    """Results of a kernel over so many rows."""
+    x = rng.standard_normal((count, width), dtype=np.float32)
+    out = np.full((count + 2, width), 7, np.float32)
+    block = 1 << (width - 1).bit_length()
+    weight, bias = rng.random((2, width), dtype=np.float32)
+    match name:
+        case "softmax":
+            run = softmax_row[(count,)](out, x, width, BLOCK=block, num_stages=stages)
+            return [run, out]
+        case "normalize":
+            mean, rstd = np.full((2, count + 1), 7, np.float32)
+            arrays = (x.astype(ml_dtypes.bfloat16), out, mean, rstd, weight, bias.astype(np.float16))
+            run = normalize_rows[(3,)](*arrays, count, width, BLOCK=block, num_stages=stages)
+            return [run, out, mean, rstd]
+        case "centre":
+            grid = (-(-count // 4),)
+            run = centre_tiles[grid](out, x, weight, count, width, ROWS=4, BLOCK=block, num_stages=stages)
+            return [run, out]
+        case "gelu":
+            keep = (rng.random(block) < 0.5).astype(np.int8)
+            grid = (-(-count * width // block),)
+            run = gelu[grid](out, x, keep, count * width, BLOCK=block, num_stages=stages)
+            return [run, out]
+        case _:
+            run = add_number[(count,)](out, x, SIZE=width, num_stages=stages)
+            return [run, out]
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["softmax", "normalize", "centre", "gelu"]),
+    st.sampled_from([1, 2, 5, CORES, 3 * CORES + 7, 300]),
+    st.sampled_from([1, 3, 32, 100, 257]),
+    st.integers(0, 100),
+)
+def test_chunks_of_rows_equal_single_rows(name, count, width, seed):
+    _, *expected = launch(name, count, width, np.random.default_rng(seed), 1)
+    _, *results = launch(name, count, width, np.random.default_rng(seed), 2)
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.parametrize("name", ["softmax", "normalize", "centre", "gelu"])
+def test_chunks_race_with_nothing(name):
+    out = np.zeros(1, np.float32)
+
+    def run():
+        made, result, *_ = launch(name, 130, 40, np.random.default_rng(0), 2)
+        out[0] = result.sum()
+        return made
+
+    on_both_engines(run, out)
+
+
+def test_what_differs_by_program_is_computed_program_by_program():
+    _, expected = launch("number", 200, 16, np.random.default_rng(0), 1)
+    _, result = launch("number", 200, 16, np.random.default_rng(0), 2)
+    np.testing.assert_array_equal(result, expected)
+    assert result[9, 3] != result[8, 3]
+
+
+def test_many_short_rows_hide_the_latency_of_instructions():
+    run, _ = launch("softmax", 100 * CORES, 64, np.random.default_rng(0), 2)
+    latencies = 5 * run.machine.vector_latency_cycles
+    assert run.cycles - run.work_bound.launch_cycles < 100 * latencies / 2
+
+
+@mlu.jit
+def scale_large(out, x, tiles, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        tl.store(out + tile * BLOCK + offsets, tl.load(x + tile * BLOCK + offsets) * 2)
+
+
+def test_what_is_stored_takes_the_place_of_what_was_loaded():
+    # In four buffers of their own, the tiles of two iterations would need half a megabyte.
+    tile = 32_768
+    out, x = np.zeros((2, 12 * tile), np.float32)
+    x[:] = np.arange(12 * tile) % 1000
+    run = scale_large[(1,)](out, x, 12, BLOCK=tile)
+    np.testing.assert_array_equal(out, x * 2)
+    assert run.program.memory_used_bytes("nram") == 2 * tile * 4
+    assert run.cycles < 0.95 * scale_large[(1,)](out, x, 12, BLOCK=tile, num_stages=1).cycles
+
+
+def test_rows_of_arrays_that_overlap_are_computed_in_order():
+    x = np.arange(1, 41 * 16 + 1, dtype=np.float32).reshape(41, 16)
+    mean, rstd = np.zeros((2, 40), np.float32)
+    expected = x.copy()
+    for row in range(40):
+        average = expected[row].sum() / np.float32(16)
+        centred = expected[row] - average
+        inverse = 1 / np.sqrt((centred * centred).sum() / np.float32(16) + np.float32(1e-5))
+        expected[row + 1] = centred * inverse
+    ones, zeros = np.ones(16, np.float32), np.zeros(16, np.float32)
+    normalize_rows[(1,)](x, x[1:], mean, rstd, ones, zeros, 40, 16, BLOCK=16)
+    np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-4)
