@@ -157,6 +157,21 @@ def store_first(e: Emitter, value: Lanes, pointer: str, mask: str) -> None:
     e.do(f"store {scalar} {new}, ptr {pointer}, align 1")
 
 
+def transposed(e: Emitter, rows: list[str], scalar: str) -> list[str]:
+    """The columns of a square of vectors: each step interleaves vectors that stand half of their number apart."""
+    count = len(rows)
+    half, vector = count // 2, f"<{count} x {scalar}>"
+    low = [lane // 2 + count * (lane % 2) for lane in range(count)]
+    masks = [", ".join(f"i32 {lane + first}" for lane in low) for first in (0, half)]
+    for _ in range(half.bit_length()):
+        rows = [
+            e.value(f"shufflevector {vector} {rows[i]}, {vector} {rows[i + half]}, <{count} x i32> <{mask}>")
+            for i in range(half)
+            for mask in masks
+        ]
+    return rows
+
+
 def lanes_below(e: Emitter, count: int | str) -> str:
     """A mask of the lanes whose number is below a count."""
     vector = f"<{LANES} x i64>"

@@ -8,7 +8,6 @@ one after another. A value that is needed only within the group never reaches me
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import (
@@ -16,7 +15,6 @@ from mlutriton.codegen.llvm.elements import (
     Lanes,
     apply,
     bits_of,
-    constant,
     kind,
     lanes_below,
     load,
@@ -24,14 +22,12 @@ from mlutriton.codegen.llvm.elements import (
     splat,
     store,
     store_first,
-    wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import Forward, Mode
-from mlutriton.isa.reduction import lanes as reduction_lanes
-from mlutriton.isa.reduction import reduction_identity
 from mlutriton.isa.table import SlotKind
 
 COPY, IOTA = "", "iota"
@@ -57,7 +53,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class RowReduction:
+class ReductionStep:
     """A reduction along the rows of a group's extent.
 
     Attributes:
@@ -90,7 +86,7 @@ class Group:
     rows: Count
     columns: Count
     steps: list[Step] = field(default_factory=list[Step])
-    reductions: list[RowReduction] = field(default_factory=list[RowReduction])
+    reductions: list[ReductionStep] = field(default_factory=list[ReductionStep])
     reads: list[Place] = field(default_factory=list[Place])
     writes: list[Place] = field(default_factory=list[Place])
     end: int = 0
@@ -219,7 +215,7 @@ def reduction_group(frame: Frame) -> Group:
     assert combine is not None
     assert source is not None
     assert target is not None
-    return Group(frame.count("outer"), frame.count("n"), [], [RowReduction(combine.name, source, target)], [source])
+    return Group(frame.count("outer"), frame.count("n"), [], [ReductionStep(combine.name, source, target)], [source])
 
 
 # ---- to loops -------------------------------------------------------------------------------------------------------
@@ -328,7 +324,7 @@ class _Loops:
 
     def __init__(self, e: Emitter, frame: Frame, group: Group, stored: list[bool]) -> None:
         self.e, self.frame, self.group, self.stored = e, frame, group, stored
-        self.accumulators: list[list[str]] = []
+        self.reductions: list[RowReduction] = []
         self.scalars: dict[int, tuple[Lanes, Lanes]] = {}
         self.pointers: dict[PlaceKey, str] = {}
         self.row_values: dict[PlaceKey, tuple[Lanes, Lanes]] = {}
@@ -352,6 +348,10 @@ class _Loops:
             self.pointers = starts
             self._row(e.multiply(group.rows, group.columns))
             return
+        self.reductions = [
+            RowReduction(e, each.operation, each.source.dtype, group.rows, group.columns, starts[_key(each.target)])
+            for each in group.reductions
+        ]
         with e.loop(group.rows) as row:
             index = int(row) if row == "0" else row
             self.row_start = e.multiply(index, group.columns)
@@ -365,29 +365,20 @@ class _Loops:
                     value = load(e, e.pointer(starts[key], e.multiply(index, width)), place.dtype, 1)
                     number_of(e, value)
                     self.row_values[key] = (value, splat(e, value))
-            self._begin_reductions()
+            for reduction in self.reductions:
+                reduction.begin_row()
             self._row(group.columns)
-            for reduction, vectors in zip(group.reductions, self.accumulators, strict=True):
-                place = e.pointer(starts[_key(reduction.target)], e.multiply(index, reduction.target.dtype.bytes))
-                ordered = self._in_order(reduction, vectors, group.columns)
-                store(e, combine_lanes(e, reduction.operation, reduction.source.dtype, ordered), place)
+            for reduction in self.reductions:
+                reduction.end_row(index)
+        for reduction in self.reductions:
+            reduction.finish()
 
     # ---- one row ----------------------------------------------------------------------------------------------------
-
-    def _begin_reductions(self) -> None:
-        for reduction in self.group.reductions:
-            dtype = reduction.source.dtype
-            identity = constant(reduction_identity(reduction.operation, dtype), dtype, LANES).number
-            vector = wide(kind(dtype), LANES)
-            vectors = [self.e.variable(vector) for _ in range(reduction_lanes(dtype.bytes) // LANES)]
-            for place in vectors:
-                self.e.do(f"store {vector} {identity}, ptr {place}")
-            self.accumulators.append(vectors)
 
     def _row(self, columns: Count) -> None:
         """Walk through a row; the last step may have fewer elements than lanes."""
         e = self.e
-        if columns == 1 and not self.accumulators:
+        if columns == 1 and not self.reductions:
             self._body(0, 1, "")
             return
         whole: Count = columns // LANES * LANES if isinstance(columns, int) else e.value(f"and i64 {columns}, {-LANES}")
@@ -420,9 +411,9 @@ class _Loops:
             return value if value.dtype is place.dtype else Lanes(place.dtype, lanes, bits=bits_of(e, value))
 
         def reduce(steps_before: int) -> None:
-            for reduction, vectors in zip(self.group.reductions, self.accumulators, strict=True):
-                if reduction.after == steps_before:
-                    self._accumulate(reduction, vectors, read(reduction.source), mask)
+            for step, reduction in zip(self.group.reductions, self.reductions, strict=True):
+                if step.after == steps_before:
+                    reduction.add(read(step.source), mask)
 
         handed_on: Lanes | None = None
         for number, step in enumerate(self.group.steps):
@@ -470,36 +461,6 @@ class _Loops:
             index = apply(e, "add", [index, Lanes(dtype, lanes, number=f"<{places}>")])
         return apply(e, "add", [start, apply(e, "mul", [index, step])])
 
-    def _accumulate(self, reduction: RowReduction, vectors: list[str], value: Lanes, mask: str) -> None:
-        """Combine with the vector whose turn it is, the first, and move it to the end: the next one takes its place."""
-        e, dtype = self.e, reduction.source.dtype
-        vector = wide(kind(dtype), LANES)
-        before = e.value(f"load {vector}, ptr {vectors[0]}")
-        after = number_of(e, apply(e, reduction.operation, [Lanes(dtype, LANES, number=before), value]))
-        if mask:
-            after = e.value(f"select <{LANES} x i1> {mask}, {vector} {after}, {vector} {before}")
-        self._take_turns(vectors, vector, after)
-
-    def _take_turns(self, vectors: list[str], vector: str, last: str) -> None:
-        e = self.e
-        for place, following in pairwise(vectors):
-            e.do(f"store {vector} {e.value(f'load {vector}, ptr {following}')}, ptr {place}")
-        e.do(f"store {vector} {last}, ptr {vectors[-1]}")
-
-    def _in_order(self, reduction: RowReduction, vectors: list[str], columns: Count) -> list[str]:
-        """The variables in the order of their lanes, after a row whose steps have moved them around."""
-        e, count = self.e, len(vectors)
-        if isinstance(columns, int):
-            steps = -(-columns // LANES)
-            return [vectors[(number - steps) % count] for number in range(count)]
-        if count > 1:
-            vector = wide(kind(reduction.source.dtype), LANES)
-            steps = e.value(f"lshr i64 {e.add(columns, LANES - 1)}, {LANES.bit_length() - 1}")
-            missing = e.value(f"and i64 {e.subtract(0, steps)}, {count - 1}")
-            with e.loop(missing):
-                self._take_turns(vectors, vector, e.value(f"load {vector}, ptr {vectors[0]}"))
-        return vectors
-
 
 def _copy(value: Lanes) -> Lanes:
     """A value whose forms made later, in a loop, are not taken for ones that exist after it."""
@@ -508,38 +469,3 @@ def _copy(value: Lanes) -> Lanes:
 
 def _first_lanes(count: int) -> str:
     return f"<{', '.join(f'i1 {int(lane < count)}' for lane in range(LANES))}>"
-
-
-def combine_lanes(e: Emitter, operation: str, dtype: DType, vectors: list[str]) -> Lanes:
-    """Combine the halves of a row reduction's lanes until one element is left; ``vectors`` are variables."""
-    vector = wide(kind(dtype), LANES)
-    name = f"mlu.tree.{operation}.{dtype}"
-
-    def define() -> str:
-        inner = Emitter(e.library)
-        parts = [Lanes(dtype, LANES, number=f"%x{i}") for i in range(len(vectors))]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [apply(inner, operation, [parts[i], parts[i + half]]) for i in range(half)]
-        value = parts[0]
-        while value.lanes > 1:
-            halves = [_lanes_of(inner, value, first, value.lanes // 2) for first in (0, value.lanes // 2)]
-            value = apply(inner, operation, halves)
-        inner.do(f"ret {kind(dtype)} {number_of(inner, value)}")
-        arguments = ", ".join(f"{vector} %x{i}" for i in range(len(vectors)))
-        return inner.function(f"define internal {kind(dtype)} @{name}({arguments})")
-
-    e.library.require(name, define)
-    loaded = [e.value(f"load {vector}, ptr {place}") for place in vectors]
-    arguments = ", ".join(f"{vector} {value}" for value in loaded)
-    return Lanes(dtype, 1, number=e.value(f"call {kind(dtype)} @{name}({arguments})"))
-
-
-def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
-    """Some lanes of a vector."""
-    vector, number = wide(kind(value.dtype), value.lanes), number_of(e, value)
-    if count == 1:
-        return Lanes(value.dtype, 1, number=e.value(f"extractelement {vector} {number}, i64 {first}"))
-    chosen = ", ".join(f"i32 {lane}" for lane in range(first, first + count))
-    text = e.value(f"shufflevector {vector} {number}, {vector} poison, <{count} x i32> <{chosen}>")
-    return Lanes(value.dtype, count, number=text)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store
+from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store, transposed
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
@@ -439,21 +439,6 @@ class _Panels:
             valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
             source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
             yield _Panel(e, _moved(e, "%target", index, self._bytes), source, begin, valid, wanted)
-
-
-def transposed(e: Emitter, rows: list[str], scalar: str) -> list[str]:
-    """The columns of a square of vectors: each step interleaves vectors that stand half of their number apart."""
-    count = len(rows)
-    half, vector = count // 2, f"<{count} x {scalar}>"
-    low = [lane // 2 + count * (lane % 2) for lane in range(count)]
-    masks = [", ".join(f"i32 {lane + first}" for lane in low) for first in (0, half)]
-    for _ in range(half.bit_length()):
-        rows = [
-            e.value(f"shufflevector {vector} {rows[i]}, {vector} {rows[i + half]}, <{count} x i32> <{mask}>")
-            for i in range(half)
-            for mask in masks
-        ]
-    return rows
 
 
 def _concatenate(library: Library) -> str:

@@ -1,0 +1,199 @@
+"""Reductions along rows: values are combined lane by lane, and the lanes of a row by halves once it is over.
+
+The lanes of sixteen rows are combined side by side: they wait until their square is turned.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from mlutriton.codegen.llvm.elements import (
+    LANES,
+    Lanes,
+    apply,
+    constant,
+    kind,
+    lanes_below,
+    number_of,
+    store,
+    store_first,
+    transposed,
+    wide,
+)
+from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.frame import Count
+from mlutriton.dtypes import DType
+from mlutriton.isa.reduction import lanes as reduction_lanes
+from mlutriton.isa.reduction import reduction_identity
+
+# Any order gives the same, so that more vectors than the architecture has lanes can hide the latency of one step.
+_ORDERED = frozenset({"fadd", "fmul"})
+_FREE_VECTORS = 4
+# So many rows are worth a square.
+_ROWS_OF_SQUARE = 4
+
+
+class RowReduction:
+    """Combines the elements of each row of a loop nest, and stores one result for each.
+
+    Args:
+        e: where the loops are written.
+        operation: name in :mod:`mlutriton.arithmetic`.
+        dtype: of the elements.
+        rows: how many there are.
+        columns: elements of each.
+        target: address of the first result.
+    """
+
+    def __init__(self, e: Emitter, operation: str, dtype: DType, rows: Count, columns: Count, target: str) -> None:
+        self._e, self._operation, self._dtype, self._columns, self._target = e, operation, dtype, columns, target
+        self._vector = wide(kind(dtype), LANES)
+        count = reduction_lanes(dtype.bytes) // LANES
+        self._is_ordered = operation in _ORDERED
+        if not self._is_ordered:
+            steps = _FREE_VECTORS if isinstance(columns, str) else -(-columns // LANES)
+            count = 1 << min(steps, _FREE_VECTORS).bit_length() - 1
+        self._vectors = [e.variable(self._vector) for _ in range(count)]
+        self._rows = rows
+        self._square = ""
+        if kind(dtype) != "i1" and (isinstance(rows, str) or rows >= _ROWS_OF_SQUARE):
+            self._square = e.variable(f"[{LANES} x {self._vector}]")
+
+    def begin_row(self) -> None:
+        """Forget the row before."""
+        identity = constant(reduction_identity(self._operation, self._dtype), self._dtype, LANES).number
+        for place in self._vectors:
+            self._e.do(f"store {self._vector} {identity}, ptr {place}")
+
+    def add(self, value: Lanes, mask: str) -> None:
+        """Combine with the vector whose turn it is, the first, and move it to the end: the next one takes its place.
+
+        Args:
+            value: the next ``LANES`` elements of the row.
+            mask: where it is not empty, only its lanes count.
+        """
+        e = self._e
+        before = e.value(f"load {self._vector}, ptr {self._vectors[0]}")
+        operands = [Lanes(self._dtype, LANES, number=before), value]
+        after = number_of(e, apply(e, self._operation, operands))
+        if mask:
+            after = e.value(f"select <{LANES} x i1> {mask}, {self._vector} {after}, {self._vector} {before}")
+        self._take_turns(after)
+
+    def end_row(self, row: Count) -> None:
+        """Combine the vectors of a row, and store its result, or those of all rows of a square that it fills."""
+        e = self._e
+        parts = [self._value(e.value(f"load {self._vector}, ptr {place}")) for place in self._in_order()]
+        combined = _halved(e, self._operation, parts)
+        if not self._square:
+            store(e, combine_lanes(e, self._operation, combined), self._place(row))
+            return
+        inside = row % LANES if isinstance(row, int) else e.value(f"and i64 {row}, {LANES - 1}")
+        vector_bytes = LANES * _bytes_of(self._dtype)
+        place = e.pointer(self._square, e.multiply(inside, vector_bytes))
+        e.do(f"store {self._vector} {number_of(e, combined)}, ptr {place}")
+        with e.when(e.value(f"icmp eq i64 {inside}, {LANES - 1}")):
+            self._store_square(e.subtract(row, LANES - 1), LANES)
+
+    def finish(self) -> None:
+        """Store the results of the last rows, which fill no square."""
+        e = self._e
+        if not self._square:
+            return
+        left: Count
+        if isinstance(self._rows, int):
+            left = self._rows % LANES
+            if left:
+                self._store_square(self._rows - left, left)
+            return
+        left = e.value(f"and i64 {self._rows}, {LANES - 1}")
+        with e.when(e.value(f"icmp ne i64 {left}, 0")):
+            self._store_square(e.subtract(self._rows, left), left)
+
+    def _store_square(self, first: Count, count: Count) -> None:
+        function = _square_reduction(self._e, self._operation, self._dtype)
+        self._e.do(f"call void @{function}(ptr {self._place(first)}, ptr {self._square}, i64 {count})")
+
+    def _place(self, row: Count) -> str:
+        return self._e.pointer(self._target, self._e.multiply(row, self._dtype.bytes))
+
+    def _value(self, number: str) -> Lanes:
+        return Lanes(self._dtype, LANES, number=number)
+
+    def _take_turns(self, last: str) -> None:
+        e = self._e
+        for place, following in pairwise(self._vectors):
+            e.do(f"store {self._vector} {e.value(f'load {self._vector}, ptr {following}')}, ptr {place}")
+        e.do(f"store {self._vector} {last}, ptr {self._vectors[-1]}")
+
+    def _in_order(self) -> list[str]:
+        """The variables in the order of their lanes, after a row whose steps have moved them around."""
+        e, count, vectors = self._e, len(self._vectors), self._vectors
+        if count == 1 or not self._is_ordered:
+            return vectors
+        if isinstance(self._columns, int):
+            steps = -(-self._columns // LANES)
+            return [vectors[(number - steps) % count] for number in range(count)]
+        steps = e.value(f"lshr i64 {e.add(self._columns, LANES - 1)}, {LANES.bit_length() - 1}")
+        missing = e.value(f"and i64 {e.subtract(0, steps)}, {count - 1}")
+        with e.loop(missing):
+            self._take_turns(e.value(f"load {self._vector}, ptr {vectors[0]}"))
+        return vectors
+
+
+def _bytes_of(dtype: DType) -> int:
+    """Bytes of the form in which an element is computed with."""
+    return {"float": 4, "double": 8}.get(kind(dtype), dtype.bytes)
+
+
+def _halved(e: Emitter, operation: str, parts: list[Lanes]) -> Lanes:
+    """Combine the second half with the first until one is left."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        parts = [apply(e, operation, [parts[i], parts[i + half]]) for i in range(half)]
+    return parts[0]
+
+
+def combine_lanes(e: Emitter, operation: str, value: Lanes) -> Lanes:
+    """Combine the halves of a vector until one element is left."""
+    dtype, vector = value.dtype, wide(kind(value.dtype), LANES)
+    name = f"mlu.tree.{operation}.{dtype}"
+
+    def define() -> str:
+        inner = Emitter(e.library)
+        part = Lanes(dtype, LANES, number="%x")
+        while part.lanes > 1:
+            halves = [_lanes_of(inner, part, first, part.lanes // 2) for first in (0, part.lanes // 2)]
+            part = apply(inner, operation, halves)
+        inner.do(f"ret {kind(dtype)} {number_of(inner, part)}")
+        return inner.function(f"define internal {kind(dtype)} @{name}({vector} %x)")
+
+    e.library.require(name, define)
+    return Lanes(dtype, 1, number=e.value(f"call {kind(dtype)} @{name}({vector} {number_of(e, value)})"))
+
+
+def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
+    """Some lanes of a vector."""
+    vector, number = wide(kind(value.dtype), value.lanes), number_of(e, value)
+    if count == 1:
+        return Lanes(value.dtype, 1, number=e.value(f"extractelement {vector} {number}, i64 {first}"))
+    chosen = ", ".join(f"i32 {lane}" for lane in range(first, first + count))
+    text = e.value(f"shufflevector {vector} {number}, {vector} poison, <{count} x i32> <{chosen}>")
+    return Lanes(value.dtype, count, number=text)
+
+
+def _square_reduction(e: Emitter, operation: str, dtype: DType) -> str:
+    """``f(target, vectors, count)``: as ``combine_lanes`` of each vector; stores the first ``count`` results."""
+    name, vector = f"mlu.trees.{operation}.{dtype}", wide(kind(dtype), LANES)
+
+    def define() -> str:
+        inner = Emitter(e.library)
+        vector_bytes = LANES * _bytes_of(dtype)
+        rows = [inner.value(f"load {vector}, ptr {inner.pointer('%vectors', vector_bytes * i)}") for i in range(LANES)]
+        columns = [Lanes(dtype, LANES, number=number) for number in transposed(inner, rows, kind(dtype))]
+        result = _halved(inner, operation, columns)
+        store_first(inner, result, "%target", lanes_below(inner, "%count"))
+        inner.do("ret void")
+        return inner.function(f"define internal void @{name}(ptr %target, ptr %vectors, i64 %count) noinline")
+
+    return e.library.require(name, define)
