@@ -113,17 +113,22 @@ class Selection:
         self.emitter.emit("v.mov", (target.dtype,), (target.address(), scalar, Immediate(1), Immediate(target.count)))
 
     def _repeat(self, view: SpreadView) -> DenseView:
-        """Repeat one dimension after the other, the innermost first."""
+        """Repeat one dimension after the other, the innermost first; neighbours that are repeated count as one."""
         source = self.dense(view.source)
         shape = list(view.aligned)
         current = DenseView(source.buffer, tuple(shape), source.dtype, source.offset_bytes)
-        for axis in reversed(range(len(shape))):
-            if shape[axis] == view.shape[axis]:
+        end = len(shape)
+        while end:
+            start = end
+            while start and shape[start - 1] == 1:
+                start -= 1
+            times, inner = math.prod(view.shape[start:end]), math.prod(shape[end:])
+            shape[start:end] = view.shape[start:end]
+            end = min(start, end - 1)
+            if times == 1:
                 continue
-            outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-            shape[axis] = view.shape[axis]
             target = self.new("repeat", tuple(shape), view.dtype)
-            counts = (Immediate(outer), Immediate(view.shape[axis]), Immediate(inner))
+            counts = (Immediate(math.prod(shape[:start])), Immediate(times), Immediate(inner))
             self.emitter.emit("v.repeat", (view.dtype,), (target.address(), current.address(), *counts))
             current = target
         return current

@@ -121,8 +121,8 @@ class Generator:
 
     def extents(self, limit=ELEMENTS):
         while True:
-            rows = self.random.choice([1, 1, 1, 2, 3, 5, 17])
-            columns = self.random.choice([1, 2, 7, 15, 16, 17, 31, 32, 33, 64, 100, 128])
+            rows = self.random.choice([1, 1, 1, 2, 3, 5, 17, 41])
+            columns = self.random.choice([1, 2, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 100, 128])
             if rows * columns <= limit:
                 return rows, columns
 
@@ -217,6 +217,20 @@ class Generator:
         if self.chance(0.5):
             self.emit("v.fdiv", (dtype,), y, y, Address(m.buffer, None, 0, Mode.ROW), *shape)
 
+    def swap_like(self):
+        """Lines that are combined, repeated and computed with, as the steps of a sort are; also in rows and columns."""
+        dtype = self.random.choice(INTEGERS)
+        outer, n, inner = self.random.choice([(16, 2, 1), (5, 4, 2), (9, 2, 8), (3, 4, 16), (1, 8, 4), (7, 3, 16)])
+        x, y, few = (Address(f"{dtype}_{number}", None, 0) for number in range(3))
+        counts = (Immediate(outer), Immediate(n), Immediate(inner))
+        self.emit("red.xor", (dtype,), few, x, *counts)
+        self.emit("v.repeat", (dtype,), y, few, *counts)
+        rows, columns = self.random.choice([(1, outer * n * inner), (outer, n * inner), (outer * n, inner)])
+        other = Address(few.buffer, None, 0, self.random.choice(list(Mode)))
+        shape = (Immediate(rows), Immediate(columns))
+        self.emit("v.xor", (dtype,), y, y, x, *shape)
+        self.emit("v.add", (dtype,), x, y, other, *shape)
+
     def copy(self):
         dtype = self.random.choice(DTYPES)
         rows, columns = self.extents()
@@ -245,9 +259,9 @@ class Generator:
 
     def axis(self):
         while True:
-            outer = self.random.choice([1, 2, 5])
-            n = self.random.choice([1, 2, 9, 16, 33, 64, 100, 200])
-            inner = self.random.choice([1, 1, 3, 4, 16, 17])
+            outer = self.random.choice([1, 2, 5, 19])
+            n = self.random.choice([1, 2, 4, 8, 9, 16, 33, 64, 100, 200])
+            inner = self.random.choice([1, 1, 2, 3, 4, 8, 16, 17])
             if outer * n * inner <= ELEMENTS:
                 return outer, n, inner
 
@@ -446,8 +460,8 @@ class Generator:
         self.emit("move", (dtype,), self.place(dtype, (n1 - 1) * to1 + n0, 1), far, *counts)
 
     KINDS = (
-        vector, vector, vector, chain, chain, softmax_like, copy, reduce, local_items, scalar, scalar, scalar_memory,
-        transfer, items, tensor, move,
+        vector, vector, vector, chain, chain, softmax_like, swap_like, copy, reduce, local_items, scalar, scalar,
+        scalar_memory, transfer, items, tensor, move,
     )  # fmt: skip
 
     def some(self, count):

@@ -132,8 +132,13 @@ def splat(e: Emitter, value: Lanes) -> Lanes:
 
 def load(e: Emitter, pointer: str, dtype: DType, lanes: int) -> Lanes:
     """Elements that stand side by side in memory."""
-    value = Lanes(dtype, lanes, bits=e.value(f"load {wide(bits_kind(dtype), lanes)}, ptr {pointer}, align 1"))
-    return _normalized(e, value)
+    bits = e.value(f"load {wide(bits_kind(dtype), lanes)}, ptr {pointer}, align 1")
+    return from_bits(e, bits, dtype, lanes)
+
+
+def from_bits(e: Emitter, bits: str, dtype: DType, lanes: int) -> Lanes:
+    """Elements whose bits in memory are known."""
+    return _normalized(e, Lanes(dtype, lanes, bits=bits))
 
 
 def _normalized(e: Emitter, value: Lanes) -> Lanes:

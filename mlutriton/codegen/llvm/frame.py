@@ -43,6 +43,7 @@ class Place:
         size: bytes touched.
         dtype: element type.
         mode: how elements are repeated over rows and columns.
+        lines: how often each line of how many elements comes, of a source that is read that way.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
     """
@@ -53,6 +54,7 @@ class Place:
     size: Count
     dtype: DType
     mode: Mode = Mode.FULL
+    lines: tuple[int, int] | None = None
     low: int = field(init=False)
     high: int = field(init=False)
 

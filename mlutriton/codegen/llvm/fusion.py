@@ -26,11 +26,14 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.reductions import RowReduction
+from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import Forward, Mode
 from mlutriton.isa.table import SlotKind
 
 COPY, IOTA = "", "iota"
+# More elements than any loop has: a line that comes so often is the only one.
+_ALWAYS = 1 << 40
 # More instructions in one loop only make LLVM slower: registers are long exhausted.
 _MAXIMUM_STEPS = 64
 
@@ -94,21 +97,49 @@ class Group:
     @property
     def needs_rows(self) -> bool:
         """True unless the elements may be walked through as one long row."""
-        return bool(self.reductions) or any(place.mode is not Mode.FULL for place in self.reads)
+        return bool(self.reductions) or any(place.mode is not Mode.FULL and not place.lines for place in self.reads)
+
+    @property
+    def has_lines(self) -> bool:
+        """True if a source is read in repeated lines, which only a long row can do."""
+        return any(place.lines for place in self.reads)
+
+    def lines_of(self, place: Place) -> RepeatedLines:
+        """How a place that is not read in full repeats along one long row; the extents are known."""
+        assert isinstance(self.rows, int)
+        assert isinstance(self.columns, int)
+        if place.lines:
+            return RepeatedLines(*place.lines)
+        return RepeatedLines(self.columns, 1) if place.mode is Mode.ROW else RepeatedLines(_ALWAYS, self.columns)
+
+    def is_one_row(self) -> bool:
+        """True if one long row is better than many short ones, and every place can be read along it."""
+        if not self.needs_rows:
+            return True
+        if self.reductions or isinstance(self.rows, str) or isinstance(self.columns, str):
+            return False
+        if self.rows * self.columns == 1:
+            return False
+        repeated = [self.lines_of(place) for place in self.reads if place.mode is not Mode.FULL]
+        return (self.columns < LANES or self.has_lines) and all(lines.fills_vectors for lines in repeated)
 
     def accepts(self, other: Group) -> bool:
         """True if the instructions of ``other`` may join this group, and then sets common extents."""
         if len(self.steps) + len(other.steps) > _MAXIMUM_STEPS or not self._is_independent(other):
             return False
-        if (self.rows, self.columns) == (other.rows, other.columns):
-            return True
-        counts = (self.rows, self.columns, other.rows, other.columns)
-        if any(isinstance(count, str) for count in counts) or (self.needs_rows and other.needs_rows):
+        rows, columns = self.rows, self.columns
+        if (rows, columns) != (other.rows, other.columns):
+            counts = (rows, columns, other.rows, other.columns)
+            if any(isinstance(count, str) for count in counts) or (self.needs_rows and other.needs_rows):
+                return False
+            if int(rows) * int(columns) != int(other.rows) * int(other.columns):
+                return False
+            if other.needs_rows:
+                rows, columns = other.rows, other.columns
+        reductions, reads = [*self.reductions, *other.reductions], [*self.reads, *other.reads]
+        if (self.has_lines or other.has_lines) and not Group(rows, columns, [], reductions, reads).is_one_row():
             return False
-        if int(self.rows) * int(self.columns) != int(other.rows) * int(other.columns):
-            return False
-        if other.needs_rows:
-            self.rows, self.columns = other.rows, other.columns
+        self.rows, self.columns = rows, columns
         return True
 
     def _is_independent(self, other: Group) -> bool:
@@ -191,7 +222,7 @@ def iota_step(frame: Frame) -> Step:
 
 
 def repeat_step(frame: Frame) -> tuple[Count, Count, Step] | None:
-    """The current ``v.repeat`` as a copy in row or column mode, if it repeats single elements or a single line."""
+    """The current ``v.repeat`` as a copy, if it repeats single elements, a single line, or lines that fill vectors."""
     source, target = frame.place("a"), frame.place("dst")
     assert source is not None
     outer, n, inner = (frame.count(name) for name in ("outer", "n", "inner"))
@@ -199,7 +230,11 @@ def repeat_step(frame: Frame) -> tuple[Count, Count, Step] | None:
         return outer, n, Step(COPY, None, (replace(source, mode=Mode.ROW),), target)
     if outer == 1:
         return n, inner, Step(COPY, None, (replace(source, mode=Mode.COLUMN),), target)
-    return None
+    if isinstance(outer, str) or isinstance(n, str) or isinstance(inner, str) or 0 in (outer, n, inner):
+        return None
+    if not RepeatedLines(n, inner).fills_vectors:
+        return None
+    return 1, outer * n * inner, Step(COPY, None, (replace(source, mode=Mode.ROW, lines=(n, inner)),), target)
 
 
 def group_of(rows: Count, columns: Count, steps: list[Step]) -> Group:
@@ -311,12 +346,12 @@ def _is_stored(group: Group, number: int, liveness: Liveness) -> bool:
     return liveness.is_live(group.end, target.low, target.high)
 
 
-PlaceKey = tuple[str, int, str, str]
+PlaceKey = tuple[str, int, str, str, tuple[int, int] | None]
 
 
 def _key(place: Place) -> PlaceKey:
     """What tells places of a group apart; quicker to compare than the places."""
-    return place.base, place.start, place.mode.value, place.dtype.name
+    return place.base, place.start, place.mode.value, place.dtype.name, place.lines
 
 
 class _Loops:
@@ -329,6 +364,7 @@ class _Loops:
         self.pointers: dict[PlaceKey, str] = {}
         self.row_values: dict[PlaceKey, tuple[Lanes, Lanes]] = {}
         self.row_start: Count = 0
+        self.is_one_row = False
 
     def emit(self) -> None:
         e, group = self.e, self.group
@@ -344,8 +380,8 @@ class _Loops:
         targets = [reduction.target for reduction in group.reductions]
         places = {_key(place): place for place in (*group.reads, *group.writes, *targets)}
         starts = {key: self.frame.pointer(place, e) for key, place in places.items()}
-        if not group.needs_rows:
-            self.pointers = starts
+        if group.is_one_row():
+            self.pointers, self.is_one_row = starts, True
             self._row(e.multiply(group.rows, group.columns))
             return
         self.reductions = [
@@ -398,6 +434,8 @@ class _Loops:
         values: dict[tuple[str, int, int], Lanes] = {}
 
         def read(place: Place) -> Lanes:
+            if place.mode is not Mode.FULL and self.is_one_row:
+                return self.group.lines_of(place).read(e, self.pointers[_key(place)], place.dtype, column)
             if place.mode is Mode.ROW:
                 return _copy(self.row_values[_key(place)][lanes > 1])
             key = (place.base, place.start, place.dtype.bytes)

@@ -5,13 +5,16 @@ The lanes of sixteen rows are combined side by side: they wait until their squar
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
 
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
     apply,
+    bits_kind,
     constant,
+    from_bits,
     kind,
     lanes_below,
     number_of,
@@ -20,7 +23,7 @@ from mlutriton.codegen.llvm.elements import (
     transposed,
     wide,
 )
-from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
 from mlutriton.isa.reduction import lanes as reduction_lanes
@@ -139,6 +142,64 @@ class RowReduction:
         with e.loop(missing):
             self._take_turns(e.value(f"load {self._vector}, ptr {vectors[0]}"))
         return vectors
+
+
+# More vectors than that at a time no host has registers for.
+_LONGEST_SHORT_ROW = 8
+
+
+def is_short(n: Count, inner: Count) -> bool:
+    """True if ``short_reduction`` can combine the lines of [n, inner]."""
+    if isinstance(n, str) or isinstance(inner, str):
+        return False
+    return n in (2, 4, _LONGEST_SHORT_ROW) and inner in (1, 2, 4, 8)
+
+
+def short_reduction(library: Library, operation: str, dtype: DType, n: int, inner: int) -> str:
+    """``f(dst, a, outer)``: combine the lines of each [n, inner], which are short: many of them at a time.
+
+    Vectors are sorted into one for each line; the order is that of longer rows.
+    """
+    name = f"mlu.short.{operation}.{dtype}.{n}.{inner}"
+
+    def define() -> str:
+        e = Emitter(library)
+        vector = wide(bits_kind(dtype), LANES)
+        results = e.value(f"mul i64 %outer, {inner}")
+        with e.loop(results, step=LANES) as first:
+            source = e.pointer("%a", e.multiply(first, n * dtype.bytes))
+            loaded = [
+                e.value(f"load {vector}, ptr {e.pointer(source, LANES * dtype.bytes * i)}, align 1") for i in range(n)
+            ]
+            lines = [from_bits(e, bits, dtype, LANES) for bits in _sorted_lines(e, loaded, vector, inner)]
+            if inner == 1:
+                result = _halved(e, operation, lines)
+            else:
+                result = reduce(lambda before, line: apply(e, operation, [before, line]), lines)
+            target = e.pointer("%dst", e.multiply(first, dtype.bytes))
+            store_first(e, result, target, lanes_below(e, e.subtract(results, first)))
+        e.do("ret void")
+        return e.function(f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer) noinline")
+
+    return library.require(name, define)
+
+
+def _sorted_lines(e: Emitter, vectors: list[str], vector: str, length: int) -> list[str]:
+    """Vectors of the first, second, ... of every ``len(vectors)`` lines of ``length`` elements."""
+    if len(vectors) == 1:
+        return vectors
+    parts: list[list[str]] = []
+    for which in range(2):
+        chosen = [lane for lane in range(2 * LANES) if lane // length % 2 == which]
+        mask = ", ".join(f"i32 {lane}" for lane in chosen)
+        parts.append(
+            [
+                e.value(f"shufflevector {vector} {vectors[i]}, {vector} {vectors[i + 1]}, <{LANES} x i32> <{mask}>")
+                for i in range(0, len(vectors), 2)
+            ]
+        )
+    even, odd = (_sorted_lines(e, part, vector, length) for part in parts)
+    return [line for pair in zip(even, odd, strict=True) for line in pair]
 
 
 def _bytes_of(dtype: DType) -> int:

@@ -22,6 +22,7 @@ from mlutriton.codegen.llvm.fusion import (
     reduction_group,
     repeat_step,
 )
+from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
@@ -289,7 +290,7 @@ class _Translation:
             self._join(group_of(1, frame.count("n"), [iota_step(frame)]))
         elif row.name == "v.repeat" and (repeated := repeat_step(frame)) is not None:
             self._join(group_of(repeated[0], repeated[1], [repeated[2]]))
-        elif row.name.startswith("red.") and row.combine is not None and frame.count("inner") == 1:
+        elif row.name.startswith("red.") and row.combine is not None and self._is_long_row():
             self._join(reduction_group(frame))
         else:
             self._finish_groups()
@@ -299,6 +300,10 @@ class _Translation:
                     self._collective(row)
             else:
                 self._collective(row)
+
+    def _is_long_row(self) -> bool:
+        n, inner = self.frame.count("n"), self.frame.count("inner")
+        return inner == 1 and not is_short(n, inner)
 
     def _join(self, group: Group) -> None:
         """Let the instructions of a group join an earlier one if they can.
@@ -377,10 +382,14 @@ class _Translation:
     def _column_reduction(self, operation: str) -> None:
         """A reduction whose inner extent is not 1, or known only when it runs."""
         frame, e = self.frame, self.e
-        inner = frame.count("inner")
-        function = frame.loop_function(
-            collectives.column_reduction(frame.loops, operation, frame.instruction.dtypes[0])
-        )
+        n, inner = frame.count("n"), frame.count("inner")
+        dtype = frame.instruction.dtypes[0]
+        if isinstance(n, int) and isinstance(inner, int) and is_short(n, inner):
+            function = frame.loop_function(short_reduction(frame.loops, operation, dtype, n, inner))
+            pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
+            e.do(f"call void @{function}({pointers}, i64 {frame.count('outer')})")
+            return
+        function = frame.loop_function(collectives.column_reduction(frame.loops, operation, dtype))
         counts = ", ".join(f"i64 {frame.count(name)}" for name in ("outer", "n", "inner"))
         call = f"call void @{function}(ptr {self._pointer('dst')}, ptr {self._pointer('a')}, {counts})"
         if isinstance(inner, int):
