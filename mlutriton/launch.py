@@ -216,7 +216,13 @@ class LoadedKernel:
             lambda: translate(self.program, self.machine, with_values=with_values),
             cache_key=f"{self._key} {with_values}",
         )
-        return NativeProgram(module, runtime, self.program, with_values=with_values)
+        return NativeProgram(
+            module,
+            runtime,
+            self.program,
+            with_values=with_values,
+            depends_on_data=lambda: depends_on_data(self.program) is not None,
+        )
 
     def parameter_words(self, values: Sequence[Any]) -> list[int]:
         """The 64-bit word of each parameter.

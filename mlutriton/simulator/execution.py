@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,8 @@ _SHORT_PROGRAMS = 1024
 # Work that is done before other threads would have begun to share it.
 _HANDOVER_NS = 100_000
 _INTERRUPT_SECONDS = 0.1
+# Work of all threads that nobody will want to interrupt.
+_SOON_NS = 50_000_000
 _LIMIT_WORD = 16
 _SHARED_WORDS = 32
 # Whole records: code that writes one asks only whether it stands at the end.
@@ -90,7 +92,24 @@ class NativeProgram:
         program_ns: host time of one program in the last launch; None before the first.
     """
 
-    def __init__(self, module: NativeModule, runtime: Runtime, program: Program, *, with_values: bool = True) -> None:
+    def __init__(
+        self,
+        module: NativeModule,
+        runtime: Runtime,
+        program: Program,
+        *,
+        with_values: bool = True,
+        depends_on_data: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take over what was compiled.
+
+        Args:
+            module: the code.
+            runtime: gives what it calls.
+            program: what was translated.
+            with_values: whether it computes values.
+            depends_on_data: whether how long a launch takes may depend on what it loads; asked once, if at all.
+        """
         self.program = program
         basic = runtime(None)
         names = (RUN, PROGRAM) if program.cores_per_program == 1 else (RUN_TOGETHER, TOGETHER)
@@ -107,10 +126,32 @@ class NativeProgram:
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
         self.program_ns: float | None = None
         self.block_starts = np.array(program.block_starts)
+        self._depends_on_data = depends_on_data
+        self._last: tuple[object, ...] = ()
+        self._last_ns = 0
+
+    @cached_property
+    def _repeats_itself(self) -> bool:
+        return not self._depends_on_data()
 
     def is_done_before_shared(self, programs: int) -> bool:
         """True if one thread is known to run so many programs before another would have begun."""
         return self.program_ns is not None and programs * self.program_ns < _HANDOVER_NS
+
+    def is_over_soon(self, likeness: tuple[object, ...]) -> bool:
+        """True if the last launch was like this one, and over before anyone could want to interrupt it."""
+        return likeness == self._last and self._last_ns < _SOON_NS and self._repeats_itself
+
+    def likeness(self, grid: tuple[int, int, int], parameters: Sequence[int]) -> tuple[object, ...]:
+        """All of a launch that decides how long it takes, unless that depends on data."""
+        named = zip(parameters, self.program.parameters, strict=True)
+        return grid, *(word for word, parameter in named if not parameter.pointer)
+
+    def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
+        """Remember how long a launch took that went to its end."""
+        self._last, self._last_ns = likeness, busy_ns
+        if programs:
+            self.program_ns = busy_ns / programs
 
 
 @dataclass(frozen=True)
@@ -162,9 +203,12 @@ def execute(
     elif native.has_atomics or (is_short and native.is_done_before_shared(count)):
         threads = 1
     tasks = program.task_count(count, machine.cores)
+    likeness = native.likeness(grid, parameters)
+    is_over_soon = is_short or native.is_over_soon(likeness)
     launch = _Launch(native, grid, tasks, parameters, memory, _core_sizes(machine), max(1, min(threads, tasks)))
     try:
-        launch.run(is_short=is_short)
+        busy_ns = launch.run(is_over_soon=is_over_soon)
+        native.note(likeness, count, busy_ns)
         prints = launch.prints()
         show(prints)
         launch.raise_fault()
@@ -341,15 +385,17 @@ class _Launch:
         self._memories.append(memory)
         return core
 
-    def run(self, *, is_short: bool) -> None:
-        """Run all programs; those that take long run apart from this thread, so that it can be interrupted."""
+    def run(self, *, is_over_soon: bool) -> int:
+        """Run all programs, if they are over soon in this thread too; else apart, so that it can be interrupted.
+
+        Returns:
+            Nanoseconds that threads were busy; 0 where programs take turns.
+        """
         if self._in_turns is not None:
             self._in_turns.run()
-            return
-        is_here = is_short and len(self._contexts) == 1
-        busy_ns = self._run_thread(0) if is_here else self._run_apart()
-        if self.count:
-            self.native.program_ns = busy_ns / self.programs
+            return 0
+        is_alone = is_over_soon and len(self._contexts) == 1
+        return self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
 
     def _stop(self) -> None:
         self._shared[_LIMIT_WORD] = STOP
@@ -390,11 +436,12 @@ class _Launch:
         if faulted is None:
             first.context[Context.FAULT : Context.DISJOINT] = words
 
-    def _run_apart(self) -> int:
-        threads = range(len(self._contexts))
-        submit = _workers(len(threads)).submit
-        running = [submit(self._run_thread, thread) for thread in threads]
+    def _run_threads(self, *, takes_part: bool) -> int:
+        """Nanoseconds that threads were busy, the calling one among them if it takes part."""
+        submit, count = _workers(len(self._contexts)).submit, len(self._contexts)
+        running = [submit(self._run_thread, thread) for thread in range(int(takes_part), count)]
         try:
+            busy_ns = self._run_thread(0) if takes_part else 0
             # An interrupt may arrive without a signal that would end a wait without limit.
             while wait(running, _INTERRUPT_SECONDS).not_done:
                 pass
@@ -402,7 +449,7 @@ class _Launch:
             self._stop()
             wait(running)
             raise
-        return sum(each.result() for each in running)
+        return busy_ns + sum(each.result() for each in running)
 
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""

@@ -793,6 +793,56 @@ def test_a_program_that_never_ends_can_be_interrupted(runtime):
     timer.join()
 
 
+COUNT_TO = "param r4, 2\nagain:\nadd.i64 r3, r3, 1\nslt.i64 r5, r3, r4\ncbr r5, again\nexit"
+
+
+def test_the_calling_thread_takes_part_where_it_need_not_be_interrupted(runtime):
+    program = assemble(HEADER + COUNT_TO)
+    array = np.zeros(4, np.float32)
+    memory = GlobalMemory([Allocation.of_array("x", array)])
+
+    def native(depends_on_data):
+        module = compile_llvm(translate(program, MACHINE), cache_key=None)
+        loaded = NativeProgram(module, runtime, program, depends_on_data=lambda: depends_on_data)
+        run, loaded.ran_here = loaded.run, False
+
+        def noted(context):
+            loaded.ran_here |= threading.current_thread() is threading.main_thread()
+            run(context)
+
+        loaded.run = noted
+        return loaded
+
+    def runs_here(loaded, n, grid=64):
+        loaded.ran_here = False
+        execute(loaded, (grid, 1, 1), [array.ctypes.data, array.ctypes.data, n], memory, MACHINE, 2)
+        return loaded.ran_here
+
+    steady, unsteady = native(False), native(True)
+    assert [runs_here(steady, n) for n in (5, 5, 6, 6, 5)] == [False, True, False, True, False]
+    assert [runs_here(steady, 5, grid) for grid in (64, 60, 60)] == [True, False, True]
+    assert [runs_here(unsteady, 5) for _ in range(3)] == [False] * 3
+
+
+def test_a_launch_that_was_interrupted_says_nothing_of_the_next(runtime):
+    program = assemble(HEADER + COUNT_TO)
+    array = np.zeros(4, np.float32)
+    memory = GlobalMemory([Allocation.of_array("x", array)])
+    module = compile_llvm(translate(program, MACHINE), cache_key=None)
+    native = NativeProgram(module, runtime, program, depends_on_data=lambda: False)
+
+    def launch(n):
+        execute(native, (4, 1, 1), [array.ctypes.data, array.ctypes.data, n], memory, MACHINE, 2)
+
+    launch(5)
+    for _ in range(2):
+        timer = threading.Timer(0.3, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            launch(1 << 62)
+        timer.join()
+
+
 COPY_ALL = COPY + STORE.replace("[b]", "[a]")
 
 
