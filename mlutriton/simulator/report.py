@@ -18,7 +18,7 @@ from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.expression import names, parse
 from mlutriton.isa.machine import PARAMETERS, SCALAR, TENSOR, VECTOR, Machine
 from mlutriton.isa.native_interface import Counter, InstructionWork
-from mlutriton.isa.program import Program
+from mlutriton.isa.program import ONE_CORE_REASON, Program
 from mlutriton.isa.table import TABLE
 from mlutriton.simulator.line_costs import LineCost, line_costs
 from mlutriton.simulator.recording import Recording, read_recording, sources_of, write_recording
@@ -228,6 +228,13 @@ class Run:
         if not differing and self.program.is_resident and self.machine.cores != machine.cores:
             differing = [name for name in ("clusters", "cores_per_cluster") if old[name] != new[name]]
             reason = "each core has served its share of the programs in one task"
+        if (
+            not differing
+            and machine.cores_per_cluster != old["cores_per_cluster"]
+            and self.program.cores_per_program > 1
+        ):
+            differing = ["cores_per_cluster"]
+            reason = "each program has run on the cores of a cluster"
         if differing:
             raise ArgumentError(
                 "E0107",
@@ -349,6 +356,7 @@ class Run:
             ("arithmetic", self._arithmetic()),
             ("spent on", self._spent_on()),
             ("on-chip memory", self._memory()),
+            *self._cores(),
             (
                 "assumptions",
                 f"{self.assumed_share:.0%} of the cycles rest on assumed machine parameters",
@@ -366,6 +374,13 @@ class Run:
             f"{self.tflop_per_s:>6,.2f} TFLOP/s   tensor units busy {self.tensor_utilization:.1%},"
             f" vector units {self.vector_utilization:.1%}"
         )
+
+    def _cores(self) -> list[tuple[str, str]]:
+        """What there is to say of programs that run on several cores or were meant to."""
+        cores, reason = self.program.cores_per_program, self.program.metadata.get(ONE_CORE_REASON)
+        if cores > 1:
+            return [("cores", f"each program runs on the {cores} cores of a cluster")]
+        return [("cores", f"each program runs on one: {reason}")] if reason else []
 
     def _spent_on(self) -> str:
         """The causes of cycles, the largest first, without those that do not matter."""

@@ -52,7 +52,7 @@ _SHARED_WEIGHT = 2
 _PRODUCTS = 16
 _PRODUCT_COLUMNS = 64
 
-_POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast, Split, Join)
+_POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast, Split)
 
 
 class NotSplitError(Exception):
@@ -99,6 +99,8 @@ def operand_layouts(operation: Operation, axis: int) -> Sequence[int]:
             layouts = [items if shape_of(operand.type) else WHOLE for operand in operands]
             if isinstance(operation, ScatterStore):
                 layouts[2] = axis
+        case Join() if axis < len(shape_of(operands[0].type)):
+            layouts = [axis, axis]
         case _ if isinstance(operation, _POINTWISE):
             layouts = [axis] * len(operands)
         case ExpandDims():
@@ -197,8 +199,13 @@ class Layouts:
     def _spread(self, value: Value, layout: int) -> None:
         """Want whatever a value is made of."""
         owner, index = value.owner, value.index
-        operation = owner if isinstance(owner, Operation) else self._parents[owner]
+        operation = owner if isinstance(owner, Operation) else self._parents.get(owner)
         match operation:
+            case None:
+                # What a function is given is there as a whole.
+                if layout != WHOLE:
+                    raise NotSplitError(f"the argument {value.name} is no array", self.function.location)
+                return
             case For():
                 place = index if owner is operation else index - 1
                 yielded = operation.body.terminator.operands[place]

@@ -223,17 +223,24 @@ class _Emission:
         body = Block([each.type for each in source.body.arguments], [each.name for each in source.body.arguments])
         for old, new in zip(source.body.arguments, body.arguments, strict=True):
             self.values[old, WHOLE] = new
-        operations = self._block(source.body)
+        operations = self._block(source.body, ())
         body.operations = [*self.front.operations, *operations]
         return Function(source.name, body, source.argument_attributes, source.location)
 
     # ---- blocks and control flow -----------------------------------------------------------------------------------
 
-    def _block(self, block: Block) -> list[Operation]:
+    def _block(self, block: Block, receivers: Sequence[Value]) -> list[Operation]:
+        """The operations of a block, whose terminator hands values to those receivers."""
         outside, self.code.operations = self.code.operations, []
-        for operation in block.operations:
+        for operation in block.operations[:-1]:
             self.code.location = operation.location
             self._operation(operation)
+        last = block.terminator
+        self.code.location = last.location
+        kept = len(last.operands) - len(receivers)
+        handed = [*(self.values[each, WHOLE] for each in last.operands[:kept])]
+        handed += self._handed(last.operands[kept:], receivers)
+        self._effect(last.__class__(handed, last.attributes))
         inside, self.code.operations = self.code.operations, outside
         return inside
 
@@ -242,9 +249,10 @@ class _Emission:
         self.code.operations.append(operation)
         return operation
 
-    def _handed(self, values: Sequence[Value]) -> list[Value]:
-        """Values in all layouts in which they are handed on."""
-        return [self.values[value, layout] for value in values for layout in self.layouts.layouts(value)]
+    def _handed(self, values: Sequence[Value], receivers: Sequence[Value]) -> list[Value]:
+        """Values in all layouts in which those that they become are wanted."""
+        pairs = zip(values, receivers, strict=True)
+        return [self.values[value, layout] for value, become in pairs for layout in self.layouts.layouts(become)]
 
     def _bind(self, values: Sequence[Value], made: Sequence[Value]) -> None:
         keys = [(value, layout) for value in values for layout in self.layouts.layouts(value)]
@@ -269,22 +277,31 @@ class _Emission:
                 self._control(operation)
             case TileStore() | ScatterStore() | Store() | Print() | Assert():
                 self._with_effect(operation)
-            case _ if operation.TERMINATOR:
-                handed = self._handed(operation.operands)
-                self._effect(operation.__class__(handed, operation.attributes))
             case _:
                 for layout in self.layouts.layouts_of(operation):
                     self._done(operation, layout)
 
     def _control(self, operation: For | While | If) -> None:
+        match operation:
+            case For():
+                operands = [self.values[each, WHOLE] for each in operation.operands[:3]]
+                operands += self._handed(operation.initial, operation.carried)
+                receivers = [operation.carried]
+            case While():
+                before, after = operation.regions
+                operands = self._handed(operation.operands, before.arguments)
+                receivers = [after.arguments, before.arguments]
+            case If():
+                operands = [self.values[operation.operands[0], WHOLE]]
+                receivers = [operation.results] * 2
         self.depth += isinstance(operation, For)
         regions = [self._arguments(region.arguments) for region in operation.regions]
-        for region, source in zip(regions, operation.regions, strict=True):
-            region.operations = self._block(source)
+        for region, source, become in zip(regions, operation.regions, receivers, strict=True):
+            region.operations = self._block(source, become)
         self.depth -= isinstance(operation, For)
         types = self._arguments(operation.results).arguments
         made = operation.__class__(
-            self._handed(operation.operands),
+            operands,
             operation.attributes,
             result_types=[each.type for each in types],
             regions=regions,
