@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlutriton import ArgumentError, MluError, __version__
+from mlutriton.cli import machines
 from mlutriton.cli.demo import demo
 from mlutriton.cli.explain import explain
 from mlutriton.cli.profile import PASSED_ON, profile
@@ -55,6 +56,7 @@ for command in (demo, compile, asm, disasm, run, explain):
     app.command()(command)
 app.command(context_settings=PASSED_ON)(profile)
 app.command("what-if")(what_if)
+app.add_typer(machines.app, name="machines")
 
 
 def _show_version(wanted: bool) -> None:
