@@ -23,6 +23,7 @@ from mlutriton.isa.table import TABLE
 from mlutriton.simulator.line_costs import LineCost, line_costs
 from mlutriton.simulator.recording import Recording, read_recording, sources_of, write_recording
 from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
+from mlutriton.simulator.report_html import LEAST_SHARE, report_html
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
 from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.touched_memory import TouchedMemory
@@ -332,9 +333,17 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run of {self.kernel} {self.grid} on {self.machine.name}>"
 
-    def __str__(self) -> str:
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it."""
+        return report_html(self._title, self._rows(), self._cause_shares())
+
+    @property
+    def _title(self) -> str:
         values = "" if self.with_values else ", cycles only"
-        lines = [f"{self.kernel} {self.grid} on {self.machine.name}: simulated{values}"]
+        return f"{self.kernel} {self.grid} on {self.machine.name}: simulated{values}"
+
+    def __str__(self) -> str:
+        lines = [self._title]
         lines += [f"  {label:<15}{text}" for label, text in self._rows()]
         return "\n".join(lines)
 
@@ -384,9 +393,12 @@ class Run:
 
     def _spent_on(self) -> str:
         """The causes of cycles, the largest first, without those that do not matter."""
+        return ", ".join(f"{text} {share:.0%}" for text, share in self._cause_shares() if share >= LEAST_SHARE)
+
+    def _cause_shares(self) -> list[tuple[str, float]]:
         total = max(sum(self.core_cycles), 1)
-        shares = sorted(zip(self.core_cycles, _CAUSE_TEXTS.values(), strict=True), key=lambda pair: -pair[0])
-        return ", ".join(f"{text} {cycles / total:.0%}" for cycles, text in shares if cycles >= total / 100)
+        shares = zip(_CAUSE_TEXTS.values(), (cycles / total for cycles in self.core_cycles), strict=True)
+        return sorted(shares, key=lambda pair: -pair[1])
 
     def _memory(self) -> str:
         spaces = [
