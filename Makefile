@@ -7,12 +7,13 @@ INSTALLED := .venv/.installed-triton-$(TRITON)
 BENCH_INSTALLED := .venv/.installed-bench
 CLIENTS_INSTALLED := .venv/.installed-clients
 
-.PHONY: help demo test test-clients check check-static bench format docs compatibility
+.PHONY: help demo test browser test-clients check check-static bench format docs compatibility
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      run the examples on the simulated machine"
 	@echo "make test      run the tests"
+	@echo "make browser   install the Chromium in which the tests open pages"
 	@echo "make test-clients  run the kernels of other projects, unmodified, against torch"
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
 	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
@@ -24,7 +25,17 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m mlutriton.cli.main demo examples
 
 test: $(INSTALLED)
-	@$(BIN)/pytest -n 2 -q
+	@$(BIN)/pytest -n 2 -q -rs
+
+# Without it, the tests of pages are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  command -v apt-get >/dev/null && test "$$(id -u)" = 0 || { \
+	    echo "Chromium is missing, and only root of a Debian can install it: apt-get install chromium chromium-driver"; \
+	    exit 1; }; \
+	  echo "installing Chromium"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    chromium chromium-driver fonts-dejavu-core >/dev/null; }
 
 test-clients: $(CLIENTS_INSTALLED)
 	@MLUTRITON_TARGET=cpu $(BIN)/pytest -n 2 -q clients

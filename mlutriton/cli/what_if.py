@@ -77,7 +77,7 @@ def what_if(
         f"{run.kernel} {run.grid}, recorded on {run.machine.name}: {run.cycles:,} cycles, {run.time_us:,.2f} us",
         style="bold",
     )
-    out.print(points_table(run, found, settings) if found else gains_table(gains, factor))
+    out.print(points_table(run, found) if found else gains_table(gains, factor))
     if json_file is not None:
         write_whole(json_file, (json.dumps(_figures(run, found, gains), indent=1) + "\n").encode())
         out.print(f"wrote {json_file}", soft_wrap=True)
@@ -87,7 +87,11 @@ def what_if(
 
 
 def _changed(machine: Machine, settings: dict[str, Value]) -> Machine:
-    return machine.replace(**settings) if settings else machine
+    """The machine with changed parameters, which its name tells from then on."""
+    if not settings:
+        return machine
+    changes = ", ".join(f"{name}={shown(value)}" for name, value in settings.items())
+    return machine.replace(name=f"{machine.name}, {changes}", **settings)
 
 
 def _page_renderer() -> Callable[[Run, Sequence[Point], Sequence[Gain]], str]:
@@ -98,7 +102,7 @@ def _page_renderer() -> Callable[[Run, Sequence[Point], Sequence[Gain]], str]:
     return render_what_if
 
 
-def points_table(run: Run, found: Sequence[Point], settings: dict[str, Value]) -> Table:
+def points_table(run: Run, found: Sequence[Point]) -> Table:
     """The launch on each machine, a line for each."""
     names = list(dict.fromkeys(name for point in found for name in point.changes))
     made = table("machine", *names, "cycles", "time us", "of recorded", "")
@@ -112,10 +116,9 @@ def points_table(run: Run, found: Sequence[Point], settings: dict[str, Value]) -
         "1.00x",
         bar(run.time_us / slowest),
     )
-    changed = "".join(f" {name}={shown(value)}" for name, value in settings.items())
     for point in found:
         made.add_row(
-            point.machine.name + changed,
+            point.machine.name,
             *(shown(point.machine.values[name]) for name in names),
             f"{point.cycles:,}",
             f"{point.time_us:,.2f}",

@@ -13,8 +13,8 @@ from mlutriton.simulator.timing import timing_parameters
 
 FACTOR = 2
 # Less of these is better; of all other numbers more.
-_COST_UNITS = ("cycles", "ns")
-_COSTS = ("dram_granule_bytes",)
+_COST_UNITS = ("cycles", "ns", "passes")
+_COSTS = ("dram_granule_bytes", "nram_reserve_bytes", "wram_reserve_bytes", "sram_reserve_bytes")
 # A rate that another one caps, and so never helps alone, takes that one along.
 _CAPPED_BY = {"core_dma_bytes_per_cycle": ("core_dma_total_bytes_per_cycle",)}
 
