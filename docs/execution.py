@@ -4,7 +4,8 @@ A page is Markdown with live text:
 
 * ``python`` blocks are run in order, as if they stood in one file named like the page; a ``text`` block right below one
   shows what it printed;
-* an ``asm NAME`` block becomes the file of that name;
+* a block with a name behind its language, as ``asm NAME`` and ``python NAME``, becomes the file of that name;
+* each line of a ``console`` block that begins with ``$`` is a command, which is run; below it stands what it printed;
 * a block right below ``<!-- shown: expression -->`` shows the value of the expression, which sees the names that the
   code has defined and the functions of :mod:`excerpts`.
 """
@@ -16,6 +17,7 @@ import io
 import linecache
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +31,14 @@ from mlutriton.configuration import DUMP_VARIABLE, ENGINE_VARIABLE
 from mlutriton.isa.machine import DEFAULT_MACHINE_NAME
 
 _BLOCK = re.compile(r"^```(?P<head>(?P<language>\w*)(?: (?P<file>\S+))?)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+# Commands find the interpreter of this process and those installed beside it, and a console of a fixed width.
+_CONSOLE = {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    "COLUMNS": "110",
+    "NO_COLOR": "1",
+    "PYTHONPATH": "",
+}
+_COMMAND_SECONDS = 100
 _SHOWN = re.compile(r"<!-- shown: (.*) -->\n\Z")
 
 
@@ -45,10 +55,13 @@ def filled(page: str, name: str) -> str:
             text = block["text"]
             if shown:
                 text, printed = module.value(shown[1]), None
+            elif block["file"]:
+                Path(block["file"]).write_text(text, encoding="utf-8")
+                printed = None
             elif block["language"] == "python":
                 printed = module.run(text)
-            elif block["language"] == "asm" and block["file"]:
-                Path(block["file"]).write_text(text, encoding="utf-8")
+            elif block["language"] == "console":
+                text, printed = _console(text), None
             else:
                 if block["language"] == "text" and printed is not None and not between.strip():
                     text = printed
@@ -56,6 +69,24 @@ def filled(page: str, name: str) -> str:
             pieces += [between, f"```{block['head']}\n{text}```"]
             end = block.end()
     return "".join(pieces) + page[end:]
+
+
+def _console(text: str) -> str:
+    """A console with the output of its commands as it is today; a command that fails is shown as it fails."""
+    lines: list[str] = []
+    commands = [line for line in text.splitlines() if line.startswith("$ ")]
+    for command in commands:
+        done = subprocess.run(
+            command[2:],
+            shell=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            env=os.environ | _CONSOLE,
+        )
+        lines += [command, *(line.rstrip() for line in done.stdout.rstrip().splitlines())]
+    return "".join(f"{line}\n" for line in lines)
 
 
 class _Module:

@@ -25,6 +25,10 @@ EXECUTED = {
     "docs/ARCHITECTURE.md": "softmax",
     "docs/tutorial/first-kernel.md": "first_kernel",
     "docs/tutorial/assembly-by-hand.md": "assembly_by_hand",
+    "docs/how-to/guard-cycles.md": "guard_cycles",
+    "docs/how-to/profile-a-script.md": "profile_a_script",
+    "docs/how-to/read-a-report.md": "read_a_report",
+    "docs/how-to/what-if.md": "what_if",
 }
 
 
