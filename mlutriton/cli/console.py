@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -16,7 +17,7 @@ _WRONG_COMMAND_LINE = 2
 def console() -> Console:
     """The console for results: plain text where the output is no terminal or ``NO_COLOR`` is set."""
     made = Console(highlight=False)
-    if not made.is_terminal:
+    if not made.is_terminal and "COLUMNS" not in os.environ:
         made = Console(highlight=False, width=max(made.width, LEAST_WIDTH))
     return made
 

@@ -30,7 +30,7 @@ def profile(
     ],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGUMENT]...", help="What the script finds in sys.argv.", show_default=False),
+        typer.Argument(metavar="ARGUMENT", help="What the script finds in sys.argv.", show_default=False),
     ] = None,
     machine: Annotated[
         str | None, typer.Option(help="Machine to simulate: a name or a TOML file.", show_default=False)

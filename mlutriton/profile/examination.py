@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mlutriton.isa.native_interface import Counter
+from mlutriton.isa.trace_format import RECORD_WORDS, Kind
+from mlutriton.profile import alterations
 from mlutriton.profile.advice import Advice, Limit, advice, limits
 from mlutriton.profile.breakdown import QueueUse, core_cycles, queue_uses
 from mlutriton.profile.sensitivity import Gain, sensitivity
 from mlutriton.profile.source import SourcePart, annotated
+from mlutriton.simulator import trace_columns
 from mlutriton.simulator.report import Run
 from mlutriton.simulator.work_bound import VECTOR_COUNTERS
 
@@ -74,14 +77,15 @@ class Examination:
     def traffic(self) -> list[MemoryUse]:
         """Bytes moved at each level of the memory."""
         run = self.run
+        moves = alterations.rows_of(run.trace, [Kind.MOVE])
+        within = int(trace_columns.amounts(run.trace.words.reshape(len(moves), RECORD_WORDS)[moves]).sum())
         moved = sum(cost.bytes for cost in run.lines().values())
-        dma = run.counters[Counter.READ_BYTES] + run.counters[Counter.WRITTEN_BYTES] if run.counters else 0
         return [
             MemoryUse("read from DRAM", run.dram_read_bytes, run.work_bound.loaded_bytes),
             MemoryUse("written to DRAM", run.dram_write_bytes, run.work_bound.stored_bytes),
             MemoryUse("found in the L2", run.l2_hit_bytes),
-            MemoryUse("moved by DMA and moves", moved),
-            *([MemoryUse("asked for by DMA", dma)] if dma else []),
+            MemoryUse("moved by DMA", moved - within),
+            MemoryUse("moved within the chip", within),
         ]
 
     @property

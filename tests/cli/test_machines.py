@@ -11,6 +11,7 @@ from mlutriton.isa.machine import PARAMETERS
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of xdist are given 80
 
     def invoke(*arguments, status=0):
         result = CliRunner().invoke(app, ["machines", *arguments])

@@ -55,6 +55,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of xdist are given 80
     monkeypatch.setattr(configuration, "_current", None)
     (tmp_path / "script.py").write_text(SCRIPT)
 

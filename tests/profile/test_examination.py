@@ -52,6 +52,16 @@ def test_queues_are_busy_as_the_timing_says():
     assert 0 < busy[Queue.SCALAR] < run.cycles * run.machine.cores
 
 
+def test_traffic_and_high_water_are_those_of_the_run():
+    run = column_copy_run()
+    found = examine(run)
+    traffic = {use.name: use.used for use in found.traffic}
+    assert traffic["read from DRAM"] == run.dram_read_bytes
+    assert traffic["moved by DMA"] == 2 * 512 * 512 * 4
+    assert traffic["moved within the chip"] == 0
+    assert {use.name: use.used for use in found.on_chip}["NRAM"] == run.nram_used_bytes
+
+
 @pytest.mark.parametrize(
     ("launch", "name", "without"),
     [
