@@ -1,6 +1,7 @@
 # Every target sets up what it needs in .venv. Choose with: make test PYTHON=python3.12 TRITON=3.8.0
 PYTHON ?= python3
 TRITON ?= 3.9.0
+FLAG_GEMS ?= 5.0.2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed-triton-$(TRITON)
@@ -14,7 +15,7 @@ help:
 	@echo "make demo      run the examples on the simulated machine"
 	@echo "make test      run the tests"
 	@echo "make browser   install the Chromium in which the tests open pages"
-	@echo "make test-clients  run the kernels of other projects, unmodified, against torch"
+	@echo "make test-clients  run the kernels of other projects, unmodified, against torch; writes docs/reference/clients.md"
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
 	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
 	@echo "make format    format the code"
@@ -38,7 +39,9 @@ browser:
 	    chromium chromium-driver fonts-dejavu-core >/dev/null; }
 
 test-clients: $(CLIENTS_INSTALLED)
-	@MLUTRITON_TARGET=cpu $(BIN)/pytest -n 2 -q clients
+	@$(BIN)/pytest -n 2 -q --record clients
+	@GEMS_VENDOR=cambricon $(BIN)/pytest -n 2 -q --record clients/test_flag_gems.py
+	@$(BIN)/python docs/generate.py
 
 check: check-static test
 
@@ -80,4 +83,5 @@ $(BENCH_INSTALLED): $(INSTALLED)
 $(CLIENTS_INSTALLED): $(INSTALLED)
 	@echo "installing torch and the projects whose kernels are run into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[clients]' 'triton==$(TRITON)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'flag-gems==$(FLAG_GEMS)'
 	@touch $@

@@ -1,33 +1,42 @@
-"""FlagGems on CPU tensors: it asks a vendor's module of torch for its device, and torch's module of the CPU lacks some.
+"""Torch's CPU as the device that other projects' kernels ask for, and the record of what came of each test.
 
-FlagGems knows vendors by name. The device of the one that is chosen here is renamed to torch's ``cpu``, and
-``torch.cpu`` is given what the hosts of its kernels ask of every device.
+FlagGems knows vendors by name; ``GEMS_VENDOR`` is ``nvidia`` for its generic kernels, ``cambricon`` for those that it
+has for the MLU. The device of either is renamed to torch's ``cpu``, and ``torch.cpu`` is given what the hosts of
+kernels ask of every device.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import sys
+import tempfile
 import types
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-import triton.runtime.driver as triton_driver
+from triton.runtime.driver import driver
 
-os.environ["GEMS_VENDOR"] = "nvidia"
+RECORD = Path(__file__).parents[1] / "docs" / "reference" / "clients.json"
+VENDOR = os.environ.setdefault("GEMS_VENDOR", "nvidia")
 os.environ["MLUTRITON_BLOCK_POINTERS"] = "1"
+# What FlagGems generates and tunes: it looks through all of it for every kernel, so it had better not pile up.
+_GENERATED = tempfile.TemporaryDirectory(prefix="flag-gems-")
+os.environ["FLAGGEMS_CACHE_DIR"] = _GENERATED.name
+# The device's name where kernels ask Triton for it; torch has a device of this name.
+os.environ["MLUTRITON_TARGET"] = "cpu"
 
 
-def _device(device: object) -> contextlib.AbstractContextManager[None]:
+def _device(device: object = None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
 def _properties(device: object = None) -> types.SimpleNamespace:
-    driver = triton_driver.driver.active
-    found = driver.utils.get_device_properties(driver.get_current_device())
+    found = driver.active.utils.get_device_properties(driver.active.get_current_device())
     return types.SimpleNamespace(
         multi_processor_count=found["multiprocessor_count"], major=0, minor=0, total_memory=1 << 34, name="mlu"
     )
@@ -46,28 +55,68 @@ class _Generator:
         self.state = state
 
 
-def _prepare() -> None:
-    torch.cpu.device = _device
-    torch.cpu._DeviceGuard = _device
-    torch.cpu.get_device_properties = _properties
-    torch.cpu.get_device_capability = lambda device=None: (0, 0)
-    torch.cpu.get_device_name = lambda device=None: "mlu"
-    torch.cpu.current_device = lambda: 0
+def _prepare_torch() -> None:
+    for module in (torch.cpu, torch.cuda):
+        module.device = _device
+        module._DeviceGuard = _device
+        module.get_device_properties = _properties
+        module.get_device_capability = lambda device=None: (0, 0)
+        module.get_device_name = lambda device=None: "mlu"
+        module.current_device = lambda: 0
+        module.device_count = lambda: 1
     torch.cpu.default_generators = (_Generator(),)
+    # Many hosts refuse a tensor that says it is not on their device.
+    torch.Tensor.is_cuda = property(lambda tensor: True)
+
+
+def _prepare_flag_gems() -> None:
     specification = importlib.util.find_spec("flag_gems")
     assert specification is not None
     assert specification.submodule_search_locations
-    backends = Path(specification.submodule_search_locations[0], "runtime", "backend")
-    sys.path.append(str(backends))
-    import _nvidia
+    sys.path.append(str(Path(specification.submodule_search_locations[0], "runtime", "backend")))
+    sys.path.append(str(Path(__file__).parent / "stand_ins"))
+    if VENDOR == "nvidia":
+        import _nvidia
 
-    _nvidia.vendor_info.device_name = "cpu"
-    _nvidia.vendor_info.triton_extra_name = "cuda"
+        _nvidia.vendor_info.device_name = "cpu"
+        _nvidia.vendor_info.triton_extra_name = "cuda"
 
 
-_prepare()
+_prepare_torch()
+_prepare_flag_gems()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help=f"write what came of every test to {RECORD}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings of other projects' code are theirs."""
     config.addinivalue_line("filterwarnings", "ignore")
+    if config.getoption("--record") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Recorder(), "recorder")
+
+
+class _Recorder:
+    """Gathers what the tests of this session say of themselves as properties, and writes it at the end.
+
+    A property is (suite, (what was tried, reason)); the reason is empty where results are right.
+    """
+
+    def __init__(self) -> None:
+        self._suites: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Is called once for each phase of a test, also of those that ran in another process."""
+        if report.when != "call":
+            return
+        for suite, entries in report.user_properties:
+            self._suites.setdefault(suite, {}).update(entries)
+
+    def pytest_sessionfinish(self) -> None:
+        """Replaces the suites of this session in the record."""
+        record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+        versions = {name: version(name) for name in ("triton", "torch", "liger-kernel", "flag-gems")}
+        suites = record.get("suites", {}) | {name: dict(sorted(suite.items())) for name, suite in self._suites.items()}
+        text = json.dumps({"versions": versions, "suites": dict(sorted(suites.items()))}, indent=1)
+        RECORD.write_text(text + "\n", encoding="utf-8")
