@@ -57,6 +57,21 @@ def matmul(
     tl.store(c + m * c_stride_m + n * c_stride_n, total.to(c.dtype.element_ty), mask=(m < M) & (n < N))
 
 
+def launch_matmul(M, N, K, BLOCK_M, BLOCK_N, dtype="float16", ACTIVATION="none"):
+    """How ``mlutriton tune`` launches it: a grid, and arguments of which no array is allocated."""
+    integer = dtype == np.int8
+    arrays = {"a": mlu.spec((M, K), dtype), "b": mlu.spec((K, N), dtype)}
+    arrays["c"] = mlu.spec((M, N), np.int32 if integer else dtype)
+    strides = {
+        f"{name}_stride_{axis}": array.stride(number)
+        for (name, array), axes in zip(arrays.items(), ["mk", "kn", "mn"], strict=True)
+        for number, axis in enumerate(axes)
+    }
+    constants = {"SUM": tl.int32 if integer else tl.float32, "ACTIVATION": ACTIVATION}
+    grid = (triton.cdiv(M, BLOCK_M) * triton.cdiv(N, BLOCK_N),)
+    return grid, {**arrays, "M": M, "N": N, "K": K, **strides, **constants}
+
+
 def reference(a, b, c, activation, **_):
     # Sums of int8 products are exact in float64, and NumPy multiplies that with BLAS.
     wide = np.float64 if a.dtype == np.int8 else np.float32

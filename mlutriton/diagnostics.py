@@ -34,7 +34,7 @@ UNKNOWN_LOCATION = Location("<unknown>", 0)
 
 
 # One line a code. The first digit says which part of the system speaks:
-# 1 arguments and configuration, 2 compiler, 3 a running program's fault, 4 ISA text and files.
+# 1 arguments and configuration, 2 compiler, 3 a running program's fault, 4 ISA text and files, 5 tuning.
 CODES: dict[str, str] = {
     "E0101": "a kernel argument has a type that cannot be passed to a kernel",
     "E0103": "an array argument has a dtype that the machine does not know",
@@ -64,6 +64,10 @@ CODES: dict[str, str] = {
     "E0403": "a program file is corrupt or of another version",
     "E0404": "a program was built for another machine",
     "E0405": "a recording of a launch is corrupt or of another version",
+    "E0501": "what is to be tuned, or what was, cannot be found",
+    "E0502": "a space, a shape or a launch to tune for is not well-formed",
+    "E0503": "a result of tuning cannot be written, or an earlier one is in its place",
+    "E0504": "a package that is not installed is needed",
 }
 
 

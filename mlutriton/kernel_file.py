@@ -40,7 +40,20 @@ def load_kernel(reference: str) -> Any:
         ArgumentError: E0111, there is no such file, no such kernel, or the file has several.
     """
     file, _, name = reference.partition(SEPARATOR)
-    module = load_module(Path(file))
+    return kernel_of(load_module(Path(file)), file, name)
+
+
+def kernel_of(module: ModuleType, file: str, name: str) -> Any:
+    """The kernel of a name in a module; the only one for an empty name.
+
+    Args:
+        module: what holds it.
+        file: what messages call the module.
+        name: its name.
+
+    Raises:
+        ArgumentError: E0111, there is no such kernel, or the module has several.
+    """
     kernels = {key: value for key, value in vars(module).items() if _is_kernel(value, module)}
     if name and hasattr(module, name) and name not in kernels:
         raise ArgumentError("E0111", f"{name} in {file} is no kernel", help="decorate the function with @mlu.jit")

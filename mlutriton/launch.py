@@ -40,7 +40,7 @@ from mlutriton.simulator.native import (
     compile_llvm,
     compiling,
 )
-from mlutriton.simulator.replay import Trace
+from mlutriton.simulator.replay import Trace, schedule_bound
 from mlutriton.simulator.report import Run as Run
 
 Grid = tuple[int, int, int]
@@ -79,7 +79,8 @@ class Spec:
     # User space ends below; a device has 48 bits of address. Specs begin on pages, with a page between them.
     _PAGE_BYTES = 1 << 12
     _LARGEST_BYTES = 1 << 44
-    _addresses = count(1 << 47, _PAGE_BYTES)
+    _FIRST_ADDRESS = 1 << 47
+    _addresses = count(_FIRST_ADDRESS, _PAGE_BYTES)
 
     def __init__(self, shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> None:
         known = _dtype(dtype)
@@ -98,6 +99,21 @@ class Spec:
             raise _no_array(shape, dtype, strides)
         self._address = next(self._addresses)
         Spec._addresses = count(self._address + pages * self._PAGE_BYTES, self._PAGE_BYTES)
+
+    @classmethod
+    @contextlib.contextmanager
+    def placed_anew(cls) -> Generator[None]:
+        """Specs that are made inside begin at the first address, whatever this process has made before.
+
+        So the same launch takes the same cycles in every process: the L2 tells arrays apart by their addresses. Specs
+        from outside are not to be passed to the same launch.
+        """
+        before = cls._addresses
+        cls._addresses = count(cls._FIRST_ADDRESS, cls._PAGE_BYTES)
+        try:
+            yield
+        finally:
+            cls._addresses = before
 
     def data_ptr(self) -> int:
         """The address that a kernel receives."""
@@ -132,12 +148,16 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
     Raises:
         CompileError: E0108, what the kernel does depends on values that it loads.
     """
-    described = {name: _described(value) for name, value in keywords.items()}
-    return kernel[grid](*(_described(value) for value in arguments), **described)
+    named = {name: described(value) for name, value in keywords.items()}
+    return kernel[grid](*(described(value) for value in arguments), **named)
 
 
-def _described(value: object) -> object:
-    """The spec of an array; anything else as it is."""
+def described(value: object) -> object:
+    """The spec of an array; anything else as it is.
+
+    Raises:
+        ArgumentError: E0103, the array's dtype is not known.
+    """
     if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")) or np.isscalar(value):
         return value
     array = cast("Any", value)
@@ -170,18 +190,21 @@ def _no_array(shape: object, dtype: object, strides: object) -> ArgumentError:
 
 
 class LoadedKernel:
-    """A program that is ready to run on a machine; native code is compiled when it is first needed, and kept.
+    """A program that is ready to run on a machine; native code is compiled when it is first needed.
+
+    On disk it ``is_kept``, unless the program will not be run by another process.
 
     Attributes:
         program: the program.
         machine: the machine that it runs on.
     """
 
-    def __init__(self, program: Program, machine: Machine, content: bytes) -> None:
+    def __init__(self, program: Program, machine: Machine, content: bytes, *, is_kept: bool = True) -> None:
         check(program, machine)
         self.program = program
         self.machine = machine
         self._key = f"{hashlib.sha256(content).hexdigest()} {machine.content_hash} {source_hash()}"
+        self._is_kept = is_kept
         self._encoders = tuple(_encoder(parameter) for parameter in program.parameters)
         self._pointers = tuple(index for index, each in enumerate(program.parameters) if each.pointer)
         # Launches repeat the same arrays more often than not. It holds no array alive.
@@ -214,7 +237,7 @@ class LoadedKernel:
         _check_cache_directory()
         module = compile_llvm(
             lambda: translate(self.program, self.machine, with_values=with_values),
-            cache_key=f"{self._key} {with_values}",
+            cache_key=f"{self._key} {with_values}" if self._is_kept else None,
         )
         return NativeProgram(
             module,
@@ -274,13 +297,13 @@ def load(program_file: bytes, machine: Machine) -> LoadedKernel:
     return LoadedKernel(decode(program_file), machine, program_file)
 
 
-def load_program(program: Program, machine: Machine) -> LoadedKernel:
-    """Load a program that is at hand.
+def load_program(program: Program, machine: Machine, *, is_kept: bool = True) -> LoadedKernel:
+    """Load a program that is at hand; its native code is kept on disk, or not.
 
     Raises:
         ProgramError: E0402 or E0404, it is not legal on the machine.
     """
-    return LoadedKernel(program, machine, encode(program))
+    return LoadedKernel(program, machine, encode(program), is_kept=is_kept)
 
 
 def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
@@ -359,6 +382,26 @@ def _with_followed_arrays(memory: GlobalMemory, values: Sequence[object]) -> Glo
         for number, each in enumerate(followed_arrays(values))
     ]
     return GlobalMemory([*memory.allocations, *followed])
+
+
+def bound_of_first_tasks(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], tasks: int) -> int:
+    """Cycles that the launch does not fall below, known from a part of it: the schedule bound of its first tasks.
+
+    Args:
+        kernel: what to run, for its cycles alone.
+        grid: programs along x, y and z.
+        values: of its parameters, as for :func:`launch`.
+        tasks: how many to run. A task is a program, or what serves several on one core.
+
+    Raises:
+        CompileError: E0108, the cycles depend on loaded values.
+        KernelFault: one of the tasks did what the machine forbids.
+    """
+    words, memory = kernel.parameter_words(values), kernel.memory(values)
+    with compiling:
+        native = kernel.cycles_only
+    execution = execute(native, grid, words, memory, kernel.machine, threads(), first_tasks=tasks)
+    return schedule_bound(execution.trace, kernel.machine)
 
 
 def _check_cache_directory() -> None:

@@ -7,13 +7,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
 from mlutriton.backend.options import FOREIGN_OPTIONS, OPTION_NAMES, MLUOptions, parse_options
 from mlutriton.diagnostics import OnChipMemoryError
+
+if TYPE_CHECKING:
+    from mlutriton.isa.machine import Machine
+    from mlutriton.pipeline import CompileOptions
 
 TARGET_NAMES = ("mlu", "cpu")
 
@@ -95,25 +99,32 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     from mlutriton.backend.errors import OutOfOnChipMemory  # these load the compiler, NumPy and LLVM: not in every
     from mlutriton.configuration import current_machine, dump_directory  # process that imports Triton
     from mlutriton.dump import dump_to
-    from mlutriton.pipeline import CompileOptions, compile_ttir
+    from mlutriton.pipeline import compile_ttir
 
     machine = current_machine()
     metadata["name"] = module.get_entry_func_name()
     # A core runs one program at a time, which owns the whole NRAM: so ported kernels that divide the device's memory by
     # a program's find that one program fits a core. What truly does not fit is refused below.
     metadata["shared"] = machine.usable_nram_bytes
-    compile_options = CompileOptions(
-        machine=machine,
-        num_stages=options.num_stages,
-        fuse_multiply_add=options.enable_fp_fusion,
-        cores=machine.cores_per_cluster if options.num_warps > 1 else 1,
-    )
+    compile_options = compile_options_of(options, machine)
     text = str(module)
     directory = dump_directory()
     try:
         return compile_ttir(text, compile_options, dump_to(directory, text) if directory is not None else None)
     except OnChipMemoryError as error:
         raise OutOfOnChipMemory(error) from error
+
+
+def compile_options_of(options: MLUOptions, machine: Machine) -> CompileOptions:
+    """What the options of a launch say to the compiler behind Triton's own code generator."""
+    from mlutriton.pipeline import CompileOptions  # loads the compiler
+
+    return CompileOptions(
+        machine=machine,
+        num_stages=options.num_stages,
+        fuse_multiply_add=options.enable_fp_fusion,
+        cores=machine.cores_per_cluster if options.num_warps > 1 else 1,
+    )
 
 
 def _machine_identity() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlutriton.backend.driver import record_run
@@ -52,14 +52,7 @@ class Launcher:
             arguments = self._with_constants(arguments)
         if enter_hook is not None:
             enter_hook(launch_metadata)
-        if self._is_flat:
-            bound = list(arguments)
-            for index in self._pointers:
-                bound[index] = pointer_argument(bound[index])
-            values = [bound[index] for index in self._passed]
-        else:
-            values = list(_spelled_out(self._types, arguments))
-        record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), values))
+        record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), self.values(arguments)))
         if exit_hook is not None:
             exit_hook(launch_metadata)
 
@@ -75,6 +68,19 @@ class Launcher:
                 help="pass all parameters of the kernel in order, or all but those that are tl.constexpr",
             )
         return tuple(completed)
+
+    def values(self, arguments: Sequence[Any]) -> list[Any]:
+        """The values of the program's parameters, in order.
+
+        Raises:
+            ArgumentError: a pointer argument cannot be passed.
+        """
+        if not self._is_flat:
+            return list(_spelled_out(self._types, arguments))
+        bound = list(arguments)
+        for index in self._pointers:
+            bound[index] = pointer_argument(bound[index])
+        return [bound[index] for index in self._passed]
 
 
 def _spelled_out(types: Any, arguments: Any) -> Iterator[object]:

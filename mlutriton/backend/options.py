@@ -85,6 +85,9 @@ class MLUOptions:
         return hashlib.sha256("_".join(named).encode()).hexdigest()
 
 
+# Options that Triton's code generator does not see: kernels that differ in these alone have one text in TTIR.
+LATE_OPTIONS = frozenset({"num_warps", "num_stages", "enable_fp_fusion"})
+
 _CHOICES: dict[str, tuple[object, ...]] = {
     "bottleneck": (None, "io", "mv", "simd"),
     "opt_level": ("O0", "O1", "O2", "O3", "Om", "Os"),

@@ -17,6 +17,7 @@ from mlutriton.cli.explain import explain
 from mlutriton.cli.profile import PASSED_ON, profile
 from mlutriton.cli.programs import asm, compile, disasm
 from mlutriton.cli.run import run
+from mlutriton.cli.tune import CommandOfAssignments, tune
 from mlutriton.cli.what_if import what_if
 
 FAILED = 1
@@ -57,6 +58,7 @@ for command in (demo, compile, asm, disasm, run, explain):
 app.command(context_settings=PASSED_ON)(profile)
 app.command("what-if")(what_if)
 app.add_typer(machines.app, name="machines")
+app.command(cls=CommandOfAssignments)(tune)
 
 
 def _show_version(wanted: bool) -> None:

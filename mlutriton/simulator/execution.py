@@ -180,6 +180,7 @@ def execute(
     memory: GlobalMemory,
     machine: Machine,
     threads: int,
+    first_tasks: int | None = None,
 ) -> Execution:
     """Run every program of a grid.
 
@@ -191,6 +192,7 @@ def execute(
         machine: sizes of the memories.
         threads: the most host threads to use. Programs with atomics run in order on one; those that may wait for one
             another one at a time, on as many as the machine has cores.
+        first_tasks: run only so many tasks, unless programs may wait for one another.
 
     Raises:
         KernelFault: the fault of the first program that has one.
@@ -203,12 +205,14 @@ def execute(
     elif native.has_atomics or (is_short and native.is_done_before_shared(count)):
         threads = 1
     tasks = program.task_count(count, machine.cores)
+    run = tasks if first_tasks is None or native.has_waits else min(tasks, first_tasks)
     likeness = native.likeness(grid, parameters)
     is_over_soon = is_short or native.is_over_soon(likeness)
-    launch = _Launch(native, grid, tasks, parameters, memory, _core_sizes(machine), max(1, min(threads, tasks)))
+    launch = _Launch(native, grid, tasks, run, parameters, memory, _core_sizes(machine), max(1, min(threads, run)))
     try:
         busy_ns = launch.run(is_over_soon=is_over_soon)
-        native.note(likeness, count, busy_ns)
+        if run == tasks:
+            native.note(likeness, count, busy_ns)
         prints = launch.prints()
         show(prints)
         launch.raise_fault()
@@ -318,13 +322,14 @@ class _Launch:
         native: NativeProgram,
         grid: tuple[int, int, int],
         tasks: int,
+        run: int,
         parameters: Sequence[int],
         memory: GlobalMemory,
         sizes: tuple[int, ...],
         threads: int,
     ) -> None:
         self.native, self.grid = native, grid
-        self.count = tasks
+        self.count = run
         self.members = native.program.cores_per_program
         self.programs = grid[0] * grid[1] * grid[2]
         # First task that is not taken, first that is not to run: on cache lines of their own. Then columns with a row
@@ -350,7 +355,7 @@ class _Launch:
         touched = self._touched.addresses() if self._touched else (0, 0)
         turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
         flags = int(memory.is_disjoint), recorded_bytes_limit() // (threads * self.members)
-        self._words = before, after, flags, (*touched, self.count, 0, turn or 0)
+        self._words = before, after, flags, (*touched, tasks, 0, turn or 0)
         self._memory = memory
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes

@@ -1,0 +1,229 @@
+"""In which order configurations are tried.
+
+A search hands out units of trials one after the other, and is told the outcomes of earlier ones in the same order.
+Which have been told when a unit is made depends on its number alone (see :func:`told_before`), never on how fast the
+workers are: so a search is the same for any number of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+from mlutriton.diagnostics import ArgumentError
+from mlutriton.tune.engines import missing_package
+from mlutriton.tune.space import Space
+from mlutriton.tune.trial import Configuration, Outcome, Status, Trial, text_of
+
+SEARCHES = ("exhaustive", "random", "model")
+
+# As many units are under way at most, which is also as many workers as are of use.
+MAXIMUM_UNDER_WAY = 64
+MAXIMUM_UNDER_WAY_OF_MODEL = 8
+# Trials of a unit: enough that sending it costs nothing, few enough that the workers end together.
+_LARGEST_UNIT = 32
+
+
+def told_before(number: int, most: int) -> int:
+    """How many units have been told when that of a number is made: all but ``most``, and fewer to begin with.
+
+    The first units find no bound to stay below, so few of them are made before one is known.
+    """
+    return max(0, number - min(most, 2 + number // 2))
+
+
+class Search(Protocol):
+    """Hands out trials and learns from their outcomes."""
+
+    @property
+    def total(self) -> int:
+        """Trials that it will hand out, at most."""
+        ...
+
+    @property
+    def most_under_way(self) -> int:
+        """Units that may be under way."""
+        ...
+
+    def next(self) -> tuple[Trial, ...] | None:
+        """The trials of the next unit; None after the last."""
+        ...
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Learn from a unit, each in its turn."""
+        ...
+
+
+class ListedSearch:
+    """Tries each configuration of a list. Those with the same constants of the kernel are compiled together.
+
+    Args:
+        configurations: what to try.
+        shapes: for how many shapes.
+        constants: names of what the kernel is compiled for.
+        seed: decides the order of the units. Any order finds the same; this one soon meets a good configuration.
+    """
+
+    most_under_way = MAXIMUM_UNDER_WAY
+
+    def __init__(
+        self, configurations: Sequence[Configuration], shapes: int, constants: frozenset[str], seed: int
+    ) -> None:
+        self.total = len(configurations) * shapes
+        groups: dict[str, list[Configuration]] = {}
+        for each in configurations:
+            compiled_for = {name: value for name, value in each.items() if name in constants}
+            groups.setdefault(text_of(compiled_for), []).append(each)
+        units = [
+            tuple(Trial(shape, each) for each in part)
+            for group in groups.values()
+            for shape in range(shapes)
+            for part in _parts(group)
+        ]
+        random.Random(seed).shuffle(units)
+        self._units = iter(units)
+
+    def next(self) -> tuple[Trial, ...] | None:
+        """The trials of the next unit."""
+        return next(self._units, None)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Nothing to learn: all will be tried."""
+
+
+def _parts(group: Sequence[Configuration]) -> Iterator[tuple[Configuration, ...]]:
+    rest = iter(group)
+    while part := tuple(islice(rest, _LARGEST_UNIT)):
+        yield part
+
+
+class ModelSearch:
+    """Lets a model of what was found choose what to try: Optuna's tree-structured Parzen estimator.
+
+    Each shape has a model of its own. Of a configuration that was skipped the model learns the bound, which is all
+    that is known of its cycles: they are no fewer.
+
+    Args:
+        space: what to choose from.
+        shapes: for how many shapes.
+        trials: how many configurations to try for each.
+        seed: decides the choices.
+    """
+
+    most_under_way = MAXIMUM_UNDER_WAY_OF_MODEL
+
+    def __init__(self, space: Space, shapes: int, trials: int, seed: int) -> None:
+        try:
+            import optuna
+        except ImportError:
+            raise missing_package("optuna", "--search model") from None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna: Any = optuna
+        self._space = space
+        self._valid = {text_of(each): each for each in space.configurations}
+        self.total = trials * shapes
+        self._studies: list[Any] = [
+            optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed + shape, constant_liar=True))
+            for shape in range(shapes)
+        ]
+        self._made = 0
+        self._asked: dict[str, list[Any]] = {}
+        self._values: dict[str, float] = {}
+
+    def next(self) -> tuple[Trial, ...] | None:
+        """The configuration that the model of a shape chooses; the shapes take turns."""
+        if self._made >= self.total:
+            return None
+        shape = self._made % len(self._studies)
+        self._made += 1
+        study = self._studies[shape]
+        configuration = None
+        for _ in range(_MAXIMUM_ASKED):
+            asked = study.ask()
+            configuration = self._suggested(asked)
+            trial = None if configuration is None else Trial(shape, configuration)
+            if trial is None:
+                study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
+            elif trial.key in self._values:
+                # It is known already: remind the model, and ask again.
+                study.tell(asked, self._values[trial.key])
+            elif trial.key in self._asked:
+                self._asked[trial.key].append(asked)
+            else:
+                self._asked[trial.key] = [asked]
+                return (trial,)
+        return ()
+
+    def _suggested(self, asked: Any) -> Configuration | None:
+        """The configuration that a model suggests; None if a condition excludes it."""
+        if not self._space.axes:
+            place: int = asked.suggest_categorical("configuration", range(len(self._space)))
+            return self._space.configurations[place]
+        chosen = {name: values[_index(asked, name, values)] for name, values in self._space.axes.items()}
+        return self._valid.get(text_of(chosen))
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the model what came of its choice."""
+        for outcome in outcomes:
+            asked = self._asked.pop(outcome.trial.key)
+            study = self._studies[outcome.trial.shape]
+            value = outcome.cycles if outcome.status is Status.TIMED else outcome.bound_cycles
+            if value is None:
+                value = _WORSE * max(self._values.values(), default=1.0)
+            self._values[outcome.trial.key] = float(value)
+            for each in asked:
+                study.tell(each, float(value))
+
+
+# Suggestions that repeat what is known before a unit is given up.
+_MAXIMUM_ASKED = 100
+# What a failure counts as, beside the worst that is known.
+_WORSE = 2.0
+
+
+def _index(asked: Any, name: str, values: Sequence[Any]) -> int:
+    """The place of a value: along an axis of numbers neighbours are alike, along others nothing is."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        places = sorted(range(len(values)), key=values.__getitem__)
+        rank: int = asked.suggest_int(name, 0, len(values) - 1)
+        return places[rank]
+    place: int = asked.suggest_categorical(name, range(len(values)))
+    return place
+
+
+def search_of(
+    name: str, space: Space, shapes: int, constants: frozenset[str], *, trials: int | None, seed: int
+) -> Search:
+    """A search by its name.
+
+    Args:
+        name: one of ``SEARCHES``.
+        space: what to search.
+        shapes: for how many shapes.
+        constants: names of what the kernel is compiled for.
+        trials: how many configurations to try for each shape; None for all, which only a full search knows.
+        seed: decides what is left to chance.
+
+    Raises:
+        ArgumentError: E0502, there is no such search, or the number of trials does not go with it; E0504.
+    """
+    if name not in SEARCHES:
+        raise ArgumentError("E0502", f"there is no search {name!r}", help=f"type one of: {', '.join(SEARCHES)}")
+    if name == "exhaustive":
+        if trials is not None:
+            raise ArgumentError(
+                "E0502",
+                f"an exhaustive search tries all {len(space):,} configurations, not {trials:,}",
+                help=f"add --search random, or --search model; or leave out --trials {trials}",
+            )
+        return ListedSearch(space.configurations, shapes, constants, seed)
+    if trials is None:
+        raise ArgumentError("E0502", f"a {name} search needs a number of trials", help="add --trials 200")
+    if trials < 1:
+        raise ArgumentError("E0502", f"{trials} trials find nothing", help="add --trials 200")
+    if name == "random":
+        chosen = random.Random(seed).sample(space.configurations, min(trials, len(space)))
+        return ListedSearch(chosen, shapes, constants, seed)
+    return ModelSearch(space, shapes, min(trials, len(space)), seed)
