@@ -18,17 +18,18 @@ overwritten in the iteration after.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mlutriton.codegen.meeting import barrier
 from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer
-from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, ScalarOperand, Sharing, TileCode
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, ScalarOperand, Sharing, TileCode, accesses
 from mlutriton.dtypes import I64
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE
+from mlutriton.isa.table import TABLE, Queue
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,26 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan) -> list[Node]:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, shared)
     before = rotation.enter()
-    ahead = rotation.load_ahead()
-    store = rotation.store_behind()
-    body = [*ahead, *store, *rotation.compute(), barrier(loop.location)]
+    ahead = [*rotation.load_ahead(), *rotation.store_behind()]
+    compute = rotation.compute()
+    # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
+    parts = [*compute, *ahead] if _is_only_issued(compute) else [*ahead, *compute]
+    body = [*parts, barrier(loop.location)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
     return [*before, rotated, *rotation.store_behind()]
+
+
+def _is_only_issued(nodes: Sequence[Node]) -> bool:
+    """True if the scalar unit waits for no queue while it runs the nodes."""
+    for node in nodes:
+        if not isinstance(node, Instruction):
+            return False
+        is_plain_scalar = node.row.queue is Queue.SCALAR and not node.row.trace and not any(accesses(node))
+        if node.row.queue is not Queue.COMPUTE and not is_plain_scalar:
+            return False
+    return True
 
 
 @dataclass
