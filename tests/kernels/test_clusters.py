@@ -11,8 +11,8 @@ from tests.conftest import REPOSITORY
 from tests.kernels.engines import on_both_engines
 
 RNG = np.random.default_rng(0)
-EXAMPLES = {each.name: each.cases for each in load_examples(REPOSITORY / "examples")}
-matmul = EXAMPLES["matmul"][0].kernel
+CASES = {each.name: each.cases for each in load_examples(REPOSITORY / "examples")}
+matmul = CASES["matmul"][0].kernel
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +173,7 @@ def test_what_cannot_be_split_runs_on_one_core_and_says_why():
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_attention_is_the_same(index):
-    case = EXAMPLES["flash_attention"][index]
+    case = CASES["flash_attention"][index]
     found = []
     for warps in (1, 4):
         arguments = case.arguments()
