@@ -28,17 +28,24 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
         vector, result = wide(kind(dtype), LANES), e.variable(wide(kind(dtype), LANES))
         line = e.value(f"mul i64 %inner, {dtype.bytes}")
         plane = e.value(f"mul i64 %n, {line}")
-        with e.loop("%outer") as outer, e.loop("%inner", step=LANES) as inner:
-            first = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
-            source = e.pointer("%a", first)
-            e.do(f"store {vector} {number_of(e, load(e, source, dtype, LANES))}, ptr {result}")
-            with e.loop("%n", start=1) as k:
-                value = load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, LANES)
-                before = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
-                e.do(f"store {vector} {number_of(e, apply(e, operation, [before, value]))}, ptr {result}")
-            target = e.pointer("%dst", e.add(e.value(f"mul i64 {outer}, {line}"), e.multiply(inner, dtype.bytes)))
-            after = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
-            _store_below(e, after, target, inner, "%inner")
+        whole = e.value(f"and i64 %inner, {-LANES}")
+        with e.loop("%outer") as outer:
+
+            def combine(inner: str) -> tuple[Lanes, str]:
+                first = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
+                source = e.pointer("%a", first)
+                e.do(f"store {vector} {number_of(e, load(e, source, dtype, LANES))}, ptr {result}")
+                with e.loop("%n", start=1) as k:
+                    value = load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, LANES)
+                    before = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
+                    e.do(f"store {vector} {number_of(e, apply(e, operation, [before, value]))}, ptr {result}")
+                place = e.add(e.value(f"mul i64 {outer}, {line}"), e.multiply(inner, dtype.bytes))
+                return Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}")), e.pointer("%dst", place)
+
+            with e.loop(whole, step=LANES) as inner:
+                store(e, *combine(inner))
+            with e.when(e.value(f"icmp slt i64 {whole}, %inner")):
+                _store_below(e, *combine(whole), whole, "%inner")
         e.do("ret void")
         return e.function(f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer, i64 %n, i64 %inner) noinline")
 

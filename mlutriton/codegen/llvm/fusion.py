@@ -72,7 +72,7 @@ class ReductionStep:
     after: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """Instructions that become one loop nest.
 

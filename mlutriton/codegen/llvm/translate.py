@@ -309,17 +309,20 @@ class _Translation:
         """Let the instructions of a group join an earlier one if they can.
 
         They may pass by groups that have nothing to do with either: instructions over one half of some rows may stand
-        between those over the other half.
+        between those over the other half. What only they need, such as a mask that is made in between, goes first.
         """
         group.end = self.frame.index
-        skipped: list[Group] = []
-        for earlier in reversed(self.groups):
-            if all(each.is_apart(earlier) for each in skipped) and earlier.accepts(group):
+        later: list[Group] = []
+        for place in reversed(range(len(self.groups))):
+            earlier = self.groups[place]
+            order = _around(group, later) if all(each.is_apart(earlier) for each in later) else None
+            if order is not None and earlier.accepts(group):
                 earlier.join(group)
+                self.groups[place:] = [*order[0], earlier, *order[1]]
                 return
-            if len(skipped) == _MAXIMUM_SKIPPED or not earlier.is_apart(group):
+            if len(later) == _MAXIMUM_SKIPPED:
                 break
-            skipped.append(earlier)
+            later.insert(0, earlier)
         self.groups.append(group)
 
     def _finish_groups(self) -> None:
@@ -405,6 +408,21 @@ class _Translation:
 
 # More waiting groups to look past only take time.
 _MAXIMUM_SKIPPED = 3
+
+
+def _around(group: Group, others: list[Group]) -> tuple[list[Group], list[Group]] | None:
+    """Which groups have to go before one that follows them, and which may go behind it; None if they cannot part."""
+    before: list[Group] = []
+    behind: list[Group] = []
+    for other in others:
+        if other.is_apart(group):
+            behind.append(other)
+        elif all(each.is_apart(other) for each in behind):
+            before.append(other)
+        else:
+            return None
+    return before, behind
+
 
 _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
 
