@@ -793,6 +793,25 @@ def test_a_program_that_never_ends_can_be_interrupted(runtime):
     timer.join()
 
 
+GATHERS = {
+    "two arrays": "v.iota.i64 [a], 0, r2, 2\nsync 4\ngather.f32.i64 [b], g[r1], [a], 1, 1, 0.5, 2, 1, 1\n",
+    "masked": "v.iota.i64 [a], 0, r2, 2\nv.ne.i64 [a + 128], [a], r2, 1, 2\nsync 4\n"
+    "gather.f32.i64 [b], g[r1], [a], 1, [a + 128], 0.5, 2, 1, 1\n",
+}
+
+
+@pytest.mark.parametrize(("name", "second"), [("two arrays", 7), ("masked", 0.5)])
+def test_items_that_lie_in_two_arrays(name, second, runtime):
+    store = "sync 7\ndma.store.f32 g[r0], [b], 2, 1, 1, 0, 0, 0, 0\nexit"
+    program = assemble(HEADER + GATHERS[name] + store)
+    x, apart, out = np.full(64, 3, np.float32), np.zeros(1 << 20, np.float32), np.full(64, 7, np.float32)
+    memory = GlobalMemory([Allocation.of_array("x", x), Allocation.of_array("out", out)])
+    distance = (out.ctypes.data + 160 - x.ctypes.data) % (1 << 64)
+    execute(load(program, runtime), (1, 1, 1), [out.ctypes.data, x.ctypes.data, distance], memory, MACHINE, 1)
+    assert out[:3].tolist() == [3, second, 7]
+    assert not apart.any()
+
+
 COUNT_TO = "param r4, 2\nagain:\nadd.i64 r3, r3, 1\nslt.i64 r5, r3, r4\ncbr r5, again\nexit"
 
 
