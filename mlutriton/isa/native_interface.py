@@ -193,7 +193,7 @@ SCRATCH_EXPANSION = 4
 
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
-BASIC_FUNCTIONS = ("record", "transfer", "print", "check", "box", "copy", "fill")
+BASIC_FUNCTIONS = ("record", "transfer", "print", "check", "box", "copy", "fill", "pad")
 SPECIAL_FUNCTIONS = (
     "transpose",
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),

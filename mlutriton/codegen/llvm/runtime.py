@@ -12,6 +12,7 @@ from functools import partial
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store, transposed
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import run
@@ -50,6 +51,7 @@ def basic_module() -> str:
         "box": _box(library),
         "copy": _copy(library),
         "fill": _fill(library),
+        "pad": _pad(library),
         CONCATENATE: _concatenate(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
@@ -267,6 +269,43 @@ def _fill(library: Library) -> str:
     e.label(other)
     e.do("unreachable")
     return e.function("define void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
+
+
+def _pad(library: Library) -> str:
+    """``pad(target, bits, width, n0, n1, n2, before0 to before2, valid0 to valid2)``: fill a box around a valid one.
+
+    Extents are in elements; rows follow each other without gaps. The valid box is left as it is.
+    """
+    e = Emitter(library)
+
+    def fill(first: Count, count: Count) -> None:
+        with e.when(e.value(f"icmp sgt i64 {count}, 0")):
+            place = e.pointer("%target", e.multiply(first, "%width"))
+            e.do(f"call void @fill(ptr {place}, i64 %bits, i64 %width, i64 {count})")
+
+    ends = [e.add(f"%before{axis}", f"%valid{axis}") for axis in range(3)]
+    plane_size = e.multiply("%n0", "%n1")
+    with e.loop("%n2") as plane:
+        first = e.multiply(plane, plane_size)
+        inside, outside, done = e.fresh("inside"), e.fresh("outside"), e.fresh("done")
+        # Unsigned: planes before the valid ones are far behind them.
+        offset = e.subtract(plane, "%before2")
+        e.branch(e.value(f"icmp ult i64 {offset}, %valid2"), inside, outside)
+        e.label(outside)
+        fill(first, plane_size)
+        e.jump(done)
+        e.label(inside)
+        fill(first, e.multiply("%before1", "%n0"))
+        with e.loop(str(ends[1]), start="%before1") as row:
+            start = e.add(first, e.multiply(row, "%n0"))
+            fill(start, "%before0")
+            fill(e.add(start, ends[0]), e.subtract("%n0", ends[0]))
+        fill(e.add(first, e.multiply(ends[1], "%n0")), e.multiply(e.subtract("%n1", ends[1]), "%n0"))
+        e.jump(done)
+        e.label(done)
+    e.do("ret void")
+    extents = ", ".join(f"i64 %{name}{axis}" for name in ("n", "before", "valid") for axis in range(3))
+    return e.function(f"define void @pad(ptr %target, i64 %bits, i64 %width, {extents})")
 
 
 _TRANSPOSE_BLOCK = 16

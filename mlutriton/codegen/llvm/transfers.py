@@ -118,15 +118,14 @@ class Transfers:
         width = place.dtype.bytes
         total = e.multiply(e.multiply(counts[0], counts[1]), counts[2])
         if self.with_values:
-            # A row from its beginning is filled up behind; a box is filled whole where anything is missing.
             loaded = e.multiply(e.multiply(valid[0], valid[1]), valid[2])
-            start = loaded if counts[1] == counts[2] == 1 and first == 0 else 0
-            left = e.subtract(total, start)
-            missing = e.value(f"icmp ne i64 {loaded}, {total}")
-            bits = frame.scalar_bits("fill")
-            with e.when(missing):
-                target = e.pointer(frame.pointer(place), e.multiply(start, width))
-                frame.call("fill", (target, bits, width, left), pointers=1)
+            bits, target = frame.scalar_bits("fill"), frame.pointer(place)
+            with e.when(e.value(f"icmp ne i64 {loaded}, {total}")):
+                if counts[1] == counts[2] == 1 and first == 0:
+                    rest = e.pointer(target, e.multiply(loaded, width))
+                    frame.call("fill", (rest, bits, width, e.subtract(total, loaded)), pointers=1)
+                else:
+                    frame.call("pad", (target, bits, width, *counts, *before, *valid), pointers=1)
 
         def data(pointer: str) -> None:
             target = e.pointer(frame.pointer(place), e.multiply(first, width))
