@@ -12,6 +12,7 @@ import numpy as np
 import mlutriton as mlu
 from benchmarks.figure import Figure, Measured, Unit
 from examples import flash_attention, layer_norm, matmul, rms_norm, softmax, transpose, vector_add
+from mlutriton.configuration import current_machine
 from mlutriton.testing import Case
 
 MakeCase = Callable[[], Case]
@@ -23,12 +24,23 @@ MEMORY_BOUND: dict[str, MakeCase] = {
     "softmax 1823x781 fp32": partial(softmax.case, 1823, 781, 8),
     "layer norm 1151x8192 fp32": partial(layer_norm.case, 1151, 8192),
 }
+_LARGE = partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16", on_cluster=True)
 TENSOR_BOUND: dict[str, tuple[MakeCase, float]] = {
     "GEMM 2048 fp16": (partial(matmul.case, 2048, 2048, 2048, np.float16, "fp16"), 85),
     "GEMM 4096 fp16": (partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16"), 85),
+    "GEMM 4096 fp16, num_warps=4": (_LARGE, 85),
     "GEMM 2048 fp32": (partial(matmul.case, 2048, 2048, 2048, np.float32, "fp32"), 85),
     "attention 4x48x1024x64 fp16": (partial(flash_attention.case, 4, 48, 1024, 64, causal=False), 70),
     "attention 4x48x1024x64 fp16 causal": (partial(flash_attention.case, 4, 48, 1024, 64, causal=True), 70),
+    "attention 1x12x4096x128 fp16": (partial(flash_attention.case, 1, 12, 4096, 128, causal=False), 70),
+    "attention 1x12x4096x128 fp16, num_warps=4": (
+        partial(flash_attention.case, 1, 12, 4096, 128, causal=False, on_cluster=True),
+        70,
+    ),
+}
+# The same on another machine.
+ELSEWHERE: dict[str, tuple[MakeCase, str, float]] = {
+    "GEMM 4096 fp16, num_warps=4": (_LARGE, "mlu370-x4", 85),
 }
 
 
@@ -53,6 +65,16 @@ def measure_share_of_peak(make_case: MakeCase, quick: bool) -> Measured:
     return Measured(100 * peak / run.cycles, text, {"cycles": run.cycles, "peak_cycles": peak})
 
 
+def measure_elsewhere(make_case: MakeCase, machine: str, quick: bool) -> Measured:
+    """As ``measure_share_of_peak``, on a machine of that name."""
+    before = current_machine()
+    try:
+        mlu.set_machine(machine)
+        return measure_share_of_peak(make_case, quick)
+    finally:
+        mlu.set_machine(before)
+
+
 FIGURES = (
     *(
         Figure(
@@ -68,5 +90,11 @@ FIGURES = (
     *(
         Figure(f"share of peak MACs, {name}", Unit.PERCENT, partial(measure_share_of_peak, make_case), goal)
         for name, (make_case, goal) in TENSOR_BOUND.items()
+    ),
+    *(
+        Figure(
+            f"share of peak MACs, {name}, {machine}", Unit.PERCENT, partial(measure_elsewhere, make_case, machine), goal
+        )
+        for name, (make_case, machine, goal) in ELSEWHERE.items()
     ),
 )

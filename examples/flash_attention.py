@@ -105,7 +105,7 @@ def cases():
     ]
 
 
-def case(batches, heads, length, width, causal):
+def case(batches, heads, length, width, causal, on_cluster=False):
     def arguments():
         rng = np.random.default_rng(0)
         shape = (batches, heads, length, width)
@@ -121,10 +121,16 @@ def case(batches, heads, length, width, causal):
 
     return Case(
         name="flash_attention",
-        shape=f"{batches}x{heads}x{length}x{width} fp16" + (" causal" if causal else ""),
+        shape=f"{batches}x{heads}x{length}x{width} fp16" + " causal" * causal + " on clusters" * on_cluster,
         kernel=flash_attention,
         arguments=arguments,
-        constants={"HEAD": width, "BLOCK_M": 128, "BLOCK_N": 128 if width <= 64 else 64, "CAUSAL": causal},
+        constants={
+            "HEAD": width,
+            "BLOCK_M": 512 if on_cluster else 128,
+            "BLOCK_N": 256 if on_cluster else 128,
+            "CAUSAL": causal,
+            "num_warps": 4 if on_cluster else 1,
+        },
         grid=lambda meta: (triton.cdiv(length, meta["BLOCK_M"]), batches * heads),
         outputs=("output",),
         reference=partial(reference, causal=causal),

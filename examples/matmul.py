@@ -4,6 +4,9 @@ A program computes one ``BLOCK_M`` x ``BLOCK_N`` tile of the product and walks a
 of ``GROUP_M`` tile rows, so that those that run at the same time share rows of A and columns of B in the cache. The
 tile of B goes to the memory of the tensor unit, the tile of A and the sum stay in the core's own.
 
+With ``num_warps=4`` the four cores of a cluster compute a tile together, a quarter of its rows each, and load the tile
+of B once for all. A core's share of a 512 x 512 tile keeps its tensor unit busy, which no tile of one core does.
+
 Masks handle sizes that no block divides: outside K both tiles read as zero, which adds nothing. The activation is
 applied to the sum while it is still on chip.
 """
@@ -97,7 +100,7 @@ def cases():
     ]
 
 
-def case(m, n, k, dtype, dtype_name, activation="none"):
+def case(m, n, k, dtype, dtype_name, activation="none", on_cluster=False):
     integer = dtype == np.int8
     output_dtype = np.int32 if integer else dtype
 
@@ -117,13 +120,16 @@ def case(m, n, k, dtype, dtype_name, activation="none"):
 
     return Case(
         name="matmul",
-        shape=f"{m}x{n}x{k} {dtype_name}" + (f" {activation}" if activation != "none" else ""),
+        shape=f"{m}x{n}x{k} {dtype_name}"
+        + (f" {activation}" if activation != "none" else "")
+        + " on clusters" * on_cluster,
         kernel=matmul,
         arguments=arguments,
         constants={
-            "BLOCK_M": 128,
-            "BLOCK_N": 256,
+            "BLOCK_M": 512 if on_cluster else 128,
+            "BLOCK_N": 512 if on_cluster else 256,
             "BLOCK_K": 128,
+            "num_warps": 4 if on_cluster else 1,
             "GROUP_M": 4,
             "SUM": tl.int32 if integer else tl.float32,
             "ACTIVATION": activation,

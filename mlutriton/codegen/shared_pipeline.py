@@ -7,7 +7,7 @@ A loop
 becomes
 
     load s(0); barrier; load s(1), x(0); take s(0); barrier
-    for i: load s(i + 2) -> this phase in SRAM; load x(i + 1) -> other phase; take s(i + 1) -> other phase
+    for i: take s(i + 1) -> other phase; load s(i + 2) -> this phase in SRAM; load x(i + 1) -> other phase
            compute this phase; barrier; swap phases
 
 with ping-pong buffers for what stands in SRAM, for what is taken from there and for what a core loads for itself. The
@@ -79,11 +79,11 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan) -> list[Node]:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, shared)
     before = rotation.enter()
-    ahead = [*rotation.load_ahead(), *rotation.store_behind()]
-    compute = rotation.compute()
+    take, loads, compute = rotation.take_ahead(), rotation.load_ahead(), rotation.compute()
+    transfers = [*loads, *rotation.store_behind()]
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
-    parts = [*compute, *ahead] if _is_only_issued(compute) else [*ahead, *compute]
-    body = [*parts, barrier(loop.location)]
+    parts = [*compute, *transfers] if _is_only_issued(compute) else [*transfers, *compute]
+    body = [*take, *parts, barrier(loop.location)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
@@ -169,15 +169,17 @@ class _Rotation:
         shared, own = self.leads
         entered: list[Node] = []
         more = self._scalar(entered, "slt", loop.start, loop.end)
+        # Registers tell the phases apart, so that what is taken from one need not wait for what comes to the other.
+        first = {size: self._phase(entered, 0) for size in self.now}
         second = {size: self._phase(entered, size) for size in self.now}
-        take = Branch(more, Renamer(self.code, {}, {}).nodes(self.shared.takes), location=loop.location)
+        takes = Renamer(self.code, {}, self._phases(first)).nodes(self.shared.takes)
         nodes = [
             *entered,
-            *self._load(shared, {}),
+            *self._load(shared, first),
             barrier(loop.location),
+            Branch(more, takes, location=loop.location),
             *self._load(shared, second),
-            *self._load(own, {}),
-            take,
+            *self._load(own, first),
             barrier(loop.location),
         ]
         for lead in self.leads:
@@ -186,25 +188,29 @@ class _Rotation:
                 lead.known[register] = lead.carried[register].register
         return nodes
 
-    def _phase(self, nodes: list[Node], size: int) -> Register:
-        """A register with the offset of the second phase."""
+    def _phase(self, nodes: list[Node], offset_bytes: int) -> Register:
+        """A register with the offset of a phase."""
         register = self.code.register()
-        nodes.append(Instruction(TABLE["mov"], (I64,), (register, Immediate(size)), self.loop.location))
+        nodes.append(Instruction(TABLE["mov"], (I64,), (register, Immediate(offset_bytes)), self.loop.location))
         self.code.phases[register] = register
         return register
 
     # ---- in the loop -----------------------------------------------------------------------------------------------
 
-    def load_ahead(self) -> list[Node]:
-        """The loads of the iteration after the next and of the next, and what is taken for the next."""
+    def take_ahead(self) -> list[Node]:
+        """What is taken from SRAM for the next iteration, if there is one."""
         loop = self.loop
-        shared, own = self.leads
-        nodes = self._load(shared, self.now)
-        nodes += self._load(own, self.other)
+        nodes: list[Node] = []
         following = self._scalar(nodes, "add", loop.index, loop.step)
         more = self._scalar(nodes, "slt", following, loop.end)
         takes = Renamer(self.code, {}, self._phases(self.other)).nodes(self.shared.takes)
-        nodes.append(Branch(more, takes, location=loop.location))
+        return [*nodes, Branch(more, takes, location=loop.location)]
+
+    def load_ahead(self) -> list[Node]:
+        """The loads of the iteration after the next and of the next."""
+        shared, own = self.leads
+        nodes = self._load(shared, self.now)
+        nodes += self._load(own, self.other)
         for lead in self.leads:
             for register, carried in lead.carried.items():
                 carried.yielded = lead.known[register]
@@ -216,7 +222,7 @@ class _Rotation:
         if not lead.loads:
             return []
         nodes: list[Node] = []
-        renamer = Renamer(self.code, lead.known, self._phases(phases) if phases else {})
+        renamer = Renamer(self.code, lead.known, self._phases(phases))
         nodes += renamer.nodes(lead.slice)
         index = lead.known[loop.index]
         more = self._scalar(nodes, "slt", index, loop.end)
