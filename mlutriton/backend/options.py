@@ -29,7 +29,8 @@ class MLUOptions:
     """Options of one kernel. The first group are Cambricon's names, the second are names that Triton itself reads.
 
     Attributes:
-        num_warps: 1 runs a program on one core (Block task), 4 on the four cores of a cluster (Union1 task).
+        num_warps: 1 runs a program on one core (Block task), 4 on the four cores of a cluster (Union1 task) if it can
+            be split among them and gains by that; the report says where it runs, and why on one core.
         num_stages: depth of the software pipeline of loops: 1 loads and computes in turn.
         bottleneck: what the kernel waits for, if known: ``io``, ``mv`` or ``simd``.
         pipeline_strategies: ways to pipeline that may be tried.
