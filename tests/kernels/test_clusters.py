@@ -177,7 +177,7 @@ def test_attention_is_the_same(index):
     found = []
     for warps in (1, 4):
         arguments = case.arguments()
-        run = case.kernel[case.grid](*arguments.values(), **case.constants, num_warps=warps)
+        run = case.kernel[case.grid](*arguments.values(), **{**case.constants, "num_warps": warps})
         found.append(arguments["output"].tobytes())
     assert run.program.cores_per_program == 4
     assert "each program runs on the 4 cores of a cluster" in str(run)
