@@ -26,6 +26,7 @@ from dataclasses import replace
 
 from mlutriton.codegen.block_plan import BlockPlan
 from mlutriton.codegen.chunk_loop import ChunkLoop
+from mlutriton.codegen.merged_transfers import NewDimension
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -132,11 +133,11 @@ class _BlockRotation:
 
     def _measure_steps(self) -> None:
         """By how many elements the address of each merged transfer grows from one iteration to the next."""
-        if not self.blocks.merged:
+        if not any(isinstance(merge, NewDimension) for merge in self.blocks.merged.values()):
             return
         places = [self._scalars_of(Immediate(position)) for position in range(2)]
         for node in (*self.plan.loads, *self.plan.stores):
-            if id(node) in self.blocks.merged and isinstance(node, Instruction):
+            if isinstance(self.blocks.merged.get(id(node)), NewDimension) and isinstance(node, Instruction):
                 here, there = (renamer.operand(_place(node).register) for renamer in places)
                 difference = self.emitter.scalar("sub", (I64,), there, here)
                 size = Immediate(node.dtypes[0].bytes)
@@ -197,19 +198,30 @@ class _BlockRotation:
             nodes += at_block.nodes(self.plan.serves)
         for node in transfers:
             if id(node) in self.blocks.merged and isinstance(node, Instruction):
-                nodes += at_block.nodes([self._merged(node, members)])
+                nodes += at_block.nodes([self._merged(node, members, at_block)])
             else:
                 nodes.append(self._each(node, position, members, phases))
 
-    def _merged(self, node: Instruction, members: ScalarOperand) -> Instruction:
-        dimension = self.blocks.merged[id(node)]
-        operands: list[Operand] = list(node.operands)
-        changed: dict[str, Operand] = {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
-        if node.row.name == "dma.load_pad":
-            changed[f"valid{dimension}"] = members
+    def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
+        """A transfer for all members of a block, to be renamed as one of the first of them."""
+        merge = self.blocks.merged[id(node)]
+        dimension = merge.dimension
+        is_padded = node.row.name == "dma.load_pad"
+        changed: dict[str, Operand] = {}
+        if isinstance(merge, NewDimension):
+            changed = {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
+            if is_padded:
+                changed[f"valid{dimension}"] = members
+            else:
+                (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
+                changed[f"local{dimension}"] = Immediate(self.member_bytes[buffer] // node.dtypes[0].bytes)
         else:
-            (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
-            changed[f"local{dimension}"] = Immediate(self.member_bytes[buffer] // node.dtypes[0].bytes)
+            extent = valid = self._integer("mul", members, Immediate(merge.extent))
+            if merge.rest is not None:
+                least = self.emitter.integer("smin", at_block.operand(merge.rest), extent)
+                valid = self.emitter.integer("smax", least, Immediate(0))
+            changed = {f"n{dimension}": extent, f"valid{dimension}": valid} if is_padded else {f"n{dimension}": valid}
+        operands: list[Operand] = list(node.operands)
         for name, operand in changed.items():
             operands[node.row.slot_index[name]] = operand
         return replace(node, operands=tuple(operands))
