@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from mlutriton.isa.machine import Machine
 
 # Scalar work of a turn of the loop over blocks: addresses of the transfers, places in the buffers, a sync.
-_TURN_CYCLES = 180
+_TURN_CYCLES = 100
 
 # The least that a longer block costs at the ends of a loop, as a share of its transfers.
 _LITTLE = 1 / 64
