@@ -14,16 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import alive_beside
-from mlutriton.codegen.block_size import BlockSize, IterationCycles, transfer_latency, transfer_rate
+from mlutriton.codegen.block_size import BlockSize, IterationCycles, arithmetic_cycles, transfer_latency, transfer_rate
 from mlutriton.codegen.merged_transfers import Merge, Merging
 from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers
-from mlutriton.codegen.row_chunks import RowChunks, known_extents, plan_chunks
+from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
-from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Queue, SlotKind
+from mlutriton.isa.table import Queue
 
 # The bytes of the longest blocks flow for so many latencies: the one that shows then hardly counts.
 _LATENCIES = 16
@@ -106,7 +105,7 @@ def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockSha
     most = math.ceil(_LATENCIES * latency / (load + store))
     chunks = plan_chunks(code, loop, plan)
     if chunks is None:
-        cycles = IterationCycles(load, store, _arithmetic_cycles(loop, machine), latency)
+        cycles = IterationCycles(load, store, arithmetic_cycles(loop, machine), latency)
         return BlockShape(min(memory.iterations({}), most), cycles.block_size())
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
@@ -156,16 +155,6 @@ def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves:
     if in_halves:
         return 2 * (chunks.cycles(-(-units // 2), machine) + len(chunks.groups) * machine.vector_gap_cycles)
     return chunks.cycles(units, machine) + len(chunks.groups) * machine.vector_latency_cycles
-
-
-def _arithmetic_cycles(loop: Loop, machine: Machine) -> float:
-    """Cycles of the COMPUTE queue in an iteration, those of extents not known now left out."""
-    total = 0
-    for each in instructions(loop.body):
-        counts = known_extents(each)
-        if each.row.queue is Queue.COMPUTE and len(counts) == sum(s.kind is SlotKind.COUNT for s in each.row.slots):
-            total += occupancy_cycles(each, counts, machine) + machine.vector_latency_cycles
-    return total
 
 
 def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:

@@ -17,7 +17,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mlutriton.codegen.tile_code import Loop, instructions, known_extents
+from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.machine import Machine
+from mlutriton.isa.table import Queue, SlotKind
 
 # Scalar work of a turn of the loop over blocks: addresses of the transfers, places in the buffers, a sync.
 _TURN_CYCLES = 100
@@ -89,3 +92,13 @@ def transfer_rate(machine: Machine) -> float:
 def transfer_latency(machine: Machine) -> int:
     """Cycles until the first byte of a transfer flows."""
     return machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns)
+
+
+def arithmetic_cycles(loop: Loop, machine: Machine) -> int:
+    """Cycles of the COMPUTE queue in an iteration, those of instructions whose extents are not known now left out."""
+    total = 0
+    for each in instructions(loop.body):
+        counts = known_extents(each)
+        if each.row.queue is Queue.COMPUTE and len(counts) == sum(s.kind is SlotKind.COUNT for s in each.row.slots):
+            total += occupancy_cycles(each, counts, machine) + machine.vector_latency_cycles
+    return total

@@ -1,12 +1,15 @@
 """Buffers of a loop's body that take over the memory of another one, before the loop is pipelined.
 
 What a loop loads and what it stores stands in ping-pong buffers, of which each takes twice its memory. The longer a
-burst of transfers is, the less shows its latency, so memory is what limits the rate of a loop that DRAM binds. Two
+burst of transfers is, the less shows its latency, so memory is what limits the rate of a loop that DRAM binds. These
 rules save it:
 
 * An element-wise result takes the place of an operand that it is the last to read.
 * A tile to be stored takes the place of a loaded one that is dead by then. The IO queue works in order: it stores the
   tile of the iteration before, and then loads that of the next one to the same place.
+
+* Where transfers take longer than arithmetic, a tile that cannot be made in such a place, a transposed one say, is
+  copied to it.
 
 Only buffers of one size that each iteration makes anew take part; so every place has one owner at a time, whatever
 phase of a ping-pong buffer it becomes.
@@ -17,25 +20,58 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipeline_plan import Plan, buffers_of, made_anew
+from mlutriton.codegen.block_size import arithmetic_cycles, transfer_rate
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew
 from mlutriton.codegen.renaming import rename_buffers
-from mlutriton.codegen.tile_code import Loop, Node, TileCode
-from mlutriton.isa.operands import FORWARD, Address, Mode
+from mlutriton.codegen.tile_code import Loop, Node, TileCode, instructions
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
+from mlutriton.isa.table import TABLE
 
 
-def share_buffers(code: TileCode, loop: Loop, plan: Plan) -> bool:
+def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> bool:
     """Let buffers of a loop take over others, if what it loads and stores can share memory; True if any did."""
     if not plan.loads or not plan.stores:
         return False
     sharing = _Sharing(code, loop)
     sharing.take_over_operands()
     sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.loads))
+    copies = _copies(code, loop, plan, sharing, machine)
+    for name, host in copies:
+        _copy(code, loop, name, host)
     if not sharing.owners:
-        return False
+        return bool(copies)
     rename_buffers(loop.body, {name: sharing.owner(name) for name in sharing.owners})
     code.buffers = {name: buffer for name, buffer in code.buffers.items() if name not in sharing.owners}
     return True
+
+
+def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: Machine) -> list[tuple[str, str]]:
+    """Tiles to be stored that are to be copied to the place of a loaded one, with that."""
+    pairs = sharing.dead_places(buffers_of(plan.stores), buffers_of(plan.loads))
+    copied_bytes = sum(code.buffers[name].bytes for name, _ in pairs)
+    moved = {sharing.owner(name) for name in plan.buffers}
+    moved_bytes = sum(code.buffers[name].bytes for name in moved)
+    # Blocks are of two phases of what is moved; copies leave less to move, but need a place of their own before.
+    before = machine.usable_nram_bytes // (2 * moved_bytes)
+    after = (machine.usable_nram_bytes - copied_bytes) // (2 * max(1, moved_bytes - copied_bytes))
+    transfers = (buffer_bytes(code, plan.loads) + buffer_bytes(code, plan.stores)) / transfer_rate(machine)
+    copying = copied_bytes / machine.vector_bytes_per_cycle + machine.vector_latency_cycles
+    return pairs if after > before and arithmetic_cycles(loop, machine) + copying < transfers else []
+
+
+def _copy(code: TileCode, loop: Loop, name: str, host: str) -> None:
+    """Copy a tile to another's place as soon as it is made, and store it from there."""
+    stores = [place for place, node in enumerate(loop.body) if name in buffers_of([node])]
+    first = next(place for place in stores if any(each.row.trace for each in instructions([loop.body[place]])))
+    node = next(each for each in instructions([loop.body[first]]) if each.row.trace)
+    dtype = node.dtypes[0]
+    count = code.buffers[name].bytes // dtype.bytes
+    operands = (Address(host), Address(name), Immediate(1), Immediate(count))
+    after = loop.body[first:]
+    rename_buffers(after, {name: host})
+    loop.body[first:] = [Instruction(TABLE["v.mov"], (dtype,), operands, node.location), *after]
 
 
 @dataclass
@@ -88,6 +124,20 @@ class _Sharing:
                 if self._fits(owner, host) and self.lives[host].last < self.lives[owner].first:
                     self._give(owner, host)
                     break
+
+    def dead_places(self, stored: set[str], loaded: set[str]) -> list[tuple[str, str]]:
+        """Tiles to be stored that have a place of their own, each with that of a loaded tile that is dead by then."""
+        found: list[tuple[str, str]] = []
+        free = sorted({self.owner(name) for name in loaded if name in self.lives} - {self.owner(n) for n in stored})
+        for name in sorted(stored):
+            if name in self.owners or name not in self.lives or name in loaded:
+                continue
+            for host in free:
+                if self._fits(name, host) and self.lives[host].last <= self.lives[name].first:
+                    found.append((name, host))
+                    free.remove(host)
+                    break
+        return found
 
     def owner(self, name: str) -> str:
         """The buffer whose memory a buffer has."""

@@ -28,6 +28,7 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     accesses,
+    known_extents,
     registers_read,
     written_register,
 )
@@ -36,7 +37,7 @@ from mlutriton.isa.expression import evaluate, parse
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Access, Queue, SlotKind
+from mlutriton.isa.table import Access, Queue
 
 # Instructions over slices that have nothing to do with each other, and the count that says how many there are.
 _SLICE_COUNTS = {"v.transpose": "batch", "v.repeat": "outer"}
@@ -163,15 +164,6 @@ def _span(instruction: Instruction, span: str, mode: Mode) -> int:
             return counts["columns"]
         case Mode.FULL:
             return evaluate(parse(span), counts)
-
-
-def known_extents(instruction: Instruction) -> dict[str, int]:
-    """The counts of an instruction that are immediates."""
-    return {
-        slot.name: int(operand.value)
-        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True)
-        if slot.kind is SlotKind.COUNT and isinstance(operand, Immediate)
-    }
 
 
 # ---- groups --------------------------------------------------------------------------------------------------------

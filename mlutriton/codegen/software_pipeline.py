@@ -92,7 +92,7 @@ class _Pipeliner:
         plan = plan_loop(self.code, loop, self.roots)
         if plan.is_empty:
             return None
-        if share_buffers(self.code, loop, plan):
+        if share_buffers(self.code, loop, plan, self.machine):
             plan = plan_loop(self.code, loop, self.roots)
         blocks = plan_blocks(self.code, loop, plan, self.machine)
         is_guarded = plan.needs_disjoint_arrays and not are_disjoint

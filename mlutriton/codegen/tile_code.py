@@ -199,6 +199,15 @@ def registers_read(instruction: Instruction) -> Iterator[Register]:
                 pass
 
 
+def known_extents(instruction: Instruction) -> dict[str, int]:
+    """The counts of an instruction that are immediates."""
+    return {
+        slot.name: int(operand.value)
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True)
+        if slot.kind is SlotKind.COUNT and isinstance(operand, Immediate)
+    }
+
+
 class Emitter:
     """Appends instructions to the current node list; folds scalar arithmetic on immediates."""
 
