@@ -26,7 +26,7 @@ from dataclasses import replace
 
 from mlutriton.codegen.block_plan import BlockPlan
 from mlutriton.codegen.chunk_loop import ChunkLoop
-from mlutriton.codegen.merged_transfers import NewDimension
+from mlutriton.codegen.merged_transfers import Limit, NewDimension, limiting
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -196,11 +196,27 @@ class _BlockRotation:
         at_block = self._scalars_of(position, phases)
         if any(id(node) in self.blocks.merged for node in transfers):
             nodes += at_block.nodes(self.plan.serves)
+        whole: dict[Limit, Register] = {}
         for node in transfers:
-            if id(node) in self.blocks.merged and isinstance(node, Instruction):
-                nodes += at_block.nodes([self._merged(node, members, at_block)])
-            else:
+            merge = self.blocks.merged.get(id(node))
+            if merge is None or not isinstance(node, Instruction):
                 nodes.append(self._each(node, position, members, phases))
+                continue
+            together = at_block.nodes([self._merged(node, members, at_block)])
+            if isinstance(merge, NewDimension) and merge.limit is not None:
+                if merge.limit not in whole:
+                    whole[merge.limit] = self._are_whole(merge.limit, position, members)
+                one_by_one: list[Node] = [self._each(node, position, members, phases)]
+                nodes.append(Branch(whole[merge.limit], together, one_by_one, location=self.loop.location))
+            else:
+                nodes += together
+
+    def _are_whole(self, limit: Limit, position: ScalarOperand, members: ScalarOperand) -> Register:
+        """Whether the limit leaves all tiles of a block whole: it does if it leaves the first and the last."""
+        last = self._integer("sub", self._integer("add", position, members), Immediate(1))
+        first_rest, last_rest = (self._scalars_of(place).operand(limit.rest) for place in (position, last))
+        least = self.emitter.integer("smin", first_rest, last_rest)
+        return self.emitter.scalar("sge", (I64,), least, Immediate(limit.extent))
 
     def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
         """A transfer for all members of a block, to be renamed as one of the first of them."""
@@ -209,7 +225,9 @@ class _BlockRotation:
         is_padded = node.row.name == "dma.load_pad"
         changed: dict[str, Operand] = {}
         if isinstance(merge, NewDimension):
-            changed = {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
+            if merge.limit is not None:
+                changed[limiting(node, merge.limit.dimension)] = merge.limit.whole
+            changed |= {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
             if is_padded:
                 changed[f"valid{dimension}"] = members
             else:
@@ -220,7 +238,7 @@ class _BlockRotation:
             if merge.rest is not None:
                 least = self.emitter.integer("smin", at_block.operand(merge.rest), extent)
                 valid = self.emitter.integer("smax", least, Immediate(0))
-            changed = {f"n{dimension}": extent, f"valid{dimension}": valid} if is_padded else {f"n{dimension}": valid}
+            changed = {f"n{dimension}": extent, limiting(node, dimension): valid}
         operands: list[Operand] = list(node.operands)
         for name, operand in changed.items():
             operands[node.row.slot_index[name]] = operand

@@ -2,8 +2,8 @@
 
 The tiles of U iterations stand one behind the other in their buffer. In global memory they may
 
-* lie at addresses that grow by the same step, whatever it is, with extents that stay: then one transfer has a dimension
-  more, which counts iterations;
+* lie at addresses that grow by the same step, whatever it is: then one transfer has a dimension more, which counts
+  iterations. All have the same extents; where a limit changes from tile to tile, no tile may reach it;
 * go on where the one before ends, along their last dimension: then one transfer has U times that extent. A limit on it,
   as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them.
 
@@ -24,10 +24,33 @@ _TRANSFERS = ("dma.load", "dma.load_pad", "dma.store")
 
 
 @dataclass(frozen=True)
-class NewDimension:
-    """The iterations of a block are counted by a dimension of the transfer, 1 or 2, that it has no use for."""
+class Limit:
+    """What a mask leaves of a tile along a dimension.
+
+    Attributes:
+        dimension: which.
+        whole: the operand that says how many elements a tile has along it that the limit does not touch.
+        extent: how much of ``rest`` that takes.
+        rest: elements from the tile's begin to the limit, linear in the iteration.
+    """
 
     dimension: int
+    whole: Operand
+    extent: int
+    rest: Register
+
+
+@dataclass(frozen=True)
+class NewDimension:
+    """The iterations of a block are counted by a dimension of the transfer, 1 or 2, that it has no use for.
+
+    Attributes:
+        dimension: which.
+        limit: if not None, only tiles that are whole under it go together.
+    """
+
+    dimension: int
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,12 @@ class LongerDimension:
 
 
 Merge = NewDimension | LongerDimension
+
+
+def limiting(node: Instruction, dimension: int) -> str:
+    """The name of the operand that says how many elements along a dimension are transferred."""
+    return f"valid{dimension}" if node.row.name == "dma.load_pad" else f"n{dimension}"
+
 
 # How much a number grows from one iteration to the next: coefficients of products of registers that stay the same.
 _Step = dict[tuple[Register, ...], int]
@@ -83,14 +112,15 @@ class Merging:
         size = node.dtypes[0].bytes
         if extent is None or step != {registers: size * extent * factor for registers, factor in stride.items()}:
             return None
-        name = f"valid{last}" if node.row.name == "dma.load_pad" else f"n{last}"
-        limit = node.operand(name)
-        if self._others_vary(node, limit):
+        operand = node.operand(limiting(node, last))
+        if self._others_vary(node, operand):
             return None
-        if limit == Immediate(extent):
+        if operand == Immediate(extent):
             return LongerDimension(last, extent, None)
-        rest = self._rest(limit, extent)
-        return None if rest is None else LongerDimension(last, extent, rest)
+        limit = self._limit(node, local, last)
+        if limit is None or limit.extent != extent or self._step(limit.rest) != {(): -extent}:
+            return None
+        return LongerDimension(last, extent, limit.rest)
 
     def _tile_extent(self, node: Instruction, local: Address, dimension: int) -> int | None:
         """Elements along the last dimension of a whole tile, if the next one follows it in the buffer."""
@@ -104,23 +134,41 @@ class Merging:
             return None
         return elements // int(stride.value)
 
-    def _rest(self, limit: Operand, extent: int) -> Register | None:
-        """What is left, in a limit that is the least of this and of the extent but not negative."""
-        bounds = {"smax": Immediate(0), "smin": Immediate(extent)}
+    def _limit(self, node: Instruction, local: Address, dimension: int) -> Limit | None:
+        """The limit along a dimension, if it is the least of the extent and of what is left, but not negative."""
+        extent, operand = self._tile_extent(node, local, dimension), node.operand(limiting(node, dimension))
+        whole: Operand = Immediate(extent or 0)
+        definition = self.definitions.scalar.get(operand) if isinstance(operand, Register) else None
+        if definition is not None and definition.row.name == "mul":
+            # A dimension of one element is gone: its limit, 0 or 1, is a factor of this one.
+            varying = [each for each in definition.operands[1:] if isinstance(each, Register) and self._varies(each)]
+            rest = [each for each in definition.operands[1:] if each not in varying]
+            if len(varying) != 1 or len(rest) != 1:
+                return None
+            extent, whole, operand = 1, rest[0], varying[0]
+        bounds = {"smax": Immediate(0), "smin": Immediate(-1 if extent is None else extent)}
         while bounds:
-            definition = self.definitions.scalar.get(limit) if isinstance(limit, Register) else None
+            definition = self.definitions.scalar.get(operand) if isinstance(operand, Register) else None
             if definition is None or bounds.pop(definition.row.name, None) != definition.operands[2]:
                 return None
-            limit = definition.operands[1]
-        return limit if isinstance(limit, Register) and self._step(limit) == {(): -extent} else None
+            operand = definition.operands[1]
+        if extent is None or not isinstance(operand, Register) or self._step(operand) is None:
+            return None
+        return Limit(dimension, whole, extent, operand)
 
     def _new(self, node: Instruction, local: Address, step: _Step) -> NewDimension | None:
         dimension = next((d for d in (1, 2) if all(node.operand(f"n{k}") == Immediate(1) for k in range(d, 3))), None)
-        if dimension is None or self._others_vary(node):
+        if dimension is None or math.gcd(*step.values()) % node.dtypes[0].bytes:
             return None
         if node.row.name == "dma.load_pad" and self._tile_extent(node, local, dimension - 1) is None:
             return None
-        return NewDimension(dimension) if math.gcd(*step.values()) % node.dtypes[0].bytes == 0 else None
+        if not self._others_vary(node):
+            return NewDimension(dimension)
+        for limited in range(3):
+            if not self._others_vary(node, node.operand(limiting(node, limited))):
+                limit = self._limit(node, local, limited)
+                return None if limit is None else NewDimension(dimension, limit)
+        return None
 
     def _others_vary(self, node: Instruction, but: Operand | None = None) -> bool:
         """True if anything but the place and one operand differs by iteration."""

@@ -10,6 +10,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from tests.kernels.engines import on_both_engines
 
+KERNELS = ["softmax", "normalize", "centre", "tiles", "turn", "gelu"]
 CORES = mlu.machine("mlu590-m9").cores
 
 
@@ -48,6 +49,23 @@ def centre_tiles(out, x, shift, rows, columns, ROWS: tl.constexpr, BLOCK: tl.con
 
 
 @mlu.jit
+def scale_tiles(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    j = tl.arange(0, BLOCK)[None, :]
+    for first in range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        i = first + tl.arange(0, ROWS)[:, None]
+        mask = (i < rows) & (j < columns)
+        tile = tl.load(x + i * columns + j, mask=mask, other=1.0)
+        tl.store(out + i * columns + j, tile / tl.max(tile, axis=1, keep_dims=True), mask=mask)
+
+
+@mlu.jit
+def turn_tiles(out, x, rows, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    i, j = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    tile = tl.load(x + i[:, None] * BLOCK + j[None, :], mask=i[:, None] < rows)
+    tl.store(out + j[:, None] * rows + i[None, :], tl.trans(tile), mask=i[None, :] < rows)
+
+
+@mlu.jit
 def gelu(out, x, keep, n, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     kept = tl.load(keep + tl.arange(0, BLOCK)) != 0
@@ -82,6 +100,13 @@ def launch(name, count, width, rng, stages):
             grid = (-(-count // 4),)
             run = centre_tiles[grid](out, x, weight, count, width, ROWS=4, BLOCK=block, num_stages=stages)
             return [run, out]
+        case "tiles":
+            run = scale_tiles[(3,)](out, x, count, width, ROWS=2, BLOCK=block, num_stages=stages)
+            return [run, out]
+        case "turn":
+            x, out = np.resize(x, (count, 64)), np.zeros((64, count), np.float32)
+            run = turn_tiles[(-(-count // 32),)](out, x, count, ROWS=32, BLOCK=64, num_stages=stages)
+            return [run, out]
         case "gelu":
             keep = (rng.random(block) < 0.5).astype(np.int8)
             grid = (-(-count * width // block),)
@@ -92,9 +117,9 @@ def launch(name, count, width, rng, stages):
             return [run, out]
 
 
-@settings(max_examples=40)
+@settings(max_examples=50)
 @given(
-    st.sampled_from(["softmax", "normalize", "centre", "gelu"]),
+    st.sampled_from(KERNELS),
     st.sampled_from([1, 2, 5, CORES, 3 * CORES + 7, 300]),
     st.sampled_from([1, 3, 32, 100, 257]),
     st.integers(0, 100),
@@ -106,7 +131,7 @@ def test_chunks_of_rows_equal_single_rows(name, count, width, seed):
         np.testing.assert_array_equal(result, wanted)
 
 
-@pytest.mark.parametrize("name", ["softmax", "normalize", "centre", "gelu"])
+@pytest.mark.parametrize("name", KERNELS)
 def test_chunks_race_with_nothing(name):
     out = np.zeros(1, np.float32)
 
