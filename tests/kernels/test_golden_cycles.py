@@ -1,4 +1,4 @@
-"""The cycles of the smallest case of every example on two machines, exactly: whoever changes one says so, by blessing it and why.
+"""The cycles of the smallest case of every example on two machines, exactly: whoever changes one says so, and why.
 
 To bless what the examples take today: ``.venv/bin/pytest tests/kernels/test_golden_cycles.py --bless-cycles``.
 """

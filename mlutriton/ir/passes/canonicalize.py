@@ -26,6 +26,7 @@ class _Canonicalizer:
         self.replaced: dict[Value, Value] = {}
         self.code: list[Operation] = []
         self.location: Location = UNKNOWN_LOCATION
+        self.ends: dict[Value, Value] = {}  # by the index of a loop, where the loop ends
 
     def block(self, block: Block) -> None:
         outer, self.code = self.code, []
@@ -52,6 +53,8 @@ class _Canonicalizer:
     def simplify(self, operation: Operation) -> Sequence[Value] | None:
         match operation:
             case Elementwise():
+                if self.is_below_end(operation):
+                    return [self.make(Constant.of(True, operation.result.type))]
                 value = simplify_elementwise(operation, self.make)
                 return None if value is None else [value]
             case If():
@@ -60,6 +63,17 @@ class _Canonicalizer:
                 return self.short_loop(operation)
             case _:
                 return simplify_structure(operation, self.make)
+
+    def is_below_end(self, operation: Elementwise) -> bool:
+        """True for a comparison of a loop's index with the loop's end that the loop itself has made."""
+        match operation.name:
+            case "slt" | "sle":
+                index, end = operation.operands
+            case "sgt" | "sge":
+                end, index = operation.operands
+            case _:
+                return False
+        return index in self.ends and self.ends[index] is end
 
     def make(self, operation: Operation) -> Value:
         """Add an operation, or find the value that it simplifies to."""
@@ -100,4 +114,5 @@ class _Canonicalizer:
             unchanged = [not flag for flag in changes]
             self.replaced.update(zip(kept(values, unchanged), kept(loop.initial, unchanged), strict=True))
         keep_carried(loop, changes)
+        self.ends[loop.index] = loop.operands[1]
         return None
