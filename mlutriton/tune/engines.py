@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
@@ -189,6 +190,7 @@ class DaskEngine:
         self._client: Any = None
         self._recipe: Recipe | None = None
         self._pending: dict[Any, tuple[int, Unit]] = {}
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._run = uuid.uuid4().hex
 
     def start(self, evaluator: Evaluator, recipe: Recipe | None) -> None:
@@ -227,23 +229,19 @@ class DaskEngine:
             pure=False,
         )
         self._pending[future] = number, unit
+        future.add_done_callback(self._done.put)
 
     def completed(self) -> list[Completed]:
         """Wait until a unit is done."""
-        import distributed
         from distributed.scheduler import KilledWorker
 
-        cluster: Any = distributed  # whose functions have no annotations
-        cluster.wait(list(self._pending), return_when="FIRST_COMPLETED")
-        done: list[Completed] = []
-        for future in [each for each in self._pending if each.done()]:
-            number, unit = self._pending.pop(future)
-            try:
-                outcomes = future.result()
-            except KilledWorker:
-                outcomes = one_by_one(unit, self._evaluated_alone)
-            done.append((number, outcomes))
-        return done
+        future = self._done.get()
+        number, unit = self._pending.pop(future)
+        try:
+            outcomes = future.result()
+        except KilledWorker:
+            outcomes = one_by_one(unit, self._evaluated_alone)
+        return [(number, outcomes)]
 
     def _evaluated_alone(self, unit: Unit) -> list[Outcome]:
         from distributed.scheduler import KilledWorker
