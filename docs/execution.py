@@ -124,9 +124,11 @@ def _surroundings() -> Iterator[None]:
         os.environ["TRITON_CACHE_DIR"] = str(Path(directory) / "triton")
         os.environ.pop(ENGINE_VARIABLE, None)
         mlu.set_machine(DEFAULT_MACHINE_NAME)
+        sys.path.insert(0, directory)  # the files of a page import each other
         try:
             yield
         finally:
+            sys.path.remove(directory)
             os.environ.clear()
             os.environ.update(environment)
             mlu.set_machine(DEFAULT_MACHINE_NAME)

@@ -29,6 +29,7 @@ EXECUTED = {
     "docs/how-to/guard-cycles.md": "guard_cycles",
     "docs/how-to/profile-a-script.md": "profile_a_script",
     "docs/how-to/read-a-report.md": "read_a_report",
+    "docs/how-to/tune-a-kernel.md": "tune_a_kernel",
     "docs/how-to/what-if.md": "what_if",
 }
 

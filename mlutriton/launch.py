@@ -23,7 +23,7 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, unknown_dtype
+from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, dtype_named, unknown_dtype
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.legality import check
@@ -172,10 +172,10 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     try:
         named: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
-        try:
-            named = np.dtype(str(dtype).rpartition(".")[2])
-        except TypeError:
+        found = dtype_named(str(dtype).rpartition(".")[2])
+        if found is None:
             raise unknown_dtype(dtype) from None
+        named = found
     if named not in ARRAY_DTYPES:
         raise unknown_dtype(named)
     return named

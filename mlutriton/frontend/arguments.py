@@ -131,6 +131,11 @@ def distinct_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | str:
     return _NAMES_OF_FLOAT8.get(dtype, dtype)
 
 
+def dtype_named(name: str) -> np.dtype[Any] | None:
+    """The dtype of a name of NumPy's, ``ml_dtypes``' or of Triton's language, such as ``fp16``; None if it is none."""
+    return _DTYPES_BY_NAME.get(name) or _REINTERPRETED.get(name)
+
+
 def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     """Wraps an array of any strides.
 
@@ -277,8 +282,7 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
         raise ArgumentError(
             "E0101", f"a tensor on the device {device} cannot be passed", help="move it to the host: tensor.cpu()"
         )
-    dtype_name = str(tensor.dtype).rpartition(".")[2]
-    dtype = _DTYPES_BY_NAME.get(dtype_name) or _REINTERPRETED.get(dtype_name)
+    dtype = dtype_named(str(tensor.dtype).rpartition(".")[2])
     if dtype is None:
         raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()

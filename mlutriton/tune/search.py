@@ -31,7 +31,7 @@ def told_before(number: int, most: int) -> int:
 
     The first units find no bound to stay below, so few of them are made before one is known.
     """
-    return max(0, number - min(most, 2 + number // 2))
+    return max(0, number - min(most, 2 + number // 4))
 
 
 class Search(Protocol):
