@@ -95,7 +95,7 @@ class _Inserter:
                     state.merge(other)
                 case Loop():
                     self._loop([node.body], state)
-                    node.body = self.block(node.body, state)
+                    node.body = self.block(node.body, state if _is_entered(node) else state.copy())
                 case While():
                     self._loop([node.head, node.body], state)
                     node.head = self.block(node.head, state)
@@ -126,7 +126,7 @@ class _Inserter:
                     state.merge(other)
                 case Loop():
                     self._loop([node.body], state)
-                    self._simulate(node.body, state)
+                    self._simulate(node.body, state if _is_entered(node) else state.copy())
                 case While():
                     self._loop([node.head, node.body], state)
                     self._simulate(node.head, state)
@@ -165,6 +165,15 @@ class _Inserter:
         phase = None if operand.register is None else self.code.phases.get(operand.register)
         end = buffer.offset_bytes + buffer.bytes
         return _Place(buffer.space, buffer.offset_bytes, end, buffer.name, -1 if phase is None else phase.index)
+
+
+def _is_entered(loop: Loop) -> bool:
+    """True if the body certainly runs, so that what is behind the loop is behind the body too."""
+    match loop.start, loop.end:
+        case Immediate(value=start), Immediate(value=end):
+            return start < end
+        case _:
+            return False
 
 
 def _hands_on(node: Node) -> bool:

@@ -371,3 +371,23 @@ def test_loops_in_branches_in_loops(bounds):
     loop_in_branch_in_loop[(1,)](out, x, *bounds, BLOCK=16)
     n, m = bounds
     np.testing.assert_array_equal(out, (n + 1) // 2 * x[:m].sum(0) - n // 2 * m)
+
+
+@mlu.jit
+def overwritten(out, x, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    rounds = tl.program_id(0)
+    values = tl.load(x + tl.flip(i), mask=i < rounds, other=i)
+    for _ in range(rounds):
+        values = tl.flip(tl.broadcast_to(tl.sum(values * 3, 0), (BLOCK,)))
+    left = rounds + 1
+    while left > 0:
+        values = tl.full((BLOCK,), 7, tl.int32)
+        left = left - 1
+    tl.store(out + rounds * BLOCK + i, values)
+
+
+def test_what_was_loaded_is_waited_for_past_loops_that_do_not_run():
+    out = np.zeros((3, 16), np.int32)
+    overwritten[(3,)](out, np.arange(16, dtype=np.int32), BLOCK=16)
+    assert (out == 7).all()
