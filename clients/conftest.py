@@ -111,7 +111,9 @@ class _Recorder:
         if report.when != "call":
             return
         for suite, entries in report.user_properties:
-            self._suites.setdefault(suite, {}).update(entries)
+            outcomes = self._suites.setdefault(suite, {})
+            for tried, why in entries.items():
+                outcomes[tried] = outcomes.get(tried) or why
 
     def pytest_sessionfinish(self) -> None:
         """Replaces the suites of this session in the record."""

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from mlutriton.frontend.arguments import PointerArgument
 
+# Linux maps nothing below, and the strides of a launch are mostly less.
+_LEAST_ADDRESS = 1 << 16
 _ADDRESS_DTYPES = (np.dtype(np.int64), np.dtype(np.uint64))
 
 
@@ -46,14 +48,16 @@ def followed_arrays(values: Sequence[object]) -> list[FollowedArray]:
     Arrays are looked for among the objects of the process that can be asked for their address: tensors of torch, and
     what ``mlu.array`` made. Their order depends on the values alone.
     """
+    passed = [value for value in values if isinstance(value, PointerArgument)]
+    numbers = [value for value in values if isinstance(value, int) and _LEAST_ADDRESS <= value < 2**64]
+    pending = [np.array(numbers, np.uint64)] if numbers else []
+    pending += [_words(each.first_address, each.bytes) for each in passed if each.dtype in _ADDRESS_DTYPES]
+    if not pending:
+        return []
     found: list[FollowedArray] = []
     candidates = sorted(_live_arrays(), key=lambda array: array.address)
     starts = np.array([array.address for array in candidates], np.uint64)
-    passed = [value for value in values if isinstance(value, PointerArgument)]
-    numbers = [value for value in values if isinstance(value, int) and 0 < value < 2**64]
     known = {value.first_address for value in passed}
-    pending = [np.array(numbers, np.uint64)]
-    pending += [_words(each.first_address, each.bytes) for each in passed if each.dtype in _ADDRESS_DTYPES]
     while pending:
         addresses = pending.pop(0)
         places = np.searchsorted(starts, addresses, side="right").astype(np.int64) - 1
