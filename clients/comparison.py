@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -62,7 +63,8 @@ def reason(error: BaseException) -> str:
     """An error in one line."""
     cause = root(error)
     if isinstance(cause, MluError):
-        return f"{cause.code}: {cause.summary}"
+        # Addresses differ from run to run.
+        return f"{cause.code}: {re.sub(' at 0x[0-9a-f]+', '', cause.summary)}"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     # Triton says what is wrong below the kernel's text.
     told = (lines[-1] if isinstance(cause, CompilationError) else lines[0]) if lines else ""

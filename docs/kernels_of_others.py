@@ -20,7 +20,8 @@ SECTIONS = (
     (
         "liger",
         "Liger",
-        "Results and gradients of every operator: all of its forward and backward kernels but those for other vendors.",
+        "Results and gradients of every operator: all of its forward and backward kernels but those for\n"
+        "other vendors' devices.",
     ),
     ("flag_gems generic", "FlagGems", "Its operators and fused operators, called by name."),
     (
@@ -31,7 +32,8 @@ SECTIONS = (
     (
         "flag_gems samples",
         "FlagGems on torch's samples",
-        "The operators that FlagGems registers with torch, beside torch's on torch's own test inputs, by element type.",
+        "The operators that FlagGems registers with torch, beside torch's on torch's own test inputs, by element type.\n"
+        "One sample that fails is enough for not right: many hosts refuse tensors without dimensions or elements.",
     ),
 )
 

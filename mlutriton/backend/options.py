@@ -9,12 +9,12 @@ from typing import Any
 
 from mlutriton.diagnostics import ArgumentError
 
-# Options of GPU backends that ported kernels carry along. They say how to use registers, warps and caches that an MLU
-# does not have, so they are accepted and change nothing.
+# Options of other backends that ported kernels carry along. They say how to use registers, warps and caches that an MLU
+# does not have, or are hints to Cambricon's own compiler (is_linear), so they are accepted and change nothing.
 # fmt: off
 FOREIGN_OPTIONS = frozenset({
     "allow_flush_denorm", "clc", "cluster_dims", "ctas_per_cga", "enable_reflect_ftz", "enable_warp_specialization",
-    "kpack", "launch_pdl", "matrix_instr_nonkdim", "maxnreg", "max_num_imprecise_acc",
+    "is_linear", "kpack", "launch_pdl", "matrix_instr_nonkdim", "maxnreg", "max_num_imprecise_acc",
     "min_shared_mem", "optimize_epilogue", "ptx_options", "ptx_version", "sched4reg", "schedule_hint", "waves_per_eu",
 })
 # fmt: on
