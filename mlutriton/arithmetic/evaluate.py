@@ -80,6 +80,10 @@ class _NumpyPrimitives:
         return _apply(name, *operands, dtype=dtype, to=to)
 
     @staticmethod
+    def scaled(a: Array, exponent: Callable[[], Array], dtype: DType) -> None:
+        """Leave it to two products."""
+
+    @staticmethod
     def when_any(mask: Array, rare: Callable[[], tuple[Array, ...]], usual: tuple[Array, ...]) -> tuple[Array, ...]:
         if not mask.any():
             return usual

@@ -24,6 +24,10 @@ class Primitives(Protocol[V]):
         """Return the operation ``name`` on operands of type ``dtype``; never one of ``FUNCTIONS``."""
         ...
 
+    def scaled(self, a: V, exponent: Callable[[], V], dtype: DType) -> V | None:
+        """Return ``a * 2**exponent()``, rounded once, if the evaluator has an operation for it; else None."""
+        ...
+
     def when_any(self, mask: V, rare: Callable[[], tuple[V, ...]], usual: tuple[V, ...]) -> tuple[V, ...]:
         """Return the lanes of ``rare()`` where ``mask`` is true, of ``usual`` elsewhere.
 
@@ -44,6 +48,8 @@ class Format(Generic[V]):
         self.exponent_bias = (1 << (dtype.bits - dtype.mantissa_bits - 2)) - 1
         # Added to a small number, it leaves the nearest integer in the lowest bits of the sum.
         self.integer_shift = 1.5 * 2.0**dtype.mantissa_bits
+        self.integer_shift_bits = (self.exponent_bias + dtype.mantissa_bits) << dtype.mantissa_bits
+        self.integer_shift_bits |= 1 << (dtype.mantissa_bits - 1)
 
     def __call__(self, name: str, *operands: V | float) -> V:
         """Return any operation on floats."""

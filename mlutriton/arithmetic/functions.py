@@ -71,11 +71,16 @@ def _clamp(f: Format[V], x: V, bounds: tuple[float, float]) -> V:
     return f.select(f.compare("fogt", x, high), high, x)
 
 
-def _times_power_of_two(f: Format[V], a: V, exponent_bits: V) -> V:
-    """Return ``a * 2**k``, rounded once, where ``k`` stands in the lower half of ``exponent_bits``.
+def _times_power_of_two(f: Format[V], a: V, shifted: V) -> V:
+    """Return ``a * 2**k``, rounded once, where ``shifted`` is ``k + f.integer_shift``.
 
-    Two factors, because neither the least nor the greatest result is a number near 1 times one power of two.
+    Two factors, because neither the least nor the greatest result is a number near 1 times one power of two. The first
+    product is exact, so that whoever can scale at once gets the same.
     """
+    exponent_bits = f.bits(shifted)
+    at_once = f.primitives.scaled(a, lambda: f.integer_sub(exponent_bits, f.integer_shift_bits), f.dtype)
+    if at_once is not None:
+        return at_once
     mantissa_bits = f.dtype.mantissa_bits
     half = f.shift_right(exponent_bits, 1)
     for part in (half, f.integer_sub(exponent_bits, half)):
@@ -93,7 +98,7 @@ def exp(primitives: Primitives[V], x: V, dtype: DType) -> V:
     ln2_high, ln2_low = _LN2[dtype]
     r = f.fma(k, -ln2_low, f.fma(k, -ln2_high, x))
     tail = f.fma(f.mul(r, r), f.polynomial(r, f.coefficients.exp), r)
-    return _times_power_of_two(f, f.add(tail, 1.0), f.bits(shifted))
+    return _times_power_of_two(f, f.add(tail, 1.0), shifted)
 
 
 def exp2(primitives: Primitives[V], x: V, dtype: DType) -> V:
@@ -102,7 +107,7 @@ def exp2(primitives: Primitives[V], x: V, dtype: DType) -> V:
     x = _clamp(f, x, _EXP2_RANGE[dtype])
     shifted = f.add(x, f.integer_shift)
     r = f.sub(x, f.sub(shifted, f.integer_shift))
-    return _times_power_of_two(f, f.fma(r, f.polynomial(r, f.coefficients.exp2), 1.0), f.bits(shifted))
+    return _times_power_of_two(f, f.fma(r, f.polynomial(r, f.coefficients.exp2), 1.0), shifted)
 
 
 def _logarithm_parts(f: Format[V], x: V) -> tuple[V, V, V]:

@@ -30,6 +30,9 @@ class TranslationPrimitives:
         """Append an operation."""
         return self._translation.elementwise(name, *operands, to=to)
 
+    def scaled(self, a: Value, exponent: Callable[[], Value], dtype: DType) -> None:
+        """Leave it to two products: the tile IR has no operation for it."""
+
     def when_any(
         self, mask: Value, rare: Callable[[], tuple[Value, ...]], usual: tuple[Value, ...]
     ) -> tuple[Value, ...]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlutriton.arithmetic import OPERATIONS
+from mlutriton.arithmetic import OPERATIONS, evaluate
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.diagnostics import KernelFault
@@ -791,6 +791,18 @@ def test_a_program_that_never_ends_can_be_interrupted(runtime):
     with pytest.raises(KeyboardInterrupt):
         run_text("again:\nadd.i64 r3, r3, 1\nslt.i64 r4, r3, 0\ncbr r4, end\nbr again\nend:\nexit", runtime, threads=2)
     timer.join()
+
+
+@pytest.mark.parametrize("function", ["exp", "exp2"])
+def test_powers_are_rounded_once_where_they_are_subnormal_or_infinite(function, runtime):
+    out, x, launch = prepared(f"{COPY}v.{function}.f32 [b], [a], 1, 64\n{STORE}", runtime, 64)
+    low, high = (-105, 89.5) if function == "exp" else (-152, 128.5)
+    x[:] = np.linspace(low, high, x.size)
+    x[:1500] = np.linspace(low, low + 20, 1500)
+    x[-3:] = np.nan, np.inf, -np.inf
+    launch(1)
+    assert equal(evaluate(function, x, dtype=F32), out).all()
+    assert np.count_nonzero((out > 0) & (out < np.finfo(np.float32).tiny)) > 500
 
 
 GATHERS = {

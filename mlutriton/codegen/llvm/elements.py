@@ -16,6 +16,7 @@ import numpy as np
 from mlutriton.arithmetic.functions import FUNCTIONS
 from mlutriton.arithmetic.operations import OPERATIONS
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.host import scales_by_powers_of_two
 from mlutriton.codegen.llvm.small_floats import decoded, encoded
 from mlutriton.dtypes import BF16, F16, F32, F64, I1, TF32, DType
 
@@ -362,6 +363,15 @@ class LlvmPrimitives:
         result = apply(self._e, name, values, to)
         number_of(self._e, result)
         return result
+
+    def scaled(self, a: Lanes, exponent: Callable[[], Lanes], dtype: DType) -> Lanes | None:
+        """Return ``a * 2**exponent()`` where the host has an instruction for it."""
+        if dtype is not F32 or self._lanes != LANES or not scales_by_powers_of_two():
+            return None
+        vector, integers = wide("float", LANES), wide("i32", LANES)
+        name = self._e.library.declare(f"llvm.ldexp.v{LANES}f32.v{LANES}i32", f"{vector} {{}}({vector}, {integers})")
+        call = f"call {vector} @{name}({vector} {a.number}, {integers} {exponent().number})"
+        return Lanes(F32, LANES, number=self._e.value(call))
 
     def when_any(
         self, mask: Lanes, rare: Callable[[], tuple[Lanes, ...]], usual: tuple[Lanes, ...]

@@ -18,10 +18,7 @@ class MicroKernel:
 @cache
 def micro_kernel() -> MicroKernel:
     """The block that fills this host's vector registers, leaving room for two weights vectors and one broadcast."""
-    # The import takes longer than a translation, and cached code needs none of this.
-    from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
-
-    features: dict[str, Any] = dict(binding.get_host_cpu_features())
+    features = _features()
     if features.get("avx512f"):
         return MicroKernel(8, 32)
     if features.get("avx"):
@@ -29,3 +26,16 @@ def micro_kernel() -> MicroKernel:
     if features.get("neon"):
         return MicroKernel(6, 16)
     return MicroKernel(4, 8)
+
+
+def scales_by_powers_of_two() -> bool:
+    """Whether LLVM makes an instruction of ``ldexp`` on vectors of float32; elsewhere it calls a function for each."""
+    return bool(_features().get("avx512f"))
+
+
+@cache
+def _features() -> dict[str, Any]:
+    # The import takes longer than a translation, and cached code needs none of this.
+    from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
+
+    return dict(binding.get_host_cpu_features())
