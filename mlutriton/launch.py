@@ -119,6 +119,13 @@ class Spec:
         """The address that a kernel receives."""
         return self._address
 
+    def zero_(self) -> Spec:
+        """Nothing, as there is no memory: what clears arrays before a launch need not know that they are not there."""
+        return self
+
+    def __setitem__(self, index: object, value: object) -> None:
+        """Nothing, as there is no memory."""
+
     def stride(self, axis: int | None = None) -> int | tuple[int, ...]:
         """Strides in elements, all or that of one axis."""
         return self.strides if axis is None else self.strides[axis]

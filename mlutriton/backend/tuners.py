@@ -57,6 +57,23 @@ def own_configurations(kernel: Any) -> list[dict[str, Any]]:
     return []
 
 
+def prepare_arguments(kernel: Any, configuration: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Let the hook of a configuration see the arguments of its launch, as ``triton.autotune`` does.
+
+    Args:
+        kernel: with the ``triton.autotune`` around it, if it has one.
+        configuration: one of its own, or any other, which has no hook.
+        arguments: of the launch; the hook may change them in place, such as the blocks of tensor descriptors.
+    """
+    while not isinstance(kernel, JITFunction):
+        if isinstance(kernel, Autotuner):
+            for config in kernel.configs:
+                if config.pre_hook is not None and config.all_kwargs() == configuration:
+                    config.pre_hook({**arguments, **configuration})
+                    return
+        kernel = kernel.fn
+
+
 def parameters_of(kernel: Any) -> Parameters:
     """The parameters of a kernel."""
     optional: set[str] = set()

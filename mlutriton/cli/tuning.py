@@ -195,8 +195,7 @@ class _Watch:
 
     def show(self, progress: SearchProgress) -> None:
         """Show how far the search is."""
-        # The workers are forked before the bar's thread begins.
-        self._bar.start()
+        self._bar.start()  # a thread, which begins after the workers were forked
         self.last = [
             (shape, f"{best.cycles:,} cycles with {shown(best.configuration)}")
             for shape, best in zip(self._shapes, progress.best, strict=True)

@@ -72,6 +72,7 @@ class LocalEngine:
             self._key = next(_keys)
             _inherited[self._key] = evaluator
             self._pool = _new_pool(self.workers)
+            self._pool.submit(os.getpid).result()  # forks all of them, before this process has other threads
 
     def submit(self, number: int, unit: Unit) -> None:
         """Have a unit evaluated; in this process when it is asked for."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlutriton.backend.repeated_estimates import PreparedLaunch, RepeatedEstimates
-from mlutriton.backend.tuners import innermost, parameters_of, without_tuners
+from mlutriton.backend.tuners import innermost, parameters_of, prepare_arguments, without_tuners
 from mlutriton.configuration import current_machine, set_machine
 from mlutriton.diagnostics import MluError
 from mlutriton.isa.machine import Machine
@@ -83,8 +83,9 @@ class Evaluator:
             MluError: it does not compile.
         """
         with Spec.placed_anew():
-            launch = merged(self.plan, self._parameters, self.shapes[trial.shape], trial.configuration)
-            return self._estimates.prepare(*launch)
+            grid, arguments = merged(self.plan, self._parameters, self.shapes[trial.shape], trial.configuration)
+            prepare_arguments(self.kernel, trial.configuration, arguments)
+            return self._estimates.prepare(grid, arguments)
 
     def _outcome(self, trial: Trial, limit: int | None, known: dict[bytes, _Known]) -> Outcome:
         try:

@@ -236,10 +236,11 @@ def searched(
     """
     started = time.perf_counter()
     kept = None
-    if journal is not None:
-        kept = (Journal.resume if resume else Journal.begin)(Path(journal), plan.identity)
     engine = engine or LocalEngine()
     try:
+        engine.start(plan.evaluator, plan.recipe)
+        if journal is not None:
+            kept = (Journal.resume if resume else Journal.begin)(Path(journal), plan.identity)
         outcomes = _outcomes(plan, engine, kept, progress or _look_away)
     finally:
         engine.stop()
@@ -343,13 +344,13 @@ def _outcomes(
 ) -> list[list[Outcome]]:
     """The outcomes of each shape, in the order of the search."""
     search = plan.search
-    engine.start(plan.evaluator, plan.recipe)
     by_shape: list[list[Outcome]] = [[] for _ in plan.shapes]
     best: list[Outcome | None] = [None for _ in plan.shapes]
     seen: list[Outcome | None] = list(best)
     arrived: dict[int, list[Outcome]] = {}
     made = told = done = 0
     more = True
+    progress(Progress(0, search.total, seen))
 
     def arrive(number: int, outcomes: list[Outcome]) -> None:
         nonlocal done

@@ -56,6 +56,18 @@ def tuned_scale(out, x, n, BLOCK: tl.constexpr, UNROLL: tl.constexpr):
         tl.store(out + offsets, 2 * tl.load(x + offsets, mask=offsets < n), mask=offsets < n)
 
 
+def check(arguments):
+    arguments["out"].zero_()
+    arguments["out"][:] = 0
+    if arguments["BLOCK"] == 64:
+        raise RuntimeError("the hook was called")
+
+
+HOOKED = [triton.Config({"BLOCK": block, "UNROLL": 1}, pre_hook=check) for block in (64, 256)]
+hooked_scale = triton.autotune(HOOKED, key=["n"])(scale)
+launch_hooked = launch_scale
+
+
 def launch_tuned_scale(n):
     arrays = {name: mlu.spec((n,), "float32") for name in ("out", "x")}
     return lambda meta: (triton.cdiv(meta["n"], meta["BLOCK"] * meta["UNROLL"]),), {**arrays, "n": n}

@@ -82,8 +82,10 @@ def test_workers_that_have_no_such_file_get_it(cluster, kernels, tmp_path):
     assert found.results[0].failures == []
 
 
-def test_a_scheduler_has_to_answer(kernels):
+def test_a_scheduler_has_to_answer(kernels, tmp_path):
+    engine, journal = DaskEngine("dask://127.0.0.1:1"), tmp_path / "journal.jsonl"
     with pytest.raises(ArgumentError, match="E0501") as told:
-        tune(f"{kernels}::scale", shapes=SHAPES, space=SPACE, engine=DaskEngine("dask://127.0.0.1:1"))
+        tune(f"{kernels}::scale", shapes=SHAPES, space=SPACE, engine=engine, journal=journal)
+    assert not journal.exists()
     assert "no Dask scheduler answers at dask://127.0.0.1:1" in told.value.summary
     assert "dask worker" in told.value.help

@@ -111,6 +111,13 @@ def test_the_kernels_own_configurations(kernels):
     assert tuning.results[0].failures == []
 
 
+def test_hooks_of_configurations_see_the_arguments(kernels):
+    request = {"shapes": SHAPES[:1], "launch": "launch_hooked", "engine": here()}
+    [result] = tune(f"{kernels}::hooked_scale", **request).results
+    assert [reason.partition(" at ")[0] for _, reason, _ in result.failures] == ["RuntimeError: the hook was called"]
+    assert result.best.configuration["BLOCK"] == 256
+
+
 def test_what_does_not_fit_is_counted_with_its_reason(kernels):
     space = {"BLOCK": [32, 64, 1 << 17, 1 << 18]}
     [result] = tune(f"{kernels}::bins", shapes=[{"n": 32}], space=space, engine=here()).results

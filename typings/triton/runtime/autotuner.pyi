@@ -15,6 +15,7 @@ class Heuristics:
 
 class Config:
     kwargs: dict[str, Any]
+    pre_hook: Callable[[dict[str, Any]], object] | None
     def __init__(self, kwargs: dict[str, Any], **options: Any) -> None: ...
     def all_kwargs(self) -> dict[str, Any]: ...
 
