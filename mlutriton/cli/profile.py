@@ -18,7 +18,7 @@ from mlutriton.profile.examination import Examination
 from mlutriton.profile.figures import figures
 from mlutriton.profile.launches import LaunchGroup, record
 from mlutriton.profile.script import Outcome, run_script
-from mlutriton.profile.terminal import examined, summary
+from mlutriton.profile.terminal import examined, from_here, summary
 from mlutriton.simulator.recording import SUFFIX
 
 PASSED_ON = {"allow_interspersed_args": False, "ignore_unknown_options": False}
@@ -72,6 +72,10 @@ def profile(
     for directory in (timelines, recordings):
         _check_directory(directory, force=force)
     render = _page_renderer() if html else None
+    # The script may change directory.
+    html, json_file, timelines, recordings = (
+        path and path.absolute() for path in (html, json_file, timelines, recordings)
+    )
     if machine is not None:
         mlu.set_machine(machine)
     with record() as launches:
@@ -89,13 +93,13 @@ def profile(
         out.rule()
         out.print(examined(found))
     for path in _written(kept, timelines, recordings):
-        out.print(f"wrote {path}", soft_wrap=True)
+        out.print(f"wrote {from_here(path)}", soft_wrap=True)
     if json_file is not None:
         write_whole(json_file, (json.dumps(figures(str(script), groups), indent=1) + "\n").encode())
-        out.print(f"wrote {json_file}", soft_wrap=True)
+        out.print(f"wrote {from_here(json_file)}", soft_wrap=True)
     if html is not None and render is not None:
         write_whole(html, render(str(script), groups).encode())
-        out.print(f"wrote {html}", soft_wrap=True)
+        out.print(f"wrote {from_here(html)}", soft_wrap=True)
     raise typer.Exit(outcome.status)
 
 

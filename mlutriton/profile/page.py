@@ -24,7 +24,7 @@ from mlutriton.profile.launches import LaunchGroup
 from mlutriton.profile.schedule import Schedule, schedule
 from mlutriton.profile.sensitivity import Gain
 from mlutriton.profile.sweep import Point
-from mlutriton.profile.terminal import LEAST_SHARE, shown
+from mlutriton.profile.terminal import LEAST_SHARE, from_here, shown
 from mlutriton.simulator.report import Run
 
 # A timeline inside a page is to be looked at, not to be complete: one of more slices makes pages of megabytes.
@@ -176,6 +176,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["basename"] = _basename
+    environment.filters["from_here"] = from_here
     environment.filters["shown"] = shown
     return environment
 

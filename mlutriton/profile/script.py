@@ -34,11 +34,13 @@ def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
         OSError: the file cannot be read.
     """
     content = path.read_bytes()
+    # As Python names it, so that its lines are still found when the script changes directory.
+    file = str(path.absolute())
     module = ModuleType("__main__")
-    module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
+    module.__dict__.update(__file__=file, __builtins__=__builtins__)
     with _as_main(module, path, arguments):
         try:
-            exec(compile(content, str(path), "exec"), module.__dict__)
+            exec(compile(content, file, "exec"), module.__dict__)
         except SystemExit as end:
             return _exit(end)
         except KeyboardInterrupt as end:

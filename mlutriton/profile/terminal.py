@@ -29,6 +29,12 @@ def bar(share: float, cells: int = _BAR_CELLS) -> str:
     return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
 
 
+def from_here(path: str | Path) -> str:
+    """A path as it is named from the current directory, if it lies within."""
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)
+
+
 def shown(value: float) -> str:
     """A machine parameter's value as text: yes or no, or a number of six digits at most if it is no integer."""
     if isinstance(value, bool):
@@ -129,7 +135,7 @@ def _limit(use: MemoryUse, what: str) -> str:
 
 
 def _source(part: SourcePart) -> Table:
-    made = table("line", "share", "compute", "DMA", "stalled", part.file, left=0)
+    made = table("line", "share", "compute", "DMA", "stalled", from_here(part.file), left=0)
     made.columns[5].justify, made.columns[5].no_wrap = "left", False
     for line in part.lines:
         cost = line.cost
