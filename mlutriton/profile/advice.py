@@ -333,30 +333,27 @@ def _stalled(run: Run, *queues: Queue) -> float:
 
 def _cores(run: Run) -> Iterator[_Candidate]:
     """Cores that have nothing to do: fewer tasks than cores, or a last wave that does not fill them."""
-    units = run.machine.cores // run.trace.cores_per_program
-    tasks = run.trace.programs
-    if not tasks or not units:
-        return
-    if tasks < units:
-        times = units // tasks
-        if times > 1:
-            yield _Candidate(
-                Variant(alterations.repeated(run.trace, times), run.machine),
-                _unrated(
-                    f"{tasks} of {units} cores have work" if run.trace.cores_per_program == 1 else f"{tasks} tasks",
-                    f"with {times} times the programs, of which it is one part",
-                    "Split the work into more programs: smaller tiles, or a further axis of the grid.",
-                ),
-                1 / times,
-            )
-    elif tasks % units:
+    members = run.trace.cores_per_program
+    units, tasks = run.machine.cores // members, run.trace.programs
+    places = f"{units} cores" if members == 1 else f"{units} groups of {members} cores"
+    if 0 < tasks < units and (times := units // tasks) > 1:
+        yield _Candidate(
+            Variant(alterations.repeated(run.trace, times), run.machine),
+            _unrated(
+                f"{tasks} of {places} have work",
+                f"with {times} times the programs, of which it is one part",
+                "Split the work into more programs: smaller tiles, or a further axis of the grid.",
+            ),
+            1 / times,
+        )
+    elif tasks > units and tasks % units:
         whole = tasks - tasks % units
         yield _Candidate(
             Variant(alterations.first_programs(run.trace, whole), run.machine),
             _unrated(
-                f"{tasks} programs on {units} cores: the last wave has {tasks % units}",
+                f"{tasks} programs on {places}: the last wave has {tasks % units}",
                 f"in waves that are full, of the {whole} programs before and their share of the rest",
-                "Choose tiles so that the number of programs is a multiple of the cores, or let programs loop.",
+                f"Choose tiles so that the number of programs is a multiple of {units}, or let programs loop.",
             ),
             tasks / whole,
         )

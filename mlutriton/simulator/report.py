@@ -223,19 +223,7 @@ class Run:
                 of scalar, vector or tensor instructions.
         """
         machine = machine if isinstance(machine, Machine) else find_machine(machine)
-        old, new = self.machine.values, machine.values
-        differing = [name for name in ("isa", *_folded_parameters()) if old[name] != new[name]]
-        reason = "cycles of instructions that stay within a core are counted while the program runs"
-        if not differing and self.program.is_resident and self.machine.cores != machine.cores:
-            differing = [name for name in ("clusters", "cores_per_cluster") if old[name] != new[name]]
-            reason = "each core has served its share of the programs in one task"
-        if (
-            not differing
-            and machine.cores_per_cluster != old["cores_per_cluster"]
-            and self.program.cores_per_program > 1
-        ):
-            differing = ["cores_per_cluster"]
-            reason = "each program has run on the cores of a cluster"
+        differing, reason = self._fixed_by_the_trace(machine)
         if differing:
             raise ArgumentError(
                 "E0107",
@@ -244,6 +232,21 @@ class Run:
                 help=f"set_machine({machine.name!r}) and launch the kernel again",
             )
         return replace(self, machine=machine)
+
+    def _fixed_by_the_trace(self, machine: Machine) -> tuple[list[str], str]:
+        """The parameters that differ on another machine although the trace depends on them, and why it does."""
+        old, new = self.machine.values, machine.values
+        differing = [name for name in ("isa", *_folded_parameters()) if old[name] != new[name]]
+        if differing:
+            return differing, "cycles of instructions that stay within a core are counted while the program runs"
+        cores = [name for name in ("clusters", "cores_per_cluster") if old[name] != new[name]]
+        if cores and self.program.is_resident:
+            return cores, "each core has served its share of the programs in one task"
+        if self.trace.cores_per_program > 1 and "cores_per_cluster" in cores:
+            return ["cores_per_cluster"], "each program has run on the cores of a cluster"
+        if self.trace.cores_per_program > machine.cores:
+            return cores, f"a task takes {self.trace.cores_per_program} cores"
+        return [], ""
 
     @cached_property
     def sources(self) -> Mapping[str, str]:

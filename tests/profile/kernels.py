@@ -69,17 +69,24 @@ def gathered_run(programs=96):
     return gathered[(programs,)](np.empty_like(x), x, place, BLOCK=64)
 
 
-def matmul_run(size=512, programs=(8, 4)):
+def matmul_run(size=512, programs=(8, 4), **options):
     m, n = size // programs[0], size // programs[1]
     a, b = np.zeros((size, size), np.float16), np.zeros((size, size), np.float16)
-    return matmul[programs](np.empty_like(a), a, b, size, size, size, M=m, N=n, K=128)
+    return matmul[programs](np.empty_like(a), a, b, size, size, size, M=m, N=n, K=128, **options)
+
+
+def cluster_run():
+    """Programs of four cores each, which share SRAM and meet at barriers."""
+    run = matmul_run(num_warps=4)
+    assert run.trace.cores_per_program == 4
+    return run
 
 
 def counted_run(programs=60):
     return counted[(programs,)](np.zeros(1, np.int32), np.ones(programs * 64, np.int32), programs * 64, BLOCK=64)
 
 
-RUNS = [softmax_run, column_copy_run, gathered_run, matmul_run, counted_run]
+RUNS = [softmax_run, column_copy_run, gathered_run, matmul_run, counted_run, cluster_run]
 
 
 def line_of(kernel, text):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from kernels import (
     RUNS,
+    cluster_run,
     column_copy,
     column_copy_run,
     counted,
@@ -18,6 +19,7 @@ from kernels import (
 )
 
 import mlutriton as mlu
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.table import Queue
 from mlutriton.isa.trace_format import Kind
@@ -146,6 +148,15 @@ def test_gains_of_a_resident_program_leave_its_cores_alone():
     assert run.program.is_resident
     assert "clusters" not in {gain.parameter for gain in sensitivity(run)}
     assert "clusters" in {gain.parameter for gain in sensitivity(matmul_run())}
+
+
+def test_gains_of_programs_of_clusters_leave_these_as_they_are():
+    run = cluster_run()
+    gains = {gain.parameter for gain in sensitivity(run)}
+    assert "cores_per_cluster" not in gains
+    assert "clusters" in gains
+    with pytest.raises(ArgumentError, match="what_if cannot change cores_per_cluster"):
+        run.what_if(run.machine.replace(cores_per_cluster=8))
 
 
 def test_the_source_has_all_costs_beside_its_text():
