@@ -313,7 +313,7 @@ def load_program(program: Program, machine: Machine, *, is_kept: bool = True) ->
     return LoadedKernel(program, machine, encode(program), is_kept=is_kept)
 
 
-def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
+def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "") -> Run:
     """Run a kernel: arrays hold its values when this returns.
 
     Args:
@@ -321,13 +321,14 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         grid: programs along x, y and z.
         values: one for each parameter of the program, in order: ``Pointer`` objects and numbers. If a pointer's owner
             is a ``Spec``, only the cycles are found.
+        variant: what tells the program from others of its kernel, in words.
 
     Raises:
         ArgumentError: E0101, a value does not fit its parameter; E0109, the environment is wrong.
         CompileError: E0108, only the cycles are wanted but depend on loaded values.
         KernelFault: the program did what the machine forbids.
     """
-    run = _launched(kernel, grid, values)
+    run = _launched(kernel, grid, values, variant)
     for observer in _observers:
         observer(run)
     return run
@@ -346,7 +347,7 @@ def observed(observer: Callable[[Run], None]) -> Generator[None]:
         _observers.remove(observer)
 
 
-def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
+def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str) -> Run:
     words = kernel.parameter_words(values)
     memory = kernel.memory(values)
     with_values = not kernel.only_cycles_wanted(values)
@@ -366,6 +367,7 @@ def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
             result.prints,
             instruction_work=result.instruction_work,
             touched=result.touched,
+            variant=variant,
         )
     with compiling:  # around the lock of the cached property
         native = kernel.with_values if with_values else kernel.cycles_only
@@ -380,6 +382,7 @@ def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]) -> Run:
         with_values,
         execution.instruction_work,
         execution.touched,
+        variant=variant,
     )
 
 

@@ -25,6 +25,7 @@ class Launcher:
         self._is_flat = all(isinstance(kind, str) and not kind.startswith("tensordesc") for kind in self._types)
         self._pointers = [index for index, kind in enumerate(self._types) if kind[:1] == "*"]
         self._passed = [index for index, kind in enumerate(self._types) if kind != "constexpr"]
+        self._variant = _variant(source, metadata)
         # A kernel that is compiled from text has no function, and declares no constants.
         parameters: Any = getattr(getattr(source, "fn", None), "params", ())
         self._declared_constants = [index for index, parameter in enumerate(parameters) if parameter.is_constexpr]
@@ -52,7 +53,7 @@ class Launcher:
             arguments = self._with_constants(arguments)
         if enter_hook is not None:
             enter_hook(launch_metadata)
-        record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), self.values(arguments)))
+        record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), self.values(arguments), self._variant))
         if exit_hook is not None:
             exit_hook(launch_metadata)
 
@@ -96,3 +97,14 @@ def _spelled_out(types: Any, arguments: Any) -> Iterator[object]:
             yield pointer_argument(argument)
         elif kind != "constexpr":
             yield argument
+
+
+def _variant(source: Any, metadata: Any) -> str:
+    """What tells a compiled kernel from others of its source: its constants and how it was compiled."""
+    names: Sequence[str] = getattr(getattr(source, "fn", None), "arg_names", ())
+    constants: dict[tuple[int, ...], Any] = getattr(source, "constants", {})
+    told = {names[path[0]]: value for path, value in constants.items() if len(path) == 1 and path[0] < len(names)}
+    for option in ("num_stages", "num_warps"):
+        if (value := getattr(metadata, option, None)) is not None:
+            told[option] = value
+    return ", ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in told.items())

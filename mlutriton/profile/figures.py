@@ -28,6 +28,7 @@ def figures(script: str, groups: Sequence[LaunchGroup]) -> dict[str, Any]:
 def _group(group: LaunchGroup) -> dict[str, Any]:
     found: dict[str, Any] = {
         "kernel": group.kernel,
+        "variant": group.variant,
         "grid": group.grid,
         "machine": group.machine,
         "launches": group.launches,

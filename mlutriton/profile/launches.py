@@ -21,6 +21,7 @@ class LaunchGroup:
 
     Attributes:
         kernel: name of the kernel.
+        variant: constants and options that tell the program from others of the kernel; empty if not known.
         grid: extents of the launches.
         machine: name of the machine.
         launches: how many there were.
@@ -32,6 +33,7 @@ class LaunchGroup:
     """
 
     kernel: str
+    variant: str
     grid: tuple[int, int, int]
     machine: str
     launches: int = 0
@@ -69,7 +71,7 @@ class Launches:
         with self._lock:
             self._programs[id(run.program)] = run.program
             key = id(run.program), run.grid, run.machine.content_hash
-            group = self._groups.setdefault(key, LaunchGroup(run.kernel, run.grid, run.machine.name))
+            group = self._groups.setdefault(key, LaunchGroup(run.kernel, run.variant, run.grid, run.machine.name))
             group.add(run)
             kept = [each for each in self._groups.values() if each.slowest is not None]
             if len(kept) > self.most_runs_kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -53,14 +54,17 @@ def table(*columns: str, left: int = 1) -> Table:
 def summary(groups: Sequence[LaunchGroup]) -> Table:
     """All launches, a line for those of one program, grid and machine."""
     made = table("kernel", "grid", "machine", "launches", "cycles each", "time us", "share", "bounded by", left=3)
+    kernels = Counter(group.kernel for group in groups)
     total = sum(group.time_us for group in groups)
     for group in groups:
         cycles = f"{group.least_cycles:,}"
         if group.most_cycles != group.least_cycles:
             cycles += f" to {group.most_cycles:,}"
         bound = Examination(group.slowest).bounded_by.name if group.slowest else "-"
+        # Constants are told where they tell programs apart.
+        constants = f" {group.variant}" if kernels[group.kernel] > 1 else ""
         made.add_row(
-            group.kernel,
+            group.kernel + constants,
             " x ".join(map(str, group.grid)),
             group.machine,
             f"{group.launches:,}",
@@ -76,7 +80,8 @@ def examined(found: Examination) -> RenderableType:
     """Everything about one launch."""
     run = found.run
     bound = found.bounded_by
-    head = Text(f"{run.kernel} {run.grid} on {run.machine.name}", style="bold")
+    variant = f" ({run.variant})" if run.variant else ""
+    head = Text(f"{run.kernel} {run.grid} on {run.machine.name}{variant}", style="bold")
     facts = Text(
         f"{run.cycles:,} cycles, {run.time_us:,.2f} us; bounded by {bound.name}: without that limit it would take "
         f"{bound.saved:.0%} fewer cycles.\n"

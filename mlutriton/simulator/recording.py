@@ -71,6 +71,7 @@ class Recording:
     with_values: bool
     instruction_work: NDArray[np.int64] | None
     touched: TouchedMemory | None
+    variant: str
     sources: Mapping[str, str]
 
 
@@ -91,6 +92,7 @@ def write_recording(path: Path, recording: Recording) -> None:
         "format": FORMAT,
         "version": VERSION,
         "kernel": recording.program.name,
+        "variant": recording.variant,
         "grid": recording.grid,
         "with_values": recording.with_values,
         "cores_per_program": recording.trace.cores_per_program,
@@ -182,6 +184,7 @@ def _recording(facts: Mapping[str, Any], members: Mapping[str, bytes]) -> Record
         bool(facts["with_values"]),
         work,
         touched,
+        str(facts["variant"]),
         {str(file): str(text) for file, text in json.loads(members["sources.json"]).items()},
     )
 

@@ -92,6 +92,7 @@ class Run:
         with_values: False if only the cycles were asked for.
         touched: DRAM that gathers, scatters and vector atomics touched, if known.
         instruction_work: executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions].
+        variant: what tells the program from others of its kernel: constants and options; empty if not known.
         recorded_sources: text of source files by name, if this run comes from a recording.
     """
 
@@ -104,6 +105,7 @@ class Run:
     with_values: bool = True
     instruction_work: NDArray[np.int64] | None = None
     touched: TouchedMemory | None = None
+    variant: str = ""
     recorded_sources: Mapping[str, str] | None = None
 
     @property
@@ -271,6 +273,7 @@ class Run:
                 self.with_values,
                 self.instruction_work,
                 self.touched,
+                self.variant,
                 self.sources,
             ),
         )
@@ -294,6 +297,7 @@ class Run:
             with_values=recording.with_values,
             instruction_work=recording.instruction_work,
             touched=recording.touched,
+            variant=recording.variant,
             recorded_sources=recording.sources,
         )
 

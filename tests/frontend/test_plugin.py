@@ -37,6 +37,7 @@ class RecordedRun:
     grid: tuple
     values: list
     time_us: float
+    variant: str
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def recorded(monkeypatch, tmp_path):
         record.compiled.append((text, options))
         return b"program %d" % len(record.compiled)
 
-    def launch(kernel, grid, values):
-        run = RecordedRun(kernel, grid, list(values), 10.0 * grid[0])
+    def launch(kernel, grid, values, variant):
+        run = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
         record.launches.append(run)
         return run
 
@@ -121,6 +122,7 @@ def test_a_plain_triton_kernel_runs_too(recorded, arrays):
     out, x = arrays
     compiled = triton.jit(copy)[(3,)](pointer_argument(out), pointer_argument(x), 100, BLOCK=32)
     assert recorded.launches[0].values[2] == 100
+    assert recorded.launches[0].variant == "BLOCK=32, num_stages=2, num_warps=1"
     assert compiled.asm["mluprog"] == b"program 1"
     properties = device_properties(current_device())
     # How ported kernels count the programs that fit a core.

@@ -71,3 +71,13 @@ def test_estimates_are_launches_too():
         run = mlu.estimate(softmax, (64,), array, array, 500, BLOCK=512)
     [group] = launches.groups()
     assert group.slowest is run
+
+
+def test_programs_of_one_kernel_are_told_apart_by_their_constants():
+    with record() as launches:
+        softmax_run(rows=20, columns=500)
+        softmax_run(rows=20, columns=600)
+    assert {group.variant for group in launches.groups()} == {
+        "BLOCK=512, num_stages=2, num_warps=1",
+        "BLOCK=1024, num_stages=2, num_warps=1",
+    }
