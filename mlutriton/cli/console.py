@@ -8,18 +8,18 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-# Rich cuts numbers off to fit 80 columns, and takes a pipe for that narrow; a row that wraps can still be read.
-LEAST_WIDTH = 160
-
+# Rich cuts numbers off to fit a narrow console, and takes a pipe for one; a row that wraps can still be read.
+LEAST_WIDTH = 100
+PIPE_WIDTH = 160
 _WRONG_COMMAND_LINE = 2
 
 
 def console() -> Console:
     """The console for results: plain text where the output is no terminal or ``NO_COLOR`` is set."""
     made = Console(highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made = Console(highlight=False, width=max(made.width, LEAST_WIDTH))
-    return made
+    if "COLUMNS" in os.environ:
+        return made
+    return Console(highlight=False, width=max(made.width, LEAST_WIDTH if made.is_terminal else PIPE_WIDTH))
 
 
 def error_console() -> Console:

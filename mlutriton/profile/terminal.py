@@ -47,7 +47,8 @@ def table(*columns: str, left: int = 1) -> Table:
     """A table without frame; the columns after the first ``left`` are numbers."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, heading in enumerate(columns):
-        made.add_column(heading, justify="left" if number < left else "right", no_wrap=number >= left)
+        justify = "left" if number < left else "right"
+        made.add_column(heading, justify=justify, no_wrap=number >= left, overflow="fold")
     return made
 
 
