@@ -18,6 +18,7 @@ from benchmarks.stopwatch import duration, medians, seconds_of
 from examples import matmul, vector_add
 
 _SIZE = 8192
+_PROGRAMS = 10_000_000
 _WARM_LAUNCHES = 200
 
 
@@ -33,7 +34,7 @@ def measure_warm(with_cycles: bool, quick: bool) -> Measured:
             if with_cycles:
                 _ = run.cycles
 
-    (seconds,) = medians([launches], quick=quick)
+    (seconds,) = medians([launches], quick=quick, settle=False)
     return Measured(seconds / _WARM_LAUNCHES * 1e6)
 
 
@@ -60,8 +61,22 @@ def measure_timing_only(quick: bool) -> Measured:
         return mlu.estimate(case.kernel, case.grid, *arguments, **case.constants).cycles
 
     first = seconds_of(estimate)
-    (seconds,) = medians([estimate], quick=quick)
+    (seconds,) = medians([estimate], quick=quick, settle=False)
     return Measured(seconds, f"first {duration(first)}", {"first_seconds": first})
+
+
+def measure_many_programs(quick: bool) -> Measured:
+    """Cycles of a grid of ten million programs that each add 16 numbers."""
+    programs = _PROGRAMS // (10 if quick else 1)
+    vector, size = mlu.spec((16 * programs,), np.float32), 16 * programs
+    case = vector_add.case(16, block=16)
+
+    def estimate() -> Any:
+        return mlu.estimate(case.kernel, (programs,), vector, vector, vector, size, **case.constants).cycles
+
+    mlu.estimate(case.kernel, (1,), vector, vector, vector, size, **case.constants)
+    seconds = seconds_of(estimate) * _PROGRAMS / programs
+    return Measured(seconds, f"{programs:,} programs measured")
 
 
 FIGURES = (
@@ -69,6 +84,7 @@ FIGURES = (
     Figure("warm launch with cycles", Unit.MICROSECONDS, partial(measure_warm, True)),
     Figure("first launch of a process, empty caches", Unit.SECONDS, partial(measure_first, False)),
     Figure("first launch of a process, warm caches", Unit.SECONDS, partial(measure_first, True)),
+    Figure("cycles alone, 10 M small programs", Unit.SECONDS, measure_many_programs, goal=10, less_is_better=True),
     Figure("cycles alone, GEMM 8192 fp16", Unit.SECONDS, measure_timing_only, goal=1, less_is_better=True),
 )
 

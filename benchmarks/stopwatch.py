@@ -24,8 +24,14 @@ def seconds_of(action: Action) -> float:
     return time.perf_counter() - started
 
 
-def medians(actions: Sequence[Action], *, quick: bool) -> list[float]:
-    """Median wall time of each action; they take turns, after each has been called once to warm up."""
+def medians(actions: Sequence[Action], *, quick: bool, settle: bool = True) -> list[float]:
+    """Median wall time of each action; they take turns, after each has been called once to warm up.
+
+    Args:
+        actions: what to measure.
+        quick: whether to repeat less.
+        settle: whether to wait before each call; without BLAS around, the wait would only let caches cool down.
+    """
     for action in actions:
         action()
     samples: list[list[float]] = [[] for _ in actions]
@@ -33,7 +39,7 @@ def medians(actions: Sequence[Action], *, quick: bool) -> list[float]:
     least = _QUICK_LEAST if quick else _LEAST
     while len(samples[0]) < least or (time.perf_counter() < limit and len(samples[0]) < _MOST):
         for action, durations in zip(actions, samples, strict=True):
-            time.sleep(_SETTLE_SECONDS)
+            time.sleep(_SETTLE_SECONDS if settle else 0)
             durations.append(seconds_of(action))
     return [median(durations) for durations in samples]
 

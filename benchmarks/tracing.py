@@ -11,7 +11,7 @@ import numpy as np
 import mlutriton as mlu
 from benchmarks.figure import Figure, Measured, Unit
 from benchmarks.stopwatch import duration, medians
-from examples import flash_attention, matmul, softmax
+from examples import flash_attention, matmul, softmax, vector_add
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.replay import replay
 from mlutriton.simulator.trace_columns import extent_records
@@ -20,7 +20,9 @@ from mlutriton.testing import Case
 CASES: dict[str, Callable[[], Case]] = {
     "GEMM 2048 fp16": partial(matmul.case, 2048, 2048, 2048, np.float16, "fp16"),
     "attention 4x48x1024x64 fp16 causal": partial(flash_attention.case, 4, 48, 1024, 64, causal=True),
+    "vector add of 2**20 programs": partial(vector_add.case, 1 << 24, block=16),
 }
+_TRACED = tuple(CASES)[:2]
 OVERHEAD_CASES: dict[str, tuple[Callable[[], Case], float]] = {
     "GEMM 1024 fp32": (partial(matmul.case, 1024, 1024, 1024, np.float32, "fp32"), 5),
     "attention 1x4x1024x64 fp16": (partial(flash_attention.case, 1, 4, 1024, 64, causal=False), 5),
@@ -31,13 +33,21 @@ OVERHEAD_CASES: dict[str, tuple[Callable[[], Case], float]] = {
 @cache
 def _run(name: str) -> Any:
     case = CASES[name]()
-    return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+    return mlu.estimate(case.kernel, case.grid, **_specs(case), **case.constants)
+
+
+def _specs(case: Case) -> dict[str, Any]:
+    arguments = case.arguments()
+    return {
+        name: mlu.spec(value.shape, value.dtype) if isinstance(value, np.ndarray) else value
+        for name, value in arguments.items()
+    }
 
 
 def measure_replay(name: str, quick: bool) -> Measured:
     """Records of a real trace that the replay consumes in a second."""
     run = _run(name)
-    (seconds,) = medians([lambda: replay(run.trace, run.machine)], quick=quick)
+    (seconds,) = medians([lambda: replay(run.trace, run.machine)], quick=quick, settle=False)
     records = run.trace.records
     numbers = {"records": records, "seconds": seconds}
     return Measured(records / seconds / 1e6, f"{records:,} in {duration(seconds)}", numbers)
@@ -61,30 +71,46 @@ def measure_overhead(name: str, quick: bool) -> Measured:
     case = OVERHEAD_CASES[name][0]()
     arguments = case.arguments()
     launcher = case.kernel[case.grid]
-    specs = {key: mlu.spec(value.shape, value.dtype) if _is_array(value) else value for key, value in arguments.items()}
+    specs = _specs(case)
     with_values, tracing = medians(
         [
             lambda: launcher(**arguments, **case.constants),
             lambda: mlu.estimate(case.kernel, case.grid, **specs, **case.constants).cycles,
         ],
         quick=quick,
+        settle=False,
     )
     text = f"{duration(tracing)} of cycles only on {duration(with_values)} of values"
     return Measured(100 * tracing / with_values, text, {"seconds": with_values, "cycles_only_seconds": tracing})
 
 
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray)
+def measure_what_if(name: str, quick: bool) -> Measured:
+    """The replay of a stored trace on another machine, over the launch with values that left it."""
+    case = OVERHEAD_CASES[name][0]()
+    arguments = case.arguments()
+    run = case.kernel[case.grid](**arguments, **case.constants)
+    other = run.machine.replace(dram_gb_per_s=2 * run.machine.dram_gb_per_s)
+    with_values, replayed = medians(
+        [lambda: case.kernel[case.grid](**arguments, **case.constants).cycles, lambda: replay(run.trace, other)],
+        quick=quick,
+        settle=False,
+    )
+    text = f"{duration(replayed)} of a run of {duration(with_values)}"
+    return Measured(100 * replayed / with_values, text, {"seconds": with_values, "replay_seconds": replayed})
 
 
 FIGURES = (
     *(Figure(f"replay of {name}", Unit.MILLIONS_PER_SECOND, partial(measure_replay, name), goal=20) for name in CASES),
     *(
         Figure(f"trace of {name}", Unit.BYTES, partial(measure_bytes, name), goal=24, less_is_better=True)
-        for name in CASES
+        for name in _TRACED
     ),
     *(
         Figure(f"timing of {name}", Unit.PERCENT, partial(measure_overhead, name), goal=goal, less_is_better=True)
         for name, (_, goal) in OVERHEAD_CASES.items()
+    ),
+    *(
+        Figure(f"what-if of {name}", Unit.PERCENT, partial(measure_what_if, name), goal=5, less_is_better=True)
+        for name in OVERHEAD_CASES
     ),
 )

@@ -178,7 +178,7 @@ def launch_argument(value: object, name: str = "") -> object:
     Raises:
         ArgumentError: E0101 or E0103, the argument cannot be passed.
     """
-    if type(value) in _PYTHON_SCALARS:
+    if type(value) in _NO_ARRAYS:
         return value
     if isinstance(value, np.ndarray):
         return array_argument(cast("NDArray[Any]", value), name)
@@ -233,7 +233,8 @@ def checked_grid(grid: object) -> tuple[int, int, int]:
     return x, y, z
 
 
-_PYTHON_SCALARS = frozenset({int, float, bool, type(None)})
+# Of these, texts are options of a launch.
+_NO_ARRAYS = frozenset({int, float, bool, str, type(None)})
 _HELP = "pass NumPy arrays, torch CPU tensors, DLPack arrays, int, float, bool or None; anything else as tl.constexpr"
 
 

@@ -500,7 +500,7 @@ class _Launch:
     def _spread(self, work: NDArray[np.int64]) -> NDArray[np.int64]:
         """Executions of every instruction, which were counted at the first one of its block."""
         executions = work[InstructionWork.EXECUTIONS]
-        executions[...] = executions[self.native.block_starts]
+        executions[...] = executions.take(self.native.block_starts)
         return work
 
     def _column(self, number: int) -> NDArray[np.int64]:

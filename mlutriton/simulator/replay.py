@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -177,33 +178,42 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
     leaves = 1 << (classes + cores * replay_state.SOURCES_PER_CORE - 1).bit_length()
-    shared = _zeros(replay_state.SHARED_WORDS)
+    tile_entries = min(max(1 << trace.records.bit_length(), replay_state.TILE_WAYS), _MOST_TILES)
+    blocks = int(parameters[timing.L2_SETS]) * machine.l2_ways
+    cleared = {
+        "shared": replay_state.SHARED_WORDS,
+        "cores": cores * replay_state.CORE_WORDS,
+        "lanes": lanes * replay_state.LANE_WORDS,
+        "classes": classes * replay_state.CLASS_WORDS,
+        "directory": blocks,
+        "tiles": tile_entries * replay_state.TILE_WORDS,
+        "atomics": replay_state.ATOMIC_ADDRESSES,
+    }
+    # Never read before they are written; the tree is filled below.
+    uncleared = {
+        "tree": 2 * leaves,
+        "rings": lanes * ring_entries * 2,
+        "members": classes * lanes * 2,
+        "recency": blocks,
+        "waiting_tiles": tile_entries,
+    }
+    parts = _memory.lay_out(cleared, uncleared)
+    parts["tree"].fill(replay_state.NEVER)
+    shared = parts["shared"]
     shared[replay_state.TRACES] = len(trace.starts)
     shared[replay_state.CORES_PER_PROGRAM] = trace.cores_per_program
     shared[replay_state.RECORDS] = trace.records
     shared[replay_state.LEAVES] = leaves
     shared[replay_state.CLASSES] = classes
     shared[replay_state.RING_ENTRIES] = ring_entries
-    tile_entries = min(max(1 << trace.records.bit_length(), replay_state.TILE_WAYS), _MOST_TILES)
     shared[replay_state.TILE_SETS] = tile_entries // replay_state.TILE_WAYS
     shared[replay_state.KEEP_EVENTS] = keep_events
     return ReplayState(
+        **parts,
         words=np.ascontiguousarray(trace.words),
         starts=np.ascontiguousarray(trace.starts),
         timing=parameters,
-        shared=shared,
-        cores=_zeros(cores * replay_state.CORE_WORDS),
-        lanes=_zeros(lanes * replay_state.LANE_WORDS),
-        rings=_zeros(lanes * ring_entries * 2),
-        classes=_zeros(classes * replay_state.CLASS_WORDS),
-        members=_zeros(classes * lanes * 2),
-        tree=np.full(2 * leaves, replay_state.NEVER, dtype=np.int64),
-        directory=_zeros(int(parameters[timing.L2_SETS]) * machine.l2_ways),
-        # Never read before it is written.
-        recency=np.empty(int(parameters[timing.L2_SETS]) * machine.l2_ways, dtype=np.int64),
-        tiles=_zeros(tile_entries * replay_state.TILE_WORDS),
-        waiting_tiles=np.empty(tile_entries, dtype=np.int64),
-        atomics=_zeros(replay_state.ATOMIC_ADDRESSES),
+        # These outlive the replay.
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
         programs=_zeros(trace.programs * replay_state.PROGRAM_WORDS),
         events=_zeros(trace.records * 2 if keep_events else 1),
@@ -211,12 +221,46 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
     )
 
 
+class _Memory(threading.local):
+    """What replays of a thread work in, one after another: to lay it out takes longer than a small replay.
+
+    Attributes:
+        sizes: words of each array.
+        parts: the arrays, in one piece of memory.
+        addresses: where they begin.
+        zeros: those that are zero before a replay.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: tuple[dict[str, int], dict[str, int]] | None = None
+        self.parts: dict[str, Words] = {}
+        self.addresses: dict[str, int] = {}
+        self.zeros: Words = np.empty(0, np.int64)
+
+    def lay_out(self, cleared: dict[str, int], uncleared: dict[str, int]) -> dict[str, Words]:
+        """Arrays of these numbers of words, the first ones zero; the last replay of this thread is over with them."""
+        if self.sizes != (cleared, uncleared):
+            words = np.empty(sum(cleared.values()) + sum(uncleared.values()), np.int64)
+            start, place = host_address(words), 0
+            for name, size in (*cleared.items(), *uncleared.items()):
+                self.parts[name], self.addresses[name] = words[place : place + size], start + place * words.itemsize
+                place += size
+            self.zeros = words[: sum(cleared.values())]
+            self.sizes = cleared, uncleared
+        self.zeros.fill(0)
+        return self.parts
+
+
+_memory = _Memory()
+
+
 def _zeros(count: int) -> Words:
     return np.zeros(count, dtype=np.int64)
 
 
 def _run(entry: Callable[[Any], None], state: Any) -> None:
-    addresses = [host_address(getattr(state, name)) for name in _ARRAYS]
+    known = _memory.addresses  # of the state that this thread has just made
+    addresses = [known[name] if name in known else host_address(getattr(state, name)) for name in _ARRAYS]
     pointers = (ctypes.c_void_p * len(addresses))(*addresses)
     _machine_code()[entry.__name__](ctypes.addressof(pointers))
 
