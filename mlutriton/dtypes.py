@@ -102,6 +102,9 @@ class DType:
         """True for ``i1``."""
         return self.kind is Kind.BOOL
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # the table has one type of a name
+
     def __str__(self) -> str:
         return self.name
 

@@ -25,7 +25,7 @@ from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
 from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, dtype_named, unknown_dtype
 from mlutriton.frontend.followed_addresses import followed_arrays
-from mlutriton.isa.encoding import decode, encode
+from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, Parameter, Program
@@ -301,7 +301,7 @@ def load(program_file: bytes, machine: Machine) -> LoadedKernel:
     Raises:
         ProgramError: E0402, E0403 or E0404, it is corrupt, or not legal on the machine.
     """
-    return LoadedKernel(decode(program_file), machine, program_file)
+    return LoadedKernel(kept_program(program_file) or decode(program_file), machine, program_file)
 
 
 def load_program(program: Program, machine: Machine, *, is_kept: bool = True) -> LoadedKernel:

@@ -24,7 +24,7 @@ from mlutriton.ir.passes import (
     strip_mine,
 )
 from mlutriton.ir.verifier import verify
-from mlutriton.isa.encoding import encode
+from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, ONE_CORE_REASON, Program
@@ -98,7 +98,7 @@ def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = 
     Raises:
         CompileError: E02xx; names the kernel's line.
     """
-    return encode(compile_function(import_ttir(parse_ttir(text)), options, observe))
+    return encode_and_keep(compile_function(import_ttir(parse_ttir(text)), options, observe))
 
 
 def compile_function(function: Function, options: CompileOptions, observe: Observer | None = None) -> Program:

@@ -75,6 +75,7 @@ class _OperandKind(IntEnum):
 _ROWS: tuple[Row, ...] = tuple(TABLE.values())
 _ROW_NUMBERS: dict[str, int] = {row.name: number for number, row in enumerate(_ROWS)}
 _MODES = tuple(Mode)
+_FORMAT_NUMBERS: dict[str, int] = {dtype.name: number for number, dtype in enumerate(FORMATS)}
 _ROW_BITS, _TYPE_BITS, _MAXIMUM_TYPES, _KINDS_AT, _KIND_BITS = 10, 6, 2, 22, 3
 _REGISTER_AT, _MODE_AT, _WIDE_AT, _OFFSET_AT = 16, 33, 35, 36
 _OFFSET_LIMIT = 1 << (63 - _OFFSET_AT)
@@ -92,6 +93,25 @@ def table_hash() -> int:
         [(row.name, row.types, [(slot.name, slot.kind.name) for slot in row.slots]) for row in _ROWS] + [FORMATS]
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+# What is compiled is loaded right after.
+_kept: dict[bytes, Program] = {}
+_KEPT_PROGRAMS = 16
+
+
+def encode_and_keep(program: Program) -> bytes:
+    """The program file of a program that ``kept_program`` shall find by it, for a while."""
+    content = encode(program)
+    _kept[content] = program
+    if len(_kept) > _KEPT_PROGRAMS:
+        _kept.pop(next(iter(_kept)), None)
+    return content
+
+
+def kept_program(content: bytes) -> Program | None:
+    """The program that this process has made a program file of lately; None if it has not."""
+    return _kept.get(content)
 
 
 def encode(program: Program) -> bytes:
@@ -140,7 +160,7 @@ def _place_numbers(location: Location, files: dict[str, int]) -> tuple[int, int,
 def _encode_instruction(instruction: Instruction, buffers: dict[str, int], labels: dict[str, int]) -> Iterator[int]:
     header = _ROW_NUMBERS[instruction.row.name]
     for position, dtype in enumerate(instruction.dtypes):
-        header |= (FORMATS.index(dtype) + 1) << (_ROW_BITS + _TYPE_BITS * position)
+        header |= (_FORMAT_NUMBERS[dtype.name] + 1) << (_ROW_BITS + _TYPE_BITS * position)
     words: list[int] = []
     for position, operand in enumerate(instruction.operands):
         kind, *operand_words = _encode_operand(operand, buffers, labels)

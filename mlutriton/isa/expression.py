@@ -118,6 +118,12 @@ def evaluate(expression: Expression, values: Mapping[str, int]) -> int:
                     return FUNCTIONS[function](*operands)
 
 
+@cache
+def names_in(text: str) -> frozenset[str]:
+    """Every name that the expression of a text mentions."""
+    return names(parse(text))
+
+
 def names(expression: Expression) -> frozenset[str]:
     """Every name that the expression mentions."""
     match expression:

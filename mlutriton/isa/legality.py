@@ -12,7 +12,7 @@ from typing import NoReturn
 from mlutriton.diagnostics import Location, ProgramError
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.assembly import NAME
-from mlutriton.isa.expression import evaluate, names, parse
+from mlutriton.isa.expression import evaluate, names_in, parse
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import (
     MAXIMUM_COUNT,
@@ -126,7 +126,9 @@ def check(program: Program, machine: Machine) -> None:
             f"program {program.name} is made for ISA {program.isa}, {machine.name} has ISA {machine.isa}",
             help=f"compile or assemble it for {machine.name}",
         )
-    _Checker(program, machine).check()
+    if machine.content_hash not in program.legal_machines:
+        _Checker(program, machine).check()
+        program.legal_machines.add(machine.content_hash)
 
 
 class _Checker:
@@ -379,7 +381,7 @@ def static_span(instruction: Instruction, slot: Slot) -> int | None:
     """
     text = span_text(slot, instruction.operand(slot.name))
     counts: dict[str, int] = {}
-    for name in {*instruction.row.extents, *names(parse(text))}:
+    for name in {*instruction.row.extents, *names_in(text)}:
         operand = instruction.operand(name)
         if not isinstance(operand, Immediate):
             return None
@@ -391,7 +393,8 @@ def static_span(instruction: Instruction, slot: Slot) -> int | None:
 
 def span_text(slot: Slot, operand: Operand) -> str:
     """The expression for the span of an operand: that of its slot, or what its mode says."""
-    return {Mode.FULL: slot.span, Mode.ROW: "rows", Mode.COLUMN: "columns"}[_mode(operand)]
+    mode = _mode(operand)
+    return slot.span if mode is Mode.FULL else "rows" if mode is Mode.ROW else "columns"
 
 
 def _mode(operand: Operand) -> Mode:

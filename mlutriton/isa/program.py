@@ -142,6 +142,11 @@ class Program:
         return any(each.row.name == "sreg" and each.operand("index") == tasks for each in self.instructions)
 
     @cached_property
+    def legal_machines(self) -> set[str]:
+        """Content hashes of machines on which the program is known to be legal; what checks it adds to them."""
+        return set()
+
+    @cached_property
     def block_starts(self) -> tuple[int, ...]:
         """For each instruction the first one of its block: all of a block are executed equally often."""
         leaders = {

@@ -9,6 +9,7 @@ In the subset of :mod:`mlutriton.simulator.machine_code`.
 
 from __future__ import annotations
 
+from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     L2_EVICTIONS,
     L2_USES,
@@ -39,6 +40,7 @@ TAG_MASK = (1 << 31) - 1
 USE_SHIFT = 26
 
 
+@inlined
 def use_tile(
     state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int, store: int
 ) -> int:
@@ -48,8 +50,11 @@ def use_tile(
     """
     state.shared[L2_USES] += 1
     use = state.shared[L2_USES]
+    line_bytes = state.timing[LINE_BYTES]
+    block_bytes = line_bytes * state.timing[LINES_PER_BLOCK]
     if count1 * count2 == 1 and segment <= state.timing[LINE_BYTES]:
-        return use_lines(state, address, segment, store, use << USE_SHIFT)
+        block = address // block_bytes
+        return use_lines(state, block, address - block * block_bytes, segment, store, use << USE_SHIFT)
     place = find_tile(state, address, segment, count1, stride1, count2, stride2, store)
     if state.tiles[place + TILE_USE] and state.tiles[place + TILE_EVICTIONS] == state.shared[L2_EVICTIONS]:
         mark_tile(state, place, use)
@@ -66,13 +71,33 @@ def use_tile(
     blocks = segment_blocks(state, segment)
     missing = 0
     stamp = use << USE_SHIFT
+    step = stride1 // block_bytes
+    rest = stride1 - step * block_bytes
     for plane in range(count2):
-        for line in range(count1):
-            missing += use_lines(state, address + plane * stride2 + line * stride1, segment, store, stamp)
-            stamp += blocks
+        block = (address + plane * stride2) // block_bytes
+        start = address + plane * stride2 - block * block_bytes
+        stop = start + segment
+        if not rest and stop <= block_bytes:
+            # Each segment is the same part of a block of its own.
+            low = start // line_bytes
+            high = (stop - 1) // line_bytes
+            for _ in range(count1):
+                missing += use_part(state, block, low, high, start, stop, store, stamp)
+                stamp += blocks
+                block += step
+        else:
+            for _ in range(count1):
+                missing += use_lines(state, block, start, segment, store, stamp)
+                stamp += blocks
+                block += step
+                start += rest
+                if start >= block_bytes:
+                    start -= block_bytes
+                    block += 1
     return missing
 
 
+@inlined
 def find_tile(
     state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int, store: int
 ) -> int:
@@ -98,6 +123,7 @@ def find_tile(
     return oldest
 
 
+@inlined
 def mark_tile(state: ReplayState, place: int, use: int) -> None:
     """Note that a tile is used, all of which is there; its blocks are to show it later."""
     state.tiles[place + TILE_USE] = use
@@ -110,6 +136,7 @@ def mark_tile(state: ReplayState, place: int, use: int) -> None:
     state.tiles[place + TILE_WAITS] = 1
 
 
+@inlined
 def segment_blocks(state: ReplayState, segment: int) -> int:
     """The most blocks that a segment of this size touches."""
     return segment // (state.timing[LINE_BYTES] * state.timing[LINES_PER_BLOCK]) + 2
@@ -142,32 +169,19 @@ def settle_tile(state: ReplayState, place: int) -> None:
             stamp += blocks
 
 
-def use_lines(state: ReplayState, address: int, size: int, store: int, stamp: int) -> int:
-    """Use a range of addresses; returns how many of its bytes were not there."""
+@inlined
+def use_lines(state: ReplayState, block: int, start: int, size: int, store: int, stamp: int) -> int:
+    """Use a range of addresses that begins in a block; returns how many of its bytes were not there."""
     line_bytes = state.timing[LINE_BYTES]
     block_bytes = line_bytes * state.timing[LINES_PER_BLOCK]
     missing = 0
-    block = address // block_bytes
-    start = address - block * block_bytes
     end = start + size
     while end > 0:
         # Of this block, from start to stop; the rest of the range lies in the blocks behind it.
         stop = min(end, block_bytes)
         low = start // line_bytes
         high = (stop - 1) // line_bytes
-        wanted = (2 << high) - (1 << low)
-        absent = wanted & ~use_block(state, block, wanted, store, stamp)
-        if absent:
-            if absent >> low & 1:
-                missing -= start - low * line_bytes
-            if absent >> high & 1:
-                missing -= (high + 1) * line_bytes - stop
-            if absent == wanted:
-                missing += (high - low + 1) * line_bytes
-                absent = 0
-            while absent:
-                absent &= absent - 1
-                missing += line_bytes
+        missing += use_part(state, block, low, high, start, stop, store, stamp)
         block += 1
         stamp += 1
         start = 0
@@ -175,6 +189,28 @@ def use_lines(state: ReplayState, address: int, size: int, store: int, stamp: in
     return missing
 
 
+@inlined
+def use_part(state: ReplayState, block: int, low: int, high: int, start: int, stop: int, store: int, stamp: int) -> int:
+    """Use the lines from low to high of a block, for its bytes from start to stop; returns how many were not there."""
+    line_bytes = state.timing[LINE_BYTES]
+    wanted = (2 << high) - (1 << low)
+    absent = wanted & ~use_block(state, block, wanted, store, stamp)
+    missing = 0
+    if absent:
+        if absent >> low & 1:
+            missing -= start - low * line_bytes
+        if absent >> high & 1:
+            missing -= (high + 1) * line_bytes - stop
+        if absent == wanted:
+            missing += (high - low + 1) * line_bytes
+            absent = 0
+        while absent:
+            absent &= absent - 1
+            missing += line_bytes
+    return missing
+
+
+@inlined
 def use_block(state: ReplayState, block: int, wanted: int, store: int, stamp: int) -> int:
     """Use lines of a block, which enters the L2 if it is not there; returns the lines that were there."""
     place = find_block(state, block)
@@ -190,6 +226,7 @@ def use_block(state: ReplayState, block: int, wanted: int, store: int, stamp: in
     return present & wanted
 
 
+@inlined
 def find_block(state: ReplayState, block: int) -> int:
     """The entry of a block; if it is not there, the first free one of its set, or the set's last."""
     tag = (block + 1) & TAG_MASK

@@ -17,6 +17,7 @@ from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.cache_directory import use_tile
+from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.memory_traffic import schedule, schedule_class, settle, share_memory
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause
@@ -58,6 +59,7 @@ def run_replay(state: ReplayState) -> None:
 # Programs and cores. A unit is what one program occupies: a core, or the cores of one or more clusters.
 
 
+@inlined
 def units(state: ReplayState) -> int:
     """Programs that can run at once."""
     if state.shared[at.CORES_PER_PROGRAM] == 1:
@@ -79,6 +81,7 @@ def unit_core(state: ReplayState, unit: int, member: int) -> int:
     return unit * unit_clusters(state) + member // per_cluster + member % per_cluster * clusters
 
 
+@inlined
 def unit_of(state: ReplayState, core: int) -> int:
     """The unit that a core belongs to."""
     if state.shared[at.CORES_PER_PROGRAM] == 1:
@@ -190,11 +193,13 @@ def read_records(state: ReplayState, core: int) -> int:
     return not state.shared[at.STATUS]
 
 
+@inlined
 def schedule_core(state: ReplayState, core: int, time: int) -> None:
     """Set when a core's scalar queue acts next on what is shared."""
     schedule(state, state.shared[at.CLASSES] + core * at.SOURCES_PER_CORE, time)
 
 
+@inlined
 def waits_for_lane(state: ReplayState, core: int) -> int:
     """Whether a queue that a core waits for still has something to do."""
     mask = state.cores[core * at.CORE_WORDS + at.WAIT_MASK]
@@ -242,6 +247,7 @@ def end_wait(state: ReplayState, core: int) -> int:
     return 0
 
 
+@inlined
 def book(state: ReplayState, core: int, record: int, cause: int, cycles: int) -> None:
     """Put cycles that a core spends at a record down to a cause and, if wanted, to the record's instruction."""
     state.statistics[core * at.STATISTIC_WORDS + cause] += cycles
@@ -250,6 +256,7 @@ def book(state: ReplayState, core: int, record: int, cause: int, cycles: int) ->
         state.stalls[instruction * at.STALL_WORDS + cause] += cycles
 
 
+@inlined
 def keep_event(state: ReplayState, record: int, start: int, end: int) -> None:
     """Note, if wanted, when what a record stands for began and ended."""
     if state.shared[at.KEEP_EVENTS]:
@@ -358,6 +365,7 @@ def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
         schedule_lane(state, lane, max(issued, state.lanes[base + at.FREE]))
 
 
+@inlined
 def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
     """Set when a queue acts next."""
     source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
@@ -419,6 +427,7 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     schedule_lane(state, lane, state.lanes[base + at.FLOWING])
 
 
+@inlined
 def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int) -> int:
     """Setup, size and DRAM cost of a LOAD or STORE, whose lines enter the L2; returns its latency."""
     base = lane * at.LANE_WORDS
@@ -490,6 +499,7 @@ def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes
     state.statistics[row + (at.DRAM_WRITE_BYTES if written else at.DRAM_READ_BYTES)] += traffic
 
 
+@inlined
 def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
     """Make a transfer one of its cluster's DRAM flows, or of its L2 flows if it costs DRAM nothing."""
     base = lane * at.LANE_WORDS
@@ -538,6 +548,7 @@ def open_flow(state: ReplayState, lane: int, now: int) -> None:
     share_with_peers(state, number)
 
 
+@inlined
 def settle_peers(state: ReplayState, number: int, now: int) -> None:
     """Settle a class and all whose rates change with its own."""
     memory_classes = 2 * state.timing[timing.PORT_GROUPS]

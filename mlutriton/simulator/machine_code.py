@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import EnumType
 from functools import cache
 from types import ModuleType
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from mlutriton.diagnostics import Location
 
@@ -46,6 +46,8 @@ _COMPARE: dict[type[ast.cmpop], str] = {
     ast.Gt: "sgt",
     ast.GtE: "sge",
 }
+Function = TypeVar("Function", bound=Callable[..., Any])
+_INLINED: set[Callable[..., Any]] = set()
 _DIVIDE: dict[type[ast.operator], str] = {ast.FloorDiv: "floor_divide", ast.Mod: "floor_remainder"}
 
 # Floor division from LLVM's truncating one: step down when the remainder is not zero and its sign is not the divisor's.
@@ -83,6 +85,12 @@ class IntArray(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+def inlined(function: Function) -> Function:
+    """Mark a function that takes the place of its calls in machine code."""
+    _INLINED.add(function)
+    return function
 
 
 class TranslationError(Exception):
@@ -141,12 +149,12 @@ def _location(function: Callable[..., Any]) -> Location:
 
 @cache
 def _definitions(path: str) -> dict[int, ast.FunctionDef]:
-    """The functions of a source file by the line that their code begins on.
+    """The functions at the top of a source file by the line that their code begins on.
 
     One look at the file: asking ``inspect`` for each function's source takes longer than all else in a translation.
     """
     tree = ast.parse("".join(linecache.getlines(path)))
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {min([node.lineno, *(each.lineno for each in node.decorator_list)]): node for node in found}
 
 
@@ -219,7 +227,8 @@ class _Function:
         entry += [
             f"  store i64 {'%' + name if name in parameters else 0}, ptr %{name}.slot" for name in sorted(self.locals)
         ]
-        opening = f"define {linkage}{self.signature.result} @{tree.name}({head}) nounwind {{"
+        attributes = "nounwind alwaysinline" if self.function in _INLINED else "nounwind"
+        opening = f"define {linkage}{self.signature.result} @{tree.name}({head}) {attributes} {{"
         return "\n".join([opening, *entry, *self.lines, "}", ""])
 
     def error(self, node: ast.AST, message: str) -> TranslationError:

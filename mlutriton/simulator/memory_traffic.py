@@ -5,6 +5,7 @@ In the subset of :mod:`mlutriton.simulator.machine_code`.
 
 from __future__ import annotations
 
+from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     CLASS_WORDS,
     COUNT,
@@ -29,6 +30,7 @@ from mlutriton.simulator.timing import (
 )
 
 
+@inlined
 def schedule(state: ReplayState, slot: int, time: int) -> None:
     """Set when an event source acts next; FOREVER for not at all."""
     node = state.shared[LEAVES] + slot
@@ -43,6 +45,7 @@ def schedule(state: ReplayState, slot: int, time: int) -> None:
         state.tree[node] = key
 
 
+@inlined
 def settle(state: ReplayState, number: int, now: int) -> None:
     """Bring the progress of a class up to now."""
     base = number * CLASS_WORDS
@@ -52,6 +55,7 @@ def settle(state: ReplayState, number: int, now: int) -> None:
         state.classes[base + PROGRESS] = 0
 
 
+@inlined
 def schedule_class(state: ReplayState, number: int) -> None:
     """Set when the next flow of a class is done."""
     base = number * CLASS_WORDS
@@ -109,6 +113,7 @@ def share_memory(state: ReplayState) -> None:
             state.classes[group * CLASS_WORDS + PORT_LEFT] -= stopped * level
 
 
+@inlined
 def port_level(state: ReplayState, group: int, groups: int, cap: int) -> int:
     """The rate at which the flows of a cluster that still rise would fill its port."""
     rising = 0

@@ -50,10 +50,15 @@ class _Rewriter:
     def __init__(self) -> None:
         self.analysis = AccessAnalysis()
         self.known_rows: dict[tuple[Value, int], Split] = {}
+        # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
+        self.replaced: dict[Value, Value] = {}
 
     def block(self, block: Block) -> None:
         rewritten: list[Operation] = []
         for operation in block.operations:
+            operation.operands = [self.replaced.get(operand, operand) for operand in operation.operands]
+            for region in operation.regions:
+                replace_uses(region, self.replaced)
             if isinstance(operation, For):
                 self._loop(operation, rewritten)
                 continue
@@ -63,10 +68,9 @@ class _Rewriter:
                 before, replacement = self._access(operation)
                 rewritten += [*before, *replacement]
                 last = replacement[-1]
-                pairs = zip(operation.results, last.results, strict=False)
-                replace_uses(block, dict(pairs))
                 for old, new in zip(operation.results, last.results, strict=False):
                     new.name = old.name
+                    self.replaced[old] = new
             else:
                 rewritten.append(operation)
         block.operations = rewritten
