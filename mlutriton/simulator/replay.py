@@ -262,13 +262,13 @@ def _run(entry: Callable[[Any], None], state: Any) -> None:
     known = _memory.addresses  # of the state that this thread has just made
     addresses = [known[name] if name in known else host_address(getattr(state, name)) for name in _ARRAYS]
     pointers = (ctypes.c_void_p * len(addresses))(*addresses)
-    _machine_code()[entry.__name__](ctypes.addressof(pointers))
+    _machine_code(entry)(ctypes.addressof(pointers))
 
 
 @cache
-def _machine_code() -> dict[str, Callable[[int], None]]:
+def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
+    """A function with all that it calls, as machine code: each apart, for most launches need but the replay."""
     # The sources name what is compiled, so that a warm start translates nothing.
-    entries = event_loop.run_replay, schedule_alone.run_alone
     modules = (
         event_loop,
         schedule_alone,
@@ -279,11 +279,11 @@ def _machine_code() -> dict[str, Callable[[int], None]]:
         translator,
         trace_format,
     )
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(entry.__name__.encode())
     for module in modules:
         digest.update(Path(str(module.__file__)).read_bytes())
-    module = compile_llvm(lambda: translator.translate(*entries), cache_key=f"replay {digest.hexdigest()}")
-    return {entry.__name__: module.function(entry.__name__, [ctypes.c_void_p]) for entry in entries}
+    compiled = compile_llvm(lambda: translator.translate(entry), cache_key=f"replay {digest.hexdigest()}")
+    return compiled.function(entry.__name__, [ctypes.c_void_p])
 
 
 def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
