@@ -118,7 +118,7 @@ def test_caches_that_cannot_be_written_are_one_warning_each(run):
 
 
 def test_a_full_disk_is_one_warning_for_each_cache(run, tmp_path):
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
     output, errors = finished(run(ADD, before=limit, **own_caches(tmp_path)))
     assert output == "128.0\n"
     assert errors.count("RuntimeWarning") == 2
