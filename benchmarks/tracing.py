@@ -11,7 +11,7 @@ import numpy as np
 import mlutriton as mlu
 from benchmarks.figure import Figure, Measured, Unit
 from benchmarks.stopwatch import duration, medians
-from examples import flash_attention, matmul, softmax, vector_add
+from examples import flash_attention, matmul, softmax
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.replay import replay
 from mlutriton.simulator.trace_columns import extent_records
@@ -20,7 +20,7 @@ from mlutriton.testing import Case
 CASES: dict[str, Callable[[], Case]] = {
     "GEMM 2048 fp16": partial(matmul.case, 2048, 2048, 2048, np.float16, "fp16"),
     "attention 4x48x1024x64 fp16 causal": partial(flash_attention.case, 4, 48, 1024, 64, causal=True),
-    "vector add of 2**20 programs": partial(vector_add.case, 1 << 24, block=16),
+    "GEMM 8192 fp16": partial(matmul.case, 8192, 8192, 8192, np.float16, "fp16"),
 }
 _TRACED = tuple(CASES)[:2]
 OVERHEAD_CASES: dict[str, tuple[Callable[[], Case], float]] = {

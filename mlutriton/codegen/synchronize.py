@@ -73,6 +73,8 @@ class _Inserter:
     def __init__(self, code: TileCode, buffers: Mapping[str, Buffer]) -> None:
         self.code = code
         self.buffers = buffers
+        # By the identity of instructions, which the code keeps: bodies of loops are looked at again and again.
+        self._touched: dict[int, list[tuple[_Place, Access]]] = {}
 
     def block(self, nodes: list[Node], state: _State) -> list[Node]:
         """The nodes with syncs; ``state`` becomes what is outstanding behind them."""
@@ -144,7 +146,10 @@ class _Inserter:
         if row.name == "barrier.cluster":
             state.drain(ALL_QUEUES)
             return 0
-        touched = [(self._place(operand), access) for operand, access in accesses(instruction)]
+        touched = self._touched.get(id(instruction))
+        if touched is None:
+            touched = [(self._place(operand), access) for operand, access in accesses(instruction)]
+            self._touched[id(instruction)] = touched
         mask = 0
         for queue, bit in _MASKS.items():
             if queue is not row.queue and any(_conflicts(place, access, queue, state) for place, access in touched):
