@@ -158,15 +158,26 @@ def settle_tile(state: ReplayState, place: int) -> None:
     block_bytes = state.timing[LINE_BYTES] * state.timing[LINES_PER_BLOCK]
     blocks = segment_blocks(state, segment)
     stamp = state.tiles[place + TILE_USE] << USE_SHIFT
+    step = state.tiles[place + TILE_STRIDE1] // block_bytes
+    rest = state.tiles[place + TILE_STRIDE1] - step * block_bytes
     for plane in range(state.tiles[place + TILE_COUNT2]):
-        for line in range(state.tiles[place + TILE_COUNT1]):
-            start = state.tiles[place + TILE_ADDRESS] + plane * state.tiles[place + TILE_STRIDE2]
-            start += line * state.tiles[place + TILE_STRIDE1]
-            first = start // block_bytes
-            for block in range(first, (start + segment - 1) // block_bytes + 1):
+        address = state.tiles[place + TILE_ADDRESS] + plane * state.tiles[place + TILE_STRIDE2]
+        first = address // block_bytes
+        start = address - first * block_bytes
+        for _ in range(state.tiles[place + TILE_COUNT1]):
+            block = first
+            end = start + segment
+            while end > 0:
                 entry = find_block(state, block)
                 state.recency[entry] = max(state.recency[entry], stamp + block - first)
+                block += 1
+                end -= block_bytes
             stamp += blocks
+            first += step
+            start += rest
+            if start >= block_bytes:
+                start -= block_bytes
+                first += 1
 
 
 @inlined
