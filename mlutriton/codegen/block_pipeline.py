@@ -50,7 +50,7 @@ class _BlockRotation:
         self.shape = blocks.shape
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
-        self.member_bytes = {name: code.buffers[name].bytes for name in plan.buffers}
+        self.member_bytes = {name: code.buffers[name].bytes for name in sorted(plan.buffers)}
         self.sizes = sorted(set(self.member_bytes.values()))
         self.now, self.other = ({size: code.register() for size in self.sizes} for _ in range(2))
         code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mlutriton.codegen.tile_code import (
     Branch,
     Loop,
     Node,
+    ScalarOperand,
     TileCode,
     While,
     accesses,
@@ -24,13 +26,9 @@ from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access, Queue
 
 
 def remove_dead_code(code: TileCode) -> None:
-    """Drop instructions whose registers or on-chip results nothing reads, until none is left; then unused buffers."""
-    while True:
-        read_buffers, read_registers = _reads(code.nodes)
-        before = sum(1 for _ in instructions(code.nodes))
-        _sweep(code.nodes, read_buffers, read_registers)
-        if sum(1 for _ in instructions(code.nodes)) == before:
-            break
+    """Drop instructions whose registers or on-chip results nothing reads; then unused buffers."""
+    while _sweep(code.nodes, _dead(code.nodes)):
+        pass
     used = {
         operand.buffer
         for instruction in instructions(code.nodes)
@@ -40,18 +38,34 @@ def remove_dead_code(code: TileCode) -> None:
     code.buffers = {name: buffer for name, buffer in code.buffers.items() if name in used}
 
 
-def _reads(nodes: Sequence[Node]) -> tuple[set[str], set[Register]]:
-    buffers: set[str] = set()
-    registers: set[Register] = set()
-    for node in nodes:
-        if isinstance(node, Instruction):
-            registers.update(registers_read(node))
-            buffers.update(
-                operand.buffer
-                for operand, access in accesses(node)
-                if isinstance(operand, Address) and access is Access.READ
-            )
+def _dead(nodes: Sequence[Node]) -> set[int]:
+    """The identities of instructions that nothing needs."""
+    readers: Counter[str | Register] = Counter(_control_registers(nodes))
+    makers: dict[str | Register, list[Instruction]] = {}
+    every = list(instructions(nodes))
+    for instruction in every:
+        readers.update(_read(instruction))
+        for made in _made(instruction):
+            makers.setdefault(made, []).append(instruction)
+    dead: set[int] = set()
+    pending = every
+    while pending:
+        instruction = pending.pop()
+        made = _made(instruction)
+        if id(instruction) in dead or not made or any(readers[each] for each in made):
             continue
+        dead.add(id(instruction))
+        for each in _read(instruction):
+            readers[each] -= 1
+            if not readers[each]:
+                pending += makers.get(each, [])
+    return dead
+
+
+def _control_registers(nodes: Sequence[Node]) -> Iterator[Register]:
+    """Registers that loops and branches read."""
+    for node in nodes:
+        operands: list[ScalarOperand] = []
         match node:
             case Loop():
                 operands = [node.start, node.end, node.step, *node.yielded, *(initial for _, initial in node.carried)]
@@ -60,42 +74,53 @@ def _reads(nodes: Sequence[Node]) -> tuple[set[str], set[Register]]:
             case Branch():
                 operands = [node.condition]
             case _:
-                operands = []
-        registers.update(operand for operand in operands if isinstance(operand, Register))
+                pass
+        yield from (operand for operand in operands if isinstance(operand, Register))
         for nested in children(node):
-            inner_buffers, inner_registers = _reads(nested)
-            buffers |= inner_buffers
-            registers |= inner_registers
-    return buffers, registers
+            yield from _control_registers(nested)
 
 
-def _sweep(nodes: list[Node], buffers: set[str], registers: set[Register]) -> None:
-    kept: list[Node] = []
-    for node in nodes:
-        if isinstance(node, Instruction):
-            if not _is_dead(node, buffers, registers):
-                kept.append(node)
-            continue
-        for nested in children(node):
-            _sweep(nested, buffers, registers)
-        if not (isinstance(node, Branch) and not node.then and not node.otherwise):
-            kept.append(node)
-    nodes[:] = kept
+def _read(instruction: Instruction) -> list[str | Register]:
+    """Registers, and names of buffers, that an instruction reads and does not also write."""
+    buffers = [
+        operand.buffer
+        for operand, access in accesses(instruction)
+        if isinstance(operand, Address) and access is Access.READ
+    ]
+    return [*registers_read(instruction), *buffers]
 
 
-def _is_dead(instruction: Instruction, buffers: set[str], registers: set[Register]) -> bool:
-    row = instruction.row
+def _made(instruction: Instruction) -> list[str | Register]:
+    """What an instruction is there for: a register, or names of buffers; nothing if it is there for more than that."""
     written = written_register(instruction)
     if written is not None:
-        return written not in registers and not row.trace
-    if row.queue not in (Queue.COMPUTE, Queue.MOVE):
-        return False
-    targets = [
+        return [] if instruction.row.trace else [written]
+    if instruction.row.queue not in (Queue.COMPUTE, Queue.MOVE):
+        return []
+    return [
         operand.buffer
         for operand, access in accesses(instruction)
         if isinstance(operand, Address) and access is not Access.READ
     ]
-    return bool(targets) and not any(target in buffers for target in targets)
+
+
+def _sweep(nodes: list[Node], dead: set[int]) -> bool:
+    """Drop dead instructions and branches without any; true if a branch is gone, whose condition may be dead now."""
+    kept: list[Node] = []
+    is_branch_gone = False
+    for node in nodes:
+        if isinstance(node, Instruction):
+            if id(node) not in dead:
+                kept.append(node)
+            continue
+        for nested in children(node):
+            is_branch_gone |= _sweep(nested, dead)
+        if isinstance(node, Branch) and not node.then and not node.otherwise:
+            is_branch_gone = True
+        else:
+            kept.append(node)
+    nodes[:] = kept
+    return is_branch_gone
 
 
 # ---- chains --------------------------------------------------------------------------------------------------------
