@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from mlutriton.dtypes import I1, I64
+from mlutriton.frontend.assembly_hints import instead_of
 from mlutriton.frontend.import_blocks import load_block, store_block
 from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
 from mlutriton.frontend.ttir_tree import TtirOperation
@@ -170,7 +171,7 @@ def _inline_assembly(translation: Translation, operation: TtirOperation) -> Sequ
     raise translation.refusal(
         "inline assembly is not supported",
         note=f"the text is of another machine: {assembly.strip().splitlines()[0] if assembly.strip() else ''}",
-        help="write it with operations of tl",
+        help=instead_of(assembly),
     )
 
 

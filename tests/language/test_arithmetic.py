@@ -389,4 +389,4 @@ def assembly(x):
 def test_inline_assembly_is_refused_with_what_to_write_instead():
     with pytest.raises(CompileError, match="inline assembly is not supported") as refusal:
         call(assembly, np.zeros(8, np.int32), result=np.zeros(8, np.int32))
-    assert "operations of tl" in str(refusal.value)
+    assert refusal.value.help == "write it with operations of tl: shl is x << s"
