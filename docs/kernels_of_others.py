@@ -32,8 +32,9 @@ SECTIONS = (
     (
         "flag_gems samples",
         "FlagGems on torch's samples",
-        "The operators that FlagGems registers with torch, beside torch's on torch's own test inputs, by element type.\n"
-        "One sample that fails is enough for not right: many hosts refuse tensors without dimensions or elements.",
+        "The operators that FlagGems registers with torch, beside torch's on torch's own test inputs, by element\n"
+        "type. One sample that fails is enough for not right: many hosts refuse tensors without dimensions or\n"
+        "elements.",
     ),
 )
 
