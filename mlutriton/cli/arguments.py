@@ -18,25 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.dtypes import BF16, F8E4B8, F8E4M3, F8E5B16, F8E5M2, F16, F32, F64, I1, I8, I16, I32, I64
+from mlutriton.frontend.arguments import dtype_named, unknown_dtype
 
 Array = NDArray[Any]
-
-_NUMPY_NAMES: dict[str, np.dtype[Any]] = {
-    dtype.numpy.name: dtype.numpy
-    for dtype in (I1, I8, I16, I32, I64, F16, BF16, F32, F64, F8E5M2, F8E4M3, F8E5B16, F8E4B8)
-}
-# fmt: off
-_TRITON_NAMES: dict[str, np.dtype[Any]] = {
-    "i1": I1.numpy, "i8": I8.numpy, "i16": I16.numpy, "i32": I32.numpy, "i64": I64.numpy,
-    "fp16": F16.numpy, "bf16": BF16.numpy, "fp32": F32.numpy, "fp64": F64.numpy,
-    "fp8e5": F8E5M2.numpy, "fp8e4nv": F8E4M3.numpy, "fp8e5b16": F8E5B16.numpy, "fp8e4b8": F8E4B8.numpy,
-}
-# fmt: on
-_UNSIGNED: dict[str, np.dtype[Any]] = {
-    name: np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64) for name in (f"u{bits}", f"uint{bits}")
-}
-ELEMENT_TYPES = _TRITON_NAMES | _NUMPY_NAMES | _UNSIGNED
 
 Fill = Callable[[tuple[int, ...], np.dtype[Any], np.random.Generator], Array]
 
@@ -117,10 +101,10 @@ def element_type(said: str, name: str) -> np.dtype[Any]:
     Raises:
         ArgumentError: E0103, none.
     """
-    if said not in ELEMENT_TYPES:
-        known = ", ".join(ELEMENT_TYPES)
-        raise ArgumentError("E0103", f"the array {name} has the element type {said}", note=f"known are {known}")
-    return ELEMENT_TYPES[said]
+    dtype = dtype_named(said)
+    if dtype is None:
+        raise unknown_dtype(said, name)
+    return dtype
 
 
 def _stored(name: str, path: Path, type_name: str | None) -> Array:

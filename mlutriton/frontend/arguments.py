@@ -22,9 +22,12 @@ ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
 _DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
 _NAMES_OF_FLOAT8: dict[np.dtype[Any], str] = {dtype.numpy: str(dtype.numpy) for dtype in ALL if dtype.is_float8}
 
-# Names of tensors that triton.reinterpret has given a type of Triton's language, as far as they are other names.
-_REINTERPRETED: dict[str, np.dtype[Any]] = {
+# Names of Triton's language and of its signatures, as far as they are other names.
+_TRITON_NAMES: dict[str, np.dtype[Any]] = {
     "int1": I1.numpy,
+    "i1": I1.numpy,
+    **{f"i{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
     "fp16": F16.numpy,
     "bf16": BF16.numpy,
     "fp32": F32.numpy,
@@ -133,7 +136,7 @@ def distinct_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | str:
 
 def dtype_named(name: str) -> np.dtype[Any] | None:
     """The dtype of a name of NumPy's, ``ml_dtypes``' or of Triton's language, such as ``fp16``; None if it is none."""
-    return _DTYPES_BY_NAME.get(name) or _REINTERPRETED.get(name)
+    return _DTYPES_BY_NAME.get(name) or _TRITON_NAMES.get(name)
 
 
 def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
