@@ -4,9 +4,10 @@ Written naively, softmax reads its input three times: for the maximum, for the s
 loaded once, reduced twice while it is on chip, and stored once. The width is padded to the next power of two, and
 the padding is filled with minus infinity, which is neutral for the maximum and vanishes in the sum.
 
-The programs stay: each walks over the rows with a stride of the whole grid, and ``num_stages`` lets the next tile load
-while this one is computed. The two cases differ in ``ROWS`` alone: with one row a tile, every 3 KB pays the start-up of
-a transfer and of each vector instruction; with eight rows, eight share it.
+The programs stay: each walks over the rows with a stride of the whole grid, and ``num_stages`` lets the next tiles
+load while these are computed. The two cases differ in ``ROWS`` alone. Where a row is a tile, the compiler loads,
+computes and stores several of them at a time by itself, so that they share the start-up of transfers and instructions;
+with ``STAGES=1`` every 3 KB pays it.
 """
 
 import numpy as np

@@ -202,8 +202,8 @@ class DaskEngine:
         """
         try:
             from distributed import Client
-        except ImportError:
-            raise missing_package("distributed", "--engine dask://...") from None
+        except ModuleNotFoundError as error:
+            raise missing_package("distributed", "--engine dask://...", error) from error
         if recipe is None:
             raise ArgumentError(
                 "E0501", "the kernel is in no file that could be sent to the workers", help="write it to a file"
@@ -284,8 +284,10 @@ def engine_of(text: str, workers: int | None) -> Engine:
     raise ArgumentError("E0502", f"there is no engine {text}", help="type local, or dask://HOST:PORT")
 
 
-def missing_package(package: str, wanted: str) -> ArgumentError:
-    """The error E0504 for whoever wants what an optional package does."""
+def missing_package(package: str, wanted: str, error: ModuleNotFoundError) -> Exception:
+    """The error E0504 for whoever wants what an optional package does; the error itself if it is of another package."""
+    if (error.name or package).partition(".")[0] != package:
+        return error
     return ArgumentError(
         "E0504", f"{wanted} needs {package}, which is not installed", help="pip install 'mlutriton[tune]'"
     )

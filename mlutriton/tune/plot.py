@@ -34,8 +34,8 @@ def plot(tuning: Tuning, number: int, path: str | Path) -> Path:
     """
     try:
         import matplotlib.figure
-    except ImportError:
-        raise missing_package("matplotlib", "a plot") from None
+    except ModuleNotFoundError as error:
+        raise missing_package("matplotlib", "a plot", error) from error
     result = tuning.results[number]
     names = _varied(result)
     rows = ceil(len(names) / _COLUMNS)

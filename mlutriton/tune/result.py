@@ -153,13 +153,15 @@ class Tuning:
     def to_python(self) -> str:
         """The best configurations as a list to paste above a kernel."""
         lines = ["import triton", "", f"# {self.kernel} on {self.machine.name}, by simulated cycles", "configs = ["]
+        found: dict[str, list[str]] = {}
         for each in self.results:
             if each.best is None:
                 continue
             own = self._own(each.best.configuration)
             others = {name: value for name, value in each.best.configuration.items() if name not in own}
-            comment = f"  # {shown(each.shape)}: {each.best.cycles:,} cycles" + (f"; {shown(others)}" if others else "")
-            lines.append(f"    {_config_text(own)},{comment}")
+            comment = f"{shown(each.shape)}: {each.best.cycles:,} cycles" + (f", {shown(others)}" if others else "")
+            found.setdefault(_config_text(own), []).append(comment)
+        lines += [f"    {config},  # {'; '.join(comments)}" for config, comments in found.items()]
         return "\n".join([*lines, "]", ""])
 
     def to_tuned(self) -> str:

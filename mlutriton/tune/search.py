@@ -117,8 +117,8 @@ class ModelSearch:
     def __init__(self, space: Space, shapes: int, trials: int, seed: int) -> None:
         try:
             import optuna
-        except ImportError:
-            raise missing_package("optuna", "--search model") from None
+        except ModuleNotFoundError as error:
+            raise missing_package("optuna", "--search model", error) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna: Any = optuna
         self._space = space

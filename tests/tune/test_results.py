@@ -18,6 +18,7 @@ from mlutriton.tune import DaskEngine, LocalEngine, Status, load_tuned, tune, tu
 from mlutriton.tune.plot import plot
 from mlutriton.tune.session import prepare, searched
 from mlutriton.tune.source import SourceFile
+from mlutriton.tune.trial import shown
 from mlutriton.tune.verification import verify
 
 SHAPES = [{"n": 200_000}, {"n": 1000}]
@@ -60,12 +61,15 @@ def test_json_and_csv_say_the_same(tuning):
 
 
 def test_the_list_can_be_pasted(tuning):
-    namespace = {}
-    exec(tuning.to_python(), namespace)
+    namespace, text = {}, tuning.to_python()
+    exec(text, namespace)
     pasted = namespace["configs"]
-    assert [config.kwargs for config in pasted] == [
+    # One for each shape, but for shapes that the same one is best for.
+    best = [
         {name: value for name, value in each.best.configuration.items() if name != "PAD"} for each in tuning.results
     ]
+    assert [config.kwargs for config in pasted] == [each for place, each in enumerate(best) if each not in best[:place]]
+    assert all(f"# {shown(each.shape)}" in text or f"; {shown(each.shape)}" in text for each in tuning.results)
     assert [config.kwargs for config in tuning.configs] == [config.kwargs for config in pasted]
     assert "PAD=" in tuning.to_python()
 
