@@ -61,7 +61,7 @@ class Pair:
 
 
 PAIRS: dict[str, Pair] = {
-    "vector add 2**24 fp32": Pair(partial(vector_add.case, 2**24, 32_768), "vector_add"),
+    "vector add 2**24 fp32": Pair(partial(vector_add.case, 2**24, 16_384), "vector_add"),
     "GELU 4096x4096 fp32": Pair(partial(kernels.gelu_case, 4096, 4096), "gelu"),
     "softmax 1823x781 fp32": Pair(partial(softmax.case, 1823, 781, 8), "softmax"),
     "layer norm 1151x8192 fp32": Pair(partial(layer_norm.case, 1151, 8192), "layer_norm"),

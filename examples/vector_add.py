@@ -27,7 +27,7 @@ def reference(x, y, **_):
 
 
 def cases():
-    return [case(98_432, block=1024), case(2**24, block=32_768)]
+    return [case(98_432, block=1024), case(2**24, block=16_384)]
 
 
 def case(n, block):
