@@ -135,8 +135,9 @@ def measure_all(chosen: list[tuple[str, Figure]], *, quick: bool) -> list[Row]:
                 rows.append(Row(group, figure, figure.measure(quick)))
             except NotMeasurableError as reason:
                 rows.append(Row(group, figure, None, str(reason)))
-            except (MluError, AssertionError, RuntimeError) as error:
-                rows.append(Row(group, figure, None, str(error), failed=True))
+            except Exception as error:  # what is wrong with one figure must not lose the others
+                problem = str(error) if isinstance(error, MluError) else f"{type(error).__name__}: {error}"
+                rows.append(Row(group, figure, None, problem, failed=True))
             progress.advance(task)
     return rows
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -27,22 +28,25 @@ import mlutriton as mlu
 from benchmarks.figure import Figure, Measured, Unit
 from benchmarks.fresh_process import empty_caches, run_module
 from benchmarks.stopwatch import comparison, seconds_of
-from examples import flash_attention, vector_add
+from examples import flash_attention, matmul, softmax, vector_add
 from mlutriton import launch, pipeline  # noqa: F401
 from mlutriton.testing import Case
 
 CUDA_TARGET = GPUTarget("cuda", 80, 32)
 
 
-def attention_case() -> Case:
-    """Flash attention in blocks that suit both targets; with more keys, ptxas has to spill, which takes it seconds."""
-    case = flash_attention.case(1, 4, 1024, 64, causal=True)
-    return Case(**{**vars(case), "constants": {**case.constants, "BLOCK_N": 64}})
+def _in_blocks(case: Case, **blocks: int) -> Case:
+    """A case in blocks that suit both targets; with larger ones, ptxas has to spill, which takes it seconds."""
+    return replace(case, constants={**case.constants, **blocks})
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "vector add": partial(vector_add.case, 98_432, block=1024),
-    "flash attention": attention_case,
+    "vector add": lambda: vector_add.case(98_432, block=1024),
+    "softmax": lambda: softmax.case(1823, 781, rows_per_tile=1),
+    "matmul": lambda: _in_blocks(
+        matmul.case(1024, 1024, 1024, np.float16, "fp16"), BLOCK_M=128, BLOCK_N=128, BLOCK_K=64
+    ),
+    "flash attention": lambda: _in_blocks(flash_attention.case(1, 4, 1024, 64, causal=True), BLOCK_N=64),
 }
 
 _TYPE_NAMES = {"float16": "*fp16", "float32": "*fp32"}
@@ -67,7 +71,10 @@ def source_of(case: Case) -> ASTSource:
                 divisible[index,] = [["tt.divisibility", 16]]
         else:
             signature[name] = "fp32"
-    constants = {(kernel.arg_names.index(name),): value for name, value in case.constants.items()}
+    # Launch options, which stand among the constants, are the defaults of each target.
+    constants = {
+        (place,): case.constants[name] for place, name in enumerate(kernel.arg_names) if name in case.constants
+    }
     return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=divisible)
 
 
@@ -97,7 +104,7 @@ def cold_seconds(target: str, name: str) -> float:
 
 def measure_cold(name: str, quick: bool) -> Measured:
     """Compile in new processes, which find in the caches what another kernel left: for us, the runtime library."""
-    (other,) = CASES.keys() - {name}
+    other = next(each for each in CASES if each != name)
     samples: dict[str, list[float]] = {target: [] for target in COMPILERS}
     for _ in range(1 if quick else 3):
         for target, seconds in samples.items():
