@@ -36,16 +36,16 @@ def example_cases() -> dict[str, Case]:
 def measure(name: str, quick: bool) -> Measured:
     """A warm launch with values alone against the interpreter's; the interpreter runs between two halves of ours."""
     launch = _launch(CASES[name]())
-    (before,) = medians([launch], quick=quick)
+    (before,) = medians([launch], quick=quick, settle=False)
     theirs = _interpreter_seconds("1" if quick else "3", name)["seconds"]
-    (after,) = medians([launch], quick=quick)
+    (after,) = medians([launch], quick=quick, settle=False)
     return comparison((before + after) / 2, theirs, "interpreter")
 
 
 def measure_examples(quick: bool) -> Measured:
     """The geometric mean over the examples of how many times faster than the interpreter a warm launch is."""
     theirs = _interpreter_seconds("1")
-    ours = {name: medians([_launch(case)], quick=True)[0] for name, case in example_cases().items()}
+    ours = {name: medians([_launch(case)], quick=True, settle=False)[0] for name, case in example_cases().items()}
     ratios = {name: theirs[name] / seconds for name, seconds in ours.items()}
     ordered = sorted(ratios, key=ratios.__getitem__)
     text = ", ".join(f"{name} {ratios[name]:.3g}x" for name in ordered)
