@@ -12,6 +12,7 @@ import io
 import os
 import re
 import runpy
+import sys
 import tempfile
 from pathlib import Path
 
@@ -81,6 +82,9 @@ def _surroundings():
             os.environ.clear()
             os.environ.update(environment)
             mlu.set_machine(DEFAULT_MACHINE_NAME)
+            # Examples say that a package is missing by an entry without a module.
+            for missing in [module for module, found in sys.modules.items() if found is None]:
+                del sys.modules[missing]
 
 
 def test_every_code_has_a_page_and_every_page_a_code():
