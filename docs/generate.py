@@ -26,6 +26,7 @@ EXECUTED = {
     "docs/ARCHITECTURE.md": "softmax",
     "docs/tutorial/first-kernel.md": "first_kernel",
     "docs/tutorial/a-faster-matmul.md": "a_faster_matmul",
+    "docs/tutorial/a-machine-of-ones-own.md": "a_machine_of_ones_own",
     "docs/tutorial/assembly-by-hand.md": "assembly_by_hand",
     "docs/how-to/guard-cycles.md": "guard_cycles",
     "docs/how-to/profile-a-script.md": "profile_a_script",
