@@ -191,7 +191,35 @@ class _BlockRotation:
     def _transfer(
         self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
     ) -> None:
-        """The transfers of a block, merged or one by one."""
+        """The transfers of a block, merged or one by one; where it lies on several lines of the grid, line by line."""
+        line = self.loop.line
+        if line is None or not any(id(node) in self.blocks.merged for node in transfers):
+            self._transfer_line(transfers, position, members, phases)
+            return
+        end, number, places = self._integer("add", position, members), self.code.register(), dict[int, Register]()
+        with self._list() as nodes:
+            line_begin = self._integer("mul", number, line)
+            begin = self._integer("smax", position, line_begin)
+            on_line = self._integer("sub", self._integer("smin", end, self._integer("add", line_begin, line)), begin)
+            before = self._integer("sub", begin, position)
+            for size in self.sizes:
+                places[size] = self._scalar("mul", before, Immediate(size))
+                if size in phases:
+                    places[size] = self._scalar("add", places[size], phases[size])
+                    self.code.phases[places[size]] = phases[size]
+            self._transfer_line(transfers, begin, on_line, places)
+        first = self._scalar("udiv", position, line)
+        last = self._scalar("udiv", self._integer("sub", end, Immediate(1)), line)
+        behind = self._integer("add", last, Immediate(1))
+        lines = Loop(
+            self.loop.dtype, number, first, behind, Immediate(1), [], nodes, location=self.loop.location
+        )  # fmt: skip
+        self.emitter.nodes.append(lines)
+
+    def _transfer_line(
+        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+    ) -> None:
+        """The transfers of neighbours in a block, merged or one by one."""
         nodes = self.emitter.nodes
         at_block = self._scalars_of(position, phases)
         if any(id(node) in self.blocks.merged for node in transfers):

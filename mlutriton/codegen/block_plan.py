@@ -120,7 +120,7 @@ def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockSha
             )
             # Halves make code longer.
             whole = cycles.of_loop(_ORDINARY_ITERATIONS, size) * (1 + _CYCLES_FOR_HALVES * in_halves)
-            if whole < best_cycles:
+            if whole <= best_cycles:
                 best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves)
                 best_cycles = whole
         if chunk_units >= capacity * chunks.units:
@@ -145,7 +145,7 @@ def _iteration(
     for _ in range(2):
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
         cycles = IterationCycles(load, store, arithmetic, latency)
-        size = min(cycles.block_size().of(_ORDINARY_ITERATIONS), capacity)
+        size = min(cycles.block_size().of(_ORDINARY_ITERATIONS), capacity, _ORDINARY_ITERATIONS / 2)
         units = max(2, min(chunk_units, int(size * chunks.units)))
     return cycles, size
 

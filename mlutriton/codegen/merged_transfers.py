@@ -7,6 +7,9 @@ The tiles of U iterations stand one behind the other in their buffer. In global 
 * go on where the one before ends, along their last dimension: then one transfer has U times that extent. A limit on it,
   as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them.
 
+Programs of a grid with several axes are neighbours if they lie on one line along its first axis: what differs from line
+to line is the same for them.
+
 Index arithmetic is taken not to overflow, as where tiles are found.
 """
 
@@ -103,6 +106,8 @@ class Merging:
         step = self._step(place.register)
         if local.register is not None or local.offset_bytes or step is None:
             return None
+        if any(register in self.definitions.scalar for registers in step for register in registers):
+            return None  # The step differs from line to line.
         return self._longer(node, local, step) or self._new(node, local, step)
 
     def _longer(self, node: Instruction, local: Address, step: _Step) -> LongerDimension | None:
@@ -181,8 +186,17 @@ class Merging:
             return True
         if register not in self.varying:
             definition = self.definitions.scalar.get(register)
-            self.varying[register] = definition is not None and any(map(self._varies, registers_read(definition)))
+            self.varying[register] = (
+                definition is not None
+                and not self._is_of_line(definition, "udiv")
+                and any(map(self._varies, registers_read(definition)))
+            )
         return self.varying[register]
+
+    def _is_of_line(self, definition: Instruction, name: str) -> bool:
+        """True for the index divided by the length of a line, or the remainder."""
+        line = self.loop.line
+        return line is not None and definition.row.name == name and definition.operands[1:] == (self.loop.index, line)
 
     def _form(self, operand: Operand) -> _Step:
         """An operand that stays the same."""
@@ -194,12 +208,14 @@ class Merging:
         return {(): int(operand.value)} if operand.value else {}
 
     def _step(self, operand: Operand) -> _Step | None:
-        """By how much an operand grows from one iteration to the next; None if that differs or is not known."""
+        """By how much an operand grows from one iteration to its neighbour; None if that differs or is not known."""
         if operand == self.loop.index:
             return {(): 1} if self.loop.independent else self._form(self.loop.step)
         if not isinstance(operand, Register) or not self._varies(operand):
             return {}
         definition = self.definitions.scalar[operand]
+        if self._is_of_line(definition, "urem"):
+            return {(): 1}
         sources = definition.operands[1:]
         steps = [self._step(each) for each in sources]
         match definition.row.name, steps:

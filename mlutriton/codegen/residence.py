@@ -53,9 +53,11 @@ def stay_resident(code: TileCode) -> None:
     programs = _special(emitter, "programs")
     # Kernels that ask for x alone are served line by line: then addresses grow evenly.
     in_lines = not any(_axis(node) for node in body)
-    last = _special(emitter, "num_programs.x") if in_lines else programs
+    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
+    last = extents[0] if in_lines else programs
     loop = Loop(I64, index, task, last, tasks, [], independent=True, stages=0, location=end.location)
-    loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, in_lines=in_lines)]
+    loop.line = None if in_lines else extents[0]
+    loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
     code.nodes += _hoist(loop)
     serve = TABLE["serve"]
     if in_lines:
@@ -91,7 +93,9 @@ def _axis(node: Node) -> int | None:
     return None
 
 
-def _with_program_ids(emitter: Emitter, node: Node, index: Register, *, in_lines: bool) -> list[Node]:
+def _with_program_ids(
+    emitter: Emitter, node: Node, index: Register, extents: Sequence[Register], *, in_lines: bool
+) -> list[Node]:
     """The node; one that asks for a program id computes that of the program with this index."""
     axis = _axis(node)
     if axis is None or not isinstance(node, Instruction):
@@ -99,7 +103,7 @@ def _with_program_ids(emitter: Emitter, node: Node, index: Register, *, in_lines
     result = node.operands[0]
     if in_lines:
         return [Instruction(TABLE["mov"], (I64,), (result, index), node.location)]
-    x, y = (_special(emitter, f"num_programs.{axis}") for axis in "xy")
+    x, y = extents
     rest = emitter.code.register()
     match axis:
         case 0:

@@ -51,6 +51,8 @@ class Loop:
         yielded: for each carried register the operand it takes on at the end of an iteration.
         stages: wanted depth of the software pipeline (1 = none, 0 = the default).
         independent: iterations are programs of the grid, which may run in any order.
+        line: if not None, the quotient of the index and this number says on which line of the grid a program lies, the
+            remainder where there.
     """
 
     dtype: DType
@@ -63,6 +65,7 @@ class Loop:
     yielded: list[ScalarOperand] = field(default_factory=list[ScalarOperand])
     stages: int = 1
     independent: bool = False
+    line: ScalarOperand | None = None
     location: Location = UNKNOWN_LOCATION
 
 

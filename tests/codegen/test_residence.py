@@ -102,3 +102,52 @@ def first_fault_is_found():
     # Programs from 90 on: those of the tasks 0 to 5 are later ones than those of the tasks behind.
     with pytest.raises(mlu.KernelFault, match=r"program \(90, 0, 0\)"):
         copy_block[(150,)](out, x[: 90 * 64], BLOCK=64)
+
+
+@mlu.jit
+def scale_by_line(out, x, factors, shifts, columns, BLOCK: tl.constexpr):
+    """Rows x of matrices y: one factor a row, and shifts that differ by matrix."""
+    row, matrix = tl.program_id(0), tl.program_id(1) + tl.num_programs(1) * tl.program_id(2)
+    column = tl.arange(0, BLOCK)
+    mask = column < columns - matrix
+    place = (matrix * tl.num_programs(0) + row) * columns + column
+    factor = tl.load(factors + row * BLOCK + column)
+    shift = tl.load(shifts + matrix * BLOCK + column)
+    tl.store(out + place, tl.load(x + place, mask=mask) * factor + shift, mask=mask)
+
+
+@pytest.mark.parametrize("grid", [(1, 130, 1), (300, 5, 1), (7, 50, 3), (50, 1, 6)])
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_rows_that_lie_on_lines_of_the_grid(grid, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rows, matrices = grid[0], grid[1] * grid[2]
+    rng, columns = np.random.default_rng(1), 20 + matrices
+    x = rng.random((matrices, rows, columns), np.float32)
+    factors, shifts = rng.random((rows, 256), np.float32), rng.random((matrices, 256), np.float32)
+    out = np.zeros_like(x)
+    scale_by_line[grid](out, x, factors, shifts, columns, BLOCK=256)
+    inside = np.arange(columns) < columns - np.arange(matrices)[:, None, None]
+    expected = np.where(inside, x * factors[:, :columns] + shifts[:, None, :columns], 0)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+@mlu.jit
+def rotate_halves(out, x, angles, HALF: tl.constexpr):
+    position, head = tl.program_id(0), tl.program_id(1)
+    lane = tl.arange(0, HALF)
+    row = (position * tl.num_programs(1) + head) * 2 * HALF + lane
+    low, high, angle = tl.load(x + row), tl.load(x + row + HALF), tl.load(angles + position * HALF + lane)
+    tl.store(out + row, low * angle - high)
+    tl.store(out + row + HALF, high * angle + low)
+
+
+def test_short_transfers_of_neighbours_on_a_line_go_together():
+    rng = np.random.default_rng(2)
+    x, angles = rng.random((512, 8, 128), np.float32), rng.random((512, 64), np.float32)
+    out = np.empty_like(x)
+    run = rotate_halves[512, 8](out, x, angles, HALF=64)
+    low, high = x[..., :64], x[..., 64:]
+    expected = np.concatenate([low * angles[:, None] - high, high * angles[:, None] + low], axis=-1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    one_by_one = rotate_halves[512, 8](out, x, angles, HALF=64, num_stages=1)
+    assert run.cycles < one_by_one.cycles / 10
