@@ -52,7 +52,7 @@ def generate(
 
 
 def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
-    code = select(function, machine)
+    code = select(function, machine, is_pipelined=stages > 1)
     remove_dead_code(code)
     fuse_chains(code)
     if stages > 1:

@@ -34,7 +34,7 @@ def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> b
     """Let buffers of a loop take over others, if what it loads and stores can share memory; True if any did."""
     if not plan.loads or not plan.stores:
         return False
-    sharing = _Sharing(code, loop)
+    sharing = _Sharing(code, loop, plan)
     sharing.take_over_operands()
     sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.loads))
     copies = _copies(code, loop, plan, sharing, machine)
@@ -76,7 +76,7 @@ def _copy(code: TileCode, loop: Loop, name: str, host: str) -> None:
 
 @dataclass
 class _Life:
-    """From which to which position of the body a buffer is touched."""
+    """From which to which position of the body a buffer is touched; what is stored, to its end."""
 
     first: int
     last: int
@@ -89,7 +89,7 @@ class _Sharing:
         owners: by the name of a buffer that is given up, the one whose memory it takes.
     """
 
-    def __init__(self, code: TileCode, loop: Loop) -> None:
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan) -> None:
         self.code = code
         self.owners: dict[str, str] = {}
         self.steps = list(_steps(loop.body))
@@ -98,6 +98,8 @@ class _Sharing:
         for position, step in enumerate(self.steps):
             for name in buffers_of(step) & anew:
                 self.lives.setdefault(name, _Life(position, position)).last = position
+        for name in buffers_of(plan.stores) & anew:
+            self.lives[name].last = len(self.steps)
 
     def take_over_operands(self) -> None:
         """Element-wise results take the place of operands that die there."""

@@ -1,9 +1,9 @@
 """What of a loop's body can run an iteration early or late: loads ahead of the rest, stores behind it.
 
 A load moves ahead only if its address and geometry need nothing but scalar arithmetic, and if it is the first to touch
-its buffer in each iteration. Where the loop also writes global memory, the next
-iteration's load could read what this one stores: then it must come from another array than every store, and arrays of
-the launch must not overlap.
+its buffer in each iteration. Where the loop also writes global memory, the next iteration's load could read what this
+one stores: then it must come from another array than every store, and arrays of the launch must not overlap. Programs
+of a grid need not see what others store: there this holds for stores that come before the load in the program.
 
 Stores move behind only all together, so that they keep their order, and only if no other access to global memory
 follows the first of them in the body: it might be meant to come later.
@@ -131,21 +131,22 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 
 
 def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str]) -> None:
-    # Programs of a grid need not see what others store, only each what it has stored itself.
-    stored = frozenset[int]() if loop.independent else _stored(loop, roots)
-    if stored is None:
-        return
+    stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
     definitions = Definitions(loop)
     awaited = _touched_by_others(loop)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
+    passed: set[int] = set()
     for node in loop.body:
-        if loop.independent and _writes_global(node):
+        if stored is None:
             break
+        if loop.independent:
+            written = _stored([node], roots)
+            stored = None if written is None else stored | written
         targets = _load_targets(node)
         is_first = not targets & touched
         touched |= buffers_of([node])
-        if not (is_first and targets & awaited and targets <= anew):
+        if stored is None or not (is_first and targets & awaited and targets <= anew):
             continue
         if stored and not _is_apart(node, stored, roots):
             continue
@@ -154,15 +155,16 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str]) -> 
             plan.loads.append(node)
             plan.buffers |= targets
             needed |= closure
-    plan.needs_disjoint_arrays = any(not is_area(root) for root in stored) and bool(plan.loads)
+            passed |= stored
+    plan.needs_disjoint_arrays = any(not is_area(root) for root in passed)
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
     plan.slice = definitions.instructions(needed)
 
 
-def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
-    """The pointer parameters through which the loop writes; None if one is not known."""
+def _stored(nodes: Sequence[Node], roots: PointerRoots) -> frozenset[int] | None:
+    """The pointer parameters through which nodes write; None if one is not known."""
     found: set[int] = set()
-    for instruction in instructions(loop.body):
+    for instruction in instructions(nodes):
         for operand, access in accesses(instruction):
             if isinstance(operand, GlobalAddress) and access is not Access.READ:
                 parameters = roots.of(operand.register)
@@ -170,14 +172,6 @@ def _stored(loop: Loop, roots: PointerRoots) -> frozenset[int] | None:
                     return None
                 found |= parameters
     return frozenset(found)
-
-
-def _writes_global(node: Node) -> bool:
-    return any(
-        isinstance(operand, GlobalAddress) and access is not Access.READ
-        for instruction in instructions([node])
-        for operand, access in accesses(instruction)
-    )
 
 
 def parameters_of(transfer: Node, roots: PointerRoots) -> frozenset[int] | None:
@@ -193,8 +187,14 @@ def parameters_of(transfer: Node, roots: PointerRoots) -> frozenset[int] | None:
     return frozenset(found)
 
 
+def reads_apart(load: Node, loop: Loop, roots: PointerRoots) -> bool:
+    """True if, on disjoint arrays, a load reads nothing that the loop writes."""
+    stored = _stored(loop.body, roots)
+    return stored is not None and _is_apart(load, stored, roots)
+
+
 def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
-    """True if a load reads through other parameters than the loop writes."""
+    """True if a load reads through other parameters than these."""
     parameters = parameters_of(load, roots)
     return parameters is not None and not parameters & stored
 

@@ -19,7 +19,7 @@ better dealt out as cores fall free. So do those with atomics and barriers, by w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mlutriton.codegen.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
@@ -58,7 +58,13 @@ def stay_resident(code: TileCode) -> None:
     loop = Loop(I64, index, task, last, tasks, [], independent=True, stages=0, location=end.location)
     loop.line = None if in_lines else extents[0]
     loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
-    code.nodes += _hoist(loop)
+    is_stored = False
+    alike: set[int] = set()
+    for node in loop.body:
+        is_stored |= _writes_global(node)
+        if not is_stored:
+            alike.add(id(node))
+    code.nodes += hoist(loop, lambda load: id(load) in alike)
     serve = TABLE["serve"]
     if in_lines:
         begin, number = code.register(), code.register()
@@ -118,21 +124,28 @@ def _with_program_ids(
 # ---- what is the same for all programs -----------------------------------------------------------------------------
 
 
-def _hoist(loop: Loop) -> list[Node]:
-    """Take out of a loop over programs what each would do alike, loads before the first store among it."""
+def _writes_global(node: Node) -> bool:
+    return any(
+        isinstance(operand, GlobalAddress) and access is not Access.READ
+        for each in instructions([node])
+        for operand, access in accesses(each)
+    )
+
+
+def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool]) -> list[Node]:
+    """Take out of a loop over programs what each would do alike.
+
+    Args:
+        loop: loses it.
+        reads_the_same: whether a load from the same place reads the same in every program.
+    """
     writers = Counter(name for each in instructions(loop.body) for name in _buffers(each, written=True))
     varying = {loop.index, *(register for register, _ in loop.carried)}
     fixed: set[str] = set()
     hoisted: list[Node] = []
     kept: list[Node] = []
-    is_stored = False
     for node in loop.body:
-        is_stored |= any(
-            isinstance(operand, GlobalAddress) and access is not Access.READ
-            for each in instructions([node])
-            for operand, access in accesses(each)
-        )
-        if isinstance(node, Instruction) and _is_repeatable(node, is_stored=is_stored):
+        if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same):
             targets = _buffers(node, written=True)
             alike = not varying & set(registers_read(node)) and _buffers(node, written=False) <= fixed
             if alike and all(writers[name] == 1 for name in targets):
@@ -145,11 +158,11 @@ def _hoist(loop: Loop) -> list[Node]:
     return hoisted
 
 
-def _is_repeatable(instruction: Instruction, *, is_stored: bool) -> bool:
+def _is_repeatable(instruction: Instruction, reads_the_same: Callable[[Instruction], bool]) -> bool:
     """True if an instruction does the same whenever it runs on the same operands."""
     row = instruction.row
     if row.trace:
-        return row.trace == "LOAD" and not is_stored
+        return row.trace == "LOAD" and reads_the_same(instruction)
     if row.queue is Queue.COMPUTE:
         return FORWARD not in instruction.operands
     return written_register(instruction) is not None and not any(accesses(instruction))

@@ -26,9 +26,9 @@ from mlutriton.isa.operands import Immediate, Register
 from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
 
 
-def select(function: Function, machine: Machine) -> TileCode:
-    """The kernel as tile code for a machine."""
-    s = Selection(function, machine)
+def select(function: Function, machine: Machine, *, is_pipelined: bool) -> TileCode:
+    """The kernel as tile code for a machine; if its loops are to be pipelined, in the form that suits this."""
+    s = Selection(function, machine, is_pipelined=is_pipelined)
     s.emitter.location = function.location
     for index, argument in enumerate(function.body.arguments):
         register = s.emitter.scalar("param", (), Immediate(index))

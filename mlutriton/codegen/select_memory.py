@@ -469,11 +469,21 @@ def _elements(s: Selection, value: Value) -> Operand:
 
 
 def scalar_load(s: Selection, operation: Load) -> None:
-    """One element by the scalar unit; ``other`` where the mask is false."""
+    """One element by the scalar unit, or by DMA for the vector unit; ``other`` where the mask is false."""
     pointer, mask, other = operation.operands
     dtype = storage_type(operation.result.type)
-    result = s.code.register()
     address = GlobalAddress(s.register(pointer))
+    if operation.result in s.vector_scalars:
+        target = s.new(operation.result.name, (), dtype)
+        s.views[operation.result] = target
+        geometry = (ONE, ONE, ONE, ZERO, ZERO, ZERO)
+        if is_true(s.views[mask]):
+            s.emitter.emit("dma.load", (dtype,), (target.address(), address, *geometry, ZERO))
+        else:
+            valid = (s.operand(mask), ONE, ONE, ZERO, ZERO)
+            s.emitter.emit("dma.load_pad", (dtype,), (target.address(), address, *geometry, *valid, s.operand(other)))
+        return
+    result = s.code.register()
     s.views[operation.result] = ScalarView(result, dtype)
     if is_true(s.views[mask]):
         s.emitter.emit("ldg", (dtype,), (result, address))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlutriton.codegen.tensor_operands import weight_uses
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
+from mlutriton.codegen.vector_scalars import loads_for_vectors
 from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.core import Function, Value, use_counts
@@ -43,12 +44,13 @@ class Selection:
         targets: buffers that certain results should be produced in.
         weights: tile loads that only dots read as right operand, and how.
         weight_buffers: the WRAM buffers of those, once loaded.
+        vector_scalars: scalar loads that only the vector unit needs.
         shared_parts: tile loads that are parts of what cores load together.
         local_values: values defined in the block being selected.
         emitter: appends instructions.
     """
 
-    def __init__(self, function: Function, machine: Machine) -> None:
+    def __init__(self, function: Function, machine: Machine, *, is_pipelined: bool) -> None:
         self.function = function
         self.machine = machine
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
@@ -59,6 +61,7 @@ class Selection:
         self.targets: dict[Value, DenseView] = {}
         self.weights = weight_uses(function, machine)
         self.weight_buffers: dict[Value, TileBuffer] = {}
+        self.vector_scalars = loads_for_vectors(function) if is_pipelined else set[Value]()
         self.shared_parts = {each.operands[0] for each in function.walk() if isinstance(each, Assemble)}
         self.local_values: set[Value] = set()
 

@@ -28,9 +28,10 @@ from dataclasses import dataclass, replace
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import plan_blocks
 from mlutriton.codegen.in_place import share_buffers
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew, plan_loop, reads_apart
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
+from mlutriton.codegen.residence import hoist
 from mlutriton.codegen.shared_pipeline import plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -92,17 +93,24 @@ class _Pipeliner:
         plan = plan_loop(self.code, loop, self.roots)
         if plan.is_empty:
             return None
+        plain, alike = replace(loop, stages=1), list[Node]()
+        if plan.needs_disjoint_arrays and loop.independent:
+            own, body = made_anew(self.code, loop), [*loop.body]
+            alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots))
+            if alike:
+                plain.body = with_own_buffers(self.code, body, own)
+                plan = plan_loop(self.code, loop, self.roots)
         if share_buffers(self.code, loop, plan, self.machine):
             plan = plan_loop(self.code, loop, self.roots)
         blocks = plan_blocks(self.code, loop, plan, self.machine)
-        is_guarded = plan.needs_disjoint_arrays and not are_disjoint
-        plain = replace(loop, stages=1)
-        if blocks and blocks.shape.chunks and is_guarded:
+        is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
+        if blocks and blocks.shape.chunks and is_guarded and not alike:
             # The buffers of chunks are not those of whole iterations. Either version has all the memory.
             names = {*plan.buffers, *blocks.shape.chunks.temporaries}
             plain.body = with_own_buffers(self.code, loop.body, names)
         late = _take_late(self.code, before, self.machine.core_dma_latency_bytes) if plan.loads else []
         rotated = rotate_blocks(self.code, loop, plan, blocks, late) if blocks else _rotate(self.code, loop, plan, late)
+        rotated = [*alike, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:

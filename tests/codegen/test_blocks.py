@@ -101,3 +101,67 @@ def test_a_kernel_of_one_axis_runs_on_a_grid_of_two():
     out, x = np.zeros((2, 500 * 4), np.float32)
     count_lines[(500, 3)](out, x, SIZE=4)
     np.testing.assert_array_equal(out, 3)
+
+
+@mlu.jit
+def add_and_normalize(sums, out, x, residual, weight, columns, BLOCK: tl.constexpr):
+    """The weight is loaded behind the first store, which it might therefore have to see."""
+    row = tl.program_id(0) * columns
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    total = tl.load(x + row + column, mask=mask, other=0) + tl.load(residual + row + column, mask=mask, other=0)
+    tl.store(sums + row + column, total, mask=mask)
+    scale = 1 / tl.sqrt(tl.sum(total * total) / columns + 1e-6)
+    tl.store(out + row + column, total * scale * tl.load(weight + column, mask=mask), mask=mask)
+
+
+def test_a_load_behind_a_store_is_taken_out_where_arrays_are_apart():
+    rng = np.random.default_rng(3)
+    x, residual = rng.random((500, 700), np.float32), rng.random((500, 700), np.float32)
+    weight, sums, out = rng.random(700, np.float32), np.empty_like(x), np.empty_like(x)
+    run = add_and_normalize[(500,)](sums, out, x, residual, weight, 700, BLOCK=1024)
+    total = x + residual
+    expected = total / np.sqrt((total**2).mean(axis=1, keepdims=True) + 1e-6) * weight
+    np.testing.assert_array_equal(sums, total)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+    assert run.dram_read_bytes + run.l2_hit_bytes == pytest.approx(x.nbytes * 2 + 2800 * run.trace.programs, rel=0.01)
+    plain = add_and_normalize[(500,)](sums, out, x, residual, weight, 700, BLOCK=1024, num_stages=1)
+    assert run.cycles < plain.cycles / 2
+
+
+def test_a_load_behind_a_store_reads_what_was_stored_where_arrays_overlap():
+    rng = np.random.default_rng(4)
+    memory = rng.random((60, 64), np.float32)
+    x, residual, sums, weight = memory[:20], memory[20:40], memory[40:], memory[40]
+    out, total = np.empty_like(x), x + residual
+    add_and_normalize[(1,)](sums, out, x, residual, weight, 64, BLOCK=64)
+    expected = total[0] / np.sqrt((total[0] ** 2).mean() + 1e-6) * total[0]
+    np.testing.assert_allclose(out[0], expected, rtol=1e-5)
+
+
+@mlu.jit
+def shift_and_scale(out, x, means, scales, numbers, columns, rows, BLOCK: tl.constexpr):
+    """Scalars of each row, of which some are missing and one is an integer."""
+    row = tl.program_id(0)
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    mean = tl.load(means + row)
+    scale = tl.load(scales + row, mask=row < rows - 3, other=2.0)
+    number = tl.load(numbers + row)
+    values = tl.load(x + row * columns + column, mask=mask)
+    tl.store(out + row * columns + column, tl.where(number > 5, (values - mean) * (scale + 1), number), mask=mask)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_scalars_of_rows_come_in_blocks_like_the_rows(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(5)
+    x, numbers = rng.random((400, 100), np.float32), rng.integers(0, 10, 400, np.int32)
+    means, scales = (rng.random((400, 1), np.float32) for _ in range(2))
+    out = np.empty_like(x)
+    run = shift_and_scale[(400,)](out, x, means, scales, numbers, 100, 400, BLOCK=128)
+    scales = np.where(np.arange(400)[:, None] < 397, scales, 2)
+    expected = np.where(numbers[:, None] > 5, (x - means) * (scales + 1), numbers[:, None])
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    one_by_one = shift_and_scale[(400,)](out, x, means, scales, numbers, 100, 400, BLOCK=128, num_stages=1)
+    assert run.cycles < one_by_one.cycles / 2
