@@ -40,7 +40,7 @@ class CompileOptions:
     Attributes:
         machine: decides tile sizes, instruction forms and legality.
         num_stages: depth of the software pipeline; 1 for none.
-        fuse_multiply_add: a product that is only added may be added without rounding in between.
+        fuse_multiply_add: an intermediate result that is used once need not be rounded.
         cores: of a cluster that run a program together, where that is possible.
     """
 

@@ -180,6 +180,10 @@ CASES: list[tuple[tuple[DType, ...], str, list[str]]] = [
     (ALL_FLOATS, "%a = fneg %x : T\n%r = fneg %a : T", []),
     (ALL_FLOATS, "%a = fabs %x : T\n%r = fabs %a : T", ["fabs"]),
     (ALL_FLOATS, "%a = floor %x : T\n%r = trunc %a : T", ["floor"]),
+    (ALL_FLOATS, "%c = constant {value = 3.0} : T\n%a = fmul %x, %c : T\n%r = fneg %a : T", ["constant", "fmul"]),
+    (ALL_FLOATS, "%c = constant {value = 3.0} : T\n%a = fdiv %x, %c : T\n%r = fneg %a : T", ["constant", "fdiv"]),
+    (ALL_FLOATS, "%c = constant {value = 0.0} : T\n%a = fmul %x, %c : T\n%r = fneg %a : T", ["constant", "fmul"]),
+    (ALL_FLOATS, "%a = fmul %x, %y : T\n%r = fneg %a : T", ["fmul", "fneg"]),
     # select
     ((I1,), "%t = constant {value = true} : T\n%f = constant {value = false} : T\n%r = select %x, %t, %f : T", []),
     ((I1,), "%t = constant {value = true} : T\n%f = constant {value = false} : T\n%r = select %x, %f, %t : T",

@@ -80,7 +80,7 @@ def simplify_elementwise(op: Elementwise, make: Make) -> Value | None:
         return _cast(op, make)
     match op.operands:
         case [a]:
-            return _unary(op.name, a)
+            return _unary(op, a, make)
         case [a, b] if a is b:
             return _same_operands(op, a, make)
         case [a, b] if constants[1] is not None:
@@ -140,13 +140,15 @@ def scalar_of(value: Value, make: Make) -> Value:
             return value
 
 
-def _unary(name: str, a: Value) -> Value | None:
+def _unary(op: Elementwise, a: Value, make: Make) -> Value | None:
     inner = a.defining_op
     if not isinstance(inner, Elementwise):
         return None
-    match name, inner.name:
+    match op.name, inner.name:
         case "fneg", "fneg":
             return inner.operands[0]
+        case "fneg", "fmul" | "fdiv" if (c := constant_of(inner.operands[1])) is not None:
+            return make(_remake(inner, [inner.operands[0], make(Constant.of(-c, inner.operands[1].type))]))
         case "fabs", "fabs":
             return a
         case "floor" | "ceil" | "trunc" | "round_even", "floor" | "ceil" | "trunc" | "round_even":
@@ -256,11 +258,12 @@ def _with_float(op: Elementwise, a: Value, c: float, make: Make) -> Value | None
             return None
 
 
-_LEAST_NORMAL = {F16: 2.0**-14, BF16: 2.0**-126, F32: 2.0**-126, F64: 2.0**-1022}
+LEAST_NORMAL = {F16: 2.0**-14, BF16: 2.0**-126, F32: 2.0**-126, F64: 2.0**-1022}
+"""The least positive number of a type that has all its digits."""
 
 
 def _has_exact_reciprocal(c: float, dtype: DType) -> bool:
-    least = _LEAST_NORMAL.get(dtype)
+    least = LEAST_NORMAL.get(dtype)
     return least is not None and abs(math.frexp(c)[0]) == 0.5 and least <= abs(1 / c) <= 2 / least
 
 
