@@ -16,6 +16,9 @@ of small tiles becomes
 where evenly spaced short tiles are loaded and stored as one transfer of a dimension more, others one by one. U is what
 memory allows, but no more than an eighth of a task's iterations: at both ends of the loop a block stands alone.
 Programs of a grid are dealt out in blocks of neighbours.
+
+Gathers of the next block run with its loads. Their offsets are made right before, from what was loaded a block earlier
+still: it lies in the phase of the block that it is for, where that of the block before last has been used up.
 """
 
 from __future__ import annotations
@@ -66,11 +69,11 @@ class _BlockRotation:
             self._measure_loop()
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
-            nodes += [self._load(self.lower, self._first_members(), {}), *late, self._sync()]
+            nodes += [*self._first(), *late, self._sync()]
             with self._list() as body:
                 body += [
                     *self._store_before(self.plan.stores_first, position, ran),
-                    self._load_next(position),
+                    *self._next(position),
                     *self._store_before(self.plan.stores_last, position, ran),
                     self._compute(position),
                     self._sync(),
@@ -136,7 +139,7 @@ class _BlockRotation:
         if not any(isinstance(merge, NewDimension) for merge in self.blocks.merged.values()):
             return
         places = [self._scalars_of(Immediate(position)) for position in range(2)]
-        for node in (*self.plan.loads, *self.plan.stores):
+        for node in self.plan.transfers:
             if isinstance(self.blocks.merged.get(id(node)), NewDimension) and isinstance(node, Instruction):
                 here, there = (renamer.operand(_place(node).register) for renamer in places)
                 difference = self.emitter.scalar("sub", (I64,), there, here)
@@ -163,15 +166,49 @@ class _BlockRotation:
 
     # ---- transfers --------------------------------------------------------------------------------------------------
 
-    def _load_next(self, position: Register) -> Node:
-        following = self._integer("add", position, self.block)
-        return self._load(following, self._members(following), self.other)
+    def _first(self) -> list[Node]:
+        """What the first block needs, and what the gathers of the second one will."""
+        members, plan = self._first_members(), self.plan
+        if not plan.early:
+            return [self._arrive(self.lower, members, {})]
+        before = [self._if_any(self.lower, lambda: self._transfer(plan.early, self.lower, members, {})), self._sync()]
+        following = self._integer("add", self.first, self.block)
+        phases = {
+            size: self.emitter.scalar("mov", (I64,), Immediate(size * self.shape.capacity)) for size in self.sizes
+        }
+        self.code.phases |= {phase: phase for phase in phases.values()}
+        return [*before, self._arrive(self.lower, members, {}), self._early(following, phases)]
 
-    def _load(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Node:
-        """The loads of a block, if there is one."""
+    def _next(self, position: Register) -> list[Node]:
+        """What the next block needs, and what the gathers of the one after that will."""
+        following = self._integer("add", position, self.block)
+        arrive = self._arrive(following, self._members(following), self.other)
+        if not self.plan.early:
+            return [arrive]
+        return [arrive, self._early(self._integer("add", following, self.block), self.now)]
+
+    def _arrive(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Node:
+        """The gathers and loads of a block, if there is one."""
+
+        def transfers() -> None:
+            if self.plan.offsets:
+                self.emitter.nodes.append(self._each(self.plan.offsets, begin, members, phases))
+            for node in self.plan.gathers:
+                self.emitter.nodes.append(self._each([node], begin, members, phases))
+            self._transfer(self.plan.loads, begin, members, phases)
+
+        return self._if_any(begin, transfers)
+
+    def _early(self, begin: ScalarOperand, phases: dict[int, Register]) -> Node:
+        """The loads that the gathers of a block need, if there is one."""
+        members = self._members(begin)
+        return self._if_any(begin, lambda: self._transfer(self.plan.early, begin, members, phases))
+
+    def _if_any(self, begin: ScalarOperand, emit: Callable[[], None]) -> Node:
+        """What is emitted for a block, if there is one."""
         exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.upper)
         with self._list() as nodes:
-            self._transfer(self.plan.loads, begin, members, phases)
+            emit()
         return Branch(exists, nodes, location=self.loop.location)
 
     def _store_before(self, stores: Sequence[Node], position: Register, ran: Register) -> list[Node]:
@@ -228,13 +265,13 @@ class _BlockRotation:
         for node in transfers:
             merge = self.blocks.merged.get(id(node))
             if merge is None or not isinstance(node, Instruction):
-                nodes.append(self._each(node, position, members, phases))
+                nodes.append(self._each([node], position, members, phases))
                 continue
             together = at_block.nodes([self._merged(node, members, at_block)])
             if isinstance(merge, NewDimension) and merge.limit is not None:
                 if merge.limit not in whole:
                     whole[merge.limit] = self._are_whole(merge.limit, position, members)
-                one_by_one: list[Node] = [self._each(node, position, members, phases)]
+                one_by_one: list[Node] = [self._each([node], position, members, phases)]
                 nodes.append(Branch(whole[merge.limit], together, one_by_one, location=self.loop.location))
             else:
                 nodes += together
@@ -272,14 +309,16 @@ class _BlockRotation:
             operands[node.row.slot_index[name]] = operand
         return replace(node, operands=tuple(operands))
 
-    def _each(self, node: Node, position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Loop:
-        names = {o.buffer for each in instructions([node]) for o, _ in accesses(each) if isinstance(o, Address)}
+    def _each(
+        self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+    ) -> Loop:
+        names = {o.buffer for each in instructions(nodes) for o, _ in accesses(each) if isinstance(o, Address)}
         sizes = {self.member_bytes[name] for name in names & self.plan.buffers}
         index = self.code.register()
 
         def body(places: dict[int, Register]) -> list[Node]:
             renamer = Renamer(self.code, {self.loop.index: index}, self._phases(places))
-            return renamer.nodes([*self.blocks.scalars, *self.plan.serves, node])
+            return renamer.nodes([*self.blocks.scalars, *self.plan.serves, *nodes])
 
         starts = {size: phases.get(size, Immediate(0)) for size in sorted(sizes)}
         return self._for_members(index, position, members, starts, body)
@@ -296,7 +335,7 @@ class _BlockRotation:
                 self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
             )
             return chunks.loop(members, in_halves=self.shape.in_halves)
-        moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
+        moved = {id(node) for node in self.plan.moved}
         rest = [node for node in self.loop.body if id(node) not in moved]
 
         def body(places: dict[int, Register]) -> list[Node]:

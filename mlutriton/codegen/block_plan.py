@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import alive_beside
-from mlutriton.codegen.block_size import BlockSize, IterationCycles, arithmetic_cycles, transfer_latency, transfer_rate
+from mlutriton.codegen.block_size import (
+    BlockSize,
+    IterationCycles,
+    arithmetic_cycles,
+    gather_cycles,
+    transfer_latency,
+    transfer_rate,
+)
 from mlutriton.codegen.merged_transfers import Merge, Merging
 from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers
 from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
@@ -70,19 +77,19 @@ class BlockPlan:
 
 def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockPlan | None:
     """A plan for blocks of a loop, if it can be blocked and gains by it."""
-    moved = [*plan.loads, *plan.stores]
-    if loop.carried or not moved or not _all_move(loop, moved):
+    moved = plan.transfers
+    if loop.carried or not moved or not _all_move(loop, plan.moved):
         return None
     if len(plan.stores) > 1 and not (loop.independent or plan.commutes):
         return None
     definitions = Definitions(loop)
-    needed = definitions.closure(free_registers([*plan.serves, *moved]))
+    needed = definitions.closure(free_registers([*plan.serves, *plan.moved]))
     if needed is None:
         return None
     merging = Merging(code, loop, definitions)
     latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, Merge] = {}
-    gains = False
+    gains = bool(plan.gathers)
     for node in moved:
         is_short = buffer_bytes(code, [node]) < latency_bytes
         merge = merging.merge(node) if is_short else None
@@ -100,7 +107,8 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
 def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockShape:
     """The block for which the loop is shortest."""
     rate, latency = transfer_rate(machine), transfer_latency(machine)
-    load, store = (buffer_bytes(code, nodes) / rate for nodes in (plan.loads, plan.stores))
+    load, store = (buffer_bytes(code, nodes) / rate for nodes in ([*plan.early, *plan.arriving], plan.stores))
+    load = max(load, gather_cycles(plan.gathers, machine))
     memory = _Memory(code, loop, plan, machine)
     most = math.ceil(_LATENCIES * latency / (load + store))
     chunks = plan_chunks(code, loop, plan)

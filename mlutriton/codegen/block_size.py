@@ -15,9 +15,10 @@ to do at both ends, where nothing goes on beside it. In between there is a least
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import Loop, instructions, known_extents
+from mlutriton.codegen.tile_code import Loop, Node, instructions, known_extents
 from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.table import Queue, SlotKind
@@ -92,6 +93,12 @@ def transfer_rate(machine: Machine) -> float:
 def transfer_latency(machine: Machine) -> int:
     """Cycles until the first byte of a transfer flows."""
     return machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns)
+
+
+def gather_cycles(gathers: Sequence[Node], machine: Machine) -> int:
+    """Cycles that gathers take however short their items are."""
+    items = sum(known_extents(each).get("n", 0) for each in instructions(gathers))
+    return items * machine.gather_item_cycles
 
 
 def arithmetic_cycles(loop: Loop, machine: Machine) -> int:

@@ -23,20 +23,20 @@ from dataclasses import dataclass
 from mlutriton.codegen.block_size import arithmetic_cycles, transfer_rate
 from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew
 from mlutriton.codegen.renaming import rename_buffers
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, instructions
+from mlutriton.codegen.tile_code import Loop, TileCode, instructions, steps
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode
+from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
 from mlutriton.isa.table import TABLE
 
 
 def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> bool:
     """Let buffers of a loop take over others, if what it loads and stores can share memory; True if any did."""
-    if not plan.loads or not plan.stores:
+    if not plan.arriving or not plan.stores:
         return False
     sharing = _Sharing(code, loop, plan)
     sharing.take_over_operands()
-    sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.loads))
+    sharing.take_over_loaded(buffers_of(plan.stores), buffers_of(plan.arriving))
     copies = _copies(code, loop, plan, sharing, machine)
     for name, host in copies:
         _copy(code, loop, name, host)
@@ -49,14 +49,14 @@ def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> b
 
 def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: Machine) -> list[tuple[str, str]]:
     """Tiles to be stored that are to be copied to the place of a loaded one, with that."""
-    pairs = sharing.dead_places(buffers_of(plan.stores), buffers_of(plan.loads))
+    pairs = sharing.dead_places(buffers_of(plan.stores), buffers_of(plan.arriving))
     copied_bytes = sum(code.buffers[name].bytes for name, _ in pairs)
     moved = {sharing.owner(name) for name in plan.buffers}
     moved_bytes = sum(code.buffers[name].bytes for name in moved)
     # Blocks are of two phases of what is moved; copies leave less to move, but need a place of their own before.
     before = machine.usable_nram_bytes // (2 * moved_bytes)
     after = (machine.usable_nram_bytes - copied_bytes) // (2 * max(1, moved_bytes - copied_bytes))
-    transfers = (buffer_bytes(code, plan.loads) + buffer_bytes(code, plan.stores)) / transfer_rate(machine)
+    transfers = (buffer_bytes(code, plan.arriving) + buffer_bytes(code, plan.stores)) / transfer_rate(machine)
     copying = copied_bytes / machine.vector_bytes_per_cycle + machine.vector_latency_cycles
     return pairs if after > before and arithmetic_cycles(loop, machine) + copying < transfers else []
 
@@ -92,7 +92,7 @@ class _Sharing:
     def __init__(self, code: TileCode, loop: Loop, plan: Plan) -> None:
         self.code = code
         self.owners: dict[str, str] = {}
-        self.steps = list(_steps(loop.body))
+        self.steps = list(steps(loop.body))
         anew = made_anew(code, loop)
         self.lives: dict[str, _Life] = {}
         for position, step in enumerate(self.steps):
@@ -181,16 +181,6 @@ class _Sharing:
     def _give(self, name: str, host: str) -> None:
         self.owners[name] = host
         self.lives[host].last = max(self.lives[host].last, self.lives.pop(name).last)
-
-
-def _steps(body: Sequence[Node]) -> Iterator[list[Node]]:
-    """The nodes of a body, those of a fused chain together."""
-    chain: list[Node] = []
-    for node in body:
-        chain.append(node)
-        if not (isinstance(node, Instruction) and node.operands[:1] == (FORWARD,)):
-            yield chain
-            chain = []
 
 
 def _is_whole(address: Address) -> bool:

@@ -9,12 +9,15 @@ Stores move behind only all together, so that they keep their order, and only if
 follows the first of them in the body: it might be meant to come later.
 
 What the IO queue alone makes and takes never has to be waited for, and stays where it is.
+
+Gathers can move ahead too, with the arithmetic that makes their offsets. What that is made from is then loaded two
+iterations ahead: so this is planned only for loops that can be arranged so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.codegen.pointer_roots import PointerRoots, is_area
@@ -30,6 +33,7 @@ from mlutriton.codegen.tile_code import (
     children,
     instructions,
     registers_read,
+    steps,
     written_register,
 )
 from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
@@ -43,6 +47,9 @@ class Plan:
 
     Attributes:
         loads: top-level nodes that load ahead, in order.
+        gathers: top-level gathers that run ahead, in order.
+        offsets: top-level vector instructions that make what these gathers need, in order.
+        early: top-level nodes that load what these instructions and gathers need, two iterations ahead.
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
@@ -55,6 +62,9 @@ class Plan:
     """
 
     loads: list[Node] = field(default_factory=list[Node])
+    gathers: list[Node] = field(default_factory=list[Node])
+    offsets: list[Node] = field(default_factory=list[Node])
+    early: list[Node] = field(default_factory=list[Node])
     slice: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     stores: list[Node] = field(default_factory=list[Node])
@@ -76,16 +86,31 @@ class Plan:
         return self.stores[len(self.stores) - self.late_stores :]
 
     @property
+    def arriving(self) -> list[Node]:
+        """What brings in, an iteration ahead, what the rest works on."""
+        return [*self.loads, *self.gathers]
+
+    @property
+    def transfers(self) -> list[Node]:
+        """Every access to global memory that moves."""
+        return [*self.early, *self.arriving, *self.stores]
+
+    @property
+    def moved(self) -> list[Node]:
+        """Everything that moves."""
+        return [*self.transfers, *self.offsets]
+
+    @property
     def is_empty(self) -> bool:
         """True if everything stays where it is."""
-        return not self.loads and not self.stores
+        return not self.moved
 
 
-def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots) -> Plan:
-    """What may be moved in a loop of the code."""
+def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots, *, gathers: bool = False) -> Plan:
+    """What may be moved in a loop of the code; gathers only if asked for."""
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     anew = made_anew(code, loop)
-    _plan_loads(plan, loop, roots, anew)
+    _plan_loads(plan, loop, roots, anew, gathers=gathers)
     _plan_stores(plan, loop, anew)
     _order_stores(plan, code, loop, roots)
     return plan
@@ -97,7 +122,7 @@ def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots) -
     A short transfer behind a long one hides its latency, as does a long one behind a long one. So short stores are best
     last. What is stored from the place of a tile to be loaded has to be gone before.
     """
-    loaded = buffers_of(plan.loads)
+    loaded = buffers_of(plan.arriving)
     if plan.needs_disjoint_arrays and _are_apart(plan.stores, roots):
         plan.commutes = True
         plan.stores.sort(key=lambda node: (not buffers_of([node]) & loaded, -buffer_bytes(code, [node])))
@@ -130,13 +155,15 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 # ---- loads ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str]) -> None:
+def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str], *, gathers: bool) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
     definitions = Definitions(loop)
     awaited = _touched_by_others(loop)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
-    passed: set[int] = set()
+    loads: dict[int, set[str]] = {}
+    gathered: dict[int, set[str]] = {}
+    passed: dict[int, frozenset[int]] = {}
     for node in loop.body:
         if stored is None:
             break
@@ -144,21 +171,97 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str]) -> 
             written = _stored([node], roots)
             stored = None if written is None else stored | written
         targets = _load_targets(node)
+        found = loads
+        if gathers and isinstance(node, Instruction) and node.row.trace == "GATHER":
+            targets, found = {name for name, access in _on_chip(node) if access is Access.WRITE}, gathered
         is_first = not targets & touched
         touched |= buffers_of([node])
-        if stored is None or not (is_first and targets & awaited and targets <= anew):
+        if stored is None or (stored and not _is_apart(node, stored, roots)):
             continue
-        if stored and not _is_apart(node, stored, roots):
-            continue
-        closure = definitions.closure(free_registers([node]))
-        if closure is not None:
-            plan.loads.append(node)
-            plan.buffers |= targets
-            needed |= closure
-            passed |= stored
-    plan.needs_disjoint_arrays = any(not is_area(root) for root in passed)
+        if targets and is_first and targets <= anew and _closure(definitions, node) is not None:
+            found[id(node)] = targets
+            passed[id(node)] = stored
+    if gathered:
+        _plan_gathers(plan, loop, anew, definitions, loads, gathered)
+    early = {id(node) for node in plan.early}
+    plan.loads = [
+        node for node in loop.body if id(node) in loads and id(node) not in early and loads[id(node)] & awaited
+    ]
+    plan.buffers |= buffers_of([*plan.loads, *plan.early, *plan.offsets]) & anew
+    for node in (*plan.loads, *plan.early, *plan.gathers, *plan.offsets):
+        needed |= _closure(definitions, node) or set[Register]()
+        plan.needs_disjoint_arrays |= not all(is_area(root) for root in passed.get(id(node), ()))
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
     plan.slice = definitions.instructions(needed)
+
+
+def _closure(definitions: Definitions, node: Node) -> set[Register] | None:
+    return definitions.closure(free_registers([node]))
+
+
+def _plan_gathers(
+    plan: Plan,
+    loop: Loop,
+    anew: set[str],
+    definitions: Definitions,
+    loads: Mapping[int, set[str]],
+    gathered: Mapping[int, set[str]],
+) -> None:
+    """Which of the gathers can run ahead with all that makes their offsets, masks and fills.
+
+    Loads and gathers that may run ahead are given by their identity, with their targets.
+    """
+    body = list(steps(loop.body))
+    users: dict[str, list[list[Node]]] = {}
+    for step in body:
+        for name in buffers_of(step):
+            users.setdefault(name, []).append(step)
+    made = {name for each in instructions(loop.body) for name, access in _on_chip(each) if access is not Access.READ}
+    ahead: dict[int, Node] = {}
+    for step in body:
+        if id(step[0]) not in gathered:
+            continue
+        # The gather, and whoever touches what it reads, what that reads, and so on: nobody else may.
+        chosen, pending = {id(step[0]): step[0]}, list(_inputs(step[0]) & made)
+        seen: set[str] = set()
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for user in users[name]:
+                if id(user[0]) not in loads and id(user[0]) not in gathered and not _is_arithmetic(user, definitions):
+                    break
+                chosen |= {id(node): node for node in user}
+                touched = buffers_of(user) - gathered.get(id(user[0]), set[str]())
+                pending += touched & made
+            else:
+                continue
+            break
+        else:
+            if seen <= anew and not any(seen & gathered.get(each, set[str]()) for each in chosen):
+                ahead |= chosen
+    plan.gathers = [node for node in loop.body if id(node) in ahead and id(node) in gathered]
+    plan.early = [node for node in loop.body if id(node) in ahead and id(node) in loads]
+    plan.offsets = [
+        node for node in loop.body if id(node) in ahead and id(node) not in gathered and id(node) not in loads
+    ]
+    plan.buffers |= {name for node in plan.gathers for name in gathered[id(node)]}
+
+
+def _inputs(node: Node) -> set[str]:
+    return {name for each in instructions([node]) for name, access in _on_chip(each) if access is Access.READ}
+
+
+def _is_arithmetic(step: Sequence[Node], definitions: Definitions) -> bool:
+    """True for an instruction or chain of the COMPUTE queue that needs plain scalars alone."""
+    return all(
+        isinstance(node, Instruction)
+        and node.row.queue is Queue.COMPUTE
+        and not node.row.trace
+        and _closure(definitions, node) is not None
+        for node in step
+    )
 
 
 def _stored(nodes: Sequence[Node], roots: PointerRoots) -> frozenset[int] | None:
@@ -245,7 +348,7 @@ def _touched_by_others(loop: Loop) -> set[str]:
 def _plan_stores(plan: Plan, loop: Loop, anew: set[str]) -> None:
     stores = [node for node in loop.body if _store_sources(node)]
     sources = {name for node in stores for name in _store_sources(node)}
-    if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, plan.loads):
+    if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, [*plan.arriving, *plan.early]):
         return
     if not sources <= anew:
         return

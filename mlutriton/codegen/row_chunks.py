@@ -90,7 +90,7 @@ class RowChunks:
 
 def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
     """How the arithmetic of a loop can be done in chunks; None if its rows or iterations depend on each other."""
-    moved = {id(node) for node in (*plan.loads, *plan.stores)}
+    moved = {id(node) for node in plan.moved}
     rest = [node for node in loop.body if id(node) not in moved]
     instructions: list[Instruction] = []
     varying = {loop.index}

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
-from mlutriton.codegen.block_plan import plan_blocks
+from mlutriton.codegen.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.in_place import share_buffers
 from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew, plan_loop, reads_apart
 from mlutriton.codegen.pointer_roots import PointerRoots
@@ -90,28 +90,40 @@ class _Pipeliner:
             return None
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
             return self._rotated_shared(loop, are_disjoint=are_disjoint)
-        plan = plan_loop(self.code, loop, self.roots)
-        if plan.is_empty:
-            return None
         plain, alike = replace(loop, stages=1), list[Node]()
-        if plan.needs_disjoint_arrays and loop.independent:
+        if loop.independent and plan_loop(self.code, loop, self.roots, gathers=False).needs_disjoint_arrays:
             own, body = made_anew(self.code, loop), [*loop.body]
             alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots))
             if alike:
                 plain.body = with_own_buffers(self.code, body, own)
-                plan = plan_loop(self.code, loop, self.roots)
-        if share_buffers(self.code, loop, plan, self.machine):
-            plan = plan_loop(self.code, loop, self.roots)
-        blocks = plan_blocks(self.code, loop, plan, self.machine)
+        plan, blocks = self._planned(loop)
+        if plan.is_empty and not alike:
+            return None
         is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
         if blocks and blocks.shape.chunks and is_guarded and not alike:
             # The buffers of chunks are not those of whole iterations. Either version has all the memory.
             names = {*plan.buffers, *blocks.shape.chunks.temporaries}
             plain.body = with_own_buffers(self.code, loop.body, names)
-        late = _take_late(self.code, before, self.machine.core_dma_latency_bytes) if plan.loads else []
-        rotated = rotate_blocks(self.code, loop, plan, blocks, late) if blocks else _rotate(self.code, loop, plan, late)
+        late = _take_late(self.code, before, self.machine.core_dma_latency_bytes) if plan.arriving else []
+        if blocks:
+            rotated = rotate_blocks(self.code, loop, plan, blocks, late)
+        else:
+            rotated = [loop] if plan.is_empty else _rotate(self.code, loop, plan, late)
         rotated = [*alike, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
+
+    def _planned(self, loop: Loop) -> tuple[Plan, BlockPlan | None]:
+        """What moves in a loop, and how it is worked through in blocks if it is; only in blocks gathers move."""
+        for gathers in (True, False):
+            plan = plan_loop(self.code, loop, self.roots, gathers=gathers)
+            if plan.is_empty or (gathers and not plan.gathers):
+                continue
+            if share_buffers(self.code, loop, plan, self.machine):
+                plan = plan_loop(self.code, loop, self.roots, gathers=gathers)
+            blocks = plan_blocks(self.code, loop, plan, self.machine)
+            if blocks or not gathers:
+                return plan, blocks
+        return Plan(), None
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""

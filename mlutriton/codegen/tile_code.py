@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
@@ -170,6 +170,16 @@ def instructions(nodes: Sequence[Node]) -> Iterator[Instruction]:
         else:
             for nested in children(node):
                 yield from instructions(nested)
+
+
+def steps(nodes: Sequence[Node]) -> Iterator[list[Node]]:
+    """The nodes of a list one by one, those of a fused chain together."""
+    chain: list[Node] = []
+    for node in nodes:
+        chain.append(node)
+        if not (isinstance(node, Instruction) and node.operands[:1] == (FORWARD,)):
+            yield chain
+            chain = []
 
 
 def accesses(instruction: Instruction) -> Iterator[tuple[Address | GlobalAddress, Access]]:
