@@ -785,6 +785,25 @@ def test_temporaries_that_die_are_not_stored():
     assert "store <16 x i32>" not in translate(unused, MACHINE).loops
 
 
+@pytest.mark.parametrize(("distance", "calls"), [(0, 3), (64, 3), (-4, 5)])
+def test_tiles_that_follow_each_other_are_walked_through_apart(distance, calls, runtime):
+    """The second tile begins behind the first one, by a distance from its end, though both are known only by name."""
+    steps = "".join(
+        f"v.{name}.f32 [a], [a], {value}, r2, 8\nv.{name}.f32 [a + r5], [a + r5], {value}, r6, 8\n"
+        for name, value in (("fadd", 1.0), ("fmul", 3.0))
+    )
+    first = f"mul.i64 r5, r2, 32\nadd.i64 r5, r5, {distance}\nsub.i64 r6, 5, r2\n"
+    text = HEADER + COPY + first + steps + "v.mov.f32 [b], [a], 1, 64\n" + STORE
+    program = assemble(text)
+    assert translate(program, MACHINE).control.count("call void @loops") == calls
+    for n in (-1, 0, 1, 4, 5) if distance == 64 else (1, 4, 5):
+        x, expected = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+        memory = GlobalMemory([Allocation.of_array("out", expected), Allocation.of_array("x", x)])
+        interpreter.run(program, (1, 1, 1), [expected.ctypes.data, x.ctypes.data, n % (1 << 64)], memory, MACHINE)
+        out, _ = run_text(text.removeprefix(HEADER), runtime, grid=1, n=n % (1 << 64))
+        assert out.tolist() == expected.tolist()
+
+
 def test_a_program_that_never_ends_can_be_interrupted(runtime):
     timer = threading.Timer(0.3, _thread.interrupt_main)
     timer.start()

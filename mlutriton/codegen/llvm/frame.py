@@ -9,6 +9,7 @@ from functools import cache
 
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.linear import Linear, linear, linear_expression, product
 from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
@@ -44,6 +45,7 @@ class Place:
         dtype: element type.
         mode: how elements are repeated over rows and columns.
         lines: how often each line of how many elements comes, of a source that is read that way.
+        ends: first byte, and the byte after the last one if the place is not empty, where both are linear.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
     """
@@ -55,6 +57,7 @@ class Place:
     dtype: DType
     mode: Mode = Mode.FULL
     lines: tuple[int, int] | None = None
+    ends: tuple[Linear, Linear] | None = None
     low: int = field(init=False)
     high: int = field(init=False)
 
@@ -78,12 +81,20 @@ class Place:
             return False
         if self.base and self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
             return self.start < other.start + other.size and other.start < self.start + self.size
+        # Both lie in their windows, so that what is true modulo 2**64 is true.
+        if self.ends and other.ends and _is_before(self.ends, other.ends):
+            return False
         return self.low < other.high and other.low < self.high
 
     def must_overlap(self, other: Place) -> bool:
         """True if the two certainly have a byte in common."""
         known = isinstance(self.size, int) and isinstance(other.size, int) and self.base == other.base
         return known and self.may_overlap(other)
+
+
+def _is_before(a: tuple[Linear, Linear], b: tuple[Linear, Linear]) -> bool:
+    """True if one of two places certainly ends before the other one begins."""
+    return a[1].is_at_most(b[0]) or b[1].is_at_most(a[0])
 
 
 def count_names(row: Row) -> tuple[str, ...]:
@@ -121,6 +132,8 @@ class Frame:
         self._registers = [self.variable() for _ in range(program.register_count)]
         self._values: dict[int, str] = {}
         self._counts: dict[str, str] = {}
+        # What IR values are, as far as it helps; they keep their names.
+        self._linear: dict[str, Linear] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
@@ -208,8 +221,22 @@ class Frame:
         if isinstance(value, int):
             return value
         if value not in self._counts:
-            self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
+            count = self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
+            # Otherwise there is nothing, or more than any window holds.
+            self._linear[count] = self.linear(value)
         return self._counts[value]
+
+    def linear(self, value: Count) -> Linear:
+        """The linear form of a 64-bit value."""
+        known = self._linear.get(value) if isinstance(value, str) else None
+        return linear(value) if known is None else known
+
+    def learn(self, result: str, operation: str, operands: list[str]) -> None:
+        """Note what operation on 64-bit integers an IR value is the result of."""
+        a, b = (self.linear(each if each.startswith("%") else int(each)) for each in operands)
+        form = product(a, b) if operation == "mul" else a.plus(b, 1 if operation == "add" else -1)
+        if form is not None:
+            self._linear[result] = form
 
     def integer(self, name: str) -> Count:
         """The signed 64-bit integer in a named slot: a stride or an index."""
@@ -245,15 +272,19 @@ class Frame:
             return None
         buffer = self.program.buffers[address.buffer]
         base = self.register(address.register) if address.register is not None else ""
-        size = self._span_bytes(slot, address)
-        return Place(
-            buffer,
-            base,
-            buffer.offset_bytes + address.offset_bytes,
-            size,
-            self.instruction.dtype_of(slot),
-            address.mode,
-        )
+        size, start = self._span_bytes(slot, address), buffer.offset_bytes + address.offset_bytes
+        ends = self._ends(slot, address, start) if base or isinstance(size, str) else None
+        return Place(buffer, base, start, size, self.instruction.dtype_of(slot), address.mode, ends=ends)
+
+    def _ends(self, slot: Slot, address: Address, start: int) -> tuple[Linear, Linear] | None:
+        counts = {name: self.linear(count) for name, count in self.counts().items()}
+        elements = linear_expression(parse(span_text(slot, address)), counts)
+        if elements is None:
+            return None
+        begin = linear(start)
+        if address.register is not None:
+            begin = begin.plus(self.linear(self.register(address.register)))
+        return begin, begin.plus(elements, self.instruction.dtype_of(slot).bytes)
 
     def _span_bytes(self, slot: Slot, address: Address) -> Count:
         counts = self.counts()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
 from mlutriton.codegen.llvm.cooperation import cooperation
-from mlutriton.codegen.llvm.elements import Lanes, apply, load, store
+from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import (
@@ -26,6 +26,7 @@ from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
+from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
 from mlutriton.isa.operands import FORWARD, Register
@@ -180,7 +181,10 @@ class _Translation:
         if row.operation is not None:
             to = frame.instruction.dtypes[1] if row.operation.is_cast else None
             operands = [frame.scalar(slot.name) for slot in row.slots[1:]]
-            frame.set_result(apply(e, row.operation.name, operands, to))
+            result = apply(e, row.operation.name, operands, to)
+            frame.set_result(result)
+            if row.operation.name in ("add", "sub", "mul") and result.dtype is I64:
+                frame.learn(result.number, row.operation.name, [number_of(e, operand) for operand in operands])
             return
         match row.name:
             case "mov":
