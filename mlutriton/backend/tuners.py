@@ -50,11 +50,39 @@ def without_tuners(kernel: Any) -> Any:
 
 def own_configurations(kernel: Any) -> list[dict[str, Any]]:
     """The configurations of the ``triton.autotune`` around a kernel; none without."""
+    tuner = _tuner_of(kernel)
+    return [] if tuner is None else [config.all_kwargs() for config in tuner.configs]
+
+
+def kept_configurations(kernel: Any, grid: Any, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those of its own configurations that the ``prune_configs_by`` of a kernel leaves for a launch.
+
+    Args:
+        kernel: with the ``triton.autotune`` around it.
+        grid: of the launch.
+        arguments: of the launch, by name. What configurations set is not among what the kernel's functions see.
+
+    Raises:
+        Exception: whatever these functions raise; Triton's own if they leave nothing.
+    """
+    tuner = copy.copy(_tuner_of(kernel))
+    assert tuner is not None
+    set_by_configurations = {name for config in tuner.configs for name in config.all_kwargs()}
+    given = {name: value for name, value in arguments.items() if name not in set_by_configurations}
+    constants = parameters_of(kernel).constants
+    # As if constants and options were passed by name and all else by place, which is how kernels are launched.
+    tuner.nargs = {name: given.pop(name) for name in tuner.arg_names if name in given and name not in constants}
+    kept = tuner.prune_configs({**given, "grid": grid, "warmup": False})
+    return [config.all_kwargs() for config in kept]
+
+
+def _tuner_of(kernel: Any) -> Any:
+    """The ``triton.autotune`` around a kernel, if there is one."""
     while not isinstance(kernel, JITFunction):
         if isinstance(kernel, Autotuner):
-            return [config.all_kwargs() for config in kernel.configs]
+            return kernel
         kernel = kernel.fn
-    return []
+    return None
 
 
 def prepare_arguments(kernel: Any, configuration: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -65,13 +93,11 @@ def prepare_arguments(kernel: Any, configuration: Mapping[str, Any], arguments: 
         configuration: one of its own, or any other, which has no hook.
         arguments: of the launch; the hook may change them in place, such as the blocks of tensor descriptors.
     """
-    while not isinstance(kernel, JITFunction):
-        if isinstance(kernel, Autotuner):
-            for config in kernel.configs:
-                if config.pre_hook is not None and config.all_kwargs() == configuration:
-                    config.pre_hook({**arguments, **configuration})
-                    return
-        kernel = kernel.fn
+    tuner = _tuner_of(kernel)
+    for config in tuner.configs if tuner is not None else ():
+        if config.pre_hook is not None and config.all_kwargs() == configuration:
+            config.pre_hook({**arguments, **configuration})
+            return
 
 
 def parameters_of(kernel: Any) -> Parameters:

@@ -100,7 +100,7 @@ def run(request: Request) -> None:
     if request.json:
         typer.echo(tuning.to_json())
     else:
-        _report(out, tuning, request.top)
+        _report(out, tuning, request)
         out.print(f"Written to {directory}: {', '.join(sorted(each.name for each in directory.iterdir()))}")
     # What --json prints has to stay JSON.
     told = error_console() if request.json else out
@@ -235,10 +235,11 @@ def _write(tuning: Tuning, directory: Path) -> None:
             break
 
 
-def _report(out: Console, tuning: Tuning, top: int) -> None:
+def _report(out: Console, tuning: Tuning, request: Request) -> None:
+    cause = "the kernel's own prune_configs_by" if request.space is None else "the condition"
     for result in tuning.results:
-        out.print(_table(tuning, result, top))
-        out.print(escape(_summary(result)), soft_wrap=True)
+        out.print(_table(tuning, result, request.top))
+        out.print(escape(_summary(result, cause)), soft_wrap=True)
         for code, reason, count in result.failures[:_LINES_OF_FAILURES]:
             code_text = f"{code} " if code else ""
             out.print(f"  {count:,} failed: {escape(f'{code_text}{reason}')}", soft_wrap=True)
@@ -268,13 +269,14 @@ def _table(tuning: Tuning, result: ShapeResult, top: int) -> Table:
     return table
 
 
-def _summary(result: ShapeResult) -> str:
+def _summary(result: ShapeResult, cause: str) -> str:
     counts = [
         f"{result.count(Status.TIMED):,} timed",
         f"{result.count(Status.SKIPPED):,} skipped, whose schedule bound is above the best",
         f"{result.count(Status.FAILED):,} failed",
     ]
-    return f"{len(result.outcomes):,} configurations: {', '.join(counts)}"
+    left_out = f"; {result.excluded:,} left out by {cause}" if result.excluded else ""
+    return f"{len(result.outcomes):,} configurations: {', '.join(counts)}{left_out}"
 
 
 def _reference(prepared: PreparedSearch) -> Any:

@@ -23,11 +23,13 @@ class ShapeResult:
         shape: the shape.
         outcomes: of every trial, in the order in which they were made.
         arguments: what decides at a launch which shape it is: scalars by name; arrays as ``[dtype, extents...]``.
+        excluded: how many configurations were not tried, as a condition or the kernel's own pruning left them out.
     """
 
     shape: Shape
     outcomes: tuple[Outcome, ...]
     arguments: dict[str, Any]
+    excluded: int = 0
 
     @cached_property
     def ranked(self) -> list[Outcome]:
@@ -111,6 +113,7 @@ class Tuning:
                     "timed": each.count(Status.TIMED),
                     "skipped": each.count(Status.SKIPPED),
                     "failed": each.count(Status.FAILED),
+                    "left_out": each.excluded,
                     "failures": [
                         {"code": code, "reason": reason, "count": count} for code, reason, count in each.failures
                     ],

@@ -60,28 +60,22 @@ class ListedSearch:
     """Tries each configuration of a list. Those with the same constants of the kernel are compiled together.
 
     Args:
-        configurations: what to try.
-        shapes: for how many shapes.
+        listed: what to try for each shape.
         constants: names of what the kernel is compiled for.
         seed: decides the order of the units. Any order finds the same; this one soon meets a good configuration.
     """
 
     most_under_way = MAXIMUM_UNDER_WAY
 
-    def __init__(
-        self, configurations: Sequence[Configuration], shapes: int, constants: frozenset[str], seed: int
-    ) -> None:
-        self.total = len(configurations) * shapes
-        groups: dict[str, list[Configuration]] = {}
-        for each in configurations:
-            compiled_for = {name: value for name, value in each.items() if name in constants}
-            groups.setdefault(text_of(compiled_for), []).append(each)
-        units = [
-            tuple(Trial(shape, each) for each in part)
-            for group in groups.values()
-            for shape in range(shapes)
-            for part in _parts(group)
-        ]
+    def __init__(self, listed: Sequence[Sequence[Configuration]], constants: frozenset[str], seed: int) -> None:
+        self.total = sum(len(configurations) for configurations in listed)
+        groups: dict[str, list[list[Trial]]] = {}
+        for shape, configurations in enumerate(listed):
+            for each in configurations:
+                compiled_for = text_of({name: value for name, value in each.items() if name in constants})
+                by_shape = groups.setdefault(compiled_for, [[] for _ in listed])
+                by_shape[shape].append(Trial(shape, each))
+        units = [part for by_shape in groups.values() for trials in by_shape for part in _parts(trials)]
         random.Random(seed).shuffle(units)
         self._units = iter(units)
 
@@ -93,8 +87,8 @@ class ListedSearch:
         """Nothing to learn: all will be tried."""
 
 
-def _parts(group: Sequence[Configuration]) -> Iterator[tuple[Configuration, ...]]:
-    rest = iter(group)
+def _parts(trials: Sequence[Trial]) -> Iterator[tuple[Trial, ...]]:
+    rest = iter(trials)
     while part := tuple(islice(rest, _LARGEST_UNIT)):
         yield part
 
@@ -106,27 +100,30 @@ class ModelSearch:
     that is known of its cycles: they are no fewer.
 
     Args:
-        space: what to choose from.
-        shapes: for how many shapes.
-        trials: how many configurations to try for each.
+        spaces: what to choose from for each shape.
+        trials: how many configurations to try for each, at most.
         seed: decides the choices.
     """
 
     most_under_way = MAXIMUM_UNDER_WAY_OF_MODEL
 
-    def __init__(self, space: Space, shapes: int, trials: int, seed: int) -> None:
+    def __init__(self, spaces: Sequence[Space], trials: int, seed: int) -> None:
         try:
             import optuna
         except ModuleNotFoundError as error:
             raise missing_package("optuna", "--search model", error) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna: Any = optuna
-        self._space = space
-        self._valid = {text_of(each): each for each in space.configurations}
-        self.total = trials * shapes
+        self._spaces = spaces
+        self._valid = [{text_of(each): each for each in space.configurations} for space in spaces]
+        # Whose turn it is: the shapes take turns, until each has had its trials.
+        self._turns = [
+            shape for turn in range(trials) for shape, space in enumerate(spaces) if turn < min(trials, len(space))
+        ]
+        self.total = len(self._turns)
         self._studies: list[Any] = [
             optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed + shape, constant_liar=True))
-            for shape in range(shapes)
+            for shape in range(len(spaces))
         ]
         self._made = 0
         self._asked: dict[str, list[Any]] = {}
@@ -136,13 +133,13 @@ class ModelSearch:
         """The configuration that the model of a shape chooses; the shapes take turns."""
         if self._made >= self.total:
             return None
-        shape = self._made % len(self._studies)
+        shape = self._turns[self._made]
         self._made += 1
         study = self._studies[shape]
         configuration = None
         for _ in range(_MAXIMUM_ASKED):
             asked = study.ask()
-            configuration = self._suggested(asked)
+            configuration = self._suggested(shape, asked)
             trial = None if configuration is None else Trial(shape, configuration)
             if trial is None:
                 study.tell(asked, state=self._optuna.trial.TrialState.FAIL)
@@ -156,13 +153,14 @@ class ModelSearch:
                 return (trial,)
         return ()
 
-    def _suggested(self, asked: Any) -> Configuration | None:
+    def _suggested(self, shape: int, asked: Any) -> Configuration | None:
         """The configuration that a model suggests; None if a condition excludes it."""
-        if not self._space.axes:
-            place: int = asked.suggest_categorical("configuration", range(len(self._space)))
-            return self._space.configurations[place]
-        chosen = {name: values[_index(asked, name, values)] for name, values in self._space.axes.items()}
-        return self._valid.get(text_of(chosen))
+        space = self._spaces[shape]
+        if not space.axes:
+            place: int = asked.suggest_categorical("configuration", range(len(space)))
+            return space.configurations[place]
+        chosen = {name: values[_index(asked, name, values)] for name, values in space.axes.items()}
+        return self._valid[shape].get(text_of(chosen))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the model what came of its choice."""
@@ -194,14 +192,13 @@ def _index(asked: Any, name: str, values: Sequence[Any]) -> int:
 
 
 def search_of(
-    name: str, space: Space, shapes: int, constants: frozenset[str], *, trials: int | None, seed: int
+    name: str, spaces: Sequence[Space], constants: frozenset[str], *, trials: int | None, seed: int
 ) -> Search:
     """A search by its name.
 
     Args:
         name: one of ``SEARCHES``.
-        space: what to search.
-        shapes: for how many shapes.
+        spaces: what to search for each shape.
         constants: names of what the kernel is compiled for.
         trials: how many configurations to try for each shape; None for all, which only a full search knows.
         seed: decides what is left to chance.
@@ -215,15 +212,15 @@ def search_of(
         if trials is not None:
             raise ArgumentError(
                 "E0502",
-                f"an exhaustive search tries all {len(space):,} configurations, not {trials:,}",
+                f"an exhaustive search tries all {max(map(len, spaces)):,} configurations, not {trials:,}",
                 help=f"add --search random, or --search model; or leave out --trials {trials}",
             )
-        return ListedSearch(space.configurations, shapes, constants, seed)
+        return ListedSearch([space.configurations for space in spaces], constants, seed)
     if trials is None:
         raise ArgumentError("E0502", f"a {name} search needs a number of trials", help="add --trials 200")
     if trials < 1:
         raise ArgumentError("E0502", f"{trials} trials find nothing", help="add --trials 200")
     if name == "random":
-        chosen = random.Random(seed).sample(space.configurations, min(trials, len(space)))
-        return ListedSearch(chosen, shapes, constants, seed)
-    return ModelSearch(space, shapes, min(trials, len(space)), seed)
+        chosen = [random.Random(seed).sample(each.configurations, min(trials, len(each))) for each in spaces]
+        return ListedSearch(chosen, constants, seed)
+    return ModelSearch(spaces, min(trials, max(map(len, spaces))), seed)

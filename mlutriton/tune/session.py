@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlutriton
-from mlutriton.backend.tuners import innermost, own_configurations, parameters_of
+from mlutriton.backend.tuners import innermost, kept_configurations, own_configurations, parameters_of
 from mlutriton.configuration import current_machine, find_machine, source_hash
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.machine import Machine
@@ -32,9 +32,9 @@ from mlutriton.tune.launches import (
 from mlutriton.tune.recipe import Recipe, cases_of
 from mlutriton.tune.result import ShapeResult, Tuning
 from mlutriton.tune.search import Search, search_of, told_before
-from mlutriton.tune.source import SourceFile, function_named, kernel_named, split
+from mlutriton.tune.source import SourceFile, function_named, kernel_named, place_in, split
 from mlutriton.tune.space import Space
-from mlutriton.tune.trial import Outcome, Shape, Unit, text_of
+from mlutriton.tune.trial import Outcome, Shape, Unit, shown, text_of
 from mlutriton.tune.tuned_file import outline
 
 
@@ -77,7 +77,7 @@ def tune(
         kernel: a kernel, or where it is: ``"FILE.py::KERNEL"``.
         shapes: names of sizes and element types with their values; the cases of the kernel's file if left out.
         space: names with the values to try, a list of configurations, or a :class:`Space`; the configurations of the
-            kernel's own ``triton.autotune`` if left out.
+            kernel's own ``triton.autotune`` if left out, of which its ``prune_configs_by`` leaves some out.
         launch: a function from names of shape and configuration to grid and arguments, or where it is:
             ``"FILE.py::FUNCTION"``; by default ``launch_KERNEL`` in the kernel's file.
         arguments: in its place, an expression for each argument, with ``grid``: ``{"x": "fp32:rows,columns"}``.
@@ -118,7 +118,7 @@ class PreparedSearch:
     Attributes:
         kernel_name: of the kernel.
         shapes: what to tune for.
-        space: what to choose from.
+        spaces: what to choose from for each shape.
         search: in which order.
         evaluator: with what.
         recipe: the same as data; None if the kernel is in no file.
@@ -130,7 +130,7 @@ class PreparedSearch:
 
     kernel_name: str
     shapes: tuple[Shape, ...]
-    space: Space
+    spaces: tuple[Space, ...]
     search: Search
     evaluator: Evaluator
     recipe: Recipe | None
@@ -175,12 +175,14 @@ def prepare(
     every = _space(space, kernel, name)
     check_names(plan, parameters, listed, every.names)
     outlines: list[dict[str, Any]] = []
+    spaces: list[Space] = []
     for shape in listed:
         with Spec.placed_anew():
-            _, given = merged(plan, parameters, shape, every.configurations[0])
+            programs, given = merged(plan, parameters, shape, every.configurations[0])
         check_complete(name, parameters, given)
         outlines.append({each: outline(given[each]) for each in parameters.all if _is_told(each, given, parameters)})
-    order = search_of(search, every, len(listed), parameters.constants, trials=trials, seed=seed)
+        spaces.append(every if space is not None else _pruned(every, kernel, shape, programs, given))
+    order = search_of(search, spaces, parameters.constants, trials=trials, seed=seed)
     evaluator = Evaluator(kernel, plan, listed, chosen, prune=prune)
     recipe = None
     if file is not None and launch_file is not None:
@@ -200,7 +202,7 @@ def prepare(
         "launch": f"{launch_file.digest if launch_file else None} {sorted((arguments or {}).items())} {grid}",
         "machine": f"{chosen.name} {chosen.content_hash}",
         "shapes": [text_of(shape) for shape in listed],
-        "space": _digest(every),
+        "space": _digest(spaces),
         "search": search,
         "trials": trials,
         "seed": seed,
@@ -210,7 +212,7 @@ def prepare(
     return PreparedSearch(
         name,
         tuple(listed),
-        every,
+        tuple(spaces),
         order,
         evaluator,
         recipe,
@@ -247,7 +249,8 @@ def searched(
         if kept is not None:
             kept.close()
     results = tuple(
-        ShapeResult(shape, tuple(outcomes[number]), plan.outlines[number]) for number, shape in enumerate(plan.shapes)
+        ShapeResult(shape, tuple(found), told, space.excluded)
+        for shape, found, told, space in zip(plan.shapes, outcomes, plan.outlines, plan.spaces, strict=True)
     )
     seconds = time.perf_counter() - started
     parameters = parameters_of(plan.evaluator.kernel).all
@@ -258,9 +261,10 @@ def _is_told(name: str, given: Mapping[str, Any], parameters: Any) -> bool:
     return name in given and name not in parameters.constants
 
 
-def _digest(space: Space) -> str:
-    text = "\n".join(text_of(each) for each in space.configurations)
-    return f"{len(space):,} configurations {hashlib.sha256(text.encode()).hexdigest()}"
+def _digest(spaces: Sequence[Space]) -> str:
+    text = "\n\n".join("\n".join(text_of(each) for each in space.configurations) for space in spaces)
+    sizes = " and ".join(dict.fromkeys(f"{len(space):,}" for space in spaces))
+    return f"{sizes} configurations {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _kernel(kernel: Any) -> tuple[SourceFile | None, Any, Mapping[str, Any]]:
@@ -337,6 +341,26 @@ def _space(space: Any, kernel: Any, name: str) -> Space:
             help="add --space BLOCK=64..1024:x2 num_stages=1..5, or decorate it with @triton.autotune",
         )
     return Space.of_list(own)
+
+
+def _pruned(space: Space, kernel: Any, shape: Shape, grid: Any, arguments: Mapping[str, Any]) -> Space:
+    """A kernel's own configurations without those that its own ``prune_configs_by`` leaves out for a shape.
+
+    Raises:
+        ArgumentError: E0502, one of its functions fails, or leaves nothing.
+    """
+    try:
+        kept = kept_configurations(kernel, grid, arguments)
+    except Exception as problem:
+        raise ArgumentError(
+            "E0502",
+            f"prune_configs_by of {innermost(kernel).fn.__name__} failed for {shown(shape) or 'its arguments'}:"
+            f" {type(problem).__name__}: {problem}",
+            note=place_in(problem, innermost(kernel).fn.__code__.co_filename),
+            help="mend it, or add --space NAME=VALUES, which is searched whole",
+        ) from problem
+    texts = {text_of(each) for each in kept}
+    return Space.of_list(kept, excluded=sum(text_of(each) not in texts for each in space.configurations))
 
 
 def _outcomes(

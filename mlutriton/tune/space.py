@@ -23,7 +23,7 @@ class Space:
     Attributes:
         configurations: all of them.
         axes: the values of each name, where the configurations are the product of these; else empty.
-        excluded: how many of the product a condition has excluded.
+        excluded: how many more a condition, or the kernel's own ``prune_configs_by``, has left out.
     """
 
     configurations: tuple[Configuration, ...]
@@ -60,14 +60,18 @@ class Space:
         return _checked(Space(tuple(chosen), listed, len(every) - len(chosen)))
 
     @staticmethod
-    def of_list(configurations: Iterable[Configuration]) -> Space:
+    def of_list(configurations: Iterable[Configuration], *, excluded: int = 0) -> Space:
         """The configurations of a list, without those that repeat an earlier one.
+
+        Args:
+            configurations: the list.
+            excluded: see the class.
 
         Raises:
             ArgumentError: E0502, the list is empty.
         """
         unique = {text_of(each): dict(each) for each in configurations}
-        return _checked(Space(tuple(unique.values()), {}))
+        return _checked(Space(tuple(unique.values()), {}, excluded))
 
     @staticmethod
     def of_texts(texts: Iterable[str], where: str | None = None) -> Space:
