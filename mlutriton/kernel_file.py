@@ -27,8 +27,9 @@ def load_module(path: Path) -> ModuleType:
     # Triton looks up the globals of a kernel through its module.
     sys.modules[spec.name] = module
     directory = str(path.parent.resolve())
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    if directory in sys.path:
+        sys.path.remove(directory)  # that of another file may have come before it
+    sys.path.insert(0, directory)
     spec.loader.exec_module(module)
     return module
 

@@ -177,7 +177,9 @@ def _end(pool: ProcessPoolExecutor | None) -> None:
 
 
 class DaskEngine:
-    """The workers of a Dask cluster; each needs mlutriton, the kernel's file goes there with the work.
+    """The workers of a Dask cluster, each of which needs mlutriton.
+
+    The kernel's file goes there with the work, and with it what it imports from its own directory.
 
     Args:
         address: of the scheduler, ``dask://HOST:PORT``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mlutriton.backend.tuners import parameters_of
@@ -44,7 +45,7 @@ class Recipe:
     machine: Machine
     prune: bool = True
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names all of it."""
         parts = (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import inspect
+import shutil
+import sys
 import tempfile
 import threading
 import traceback
@@ -17,21 +20,24 @@ from typing import Any
 
 from mlutriton.diagnostics import ArgumentError, MluError
 from mlutriton.kernel_file import SEPARATOR, kernel_of, load_module
+from mlutriton.tune.imports import imported_files, module_parts
 
 _loading = threading.RLock()
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A Python file with its text, so that a machine that has no such file can have one.
+    """A Python file with its text and what it imports from its directory, for machines that have no such files.
 
     Attributes:
         path: where it is, or was.
         text: what is in it.
+        neighbours: path from its directory and text of each file that it imports from there, or that these import.
     """
 
     path: str
     text: str
+    neighbours: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def at(path: str | Path) -> SourceFile:
@@ -41,15 +47,18 @@ class SourceFile:
             ArgumentError: E0501, it cannot be read.
         """
         try:
-            return SourceFile(str(Path(path).resolve()), Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is no text"
             raise ArgumentError("E0501", f"cannot read {path}: {reason}", help="type FILE.py::KERNEL") from None
+        resolved = Path(path).resolve()
+        return SourceFile(str(resolved), text, tuple(imported_files(resolved.parent, text).items()))
 
     @property
     def digest(self) -> str:
-        """Names the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """Names the text, and those of its neighbours."""
+        texts = (self.text, *self.neighbours) if self.neighbours else (self.text,)
+        return hashlib.sha256("\0".join(map(str, texts)).encode()).hexdigest()
 
     def module(self) -> ModuleType:
         """The file as a module; it is run once in a process.
@@ -64,9 +73,9 @@ class SourceFile:
 @lru_cache(maxsize=64)
 def _module(file: SourceFile) -> ModuleType:
     path = Path(file.path)
-    if not (path.is_file() and path.read_text(encoding="utf-8") == file.text):
-        path = Path(tempfile.mkdtemp(prefix="mlutriton-tune-")) / path.name
-        path.write_text(file.text, encoding="utf-8")
+    if not _is_there(file, path):
+        path = _copied(file)
+    _forget_others(file)
     try:
         return load_module(path)
     except MluError:
@@ -78,6 +87,41 @@ def _module(file: SourceFile) -> ModuleType:
             note=place_in(problem, file.path),
             help=f"python {file.path} shows where",
         ) from problem
+
+
+def _is_there(file: SourceFile, path: Path) -> bool:
+    """True if the files at a path are those that were read elsewhere, or here."""
+    try:
+        here = [path.read_text(encoding="utf-8")]
+        here += [(path.parent / name).read_text(encoding="utf-8") for name, _ in file.neighbours]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return here == [file.text, *(text for _, text in file.neighbours)]
+
+
+def _copied(file: SourceFile) -> Path:
+    """The files in a directory of their own, which goes when this process ends."""
+    directory = Path(tempfile.mkdtemp(prefix="mlutriton-tune-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    for name, text in ((Path(file.path).name, file.text), *file.neighbours):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, encoding="utf-8")
+    return directory / Path(file.path).name
+
+
+# The text of each module that the files of searches have imported from their directories.
+_imported: dict[str, str] = {}
+
+
+def _forget_others(file: SourceFile) -> None:
+    """Let a file import its own neighbours, where those of an earlier search have the same names but other texts."""
+    named = {".".join(module_parts(name)): text for name, text in file.neighbours}
+    for name, text in named.items():
+        if _imported.get(name, text) != text:
+            top = name.partition(".")[0]
+            for each in [each for each in sys.modules if each == top or each.startswith(f"{top}.")]:
+                del sys.modules[each]
+    _imported.update(named)
 
 
 def place_in(problem: BaseException, path: str) -> str:

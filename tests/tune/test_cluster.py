@@ -1,9 +1,12 @@
 """The same work on a Dask cluster: a real scheduler and worker processes, of which one is killed half-way."""
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -89,3 +92,110 @@ def test_a_scheduler_has_to_answer(kernels, tmp_path):
     assert not journal.exists()
     assert "no Dask scheduler answers at dask://127.0.0.1:1" in told.value.summary
     assert "dask worker" in told.value.help
+
+
+NEIGHBOURS = {
+    "kernel.py": """
+import mlutriton as mlu
+import mlutriton.language as tl
+import triton
+
+from offsets import FACTOR, place
+import parts.shapes
+
+
+@mlu.jit
+def scale(out, x, n, BLOCK: tl.constexpr):
+    offsets = place(BLOCK)
+    for _ in tl.static_range(FACTOR):
+        tl.store(out + offsets, 2 * tl.load(x + offsets, mask=offsets < n), mask=offsets < n)
+
+
+def launch_scale(n, BLOCK):
+    return (triton.cdiv(n, BLOCK),), {**parts.shapes.arrays(n), "n": n}
+""",
+    "offsets.py": """
+import triton
+import triton.language as tl
+
+FACTOR = tl.constexpr(1)
+
+
+@triton.jit
+def place(BLOCK: tl.constexpr):
+    return tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+""",
+    "parts/__init__.py": "",
+    "parts/shapes.py": """
+import mlutriton as mlu
+
+from .names import NAMES
+
+
+def arrays(n):
+    return {name: mlu.spec((n,), "float32") for name in NAMES}
+""",
+    "parts/names.py": 'NAMES = ("out", "x")',
+}
+
+
+def written(directory, **changed):
+    for name, text in NEIGHBOURS.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(changed.get(name.removesuffix(".py"), text))
+    return f"{directory / 'kernel.py'}::scale"
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_the_kernel_imports_from_its_directory_is_sent(cluster, tmp_path):
+    """Also when workers have served a search before whose files had the same names."""
+    address, _ = cluster
+    request = {"shapes": SHAPES[:1], "space": {"BLOCK": [64, 128, 256, 512], "num_stages": [1, 2]}}
+    more = NEIGHBOURS["offsets.py"].replace("constexpr(1)", "constexpr(3)")
+    found = []
+    for number, changed in enumerate([{}, {"offsets": more}]):
+        kernel = written(tmp_path / str(number), **changed)
+        prepared = prepare(kernel, **request)
+        local = searched(prepare(kernel, **request), engine=LocalEngine(1)).results
+        (tmp_path / str(number)).rename(tmp_path / "gone")
+        found.append(searched(prepared, engine=DaskEngine(address)).results)
+        assert found[-1] == local
+        shutil.rmtree(tmp_path / "gone")
+    assert found[0][0].best.cycles < found[1][0].best.cycles
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_workers_lack_is_told(cluster, tmp_path, monkeypatch):
+    address, _ = cluster
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "only_here.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    kernel = written(tmp_path, kernel=f"import only_here\n{NEIGHBOURS['kernel.py']}")
+    with pytest.raises(ArgumentError, match="E0501") as told:
+        tune(kernel, shapes=SHAPES[:1], space={"BLOCK": [64]}, engine=DaskEngine(address))
+    assert "No module named 'only_here'" in told.value.summary
+    assert "kernel.py" in told.value.summary
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_survives_the_loss_of_a_worker(cluster, tmp_path):
+    address, workers = cluster
+    kernel = written(tmp_path)
+    words = ["--space", "BLOCK=16..1024:x2", "num_stages=1..8", "num_warps=1,2,4", "--shape", "n=1000000"]
+    command = [sys.executable, "-W", "ignore", "-m", "mlutriton.cli.main", "tune", kernel, *words]
+    distributed = [*command, "--engine", address, "--output", "far"]
+    started = subprocess.Popen(distributed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "far" / "journal.jsonl"
+    while started.poll() is None and not (journal.is_file() and journal.read_text().count("\n") > 20):
+        time.sleep(0.02)
+    assert started.poll() is None, started.communicate()
+    workers[0].kill()
+    output, errors = started.communicate(timeout=300)
+    assert started.returncode == 0, errors
+    assert "168 configurations: " in output
+    assert "Traceback" not in errors
+    lines = journal.read_text().splitlines()[1:]
+    assert len(lines) == len(set(lines)) == 168
+    subprocess.run([*command, "--output", "near", "--workers", "1"], cwd=tmp_path, check=True, capture_output=True)
+    far, near = (json.loads((tmp_path / each / "results.json").read_text()) for each in ("far", "near"))
+    assert far["shapes"] == near["shapes"]
