@@ -6,6 +6,7 @@
 ``MLUTRITON_ENGINE``          ``native`` (the default), or ``interpreter``: slow, finds races and uninitialized reads
 ``MLUTRITON_CACHE_DIR``       directory of compiled code; by default ``mlutriton`` in the user's cache directory
 ``MLUTRITON_DUMP``            directory to write every stage of every compilation to, as text
+``MLUTRITON_LAUNCHES``        directories to record launches in: how ``mlutriton profile`` follows child processes
 ``MLUTRITON_BLOCK_POINTERS``  if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
 ============================  ==========================================================================================
 """
@@ -25,6 +26,7 @@ MACHINE_VARIABLE = "MLUTRITON_MACHINE"
 THREADS_VARIABLE = "MLUTRITON_THREADS"
 ENGINE_VARIABLE = "MLUTRITON_ENGINE"
 DUMP_VARIABLE = "MLUTRITON_DUMP"
+LAUNCHES_VARIABLE = "MLUTRITON_LAUNCHES"
 BLOCK_POINTERS_VARIABLE = "MLUTRITON_BLOCK_POINTERS"
 
 MAXIMUM_THREADS = 1024

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Generator, Sequence
 from functools import cache, cached_property, partial
 from itertools import count
 from math import prod
 from operator import index
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
-from mlutriton.configuration import Engine, engine, source_hash, threads
+from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
 from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, dtype_named, unknown_dtype
@@ -32,6 +34,7 @@ from mlutriton.isa.program import FOLLOWS_ADDRESSES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
+from mlutriton.simulator.launch_journal import LaunchJournal
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.native import (
     CACHE_DIRECTORY_VARIABLE,
@@ -334,7 +337,12 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str
     return run
 
 
-_observers: list[Callable[[Run], None]] = []
+# A process that follows its children tells them by the environment where to write what they launch.
+_observers: list[Callable[[Run], None]] = [
+    LaunchJournal(Path(directory)).add
+    for directory in os.environ.get(LAUNCHES_VARIABLE, "").split(os.pathsep)
+    if directory
+]
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
-"""``mlutriton profile``: run a script and report every launch that it makes."""
+"""``mlutriton profile``: run a script or a module and report every launch that it makes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +16,11 @@ import typer
 import mlutriton as mlu
 from mlutriton.cli.console import check_output, console, error_console, needs_profile_extra
 from mlutriton.cli.files import write_whole
+from mlutriton.configuration import MACHINE_VARIABLE
 from mlutriton.profile.examination import Examination
 from mlutriton.profile.figures import figures
 from mlutriton.profile.launches import LaunchGroup, record
-from mlutriton.profile.script import Outcome, run_script
+from mlutriton.profile.script import Outcome, module_exists, run_module, run_script
 from mlutriton.profile.terminal import examined, from_here, summary
 from mlutriton.simulator.recording import SUFFIX
 
@@ -26,12 +29,15 @@ PASSED_ON = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 def profile(
     script: Annotated[
-        Path, typer.Argument(metavar="SCRIPT", help="The script, run as Python would run it.", show_default=False)
+        str, typer.Argument(metavar="SCRIPT", help="The script, run as Python would run it.", show_default=False)
     ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="ARGUMENT", help="What the script finds in sys.argv.", show_default=False),
     ] = None,
+    is_module: Annotated[
+        bool, typer.Option("-m", help="SCRIPT is the name of a module, as in python -m.", show_default=False)
+    ] = False,
     machine: Annotated[
         str | None, typer.Option(help="Machine to simulate: a name or a TOML file.", show_default=False)
     ] = None,
@@ -53,7 +59,8 @@ def profile(
     """Run a Python script and report every launch that it makes: of mlu.jit and triton.jit kernels alike.
 
     Whatever follows SCRIPT is passed on to it. The report follows what the script prints. If the script ends with a
-    traceback, that is shown, then the report of what ran until then.
+    traceback or by Ctrl-C, that is shown, then the report of what ran until then. Launches of processes that the
+    script starts are among those reported.
 
     Exit status: the script's own, or 1 if it ended with an exception; 2 if profile was called wrongly.
 
@@ -64,8 +71,12 @@ def profile(
       mlutriton profile --html report.html train.py --steps 2
 
       mlutriton profile --machine mlu370-x4 --recordings runs softmax.py
+
+      mlutriton profile -m package.train --steps 2
     """
-    if not script.is_file():
+    if is_module and not module_exists(script):
+        raise typer.BadParameter(f"there is no module {script}, neither here nor installed")
+    if not is_module and not Path(script).is_file():
         raise typer.BadParameter(f"there is no script {script}")
     for path in (html, json_file):
         check_output(path, force=force)
@@ -76,10 +87,8 @@ def profile(
     html, json_file, timelines, recordings = (
         path and path.absolute() for path in (html, json_file, timelines, recordings)
     )
-    if machine is not None:
-        mlu.set_machine(machine)
-    with record() as launches:
-        outcome = run_script(script, arguments or [])
+    with _machine_everywhere(machine), record() as launches:
+        outcome = run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
     _show_end(outcome)
     groups = launches.groups()
     out = console()
@@ -88,6 +97,10 @@ def profile(
         raise typer.Exit(outcome.status)
     out.rule("simulated launches")
     out.print(summary(groups))
+    if launches.child_launches:
+        out.print(
+            f"{launches.child_launches:,} launches of {launches.child_processes:,} child processes are among them."
+        )
     kept = [(group, Examination(group.slowest)) for group in groups if group.slowest is not None]
     for _, found in kept[:details]:
         out.rule()
@@ -95,12 +108,28 @@ def profile(
     for path in _written(kept, timelines, recordings):
         out.print(f"wrote {from_here(path)}", soft_wrap=True)
     if json_file is not None:
-        write_whole(json_file, (json.dumps(figures(str(script), groups), indent=1) + "\n").encode())
+        write_whole(json_file, (json.dumps(figures(script, launches), indent=1) + "\n").encode())
         out.print(f"wrote {from_here(json_file)}", soft_wrap=True)
     if html is not None and render is not None:
-        write_whole(html, render(str(script), groups).encode())
+        write_whole(html, render(script, groups).encode())
         out.print(f"wrote {from_here(html)}", soft_wrap=True)
     raise typer.Exit(outcome.status)
+
+
+@contextlib.contextmanager
+def _machine_everywhere(machine: str | None) -> Generator[None]:
+    """While this lasts, processes that are started take the machine as well, whatever directory they run in."""
+    before = os.environ.get(MACHINE_VARIABLE)
+    if machine is not None:
+        mlu.set_machine(machine)
+        os.environ[MACHINE_VARIABLE] = machine if machine in mlu.machines() else str(Path(machine).absolute())
+    try:
+        yield
+    finally:
+        if machine is not None:
+            os.environ.pop(MACHINE_VARIABLE)
+        if before is not None:
+            os.environ[MACHINE_VARIABLE] = before
 
 
 def _show_end(outcome: Outcome) -> None:

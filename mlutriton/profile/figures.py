@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from mlutriton.profile.examination import Examination
-from mlutriton.profile.launches import LaunchGroup
+from mlutriton.profile.launches import Launches, LaunchGroup
 
 FORMAT = "mlutriton profile"
 VERSION = 1
 
 
-def figures(script: str, groups: Sequence[LaunchGroup]) -> dict[str, Any]:
+def figures(script: str, launches: Launches) -> dict[str, Any]:
     """Everything that a profile says of a script's launches."""
     return {
         "format": FORMAT,
         "version": VERSION,
         "simulated": True,
         "script": script,
-        "groups": [_group(group) for group in groups],
+        "child_processes": launches.child_processes,
+        "child_launches": launches.child_launches,
+        "groups": [_group(group) for group in launches.groups()],
     }
 
 

@@ -1,14 +1,22 @@
-"""Every launch of a process, gathered by what was launched."""
+"""Every launch of a process and of those that it starts, gathered by what was launched."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mlutriton.configuration import LAUNCHES_VARIABLE
+from mlutriton.isa.encoding import encode
 from mlutriton.isa.program import Program
 from mlutriton.launch import observed
+from mlutriton.simulator.launch_journal import LaunchJournal, journaled
 from mlutriton.simulator.report import Run
 
 # Traces are large; of groups beyond these, the ones that took least time keep their figures alone.
@@ -43,36 +51,64 @@ class LaunchGroup:
     time_us: float = 0.0
     slowest: Run | None = None
 
-    def add(self, run: Run) -> None:
-        """Count a launch."""
-        self.launches += 1
-        self.cycles += run.cycles
-        self.time_us += run.time_us
-        self.least_cycles = min(self.least_cycles or run.cycles, run.cycles)
+    def add(self, run: Run, cycles: Sequence[int]) -> None:
+        """Count launches: the cycles of each, and the run of the slowest."""
+        self.launches += len(cycles)
+        self.cycles += sum(cycles)
+        self.time_us += sum(map(run.machine.time_us, cycles))
+        self.least_cycles = min(self.least_cycles or cycles[0], *cycles)
         if run.cycles > self.most_cycles:
             self.most_cycles, self.slowest = run.cycles, run
 
 
+# Program, variant, grid and machine.
+_Key = tuple[bytes, str, tuple[int, int, int], str]
+
+
 @dataclass
 class Launches:
-    """What has been launched so far; threads may launch at once."""
+    """What has been launched so far; threads may launch at once.
+
+    Attributes:
+        most_runs_kept: groups whose slowest run is kept.
+        child_launches: how many of the launches were made by processes that this one has started.
+        child_processes: how many processes these were.
+    """
 
     most_runs_kept: int = MOST_RUNS_KEPT
-    _groups: dict[tuple[int, tuple[int, int, int], str], LaunchGroup] = field(
-        default_factory=dict[tuple[int, tuple[int, int, int], str], LaunchGroup]
-    )
-    # The identity of a program names it as long as it is held.
-    _programs: dict[int, Program] = field(default_factory=dict[int, Program])
+    child_launches: int = 0
+    child_processes: int = 0
+    _groups: dict[_Key, LaunchGroup] = field(default_factory=dict[_Key, LaunchGroup])
+    # The identity of a program names it as long as it is held; its digest names it in other processes too.
+    _programs: dict[int, tuple[Program, bytes]] = field(default_factory=dict[int, tuple[Program, bytes]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, run: Run) -> None:
         """Count a launch."""
+        self._add(run, [run.cycles])
+
+    def add_children(self, directory: Path) -> None:
+        """Count what child processes have written to a directory.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        processes: set[str] = set()
+        for each in journaled(directory):
+            processes.add(each.process)
+            self.child_launches += len(each.cycles)
+            self._add(each.slowest, each.cycles)
+        self.child_processes += len(processes)
+
+    def _add(self, run: Run, cycles: Sequence[int]) -> None:
         _ = run.cycles  # replayed before the lock is taken
         with self._lock:
-            self._programs[id(run.program)] = run.program
-            key = id(run.program), run.grid, run.machine.content_hash
+            if id(run.program) not in self._programs:
+                self._programs[id(run.program)] = run.program, hashlib.sha256(encode(run.program)).digest()
+            _, digest = self._programs[id(run.program)]
+            key = digest, run.variant, run.grid, run.machine.content_hash
             group = self._groups.setdefault(key, LaunchGroup(run.kernel, run.variant, run.grid, run.machine.name))
-            group.add(run)
+            group.add(run, cycles)
             kept = [each for each in self._groups.values() if each.slowest is not None]
             if len(kept) > self.most_runs_kept:
                 min(kept, key=lambda each: each.time_us).slowest = None
@@ -85,7 +121,30 @@ class Launches:
 
 @contextlib.contextmanager
 def record() -> Generator[Launches]:
-    """Gather every launch of the process while this lasts, also of plain ``triton.jit`` kernels."""
+    """Gather every launch of the process while this lasts, also of plain ``triton.jit`` kernels.
+
+    What processes launch that are started or forked meanwhile is there when this is over, as far as they have come.
+    """
     launches = Launches()
-    with observed(launches.add):
-        yield launches
+    owner = os.getpid()
+    directory = Path(tempfile.mkdtemp(prefix="mlutriton-launches-"))
+    journal = LaunchJournal(directory)
+
+    def observe(run: Run) -> None:
+        (launches if os.getpid() == owner else journal).add(run)
+
+    before = os.environ.get(LAUNCHES_VARIABLE)
+    os.environ[LAUNCHES_VARIABLE] = os.pathsep.join([*([before] if before else []), str(directory)])
+    try:
+        with observed(observe):
+            yield launches
+    finally:
+        if before is None:
+            os.environ.pop(LAUNCHES_VARIABLE, None)
+        else:
+            os.environ[LAUNCHES_VARIABLE] = before
+        if os.getpid() == owner:
+            try:
+                launches.add_children(directory)
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)

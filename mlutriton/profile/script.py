@@ -1,15 +1,19 @@
-"""Runs a script as Python would, and comes back when it is over, however it ends."""
+"""Runs a script or a module as Python would, and comes back when it is over, however it ends."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import os
+import runpy
 import sys
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+_RUNPY = (runpy.__file__, "<frozen runpy>")
 # What a shell says of a process that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -38,28 +42,62 @@ def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
     file = str(path.absolute())
     module = ModuleType("__main__")
     module.__dict__.update(__file__=file, __builtins__=__builtins__)
-    with _as_main(module, path, arguments):
+    with _as_main([str(path), *arguments], path.resolve().parent):
+        sys.modules["__main__"] = module
+        return _outcome(lambda: exec(compile(content, file, "exec"), module.__dict__))
+
+
+def run_module(name: str, arguments: Sequence[str]) -> Outcome:
+    """Run a module as ``__main__``, as ``python -m`` does: it is looked for in the current directory first."""
+    with _as_main(["-m", *arguments], Path.cwd()):
+        return _outcome(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True))
+
+
+def module_exists(name: str) -> bool:
+    """True if there is such a module to run; the packages that it is in are imported to find out."""
+    with _as_main(["-m"], Path.cwd()):
         try:
-            exec(compile(content, file, "exec"), module.__dict__)
-        except SystemExit as end:
-            return _exit(end)
-        except KeyboardInterrupt as end:
-            return Outcome(INTERRUPTED, _own_traceback(end))
-        except BaseException as problem:
-            return Outcome(1, _own_traceback(problem))
+            return importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):
+            return False
+
+
+def _outcome(run: Callable[[], object]) -> Outcome:
+    """How a script ends that is run by a function.
+
+    A process that the script has forked, and that comes to the end of the script as well, ends there.
+    """
+    process = os.getpid()
+    outcome = _ended(run)
+    if os.getpid() != process:
+        sys.stdout.flush()
+        sys.stderr.write(outcome.traceback)
+        sys.stderr.flush()
+        os._exit(outcome.status)
+    return outcome
+
+
+def _ended(run: Callable[[], object]) -> Outcome:
+    try:
+        run()
+    except SystemExit as end:
+        return _exit(end)
+    except KeyboardInterrupt as end:
+        return Outcome(INTERRUPTED, _own_traceback(end))
+    except BaseException as problem:
+        return Outcome(1, _own_traceback(problem))
     return Outcome(0)
 
 
 @contextlib.contextmanager
-def _as_main(module: ModuleType, path: Path, arguments: Sequence[str]) -> Generator[None]:
-    main, argv, search = sys.modules["__main__"], sys.argv, list(sys.path)
-    sys.modules["__main__"] = module
-    sys.argv = [str(path), *arguments]
-    sys.path.insert(0, str(path.resolve().parent))
+def _as_main(argv: Sequence[str], directory: Path) -> Generator[None]:
+    before = sys.modules["__main__"], sys.argv, list(sys.path)
+    sys.argv = list(argv)
+    sys.path.insert(0, str(directory))
     try:
         yield
     finally:
-        sys.modules["__main__"], sys.argv, sys.path[:] = main, argv, search
+        sys.modules["__main__"], sys.argv, sys.path[:] = before
 
 
 def _exit(end: SystemExit) -> Outcome:
@@ -71,6 +109,6 @@ def _exit(end: SystemExit) -> Outcome:
 def _own_traceback(problem: BaseException) -> str:
     """The traceback from the script's own first line on, as if nothing had called it."""
     frames = problem.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, *_RUNPY):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(problem), problem, frames))
