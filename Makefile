@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed-triton-$(TRITON)
 BENCH_INSTALLED := .venv/.installed-bench
 CLIENTS_INSTALLED := .venv/.installed-clients
 
-.PHONY: help demo test browser test-clients check check-static bench format docs compatibility
+.PHONY: help demo test browser test-clients check check-static bench scaling format docs compatibility
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-clients  run the kernels of other projects, unmodified, against torch; writes docs/reference/clients.md"
 	@echo "make check     everything a change has to pass: format, lint, types, imports, documentation, tests"
 	@echo "make bench     measure host speed and cycles against the goals; writes docs/benchmarks.md"
+	@echo "make scaling   draw cycles over cores, bandwidth and size, and the cost of simulating; writes docs/scaling.md"
 	@echo "make format    format the code"
 	@echo "make compatibility  record what runs with the chosen Triton; writes docs/reference/compatibility.md"
 	@echo "make docs      write the generated reference pages"
@@ -54,6 +55,9 @@ check-static: $(INSTALLED)
 
 bench: $(BENCH_INSTALLED)
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md
+
+scaling: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.scaling
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --quiet --fix-only .

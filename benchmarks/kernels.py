@@ -171,3 +171,11 @@ def embedding_bag_case(bags, count, size, width):
         reference=reference,
         tolerance=(1e-5, 1e-6),
     )
+
+
+@mlu.jit
+def add_in_loop(x, y, output, n, BLOCK: tl.constexpr):
+    first = tl.program_id(0) * BLOCK
+    for start in range(first, min(first + BLOCK, n), BLOCK):
+        offsets = start + tl.arange(0, BLOCK)
+        tl.store(output + offsets, tl.load(x + offsets) + tl.load(y + offsets))

@@ -46,7 +46,7 @@ _STYLE: dict[Any, Any] = {
 def roofline(found: Examination) -> str:
     """Operations a second over operations a byte: the roofs of the machine, and the launch beneath them."""
     run = found.run
-    figure, axes = _axes(3.6)
+    figure, axes = blank(3.6)
     operations = found.operations
     traffic = max(run.dram_read_bytes + run.dram_write_bytes, 1)
     distinct = max(run.work_bound.loaded_bytes + run.work_bound.stored_bytes, 1)
@@ -71,7 +71,7 @@ def roofline(found: Examination) -> str:
     axes.set_xlabel("operations a byte of DRAM")
     axes.set_ylabel("10¹² operations a second")
     axes.legend(loc="lower right", frameon=True, fontsize=8)
-    return _svg(figure, f"roofline {run.kernel}")
+    return svg(figure, f"roofline {run.kernel}")
 
 
 def _peaks(run: Run) -> list[tuple[str, float]]:
@@ -98,10 +98,10 @@ def _roof(
 def gains(found: Sequence[Gain], title: str) -> str:
     """What the launch would save with each parameter made better, as bars."""
     chosen = [gain for gain in found if gain.saved >= LEAST_SAVED][:_MOST_BARS]
-    figure, axes = _axes(0.7 + 0.24 * max(len(chosen), 1))
+    figure, axes = blank(0.7 + 0.24 * max(len(chosen), 1))
     labels = [f"{gain.parameter}  {_short(gain.value)} → {_short(gain.better)}" for gain in chosen]
     _bars(axes, labels, [100 * gain.saved for gain in chosen], "% of the time saved")
-    return _svg(figure, title)
+    return svg(figure, title)
 
 
 def points(run: Run, found: Sequence[Point]) -> str:
@@ -109,10 +109,10 @@ def points(run: Run, found: Sequence[Point]) -> str:
     names = list(dict.fromkeys(name for point in found for name in point.changes))
     if not names:
         labels = [f"{run.machine.name}, recorded", *(point.machine.name for point in found)]
-        figure, axes = _axes(0.7 + 0.3 * len(labels))
+        figure, axes = blank(0.7 + 0.3 * len(labels))
         _bars(axes, labels, [run.time_us, *(point.time_us for point in found)], "µs, simulated")
-        return _svg(figure, f"machines {run.kernel}")
-    figure, axes = _axes(3.4)
+        return svg(figure, f"machines {run.kernel}")
+    figure, axes = blank(3.4)
     lines: dict[str, list[tuple[float, float]]] = {}
     for point in found:
         others = [f"{name} = {_short(point.changes[name])}" for name in names[1:]]
@@ -128,12 +128,12 @@ def points(run: Run, found: Sequence[Point]) -> str:
     axes.set_ylabel("µs, simulated")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
-    return _svg(figure, f"sweep {run.kernel}")
+    return svg(figure, f"sweep {run.kernel}")
 
 
 def machine_rooflines(machines: Sequence[Machine]) -> str:
     """The roofs of several machines: tensor units at their fastest float, or integers where there is none."""
-    figure, axes = _axes(3.6)
+    figure, axes = blank(3.6)
     for number, machine in enumerate(machines):
         dtype = next((each for each in (F16, I8) if machine.mac_per_cycle(each)), I8)
         peak = 2 * machine.peak_mac_per_cycle(dtype) * machine.clock_mhz / 1e6
@@ -145,7 +145,7 @@ def machine_rooflines(machines: Sequence[Machine]) -> str:
     axes.set_xlabel("operations a byte of DRAM")
     axes.set_ylabel("10¹² operations a second")
     axes.legend(fontsize=7, loc="lower right")
-    return _svg(figure, "rooflines " + " ".join(machine.name for machine in machines))
+    return svg(figure, "rooflines " + " ".join(machine.name for machine in machines))
 
 
 def machine_ratios(first: Machine, second: Machine) -> str:
@@ -157,7 +157,7 @@ def machine_ratios(first: Machine, second: Machine) -> str:
             continue
         ratios.append((name, one / other if is_cost(name) else other / one))
     ratios.sort(key=lambda pair: pair[1])
-    figure, axes = _axes(0.8 + 0.2 * max(len(ratios), 1))
+    figure, axes = blank(0.8 + 0.2 * max(len(ratios), 1))
     colours = [COLOURS[2] if ratio > 1 else COLOURS[3] for _, ratio in ratios]
     axes.barh(
         [name for name, _ in ratios],
@@ -172,14 +172,15 @@ def machine_ratios(first: Machine, second: Machine) -> str:
     axes.axvline(1, color="#6b7280", linewidth=1)
     axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel(f"times as good on {second.name} as on {first.name}")
-    return _svg(figure, f"ratios {first.name} {second.name}")
+    return svg(figure, f"ratios {first.name} {second.name}")
 
 
 def _factor(value: float, _position: int) -> str:
     return f"{value:g}x"
 
 
-def _axes(height_inches: float) -> tuple[Figure, Axes]:
+def blank(height_inches: float) -> tuple[Figure, Axes]:
+    """An empty figure as wide as a page, in the style of all plots, and its axes."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
         return figure, figure.add_subplot()
@@ -217,7 +218,7 @@ def _short(value: Value) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg(figure: Figure, title: str) -> str:
     """The figure as an ``svg`` element; equal figures are equal text, and names in it are of this figure alone."""
     buffer = io.StringIO()
     style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": title}
