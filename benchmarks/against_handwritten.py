@@ -1,8 +1,9 @@
 """Cycles of compiled kernels against those of programs in assembly that do the same, written as well as we can.
 
-The programs stand in ``benchmarks/handwritten``. Each is launched once a core and walks over a share of the work. Both
-sides are launched for their cycles alone, on the default machine and on ones with half and twice its DMA latency,
-bandwidth and rate of products: what is better on one of them should be so on the others.
+The programs stand in ``benchmarks/handwritten``. Each is launched once a core, or once a cluster if its cores work
+together, and walks over a share of the work. Both sides are launched for their cycles alone, on the default machine and
+on ones with half and twice its DMA latency, bandwidth and rate of products: what is better on one of them should be so
+on the others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import mlutriton as mlu
 from benchmarks import kernels
 from benchmarks.figure import Figure, Measured, Unit
-from examples import cumsum, layer_norm, softmax, transpose, vector_add
+from examples import cumsum, flash_attention, layer_norm, matmul, softmax, transpose, vector_add
 from mlutriton.testing import Case
 
 DIRECTORY = Path(__file__).parent / "handwritten"
@@ -49,15 +50,20 @@ class Pair:
         """The run of the program."""
         kernel, arguments = mlu.load(DIRECTORY / f"{self.program}.s"), self.case().arguments() | self.more
         values = {each.name: arguments[each.name] for each in kernel.program.parameters}
-        return mlu.estimate(kernel, (mlu.current_machine().cores,), **values)
+        return mlu.estimate(kernel, _once_everywhere(kernel), **values)
 
     def values(self) -> tuple[Case, dict[str, Any]]:
         """The case, and its arguments as the program leaves them."""
         case = self.case()
         kernel, arguments = mlu.load(DIRECTORY / f"{self.program}.s"), case.arguments()
         every = arguments | self.more
-        kernel[(mlu.current_machine().cores,)](**{each.name: every[each.name] for each in kernel.program.parameters})
+        kernel[_once_everywhere(kernel)](**{each.name: every[each.name] for each in kernel.program.parameters})
         return case, arguments
+
+
+def _once_everywhere(kernel: Any) -> tuple[int]:
+    """The grid that has a program for each core, or for each cluster if one takes all of its cores."""
+    return (mlu.current_machine().cores // kernel.program.cores_per_program,)
 
 
 PAIRS: dict[str, Pair] = {
@@ -72,6 +78,26 @@ PAIRS: dict[str, Pair] = {
     ),
     "embedding bag 2048x32 of 32000x512 fp32": Pair(
         partial(kernels.embedding_bag_case, 2048, 32, 32_000, 512), "embedding_bag", {"count": 32, "width": 512}
+    ),
+    "GEMM 4096 fp16": Pair(
+        partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16", on_cluster=True),
+        "gemm_f16",
+        {"rows": 128, "columns": 256, "depth": 384},
+    ),
+    "GEMM 1024 fp16": Pair(
+        partial(matmul.case, 1024, 1024, 1024, np.float16, "fp16"),
+        "gemm_f16",
+        {"rows": 128, "columns": 192, "depth": 384},
+    ),
+    "GEMM 4096 int8": Pair(
+        partial(matmul.case, 4096, 4096, 4096, np.int8, "int8", on_cluster=True),
+        "gemm_i8",
+        {"rows": 128, "columns": 256, "depth": 1024},
+    ),
+    "attention 1x12x4096x128 fp16": Pair(
+        partial(flash_attention.case, 1, 12, 4096, 128, causal=False, on_cluster=True),
+        "flash_attention",
+        {"batches": 1},
     ),
 }
 

@@ -2,7 +2,8 @@
 
 A program owns ``BLOCK_M`` queries of one head and walks over the keys. Scores, probabilities and the running result of
 a block live on chip; the softmax is the online one of cross_entropy.py, with a row of maxima and a row of sums, and
-the result is rescaled along with the sums. The exponent is taken to base two, with log2(e) folded into the scale.
+the result is rescaled along with the sums. The exponent is taken to base two, with log2(e) folded into the scale,
+which has to be positive.
 
 Under a causal mask, blocks of keys before the queries need no mask, the blocks on the diagonal do, and those after it
 are never visited: the walk is split in two, and half the work disappears.
@@ -28,11 +29,12 @@ def attend(
     column = tl.arange(0, BLOCK_N)
     for first in tl.range(start, stop, BLOCK_N):
         key = tl.load(keys + first * stride_k)
-        scores = tl.dot(query, key) * scale
+        scores = tl.dot(query, key)
         if MASKED:
             scores = tl.where(row[:, None] >= first + column[None, :], scores, -float("inf"))
-        larger = tl.maximum(maximum, tl.max(scores, axis=1))
-        weights = tl.exp2(scores - larger[:, None])
+        # The maxima are scaled by themselves, the scores where they are taken off: one pass over them less.
+        larger = tl.maximum(maximum, tl.max(scores, axis=1) * scale)
+        weights = tl.exp2(scores * scale - larger[:, None])
         shrink = tl.exp2(maximum - larger)
         total = total * shrink + tl.sum(weights, axis=1)
         value = tl.load(values + first * stride_v)

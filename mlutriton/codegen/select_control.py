@@ -99,23 +99,32 @@ def _hand_over(s: Selection, values: Sequence[Value], carried: Sequence[Value]) 
 
 
 def _targets(s: Selection, body: Block, carried: Sequence[Value]) -> dict[Value, DenseView]:
-    """Yielded values that may be produced in their carried buffer: nothing reads the old value from then on."""
+    """Values that may be produced in a carried buffer: what is yielded to it, and what a yielded product adds to."""
     places = {value: index for index, operation in enumerate(body.operations) for value in operation.results}
     found: dict[Value, DenseView] = {}
     for value, argument in zip(body.terminator.operands, carried, strict=True):
         view = s.views[argument]
-        operation = value.defining_op
-        if not isinstance(view, DenseView) or value not in places or value in found or operation is None:
+        if not isinstance(view, DenseView) or value in found or not _may_replace(body, places, value, argument):
             continue
-        if not is_fresh(value) or isinstance(operation, For | While | If) or len(operation.results) > 1:
-            continue
-        last = _last_use(body, argument)
-        in_place = isinstance(operation, Elementwise) or (
-            isinstance(operation, Dot) and operation.operands[2] is argument
-        )
-        if last < places[value] or (in_place and last == places[value] and _reads_aligned(operation, argument)):
-            found[value] = view
+        found[value] = view
+        product = value.defining_op
+        if isinstance(product, Dot) and s.uses.get(added := product.operands[2]) == 1 and added not in found:
+            same_type = storage_type(added.type) == view.dtype
+            if same_type and isinstance(added.defining_op, Elementwise) and _may_replace(body, places, added, argument):
+                found[added] = view
     return found
+
+
+def _may_replace(body: Block, places: dict[Value, int], value: Value, argument: Value) -> bool:
+    """True if a value may be produced where a carried one stands: nothing reads the old value from then on."""
+    operation = value.defining_op
+    if value not in places or operation is None or not is_fresh(value):
+        return False
+    if isinstance(operation, For | While | If) or len(operation.results) > 1:
+        return False
+    last = _last_use(body, argument)
+    in_place = isinstance(operation, Elementwise) or (isinstance(operation, Dot) and operation.operands[2] is argument)
+    return last < places[value] or (in_place and last == places[value] and _reads_aligned(operation, argument))
 
 
 def _reads_aligned(operation: Operation, argument: Value) -> bool:
