@@ -54,7 +54,7 @@ _LOG2_E = {dtype: _split(dtype, math.log2(math.e), 2.0355273740931033e-17) for d
 _ROOT_HALF_BITS = {F32: 0x3F3504F3, F64: 0x3FE6A09E667F3BCD}
 
 # Arguments beyond which a result is certainly zero or infinite.
-_EXP_RANGE = {F32: (-104.0, 89.0), F64: (-746.0, 710.0)}
+EXP_RANGE = {F32: (-104.0, 89.0), F64: (-746.0, 710.0)}
 _EXP2_RANGE = {F32: (-151.0, 128.0), F64: (-1076.0, 1024.0)}
 
 
@@ -64,14 +64,14 @@ def rsqrt(primitives: Primitives[V], x: V, dtype: DType) -> V:
     return f.div(1.0, f.sqrt(x))
 
 
-def _clamp(f: Format[V], x: V, bounds: tuple[float, float]) -> V:
+def clamp(f: Format[V], x: V, bounds: tuple[float, float]) -> V:
     """Return ``x`` limited to the bounds; NaN stays NaN."""
     low, high = bounds
     x = f.select(f.compare("folt", x, low), low, x)
     return f.select(f.compare("fogt", x, high), high, x)
 
 
-def _times_power_of_two(f: Format[V], a: V, shifted: V) -> V:
+def times_power_of_two(f: Format[V], a: V, shifted: V) -> V:
     """Return ``a * 2**k``, rounded once, where ``shifted`` is ``k + f.integer_shift``.
 
     Two factors, because neither the least nor the greatest result is a number near 1 times one power of two. The first
@@ -92,22 +92,22 @@ def _times_power_of_two(f: Format[V], a: V, shifted: V) -> V:
 def exp(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Evaluate e**x = 2**k * e**r with integer k and abs(r) <= ln(2)/2."""
     f = Format(primitives, dtype)
-    x = _clamp(f, x, _EXP_RANGE[dtype])
+    x = clamp(f, x, EXP_RANGE[dtype])
     shifted = f.fma(x, _LOG2_E[dtype][0], f.integer_shift)
     k = f.sub(shifted, f.integer_shift)
     ln2_high, ln2_low = _LN2[dtype]
     r = f.fma(k, -ln2_low, f.fma(k, -ln2_high, x))
     tail = f.fma(f.mul(r, r), f.polynomial(r, f.coefficients.exp), r)
-    return _times_power_of_two(f, f.add(tail, 1.0), shifted)
+    return times_power_of_two(f, f.add(tail, 1.0), shifted)
 
 
 def exp2(primitives: Primitives[V], x: V, dtype: DType) -> V:
     """Evaluate 2**x = 2**k * 2**r with integer k and abs(r) <= 1/2."""
     f = Format(primitives, dtype)
-    x = _clamp(f, x, _EXP2_RANGE[dtype])
+    x = clamp(f, x, _EXP2_RANGE[dtype])
     shifted = f.add(x, f.integer_shift)
     r = f.sub(x, f.sub(shifted, f.integer_shift))
-    return _times_power_of_two(f, f.fma(r, f.polynomial(r, f.coefficients.exp2), 1.0), shifted)
+    return times_power_of_two(f, f.fma(r, f.polynomial(r, f.coefficients.exp2), 1.0), shifted)
 
 
 def _logarithm_parts(f: Format[V], x: V) -> tuple[V, V, V]:

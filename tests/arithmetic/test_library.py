@@ -106,6 +106,41 @@ def test_elementary_functions_are_within_two_units(name, suffix):
     assert max(error_in_units(got, want) for got, want in zip(result, exact, strict=True)) <= 2
 
 
+def powers(limit):
+    """Bases, exponents and powers of integers below a limit."""
+    rows = [(base, n, base**n) for base in range(2, 300) for n in range(1, 60) if base**n <= limit]
+    return [np.array(column, "f8") for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("suffix", ["f", ""], ids=["f32", "f64"])
+def test_results_that_are_numbers_are_exact(suffix):
+    dtype, digits = ("f4", 24) if suffix else ("f8", 53)
+    base, n, power = powers(2**digits)
+    tens = np.arange(11 if suffix else 23)
+    exponents = np.arange(np.finfo(dtype).minexp, np.finfo(dtype).maxexp)
+    halves = np.arange(-20, 21) / 2
+    factorials = np.array([math.factorial(n) for n in range(13 if suffix else 22)], "f8")
+    points = {
+        "pow": [(base, n, power), (base**2, np.full_like(base, 0.5), base), (0 * n + 2, -n, np.exp2(-n))],
+        "cbrt": [(base**3, base)],
+        "exp2": [(exponents, np.exp2(exponents * 1.0))],
+        "log2": [(np.exp2(exponents * 1.0), exponents)],
+        "exp10": [(tens, 10.0**tens)],
+        "log10": [(10.0**tens, tens)],
+        "rsqrt": [(np.exp2(2.0 * np.arange(-30, 30)), np.exp2(-1.0 * np.arange(-30, 30)))],
+        "rcbrt": [(np.exp2(3.0 * np.arange(-20, 20)), np.exp2(-1.0 * np.arange(-20, 20)))],
+        "tgamma": [(np.arange(len(factorials)) + 1, factorials)],
+        "lgamma": [([1, 2], [0, 0])],
+        "sinpi": [(halves, np.rint(np.sin(np.pi * halves)))],
+        "cospi": [(halves, np.rint(np.cos(np.pi * halves)))],
+        "hypot": [([3, 5, 8, 7, 20, 9, 12, 28], [4, 12, 15, 24, 21, 40, 35, 45], [5, 13, 17, 25, 29, 41, 37, 53])],
+    }
+    for name, cases in points.items():
+        for *operands, want in cases:
+            got = apply(name + suffix, *(np.asarray(operand, dtype) for operand in operands))
+            np.testing.assert_array_equal(got, np.asarray(want, dtype), name)
+
+
 # Function, arguments, bound in units, bound relative to 1 + abs(value).
 SPECIAL = {
     "erfc": (mpmath.erfc, np.r_[uniform(-6, 6), uniform(0, 26)], 8, 0),

@@ -31,7 +31,7 @@ from mlutriton.dtypes import I32, I64
 
 _ROOT_HALF = (0.7071067811865476, -4.833646656726457e-17)
 _TWO_OVER_ROOT_PI = 1.1283791670955126
-_HALF_LOG_TWO_PI = 0.9189385332046728
+_HALF_LOG_TWO_PI = (0.9189385332046728, -3.8782941580672414e-17)
 
 
 def _negative(f: Format[V], x: V) -> V:
@@ -160,19 +160,20 @@ def _shifted(f: Format[V], x: V) -> tuple[V, V]:
 
 
 def _stirling(f: Format[V], y: V) -> Pair[V]:
-    """ln(gamma(y)) - ln(2 pi) / 2."""
+    """ln(gamma(y)) for y of at least 10."""
     log = logarithm(f, y)
     main = times(f, Pair(f.sub(y, 0.5), f.constant(0.0)), log)
     inverse = f.div(1.0, y)
     correction = f.mul(f.polynomial(f.mul(inverse, inverse), _STIRLING), inverse)
-    return plus(f, plus(f, main, Pair(f.negate(y), f.constant(0.0))), Pair(correction, f.constant(0.0)))
+    main = plus(f, main, Pair(f.negate(y), f.constant(0.0)))
+    return plus(f, main, plus(f, constant(f, *_HALF_LOG_TWO_PI), Pair(correction, f.constant(0.0))))
 
 
 def tgamma(f: Format[V], x: V) -> V:
     """Return the gamma function; gamma(-a) = -pi / (a sin(pi a) gamma(a))."""
     a = f.absolute(x)
     y, factors = _shifted(f, f("fminimum", a, 200.0))
-    value = f.div(f.mul(exponential_of(f, _stirling(f, y)), math.sqrt(2 * math.pi)), factors)
+    value = f.div(exponential_of(f, _stirling(f, y)), factors)
     reflected = f.div(-math.pi, f.mul(f.mul(sinpi(f, a), a), value))
     is_pole = f.both(_negative(f, x), f.compare("foeq", f("floor", x), x))
     value = f.select(_negative(f, x), reflected, value)
@@ -185,8 +186,7 @@ def lgamma(f: Format[V], x: V) -> V:
     a = f.absolute(x)
     is_finite = f.is_finite(a)
     y, factors = _shifted(f, f.select(is_finite, a, 1.0))
-    total = plus(f, _stirling(f, y), constant(f, _HALF_LOG_TWO_PI))
-    total = plus(f, total, _negated(f, logarithm(f, factors)))
+    total = plus(f, _stirling(f, y), _negated(f, logarithm(f, factors)))
     value = f.add(total.high, total.low)
     reflection = f.absolute(f.mul(sinpi(f, a), a))
     reflected = f.sub(f("log", f.div(math.pi, reflection)), value)
