@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mlutriton.dtypes import DType
+from mlutriton.dtypes import F32, DType
 
 REDUCTION_GROUP_BYTES = 128
 """Bytes that a row reduction combines side by side."""
@@ -15,6 +15,14 @@ REDUCTION_GROUP_BYTES = 128
 def lanes(width_bytes: int) -> int:
     """Elements of a width that a row reduction combines side by side."""
     return REDUCTION_GROUP_BYTES // width_bytes
+
+
+_ROUNDING = frozenset({"fadd", "fmul"})
+
+
+def accumulator_type(name: str, dtype: DType) -> DType:
+    """The type in which a reduction keeps what it has combined so far: f32 for sums and products of narrower floats."""
+    return F32 if name in _ROUNDING and dtype.is_float and dtype.bytes < F32.bytes else dtype
 
 
 def reduction_identity(name: str, dtype: DType) -> int | float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlutriton.arithmetic import evaluate
 from mlutriton.dtypes import F32, DType
-from mlutriton.isa.reduction import lanes, reduction_identity
+from mlutriton.isa.reduction import accumulator_type, lanes, reduction_identity
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 
 Array = NDArray[Any]
@@ -19,15 +19,23 @@ def reduce(values: Array, name: str, dtype: DType) -> Array:
     """Combine [outer, n, inner] along n.
 
     Along columns (inner > 1) from the first to the last. Along rows element k goes to lane k % lanes, whose accumulator
-    starts from the identity; then halves of the lanes are combined until one is left.
+    starts from the identity; then halves of the lanes are combined until one is left. Accumulators of sums and products
+    are at least f32, and rounded once.
     """
+    accumulator = accumulator_type(name, dtype)
+    if accumulator is not dtype:
+        wide = evaluate("fpcast", values, dtype=dtype, to=accumulator)
+        return evaluate("fpcast", _reduce(wide, name, accumulator, lanes(dtype.bytes)), dtype=accumulator, to=dtype)
+    return _reduce(values, name, dtype, lanes(dtype.bytes))
+
+
+def _reduce(values: Array, name: str, dtype: DType, width: int) -> Array:
     outer, n, inner = values.shape
     if inner > 1:
         result = values[:, 0]
         for k in range(1, n):
             result = evaluate(name, result, values[:, k], dtype=dtype)
         return result
-    width = lanes(dtype.bytes)
     identity = np.asarray(reduction_identity(name, dtype)).astype(dtype.numpy)
     groups = np.full((outer, -(-n // width), width), identity)
     groups.reshape(outer, -1)[:, :n] = values[:, :, 0]

@@ -77,6 +77,14 @@ def test_sums(dtype, shape):
         np.testing.assert_array_equal(call(function, x, result=want), want)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_sums_of_narrow_floats_round_once(dtype):
+    x = np.random.default_rng(0).integers(-128, 129, (64, 128)).astype(dtype)
+    for function, axis in ((total_0, 0), (total_last, 1)):
+        want = x.astype(np.float32).sum(axis, keepdims=axis == 1).astype(dtype)
+        np.testing.assert_array_equal(call(function, x, result=want), want)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_extremes_and_combinations(dtype, shape):

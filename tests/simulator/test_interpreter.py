@@ -127,10 +127,14 @@ def test_column_reduction_goes_from_first_to_last():
     np.testing.assert_array_equal(out, expected)
 
 
-def test_half_precision_sums_round_after_each_step():
-    x = np.array([2048, 1, 1, 1], np.float16).reshape(4, 1) * np.ones((1, 2), np.float16)
-    out = execute("red.fadd.f16 [o], [x], 1, 4, 2", ["f16"] * 2, x, out=np.zeros(2, np.float16))
-    np.testing.assert_array_equal(out, [2048, 2048])
+@pytest.mark.parametrize(
+    ("operation", "values", "result"), [("fadd", [2048, 1, 1, 1], 2052), ("fmul", [2048, 64, 2**-9, 1], 256)]
+)
+@pytest.mark.parametrize("inner", [1, 2])
+def test_half_precision_sums_and_products_round_once(operation, values, result, inner):
+    x = np.array(values, np.float16).reshape(4, 1) * np.ones((1, inner), np.float16)
+    out = execute(f"red.{operation}.f16 [o], [x], 1, 4, {inner}", ["f16"] * 2, x, out=np.zeros(inner, np.float16))
+    np.testing.assert_array_equal(out, np.full(inner, result))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from mlutriton.codegen.llvm.elements import (
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.reductions import accumulated
 from mlutriton.dtypes import I32, DType
 from mlutriton.isa.native_interface import Context, Fault
+from mlutriton.isa.reduction import accumulator_type
 
 
 def column_reduction(library: Library, operation: str, dtype: DType) -> str:
@@ -26,6 +28,7 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
     def define() -> str:
         e = Emitter(library)
         vector, result = wide(kind(dtype), LANES), e.variable(wide(kind(dtype), LANES))
+        accumulator = accumulator_type(operation, dtype)
         line = e.value(f"mul i64 %inner, {dtype.bytes}")
         plane = e.value(f"mul i64 %n, {line}")
         whole = e.value(f"and i64 %inner, {-LANES}")
@@ -37,10 +40,12 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
                 e.do(f"store {vector} {number_of(e, load(e, source, dtype, LANES))}, ptr {result}")
                 with e.loop("%n", start=1) as k:
                     value = load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, LANES)
-                    before = Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}"))
+                    value = accumulated(e, value, accumulator)
+                    before = Lanes(accumulator, LANES, number=e.value(f"load {vector}, ptr {result}"))
                     e.do(f"store {vector} {number_of(e, apply(e, operation, [before, value]))}, ptr {result}")
                 place = e.add(e.value(f"mul i64 {outer}, {line}"), e.multiply(inner, dtype.bytes))
-                return Lanes(dtype, LANES, number=e.value(f"load {vector}, ptr {result}")), e.pointer("%dst", place)
+                combined = Lanes(accumulator, LANES, number=e.value(f"load {vector}, ptr {result}"))
+                return accumulated(e, combined, dtype), e.pointer("%dst", place)
 
             with e.loop(whole, step=LANES) as inner:
                 store(e, *combine(inner))

@@ -26,8 +26,8 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
+from mlutriton.isa.reduction import accumulator_type, reduction_identity
 from mlutriton.isa.reduction import lanes as reduction_lanes
-from mlutriton.isa.reduction import reduction_identity
 
 # Any order gives the same, so that more vectors than the architecture has lanes can hide the latency of one step.
 _ORDERED = frozenset({"fadd", "fmul"})
@@ -50,6 +50,7 @@ class RowReduction:
 
     def __init__(self, e: Emitter, operation: str, dtype: DType, rows: Count, columns: Count, target: str) -> None:
         self._e, self._operation, self._dtype, self._columns, self._target = e, operation, dtype, columns, target
+        self._accumulator = accumulator_type(operation, dtype)
         self._vector = wide(kind(dtype), LANES)
         count = reduction_lanes(dtype.bytes) // LANES
         self._is_ordered = operation in _ORDERED
@@ -64,7 +65,7 @@ class RowReduction:
 
     def begin_row(self) -> None:
         """Forget the row before."""
-        identity = constant(reduction_identity(self._operation, self._dtype), self._dtype, LANES).number
+        identity = constant(reduction_identity(self._operation, self._dtype), self._accumulator, LANES).number
         for place in self._vectors:
             self._e.do(f"store {self._vector} {identity}, ptr {place}")
 
@@ -77,7 +78,7 @@ class RowReduction:
         """
         e = self._e
         before = e.value(f"load {self._vector}, ptr {self._vectors[0]}")
-        operands = [Lanes(self._dtype, LANES, number=before), value]
+        operands = [self._value(before), accumulated(e, value, self._accumulator)]
         after = number_of(e, apply(e, self._operation, operands))
         if mask:
             after = e.value(f"select <{LANES} x i1> {mask}, {self._vector} {after}, {self._vector} {before}")
@@ -89,7 +90,8 @@ class RowReduction:
         parts = [self._value(e.value(f"load {self._vector}, ptr {place}")) for place in self._in_order()]
         combined = _halved(e, self._operation, parts)
         if not self._square:
-            store(e, combine_lanes(e, self._operation, combined), self._place(row))
+            result = combine_lanes(e, self._operation, combined)
+            store(e, accumulated(e, result, self._dtype), self._place(row))
             return
         inside = row % LANES if isinstance(row, int) else e.value(f"and i64 {row}, {LANES - 1}")
         vector_bytes = LANES * _bytes_of(self._dtype)
@@ -121,7 +123,7 @@ class RowReduction:
         return self._e.pointer(self._target, self._e.multiply(row, self._dtype.bytes))
 
     def _value(self, number: str) -> Lanes:
-        return Lanes(self._dtype, LANES, number=number)
+        return Lanes(self._accumulator, LANES, number=number)
 
     def _take_turns(self, last: str) -> None:
         e = self._e
@@ -142,6 +144,11 @@ class RowReduction:
         with e.loop(missing):
             self._take_turns(e.value(f"load {self._vector}, ptr {vectors[0]}"))
         return vectors
+
+
+def accumulated(e: Emitter, value: Lanes, dtype: DType) -> Lanes:
+    """A value as the accumulators of a reduction have it, or an accumulator as the result has it."""
+    return value if value.dtype is dtype else apply(e, "fpcast", [value], dtype)
 
 
 # More vectors than that at a time no host has registers for.
@@ -171,13 +178,15 @@ def short_reduction(library: Library, operation: str, dtype: DType, n: int, inne
             loaded = [
                 e.value(f"load {vector}, ptr {e.pointer(source, LANES * dtype.bytes * i)}, align 1") for i in range(n)
             ]
+            accumulator = accumulator_type(operation, dtype)
             lines = [from_bits(e, bits, dtype, LANES) for bits in _sorted_lines(e, loaded, vector, inner)]
+            lines = [accumulated(e, line, accumulator) for line in lines]
             if inner == 1:
                 result = _halved(e, operation, lines)
             else:
                 result = reduce(lambda before, line: apply(e, operation, [before, line]), lines)
             target = e.pointer("%dst", e.multiply(first, dtype.bytes))
-            store_first(e, result, target, lanes_below(e, e.subtract(results, first)))
+            store_first(e, accumulated(e, result, dtype), target, lanes_below(e, e.subtract(results, first)))
         e.do("ret void")
         return e.function(f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer) noinline")
 
@@ -251,8 +260,9 @@ def _square_reduction(e: Emitter, operation: str, dtype: DType) -> str:
         inner = Emitter(e.library)
         vector_bytes = LANES * _bytes_of(dtype)
         rows = [inner.value(f"load {vector}, ptr {inner.pointer('%vectors', vector_bytes * i)}") for i in range(LANES)]
-        columns = [Lanes(dtype, LANES, number=number) for number in transposed(inner, rows, kind(dtype))]
-        result = _halved(inner, operation, columns)
+        accumulator = accumulator_type(operation, dtype)
+        columns = [Lanes(accumulator, LANES, number=number) for number in transposed(inner, rows, kind(dtype))]
+        result = accumulated(inner, _halved(inner, operation, columns), dtype)
         store_first(inner, result, "%target", lanes_below(inner, "%count"))
         inner.do("ret void")
         return inner.function(f"define internal void @{name}(ptr %target, ptr %vectors, i64 %count) noinline")
