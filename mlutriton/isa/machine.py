@@ -89,8 +89,7 @@ class Machine:
 
     l1_bytes: Annotated[int, natural(CACHE, "bytes", "L1 of a cluster; 0 = none.")]
     l2_bytes: Annotated[int, positive(CACHE, "bytes", "L2 of the chip.")]
-    l2_line_bytes: Annotated[int, positive(CACHE, "bytes", "Line of the L2.")]
-    l2_ways: Annotated[int, positive(CACHE, "", "Ways of a set of the L2; replacement is least recently used.")]
+    l2_line_bytes: Annotated[int, positive(CACHE, "bytes", "Line of the L2; the lines used longest ago leave.")]
     l2_bytes_per_cycle: Annotated[int, positive(CACHE, "bytes/cycle", "Rate of the L2, all cores together.")]
     l2_latency_ns: Annotated[int, natural(CACHE, "ns", "First byte of a transfer that hits the L2.")]
 
@@ -288,6 +287,8 @@ class Machine:
 
 
 MAC_PREFIX: Final = "mac_per_cycle_"
+# Sectors of a line of the L2 that the replay can tell apart.
+MOST_LINE_GRANULES: Final = 8
 USER_OVERRIDE: Final = Provenance("assumed", "user override")
 
 
@@ -327,10 +328,16 @@ def _contradictions(made: Machine) -> Iterator[str]:
         size, reserve = made.values[f"{memory}_bytes"], made.values[f"{memory}_reserve_bytes"]
         if reserve >= size:
             yield f"{memory}_reserve_bytes is {reserve} but {memory}_bytes is {size}"
-    if made.l2_bytes % (made.l2_line_bytes * made.l2_ways):
-        yield f"l2_bytes is {made.l2_bytes}, not a whole number of sets of {made.l2_ways} lines of {made.l2_line_bytes}"
-    if made.l2_line_bytes % made.dram_granule_bytes:
-        yield f"l2_line_bytes is {made.l2_line_bytes}, no multiple of dram_granule_bytes, {made.dram_granule_bytes}"
+    for name, size in (("dram_granule_bytes", made.dram_granule_bytes), ("l2_line_bytes", made.l2_line_bytes)):
+        if size.bit_count() > 1:
+            yield f"{name} is {size}, no power of two"
+    if made.l2_bytes % made.l2_line_bytes:
+        yield f"l2_bytes is {made.l2_bytes}, not a whole number of lines of {made.l2_line_bytes}"
+    if not made.dram_granule_bytes <= made.l2_line_bytes <= MOST_LINE_GRANULES * made.dram_granule_bytes:
+        yield (
+            f"l2_line_bytes is {made.l2_line_bytes}, "
+            f"not 1 to {MOST_LINE_GRANULES} times dram_granule_bytes, {made.dram_granule_bytes}"
+        )
     if made.core_dma_total_bytes_per_cycle < made.core_dma_bytes_per_cycle:
         yield (
             f"core_dma_total_bytes_per_cycle is {made.core_dma_total_bytes_per_cycle} "

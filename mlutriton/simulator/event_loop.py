@@ -463,30 +463,30 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
         if count1 * count2 > 1:
             cost = state.timing[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
     missing = 0
+    traffic = 0
     if segment > 0:
         missing = use_tile(state, address, segment, count1, stride1, count2, stride2, store)
-    granule = state.timing[timing.GRANULE_BYTES]
-    granules = (segment + granule - 1) // granule
-    if store and segment < granule:
-        granules = 2
-    traffic = granules * granule * count1 * count2
-    # Only the missing share of the transfer goes to DRAM. The test spares most transfers two divisions.
-    weight = cost
-    if missing != amount or traffic != amount:
-        traffic = (traffic * missing + amount - 1) // amount
-        weight = (traffic * cost + amount - 1) // amount
+        traffic = state.shared[at.L2_READ_BYTES] + state.shared[at.L2_WRITTEN_BYTES]
+    # The tests spare most transfers a division.
+    weight = 0
+    if traffic:
+        weight = cost
+        if traffic != amount:
+            weight = (traffic * cost + amount - 1) // amount
     setup = state.timing[timing.DMA_SETUP_CYCLES] + (count1 * count2 - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
     state.lanes[base + at.SETUP] = setup
     open_memory(state, lane, amount, weight)
     row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
     state.statistics[row + at.L2_HIT_BYTES] += amount - missing
-    state.statistics[row + (at.DRAM_WRITE_BYTES if store else at.DRAM_READ_BYTES)] += traffic
+    if traffic:
+        state.statistics[row + at.DRAM_READ_BYTES] += state.shared[at.L2_READ_BYTES]
+        state.statistics[row + at.DRAM_WRITE_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
     return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
 
 
 def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> None:
     """Setup, size and DRAM cost of a GATHER or SCATTER, which passes the L2 by."""
-    granule = state.timing[timing.GRANULE_BYTES]
+    granule = 1 << state.timing[timing.GRANULE_SHIFT]
     granules = (item_bytes + granule - 1) // granule
     if kind == Kind.SCATTER and item_bytes < granule:
         granules = 2

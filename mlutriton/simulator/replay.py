@@ -32,7 +32,10 @@ Words = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
-_MOST_TILES = 1 << 14
+# Of the tables of tiles and pages of the L2; that of pages grows if they are too few.
+_MOST_TILE_SETS = 1 << 12
+_FIRST_PAGE_BUCKETS = 1 << 6
+_MOST_FIRST_PAGE_BUCKETS = 1 << 13
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
@@ -122,7 +125,7 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     """
     _check(trace, machine)
     parameters = timing_parameters(machine)
-    state = initial_state(trace, machine, parameters, ring_entries=1, keep_events=False)
+    state = initial_state(trace, machine, parameters, ring_entries=1, page_buckets=1, keep_events=False)
     _run(schedule_alone.run_alone, state)
     _check_status(state)
     programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
@@ -149,13 +152,23 @@ def _check(trace: Trace, machine: Machine) -> None:
 
 def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: bool) -> Any:
     ring_entries = _FIRST_RING_ENTRIES
+    # A guess: tiles of several pages, each of many programs.
+    page_buckets = 1 << trace.records.bit_length()
+    page_buckets = min(max(page_buckets, _FIRST_PAGE_BUCKETS), _MOST_FIRST_PAGE_BUCKETS)
     while True:
-        state = initial_state(trace, machine, parameters, ring_entries=ring_entries, keep_events=keep_events)
+        state = initial_state(
+            trace, machine, parameters, ring_entries=ring_entries, page_buckets=page_buckets, keep_events=keep_events
+        )
         _run(event_loop.run_replay, state)
-        if int(state.shared[replay_state.STATUS]) != replay_state.RING_FULL:
-            break
-        # More transfers waited in a queue than there was room for. Starting again is simple, and rare.
-        ring_entries *= 8
+        # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
+        # and rare.
+        match int(state.shared[replay_state.STATUS]):
+            case replay_state.RING_FULL:
+                ring_entries *= 8
+            case replay_state.PAGES_FULL:
+                page_buckets *= 8
+            case _:
+                break
     _check_status(state)
     return state
 
@@ -172,21 +185,25 @@ def _check_status(state: Any) -> None:
         raise ValueError("the trace is malformed: a program without END, or a record of unknown kind")
 
 
-def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, keep_events: bool) -> Any:
+def initial_state(
+    trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, page_buckets: int, keep_events: bool
+) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
     cores = machine.cores
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
     leaves = 1 << (classes + cores * replay_state.SOURCES_PER_CORE - 1).bit_length()
-    tile_entries = min(max(1 << trace.records.bit_length(), replay_state.TILE_WAYS), _MOST_TILES)
-    blocks = int(parameters[timing.L2_SETS]) * machine.l2_ways
+    tile_sets = min(1 << max(trace.records.bit_length() - 1, 0), _MOST_TILE_SETS)
+    # Each tile in the L2 has a line; one more is on its way, and the first is none.
+    tiles = min(trace.records, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
+    pages = page_buckets * cache_directory.BUCKET_PAGES
     cleared = {
         "shared": replay_state.SHARED_WORDS,
         "cores": cores * replay_state.CORE_WORDS,
         "lanes": lanes * replay_state.LANE_WORDS,
         "classes": classes * replay_state.CLASS_WORDS,
-        "directory": blocks,
-        "tiles": tile_entries * replay_state.TILE_WORDS,
+        "tile_table": tile_sets * cache_directory.SET_TILES,
+        "pages": pages,
         "atomics": replay_state.ATOMIC_ADDRESSES,
     }
     # Never read before they are written; the tree is filled below.
@@ -194,8 +211,9 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
         "tree": 2 * leaves,
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * 2,
-        "recency": blocks,
-        "waiting_tiles": tile_entries,
+        "tiles": tiles * replay_state.TILE_WORDS,
+        "page_owners": pages,
+        "lines": pages * cache_directory.PAGE_LINES,
     }
     parts = _memory.lay_out(cleared, uncleared)
     parts["tree"].fill(replay_state.NEVER)
@@ -206,7 +224,12 @@ def initial_state(trace: Trace, machine: Machine, parameters: Words, *, ring_ent
     shared[replay_state.LEAVES] = leaves
     shared[replay_state.CLASSES] = classes
     shared[replay_state.RING_ENTRIES] = ring_entries
-    shared[replay_state.TILE_SETS] = tile_entries // replay_state.TILE_WAYS
+    shared[replay_state.TILE_SETS] = tile_sets
+    shared[replay_state.PAGE_BUCKETS] = page_buckets
+    shared[replay_state.FRESH_TILES] = 1
+    no_tile = parts["tiles"][: replay_state.TILE_WORDS]
+    no_tile.fill(0)
+    no_tile[replay_state.TILE_USE] = -1
     shared[replay_state.KEEP_EVENTS] = keep_events
     return ReplayState(
         **parts,

@@ -1,7 +1,7 @@
 """What the replay computes, in plain Python: specification and test twin of :mod:`mlutriton.simulator.event_loop`.
 
 Slow (about 12,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
-object that counts its own bytes down, the L2 is a dictionary per set, and the next event is found by looking at all.
+object that counts its own bytes down, the L2 is a dictionary, and the next event is found by looking at all.
 
 The rules. All times are whole cycles. Events of one cycle act in this order: flows end, then (core, queue) by number.
 
@@ -15,8 +15,8 @@ The rules. All times are whole cycles. Events of one cycle act in this order: fl
    if that is later. So a transfer that was issued behind another hides them, and one that was waited for does not. What
    has no bytes that flow (vector atomics, moves that do not touch SRAM) hides nothing, and hides behind nothing.
 4. A transfer starts when it is issued and the one before is over; it is charged, and a wait for it is put down to, what
-   it takes from there. A LOAD or STORE uses the lines of the L2 when it starts. The share of its bytes that is
-   missing costs DRAM traffic, in granules a segment, more for strided ones; if nothing is missing, its latency is the
+   it takes from there. A LOAD or STORE uses the lines of the L2 when it starts, the lines used longest ago leave. What
+   is missing costs DRAM traffic, in granules, more for strided transfers; if nothing is missing, its latency is the
    L2's.
 5. Flows share DRAM, L2 and the clusters' ports by max-min fairness under the core's own rate; moves share SRAM.
 """
@@ -64,6 +64,23 @@ class Transfer:
     sram: bool = False
     left: int = 0  # bytes still to flow, in 1/65536
     rate: int = 0
+
+
+@dataclass
+class CacheLine:
+    """A line of the L2: its sectors, by number."""
+
+    valid: set[int] = field(default_factory=set[int])
+    dirty: set[int] = field(default_factory=set[int])
+
+
+@dataclass
+class CacheUse:
+    """What a transfer found in the L2: bytes of it that were not there, and what DRAM has to move for it."""
+
+    missing_bytes: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 @dataclass
@@ -119,7 +136,7 @@ class ReferenceReplay:
         self.next_program = 0
         self.programs: list[list[int]] = []
         self.flows: list[tuple[Core, Queue, Transfer]] = []
-        self.directory: dict[int, OrderedDict[int, list[set[int]]]] = defaultdict(OrderedDict)
+        self.lines: OrderedDict[int, CacheLine] = OrderedDict()  # of the L2, by their use, the latest last
         self.atomics: dict[int, int] = defaultdict(int)
         self.dram_read_bytes = self.dram_write_bytes = self.l2_hit_bytes = 0
         self.stalls: dict[tuple[int, Cause], int] = defaultdict(int)
@@ -398,22 +415,22 @@ class ReferenceReplay:
         record, p = transfer.record, self.p
         store = record.kind is Kind.STORE
         segments = merged_segments(record)
-        missing = sum(self.use_lines(start, size, store) for start, size in segments)
-        traffic = sum(self.granules(size, written=store) for _, size in segments)
-        traffic = -(-traffic * missing // record.amount)
+        use = self.use_lines(segments, store)
+        traffic = use.read_bytes + use.written_bytes
         cost = ONE
         if len(segments) > 1:
             cost = p[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
         transfer.setup += (len(segments) - 1) * p[timing.DMA_SEGMENT_CYCLES]
-        transfer.latency = p[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+        transfer.latency = p[timing.BULK_LATENCY_CYCLES if use.missing_bytes else timing.L2_LATENCY_CYCLES]
         transfer.bytes = record.amount
         transfer.weight = -(-traffic * cost // record.amount)
-        self.count_traffic(store, traffic)
-        self.l2_hit_bytes += record.amount - missing
+        self.dram_read_bytes += use.read_bytes
+        self.dram_write_bytes += use.written_bytes
+        self.l2_hit_bytes += record.amount - use.missing_bytes
 
     def granules(self, size: int, *, written: bool) -> int:
         """DRAM bytes of one segment; a write below one granule also reads it."""
-        granule = self.p[timing.GRANULE_BYTES]
+        granule = 1 << self.p[timing.GRANULE_SHIFT]
         return 2 * granule if written and size < granule else -(-size // granule) * granule
 
     def count_traffic(self, written: bool, traffic: int) -> None:
@@ -423,30 +440,35 @@ class ReferenceReplay:
         else:
             self.dram_read_bytes += traffic
 
-    def use_lines(self, start: int, size: int, store: bool) -> int:
-        """Use the lines of a range; returns how many of its bytes were in no valid line (a store: in no dirty line).
+    def use_lines(self, segments: list[tuple[int, int]], store: bool) -> CacheUse:
+        """Use the lines of a transfer; the lines used longest ago leave the L2 if it is too full then.
 
-        The directory is of blocks of lines; a block that enters a full set pushes the least recently used one out.
+        A line has sectors of one granule. A load reads those that are not valid. A store writes, now or later, those
+        that are not dirty, and reads first those that are not valid either and of which it leaves a part.
         """
-        line_bytes, per_block = self.p[timing.LINE_BYTES], self.p[timing.LINES_PER_BLOCK]
-        missing = 0
-        block_before = None
-        for line in range(start // line_bytes, (start + size - 1) // line_bytes + 1):
-            block = line // per_block
-            blocks = self.directory[block % self.p[timing.L2_SETS]]
-            if block != block_before:
-                blocks.setdefault(block, [set(), set()])
-                blocks.move_to_end(block)
-                if len(blocks) > self.p[timing.L2_WAYS]:
-                    blocks.popitem(last=False)
-                block_before = block
-            valid, dirty = blocks[block]
-            if line not in (dirty if store else valid):
-                missing += min(start + size, (line + 1) * line_bytes) - max(start, line * line_bytes)
-            valid.add(line)
-            if store:
-                dirty.add(line)
-        return missing
+        granule = 1 << self.p[timing.GRANULE_SHIFT]
+        line_shift = self.p[timing.LINE_SHIFT] - self.p[timing.GRANULE_SHIFT]
+        use = CacheUse()
+        used: dict[int, CacheLine] = {}
+        for start, size in segments:
+            for sector in range(start // granule, (start + size - 1) // granule + 1):
+                number = sector >> line_shift
+                line = used[number] = self.lines.setdefault(number, CacheLine())
+                covered = min(start + size, (sector + 1) * granule) - max(start, sector * granule)
+                if sector not in (line.dirty if store else line.valid):
+                    use.missing_bytes += covered
+                    if store:
+                        use.written_bytes += granule
+                    if not store or (covered < granule and sector not in line.valid):
+                        use.read_bytes += granule
+                line.valid.add(sector)
+                if store:
+                    line.dirty.add(sector)
+        for number in used:
+            self.lines.move_to_end(number)
+        while len(self.lines) > self.p[timing.L2_LINES]:
+            self.lines.popitem(last=False)
+        return use
 
     # Sharing.
 

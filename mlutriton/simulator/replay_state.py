@@ -28,15 +28,20 @@ SOURCES_PER_CORE = 3
     RING_ENTRIES,
     KEEP_EVENTS,
     MAKESPAN,
-    L2_USES,  # tiles that have used the L2
-    L2_EVICTIONS,  # blocks that have left it
-    TILE_SETS,  # times TILE_WAYS is the entries of the table of tiles; a power of two
-    WAITING_TILES,  # entries of the list of tiles whose latest use their blocks do not show yet
+    L2_USES,  # tiles that have used the L2 line by line
+    L2_HELD_LINES,  # lines in it
+    L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
+    L2_READ_BYTES,  # what DRAM has to read for it
+    L2_WRITTEN_BYTES,  # and to write
+    TILE_SETS,  # sets of the table of tiles; a power of two
+    FRESH_TILES,  # rows of tiles that have been used
+    FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
+    PAGE_BUCKETS,  # of the table of pages; a power of two
     SHARED_WORDS,
-) = range(15)
+) = range(20)
 
 # What a replay ends with.
-DONE, RING_FULL, MALFORMED, DEADLOCK = range(4)
+DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
 
 # A core.
 (
@@ -98,7 +103,7 @@ STALL_WORDS = len(Cause)
 # A row of a program's result: its first core, when it began and ended.
 (PROGRAM_CORE, PROGRAM_START, PROGRAM_END, PROGRAM_WORDS) = range(4)
 
-# A tile that has used the L2, in a table by hash of its address: its geometry, then these.
+# A tile that has lines in the L2: its geometry, then these.
 (
     TILE_ADDRESS,
     TILE_SEGMENT,
@@ -106,14 +111,15 @@ STALL_WORDS = len(Cause)
     TILE_STRIDE1,
     TILE_COUNT2,
     TILE_STRIDE2,
-    TILE_STORE,
-    TILE_EVICTIONS,  # L2_EVICTIONS before its blocks were used one by one
-    TILE_USE,  # number of its latest use
-    TILE_WAITS,  # whether its blocks do not show that use yet
+    TILE_IS_DIRTY,  # whether all of its bytes have been stored
+    TILE_USE,  # number of the use that went line by line; 0 of a row that is free
+    TILE_LINES,  # lines that were its own after that
+    TILE_OWNED,  # and that still are
+    TILE_DROPPED,  # where the first of them may be: number of the segment, and of its line
+    TILE_OLDER,  # row of the tile that was used before it
+    TILE_NEWER,  # row of the tile that was used after it; of a free row, the next free one
     TILE_WORDS,
-) = range(11)
-# Entries of the table that a tile may stand in, which follow each other.
-TILE_WAYS = 4
+) = range(14)
 
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
@@ -135,10 +141,11 @@ class ReplayState:
     classes: IntArray
     members: IntArray  # per class: lane and final progress of its flows
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot
-    directory: IntArray  # the L2: per set, entries in the order in which they were first filled
-    recency: IntArray  # per entry: when it was used last, as a number that grows with every use
-    tiles: IntArray
-    waiting_tiles: IntArray  # places in the table of tiles
+    tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
+    tile_table: IntArray  # where they are, by hash of their address
+    pages: IntArray  # a hash table of runs of lines: number of the page plus one, or 0
+    page_owners: IntArray  # per page: whose all of its lines are, that are any tile's; 0 if it has several
+    lines: IntArray  # per page: whose each line is, and its sectors
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray
     programs: IntArray

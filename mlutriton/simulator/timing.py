@@ -13,8 +13,6 @@ import numpy as np
 from mlutriton.isa.machine import Machine
 
 ONE = 1 << 16
-# Words of the L2's directory hold a tag and, for each line of a block, whether it is valid and whether it is dirty.
-MAX_LINES_PER_BLOCK = 16
 
 # Places in the array of timing parameters.
 (
@@ -35,7 +33,7 @@ MAX_LINES_PER_BLOCK = 16
     ATOMIC_LATENCY_CYCLES,
     ATOMIC_INTERVAL_CYCLES,
     ATOMIC_SAME_ADDRESS_CYCLES,
-    GRANULE_BYTES,
+    GRANULE_SHIFT,
     STRIDED_READ_COST,
     STRIDED_WRITE_COST,
     CORE_RATE,
@@ -49,12 +47,10 @@ MAX_LINES_PER_BLOCK = 16
     CLUSTER_COPY_RATE,
     CLUSTER_COPY_SETUP_CYCLES,
     HAS_MOVE_QUEUE,
-    LINE_BYTES,
-    LINES_PER_BLOCK,
-    L2_SETS,
-    L2_WAYS,
+    LINE_SHIFT,
+    L2_LINES,
     PARAMETER_COUNT,
-) = range(36)
+) = range(34)
 
 
 class Cause(IntEnum):
@@ -129,9 +125,6 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
     # The IO queue is serial, so that a core has one DMA under way, in one direction.
     core_rate = min(machine.core_dma_bytes_per_cycle, machine.core_dma_total_bytes_per_cycle)
     port_may_bind = core_rate * machine.cores_per_cluster > machine.cluster_dma_bytes_per_cycle
-    lines = MAX_LINES_PER_BLOCK
-    while machine.l2_bytes % (machine.l2_line_bytes * machine.l2_ways * lines):
-        lines //= 2
     values = {
         CORES: machine.cores,
         CLUSTERS: machine.clusters,
@@ -150,7 +143,7 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
         ATOMIC_LATENCY_CYCLES: machine.atomic_latency_cycles,
         ATOMIC_INTERVAL_CYCLES: machine.atomic_interval_cycles,
         ATOMIC_SAME_ADDRESS_CYCLES: machine.atomic_same_address_cycles,
-        GRANULE_BYTES: machine.dram_granule_bytes,
+        GRANULE_SHIFT: machine.dram_granule_bytes.bit_length() - 1,
         STRIDED_READ_COST: round(ONE / machine.strided_read_efficiency),
         STRIDED_WRITE_COST: round(ONE / machine.strided_write_efficiency),
         CORE_RATE: core_rate * ONE,
@@ -164,10 +157,8 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
         CLUSTER_COPY_RATE: machine.cluster_dma_copy_bytes_per_cycle * ONE,
         CLUSTER_COPY_SETUP_CYCLES: machine.cluster_dma_copy_setup_cycles,
         HAS_MOVE_QUEUE: int(machine.has_move_queue),
-        LINE_BYTES: machine.l2_line_bytes,
-        LINES_PER_BLOCK: lines,
-        L2_SETS: machine.l2_bytes // (machine.l2_line_bytes * machine.l2_ways * lines),
-        L2_WAYS: machine.l2_ways,
+        LINE_SHIFT: machine.l2_line_bytes.bit_length() - 1,
+        L2_LINES: machine.l2_bytes // machine.l2_line_bytes,
     }
     array = np.array([values[place] for place in range(PARAMETER_COUNT)], dtype=np.int64)
     array.setflags(write=False)

@@ -2,8 +2,6 @@
 
 It follows the written rules (the trace format and the rules of the replay) and shares nothing with the replay: it reads
 the words of a trace and the parameters of a machine by itself, knows no events, and has every byte pass cycle by cycle.
-
-It leaves out lines that leave the L2: a trace may touch no more than a range of addresses of the size of the L2.
 """
 
 from __future__ import annotations
@@ -151,8 +149,11 @@ class Stepper:
         self.cores = [Core(number % machine.clusters) for number in range(machine.clusters * machine.cores_per_cluster)]
         self.units = self.group(cores_per_program)
         self.atomics_end: dict[int, int] = {}
-        self.valid_lines: set[int] = set()
-        self.dirty_lines: set[int] = set()
+        # Of the L2: when each line that it holds was used last, and its state granule by granule.
+        self.line_uses: dict[int, tuple[int, int]] = {}
+        self.valid_granules: set[int] = set()
+        self.dirty_granules: set[int] = set()
+        self.uses = self.touches = 0
         self.flows: list[Flow] = []
         self.now = self.cycles(machine.launch_device_ns)
 
@@ -322,31 +323,47 @@ class Stepper:
         if lines == 1 and plane_stride == segment:
             segment, planes = segment * planes, 1
         offsets = [plane * plane_stride + line * stride for plane in range(planes) for line in range(lines)]
-        missing = sum(self.missing_bytes(taken.address + offset, segment, written=written) for offset in offsets)
+        latency_ns, traffic = self.use_cache([taken.address + offset for offset in offsets], segment, written=written)
         segments = lines * planes
         efficiency = machine.strided_write_efficiency if written else machine.strided_read_efficiency
         cost = round(UNIT / efficiency) if segments > 1 else UNIT
-        traffic = -(-self.dram_traffic(segment, written=written) * segments * missing // taken.amount)
         flow = Flow(core.cluster, taken.amount * UNIT, -(-traffic * cost // taken.amount))
-        latency = self.cycles(machine.dram_bulk_latency_ns if missing else machine.l2_latency_ns)
-        return flow, machine.dma_setup_cycles + (segments - 1) * machine.dma_segment_cycles + latency
+        setup = machine.dma_setup_cycles + (segments - 1) * machine.dma_segment_cycles
+        return flow, setup + self.cycles(latency_ns)
 
     def dram_traffic(self, size: int, *, written: bool) -> int:
         """Bytes that DRAM moves for consecutive ones: whole granules, and twice that for less than one written."""
         granule = self.machine.dram_granule_bytes
         return 2 * granule if written and size < granule else -(-size // granule) * granule
 
-    def missing_bytes(self, start: int, size: int, *, written: bool) -> int:
-        """Bytes whose lines a load does not find in the L2, or a store does not find dirty; then they are."""
-        line_bytes = self.machine.l2_line_bytes
-        missing = 0
-        for line in range(start // line_bytes, (start + size - 1) // line_bytes + 1):
-            if line not in (self.dirty_lines if written else self.valid_lines):
-                missing += min(start + size, (line + 1) * line_bytes) - max(start, line * line_bytes)
-            self.valid_lines.add(line)
-            if written:
-                self.dirty_lines.add(line)
-        return missing
+    def use_cache(self, starts: list[int], size: int, *, written: bool) -> tuple[float, int]:
+        """The latency of a transfer in ns and the bytes that DRAM moves for it, which the L2 holds from then on."""
+        machine, granule_bytes = self.machine, self.machine.dram_granule_bytes
+        self.uses += 1
+        traffic = 0
+        for start in starts:
+            for granule in range(start // granule_bytes, (start + size - 1) // granule_bytes + 1):
+                line = granule * granule_bytes // machine.l2_line_bytes
+                if self.line_uses.get(line, (0, 0))[0] < self.uses:
+                    self.touches += 1
+                    self.line_uses[line] = self.uses, self.touches
+                if granule not in (self.dirty_granules if written else self.valid_granules):
+                    traffic += granule_bytes
+                is_whole = start <= granule * granule_bytes and (granule + 1) * granule_bytes <= start + size
+                if written and not is_whole and granule not in self.valid_granules:
+                    traffic += granule_bytes
+                self.valid_granules.add(granule)
+                if written:
+                    self.dirty_granules.add(granule)
+        # What was touched first of all that is there leaves first.
+        by_age = sorted(self.line_uses, key=lambda line: self.line_uses[line])
+        for line in by_age[: -(machine.l2_bytes // machine.l2_line_bytes)]:
+            del self.line_uses[line]
+            first = line * machine.l2_line_bytes // granule_bytes
+            gone = range(first, first + machine.l2_line_bytes // granule_bytes)
+            self.valid_granules.difference_update(gone)
+            self.dirty_granules.difference_update(gone)
+        return machine.dram_bulk_latency_ns if traffic else machine.l2_latency_ns, traffic
 
     # Flows.
 

@@ -36,10 +36,12 @@ SCARCE_DRAM = SCALED.replace(name="scarce DRAM", dram_gb_per_s=100.0)
 SCARCE_L2 = SCALED.replace(name="scarce L2", l2_bytes_per_cycle=100)
 SCARCE_PORTS = SCALED.replace(name="scarce ports", cluster_dma_bytes_per_cycle=70, sram_port_bytes_per_cycle=96)
 ONE_QUEUE = TINY.replace(name="one queue", has_move_queue=False, dram_gb_per_s=40.0)
-MACHINES = [TINY, SCALED, SCARCE_DRAM, SCARCE_L2, SCARCE_PORTS, ONE_QUEUE]
+# Less than most programs touch, so that lines leave the L2 all the time.
+SMALL_L2 = TINY.replace(name="small L2", l2_bytes=4096)
+COARSE_L2 = TINY.replace(name="coarse L2", l2_bytes=8192, l2_line_bytes=512)
+MACHINES = [TINY, SCALED, SCARCE_DRAM, SCARCE_L2, SCARCE_PORTS, ONE_QUEUE, SMALL_L2, COARSE_L2]
 
-# Within the smallest L2 of these machines, so that no line ever leaves it.
-ADDRESSES = TINY.l2_bytes
+ADDRESSES = 1 << 18
 MOST_BYTES = 6000
 EXAMPLES = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
