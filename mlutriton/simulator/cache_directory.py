@@ -1,12 +1,14 @@
 """The L2: which lines it holds, and which leave when a transfer brings in more than fit, those used longest ago.
 
 Programs of a grid use the same tiles over and over, and a tile has many lines. So every line belongs to the tile that
-used it last, and the order of use is a list of tiles. As long as a tile still has all of its lines, to use it again is
-to put it first in the list, and when all of its lines are to leave, it is forgotten as a whole. Lines are visited one
-by one when a tile is new, has lost some, or is to lose some.
+used it last, and the order of use is a list of tiles. What happens to a tile as a whole takes no look at its lines:
 
-Lines are found by their page, a run of consecutive lines, in a hash table. A page stays there until room is needed and
-none of its lines is in the L2; what lines of a forgotten tile say is recognized by the number of its use.
+* *Whole tiles* are those of a family (:mod:`mlutriton.simulator.tile_families`), which share no line with any other
+  tile. Then how many of its lines are still there, its last ones, says all about a tile.
+* Of other tiles, lines are visited one by one, unless the tile still has all of them.
+
+Lines of such tiles are found by their page, a run of consecutive lines, in a hash table. A page stays there until room
+is needed and none of its lines is in the L2; what lines of a forgotten tile say is recognized by the number of its use.
 
 In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
@@ -17,6 +19,7 @@ from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     FREED_TILE,
     FRESH_TILES,
+    HAS_BROKEN_FAMILY,
     L2_HELD_LINES,
     L2_MISSING_BYTES,
     L2_READ_BYTES,
@@ -26,22 +29,25 @@ from mlutriton.simulator.replay_state import (
     PAGES_FULL,
     STATUS,
     TILE_ADDRESS,
+    TILE_BUCKETS,
     TILE_COUNT1,
     TILE_COUNT2,
+    TILE_DIRTY,
     TILE_DROPPED,
-    TILE_IS_DIRTY,
+    TILE_FAMILY,
     TILE_LINES,
     TILE_NEWER,
+    TILE_NEXT,
     TILE_OLDER,
     TILE_OWNED,
     TILE_SEGMENT,
-    TILE_SETS,
     TILE_STRIDE1,
     TILE_STRIDE2,
     TILE_USE,
     TILE_WORDS,
     ReplayState,
 )
+from mlutriton.simulator.tile_families import BROKEN, FAMILY_WORDS, claim_regions, family_of
 from mlutriton.simulator.timing import GRANULE_SHIFT, L2_LINES, LINE_SHIFT
 
 # A line's word: number of the use and place of the tile that it belongs to, dirty sectors, valid sectors. A sector is
@@ -54,6 +60,9 @@ MOST_TILES = 1 << TILE_BITS
 TILE_MASK = MOST_TILES - 1
 # Numbers of uses come again after so many; by then no line tells of the first.
 USE_NUMBERS = (1 << 25) - 1
+# Owners of pages: nobody yet, which no tile ever was; several tiles, which row 0 of the tiles stands for.
+NOBODY = 1 << TILE_BITS
+SEVERAL = -1 << TILE_BITS
 
 PAGE_SHIFT = 4
 PAGE_LINES = 1 << PAGE_SHIFT
@@ -61,10 +70,7 @@ BUCKET_PAGES = 8
 # Neighbouring pages are in neighbouring buckets, this many.
 NEIGHBOURS_SHIFT = 3
 
-# Entries of a set of the table that finds tiles by their geometry: low bits of the address, and place.
-SET_TILES = 4
-SIGNATURE_MASK = (1 << 40) - 1
-
+# TILE_DROPPED: number of a segment, and of its first line that may be left.
 SEGMENT_SHIFT = 25
 
 
@@ -77,56 +83,51 @@ def use_tile(
     ``L2_READ_BYTES`` and ``L2_WRITTEN_BYTES`` then say what DRAM has to move: every sector that becomes valid is read,
     unless all of it is stored; every sector that becomes dirty is written, whenever that is.
     """
-    state.shared[L2_MISSING_BYTES] = 0
-    state.shared[L2_READ_BYTES] = 0
-    state.shared[L2_WRITTEN_BYTES] = 0
+    # One tile, one name.
+    if count1 == 1:
+        stride1 = 0
+    if count2 == 1:
+        stride2 = 0
     tile = find_tile(state, address, segment, count1, stride1, count2, stride2)
-    if tile and (state.tiles[tile + TILE_IS_DIRTY] or not store):
-        unlink(state, tile)
-        link_newest(state, tile)
-        return 0
-    return use_lines(state, address, segment, count1, stride1, count2, stride2, store)
+    if tile:
+        lines = state.tiles[tile + TILE_LINES]
+        if state.tiles[tile + TILE_OWNED] == lines and (not store or state.tiles[tile + TILE_DIRTY] == lines):
+            unlink(state, tile)
+            link_newest(state, tile)
+            state.shared[L2_READ_BYTES] = 0
+            state.shared[L2_WRITTEN_BYTES] = 0
+            return 0
+        if state.tiles[tile + TILE_FAMILY]:
+            unlink(state, tile)
+            return use_whole(state, tile, store)
+    return use_new_tile(state, address, segment, count1, stride1, count2, stride2, store)
 
 
 @inlined
-def tile_set(state: ReplayState, address: int) -> int:
-    """The first entry of the set in which a tile of this address stands."""
+def tile_bucket(state: ReplayState, address: int) -> int:
+    """The entry of the table in which the chain of tiles with such an address begins."""
     key = (address >> 5 & 0xFFFFFFF) ^ address >> 33
-    return (key * 0x9E3779B1 >> 24 & state.shared[TILE_SETS] - 1) * SET_TILES
+    return key * 0x9E3779B1 >> 24 & state.shared[TILE_BUCKETS] - 1
 
 
 @inlined
 def find_tile(
     state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int
 ) -> int:
-    """The row of a tile that has all of its lines; 0 if there is none."""
-    first = tile_set(state, address)
-    for entry in range(first, first + SET_TILES):
-        if state.tile_table[entry] >> TILE_BITS == address & SIGNATURE_MASK:
-            tile = (state.tile_table[entry] & TILE_MASK) * TILE_WORDS
-            if (
-                state.tiles[tile + TILE_USE]
-                and state.tiles[tile + TILE_OWNED] == state.tiles[tile + TILE_LINES]
-                and state.tiles[tile + TILE_ADDRESS] == address
-                and state.tiles[tile + TILE_SEGMENT] == segment
-                and state.tiles[tile + TILE_COUNT1] == count1
-                and state.tiles[tile + TILE_STRIDE1] == stride1
-                and state.tiles[tile + TILE_COUNT2] == count2
-                and state.tiles[tile + TILE_STRIDE2] == stride2
-            ):
-                return tile
+    """The row of the tile, of two alike the later one; 0 if there is none."""
+    tile = state.tile_table[tile_bucket(state, address)]
+    while tile:
+        if (
+            state.tiles[tile + TILE_ADDRESS] == address
+            and state.tiles[tile + TILE_SEGMENT] == segment
+            and state.tiles[tile + TILE_COUNT1] == count1
+            and state.tiles[tile + TILE_STRIDE1] == stride1
+            and state.tiles[tile + TILE_COUNT2] == count2
+            and state.tiles[tile + TILE_STRIDE2] == stride2
+        ):
+            return tile
+        tile = state.tiles[tile + TILE_NEXT]
     return 0
-
-
-def remember_tile(state: ReplayState, address: int, tile: int) -> None:
-    """Let a tile be found: in the place of one that is forgotten or no longer whole, or else of any."""
-    first = tile_set(state, address)
-    place = first + state.shared[L2_USES] % SET_TILES
-    for entry in range(first, first + SET_TILES):
-        other = (state.tile_table[entry] & TILE_MASK) * TILE_WORDS
-        if not state.tiles[other + TILE_USE] or state.tiles[other + TILE_OWNED] < state.tiles[other + TILE_LINES]:
-            place = entry
-    state.tile_table[place] = (address & SIGNATURE_MASK) << TILE_BITS | tile // TILE_WORDS
 
 
 # The list of tiles in the order of their latest use. Row 0 is no tile, but both ends of the list.
@@ -151,7 +152,7 @@ def link_newest(state: ReplayState, tile: int) -> None:
     state.tiles[TILE_OLDER] = tile
 
 
-def new_tile(state: ReplayState) -> int:
+def free_row(state: ReplayState) -> int:
     """A row for a tile."""
     if not state.shared[FREED_TILE]:
         if state.shared[FRESH_TILES] < MOST_TILES:
@@ -166,20 +167,27 @@ def new_tile(state: ReplayState) -> int:
     return tile
 
 
-@inlined
 def forget_tile(state: ReplayState, tile: int) -> None:
     """A tile has no lines any more."""
     unlink(state, tile)
+    bucket = tile_bucket(state, state.tiles[tile + TILE_ADDRESS])
+    other = state.tile_table[bucket]
+    if other == tile:
+        state.tile_table[bucket] = state.tiles[tile + TILE_NEXT]
+    else:
+        while state.tiles[other + TILE_NEXT] != tile:
+            other = state.tiles[other + TILE_NEXT]
+        state.tiles[other + TILE_NEXT] = state.tiles[tile + TILE_NEXT]
     state.tiles[tile + TILE_USE] = 0
     state.tiles[tile + TILE_NEWER] = state.shared[FREED_TILE]
     state.shared[FREED_TILE] = tile
 
 
-def use_lines(
+def use_new_tile(
     state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int, store: int
 ) -> int:
-    """Use a tile line by line."""
-    tile = new_tile(state)
+    """Use a tile that has no lines, or no longer all of them, and is of no family."""
+    tile = free_row(state)
     use = state.shared[L2_USES] % USE_NUMBERS + 1
     state.shared[L2_USES] += 1
     state.tiles[tile + TILE_USE] = use
@@ -189,28 +197,108 @@ def use_lines(
     state.tiles[tile + TILE_STRIDE1] = stride1
     state.tiles[tile + TILE_COUNT2] = count2
     state.tiles[tile + TILE_STRIDE2] = stride2
-    state.tiles[tile + TILE_IS_DIRTY] = store
     state.tiles[tile + TILE_OWNED] = 0
+    state.tiles[tile + TILE_DIRTY] = 0
     state.tiles[tile + TILE_DROPPED] = 0
+    bucket = tile_bucket(state, address)
+    state.tiles[tile + TILE_NEXT] = state.tile_table[bucket]
+    state.tile_table[bucket] = tile
+    family = family_of(state, address, segment, count1, stride1, count2)
+    has_conflict = claim_regions(state, family, tile)
+    if state.shared[HAS_BROKEN_FAMILY]:
+        spell_out_broken_families(state)
+    if family and not has_conflict:
+        state.tiles[tile + TILE_FAMILY] = family
+        state.tiles[tile + TILE_LINES] = segment * count1 >> state.timing[LINE_SHIFT]
+        return use_whole(state, tile, store)
+    state.tiles[tile + TILE_FAMILY] = 0
+    state.shared[L2_MISSING_BYTES] = 0
+    state.shared[L2_READ_BYTES] = 0
+    state.shared[L2_WRITTEN_BYTES] = 0
     owner = use << TILE_BITS | tile // TILE_WORDS
     for plane in range(count2):
         start = address + plane * stride2
         for _ in range(count1):
             use_segment(state, tile, owner, start, segment, store)
             start += stride1
-    state.tiles[tile + TILE_LINES] = state.tiles[tile + TILE_OWNED]
+    lines = state.tiles[tile + TILE_OWNED]
+    state.tiles[tile + TILE_LINES] = lines
+    state.tiles[tile + TILE_DIRTY] = lines if store else 0
     link_newest(state, tile)
-    remember_tile(state, address, tile)
+    make_room(state)
+    return state.shared[L2_MISSING_BYTES]
+
+
+def make_room(state: ReplayState) -> None:
+    """Let the lines that were used longest ago leave, until the rest fit."""
     while state.shared[L2_HELD_LINES] > state.timing[L2_LINES]:
         excess = state.shared[L2_HELD_LINES] - state.timing[L2_LINES]
         oldest = state.tiles[TILE_NEWER]
         if state.tiles[oldest + TILE_OWNED] <= excess:
             state.shared[L2_HELD_LINES] -= state.tiles[oldest + TILE_OWNED]
             forget_tile(state, oldest)
-        else:
+            continue
+        if not state.tiles[oldest + TILE_FAMILY]:
             drop_lines(state, oldest, excess)
-            state.shared[L2_HELD_LINES] -= excess
-    return state.shared[L2_MISSING_BYTES]
+        state.tiles[oldest + TILE_OWNED] -= excess
+        state.tiles[oldest + TILE_DIRTY] = min(state.tiles[oldest + TILE_DIRTY], state.tiles[oldest + TILE_OWNED])
+        state.shared[L2_HELD_LINES] -= excess
+
+
+# Whole tiles. Those of their lines that are there are the last ones, and so are those of these that are dirty.
+
+
+def use_whole(state: ReplayState, tile: int, store: int) -> int:
+    """Use a tile of a family, which is in the list no longer or not yet."""
+    lines = state.tiles[tile + TILE_LINES]
+    absent = lines - state.tiles[tile + TILE_OWNED]
+    state.tiles[tile + TILE_OWNED] = lines
+    state.shared[L2_HELD_LINES] += absent
+    missing = absent << state.timing[LINE_SHIFT]
+    state.shared[L2_READ_BYTES] = 0 if store else missing
+    state.shared[L2_WRITTEN_BYTES] = 0
+    if store:
+        missing = lines - state.tiles[tile + TILE_DIRTY] << state.timing[LINE_SHIFT]
+        state.shared[L2_WRITTEN_BYTES] = missing
+        state.tiles[tile + TILE_DIRTY] = lines
+    link_newest(state, tile)
+    make_room(state)
+    return missing
+
+
+def spell_out_broken_families(state: ReplayState) -> None:
+    """Let the tiles that share memory with others go by their lines from now on."""
+    state.shared[HAS_BROKEN_FAMILY] = 0
+    tile = state.tiles[TILE_NEWER]
+    while tile:
+        if state.families[state.tiles[tile + TILE_FAMILY] * FAMILY_WORDS + BROKEN]:
+            spell_out(state, tile)
+        tile = state.tiles[tile + TILE_NEWER]
+
+
+def spell_out(state: ReplayState, tile: int) -> None:
+    """Enter the lines of a whole tile one by one."""
+    state.tiles[tile + TILE_FAMILY] = 0
+    owner = state.tiles[tile + TILE_USE] << TILE_BITS | tile // TILE_WORDS
+    line_shift = state.timing[LINE_SHIFT]
+    valid = (1 << (1 << line_shift - state.timing[GRANULE_SHIFT])) - 1
+    left = state.tiles[tile + TILE_LINES]
+    start = state.tiles[tile + TILE_ADDRESS]
+    for _ in range(state.tiles[tile + TILE_COUNT1]):
+        for line in range(start >> line_shift, start + state.tiles[tile + TILE_SEGMENT] >> line_shift):
+            if left <= state.tiles[tile + TILE_OWNED]:
+                place = page_entry(state, line >> PAGE_SHIFT)
+                if place < 0:
+                    return
+                enter_page(state, place, owner)
+                dirty = valid if left <= state.tiles[tile + TILE_DIRTY] else 0
+                place = (place << PAGE_SHIFT) + (line & PAGE_LINES - 1)
+                state.lines[place] = owner << OWNER_SHIFT | dirty << DIRTY_SHIFT | valid
+            left -= 1
+        start += state.tiles[tile + TILE_STRIDE1]
+
+
+# Tiles that go by their lines.
 
 
 @inlined
@@ -218,6 +306,7 @@ def use_segment(state: ReplayState, tile: int, owner: int, start: int, size: int
     """Use the lines of consecutive bytes."""
     granule_shift = state.timing[GRANULE_SHIFT]
     line_shift = state.timing[LINE_SHIFT]
+    sectors = 1 << line_shift - granule_shift
     first = start >> line_shift
     last = (start + size - 1) >> line_shift
     line = first
@@ -225,49 +314,41 @@ def use_segment(state: ReplayState, tile: int, owner: int, start: int, size: int
         page = line >> PAGE_SHIFT
         begin = page << PAGE_SHIFT
         end = min(last + 1, begin + PAGE_LINES)
-        place = find_page(state, page)
-        is_fresh = 0
+        place = page_entry(state, page)
         if place < 0:
-            place = claim_page(state, page)
-            is_fresh = 1
-            if place < 0:
-                return
-        elif state.page_owners[place] and not is_alive(state, state.page_owners[place]):
-            is_fresh = 1
-        lines = place << PAGE_SHIFT
-        if is_fresh and begin << line_shift >= start and begin + PAGE_LINES << line_shift <= start + size:
-            use_fresh_page(state, tile, owner, lines, store)
+            return
+        lines = (place << PAGE_SHIFT) - begin
+        if is_fresh_page(state, place) and begin << line_shift >= start and end << line_shift <= start + size:
+            # Nothing is there, and whole lines are wanted.
+            use_fresh_lines(state, tile, owner, lines + line, lines + end, store)
+            for other in range(lines + end, lines + begin + PAGE_LINES):
+                state.lines[other] = 0
             state.page_owners[place] = owner
             line = end
             continue
-        if is_fresh:
-            for other in range(lines, lines + PAGE_LINES):
-                state.lines[other] = 0
-            state.page_owners[place] = owner
-        elif state.page_owners[place] != owner:
-            state.page_owners[place] = 0
-        sectors = 1 << line_shift - granule_shift
+        enter_page(state, place, owner)
         while line < end:
             wanted = (1 << sectors) - 1
             if line == first:
                 wanted &= -(1 << (start >> granule_shift) - line * sectors)
             if line == last:
                 wanted &= (2 << (start + size - 1 >> granule_shift) - line * sectors) - 1
-            use_line(state, tile, owner, lines + line - begin, line << line_shift, wanted, start, start + size, store)
+            use_line(state, tile, owner, lines + line, line << line_shift, wanted, start, start + size, store)
             line += 1
 
 
 @inlined
-def use_fresh_page(state: ReplayState, tile: int, owner: int, lines: int, store: int) -> None:
-    """Use all of a page none of whose lines is there."""
+def use_fresh_lines(state: ReplayState, tile: int, owner: int, begin: int, end: int, store: int) -> None:
+    """Use lines none of which is there, at these places."""
     valid = (1 << (1 << state.timing[LINE_SHIFT] - state.timing[GRANULE_SHIFT])) - 1
     word = owner << OWNER_SHIFT | valid | (valid << DIRTY_SHIFT if store else 0)
-    for line in range(lines, lines + PAGE_LINES):
+    for line in range(begin, end):
         state.lines[line] = word
-    state.tiles[tile + TILE_OWNED] += PAGE_LINES
-    state.shared[L2_HELD_LINES] += PAGE_LINES
-    state.shared[L2_MISSING_BYTES] += PAGE_LINES << state.timing[LINE_SHIFT]
-    state.shared[L2_WRITTEN_BYTES if store else L2_READ_BYTES] += PAGE_LINES << state.timing[LINE_SHIFT]
+    state.tiles[tile + TILE_OWNED] += end - begin
+    state.shared[L2_HELD_LINES] += end - begin
+    moved = end - begin << state.timing[LINE_SHIFT]
+    state.shared[L2_MISSING_BYTES] += moved
+    state.shared[L2_WRITTEN_BYTES if store else L2_READ_BYTES] += moved
 
 
 @inlined
@@ -352,7 +433,6 @@ def drop_lines(state: ReplayState, tile: int, count: int) -> None:
             skipped = 0
             segment += 1
     state.tiles[tile + TILE_DROPPED] = segment << SEGMENT_SHIFT | skipped
-    state.tiles[tile + TILE_OWNED] -= count
 
 
 # Pages.
@@ -376,22 +456,43 @@ def find_page(state: ReplayState, page: int) -> int:
     return -1
 
 
-def claim_page(state: ReplayState, page: int) -> int:
-    """An entry for a page that has none; -1 if the table has to be larger."""
+def page_entry(state: ReplayState, page: int) -> int:
+    """The entry of a page, which is one of nobody's if there was none; -1 if the table has to be larger."""
+    place = find_page(state, page)
+    if place >= 0:
+        return place
     first = page_bucket(state, page)
     for place in range(first, first + BUCKET_PAGES):
         if not state.pages[place] or is_empty_page(state, place):
             state.pages[place] = page + 1
+            state.page_owners[place] = NOBODY
             return place
     state.shared[STATUS] = PAGES_FULL
     return -1
 
 
 @inlined
+def is_fresh_page(state: ReplayState, place: int) -> int:
+    """Whether a page is of nobody, or of one tile, which has no lines any more."""
+    return not is_alive(state, state.page_owners[place])
+
+
+@inlined
+def enter_page(state: ReplayState, place: int, owner: int) -> None:
+    """Let a tile have lines in a page, whose lines then say what they are now."""
+    if is_fresh_page(state, place):
+        for line in range(place << PAGE_SHIFT, place + 1 << PAGE_SHIFT):
+            state.lines[line] = 0
+        state.page_owners[place] = owner
+    elif state.page_owners[place] != owner:
+        state.page_owners[place] = SEVERAL
+
+
+@inlined
 def is_empty_page(state: ReplayState, place: int) -> int:
     """Whether no line of a page is in the L2."""
-    if state.page_owners[place]:
-        return not is_alive(state, state.page_owners[place])
+    if state.page_owners[place] != SEVERAL:
+        return is_fresh_page(state, place)
     for line in range(place << PAGE_SHIFT, place + 1 << PAGE_SHIFT):
         if is_alive(state, state.lines[line] >> OWNER_SHIFT):
             return 0

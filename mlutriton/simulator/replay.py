@@ -22,7 +22,15 @@ from mlutriton.dtypes import host_address
 from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
-from mlutriton.simulator import cache_directory, event_loop, memory_traffic, replay_state, schedule_alone, timing
+from mlutriton.simulator import (
+    cache_directory,
+    event_loop,
+    memory_traffic,
+    replay_state,
+    schedule_alone,
+    tile_families,
+    timing,
+)
 from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.native import compile_llvm
 from mlutriton.simulator.replay_state import ReplayState
@@ -32,8 +40,9 @@ Words = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
-# Of the tables of tiles and pages of the L2; that of pages grows if they are too few.
-_MOST_TILE_SETS = 1 << 12
+# Of the tables of the L2; that of pages grows if they are too few.
+_MOST_TILE_BUCKETS = 1 << 16
+_MOST_REGIONS = 1 << 17
 _FIRST_PAGE_BUCKETS = 1 << 6
 _MOST_FIRST_PAGE_BUCKETS = 1 << 13
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
@@ -193,7 +202,8 @@ def initial_state(
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
     leaves = 1 << (classes + cores * replay_state.SOURCES_PER_CORE - 1).bit_length()
-    tile_sets = min(1 << max(trace.records.bit_length() - 1, 0), _MOST_TILE_SETS)
+    tile_buckets = min(1 << trace.records.bit_length(), _MOST_TILE_BUCKETS)
+    regions = min(16 << trace.records.bit_length(), _MOST_REGIONS)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(trace.records, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
     pages = page_buckets * cache_directory.BUCKET_PAGES
@@ -202,7 +212,9 @@ def initial_state(
         "cores": cores * replay_state.CORE_WORDS,
         "lanes": lanes * replay_state.LANE_WORDS,
         "classes": classes * replay_state.CLASS_WORDS,
-        "tile_table": tile_sets * cache_directory.SET_TILES,
+        "tile_table": tile_buckets,
+        "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
+        "regions": regions,
         "pages": pages,
         "atomics": replay_state.ATOMIC_ADDRESSES,
     }
@@ -224,7 +236,8 @@ def initial_state(
     shared[replay_state.LEAVES] = leaves
     shared[replay_state.CLASSES] = classes
     shared[replay_state.RING_ENTRIES] = ring_entries
-    shared[replay_state.TILE_SETS] = tile_sets
+    shared[replay_state.TILE_BUCKETS] = tile_buckets
+    shared[replay_state.REGIONS] = regions
     shared[replay_state.PAGE_BUCKETS] = page_buckets
     shared[replay_state.FRESH_TILES] = 1
     no_tile = parts["tiles"][: replay_state.TILE_WORDS]
@@ -296,6 +309,7 @@ def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
         event_loop,
         schedule_alone,
         cache_directory,
+        tile_families,
         memory_traffic,
         replay_state,
         timing,

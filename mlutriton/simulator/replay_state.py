@@ -33,12 +33,15 @@ SOURCES_PER_CORE = 3
     L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
     L2_READ_BYTES,  # what DRAM has to read for it
     L2_WRITTEN_BYTES,  # and to write
-    TILE_SETS,  # sets of the table of tiles; a power of two
+    TILE_BUCKETS,  # entries of the table of tiles; a power of two
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
     PAGE_BUCKETS,  # of the table of pages; a power of two
+    REGIONS,  # entries of the table of regions; a power of two
+    FAMILIES,  # families of tiles
+    HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     SHARED_WORDS,
-) = range(20)
+) = range(23)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -111,15 +114,17 @@ STALL_WORDS = len(Cause)
     TILE_STRIDE1,
     TILE_COUNT2,
     TILE_STRIDE2,
-    TILE_IS_DIRTY,  # whether all of its bytes have been stored
-    TILE_USE,  # number of the use that went line by line; 0 of a row that is free
-    TILE_LINES,  # lines that were its own after that
-    TILE_OWNED,  # and that still are
-    TILE_DROPPED,  # where the first of them may be: number of the segment, and of its line
+    TILE_OWNED,  # lines that are there and its own
+    TILE_LINES,  # lines that were its own when it was used last
+    TILE_DIRTY,  # of a family's tile, its dirty lines; else all if the whole tile has been stored, or 0
+    TILE_FAMILY,  # number of its family; 0 if it goes by its lines
+    TILE_NEXT,  # row of the next tile of the same bucket; 0 after the last
     TILE_OLDER,  # row of the tile that was used before it
     TILE_NEWER,  # row of the tile that was used after it; of a free row, the next free one
+    TILE_USE,  # number of its first use; 0 of a row that is free
+    TILE_DROPPED,  # where its first line may be that has not left: number of the segment, and of its line
     TILE_WORDS,
-) = range(14)
+) = range(16)
 
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
@@ -142,9 +147,11 @@ class ReplayState:
     members: IntArray  # per class: lane and final progress of its flows
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
-    tile_table: IntArray  # where they are, by hash of their address
+    tile_table: IntArray  # row of the first of them, by hash of their address
+    families: IntArray
+    regions: IntArray  # of memory: the family whose tiles lie there
     pages: IntArray  # a hash table of runs of lines: number of the page plus one, or 0
-    page_owners: IntArray  # per page: whose all of its lines are, that are any tile's; 0 if it has several
+    page_owners: IntArray  # per page: whose its lines are
     lines: IntArray  # per page: whose each line is, and its sectors
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray

@@ -390,6 +390,30 @@ def test_few_tiles_in_a_small_cache_equal_the_reference(
     assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
 
 
+@st.composite
+def tiles_of_matrices(draw: st.DrawFn) -> Record:
+    """A tile of a grid on one of two matrices, and now and then one that lies across others or is of another grid."""
+    matrix, row, column = draw(st.integers(0, 1)), draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    width, rows = draw(st.sampled_from([(256, 4), (256, 4), (256, 4), (256, 4), (512, 2), (100, 3)]))
+    across = draw(st.sampled_from([0] * 20 + [128, 1024, 60]))
+    stride = 1024 if matrix else 32768
+    address = (matrix << 20) + row * rows * stride + column * width + across
+    kind = draw(st.sampled_from([Kind.LOAD, Kind.LOAD, Kind.STORE]))
+    return Record(kind, width * rows, address, extent=Extent(width, rows, stride))
+
+
+@settings(RANDOM, max_examples=100)
+@given(st.lists(tiles_of_matrices(), max_size=60), st.sampled_from([2048, 8192, 10_240, 65_536]))
+def test_tiles_of_matrices_in_a_small_cache_equal_the_reference(uses: list[Record], l2_bytes: int) -> None:
+    model = TINY.replace(l2_bytes=l2_bytes)
+    trace = trace_of([*uses, END])
+    result, reference = replay(trace, model), ReferenceReplay(trace.words.tolist(), [0], 1, model)
+    assert reference.run()
+    assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
+    assert result.dram_read_bytes == reference.dram_read_bytes
+    assert result.dram_write_bytes == reference.dram_write_bytes
+
+
 @settings(RANDOM, max_examples=15)
 @given(traces(), st.sampled_from(MACHINES))
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
