@@ -13,8 +13,10 @@ Action = Callable[[], object]
 # A measurement repeats until it has taken so long, within these numbers of repetitions.
 _SECONDS, _QUICK_SECONDS = 4.0, 0.5
 _LEAST, _QUICK_LEAST, _MOST = 5, 3, 1000
-# Threads of BLAS look for more work for a moment before they sleep; whoever comes next shall not share cores with them.
-_SETTLE_SECONDS = 0.1
+# Threads of BLAS look for more work before they sleep, for 2**28 ticks of a clock of the host's choice: some 100 ms.
+# Whoever comes next shall not share cores with them, so that this waits until they rest for so long.
+_REST_SECONDS = 0.02
+_LONGEST_SETTLE_SECONDS = 1.0
 
 
 def seconds_of(action: Action) -> float:
@@ -46,10 +48,18 @@ def medians(actions: Sequence[Action], *, quick: bool, settle: bool = True) -> l
 
 
 def _settle() -> None:
-    """Wait awake: a host that has fallen asleep takes a millisecond to be what it was, on whichever side it falls."""
-    limit = time.perf_counter() + _SETTLE_SECONDS
-    while time.perf_counter() < limit:
-        pass
+    """Wait until the other threads of this process rest.
+
+    Awake, for a host that has fallen asleep takes a millisecond to be what it was, on whichever side it falls.
+    """
+    limit = time.perf_counter() + _LONGEST_SETTLE_SECONDS
+    is_busy = True
+    while is_busy and time.perf_counter() < limit:
+        others = time.process_time() - time.thread_time()
+        end = time.perf_counter() + _REST_SECONDS
+        while time.perf_counter() < end:
+            pass
+        is_busy = time.process_time() - time.thread_time() - others > _REST_SECONDS / 10
 
 
 def comparison(ours_seconds: float, theirs_seconds: float, theirs: str) -> Measured:
