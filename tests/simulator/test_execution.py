@@ -804,6 +804,72 @@ def test_tiles_that_follow_each_other_are_walked_through_apart(distance, calls, 
         assert out.tolist() == expected.tolist()
 
 
+PAIRS = """
+.program pairs
+.isa {isa}
+.cores 1
+.param out ptr {dtype}
+.param x ptr {dtype}
+.buffer a nram 0 {size}
+.buffer b nram {size} {size}
+.buffer pairs nram {twice} {size}
+    param r0, 0
+    param r1, 1
+    dma.load.{dtype} [a], g[r1], 192, 1, 1, 0, 0, 0, 0
+    sync 1
+    red.{operation}.{dtype} [pairs], [a], {outer}, 2, {inner}
+{steps}
+    sync 4
+    dma.store.{dtype} g[r0], [{stored}], 192, 1, 1, 0, 0, 0, 0
+    exit
+"""
+EXCHANGES = {
+    # Name: what follows the reduction, what is stored, and whether nothing of it need be in memory.
+    "into another tile": ("v.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}", "b", True),
+    "and on": (
+        "v.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}\n"
+        "v.mov.{dtype} [b], [b], 1, 192\n"
+        "red.{operation}.{dtype} [pairs], [b], 96, 2, 1\nv.repeat.{dtype} [a], [pairs], 96, 2, 1",
+        "a",
+        True,
+    ),
+    "in place": ("v.repeat.{dtype} [a], [pairs], {outer}, 2, {inner}", "a", None),
+    "and read once more": (
+        "v.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}\nv.mov.{dtype} [b + {late}], [pairs], 1, 8",
+        "b",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+@pytest.mark.parametrize("inner", [1, 2, 3, 4, 8, 16, 48])
+@pytest.mark.parametrize(
+    ("operation", "dtype"), [("xor", I32), ("fmin", F32), ("fadd", F16), ("smax", I8), ("fmul", F64)]
+)
+def test_pairs_that_are_repeated_at_once(name, inner, operation, dtype, runtime):
+    steps, stored, is_passed_on = EXCHANGES[name]
+    size = 192 * dtype.bytes
+    words = {"dtype": dtype.name, "operation": operation, "outer": 96 // inner, "inner": inner, "late": size // 2}
+    text = PAIRS.format(**words, isa=MACHINE.isa, size=size, twice=2 * size, stored=stored, steps=steps.format(**words))
+    program = assemble(text)
+    check(program, MACHINE)
+    x = np.random.default_rng(0).integers(-99, 99, 192).astype(dtype.numpy)
+    if dtype.is_float:
+        x[::5], x[1::7], x[2::11], x[3::13] = 0.0, -0.0, np.nan, np.inf
+    expected, out = np.zeros_like(x), np.zeros_like(x)
+    for result in (expected, out):
+        memory = GlobalMemory([Allocation.of_array("out", result), Allocation.of_array("x", x)])
+        parameters = [result.ctypes.data, x.ctypes.data]
+        if result is expected:
+            interpreter.run(program, (1, 1, 1), parameters, memory, MACHINE)
+        else:
+            execute(load(program, runtime), (1, 1, 1), parameters, memory, MACHINE, 1)
+    assert equal(expected, out).all()
+    if is_passed_on is not None and inner != 3:
+        assert ("@mlu." not in translate(program, MACHINE).control) == is_passed_on
+
+
 def test_a_program_that_never_ends_can_be_interrupted(runtime):
     timer = threading.Timer(0.3, _thread.interrupt_main)
     timer.start()

@@ -25,34 +25,16 @@ from mlutriton.codegen.llvm.elements import (
 )
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.pairs import combined_pairs
 from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
-from mlutriton.dtypes import DType
-from mlutriton.isa.operands import Forward, Mode
-from mlutriton.isa.table import SlotKind
+from mlutriton.codegen.llvm.steps import Step
+from mlutriton.isa.operands import Mode
 
-COPY, IOTA = "", "iota"
 # More elements than any loop has: a line that comes so often is the only one.
 _ALWAYS = 1 << 40
 # More instructions in one loop only make LLVM slower: registers are long exhausted.
 _MAXIMUM_STEPS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One element-wise instruction of a group.
-
-    Attributes:
-        operation: name in :mod:`mlutriton.arithmetic`, ``COPY``, or ``IOTA`` of a start and a step.
-        to: destination type of a cast.
-        sources: a place, a scalar, or None for the value that the step before hands on.
-        target: None if the value is handed on.
-    """
-
-    operation: str
-    to: DType | None
-    sources: tuple[Place | Lanes | None, ...]
-    target: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +83,8 @@ class Group:
 
     @property
     def has_lines(self) -> bool:
-        """True if a source is read in repeated lines, which only a long row can do."""
-        return any(place.lines for place in self.reads)
+        """True if lines are read repeatedly or combined, which only a long row can do."""
+        return any(place.lines for place in self.reads) or any(step.distance for step in self.steps)
 
     def lines_of(self, place: Place) -> RepeatedLines:
         """How a place that is not read in full repeats along one long row; the extents are known."""
@@ -137,7 +119,8 @@ class Group:
             if other.needs_rows:
                 rows, columns = other.rows, other.columns
         reductions, reads = [*self.reductions, *other.reductions], [*self.reads, *other.reads]
-        if (self.has_lines or other.has_lines) and not Group(rows, columns, [], reductions, reads).is_one_row():
+        steps = [*self.steps, *other.steps]
+        if (self.has_lines or other.has_lines) and not Group(rows, columns, steps, reductions, reads).is_one_row():
             return False
         self.rows, self.columns = rows, columns
         return True
@@ -190,58 +173,28 @@ def _matches(a: Place, b: Place) -> bool:
 # ---- from instructions ----------------------------------------------------------------------------------------------
 
 
-def elementwise_step(frame: Frame) -> tuple[Count, Count, Step]:
-    """The current element-wise instruction (or ``v.mov``) with its extents."""
-    instruction = frame.instruction
-    rows, columns = frame.count("rows"), frame.count("columns")
-    modes = {mode: mode for mode in Mode}
-    if columns == 1:
-        # A column is as good as a row, and its inner loop is long.
-        rows, columns = 1, rows
-        modes[Mode.ROW], modes[Mode.COLUMN] = Mode.FULL, Mode.ROW
-    elif rows == 1:
-        modes[Mode.COLUMN] = Mode.FULL
-    sources: list[Place | Lanes | None] = []
-    for slot in instruction.row.slots:
-        if slot.kind is SlotKind.VECTOR:
-            place = frame.place(slot.name)
-            if place is not None:
-                sources.append(place if modes[place.mode] is place.mode else replace(place, mode=modes[place.mode]))
-            elif isinstance(frame.operand(slot.name), Forward):
-                sources.append(None)
-            else:
-                sources.append(frame.scalar(slot.name))
-    operation = instruction.row.operation
-    to = instruction.dtypes[1] if operation is not None and operation.is_cast else None
-    return rows, columns, Step(operation.name if operation else "", to, tuple(sources), frame.place("dst"))
-
-
-def iota_step(frame: Frame) -> Step:
-    """The current ``v.iota`` as a step over one row."""
-    return Step(IOTA, None, (frame.scalar("start"), frame.scalar("step")), frame.place("dst"))
-
-
-def repeat_step(frame: Frame) -> tuple[Count, Count, Step] | None:
-    """The current ``v.repeat`` as a copy, if it repeats single elements, a single line, or lines that fill vectors."""
-    source, target = frame.place("a"), frame.place("dst")
-    assert source is not None
-    outer, n, inner = (frame.count(name) for name in ("outer", "n", "inner"))
-    if inner == 1:
-        return outer, n, Step(COPY, None, (replace(source, mode=Mode.ROW),), target)
-    if outer == 1:
-        return n, inner, Step(COPY, None, (replace(source, mode=Mode.COLUMN),), target)
-    if isinstance(outer, str) or isinstance(n, str) or isinstance(inner, str) or 0 in (outer, n, inner):
-        return None
-    if not RepeatedLines(n, inner).fills_vectors:
-        return None
-    return 1, outer * n * inner, Step(COPY, None, (replace(source, mode=Mode.ROW, lines=(n, inner)),), target)
-
-
 def group_of(rows: Count, columns: Count, steps: list[Step]) -> Group:
-    """A group of one instruction or chain."""
+    """A group of one instruction or chain; short rows become a long one, if all that is read can be read along it."""
+    if isinstance(rows, int) and isinstance(columns, int) and columns < LANES and rows * columns > 1:
+        lines = {Mode.ROW: RepeatedLines(columns, 1), Mode.COLUMN: RepeatedLines(_ALWAYS, columns)}
+        along = [_in_lines(step, lines) for step in steps]
+        if None not in along:
+            rows, columns, steps = 1, rows * columns, [step for step in along if step is not None]
     reads = [source for step in steps for source in step.sources if isinstance(source, Place)]
     writes = [step.target for step in steps if step.target is not None]
     return Group(rows, columns, steps, [], reads, writes)
+
+
+def _in_lines(step: Step, lines: dict[Mode, RepeatedLines]) -> Step | None:
+    """A step whose sources are read in lines rather than in row or column mode, if such lines fill vectors."""
+    sources: list[Place | Lanes | None] = []
+    for source in step.sources:
+        if isinstance(source, Place) and not source.lines and source.mode in lines:
+            if not lines[source.mode].fills_vectors:
+                return None
+            source = replace(source, lines=(lines[source.mode].times, lines[source.mode].length))
+        sources.append(source)
+    return replace(step, sources=tuple(sources))
 
 
 def reduction_group(frame: Frame) -> Group:
@@ -466,6 +419,11 @@ class _Loops:
                     assert handed_on is not None
                     operands.append(handed_on)
             match step.operation:
+                case operation if step.distance:
+                    source = step.sources[0]
+                    assert isinstance(source, Place)
+                    start = self.pointers[_key(source)]
+                    result = combined_pairs(e, operation, operands[0], step.distance, column, start)
                 case "":
                     result = operands[0]
                 case "iota":

@@ -6,30 +6,25 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
-from mlutriton.codegen.llvm.fusion import (
-    Group,
-    Step,
-    elementwise_step,
-    emit_group,
-    group_of,
-    iota_step,
-    reduction_group,
-    repeat_step,
-)
+from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
+from mlutriton.codegen.llvm.steps import COPY, Step, elementwise_step, iota_step, pair_step, repeat_step
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
-from mlutriton.isa.operands import FORWARD, Register
+from mlutriton.isa.operands import FORWARD, Address, Mode, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
 
@@ -73,6 +68,8 @@ class _Translation:
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
         self.chain: list[Step] = []
+        # Where the results of a reduction by twos would be, if the chain hands them on to the next instruction.
+        self.pairs: Address | None = None
 
     @property
     def saved_words(self) -> int:
@@ -284,18 +281,28 @@ class _Translation:
 
     def _compute(self, row: Row) -> None:
         frame = self.frame
+        pairs, self.pairs = self.pairs, None
         if row.is_elementwise or row.name == "v.mov":
-            rows, columns, step = elementwise_step(frame)
+            rows, columns, step = elementwise_step(frame, pairs and replace(pairs, mode=Mode.ROW))
             self.chain.append(step)
             if frame.instruction.operands[0] != FORWARD:
                 chain, self.chain = self.chain, []
                 self._join(group_of(rows, columns, chain))
         elif row.name == "v.iota":
             self._join(group_of(1, frame.count("n"), [iota_step(frame)]))
+        elif row.name == "v.repeat" and pairs is not None:
+            assert frame.operand("a") == pairs
+            chain, self.chain = [*self.chain, Step(COPY, None, (None,), frame.place("dst"))], []
+            self._join(group_of(1, self._elements(), chain))
         elif row.name == "v.repeat" and (repeated := repeat_step(frame)) is not None:
             self._join(group_of(repeated[0], repeated[1], [repeated[2]]))
         elif row.name.startswith("red.") and row.combine is not None and self._is_long_row():
             self._join(reduction_group(frame))
+        elif row.name.startswith("red.") and (step := pair_step(frame, self.liveness)) is not None:
+            self.chain.append(step)
+            pairs = frame.operand("dst")
+            assert isinstance(pairs, Address)
+            self.pairs = pairs
         else:
             self._finish_groups()
             empty = frame.is_empty()
@@ -304,6 +311,10 @@ class _Translation:
                     self._collective(row)
             else:
                 self._collective(row)
+
+    def _elements(self) -> int:
+        """The product of the extents, which are known."""
+        return prod(int(self.frame.count(name)) for name in self.frame.instruction.row.extents)
 
     def _is_long_row(self) -> bool:
         n, inner = self.frame.count("n"), self.frame.count("inner")
