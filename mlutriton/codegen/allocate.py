@@ -8,9 +8,12 @@ memory is reused as soon as a buffer dies. That of SRAM is not: while one core i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from mlutriton.codegen.intervals import members, overlaps
 from mlutriton.codegen.tile_code import Branch, Loop, Node, TileBuffer, TileCode, accesses, children, instructions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
@@ -28,6 +31,9 @@ class _Life:
     bytes: int
     host: _Life | None = None
     offset_bytes: int = 0
+
+    def __contains__(self, position: int) -> bool:
+        return self.first <= position <= self.last
 
     def root(self) -> _Life:
         life = self
@@ -49,14 +55,17 @@ def allocate(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
         for alternative in (False, True):
             # What is alternative runs in the place of the rest.
             mine = [each for each in roots if each.buffer.space == space and each.buffer.alternative == alternative]
-            if space == "sram" or sum(life.bytes for life in mine) <= limit:
-                offset = 0
-                for life in mine:
-                    life.offset_bytes = offset
-                    offset += life.bytes
+            used = sum(life.bytes for life in mine)
+            if space == "sram" or used <= limit:
+                for life, end in zip(mine, accumulate(life.bytes for life in mine), strict=True):
+                    life.offset_bytes = end - life.bytes
             else:
-                _place(mine)
-            _check(mine, space, limit)
+                crowded = _crowded(mine)
+                used = sum(life.bytes for life in mine if crowded in life)
+                # What does not fit however it is placed need not be.
+                used = used if used > limit else _place(mine)
+            if used > limit:
+                raise _refusal(mine, space, used, limit)
     return {
         name: Buffer(name, life.buffer.space, life.root().offset_bytes, _size(life.buffer), life.buffer.location)
         for name, life in lives.items()
@@ -172,13 +181,13 @@ def _touches(operand: object, life: _Life, lives: dict[str, _Life]) -> bool:
     return isinstance(operand, Address) and lives[operand.buffer].root() is life
 
 
-def _place(roots: list[_Life]) -> None:
-    """Larger buffers first, each at the lowest offset that is free during its whole life."""
-    placed: list[_Life] = []
-    for life in sorted(roots, key=lambda each: (-each.bytes, each.first)):
+def _place(roots: list[_Life]) -> int:
+    """Larger buffers first, each at the lowest offset that is free during its life; returns where the last ends."""
+    rivals_of = overlaps([(life.first, life.last + 1) for life in roots])
+    placed = 0
+    for place, life in sorted(enumerate(roots), key=lambda each: (-each[1].bytes, each[1].first)):
         rivals = sorted(
-            (other for other in placed if other.first <= life.last and life.first <= other.last),
-            key=lambda other: other.offset_bytes,
+            (roots[other] for other in members(rivals_of[place] & placed)), key=lambda other: other.offset_bytes
         )
         offset = 0
         for rival in rivals:
@@ -186,27 +195,32 @@ def _place(roots: list[_Life]) -> None:
                 break
             offset = max(offset, rival.offset_bytes + rival.bytes)
         life.offset_bytes = offset
-        placed.append(life)
+        placed |= 1 << place
+    return max(life.offset_bytes + life.bytes for life in roots)
 
 
-def _check(roots: list[_Life], space: str, limit_bytes: int) -> None:
-    used = max((life.offset_bytes + life.bytes for life in roots), default=0)
-    if used <= limit_bytes:
-        return
-    crowded = max(
-        (life.first for life in roots),
-        key=lambda at: sum(life.bytes for life in roots if life.first <= at <= life.last),
-    )
-    alive = sorted(
-        (life for life in roots if life.first <= crowded <= life.last), key=lambda life: life.bytes, reverse=True
-    )
+def _crowded(roots: Sequence[_Life]) -> int:
+    """The position at which most bytes are alive; where several are, the one where the first of the lives begins."""
+    changes: Counter[int] = Counter()
+    for life in roots:
+        changes[life.first] += life.bytes
+        changes[life.last + 1] -= life.bytes
+    positions = sorted(changes)
+    alive = dict(zip(positions, accumulate(changes[each] for each in positions), strict=True))
+    return max((life.first for life in roots), key=alive.__getitem__)
+
+
+def _refusal(roots: list[_Life], space: str, used: int, limit_bytes: int) -> OnChipMemoryError:
+    """The error of what does not fit, with its bill."""
+    crowded = _crowded(roots)
+    alive = sorted((life for life in roots if crowded in life), key=lambda life: life.bytes, reverse=True)
     bill = [f"{life.bytes:>9,} B  {life.buffer.name:<16} {life.buffer.location}" for life in alive[:12]]
     if len(alive) > len(bill):
         rest = sum(life.bytes for life in alive[len(bill) :])
         bill.append(f"{rest:>9,} B  in {len(alive) - len(bill)} smaller buffers")
     total = sum(life.bytes for life in alive)
     bill.append(f"{total:>9,} B  alive at once; the limit is {limit_bytes:,} B")
-    raise OnChipMemoryError(
+    return OnChipMemoryError(
         f"the kernel's tiles need {used:,} bytes of {space.upper()}, the machine gives a program {limit_bytes:,}",
         used_bytes=used,
         limit_bytes=limit_bytes,

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.block_size import arithmetic_cycles, transfer_rate
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import Loop, TileCode, instructions, steps
 from mlutriton.isa.machine import Machine
@@ -93,12 +93,11 @@ class _Sharing:
         self.code = code
         self.owners: dict[str, str] = {}
         self.steps = list(steps(loop.body))
-        anew = made_anew(code, loop)
         self.lives: dict[str, _Life] = {}
         for position, step in enumerate(self.steps):
-            for name in buffers_of(step) & anew:
+            for name in buffers_of(step) & plan.anew:
                 self.lives.setdefault(name, _Life(position, position)).last = position
-        for name in buffers_of(plan.stores) & anew:
+        for name in buffers_of(plan.stores) & plan.anew:
             self.lives[name].last = len(self.steps)
 
     def take_over_operands(self) -> None:

@@ -57,6 +57,7 @@ class Plan:
         serves: instructions that say which program is served, needed wherever a part of its work is done.
         remembered: registers of an iteration that its stores need in the next one.
         buffers: names of the buffers that become ping-pong.
+        anew: names of the buffers that nothing outside the loop touches and that each iteration writes before all else.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
         commutes: stores of different instructions may change their order.
     """
@@ -72,6 +73,7 @@ class Plan:
     serves: list[Instruction] = field(default_factory=list[Instruction])
     remembered: list[Register] = field(default_factory=list[Register])
     buffers: set[str] = field(default_factory=set[str])
+    anew: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
     commutes: bool = False
 
@@ -106,12 +108,15 @@ class Plan:
         return not self.moved
 
 
-def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots, *, gathers: bool = False) -> Plan:
-    """What may be moved in a loop of the code; gathers only if asked for."""
+def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counter[str], *, gathers: bool = False) -> Plan:
+    """What may be moved in a loop of the code, of which ``touches`` counts how often each buffer is touched.
+
+    Gathers are moved only if asked for.
+    """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
-    anew = made_anew(code, loop)
-    _plan_loads(plan, loop, roots, anew, gathers=gathers)
-    _plan_stores(plan, loop, anew)
+    plan.anew = _made_anew(code, loop, touches)
+    _plan_loads(plan, loop, roots, gathers=gathers)
+    _plan_stores(plan, loop)
     _order_stores(plan, code, loop, roots)
     return plan
 
@@ -155,7 +160,7 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 # ---- loads ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str], *, gathers: bool) -> None:
+def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, *, gathers: bool) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
     definitions = Definitions(loop)
     awaited = _touched_by_others(loop)
@@ -178,16 +183,16 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, anew: set[str], *, 
         touched |= buffers_of([node])
         if stored is None or (stored and not _is_apart(node, stored, roots)):
             continue
-        if targets and is_first and targets <= anew and _closure(definitions, node) is not None:
+        if targets and is_first and targets <= plan.anew and _closure(definitions, node) is not None:
             found[id(node)] = targets
             passed[id(node)] = stored
     if gathered:
-        _plan_gathers(plan, loop, anew, definitions, loads, gathered)
+        _plan_gathers(plan, loop, definitions, loads, gathered)
     early = {id(node) for node in plan.early}
     plan.loads = [
         node for node in loop.body if id(node) in loads and id(node) not in early and loads[id(node)] & awaited
     ]
-    plan.buffers |= buffers_of([*plan.loads, *plan.early, *plan.offsets]) & anew
+    plan.buffers |= buffers_of([*plan.loads, *plan.early, *plan.offsets]) & plan.anew
     for node in (*plan.loads, *plan.early, *plan.gathers, *plan.offsets):
         needed |= _closure(definitions, node) or set[Register]()
         plan.needs_disjoint_arrays |= not all(is_area(root) for root in passed.get(id(node), ()))
@@ -202,7 +207,6 @@ def _closure(definitions: Definitions, node: Node) -> set[Register] | None:
 def _plan_gathers(
     plan: Plan,
     loop: Loop,
-    anew: set[str],
     definitions: Definitions,
     loads: Mapping[int, set[str]],
     gathered: Mapping[int, set[str]],
@@ -239,7 +243,7 @@ def _plan_gathers(
                 continue
             break
         else:
-            if seen <= anew and not any(seen & gathered.get(each, set[str]()) for each in chosen):
+            if seen <= plan.anew and not any(seen & gathered.get(each, set[str]()) for each in chosen):
                 ahead |= chosen
     plan.gathers = [node for node in loop.body if id(node) in ahead and id(node) in gathered]
     plan.early = [node for node in loop.body if id(node) in ahead and id(node) in loads]
@@ -345,12 +349,12 @@ def _touched_by_others(loop: Loop) -> set[str]:
 # ---- stores --------------------------------------------------------------------------------------------------------
 
 
-def _plan_stores(plan: Plan, loop: Loop, anew: set[str]) -> None:
+def _plan_stores(plan: Plan, loop: Loop) -> None:
     stores = [node for node in loop.body if _store_sources(node)]
     sources = {name for node in stores for name in _store_sources(node)}
     if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, [*plan.arriving, *plan.early]):
         return
-    if not sources <= anew:
+    if not sources <= plan.anew:
         return
     plan.stores = stores
     plan.buffers |= sources
@@ -373,7 +377,12 @@ def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[N
     return False
 
 
-def made_anew(code: TileCode, loop: Loop) -> set[str]:
+def touch_counts(nodes: Sequence[Node]) -> Counter[str]:
+    """How many operands name each buffer."""
+    return Counter(name for instruction in instructions(nodes) for name, _ in _on_chip(instruction))
+
+
+def _made_anew(code: TileCode, loop: Loop, touches: Counter[str]) -> set[str]:
     """Buffers that nothing outside the loop touches, and that each iteration writes before all else.
 
     Ping-pong buffers of loops inside are not among them.
@@ -388,11 +397,10 @@ def made_anew(code: TileCode, loop: Loop) -> set[str]:
             for name, _ in touched:
                 if name not in first:
                     first[name] = certain and all(a is Access.WRITE for other, a in touched if other == name)
-    everywhere = Counter(name for instruction in instructions(code.nodes) for name, _ in _on_chip(instruction))
     return {
         name
         for name, is_written in first.items()
-        if is_written and inside[name] == everywhere[name] and code.buffers[name].phases == 1
+        if is_written and inside[name] == touches[name] and code.buffers[name].phases == 1
     }
 
 

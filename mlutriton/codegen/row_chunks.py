@@ -18,10 +18,12 @@ make bursts of transfers long; long chunks hide the latency of instructions.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from mlutriton.codegen.pipeline_plan import Plan, made_anew
+from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
     Loop,
     Node,
@@ -33,7 +35,7 @@ from mlutriton.codegen.tile_code import (
     written_register,
 )
 from mlutriton.isa.cost import occupancy_cycles
-from mlutriton.isa.expression import evaluate, parse
+from mlutriton.isa.expression import value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -64,14 +66,18 @@ class RowChunks:
 
     def cycles(self, units: int, machine: Machine) -> int:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
-        total = 0
-        for group in self.groups:
-            counts = group.counts(self.units, lambda factor: Immediate(units * factor))
-            extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
-            total += max(
-                occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions
-            )
-        return total
+        return sum(number * self._cycles(group, units, machine) for group, number in self._alike)
+
+    @cached_property
+    def _alike(self) -> list[tuple[_Group, int]]:
+        """Groups of which no two cost the same for the same reasons, each with how many cost what it does."""
+        numbers = Counter(map(_cost_key, self.groups))
+        return [(group, numbers[key]) for key, group in {_cost_key(group): group for group in self.groups}.items()]
+
+    def _cycles(self, group: _Group, units: int, machine: Machine) -> int:
+        counts = group.counts(self.units, lambda factor: Immediate(units * factor))
+        extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
+        return max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
 
     def instructions(self, units: ScalarOperand, scale: Scale, places: Places) -> list[list[Node]]:
         """The arithmetic of a chunk, instruction by instruction or chain by chain.
@@ -86,6 +92,12 @@ class RowChunks:
             counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
             made.append([_over(each, counts, group.modes(each), places) for each in group.instructions])
         return made
+
+
+def _cost_key(group: _Group) -> tuple[object, ...]:
+    """All that the cycles of a group depend on."""
+    steps = [(each.row.name, each.dtypes, *known_extents(each).items()) for each in group.instructions]
+    return type(group), group.sliced, group.limit, group.buffers <= group.anew, *steps
 
 
 def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
@@ -106,7 +118,7 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
             varying.add(written)
     if not instructions or any(varying & set(registers_read(each)) for each in instructions):
         return None
-    anew = made_anew(code, loop)
+    anew = plan.anew
     groups: list[_Group] = []
     for chain in _chains(instructions):
         group = _group(chain, anew)
@@ -163,7 +175,7 @@ def _span(instruction: Instruction, span: str, mode: Mode) -> int:
         case Mode.COLUMN:
             return counts["columns"]
         case Mode.FULL:
-            return evaluate(parse(span), counts)
+            return value_of(span, counts)
 
 
 # ---- groups --------------------------------------------------------------------------------------------------------

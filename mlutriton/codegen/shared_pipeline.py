@@ -18,6 +18,7 @@ overwritten in the iteration after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -61,13 +62,13 @@ class SharedPlan:
         return [node for node in self.plan.loads if id(node) not in shared]
 
 
-def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots) -> SharedPlan | None:
+def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counter[str]) -> SharedPlan | None:
     """A plan for a loop that shares tiles and can be pipelined."""
     sharings = [node for node in loop.body if isinstance(node, Sharing)]
     if not sharings or any(isinstance(node, Ordering) for node in loop.body):
         return None
     body = [part for node in loop.body for part in ((*node.load, *node.take) if isinstance(node, Sharing) else (node,))]
-    found = SharedPlan(plan_loop(code, replace(loop, body=body), roots), sharings)
+    found = SharedPlan(plan_loop(code, replace(loop, body=body), roots, touches), sharings)
     moved = {id(node) for node in found.plan.loads}
     can_move = all(id(node) in moved for node in found.shared_loads) and not free_registers(found.takes)
     return found if can_move else None

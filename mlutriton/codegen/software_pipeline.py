@@ -22,13 +22,14 @@ the launch do not overlap, the plain loop is kept beside the pipelined one, and 
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.in_place import share_buffers
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, made_anew, plan_loop, reads_apart
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop, reads_apart, touch_counts
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.residence import hoist
@@ -70,6 +71,7 @@ class _Pipeliner:
         self.default_stages = default_stages
         self.machine = machine
         self.roots = PointerRoots(code)
+        self.touches = touch_counts(code.nodes)
 
     def visit(self, nodes: list[Node], *, are_disjoint: bool) -> None:
         """Pipeline the loops among nodes; of those where the arrays of the launch are known to be disjoint, once."""
@@ -81,30 +83,43 @@ class _Pipeliner:
                 )
                 self.visit(nested, are_disjoint=are_disjoint or tested)
             rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
-            result += [node] if rotated is None else rotated
+            if rotated is None:
+                result.append(node)
+            else:
+                self._count_anew(touch_counts([node]), rotated)
+                result += rotated
         nodes[:] = result
 
-    def _rotated(self, loop: Loop, before: list[Node], *, are_disjoint: bool) -> list[Node] | None:
+    def _count_anew(self, before: Counter[str], nodes: Sequence[Node]) -> None:
+        """Nodes have come in the place of others that touched so much."""
+        self.touches.subtract(before)
+        self.touches.update(touch_counts(nodes))
+
+    def _rotated(self, loop: Loop, outside: list[Node], *, are_disjoint: bool) -> list[Node] | None:
         """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
         if (loop.stages or self.default_stages) == 1:
             return None
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
             return self._rotated_shared(loop, are_disjoint=are_disjoint)
         plain, alike = replace(loop, stages=1), list[Node]()
-        if loop.independent and plan_loop(self.code, loop, self.roots, gathers=False).needs_disjoint_arrays:
-            own, body = made_anew(self.code, loop), [*loop.body]
+        plan = plan_loop(self.code, loop, self.roots, self.touches)
+        if loop.independent and plan.needs_disjoint_arrays:
+            before, whole = touch_counts(loop.body), [*loop.body]
             alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots))
             if alike:
-                plain.body = with_own_buffers(self.code, body, own)
+                plain.body = with_own_buffers(self.code, whole, plan.anew)
+                self._count_anew(before, loop.body)
         plan, blocks = self._planned(loop)
         if plan.is_empty and not alike:
             return None
         is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
-        if blocks and blocks.shape.chunks and is_guarded and not alike:
-            # The buffers of chunks are not those of whole iterations. Either version has all the memory.
-            names = {*plan.buffers, *blocks.shape.chunks.temporaries}
+        if is_guarded and not alike:
+            # Buffers of both versions would live through both. Those of chunks are not those of whole iterations.
+            has_chunks = blocks is not None and blocks.shape.chunks is not None
+            names = plan.anew if has_chunks else plan.anew - plan.buffers
             plain.body = with_own_buffers(self.code, loop.body, names)
-        late = _take_late(self.code, before, self.machine.core_dma_latency_bytes) if plan.arriving else []
+        late = _take_late(self.code, outside, self.machine.core_dma_latency_bytes) if plan.arriving else []
+        self.touches.subtract(touch_counts(late))
         if blocks:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
         else:
@@ -115,11 +130,13 @@ class _Pipeliner:
     def _planned(self, loop: Loop) -> tuple[Plan, BlockPlan | None]:
         """What moves in a loop, and how it is worked through in blocks if it is; only in blocks gathers move."""
         for gathers in (True, False):
-            plan = plan_loop(self.code, loop, self.roots, gathers=gathers)
+            plan = plan_loop(self.code, loop, self.roots, self.touches, gathers=gathers)
             if plan.is_empty or (gathers and not plan.gathers):
                 continue
+            before = touch_counts(loop.body)
             if share_buffers(self.code, loop, plan, self.machine):
-                plan = plan_loop(self.code, loop, self.roots, gathers=gathers)
+                self._count_anew(before, loop.body)
+                plan = plan_loop(self.code, loop, self.roots, self.touches, gathers=gathers)
             blocks = plan_blocks(self.code, loop, plan, self.machine)
             if blocks or not gathers:
                 return plan, blocks
@@ -127,7 +144,7 @@ class _Pipeliner:
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""
-        shared = plan_shared(self.code, loop, self.roots)
+        shared = plan_shared(self.code, loop, self.roots, self.touches)
         if shared is None:
             return None
         rotated = rotate_shared(self.code, loop, shared)
@@ -140,22 +157,24 @@ def _take_late(code: TileCode, before: list[Node], latency_bytes: int) -> list[N
 
     All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop.
     """
-    kept: list[Node] = []
-    taken: list[Node] = []
+    kept: deque[Node] = deque()
+    kept_buffers: set[str] = set()
+    taken: deque[Node] = deque()
     while before and isinstance(before[-1], Instruction):
         node = before[-1]
         is_load = node.row.trace == "LOAD"
         if node.row.queue is Queue.COMPUTE or (is_load and buffer_bytes(code, [node]) < latency_bytes):
-            if buffers_of([node]) & buffers_of(kept):
+            if buffers_of([node]) & kept_buffers:
                 break
-            taken.insert(0, node)
+            taken.appendleft(node)
         elif is_load or (written_register(node) is not None and not node.row.trace and not any(accesses(node))):
-            kept.insert(0, node)
+            kept.appendleft(node)
+            kept_buffers |= buffers_of([node])
         else:
             break
         before.pop()
     before += kept
-    return taken
+    return list(taken)
 
 
 def _guarded(code: TileCode, plain: list[Node], rotated: list[Node]) -> list[Node]:

@@ -3,14 +3,18 @@
 Forward data flow over the structured code. The state is what each asynchronous queue may still be reading or writing;
 an instruction that would conflict with another queue's outstanding access gets a ``sync`` of that queue in front of it.
 Accesses within one queue are in order and never conflict.
+
+Sets of places are integers, a bit for each place: bodies of loops are looked at again and again, and of long code much
+may be outstanding at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, accesses
+from mlutriton.codegen.intervals import overlaps
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, accesses, instructions
 from mlutriton.isa.operands import FORWARD, Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
@@ -29,39 +33,70 @@ class _Place:
     buffer: str = ""
     phase: int = -1
 
-    def overlaps(self, other: _Place) -> bool:
-        if self.space != other.space or self.begin >= other.end or other.begin >= self.end:
-            return False
-        if self.buffer and self.buffer == other.buffer and self.phase >= 0 and other.phase >= 0:
-            return self.phase == other.phase
-        return True
-
 
 _GLOBAL = _Place("gdram", 0, 1)
+
+# More than any memory on a chip has.
+_SPACE_BYTES = 1 << 40
+
+
+def _overlaps(places: Sequence[_Place]) -> list[int]:
+    """For each place the set of those with bytes in common; other phases of its buffer have none."""
+    # Memories one behind the other: then places are intervals.
+    spaces = {space: number * _SPACE_BYTES for number, space in enumerate({place.space for place in places})}
+    found = overlaps([(spaces[place.space] + place.begin, spaces[place.space] + place.end) for place in places])
+    phases: dict[str, dict[int, int]] = {}
+    for at, place in enumerate(places):
+        if place.phase >= 0:
+            mine = phases.setdefault(place.buffer, {})
+            mine[place.phase] = mine.get(place.phase, 0) | 1 << at
+    for at, place in enumerate(places):
+        if place.phase >= 0:
+            for phase, others in phases[place.buffer].items():
+                found[at] &= -1 if phase == place.phase else ~others
+    return found
 
 
 @dataclass
 class _State:
-    reads: dict[Queue, set[_Place]] = field(default_factory=lambda: {queue: set[_Place]() for queue in _MASKS})
-    writes: dict[Queue, set[_Place]] = field(default_factory=lambda: {queue: set[_Place]() for queue in _MASKS})
+    """The places that each queue may still be reading and writing."""
+
+    reads: dict[Queue, int] = field(default_factory=lambda: dict.fromkeys(_MASKS, 0))
+    writes: dict[Queue, int] = field(default_factory=lambda: dict.fromkeys(_MASKS, 0))
 
     def copy(self) -> _State:
-        return _State({q: set(p) for q, p in self.reads.items()}, {q: set(p) for q, p in self.writes.items()})
+        return _State(dict(self.reads), dict(self.writes))
 
     def merge(self, other: _State) -> bool:
         """Take in what may be outstanding on another path; True if that was news."""
         grown = False
         for mine, theirs in ((self.reads, other.reads), (self.writes, other.writes)):
             for queue, places in theirs.items():
-                grown |= not places <= mine[queue]
+                grown |= bool(places & ~mine[queue])
                 mine[queue] |= places
         return grown
 
     def drain(self, mask: int) -> None:
         for queue, bit in _MASKS.items():
             if mask & bit:
-                self.reads[queue].clear()
-                self.writes[queue].clear()
+                self.reads[queue] = self.writes[queue] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """What an instruction touches.
+
+    Attributes:
+        reads: places it reads.
+        writes: places it writes.
+        others_reads: places that no other queue may still be reading when it begins.
+        others_writes: places that no other queue may still be writing.
+    """
+
+    reads: int
+    writes: int
+    others_reads: int
+    others_writes: int
 
 
 def synchronize(code: TileCode, buffers: Mapping[str, Buffer]) -> None:
@@ -73,8 +108,19 @@ class _Inserter:
     def __init__(self, code: TileCode, buffers: Mapping[str, Buffer]) -> None:
         self.code = code
         self.buffers = buffers
-        # By the identity of instructions, which the code keeps: bodies of loops are looked at again and again.
-        self._touched: dict[int, list[tuple[_Place, Access]]] = {}
+        # By the identity of instructions, which the code keeps.
+        self._touched = self._all_touched()
+
+    def _all_touched(self) -> dict[int, _Touched]:
+        places: dict[_Place, int] = {}
+        touched = {
+            id(each): [
+                (places.setdefault(self._place(operand), len(places)), access) for operand, access in accesses(each)
+            ]
+            for each in instructions(self.code.nodes)
+        }
+        overlaps = _overlaps(list(places))
+        return {instruction: _sets(pairs, overlaps) for instruction, pairs in touched.items()}
 
     def block(self, nodes: list[Node], state: _State) -> list[Node]:
         """The nodes with syncs; ``state`` becomes what is outstanding behind them."""
@@ -146,21 +192,18 @@ class _Inserter:
         if row.name == "barrier.cluster":
             state.drain(ALL_QUEUES)
             return 0
-        touched = self._touched.get(id(instruction))
-        if touched is None:
-            touched = [(self._place(operand), access) for operand, access in accesses(instruction)]
-            self._touched[id(instruction)] = touched
-        mask = 0
+        touched = self._touched[id(instruction)]
+        own, mask = row.queue, 0
         for queue, bit in _MASKS.items():
-            if queue is not row.queue and any(_conflicts(place, access, queue, state) for place, access in touched):
+            if queue is not own and (
+                state.writes[queue] & touched.others_writes or state.reads[queue] & touched.others_reads
+            ):
                 mask |= bit
-        state.drain(mask)
-        if row.queue in _MASKS:
-            for place, access in touched:
-                if access is not Access.WRITE:
-                    state.reads[row.queue].add(place)
-                if access is not Access.READ:
-                    state.writes[row.queue].add(place)
+        if mask:
+            state.drain(mask)
+        if own in _MASKS:
+            state.reads[own] |= touched.reads
+            state.writes[own] |= touched.writes
         return mask
 
     def _place(self, operand: object) -> _Place:
@@ -186,10 +229,17 @@ def _hands_on(node: Node) -> bool:
     return isinstance(node, Instruction) and bool(node.operands) and node.operands[0] == FORWARD
 
 
-def _conflicts(place: _Place, access: Access, queue: Queue, state: _State) -> bool:
-    if any(place.overlaps(other) for other in state.writes[queue]):
-        return True
-    return access is not Access.READ and any(place.overlaps(other) for other in state.reads[queue])
+def _sets(pairs: Sequence[tuple[int, Access]], overlaps: Sequence[int]) -> _Touched:
+    """What an instruction touches, from the places of its operands."""
+    reads = writes = others_reads = others_writes = 0
+    for at, access in pairs:
+        others_writes |= overlaps[at]
+        if access is not Access.WRITE:
+            reads |= 1 << at
+        if access is not Access.READ:
+            writes |= 1 << at
+            others_reads |= overlaps[at]
+    return _Touched(reads, writes, others_reads, others_writes)
 
 
 def _sync(mask: int, before: Instruction) -> Instruction:

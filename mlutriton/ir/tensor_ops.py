@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,10 @@ from mlutriton.ir.types import (
 )
 
 PRECISIONS = ("ieee", "tf32")
+
+
+_CASTS = frozenset(name for name, operation in OPERATIONS.items() if operation.is_cast)
+_ATTRIBUTES_WITHOUT_TYPE: Mapping[str, type] = {"operation": str}
 
 
 class Elementwise(Operation):
@@ -63,7 +68,7 @@ class Elementwise(Operation):
     @property
     def to(self) -> DType | None:
         """The destination type of a cast; None for other operations."""
-        return BY_NAME[self.text("to")] if self.arithmetic.is_cast else None
+        return BY_NAME[self.text("to")] if self.name in _CASTS else None
 
     @property
     def operand_dtype(self) -> DType:
@@ -71,35 +76,46 @@ class Elementwise(Operation):
         return storage_dtype(element_type(self.operands[-1].type))
 
     def expected_attributes(self) -> Mapping[str, type]:
-        operation = OPERATIONS.get(str(self.attributes.get("operation")))
-        return self.ATTRIBUTES if operation is None or operation.is_cast else {"operation": str}
+        return self.ATTRIBUTES if self.name in _CASTS else _ATTRIBUTES_WITHOUT_TYPE
 
     def infer_types(self) -> Sequence[Type]:
-        source = self.operands[-1].type
-        if self.to is not None:
-            return (with_element(source, self.to),)
-        return (with_element(source, I1),) if self.arithmetic.result == "bool" else (source,)
+        return _elementwise_types(self.name, self.to, self.operands[-1].type)
 
     def check(self) -> str | None:
-        operation = self.arithmetic
-        if len(self.operands) != operation.arity:
-            return f"{self.name} takes {operation.arity} operands, not {len(self.operands)}"
-        shapes = {shape_of(operand.type) for operand in self.operands}
-        if len(shapes) != 1:
-            return f"operands of {self.name} differ in shape: {sorted(shapes)}"
-        elements = [element_type(operand.type) for operand in self.operands]
-        if self.name == "select" and elements.pop(0) != I1:
-            return "the first operand of select is not i1"
-        if len(set(elements)) != 1:
-            return f"operands of {self.name} differ in type: {', '.join(map(str, elements))}"
-        if isinstance(elements[0], PointerType) and self.name != "select":
-            return f"{self.name} is not defined on pointers"
-        if not operation.accepts(self.operand_dtype, self.to):
-            return f"{self.name} is not defined on {elements[0]}" + (f" to {self.to}" if self.to else "")
-        return None
+        return _elementwise_complaint(self.name, self.to, tuple(operand.type for operand in self.operands))
 
     def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
         return (evaluate(self.name, *operands, dtype=self.operand_dtype, to=self.to),)
+
+
+# Most of what a kernel does is element-wise, on few types, and is checked after every pass.
+@lru_cache(maxsize=4096)
+def _elementwise_types(name: str, to: DType | None, source: Type) -> Sequence[Type]:
+    """The result type of an element-wise operation whose last operand has this type."""
+    if to is not None:
+        return (with_element(source, to),)
+    return (with_element(source, I1),) if OPERATIONS[name].result == "bool" else (source,)
+
+
+@lru_cache(maxsize=4096)
+def _elementwise_complaint(name: str, to: DType | None, types: tuple[Type, ...]) -> str | None:
+    """What is wrong with the operand types of an element-wise operation."""
+    operation = OPERATIONS[name]
+    if len(types) != operation.arity:
+        return f"{name} takes {operation.arity} operands, not {len(types)}"
+    shapes = {shape_of(type) for type in types}
+    if len(shapes) != 1:
+        return f"operands of {name} differ in shape: {sorted(shapes)}"
+    elements = [element_type(type) for type in types]
+    if name == "select" and elements.pop(0) != I1:
+        return "the first operand of select is not i1"
+    if len(set(elements)) != 1:
+        return f"operands of {name} differ in type: {', '.join(map(str, elements))}"
+    if isinstance(elements[0], PointerType) and name != "select":
+        return f"{name} is not defined on pointers"
+    if not operation.accepts(storage_dtype(elements[-1]), to):
+        return f"{name} is not defined on {elements[0]}" + (f" to {to}" if to else "")
+    return None
 
 
 def normal_value(value: int | float, element: DType | PointerType) -> int | float:

@@ -31,6 +31,9 @@ class TensorType:
     shape: tuple[int, ...]
     element: ScalarType
 
+    def __hash__(self) -> int:
+        return hash(self.shape)  # there are few elements of one shape
+
     @property
     def count(self) -> int:
         """Number of elements."""

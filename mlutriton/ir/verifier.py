@@ -15,6 +15,8 @@ Invariants:
 
 from __future__ import annotations
 
+from functools import cache
+
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.diagnostics import CompileError
 from mlutriton.ir.core import Block, Function, Operation, Value
@@ -105,9 +107,7 @@ class _Verifier:
 
 def _bad_form(operation: Operation) -> str | None:
     """What is wrong with operand count, regions and attributes."""
-    names = operation.OPERANDS
-    open_ended = bool(names) and names[-1].endswith("*")
-    least = len(names) - open_ended
+    least, open_ended = _operand_count(operation.OPERANDS)
     count = len(operation.operands)
     if count < least or (count > least and not open_ended):
         return f"{operation.name} has {count} operands, not {least}" + (" or more" if open_ended else "")
@@ -123,6 +123,13 @@ def _bad_form(operation: Operation) -> str | None:
         if not isinstance(value, type) or (isinstance(value, bool) and type is int):
             return f"attribute {name} is {value!r}, not of type {type.__name__}"
     return None
+
+
+@cache
+def _operand_count(names: tuple[str, ...]) -> tuple[int, bool]:
+    """How many operands there are at least; whether there may be more."""
+    open_ended = bool(names) and names[-1].endswith("*")
+    return len(names) - open_ended, open_ended
 
 
 def _bad_types(operation: Operation) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 
 from mlutriton.dtypes import F64, I64, DType
-from mlutriton.isa.expression import evaluate, names, parse
+from mlutriton.isa.expression import names, parse, value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.reduction import lanes
@@ -20,14 +20,14 @@ from mlutriton.isa.table import TABLE, Row, SlotKind
 
 def issue_cycles(instruction: Instruction, machine: Machine) -> int:
     """Cycles of the SCALAR queue."""
-    return evaluate(parse(instruction.row.issue), environment(instruction, machine))
+    return value_of(instruction.row.issue, _environment(instruction.row, instruction.dtypes, machine))
 
 
 def occupancy_cycles(instruction: Instruction, counts: Mapping[str, int], machine: Machine) -> int:
     """Cycles of the COMPUTE queue without gap and latency; 0 for instructions of other queues."""
     if not instruction.row.occupancy:
         return 0
-    return evaluate(parse(instruction.row.occupancy), {**environment(instruction, machine), **counts})
+    return value_of(instruction.row.occupancy, {**_environment(instruction.row, instruction.dtypes, machine), **counts})
 
 
 def environment(instruction: Instruction, machine: Machine) -> dict[str, int]:

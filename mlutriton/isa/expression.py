@@ -118,6 +118,34 @@ def evaluate(expression: Expression, values: Mapping[str, int]) -> int:
                     return FUNCTIONS[function](*operands)
 
 
+def value_of(text: str, values: Mapping[str, int]) -> int:
+    """The value of the expression of a text; the same as that of its tree, and quicker.
+
+    Raises:
+        KeyError: a name has no value.
+    """
+    return _compiled(text)(values)
+
+
+@cache
+def _compiled(text: str) -> Callable[[Mapping[str, int]], int]:
+    """A function of Python that evaluates an expression."""
+    return eval(f"lambda values: {_python(parse(text))}", dict(FUNCTIONS))
+
+
+def _python(expression: Expression) -> str:
+    """An expression of the language in Python, whose names are looked up in ``values``."""
+    match expression:
+        case Name(text):
+            return f"values[{text!r}]"
+        case Constant(value):
+            return str(value)
+        case Call("+" | "-" | "*" as operator, (left, right)):
+            return f"({_python(left)} {operator} {_python(right)})"
+        case Call(function, arguments):
+            return f"{function}({', '.join(map(_python, arguments))})"
+
+
 @cache
 def names_in(text: str) -> frozenset[str]:
     """Every name that the expression of a text mentions."""

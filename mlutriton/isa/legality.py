@@ -12,7 +12,7 @@ from typing import NoReturn
 from mlutriton.diagnostics import Location, ProgramError
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.assembly import NAME
-from mlutriton.isa.expression import evaluate, names_in, parse
+from mlutriton.isa.expression import names_in, value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import (
     MAXIMUM_COUNT,
@@ -388,7 +388,7 @@ def static_span(instruction: Instruction, slot: Slot) -> int | None:
         counts[name] = int(operand.value)
     if any(counts[name] == 0 for name in instruction.row.extents):
         return 0
-    return evaluate(parse(text), counts)
+    return value_of(text, counts)
 
 
 def span_text(slot: Slot, operand: Operand) -> str:

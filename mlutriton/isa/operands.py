@@ -25,6 +25,8 @@ class Mode(Enum):
     ROW = "row"
     COLUMN = "col"
 
+    __hash__ = object.__hash__  # there is one of each, and that of Enum takes the time of a call
+
 
 @dataclass(frozen=True, slots=True)
 class Register:

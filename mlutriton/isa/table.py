@@ -34,6 +34,8 @@ class Queue(Enum):
     IO = "IO"
     MOVE = "MOVE"
 
+    __hash__ = object.__hash__  # there is one of each, and that of Enum takes the time of a call
+
 
 class SlotKind(Enum):
     """What may stand in a slot."""
@@ -56,6 +58,8 @@ class Access(Enum):
     READ = "read"
     WRITE = "write"
     READ_WRITE = "read and write"
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True)
