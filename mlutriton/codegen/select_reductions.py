@@ -28,7 +28,34 @@ def reduce(s: Selection, operation: Operation) -> None:
         s.emitter.emit(f"red.{kind}", (target.dtype,), (target.address(), sources[0].address(), *counts))
         s.views[operation.result] = target
         return
+    first = _first_place(operation) if kind in ("argmax", "argmin") else None
+    if first is not None:
+        extreme, place = (s.destination(result) for result in operation.results)
+        s.emitter.emit(
+            f"red.{kind}", (extreme.dtype,), (extreme.address(), place.address(), sources[0].address(), *counts)
+        )
+        if first:
+            one_row = (Immediate(1), Immediate(place.count))
+            s.emitter.emit("v.add", (place.dtype,), (place.address(), place.address(), Immediate(first), *one_row))
+        s.views.update(zip(operation.results, (extreme, place), strict=True))
+        return
     _reduce_by_halves(s, operation, [_axis_first(s, source, counts) for source in sources])
+
+
+def _first_place(operation: ops.Reduce) -> int | None:
+    """The first of the consecutive numbers along the axis that the second operand consists of; None if of others."""
+    value, axis = operation.operands[1], operation.axis
+    while True:
+        match value.defining_op:
+            case ops.Range() as numbers if axis == 0:
+                return numbers.integer("start")
+            case ops.ExpandDims() as expanded if expanded.integer("axis") != axis:
+                axis -= expanded.integer("axis") < axis
+            case ops.Broadcast() as broadcast if shape_of(broadcast.operands[0].type)[axis] != 1:
+                pass
+            case _:
+                return None
+        value = value.defining_op.operands[0]
 
 
 def _axis_first(s: Selection, source: DenseView, counts: tuple[Immediate, ...]) -> DenseView:

@@ -186,3 +186,33 @@ def test_rows_of_arrays_that_overlap_are_computed_in_order():
     ones, zeros = np.ones(16, np.float32), np.zeros(16, np.float32)
     normalize_rows[(1,)](x, x[1:], mean, rstd, ones, zeros, 40, 16, BLOCK=16)
     np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-4)
+
+
+@mlu.jit
+def best_two(values, places, x, COLUMNS: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, COLUMNS)
+    rest = tl.load(x + row * COLUMNS + column)
+    for rank in tl.static_range(2):
+        value, place = tl.max(rest, axis=0, return_indices=True)
+        tl.store(values + row * 2 + rank, value)
+        tl.store(places + row * 2 + rank, place)
+        rest = tl.where(column == place, float("-inf"), rest)
+
+
+@mlu.jit
+def least_of_columns(places, x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)
+    tl.store(places + column, tl.argmin(tl.load(x + row * COLUMNS + column[None, :]), axis=0))
+
+
+def test_places_of_extremes_are_found_for_many_rows_at_a_time():
+    x = np.random.default_rng(7).permuted(np.arange(600 * 64, dtype=np.float32).reshape(600, 64), axis=1)
+    values, places = np.empty((600, 2), np.float32), np.empty((600, 2), np.int32)
+    run = best_two[(600,)](values, places, x, COLUMNS=64)
+    expected = np.argsort(-x, axis=1)[:, :2]
+    np.testing.assert_array_equal(places, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(x, expected, axis=1))
+    assert sum(each.row.name == "red.argmax" for each in run.program.instructions) >= 2
+    of_columns = np.empty(64, np.int32)
+    least_of_columns[(1,)](of_columns, x[:16], ROWS=16, COLUMNS=64)
+    np.testing.assert_array_equal(of_columns, x[:16].argmin(axis=0))
