@@ -149,6 +149,9 @@ def tile_load(s: Selection, operation: TileLoad) -> None:
     base, fill = s.register(operation.base), s.operand(operation.other)
     target = s.destination(operation.result)
     unit = _unit_dimension(dimensions)
+    if unit is None and _is_cheaper_with_gaps(s, dimensions, dtype):
+        s.views[operation.result] = _load_with_gaps(s, dimensions, base, fill, target)
+        return
     if unit is None:
         dimensions.append(Dimension(1, ONE, ONE, 1))
     elif unit != len(dimensions) - 1:
@@ -160,6 +163,39 @@ def tile_load(s: Selection, operation: TileLoad) -> None:
         return
     _load(s, dimensions, base, fill, target)
     s.views[operation.result] = target
+
+
+# A segment takes as long as so many bytes of a long one, whatever it has; gaps take NRAM too, for a while.
+_SEGMENT_BYTES = 256
+_SHARE_FOR_GAPS = 16
+
+
+def _is_cheaper_with_gaps(s: Selection, dimensions: Sequence[Dimension], dtype: DType) -> bool:
+    """True if elements at a small distance are best loaded with what lies between them."""
+    last = dimensions[-1]
+    if not isinstance(last.stride, Immediate) or last.wrap is not None or last.first != ZERO:
+        return False
+    stride_bytes = int(last.stride.value) * dtype.bytes
+    bytes_with_gaps = math.prod(dimension.extent for dimension in dimensions) * stride_bytes
+    return 0 < stride_bytes <= _SEGMENT_BYTES // 4 and bytes_with_gaps <= s.machine.usable_nram_bytes // _SHARE_FOR_GAPS
+
+
+def _load_with_gaps(
+    s: Selection, dimensions: list[Dimension], base: Register, fill: ScalarOperand, target: DenseView
+) -> DenseView:
+    """Load everything from the first to the last element of each row, and take every ``stride``-th of it."""
+    *outer, last = dimensions
+    assert isinstance(last.stride, Immediate)
+    stride = int(last.stride.value)
+    gaps = Immediate(stride - 1)
+    reach = s.emitter.integer("sub", s.emitter.integer("mul", last.valid, last.stride), gaps)
+    row = replace(last, extent=last.extent * stride, valid=s.emitter.integer("smax", reach, ZERO), stride=ONE)
+    staging = s.new("staging", (target.count * stride,), target.dtype)
+    _load(s, [*(replace(each, local=each.local * stride) for each in outer), row], base, fill, staging)
+    taken = s.new("taken", (stride, target.count), target.dtype)
+    counts = (ONE, Immediate(target.count), Immediate(stride), ONE)
+    s.emitter.emit("v.transpose", (target.dtype,), (taken.address(), staging.address(), *counts))
+    return DenseView(taken.buffer, target.shape, target.dtype)
 
 
 def _move_last(dimensions: list[Dimension], unit: int) -> tuple[tuple[Immediate, ...], list[Dimension]]:

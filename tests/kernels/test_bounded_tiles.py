@@ -166,3 +166,26 @@ def test_weights_within_bounds(at):
     # Positions that only grow from 0 need no lower bound; others go through NRAM.
     assert ("dma.weight" in mnemonics(run)) == (at is None)
     assert "gather" not in mnemonics(run)
+
+
+@mlu.jit
+def every_nth(out, x, rows, columns, pitch, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEP: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, COLUMNS)[None, :]
+    mask = (row < rows) & (column < columns)
+    values = tl.load(x + row * pitch + column * STEP, mask=mask, other=-1)
+    tl.store(out + row * COLUMNS + column, values, mask=row < rows)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.int64])
+@pytest.mark.parametrize("step", [2, 3, 7])
+@pytest.mark.parametrize("columns", [0, 1, 13, 16])
+def test_elements_at_a_distance_and_nothing_behind_the_last(dtype, step, columns):
+    pitch = max(1, (columns - 1) * step + 1)
+    x = np.random.default_rng(step).integers(0, 100, (21, pitch)).astype(dtype)
+    out = np.zeros((21, 16), dtype)
+    run = on_both_engines(lambda: every_nth[(6,)](out, x, 21, columns, pitch, ROWS=4, COLUMNS=16, STEP=step), out)
+    expected = np.full_like(out, -1)
+    expected[:, :columns] = x[:, ::step][:, :columns]
+    np.testing.assert_array_equal(out, expected)
+    assert any(each.row.name == "v.transpose" for each in run.program.instructions)
