@@ -3,23 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
+from typing import IO, Any, cast
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 
-# Rich cuts numbers off to fit a narrow console, and takes a pipe for one; a row that wraps can still be read.
-LEAST_WIDTH = 100
+# A pipe has no width: rows are as long as they like, text is broken where it can still be read.
 PIPE_WIDTH = 160
+_UNLIMITED = 1 << 16
 _WRONG_COMMAND_LINE = 2
 
 
-def console() -> Console:
-    """The console for results: plain text where the output is no terminal or ``NO_COLOR`` is set."""
-    made = Console(highlight=False)
-    if "COLUMNS" in os.environ:
-        return made
-    return Console(highlight=False, width=max(made.width, LEAST_WIDTH if made.is_terminal else PIPE_WIDTH))
+class ReportConsole(Console):
+    """Prints tables that lose nothing: what a narrow terminal has no room for, it wraps.
+
+    Rich itself cuts numbers and names off to fit.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as Rich does, but in as many columns as words and numbers of tables need."""
+        unlimited = self.options.update(max_width=_UNLIMITED)
+        needed = [Measurement.get(self, unlimited, each).minimum for each in objects if not isinstance(each, str)]
+        before, self.width = self.width, max(self.width, *needed, 0)
+        try:
+            super().print(*objects, **options)
+        finally:
+            self.width = before
+
+
+class _WithoutTrailingBlanks:
+    """Standard output, in whose lines nothing follows the text: a narrow terminal would wrap blanks as well."""
+
+    def write(self, text: str) -> int:
+        """Write text of whole lines."""
+        sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+
+def console(*, width: int | None = None, record: bool = False) -> Console:
+    """The console for results: plain text where the output is no terminal or ``NO_COLOR`` is set.
+
+    Args:
+        width: in columns; by default that of the terminal.
+        record: True to keep what is printed, to export it.
+    """
+    if width is None and "COLUMNS" not in os.environ and not sys.stdout.isatty():
+        width = PIPE_WIDTH
+    file = cast("IO[str]", _WithoutTrailingBlanks())
+    return ReportConsole(file=file, highlight=False, width=width, record=record)
 
 
 def error_console() -> Console:

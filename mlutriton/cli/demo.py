@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mlutriton as mlu
+from mlutriton.cli.console import console, error_console
 from mlutriton.diagnostics import MluError
+from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.testing import Case, CaseResult, load_examples
 
-# Rich cuts numbers off to fit 80 columns, and takes a log for that narrow; a row that wraps can still be read.
-TABLE_WIDTH = 140
+# Of the picture, in columns.
+PICTURE_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option(help="Also draw the table as this SVG file.")] = None,
 ) -> None:
     """Run the examples on the simulated machine and compare every value with NumPy."""
-    console = Console(width=TABLE_WIDTH if svg else max(Console().width, TABLE_WIDTH), highlight=False, record=True)
+    out = console(width=PICTURE_WIDTH if svg else None, record=True)
     mlu.set_machine(machine)
     try:
         cases = [case for example in load_examples(examples) for case in example.cases if filter in case.label]
@@ -47,16 +47,16 @@ def demo(
         raise typer.BadParameter(f"no case in {examples} contains {filter!r}")
 
     outcomes = run_cases(cases)
-    console.print(results_table(outcomes, machine))
-    console.print("Cycles, times and rates are simulated; only the last column is measured on this host.", style="dim")
+    out.print(results_table(outcomes, machine))
+    out.print("Cycles, times and rates are simulated; only the last column is measured on this host.", style="dim")
     if svg:
         # Without an id of its own, the file would change with every run.
-        console.save_svg(str(svg), title="mlutriton demo", unique_id="demo")
+        out.save_svg(str(svg), title="mlutriton demo", unique_id="demo")
     if timeline := write_timeline(outcomes, output):
-        console.print(f"Timeline: {timeline} (open it at https://ui.perfetto.dev)", soft_wrap=True)
+        out.print(f"Timeline: {timeline} (open it at https://ui.perfetto.dev)", soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.failure]
     for outcome in failed:
-        console.print(f"FAILED {outcome.case.label}\n{outcome.failure}", style="red", markup=False)
+        out.print(f"FAILED {outcome.case.label}\n{outcome.failure}", style="red", markup=False)
     if failed:
         raise typer.Exit(1)
 
@@ -64,11 +64,9 @@ def demo(
 def run_cases(cases: list[Case]) -> list[Outcome]:
     """Run cases in turn behind a progress bar, and go on after one that fails."""
     outcomes: list[Outcome] = []
-    progress_console = Console(stderr=True)
+    shown_on = error_console()
     columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-    with Progress(
-        *columns, console=progress_console, transient=True, disable=not progress_console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=shown_on, transient=True, disable=not shown_on.is_terminal) as progress:
         task = progress.add_task("", total=len(cases))
         for case in cases:
             progress.update(task, description=case.label)
@@ -83,7 +81,7 @@ def run_cases(cases: list[Case]) -> list[Outcome]:
 
 def results_table(outcomes: list[Outcome], machine: str) -> Table:
     """Lay the outcomes out, one row a case."""
-    table = Table(title=f"Simulated on {machine}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = LosslessTable(title=f"Simulated on {machine}")
     table.add_column("kernel", no_wrap=True)
     table.add_column("shape", no_wrap=True)
     for heading in ("max error", "cycles", "time us", "work bound", "ratio", "GB/s", "TFLOP/s", "host s"):

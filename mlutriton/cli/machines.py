@@ -37,6 +37,7 @@ def list_machines() -> None:
     Example: mlutriton machines list
     """
     made = table("machine", "cores", "MHz", "NRAM KiB", "DRAM GB/s", "L2 MiB", "int8 TOP/s", "fp16 TFLOP/s", "sources")
+    made.columns[-1].justify = "left"
     for name in mlu.machines():
         machine = mlu.machine(name)
         half = _peak(machine, "f16")

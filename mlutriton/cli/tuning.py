@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,6 +19,7 @@ from mlutriton.cli.console import console, error_console
 from mlutriton.cli.files import write_whole
 from mlutriton.configuration import set_machine
 from mlutriton.diagnostics import ArgumentError
+from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.tune import ShapeResult, Space, Status, Tuning
 from mlutriton.tune.assignments import assignments, json_objects, value_of
 from mlutriton.tune.engines import engine_of
@@ -101,7 +101,9 @@ def run(request: Request) -> None:
         typer.echo(tuning.to_json())
     else:
         _report(out, tuning, request)
-        out.print(f"Written to {directory}: {', '.join(sorted(each.name for each in directory.iterdir()))}")
+        out.print(
+            f"Written to {directory}: {', '.join(sorted(each.name for each in directory.iterdir()))}", soft_wrap=True
+        )
     # What --json prints has to stay JSON.
     told = error_console() if request.json else out
     is_wrong = request.verify and _is_wrong(told, prepared, tuning, reference, request.verify_shape)
@@ -251,7 +253,7 @@ def _report(out: Console, tuning: Tuning, request: Request) -> None:
 def _table(tuning: Tuning, result: ShapeResult, top: int) -> Table:
     shape = shown(result.shape)
     title = f"{tuning.kernel}{' for ' * bool(shape)}{shape}, simulated on {tuning.machine.name}"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = LosslessTable(title=escape(title))
     names = list(dict.fromkeys(name for each in result.ranked[:top] for name in each.configuration))
     for name in names:
         table.add_column(escape(name), justify="right", no_wrap=True)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.text import Text
 from mlutriton.profile.breakdown import CATEGORIES
 from mlutriton.profile.examination import Examination, MemoryUse
 from mlutriton.profile.launches import LaunchGroup
+from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.profile.source import SourceLine, SourcePart
 
 # What is beneath this share is not worth a line.
@@ -45,7 +45,7 @@ def shown(value: float) -> str:
 
 def table(*columns: str, left: int = 1) -> Table:
     """A table without frame; the columns after the first ``left`` are numbers."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made = LosslessTable()
     for number, heading in enumerate(columns):
         justify = "left" if number < left else "right"
         made.add_column(heading, justify=justify, no_wrap=number >= left, overflow="fold")
