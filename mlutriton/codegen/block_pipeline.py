@@ -33,7 +33,17 @@ from mlutriton.codegen.merged_transfers import Limit, NewDimension, limiting
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
-from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand, TileCode, accesses, instructions
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Emitter,
+    Loop,
+    Node,
+    Part,
+    ScalarOperand,
+    TileCode,
+    accesses,
+    instructions,
+)
 from mlutriton.dtypes import F32, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -53,8 +63,10 @@ class _BlockRotation:
         self.shape = blocks.shape
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
-        self.member_bytes = {name: code.buffers[name].bytes for name in sorted(plan.buffers)}
-        self.sizes = sorted(set(self.member_bytes.values()))
+        self.members = {
+            name: Part(code.buffers[name].bytes, code.buffers[name].extent) for name in sorted(plan.buffers)
+        }
+        self.sizes = list(dict.fromkeys(self.members.values()))
         self.now, self.other = ({size: code.register() for size in self.sizes} for _ in range(2))
         code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}
         self.steps: dict[int, ScalarOperand] = {}
@@ -84,7 +96,7 @@ class _BlockRotation:
             ]
             for size in self.sizes:
                 now, other = self.now[size], self.other[size]
-                carried += [(now, Immediate(0), other), (other, Immediate(size * self.shape.capacity), now)]
+                carried += [(now, Immediate(0), other), (other, Immediate(size.bytes * self.shape.capacity), now)]
             turn = Loop(
                 loop.dtype, position, self.first, self.upper, self.block,
                 [(register, initial) for register, initial, _ in carried], body,
@@ -174,7 +186,7 @@ class _BlockRotation:
         before = [self._if_any(self.lower, lambda: self._transfer(plan.early, self.lower, members, {})), self._sync()]
         following = self._integer("add", self.first, self.block)
         phases = {
-            size: self.emitter.scalar("mov", (I64,), Immediate(size * self.shape.capacity)) for size in self.sizes
+            size: self.emitter.scalar("mov", (I64,), Immediate(size.bytes * self.shape.capacity)) for size in self.sizes
         }
         self.code.phases |= {phase: phase for phase in phases.values()}
         return [*before, self._arrive(self.lower, members, {}), self._early(following, phases)]
@@ -187,7 +199,7 @@ class _BlockRotation:
             return [arrive]
         return [arrive, self._early(self._integer("add", following, self.block), self.now)]
 
-    def _arrive(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]) -> Node:
+    def _arrive(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]) -> Node:
         """The gathers and loads of a block, if there is one."""
 
         def transfers() -> None:
@@ -199,7 +211,7 @@ class _BlockRotation:
 
         return self._if_any(begin, transfers)
 
-    def _early(self, begin: ScalarOperand, phases: dict[int, Register]) -> Node:
+    def _early(self, begin: ScalarOperand, phases: dict[Part, Register]) -> Node:
         """The loads that the gathers of a block need, if there is one."""
         members = self._members(begin)
         return self._if_any(begin, lambda: self._transfer(self.plan.early, begin, members, phases))
@@ -226,21 +238,21 @@ class _BlockRotation:
         return [Branch(ran, nodes, location=self.loop.location)]
 
     def _transfer(
-        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
     ) -> None:
         """The transfers of a block, merged or one by one; where it lies on several lines of the grid, line by line."""
         line = self.loop.line
         if line is None or not any(id(node) in self.blocks.merged for node in transfers):
             self._transfer_line(transfers, position, members, phases)
             return
-        end, number, places = self._integer("add", position, members), self.code.register(), dict[int, Register]()
+        end, number, places = self._integer("add", position, members), self.code.register(), dict[Part, Register]()
         with self._list() as nodes:
             line_begin = self._integer("mul", number, line)
             begin = self._integer("smax", position, line_begin)
             on_line = self._integer("sub", self._integer("smin", end, self._integer("add", line_begin, line)), begin)
             before = self._integer("sub", begin, position)
             for size in self.sizes:
-                places[size] = self._scalar("mul", before, Immediate(size))
+                places[size] = self._scalar("mul", size.size(self.emitter), before)
                 if size in phases:
                     places[size] = self._scalar("add", places[size], phases[size])
                     self.code.phases[places[size]] = phases[size]
@@ -254,7 +266,7 @@ class _BlockRotation:
         self.emitter.nodes.append(lines)
 
     def _transfer_line(
-        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
     ) -> None:
         """The transfers of neighbours in a block, merged or one by one."""
         nodes = self.emitter.nodes
@@ -297,7 +309,7 @@ class _BlockRotation:
                 changed[f"valid{dimension}"] = members
             else:
                 (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
-                changed[f"local{dimension}"] = Immediate(self.member_bytes[buffer] // node.dtypes[0].bytes)
+                changed[f"local{dimension}"] = Immediate(self.members[buffer].bytes // node.dtypes[0].bytes)
         else:
             extent = valid = self._integer("mul", members, Immediate(merge.extent))
             if merge.rest is not None:
@@ -310,17 +322,17 @@ class _BlockRotation:
         return replace(node, operands=tuple(operands))
 
     def _each(
-        self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[int, Register]
+        self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
     ) -> Loop:
         names = {o.buffer for each in instructions(nodes) for o, _ in accesses(each) if isinstance(o, Address)}
-        sizes = {self.member_bytes[name] for name in names & self.plan.buffers}
+        sizes = [size for size in self.sizes if size in {self.members[name] for name in names & self.plan.buffers}]
         index = self.code.register()
 
-        def body(places: dict[int, Register]) -> list[Node]:
+        def body(places: dict[Part, Register]) -> list[Node]:
             renamer = Renamer(self.code, {self.loop.index: index}, self._phases(places))
             return renamer.nodes([*self.blocks.scalars, *self.plan.serves, *nodes])
 
-        starts = {size: phases.get(size, Immediate(0)) for size in sorted(sizes)}
+        starts = {size: phases.get(size, Immediate(0)) for size in sizes}
         return self._for_members(index, position, members, starts, body)
 
     # ---- arithmetic -------------------------------------------------------------------------------------------------
@@ -338,7 +350,7 @@ class _BlockRotation:
         moved = {id(node) for node in self.plan.moved}
         rest = [node for node in self.loop.body if id(node) not in moved]
 
-        def body(places: dict[int, Register]) -> list[Node]:
+        def body(places: dict[Part, Register]) -> list[Node]:
             return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
 
         return self._for_members(self.loop.index, begin, members, self.now, body)
@@ -348,8 +360,8 @@ class _BlockRotation:
         index: Register,
         position: ScalarOperand,
         members: ScalarOperand,
-        starts: Mapping[int, ScalarOperand],
-        body: Callable[[dict[int, Register]], list[Node]],
+        starts: Mapping[Part, ScalarOperand],
+        body: Callable[[dict[Part, Register]], list[Node]],
     ) -> Loop:
         """A loop over the members of a block; it carries their index and, by size, their place in buffers."""
         places = {size: self.code.register() for size in starts}
@@ -361,7 +373,7 @@ class _BlockRotation:
         with self._list() as nodes:
             nodes += body(places)
             yielded = [self._integer("add", index, self.step)]
-            yielded += [self.emitter.integer("add", places[size], Immediate(size)) for size in starts]
+            yielded += [self.emitter.integer("add", places[size], size.size(self.emitter)) for size in starts]
         loop, counter = self.loop, self.code.register()
         return Loop(
             loop.dtype, counter, Immediate(0), members, Immediate(1), carried, nodes, yielded, location=loop.location
@@ -377,14 +389,14 @@ class _BlockRotation:
         yield nodes
         self.emitter.nodes = outside
 
-    def _scalars_of(self, position: ScalarOperand, phases: dict[int, Register] | None = None) -> Renamer:
+    def _scalars_of(self, position: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
         """Names under which addresses and extents of an iteration are known, which this computes."""
         renamer = Renamer(self.code, {self.loop.index: self._index(position)}, self._phases(phases or {}))
         self.emitter.nodes += renamer.nodes(self.blocks.scalars)
         return renamer
 
-    def _phases(self, places: dict[int, Register]) -> dict[str, Register]:
-        return {name: places[size] for name, size in self.member_bytes.items() if size in places}
+    def _phases(self, places: dict[Part, Register]) -> dict[str, Register]:
+        return {name: places[size] for name, size in self.members.items() if size in places}
 
     def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
         return self.emitter.integer(name, a, b, self.loop.dtype)

@@ -23,7 +23,7 @@ from mlutriton.codegen.block_size import (
     transfer_rate,
 )
 from mlutriton.codegen.merged_transfers import Merge, Merging
-from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers
+from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
 from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
 from mlutriton.isa.machine import Machine
@@ -107,7 +107,7 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
 def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockShape:
     """The block for which the loop is shortest."""
     rate, latency = transfer_rate(machine), transfer_latency(machine)
-    load, store = (buffer_bytes(code, nodes) / rate for nodes in ([*plan.early, *plan.arriving], plan.stores))
+    load, store = (ordinary_bytes(code, nodes) / rate for nodes in ([*plan.early, *plan.arriving], plan.stores))
     load = max(load, gather_cycles(plan.gathers, machine))
     memory = _Memory(code, loop, plan, machine)
     most = math.ceil(_LATENCIES * latency / (load + store))

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import chain
 
 from mlutriton.codegen.row_chunks import Places, RowChunks
-from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, ScalarOperand
+from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, Part, ScalarOperand
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Immediate, Register
 
@@ -39,11 +39,11 @@ class ChunkLoop:
         """The loop over all chunks of so many iterations."""
         code, chunks = self.code, self.chunks
         # Buffers whose parts have one size have their chunks at one offset.
-        starts = {(chunks.unit_bytes[name], phase): phase for name, phase in self.phases.items()}
+        starts = {(self._unit(name), phase): phase for name, phase in self.phases.items()}
         offsets = {key: code.register() for key in starts}
         for key, offset in offsets.items():
             code.phases[offset] = starts[key]
-        places = {name: offsets[chunks.unit_bytes[name], phase] for name, phase in self.phases.items()}
+        places = {name: offsets[self._unit(name), phase] for name, phase in self.phases.items()}
         first, total = code.register(), self._integer("mul", members, Immediate(chunks.units))
         with self._list() as body:
             units = self._integer("smin", self._integer("sub", total, first), Immediate(self.units))
@@ -77,7 +77,7 @@ class ChunkLoop:
             moved: dict[Register, Register] = {}
             for name, place in places.items():
                 if place not in moved:
-                    moved[place] = self._offset(place, first, self.chunks.unit_bytes[name])
+                    moved[place] = self._offset(place, first, self._unit(name))
                     self.code.phases[moved[place]] = self.code.phases[place]
             own = {name: self._buffer(name) for name in self.chunks.temporaries}
             others = self._instructions(second, {name: moved[place] for name, place in places.items()}, own)
@@ -108,9 +108,12 @@ class ChunkLoop:
         }
         return self.chunks.instructions(units, scale, at)
 
-    def _offset(self, start: Register, units: ScalarOperand, unit_bytes: int) -> Register:
+    def _unit(self, name: str) -> Part:
+        return Part(self.chunks.unit_bytes[name], self.code.buffers[name].extent)
+
+    def _offset(self, start: Register, units: ScalarOperand, unit: Part) -> Register:
         """Where the unit behind so many ones begins."""
-        skipped = self.emitter.integer("mul", units, Immediate(unit_bytes), I64)
+        skipped = self.emitter.integer("mul", unit.size(self.emitter), units, I64)
         return self.emitter.scalar("add", (I64,), start, skipped)
 
     def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:

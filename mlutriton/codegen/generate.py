@@ -8,6 +8,7 @@ from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
+from mlutriton.codegen.narrow_rows import apply_widths, narrow_rows
 from mlutriton.codegen.residence import stay_resident
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.select import select
@@ -57,10 +58,12 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
     fuse_chains(code)
     if stages > 1:
         stay_resident(code)
+    narrow_rows(code)
     reuse_scalars(code)
     ordered = set_order_aside(code)
     if stages > 1:
         pipeline_loops(code, stages, machine, are_disjoint=bool(ordered))
+    apply_widths(code)
     join_by_overlap(code, ordered)
     place_barriers(code)
     remove_dead_code(code)

@@ -175,7 +175,7 @@ class _Sharing:
 
     def _fits(self, name: str, host: str) -> bool:
         mine, other = self.code.buffers[name], self.code.buffers[host]
-        return name != host and mine.bytes == other.bytes and mine.space == other.space
+        return name != host and mine.bytes == other.bytes and mine.space == other.space and mine.extent == other.extent
 
     def _give(self, name: str, host: str) -> None:
         self.owners[name] = host

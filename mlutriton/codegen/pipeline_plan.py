@@ -26,6 +26,7 @@ from mlutriton.codegen.tile_code import (
     Loop,
     Node,
     Ordering,
+    RowExtent,
     Sharing,
     TileCode,
     While,
@@ -150,6 +151,12 @@ def _are_apart(stores: Sequence[Node], roots: PointerRoots) -> bool:
 def buffers_of(nodes: Sequence[Node]) -> set[str]:
     """Names of all buffers that nodes touch."""
     return {name for instruction in instructions(nodes) for name, _ in _on_chip(instruction)}
+
+
+def ordinary_bytes(code: TileCode, nodes: Sequence[Node]) -> float:
+    """Bytes that nodes can be expected to touch."""
+    buffers = [code.buffers[name] for name in buffers_of(nodes)]
+    return sum(each.bytes * (RowExtent.ORDINARY_SHARE if each.extent else 1) for each in buffers)
 
 
 def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:

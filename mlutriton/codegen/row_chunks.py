@@ -27,6 +27,7 @@ from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
     Loop,
     Node,
+    RowExtent,
     ScalarOperand,
     TileCode,
     accesses,
@@ -77,7 +78,8 @@ class RowChunks:
     def _cycles(self, group: _Group, units: int, machine: Machine) -> int:
         counts = group.counts(self.units, lambda factor: Immediate(units * factor))
         extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
-        return max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
+        cycles = max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
+        return math.ceil(cycles * (RowExtent.ORDINARY_SHARE if group.is_narrow else 1))
 
     def instructions(self, units: ScalarOperand, scale: Scale, places: Places) -> list[list[Node]]:
         """The arithmetic of a chunk, instruction by instruction or chain by chain.
@@ -97,7 +99,7 @@ class RowChunks:
 def _cost_key(group: _Group) -> tuple[object, ...]:
     """All that the cycles of a group depend on."""
     steps = [(each.row.name, each.dtypes, *known_extents(each).items()) for each in group.instructions]
-    return type(group), group.sliced, group.limit, group.buffers <= group.anew, *steps
+    return type(group), group.sliced, group.limit, group.is_narrow, group.buffers <= group.anew, *steps
 
 
 def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
@@ -121,7 +123,7 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
     anew = plan.anew
     groups: list[_Group] = []
     for chain in _chains(instructions):
-        group = _group(chain, anew)
+        group = _group(code, chain, anew)
         if group is None or not _uses_whole_buffers(code, chain, anew):
             return None
         groups.append(group)
@@ -190,12 +192,14 @@ class _Group:
         anew: names of buffers that each iteration makes anew; all others are the same for all.
         sliced: name of the count that units divide.
         limit: how many units an iteration can be cut into.
+        is_narrow: it works on rows that may be shorter than they are planned.
     """
 
     instructions: list[Instruction]
     anew: set[str]
     sliced: str
     limit: int
+    is_narrow: bool
 
     @property
     def buffers(self) -> set[str]:
@@ -269,26 +273,28 @@ class _Elements(_Group):
 _EVEN_BYTES = 128
 
 
-def _group(chain: list[Instruction], anew: set[str]) -> _Group | None:
+def _group(code: TileCode, chain: list[Instruction], anew: set[str]) -> _Group | None:
     """What a chain or instruction works along; None if its slices depend on each other."""
     first = chain[0]
     extents = known_extents(first)
+    touched = [operand.buffer for each in chain for operand in each.operands if isinstance(operand, Address)]
+    is_narrow = any(code.buffers[name].extent for name in touched)
     if first.row.is_elementwise_or_mov:
         if "rows" not in extents or "columns" not in extents:
             return None
         rows, columns = extents["rows"], extents["columns"]
         chain = [_in_plain_modes(each, rows, anew) for each in chain]
         modes = {operand.mode for each in chain for operand in each.operands if isinstance(operand, Address)}
-        if modes <= {Mode.FULL}:
-            return _Elements(chain, anew, "columns", rows * columns)
+        if modes <= {Mode.FULL} and not is_narrow:
+            return _Elements(chain, anew, "columns", rows * columns, is_narrow)
         has_columns_anew = any(
             isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
             for each in chain
             for operand in each.operands
         )
-        return None if has_columns_anew else _Rows(chain, anew, "rows", rows)
+        return None if has_columns_anew else _Rows(chain, anew, "rows", rows, is_narrow)
     sliced = _SLICE_COUNTS.get(first.row.name, "outer" if first.row.name.startswith(("red.", "scan.")) else "")
-    return _Slices(chain, anew, sliced, extents[sliced]) if sliced in extents else None
+    return _Slices(chain, anew, sliced, extents[sliced], is_narrow) if sliced in extents else None
 
 
 def _in_plain_modes(instruction: Instruction, rows: int, anew: set[str]) -> Instruction:

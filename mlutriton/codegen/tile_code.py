@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
@@ -18,6 +19,22 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
 ScalarOperand = Register | Immediate
+
+
+@dataclass(frozen=True)
+class RowExtent:
+    """How long the rows of a buffer are, which stand one right behind the other.
+
+    Attributes:
+        most: elements of a row that is as long as can be, by which all is planned.
+        register: elements that a row really has.
+    """
+
+    most: int
+    register: Register
+
+    # Rows are padded to a power of two: their length is as likely as any from half of it on.
+    ORDINARY_SHARE: ClassVar[float] = 0.75
 
 
 @dataclass(eq=False)
@@ -31,6 +48,7 @@ class TileBuffer:
         location: the source line it serves.
         phases: 2 for ping-pong buffers of a pipelined loop.
         alternative: of code that runs in the place of the other, so that it may lie where that has its buffers.
+        extent: of its rows, if they may be shorter than they are planned.
     """
 
     name: str
@@ -39,6 +57,7 @@ class TileBuffer:
     location: Location = UNKNOWN_LOCATION
     phases: int = 1
     alternative: bool = False
+    extent: RowExtent | None = None
 
 
 @dataclass(eq=False)
@@ -219,6 +238,25 @@ def known_extents(instruction: Instruction) -> dict[str, int]:
         for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True)
         if slot.kind is SlotKind.COUNT and isinstance(operand, Immediate)
     }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of many equal parts of a buffer.
+
+    Attributes:
+        bytes: that it has if rows are as long as can be.
+        extent: of the rows of which the part has a whole number; None if there is nothing to it.
+    """
+
+    bytes: int
+    extent: RowExtent | None = None
+
+    def size(self, emitter: Emitter) -> ScalarOperand:
+        """The bytes from the begin of a part to that of the next."""
+        if self.extent is None:
+            return Immediate(self.bytes)
+        return emitter.integer("mul", self.extent.register, Immediate(self.bytes // self.extent.most))
 
 
 class Emitter:
