@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -78,13 +79,13 @@ STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("canonicalize_strips", canonicalize.run),
     ("cse_strips", cse.run),
     ("dce_strips", dce.run),
-    ("loop_invariant_strips", loop_invariant.run),
+    ("loop_invariant_strips", loop_invariant.run_on_scalars),
 )
 LEAST_STRIP_BYTES = 512
 # A part of a tile has to flow for so many latencies of a transfer for a program to be worth splitting.
 _LATENCIES = 2
 # Where the code of strips is longer, code generation takes minutes.
-MAXIMUM_STRIP_OPERATIONS = 8192
+MAXIMUM_STRIP_OPERATIONS = 65_536
 
 
 def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = None) -> bytes:
@@ -198,8 +199,9 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
             break
         try:
             program = generate(mined, machine, stages, metadata, single_buffers=False)
-        except OnChipMemoryError:
-            strip_bytes //= 2
+        except OnChipMemoryError as error:
+            # What is not of strips does not shrink with them: at half their size, at least half is needed.
+            strip_bytes >>= max(1, math.ceil(math.log2(error.used_bytes / error.limit_bytes)))
             continue
         observe("strip_mine", mined)
         return program

@@ -201,11 +201,14 @@ def steps(nodes: Sequence[Node]) -> Iterator[list[Node]]:
             chain = []
 
 
-def accesses(instruction: Instruction) -> Iterator[tuple[Address | GlobalAddress, Access]]:
+def accesses(instruction: Instruction) -> list[tuple[Address | GlobalAddress, Access]]:
     """The memory operands of an instruction with what happens to their bytes."""
-    for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
-        if isinstance(operand, Address | GlobalAddress):
-            yield operand, slot.access
+    operands = instruction.operands
+    return [
+        (operand, access)
+        for place, access in instruction.row.memory_slots
+        if isinstance(operand := operands[place], Address | GlobalAddress)
+    ]
 
 
 def written_register(instruction: Instruction) -> Register | None:

@@ -51,6 +51,10 @@ class SlotKind(Enum):
     INDEX = "immediate integer: an index, flag or mask"
 
 
+MEMORY_SLOT_KINDS = (SlotKind.VECTOR, SlotKind.TARGET, SlotKind.ON_CHIP, SlotKind.GLOBAL)
+"""Slots in which an address may stand."""
+
+
 class Access(Enum):
     """What the instruction does to the bytes of an address slot."""
 
@@ -105,6 +109,7 @@ class Row:
             and for the extreme with its place.
         slot_index: positions of the slots by name.
         extents: names of the counts of which one that is 0 makes the instruction do nothing.
+        memory_slots: positions of the slots in which an address may stand, with what happens to its bytes.
     """
 
     name: str
@@ -120,11 +125,14 @@ class Row:
     combine: Operation | None = None
     slot_index: dict[str, int] = field(init=False, repr=False)
     extents: tuple[str, ...] = field(init=False, repr=False)
+    memory_slots: tuple[tuple[int, Access], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slot_index", {slot.name: i for i, slot in enumerate(self.slots)})
         counts = [slot.name for slot in self.slots if slot.kind is SlotKind.COUNT]
         object.__setattr__(self, "extents", tuple(name for name in counts if name not in NOT_EXTENTS))
+        places = tuple((i, slot.access) for i, slot in enumerate(self.slots) if slot.kind in MEMORY_SLOT_KINDS)
+        object.__setattr__(self, "memory_slots", places)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and self.name == other.name

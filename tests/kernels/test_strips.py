@@ -251,15 +251,59 @@ def flip(out, x, ROWS: tl.constexpr, N: tl.constexpr):
     tl.store(out + i, tl.flip(tl.load(x + i), 1))
 
 
-def test_dimensions_of_two_are_merged_and_long_code_is_refused(monkeypatch):
+@pytest.mark.parametrize(("rows", "columns"), [(1024, 16), (4, 4096), (1, 16384)])
+def test_tensors_of_any_shape_are_flipped(rows, columns):
     mlu.set_machine("mlu-tiny")
-    x = normal(1024, 16)
+    x = normal(rows, columns)
     out = np.zeros_like(x)
-    flip[(1,)](out, x, ROWS=1024, N=16)
+    flip[(1,)](out, x, ROWS=rows, N=columns)
     np.testing.assert_array_equal(out, x[:, ::-1])
+
+
+def test_long_code_is_refused(monkeypatch):
+    mlu.set_machine("mlu-tiny")
+    x = normal(512, 32)
     monkeypatch.setattr(pipeline, "MAXIMUM_STRIP_OPERATIONS", 50)
     with pytest.raises(mlu.OnChipMemoryError):
-        flip[(1,)](out, x, ROWS=512, N=32)
+        flip[(1,)](np.zeros_like(x), x, ROWS=512, N=32)
+
+
+@mlu.jit
+def sort(out, x, N: tl.constexpr, DESCENDING: tl.constexpr):
+    i = tl.arange(0, N)
+    tl.store(out + i, tl.sort(tl.load(x + i), descending=DESCENDING))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int64])
+def test_sorts_exchange_within_strips_and_between_them(dtype):
+    mlu.set_machine("mlu-tiny")
+    x = (1000 * normal(4096)).astype(dtype)
+    out = np.zeros_like(x)
+    run = sort[(1,)](out, x, N=4096, DESCENDING=True)
+    np.testing.assert_array_equal(out, np.sort(x)[::-1])
+    # What is exchanged within strips never leaves the chip, and of the areas of what does few are alive at once.
+    assert run.program.local_bytes <= 4 * x.nbytes
+
+
+def test_a_row_of_65536_is_sorted():
+    x = normal(65536)
+    out = np.zeros_like(x)
+    sort[(1,)](out, x, N=65536, DESCENDING=False)
+    np.testing.assert_array_equal(out, np.sort(x))
+
+
+@mlu.jit
+def best(out, x, ROWS: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    i = tl.arange(0, ROWS)[:, None] * N + tl.arange(0, N)[None, :]
+    o = tl.arange(0, ROWS)[:, None] * K + tl.arange(0, K)[None, :]
+    tl.store(out + o, tl.topk(tl.load(x + i), K))
+
+
+def test_the_greatest_of_each_row_are_found():
+    mlu.set_machine("mlu-tiny")
+    x, out = normal(8, 2048), np.zeros((8, 16), np.float32)
+    best[(1,)](out, x, ROWS=8, N=2048, K=16)
+    np.testing.assert_array_equal(out, -np.sort(-x, axis=1)[:, :16])
 
 
 @mlu.jit

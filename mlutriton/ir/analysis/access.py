@@ -105,8 +105,18 @@ class Scalars:
         if divisor == 1:
             return dividend
         if isinstance(dividend, int):
-            return abs(dividend) // divisor * (1 if dividend > 0 else -1)
+            return self._int_quotient(dividend, divisor)
         return self.binary("sdiv", dividend, divisor)
+
+    def remainder(self, dividend: Scalar, divisor: int) -> Scalar:
+        """The remainder of the division by a positive constant, of the dividend's sign."""
+        if isinstance(dividend, int):
+            return dividend - self._int_quotient(dividend, divisor) * divisor
+        return self.binary("srem", dividend, divisor)
+
+    @staticmethod
+    def _int_quotient(dividend: int, divisor: int) -> int:
+        return abs(dividend) // divisor * (1 if dividend > 0 else -1)
 
     def select(self, condition: Value, a: Scalar, b: Scalar) -> Scalar:
         """``a`` where the condition holds, else ``b``."""

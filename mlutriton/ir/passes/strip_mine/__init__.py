@@ -19,8 +19,11 @@ two versions are written: one that takes arrays to be apart, and one that takes 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import AddPtr, ArraysDisjoint, For, If, LocalMemory, Return, TileStore, Yield
+from mlutriton.ir.passes.strip_mine.areas import area_of, place_areas
 from mlutriton.ir.passes.strip_mine.mining import Miner
 from mlutriton.ir.passes.strip_mine.slices import NotByBoxesError
 from mlutriton.ir.types import PointerType
@@ -47,22 +50,38 @@ def run(function: Function, strip_bytes: int) -> Function:
     body.operations.append(Return(location=function.body.terminator.location))
     mined = Function(function.name, body, function.argument_attributes, function.location)
     _remove_unread(mined)
+    place_areas(mined)
     return mined
 
 
 def _version(
     function: Function, body: Block, strip_bytes: int, *, disjoint: bool
 ) -> tuple[Block, list[LocalMemory], bool]:
-    try:
-        return _mined(function, body, strip_bytes, disjoint=disjoint, whole_loops=True)
-    except NotByBoxesError:  # in the place where its results are wanted, a loop has turned out to need other boxes
-        return _mined(function, body, strip_bytes, disjoint=disjoint, whole_loops=False)
+    # In the place where its results are wanted, a loop, or else a reduction, may turn out to need other boxes.
+    for whole_loops, short_reductions in ((True, True), (False, True)):
+        with suppress(NotByBoxesError):
+            return _mined(
+                function,
+                body,
+                strip_bytes,
+                disjoint=disjoint,
+                whole_loops=whole_loops,
+                short_reductions=short_reductions,
+            )
+    return _mined(function, body, strip_bytes, disjoint=disjoint, whole_loops=False, short_reductions=False)
 
 
 def _mined(
-    function: Function, body: Block, strip_bytes: int, *, disjoint: bool, whole_loops: bool
+    function: Function, body: Block, strip_bytes: int, *, disjoint: bool, whole_loops: bool, short_reductions: bool
 ) -> tuple[Block, list[LocalMemory], bool]:
-    miner = Miner(function, body.arguments, strip_bytes, disjoint=disjoint, whole_loops=whole_loops)
+    miner = Miner(
+        function,
+        body.arguments,
+        strip_bytes,
+        disjoint=disjoint,
+        whole_loops=whole_loops,
+        short_reductions=short_reductions,
+    )
     block = Block()
     miner.block(function.body, block)
     return block, miner.slicer.areas, miner.relies
@@ -81,20 +100,15 @@ def _remove_unread(function: Function) -> None:
     for operation in function.walk():
         pointers = operation.operands[1:] if isinstance(operation, TileStore) else operation.operands
         if not isinstance(operation, AddPtr):
-            read.update(_area(pointer) for pointer in pointers if isinstance(pointer.type, PointerType))
+            read.update(area_of(pointer) for pointer in pointers if isinstance(pointer.type, PointerType))
     _drop(function.body, read)
-
-
-def _area(pointer: Value) -> Value:
-    operation = pointer.defining_op
-    return _area(operation.operands[0]) if isinstance(operation, AddPtr) else pointer
 
 
 def _drop(block: Block, read: set[Value]) -> None:
     def is_unread(operation: Operation) -> bool:
         if not isinstance(operation, TileStore):
             return False
-        area = _area(operation.base)
+        area = area_of(operation.base)
         return isinstance(area.defining_op, LocalMemory) and area not in read
 
     block.operations = [operation for operation in block.operations if not is_unread(operation)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (
@@ -87,6 +87,7 @@ class Group:
         kept: pointers to values that members put into local memory; later members find each strip when they come to it.
         reads: loads of the members that are not repeated later.
         writes: stores and atomics of the members.
+        width_bytes: of the widest elements that members work on, 4 at least.
         in_order: elements are written one after the other.
         square: products are among what is computed.
     """
@@ -99,6 +100,7 @@ class Group:
     kept: dict[Value, Value] = field(default_factory=dict[Value, Value])
     reads: list[Operation] = field(default_factory=list[Operation])
     writes: list[Operation] = field(default_factory=list[Operation])
+    width_bytes: int = 4
     in_order: bool = False
     square: bool = False
 
@@ -108,11 +110,20 @@ class Group:
             return False
         return None in (backward, self.backward) or backward == self.backward
 
-    def add(self, member: Member, axis: int | None, backward: bool | None) -> None:
-        """Take in a member."""
-        self.members.append(member)
-        self.axis = axis if self.axis is None else self.axis
-        self.backward = backward if self.backward is None else self.backward
+    def admitting(self, member: Member, axis: int | None, backward: bool | None, *, square: bool) -> Group:
+        """The group in the form that a new member gives it; the member is not yet among the others."""
+        return replace(
+            self,
+            axis=axis if self.axis is None else self.axis,
+            backward=backward if self.backward is None else self.backward,
+            width_bytes=max(self.width_bytes, *map(_width_bytes, _operands(member))),
+            square=self.square or square,
+        )
+
+    def strip(self, strip_bytes: int) -> tuple[int, ...]:
+        """Extents of the group's strips, of about so many bytes."""
+        limit = max(1, strip_bytes // self.width_bytes)
+        return strip_shape(self.shape, self.axis, limit, square=self.square and not self.in_order)
 
 
 class Nest:
@@ -120,9 +131,7 @@ class Nest:
 
     def __init__(self, slicer: Slicer, group: Group) -> None:
         self.slicer, self.code, self.group = slicer, slicer.code, group
-        width = max((_width_bytes(value) for member in group.members for value in _operands(member)), default=4)
-        limit = max(1, slicer.strip_bytes // max(4, width))
-        self.strip = strip_shape(group.shape, group.axis, limit, square=group.square and not group.in_order)
+        self.strip = group.strip(slicer.strip_bytes)
         self.folds = [member for member in group.members if isinstance(member, Fold | Running)]
 
     def write(self) -> None:
@@ -198,6 +207,7 @@ class Nest:
                     strip = self.slicer.box(value, box)
                     target = self.slicer.shifted(pointer, place)
                     self.slicer.store(target, self.group.shape, box, strip)
+                    self.slicer.done.add(value)
                 case Fold() | Running():
                     types = self._carried_types(member, box)
                     before = [next(rest) for _ in types] if first is not None else []
@@ -237,6 +247,7 @@ class Nest:
     def _keep(self, source: Value, box: Box, strip: Value) -> None:
         """Put a box of a result into local memory, and let members after this one find it."""
         self.code.boxes[-1][source, box] = strip
+        self.slicer.done.add(source)
         self.slicer.store(self.group.kept[source], self.group.shape, box, strip)
 
     def _carried_types(self, member: Fold | Running, box: Box) -> list[Type]:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
+from mlutriton.dtypes import I64
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import (
@@ -26,7 +27,6 @@ from mlutriton.ir.ops import (
     Load,
     Print,
     Reduce,
-    Reshape,
     Scan,
     ScatterStore,
     Splat,
@@ -35,7 +35,7 @@ from mlutriton.ir.ops import (
     TileStore,
     While,
 )
-from mlutriton.ir.passes.strip_mine.boxes import dense_strides, strip_shape, whole
+from mlutriton.ir.passes.strip_mine.boxes import dense_strides, strip_shape
 from mlutriton.ir.passes.strip_mine.groups import (
     Effect,
     Fold,
@@ -45,13 +45,23 @@ from mlutriton.ir.passes.strip_mine.groups import (
     Nest,
     Running,
 )
-from mlutriton.ir.passes.strip_mine.slices import POINTWISE, Code, NotByBoxesError, Slicer, copy_operation, matching_box
+from mlutriton.ir.passes.strip_mine.slices import (
+    MAXIMUM_REDUCED_STRIPS,
+    POINTWISE,
+    Code,
+    NotByBoxesError,
+    Slicer,
+    Trial,
+    copy_operation,
+)
 from mlutriton.ir.types import TensorType, Type, shape_of, storage_dtype
 
 # What it costs to compute a value again, about in passes over it, and from where on it is kept if it is read again.
 _LOAD_WEIGHT, _GATHER_WEIGHT, _PRODUCT_WEIGHT = 8, 200, 1000
 _WEIGHTS = {"simple": 1, "fma": 1, "divide": 6, "special": 4}
 _KEPT_WEIGHT = 24
+# Of how many operations one value may be made before it is kept; in the nest that makes it, it need not be loaded.
+_MAXIMUM_DEPTH = 48
 
 
 class Miner:
@@ -60,6 +70,7 @@ class Miner:
     Attributes:
         disjoint: whether the version may rely on arrays that share no bytes.
         whole_loops: whether a loop may run as a whole for one box of what it carries after the other.
+        short_reductions: whether reductions of few elements each may be done for the box that is wanted.
         relies: true if the version is right only where the arrays of the launch share no bytes.
     """
 
@@ -71,6 +82,7 @@ class Miner:
         *,
         disjoint: bool,
         whole_loops: bool,
+        short_reductions: bool,
     ) -> None:
         self.code = Code()
         self.slicer = Slicer(self.code, strip_bytes)
@@ -80,9 +92,11 @@ class Miner:
         self.aliasing = Aliasing(function)
         self.disjoint = disjoint
         self.whole_loops = whole_loops
+        self.short_reductions = short_reductions
         self.relies = False
         self.group: Group | None = None
         self.weights: dict[Value, int] = {}
+        self.depths: dict[Value, int] = {}
         self.products: set[Value] = set()
         self.users: dict[Value, list[Operation]] = {}
         for operation in function.walk():
@@ -118,6 +132,7 @@ class Miner:
         if group is not None:
             with self.code.at(_location(group.members[0])):
                 Nest(self.slicer, group).write()
+            self.slicer.done.clear()
             self.slicer.stored |= group.kept
 
     # ---- operations ------------------------------------------------------------------------------------------------
@@ -145,6 +160,8 @@ class Miner:
                 self._plain(operation)
             case Assert():
                 self._join(Effect(operation), operation.operands)
+            case Reduce() if self._is_on_the_way(operation):
+                self._defer(operation, 1)
             case Reduce() | Histogram():
                 axis = operation.axis if isinstance(operation, Reduce) else 0
                 self._join(Fold(operation), operation.operands, axis=axis, backward=False).folded.update(
@@ -156,8 +173,6 @@ class Miner:
                 group.kept |= {result: self.slicer.area(result.type) for result in operation.results}
             case Concatenate():
                 self._concatenate(operation)
-            case Reshape() if not _is_same_box(operation):
-                self.slicer.stored[operation.result] = self._pointer(operation.operands[0])
             case Gather():
                 if self._is_big(operation.operands[0].type):
                     self._pointer(operation.operands[0])
@@ -172,6 +187,12 @@ class Miner:
     def _is_big(self, type: Type) -> bool:
         return isinstance(type, TensorType) and type.count * storage_dtype(type.element).bytes > self.strip_bytes
 
+    def _is_on_the_way(self, operation: Reduce) -> bool:
+        """True for a reduction of so few elements each that a strip of its result needs hardly more than a strip."""
+        extent = shape_of(operation.operands[0].type)[operation.axis]
+        is_big = all(self._is_big(result.type) for result in operation.results)
+        return self.short_reductions and is_big and extent <= MAXIMUM_REDUCED_STRIPS
+
     def _is_plain(self, operation: Operation) -> bool:
         """True if the operation stays as it is: it has all its operands, and what it gives fits."""
         fits = not any(self._is_big(result.type) for result in operation.results)
@@ -183,11 +204,12 @@ class Miner:
     def _defer(self, operation: Operation, own_weight: int) -> None:
         """Compute the results where they are wanted; keep them if that would cost too much."""
         weight = own_weight + sum(self.weights.get(operand, 0) for operand in operation.operands)
+        depth = 1 + max((self.depths.get(operand, 0) for operand in operation.operands), default=0)
         for result in operation.results:
-            self.weights[result] = weight
+            self.weights[result], self.depths[result] = weight, depth
             if not self.products.isdisjoint(operation.operands):
                 self.products.add(result)
-            if weight > _KEPT_WEIGHT and self._is_repeated(result):
+            if depth > _MAXIMUM_DEPTH or (weight > _KEPT_WEIGHT and self._is_repeated(result)):
                 self._keep(result)
 
     def _is_repeated(self, value: Value) -> bool:
@@ -208,29 +230,48 @@ class Miner:
     ) -> Group:
         """Make something a member of the open group if it can be, else of a new one."""
         shape = shape_of(operands[0].type) if shape is None else shape
-        if self.group is not None:
-            clash = any(self._clashes(operand, in_step=True) for operand in operands)
-            if clash or not self.group.admits(shape, axis, backward):
+        square = not self.products.isdisjoint(operands)
+        while True:
+            if self.group is not None and not self.group.admits(shape, axis, backward):
                 self.flush()
-        group = self.group = self.group or Group(shape)
-        group.add(member, axis, backward)
-        group.square |= not self.products.isdisjoint(operands)
-        return group
+            group = self.group or Group(shape)
+            joined = group.admitting(member, axis, backward, square=square)
+            refusal = self._refusal(joined, operands)
+            if refusal is None:
+                break
+            if refusal.wanted is not None and refusal.wanted not in operands:
+                self._pointer(refusal.wanted)
+            elif self.group is not None:
+                self.flush()
+            else:
+                break  # who writes the nest finds what is wrong
+        joined.members.append(member)
+        self.group = joined
+        return joined
 
-    def _clashes(self, value: Value, *, in_step: bool) -> bool:
-        """True if a box of the value needs what the open group has made only when all its strips are done."""
-        group = self.group
-        if group is None or value in self.values or value in self.slicer.stored:
-            return False
-        if value in group.folded:
-            return True
-        if value in group.kept:
-            return not in_step
-        operation = value.defining_op
-        if operation is None:
-            return False
-        in_step = in_step and isinstance(operation, POINTWISE)
-        return any(self._clashes(operand, in_step=in_step) for operand in operation.operands)
+    def _refusal(self, joined: Group, operands: Sequence[Value]) -> NotByBoxesError | None:
+        """Try to write strips of a new member's operands; what is in the way.
+
+        It is, for one, if another box is needed of what the group gives only when all its strips are done.
+        """
+        block = Block([I64] * len(joined.shape))
+        strip = joined.strip(self.strip_bytes)
+        box = tuple(
+            (start if part < extent else 0, part)
+            for start, part, extent in zip(block.arguments, strip, joined.shape, strict=True)
+        )
+        areas = list(self.slicer.areas)
+        try:
+            with self._region(block):
+                self.slicer.trial = Trial(box, joined.kept.keys(), joined.folded)
+                for operand in operands:
+                    self.slicer.box(operand, box[: len(shape_of(operand.type))])
+        except NotByBoxesError as refusal:
+            return refusal
+        finally:
+            self.slicer.trial = None
+            self.slicer.areas[:] = areas
+        return None
 
     def _settle(self, values: Sequence[Value]) -> None:
         """See that values exist that reductions of the open group give."""
@@ -242,7 +283,7 @@ class Miner:
         pointer = self.slicer.area(value.type)
         group = self._join(Keep(value, pointer), [value])
         group.kept[value] = pointer
-        self.weights[value] = _LOAD_WEIGHT
+        self.weights[value], self.depths[value] = _LOAD_WEIGHT, 0
         self.products.discard(value)
 
     def _pointer(self, value: Value) -> Value:
@@ -493,11 +534,6 @@ def _flattened(plain: Sequence[Value | None], pairs: Sequence[tuple[Value, Value
     for value, pair in zip(plain, pairs, strict=True):
         operands += pair if pair is not None else [value] if value is not None else []
     return operands
-
-
-def _is_same_box(reshape: Reshape) -> bool:
-    target = shape_of(reshape.result.type)
-    return matching_box(shape_of(reshape.operands[0].type), target, whole(target)) is not None
 
 
 def _is_in_place(read: Operation, write: Operation) -> bool:

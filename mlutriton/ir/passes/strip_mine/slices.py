@@ -7,7 +7,7 @@ one around it, is not computed again.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -54,14 +54,13 @@ from mlutriton.ir.types import (
     with_shape,
 )
 
-AREA_ALIGNMENT_BYTES = 512
 # Strips that one box may hold of what is reduced as a whole on the way.
 MAXIMUM_REDUCED_STRIPS = 2
 
 POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast)
 """Ops whose result at a place depends on their operands at that place alone."""
 
-REPEATED = (*POINTWISE, Constant, Range, Splat, ExpandDims, Broadcast, Transpose)
+REPEATED = (*POINTWISE, Constant, Range, Splat, ExpandDims, Broadcast, Transpose, Reshape)
 """Ops that are cheaper to do again for a box than to load the box."""
 
 
@@ -71,15 +70,43 @@ class Code(Scalars):
     def __init__(self) -> None:
         super().__init__(UNKNOWN_LOCATION)
         self.boxes: list[dict[tuple[Value, Box], Value]] = [{}]
+        # So that a place that is reached in two ways is one value, and a box there one box.
+        self._scalars: list[dict[tuple[str, Scalar, Scalar], Scalar]] = [{}]
+        self._fractions: dict[Value, tuple[Value, int, int]] = {}
 
     @contextmanager
     def nested(self, block: Block) -> Generator[None]:
         """Write into a block for a while."""
         outside, self.operations = self.operations, block.operations
         self.boxes.append({})
-        yield
-        self.boxes.pop()
-        self.operations = outside
+        self._scalars.append({})
+        try:
+            yield
+        finally:
+            self.boxes.pop()
+            self._scalars.pop()
+            self.operations = outside
+
+    def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
+        """An arithmetic operation in 64 bits, the same value for the same operands."""
+        key = operation, a, b
+        for known in reversed(self._scalars):
+            if key in known:
+                return known[key]
+        self._scalars[-1][key] = made = super().binary(operation, a, b)
+        return made
+
+    def scaled(self, scalar: Scalar, times: int, by: int) -> Scalar:
+        """A scalar times one constant by another, where that is an integer; the same value however it is reached."""
+        if isinstance(scalar, int):
+            return scalar * times // by
+        base, earlier_times, earlier_by = self._fractions.get(scalar, (scalar, 1, 1))
+        common = math.gcd(earlier_times * times, earlier_by * by)
+        times, by = earlier_times * times // common, earlier_by * by // common
+        made = self.binary("mul", self.quotient(base, by), times)
+        if isinstance(made, Value):
+            self._fractions[made] = base, times, by
+        return made
 
     @contextmanager
     def at(self, location: Location) -> Generator[None]:
@@ -116,7 +143,15 @@ class Code(Scalars):
 
 
 class NotByBoxesError(Exception):
-    """A value cannot be computed box by box."""
+    """A value cannot be computed box by box.
+
+    Attributes:
+        wanted: the value that would have to stand in local memory, if that would do.
+    """
+
+    def __init__(self, wanted: Value | None = None) -> None:
+        self.wanted = wanted
+        super().__init__()
 
 
 @dataclass
@@ -147,6 +182,21 @@ class Carrying:
         return argument
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A strip of which the code is only tried.
+
+    Attributes:
+        strip: its box.
+        kept: values of which the nest makes this box and no other.
+        folded: values that exist when the nest is done.
+    """
+
+    strip: Box
+    kept: Collection[Value]
+    folded: Collection[Value]
+
+
 @dataclass
 class Slicer:
     """What stands where.
@@ -159,6 +209,8 @@ class Slicer:
         areas: the areas of local memory in use.
         front: the list of operations in front of the strip loops being written.
         carrying: by the source's arguments, the loops being written that carry boxes.
+        done: values of which the nest being written has made a strip; other boxes exist when it is done with all.
+        trial: the strip that is tried.
     """
 
     code: Code
@@ -168,11 +220,13 @@ class Slicer:
     carrying: dict[Value, Carrying] = field(default_factory=dict[Value, "Carrying"])
     values: dict[Value, Value] = field(default_factory=dict[Value, Value])
     stored: dict[Value, Value] = field(default_factory=dict[Value, Value])
+    done: set[Value] = field(default_factory=set[Value])
+    trial: Trial | None = None
 
     def box(self, value: Value, box: Box) -> Value:
         """A box of a value of the source, of the box's extents."""
         if not shape_of(value.type):
-            return self.values[value]
+            return self.scalar(value)
         key = (value, box)
         for known in reversed(self.code.boxes):
             if key in known:
@@ -182,6 +236,16 @@ class Slicer:
         made.name = made.name or value.name
         self.code.boxes[-1][key] = made
         return made
+
+    def scalar(self, value: Value) -> Value:
+        """A scalar of the source.
+
+        Raises:
+            NotByBoxesError: the open nest gives it at its end.
+        """
+        if value not in self.values:
+            raise NotByBoxesError
+        return self.values[value]
 
     def boxes(self, values: Sequence[Value], box: Box) -> list[Value]:
         """The same box of several values."""
@@ -196,6 +260,10 @@ class Slicer:
             return self.load(self.stored[value], value, box)
         if value in self.values and is_whole(box, shape_of(value.type)):
             return self.values[value]
+        if self._is_open(value):
+            if self.trial is None or box != self.trial.strip or value in self.trial.folded:
+                raise NotByBoxesError
+            return Value(with_shape(extents(box), element_type(value.type)), Block(), 0)
         operation = value.defining_op
         if operation is None and value in self.carrying:
             return self.carrying[value].argument(value, box)
@@ -214,7 +282,7 @@ class Slicer:
             case Range():
                 return self._range(operation, box)
             case Splat():
-                return add(Splat([self.values[operation.operands[0]]], result_types=[type]))
+                return add(Splat([self.scalar(operation.operands[0])], result_types=[type]))
             case ExpandDims():
                 axis = operation.integer("axis")
                 source = self.box(operation.operands[0], (*box[:axis], *box[axis + 1 :]))
@@ -228,9 +296,7 @@ class Slicer:
                 source = self.box(operation.operands[0], tuple(box[place] for place in places))
                 return add(Transpose([source], {"order": operation.order}))
             case Reshape():
-                inner = matching_box(shape_of(operation.operands[0].type), shape_of(value.type), box)
-                assert inner is not None
-                return add(Reshape([self.box(operation.operands[0], inner)], result_types=[type]))
+                return self._viewed(operation.operands[0], shape_of(value.type), box)
             case Join():
                 return add(Join(self.boxes(operation.operands, box[:-1])))
             case Split():
@@ -260,6 +326,41 @@ class Slicer:
         shifts = self.code.add(Splat([shift], result_types=[places.type]))
         return self.code.add(Elementwise.of("add", places, shifts))
 
+    def _viewed(self, value: Value, shape: tuple[int, ...], box: Box) -> Value:
+        """A box of a value as if it had another shape.
+
+        Raises:
+            NotByBoxesError: its elements are no box of the value, nor of what it is made from element for element.
+        """
+        type = TensorType(extents(box), element_type(value.type))
+        inner = reshaped_box(self.code, shape_of(value.type), shape, box)
+        if inner is not None:
+            return self.code.add(Reshape([self.box(value, inner)], result_types=[type]))
+        if value in self.stored:
+            return self.load(self.stored[value], value, box, shape)
+        if self._is_open(value):
+            raise NotByBoxesError
+        if value in self.values and not isinstance(value.defining_op, REPEATED):
+            self._park(value)
+            return self.load(self.stored[value], value, box, shape)
+        match operation := value.defining_op:
+            case Elementwise():
+                operands = [self._viewed(operand, shape, box) for operand in operation.operands]
+                return self.code.add(Elementwise(operands, operation.attributes))
+            case Reshape():
+                return self._viewed(operation.operands[0], shape, box)
+            case Constant():
+                return self.code.add(Constant.of(operation.value, type))
+            case Splat():
+                return self.code.add(Splat([self.scalar(operation.operands[0])], result_types=[type]))
+            case _:
+                raise NotByBoxesError(value)
+
+    def _is_open(self, value: Value) -> bool:
+        """True for what the nest being written, or tried, makes strip by strip."""
+        trial = self.trial
+        return value in self.done or (trial is not None and (value in trial.kept or value in trial.folded))
+
     def _split(self, operation: Split, value: Value, box: Box) -> Value:
         halves = self.code.effect(Split([self.box(operation.operands[0], (*box, (0, 2)))]))
         for result, half in zip(operation.results, halves.results, strict=True):
@@ -269,11 +370,10 @@ class Slicer:
     # ---- memory ----------------------------------------------------------------------------------------------------
 
     def area(self, type: Type) -> Value:
-        """A pointer to a new area of local memory for a tensor."""
+        """A pointer to a new area of local memory for a tensor; where it lies is decided in the end."""
         dtype = storage_dtype(element_type(type))
         count = math.prod(shape_of(type))
-        start = self.areas[-1].end_bytes if self.areas else 0
-        area = LocalMemory.of(-(-start // AREA_ALIGNMENT_BYTES) * AREA_ALIGNMENT_BYTES, count * dtype.bytes, dtype)
+        area = LocalMemory.of(0, count * dtype.bytes, dtype)
         area.location = self.code.location
         self.areas.append(area)
         return area.result
@@ -345,9 +445,9 @@ class Slicer:
         wanted = TensorType(extents(box), element_type(operation.result.type))
         return made if made.type == wanted else self.code.add(Reshape([made], result_types=[wanted]))
 
-    def load(self, pointer: Value, value: Value, box: Box) -> Value:
-        """A box of a value that stands in local memory."""
-        element, shape = element_type(value.type), shape_of(value.type)
+    def load(self, pointer: Value, value: Value, box: Box, shape: tuple[int, ...] | None = None) -> Value:
+        """A box of a value that stands in local memory, in its own shape or another."""
+        element, shape = element_type(value.type), shape or shape_of(value.type)
         dtype = storage_dtype(element)
         fill = self.code.add(Constant.of(0, dtype))
         base, geometry, shape = self._dense(pointer, shape, box)
@@ -476,7 +576,7 @@ class Slicer:
         whole_axis = (0, shape_of(operation.operands[0].type)[axis])
         inner = (*box[:axis], whole_axis, *box[axis:])
         if 4 * math.prod(extents(inner)) > MAXIMUM_REDUCED_STRIPS * self.strip_bytes:
-            raise NotByBoxesError
+            raise NotByBoxesError(value)
         regions = [copy_block(operation.region, {})]
         reduced = self.code.effect(Reduce(self.boxes(operation.operands, inner), operation.attributes, regions=regions))
         for result, made in zip(operation.results, reduced.results, strict=True):
@@ -552,15 +652,67 @@ def copy_operation(operation: Operation, values: dict[Value, Value]) -> Operatio
     return made
 
 
-def matching_box(source: tuple[int, ...], target: tuple[int, ...], box: Box) -> Box | None:
-    """The box of the source of a reshape that holds what a box of its result holds; None unless they are one box.
+def reshaped_box(code: Code, source: tuple[int, ...], target: tuple[int, ...], box: Box) -> Box | None:
+    """The box of the source of a reshape that holds what a box of its result holds; None if no box does.
 
-    Extents of 1 come and go; the others stay.
+    Boxes begin at multiples of their extents, as strips do, and so does what is found.
     """
-    if not source:
-        return ()
-    parts = [part for extent, part in zip(target, box, strict=True) if extent > 1]
-    if [extent for extent in source if extent > 1] != [extent for extent in target if extent > 1]:
-        return None
-    rest = iter(parts)
-    return tuple((0, 1) if extent == 1 else next(rest) for extent in source)
+    found: list[tuple[Scalar, int]] = []
+    at = 0
+    for inner, outer in _alike(source, target):
+        run = _run(code, outer, box[at : at + len(outer)])
+        part = None if run is None else _box_of_run(code, inner, *run)
+        if part is None:
+            return None
+        found += part
+        at += len(outer)
+    return tuple(found)
+
+
+def _alike(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The extents of both shapes, in the shortest parts of as many elements."""
+    i = j = 0
+    while i < len(source) or j < len(target):
+        first, second, (a, b) = i, j, (1, 1)
+        while True:
+            if a <= b and i < len(source):
+                a, i = a * source[i], i + 1
+            else:
+                b, j = b * target[j], j + 1
+            if a == b:
+                break
+        if i == len(source) or j == len(target):  # what is left are extents of 1
+            i, j = len(source), len(target)
+        yield source[first:i], target[second:j]
+
+
+def _run(code: Code, shape: tuple[int, ...], box: Box) -> tuple[Scalar, int] | None:
+    """Where the elements of a box begin in row-major order, and how many there are; None if others stand between."""
+    stride = count = 1
+    starts: list[Scalar] = []
+    for extent, (start, part) in zip(reversed(shape), reversed(box), strict=True):
+        if part > 1 and count < stride:
+            return None
+        starts.append(code.scaled(start, stride, 1))
+        count *= part
+        stride *= extent
+    return code.sum(starts[::-1]), count
+
+
+def _box_of_run(code: Code, shape: tuple[int, ...], start: Scalar, count: int) -> list[tuple[Scalar, int]] | None:
+    """The box of these elements in row-major order, of which the first stands at a multiple of their number."""
+    box: list[tuple[Scalar, int]] = []
+    stride, left = 1, count
+    for d, extent in reversed(list(enumerate(shape))):
+        if left % extent == 0:
+            box.append((0, extent))
+            left //= extent
+        elif extent % left == 0:
+            place = code.scaled(start, 1, stride) if count % stride == 0 else code.quotient(start, stride)
+            is_first = math.prod(shape[:d]) == 1
+            box.append((place if is_first else code.remainder(place, extent), left))
+            left = 1
+        else:
+            return None
+        stride *= extent
+    return box[::-1]
