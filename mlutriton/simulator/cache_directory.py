@@ -26,6 +26,7 @@ from mlutriton.simulator.replay_state import (
     L2_USES,
     L2_WRITTEN_BYTES,
     PAGE_BUCKETS,
+    PAGES_ARE_CLEAR,
     PAGES_FULL,
     STATUS,
     TILE_ADDRESS,
@@ -211,6 +212,7 @@ def use_new_tile(
         state.tiles[tile + TILE_FAMILY] = family
         state.tiles[tile + TILE_LINES] = segment * count1 >> state.timing[LINE_SHIFT]
         return use_whole(state, tile, store)
+    clear_pages(state)
     state.tiles[tile + TILE_FAMILY] = 0
     state.shared[L2_MISSING_BYTES] = 0
     state.shared[L2_READ_BYTES] = 0
@@ -268,6 +270,7 @@ def use_whole(state: ReplayState, tile: int, store: int) -> int:
 
 def spell_out_broken_families(state: ReplayState) -> None:
     """Let the tiles that share memory with others go by their lines from now on."""
+    clear_pages(state)
     state.shared[HAS_BROKEN_FAMILY] = 0
     tile = state.tiles[TILE_NEWER]
     while tile:
@@ -306,10 +309,11 @@ def use_segment(state: ReplayState, tile: int, owner: int, start: int, size: int
     """Use the lines of consecutive bytes."""
     granule_shift = state.timing[GRANULE_SHIFT]
     line_shift = state.timing[LINE_SHIFT]
-    sectors = 1 << line_shift - granule_shift
-    first = start >> line_shift
-    last = (start + size - 1) >> line_shift
-    line = first
+    all_sectors = (1 << (1 << line_shift - granule_shift)) - 1
+    word = owner << OWNER_SHIFT | all_sectors | (all_sectors << DIRTY_SHIFT if store else 0)
+    line = start >> line_shift
+    last = start + size - 1 >> line_shift
+    fresh = 0
     while line <= last:
         page = line >> PAGE_SHIFT
         begin = page << PAGE_SHIFT
@@ -318,37 +322,38 @@ def use_segment(state: ReplayState, tile: int, owner: int, start: int, size: int
         if place < 0:
             return
         lines = (place << PAGE_SHIFT) - begin
-        if is_fresh_page(state, place) and begin << line_shift >= start and end << line_shift <= start + size:
+        if is_fresh_page(state, place) and line << line_shift >= start and end << line_shift <= start + size:
             # Nothing is there, and whole lines are wanted.
-            use_fresh_lines(state, tile, owner, lines + line, lines + end, store)
-            for other in range(lines + end, lines + begin + PAGE_LINES):
-                state.lines[other] = 0
             state.page_owners[place] = owner
+            for other in range(place << PAGE_SHIFT, place + 1 << PAGE_SHIFT):
+                state.lines[other] = word
+            if end - line < PAGE_LINES:
+                for other in range(lines + begin, lines + line):
+                    state.lines[other] = 0
+                for other in range(lines + end, lines + begin + PAGE_LINES):
+                    state.lines[other] = 0
+            fresh += end - line
             line = end
             continue
         enter_page(state, place, owner)
         while line < end:
-            wanted = (1 << sectors) - 1
-            if line == first:
-                wanted &= -(1 << (start >> granule_shift) - line * sectors)
-            if line == last:
-                wanted &= (2 << (start + size - 1 >> granule_shift) - line * sectors) - 1
-            use_line(state, tile, owner, lines + line, line << line_shift, wanted, start, start + size, store)
+            skipped = start - (line << line_shift)
+            beyond = (line + 1 << line_shift) - start - size
+            if skipped <= 0 and beyond <= 0 and not state.lines[lines + line]:
+                state.lines[lines + line] = word
+                fresh += 1
+            else:
+                wanted = all_sectors
+                if skipped > 0:
+                    wanted &= -1 << (skipped >> granule_shift)
+                if beyond > 0:
+                    wanted &= all_sectors >> (beyond >> granule_shift)
+                use_line(state, tile, owner, lines + line, line << line_shift, wanted, start, start + size, store)
             line += 1
-
-
-@inlined
-def use_fresh_lines(state: ReplayState, tile: int, owner: int, begin: int, end: int, store: int) -> None:
-    """Use lines none of which is there, at these places."""
-    valid = (1 << (1 << state.timing[LINE_SHIFT] - state.timing[GRANULE_SHIFT])) - 1
-    word = owner << OWNER_SHIFT | valid | (valid << DIRTY_SHIFT if store else 0)
-    for line in range(begin, end):
-        state.lines[line] = word
-    state.tiles[tile + TILE_OWNED] += end - begin
-    state.shared[L2_HELD_LINES] += end - begin
-    moved = end - begin << state.timing[LINE_SHIFT]
-    state.shared[L2_MISSING_BYTES] += moved
-    state.shared[L2_WRITTEN_BYTES if store else L2_READ_BYTES] += moved
+    state.tiles[tile + TILE_OWNED] += fresh
+    state.shared[L2_HELD_LINES] += fresh
+    state.shared[L2_MISSING_BYTES] += fresh << line_shift
+    state.shared[L2_WRITTEN_BYTES if store else L2_READ_BYTES] += fresh << line_shift
 
 
 @inlined
@@ -439,6 +444,15 @@ def drop_lines(state: ReplayState, tile: int, count: int) -> None:
 
 
 @inlined
+def clear_pages(state: ReplayState) -> None:
+    """Empty the table of pages before its first use."""
+    if not state.shared[PAGES_ARE_CLEAR]:
+        for place in range(state.shared[PAGE_BUCKETS] * BUCKET_PAGES):
+            state.pages[place] = 0
+        state.shared[PAGES_ARE_CLEAR] = 1
+
+
+@inlined
 def page_bucket(state: ReplayState, page: int) -> int:
     """The first entry of the bucket in which a page stands."""
     key = (page >> NEIGHBOURS_SHIFT & 0x3FFFFFFF) ^ page >> 33
@@ -456,14 +470,25 @@ def find_page(state: ReplayState, page: int) -> int:
     return -1
 
 
+@inlined
 def page_entry(state: ReplayState, page: int) -> int:
     """The entry of a page, which is one of nobody's if there was none; -1 if the table has to be larger."""
-    place = find_page(state, page)
-    if place >= 0:
-        return place
+    place = page_bucket(state, page)
+    stop = place + BUCKET_PAGES
+    while place < stop and state.pages[place] != page + 1:
+        if not state.pages[place]:
+            state.pages[place] = page + 1
+            state.page_owners[place] = NOBODY
+            return place
+        place += 1
+    return place if place < stop else replaced_page(state, page)
+
+
+def replaced_page(state: ReplayState, page: int) -> int:
+    """The entry of a page whose bucket is full: that of one without lines; -1 if there is none."""
     first = page_bucket(state, page)
     for place in range(first, first + BUCKET_PAGES):
-        if not state.pages[place] or is_empty_page(state, place):
+        if is_empty_page(state, place):
             state.pages[place] = page + 1
             state.page_owners[place] = NOBODY
             return place

@@ -356,7 +356,7 @@ def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
     if tail - state.lanes[base + at.HEAD] == entries:
         state.shared[at.STATUS] = at.RING_FULL
         return
-    place = (lane * entries + tail % entries) * 2
+    place = (lane * entries + (tail & entries - 1)) * 2
     state.rings[place] = record
     state.rings[place + 1] = issued
     state.lanes[base + at.TAIL] = tail + 1
@@ -391,7 +391,7 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     base = lane * at.LANE_WORDS
     entries = state.shared[at.RING_ENTRIES]
     head = state.lanes[base + at.HEAD]
-    place = (lane * entries + head % entries) * 2
+    place = (lane * entries + (head & entries - 1)) * 2
     record = state.rings[place]
     issued = state.rings[place + 1]
     state.lanes[base + at.HEAD] = head + 1
@@ -507,7 +507,9 @@ def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
     state.lanes[base + at.BYTES] = size
     state.lanes[base + at.WEIGHT] = weight
     state.lanes[base + at.CORE_CAP] = state.timing[timing.CORE_RATE]
-    state.lanes[base + at.CLASS] = lane // at.LANES_PER_CORE % groups + (0 if weight else groups)
+    state.lanes[base + at.CLASS] = 0 if weight else groups
+    if groups > 1:
+        state.lanes[base + at.CLASS] += lane // at.LANES_PER_CORE % groups
 
 
 def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
@@ -623,7 +625,7 @@ def finish_transfer(state: ReplayState, lane: int, now: int) -> None:
     state.lanes[base + at.FREE] = now
     if state.lanes[base + at.HEAD] < state.lanes[base + at.TAIL]:
         entries = state.shared[at.RING_ENTRIES]
-        place = (lane * entries + state.lanes[base + at.HEAD] % entries) * 2
+        place = (lane * entries + (state.lanes[base + at.HEAD] & entries - 1)) * 2
         state.lanes[base + at.PHASE] = at.STARTING
         schedule_lane(state, lane, max(now, state.rings[place + 1]))
         return

@@ -9,8 +9,8 @@ from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     CLASS_WORDS,
     COUNT,
+    FIRST_LEAF,
     FOREVER,
-    LEAVES,
     NEAREST,
     NEVER,
     PORT_LEFT,
@@ -33,15 +33,19 @@ from mlutriton.simulator.timing import (
 @inlined
 def schedule(state: ReplayState, slot: int, time: int) -> None:
     """Set when an event source acts next; FOREVER for not at all."""
-    node = state.shared[LEAVES] + slot
+    node = state.shared[FIRST_LEAF] + slot
     key = time << SLOT_BITS | slot if time < FOREVER else NEVER
     if state.tree[node] == key:
         return
     state.tree[node] = key
     # To the root without an early exit: whether a parent changes is what a processor predicts worst.
     while node > 1:
-        key = min(key, state.tree[node ^ 1])
-        node >>= 1
+        node += 2
+        place = node & 3
+        first = node - place - 2
+        others = min(state.tree[first + (place ^ 1)], state.tree[first + (place ^ 2)], state.tree[first + (place ^ 3)])
+        key = min(key, others)
+        node >>= 2
         state.tree[node] = key
 
 

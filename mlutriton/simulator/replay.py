@@ -201,9 +201,11 @@ def initial_state(
     cores = machine.cores
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
-    leaves = 1 << (classes + cores * replay_state.SOURCES_PER_CORE - 1).bit_length()
+    first_leaf, leaves = 1, 1
+    while leaves < classes + cores * replay_state.SOURCES_PER_CORE:
+        first_leaf, leaves = first_leaf + leaves, 4 * leaves
     tile_buckets = min(1 << trace.records.bit_length(), _MOST_TILE_BUCKETS)
-    regions = min(16 << trace.records.bit_length(), _MOST_REGIONS)
+    regions = min(2 << trace.records.bit_length(), _MOST_REGIONS)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(trace.records, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
     pages = page_buckets * cache_directory.BUCKET_PAGES
@@ -215,15 +217,15 @@ def initial_state(
         "tile_table": tile_buckets,
         "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
         "regions": regions,
-        "pages": pages,
         "atomics": replay_state.ATOMIC_ADDRESSES,
     }
     # Never read before they are written; the tree is filled below.
     uncleared = {
-        "tree": 2 * leaves,
+        "tree": first_leaf + leaves,
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * 2,
         "tiles": tiles * replay_state.TILE_WORDS,
+        "pages": pages,
         "page_owners": pages,
         "lines": pages * cache_directory.PAGE_LINES,
     }
@@ -233,7 +235,7 @@ def initial_state(
     shared[replay_state.TRACES] = len(trace.starts)
     shared[replay_state.CORES_PER_PROGRAM] = trace.cores_per_program
     shared[replay_state.RECORDS] = trace.records
-    shared[replay_state.LEAVES] = leaves
+    shared[replay_state.FIRST_LEAF] = first_leaf
     shared[replay_state.CLASSES] = classes
     shared[replay_state.RING_ENTRIES] = ring_entries
     shared[replay_state.TILE_BUCKETS] = tile_buckets

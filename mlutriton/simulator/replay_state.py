@@ -23,9 +23,9 @@ SOURCES_PER_CORE = 3
     RECORDS,
     NEXT_PROGRAM,
     STATUS,
-    LEAVES,
+    FIRST_LEAF,
     CLASSES,
-    RING_ENTRIES,
+    RING_ENTRIES,  # a power of two
     KEEP_EVENTS,
     MAKESPAN,
     L2_USES,  # tiles that have used the L2 line by line
@@ -37,11 +37,12 @@ SOURCES_PER_CORE = 3
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
     PAGE_BUCKETS,  # of the table of pages; a power of two
+    PAGES_ARE_CLEAR,  # whether the table of pages is in use: most launches do not need it
     REGIONS,  # entries of the table of regions; a power of two
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     SHARED_WORDS,
-) = range(23)
+) = range(24)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -145,7 +146,7 @@ class ReplayState:
     rings: IntArray  # per lane: record and issue time of the transfers that wait
     classes: IntArray
     members: IntArray  # per class: lane and final progress of its flows
-    tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot
+    tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot; children of node n are at 4 * n - 2 and on
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
     tile_table: IntArray  # row of the first of them, by hash of their address
     families: IntArray
