@@ -804,6 +804,18 @@ def test_tiles_that_follow_each_other_are_walked_through_apart(distance, calls, 
         assert out.tolist() == expected.tolist()
 
 
+def test_what_a_later_loop_reads_is_stored_though_an_instruction_behind_it_joins_an_earlier_one(runtime):
+    """The product joins the loop of the sums; the difference, which waits for one of them, comes after both."""
+    steps = (
+        "v.fadd.f32 [a], [a], 1.0, 2, 16\nred.fadd.f32 [a + 128], [a], 2, 16, 1\n"
+        "v.fsub.f32 [b], [a + 4], [a + 128], 1, 1\nv.fmul.f32 [b + 128], [a], 2.0, 2, 16\n"
+    )
+    out, _ = run_text(COPY + steps + STORE, runtime, grid=1)
+    a = np.arange(32, dtype=np.float32).reshape(2, 16) + 1
+    assert out[0] == 2 - a[0].sum()
+    assert out[32:].tolist() == (2 * a).ravel().tolist()
+
+
 PAIRS = """
 .program pairs
 .isa {isa}

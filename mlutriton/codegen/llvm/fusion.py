@@ -65,6 +65,7 @@ class Group:
         reductions: what is combined along the rows.
         reads: places read.
         writes: places written.
+        needed: places that groups behind it read, though instructions of theirs come before its last one.
         end: number of the last instruction.
     """
 
@@ -74,6 +75,7 @@ class Group:
     reductions: list[ReductionStep] = field(default_factory=list[ReductionStep])
     reads: list[Place] = field(default_factory=list[Place])
     writes: list[Place] = field(default_factory=list[Place])
+    needed: list[Place] = field(default_factory=list[Place])
     end: int = 0
 
     @property
@@ -164,6 +166,7 @@ class Group:
         self.steps += other.steps
         self.reads += other.reads
         self.writes += other.writes
+        self.needed += other.needed
 
 
 def _matches(a: Place, b: Place) -> bool:
@@ -296,6 +299,8 @@ def _is_stored(group: Group, number: int, liveness: Liveness) -> bool:
         step.target is not None and _matches(step.target, target) for step in group.steps[number + 1 :]
     ):
         return False
+    if any(target.may_overlap(place) for place in group.needed):
+        return True
     return liveness.is_live(group.end, target.low, target.high)
 
 

@@ -14,6 +14,9 @@ from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 # As much of a column of weights as the first-level cache keeps; the sum of so many products of 8-bit integers is exact
 # in float32 (up to 1024 of them are).
 _DEPTH_BLOCK = 512
+# Weights of so few rows fit the first-level cache as they stand in a panel; for so few blocks of rows no copy pays.
+_UNPACKED_DEPTH = 128
+_UNPACKED_BLOCKS = 2
 _UNROLL = 4
 
 
@@ -30,6 +33,9 @@ def matrix_product(library: Library, dtype: DType) -> str:
         a, lda = "%scratch", "%depth"
         _convert_rows(e, dtype)
     strip = e.variable(f"[{_DEPTH_BLOCK} x <{block.columns} x float>]")
+    is_packed = e.value(f"icmp sgt i64 %depth, {_UNPACKED_DEPTH}")
+    is_packed = e.value(f"and i1 {is_packed}, {e.value(f'icmp sgt i64 %rows, {_UNPACKED_BLOCKS * block.rows}')}")
+    stride = e.value(f"select i1 {is_packed}, i64 {4 * block.columns}, i64 {4 * WRAM_PANEL_COLUMNS}")
     with e.loop("%depth", step=_DEPTH_BLOCK) as depth0:
         depth = e.minimum(e.subtract("%depth", depth0), _DEPTH_BLOCK)
         later = e.value(f"zext i1 {e.value(f'icmp sgt i64 {depth0}, 0')} to i64")
@@ -40,7 +46,9 @@ def matrix_product(library: Library, dtype: DType) -> str:
             index = e.add(e.multiply(e.value(f"mul i64 {panel}, %depth"), WRAM_PANEL_COLUMNS), inside)
             index = e.add(index, e.multiply(depth0, WRAM_PANEL_COLUMNS))
             w = e.pointer("%w", e.multiply(index, 4))
-            _pack(e, strip, w, depth, block.columns)
+            with e.when(is_packed):
+                _pack(e, strip, w, depth, block.columns)
+            weights = e.value(f"select i1 {is_packed}, ptr {strip}, ptr {w}")
             valid = e.minimum(e.subtract("%columns", column), block.columns)
             row: int | str = 0
             for rows in [size for size in (block.rows, 4, 2, 1) if size <= block.rows]:
@@ -52,8 +60,8 @@ def matrix_product(library: Library, dtype: DType) -> str:
                     a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {first}, {lda}"), depth0), 4))
                     kernel = _kernel(library, rows, block.columns, integer=integer)
                     e.do(
-                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {strip}, i64 {depth}, i64 {lda},"
-                        f" i64 %columns, i64 {valid}, i64 {accumulate})"
+                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {depth},"
+                        f" i64 {lda}, i64 %columns, i64 {valid}, i64 {accumulate})"
                     )
                 row = stop
     e.do("ret void")
@@ -89,7 +97,10 @@ def _pack(e: Emitter, strip: str, w: str, depth: int | str, columns: int) -> Non
 
 
 def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
-    """``kernel(c, a, w, depth, lda, columns of c, valid columns, accumulate)``: a block of c, held in registers."""
+    """``kernel(c, a, w, its stride in bytes, depth, lda, columns of c, valid columns, accumulate)``.
+
+    A block of c, held in registers.
+    """
     name = f"kernel_{rows}x{columns}_{'integer' if integer else 'float'}"
 
     def define() -> str:
@@ -109,8 +120,8 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 e.do(f"store {vector} {chosen}, ptr {place}")
 
         def step(k: int | str, ahead: int) -> None:
-            index = e.multiply(e.add(k, ahead), 4 * columns)
-            w = e.value(f"load {vector}, ptr {e.pointer('%w', index)}, align 64")
+            index = e.multiply(e.add(k, ahead), "%stride")
+            w = e.value(f"load {vector}, ptr {e.pointer('%w', index)}, align 4")
             for row, place in enumerate(sums):
                 a_row = e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4))
                 a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(e.add(k, ahead), 4))}, align 4")
@@ -158,8 +169,8 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
         e.label(done)
         e.do("ret void")
         return e.function(
-            f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %depth, i64 %lda,"
-            " i64 %columns, i64 %valid, i64 %accumulate) noinline"
+            f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %stride, i64 %depth,"
+            " i64 %lda, i64 %columns, i64 %valid, i64 %accumulate) noinline"
         )
 
     return library.require(name, define)

@@ -330,9 +330,10 @@ class _Translation:
         later: list[Group] = []
         for place in reversed(range(len(self.groups))):
             earlier = self.groups[place]
-            order = _around(group, later) if all(each.is_apart(earlier) for each in later) else None
-            if order is not None and earlier.accepts(group):
+            order = _around(group, later)
+            if order is not None and all(each.is_apart(earlier) for each in order[0]) and earlier.accepts(group):
                 earlier.join(group)
+                earlier.needed += [read for each in order[1] for read in each.reads]
                 self.groups[place:] = [*order[0], earlier, *order[1]]
                 return
             if len(later) == _MAXIMUM_SKIPPED:
