@@ -47,7 +47,7 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.dtypes import F32, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
@@ -87,7 +87,7 @@ class _BlockRotation:
                     *self._store_before(self.plan.stores_first, position, ran),
                     *self._next(position),
                     *self._store_before(self.plan.stores_last, position, ran),
-                    self._compute(position),
+                    *self._compute(position),
                     self._sync(),
                 ]
             carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
@@ -337,7 +337,7 @@ class _BlockRotation:
 
     # ---- arithmetic -------------------------------------------------------------------------------------------------
 
-    def _compute(self, position: Register) -> Node:
+    def _compute(self, position: Register) -> list[Node]:
         """All that is not moved, for the members of the block."""
         begin = self._begin(position)
         end = self._integer("smin", self._integer("add", position, self.block), self.upper)
@@ -346,14 +346,16 @@ class _BlockRotation:
             chunks = ChunkLoop(
                 self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
             )
-            return chunks.loop(members, in_halves=self.shape.in_halves)
+            return [chunks.loop(members, in_halves=self.shape.in_halves)]
         moved = {id(node) for node in self.plan.moved}
         rest = [node for node in self.loop.body if id(node) not in moved]
+        if all(each.row.queue is Queue.SCALAR for each in instructions(rest)):
+            return []
 
         def body(places: dict[Part, Register]) -> list[Node]:
             return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
 
-        return self._for_members(self.loop.index, begin, members, self.now, body)
+        return [self._for_members(self.loop.index, begin, members, self.now, body)]
 
     def _for_members(
         self,

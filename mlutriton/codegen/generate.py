@@ -57,7 +57,7 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
     remove_dead_code(code)
     fuse_chains(code)
     if stages > 1:
-        stay_resident(code)
+        stay_resident(code, machine)
     narrow_rows(code)
     reuse_scalars(code)
     ordered = set_order_aside(code)

@@ -8,7 +8,8 @@ of a grid need not see what others store: there this holds for stores that come 
 Stores move behind only all together, so that they keep their order, and only if no other access to global memory
 follows the first of them in the body: it might be meant to come later.
 
-What the IO queue alone makes and takes never has to be waited for, and stays where it is.
+What the IO queue alone makes and takes never has to be waited for, and stays where it is, unless it is short and blocks
+of iterations can take it together.
 
 Gathers can move ahead too, with the arithmetic that makes their offsets. What that is made from is then loaded two
 iterations ahead: so this is planned only for loops that can be arranged so.
@@ -61,6 +62,7 @@ class Plan:
         anew: names of the buffers that nothing outside the loop touches and that each iteration writes before all else.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
         commutes: stores of different instructions may change their order.
+        needs_blocks: something moves that is to move in blocks alone.
     """
 
     loads: list[Node] = field(default_factory=list[Node])
@@ -77,6 +79,7 @@ class Plan:
     anew: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
     commutes: bool = False
+    needs_blocks: bool = False
 
     @property
     def stores_first(self) -> list[Node]:
@@ -109,15 +112,21 @@ class Plan:
         return not self.moved
 
 
-def plan_loop(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counter[str], *, gathers: bool = False) -> Plan:
+def plan_loop(
+    code: TileCode, loop: Loop, roots: PointerRoots, touches: Counter[str], *, short_bytes: int | None = None
+) -> Plan:
     """What may be moved in a loop of the code, of which ``touches`` counts how often each buffer is touched.
 
-    Gathers are moved only if asked for.
+    With ``short_bytes`` it is planned for blocks of iterations: then gathers move too, and shorter transfers of what
+    the IO queue alone makes and takes.
     """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
-    _plan_loads(plan, loop, roots, gathers=gathers)
-    _plan_stores(plan, loop)
+    awaited = _touched_by_others(loop)
+    short = {name for name in plan.anew - awaited if code.buffers[name].bytes < (short_bytes or 0)}
+    _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None)
+    _plan_stores(plan, loop, awaited | short)
+    plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
     _order_stores(plan, code, loop, roots)
     return plan
 
@@ -167,10 +176,9 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 # ---- loads ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, *, gathers: bool) -> None:
+def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], *, gathers: bool) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
     definitions = Definitions(loop)
-    awaited = _touched_by_others(loop)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
     loads: dict[int, set[str]] = {}
@@ -320,18 +328,18 @@ def is_transfer(node: Node) -> bool:
 
 def _load_targets(node: Node) -> set[str]:
     """Buffers that a node loads from global memory, if that and scalar arithmetic is all it does; else nothing."""
-    return _transferred(node, "LOAD", Access.WRITE)
+    return _transferred(node, ("LOAD",), Access.WRITE)
 
 
 def _store_sources(node: Node) -> set[str]:
     """Buffers that a node stores to global memory, if that and scalar arithmetic is all it does; else nothing."""
-    return _transferred(node, "STORE", Access.READ)
+    return _transferred(node, ("STORE", "SCATTER"), Access.READ)
 
 
-def _transferred(node: Node, trace: str, wanted: Access) -> set[str]:
+def _transferred(node: Node, traces: Sequence[str], wanted: Access) -> set[str]:
     found: set[str] = set()
     for instruction in instructions([node]):
-        if instruction.row.trace == trace:
+        if instruction.row.trace in traces:
             found |= {
                 operand.buffer
                 for operand, access in accesses(instruction)
@@ -356,10 +364,10 @@ def _touched_by_others(loop: Loop) -> set[str]:
 # ---- stores --------------------------------------------------------------------------------------------------------
 
 
-def _plan_stores(plan: Plan, loop: Loop) -> None:
+def _plan_stores(plan: Plan, loop: Loop, awaited: set[str]) -> None:
     stores = [node for node in loop.body if _store_sources(node)]
     sources = {name for node in stores for name in _store_sources(node)}
-    if not sources & _touched_by_others(loop) or _other_global_accesses(loop, stores, [*plan.arriving, *plan.early]):
+    if not sources & awaited or _other_global_accesses(loop, stores, [*plan.arriving, *plan.early]):
         return
     if not sources <= plan.anew:
         return

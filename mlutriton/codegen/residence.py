@@ -19,7 +19,7 @@ better dealt out as cores fall free. So do those with atomics and barriers, by w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mlutriton.codegen.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
@@ -34,6 +34,7 @@ from mlutriton.codegen.tile_code import (
     written_register,
 )
 from mlutriton.dtypes import I64
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
@@ -41,7 +42,7 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
-def stay_resident(code: TileCode) -> None:
+def stay_resident(code: TileCode, machine: Machine) -> None:
     """Let a task serve several programs if that is worth while and nobody can tell."""
     *body, end = code.nodes
     if not _is_straight(body) or not any(is_transfer(node) for node in body):
@@ -64,7 +65,8 @@ def stay_resident(code: TileCode) -> None:
         is_stored |= _writes_global(node)
         if not is_stored:
             alike.add(id(node))
-    code.nodes += hoist(loop, lambda load: id(load) in alike)
+    fills = short_fills(code, loop, machine.core_dma_latency_bytes)
+    code.nodes += hoist(loop, lambda load: id(load) in alike, fills)
     serve = TABLE["serve"]
     if in_lines:
         begin, number = code.register(), code.register()
@@ -132,12 +134,24 @@ def _writes_global(node: Node) -> bool:
     )
 
 
-def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool]) -> list[Node]:
+def short_fills(code: TileCode, loop: Loop, short_bytes: int) -> set[str]:
+    """Buffers that all programs fill alike and store: if each fills its own, many can be stored at once."""
+    stored, loaded = set[str](), set[str]()
+    for each in instructions(loop.body):
+        if each.row.trace == "STORE":
+            stored |= _buffers(each, written=False)
+        elif each.row.trace:
+            loaded |= _buffers(each, written=True)
+    return {name for name in stored - loaded if code.buffers[name].bytes < short_bytes}
+
+
+def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffers: Collection[str]) -> list[Node]:
     """Take out of a loop over programs what each would do alike.
 
     Args:
         loop: loses it.
         reads_the_same: whether a load from the same place reads the same in every program.
+        kept_buffers: names of buffers that each program is to make itself.
     """
     writers = Counter(name for each in instructions(loop.body) for name in _buffers(each, written=True))
     varying = {loop.index, *(register for register, _ in loop.carried)}
@@ -148,7 +162,7 @@ def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool]) -> list[Nod
         if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same):
             targets = _buffers(node, written=True)
             alike = not varying & set(registers_read(node)) and _buffers(node, written=False) <= fixed
-            if alike and all(writers[name] == 1 for name in targets):
+            if alike and targets.isdisjoint(kept_buffers) and all(writers[name] == 1 for name in targets):
                 fixed |= targets
                 hoisted.append(node)
                 continue

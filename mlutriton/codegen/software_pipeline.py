@@ -32,7 +32,7 @@ from mlutriton.codegen.in_place import share_buffers
 from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop, reads_apart, touch_counts
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
-from mlutriton.codegen.residence import hoist
+from mlutriton.codegen.residence import hoist, short_fills
 from mlutriton.codegen.shared_pipeline import plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -105,7 +105,8 @@ class _Pipeliner:
         plan = plan_loop(self.code, loop, self.roots, self.touches)
         if loop.independent and plan.needs_disjoint_arrays:
             before, whole = touch_counts(loop.body), [*loop.body]
-            alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots))
+            fills = short_fills(self.code, loop, self.machine.core_dma_latency_bytes)
+            alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots), fills)
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
                 self._count_anew(before, loop.body)
@@ -128,17 +129,17 @@ class _Pipeliner:
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
 
     def _planned(self, loop: Loop) -> tuple[Plan, BlockPlan | None]:
-        """What moves in a loop, and how it is worked through in blocks if it is; only in blocks gathers move."""
-        for gathers in (True, False):
-            plan = plan_loop(self.code, loop, self.roots, self.touches, gathers=gathers)
-            if plan.is_empty or (gathers and not plan.gathers):
+        """What moves in a loop, and how it is worked through in blocks if it is."""
+        for short_bytes in (self.machine.core_dma_latency_bytes, None):
+            plan = plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes)
+            if plan.is_empty or (short_bytes and not plan.needs_blocks):
                 continue
             before = touch_counts(loop.body)
             if share_buffers(self.code, loop, plan, self.machine):
                 self._count_anew(before, loop.body)
-                plan = plan_loop(self.code, loop, self.roots, self.touches, gathers=gathers)
+                plan = plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes)
             blocks = plan_blocks(self.code, loop, plan, self.machine)
-            if blocks or not gathers:
+            if blocks or not short_bytes:
                 return plan, blocks
         return Plan(), None
 

@@ -165,3 +165,34 @@ def test_scalars_of_rows_come_in_blocks_like_the_rows(engine, monkeypatch):
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
     one_by_one = shift_and_scale[(400,)](out, x, means, scales, numbers, 100, 400, BLOCK=128, num_stages=1)
     assert run.cycles < one_by_one.cycles / 2
+
+
+@mlu.jit
+def copy_tile(out, x, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + offsets, tl.load(x + offsets, mask=offsets < n), mask=offsets < n)
+
+
+@mlu.jit
+def fill_tile(out, value, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + offsets, tl.full((BLOCK,), value, tl.float32), mask=offsets < n)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("n", [100_003, 64, 1])
+def test_short_tiles_go_together_though_nobody_computes_with_them(engine, n, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    x, out, filled = (
+        np.random.default_rng(n).random(n, np.float32),
+        np.zeros(n + 9, np.float32),
+        np.zeros(n, np.float32),
+    )
+    copied = copy_tile[(-(-n // 64),)](out[:n], x, n, BLOCK=64)
+    fill = fill_tile[(-(-n // 64),)](filled, 2.5, n, BLOCK=64)
+    np.testing.assert_array_equal(out[:n], x)
+    np.testing.assert_array_equal(out[n:], 0)
+    np.testing.assert_array_equal(filled, 2.5)
+    if n > 10_000:
+        assert copied.cycles < 2.5 * copied.work_bound_cycles
+        assert fill.cycles < 2.5 * fill.work_bound_cycles
