@@ -342,6 +342,16 @@ class _BlockRotation:
         begin = self._begin(position)
         end = self._integer("smin", self._integer("add", position, self.block), self.upper)
         members = self._integer("sub", end, begin)
+        if self.shape.chunks is not None and self.shape.chunks.is_within:
+            within = self.shape.chunks
+
+            def halves(places: dict[Part, Register]) -> list[Node]:
+                with self._list() as nodes:
+                    phases = self._phases(places)
+                    ChunkLoop(self.emitter, within, within.units, phases, self.loop.dtype).halves_of_one()
+                return nodes
+
+            return self._for_members(self.loop.index, begin, members, self.now, halves)
         if self.shape.chunks is not None:
             chunks = ChunkLoop(
                 self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype

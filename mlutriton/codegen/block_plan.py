@@ -115,6 +115,10 @@ def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockSha
     if chunks is None:
         cycles = IterationCycles(load, store, arithmetic_cycles(loop, machine), latency)
         return BlockShape(min(memory.iterations({}), most), cycles.block_size())
+    if chunks.is_within:
+        arithmetic = _chunk_cycles(chunks, chunks.units, machine, in_halves=True)
+        size = IterationCycles(load, store, arithmetic, latency).block_size()
+        return BlockShape(min(memory.iterations({}), most), size, chunks, chunks.units, in_halves=True)
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
     while True:

@@ -62,6 +62,14 @@ class ChunkLoop:
             [(offset, starts[key]) for key, offset in offsets.items()], body, yielded, location=self.emitter.location,
         )  # fmt: skip
 
+    def halves_of_one(self) -> None:
+        """The halves of a chunk that is an iteration."""
+        first = (self.units + 1) // 2
+        own = {name: self._buffer(name) for name in self.chunks.temporaries}
+        for name in self.chunks.temporaries:
+            self.code.buffers[name].bytes = self.chunks.unit_bytes[name] * first
+        self._by_turns(Immediate(first), Immediate(self.units - first), self.phases, own)
+
     def _as_a_whole(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
         self.emitter.nodes += chain.from_iterable(self._instructions(units, places, {}))
 
@@ -74,16 +82,28 @@ class ChunkLoop:
             upper = self._integer("add", units, Immediate(1))
             first = self.emitter.scalar("sdiv", (self.dtype,), upper, Immediate(2))
             second = self._integer("sub", units, first)
-            moved: dict[Register, Register] = {}
-            for name, place in places.items():
-                if place not in moved:
-                    moved[place] = self._offset(place, first, self._unit(name))
-                    self.code.phases[moved[place]] = self.code.phases[place]
             own = {name: self._buffer(name) for name in self.chunks.temporaries}
-            others = self._instructions(second, {name: moved[place] for name, place in places.items()}, own)
-            for one, other in zip(self._instructions(first, places, {}), others, strict=True):
-                self.emitter.nodes += [*one, *other]
+            self._by_turns(first, second, places, own)
         self.emitter.nodes.append(Branch(is_single, single, halves, location=self.emitter.location))
+
+    def _by_turns(
+        self, first: ScalarOperand, second: ScalarOperand, places: Mapping[str, Register], own: Mapping[str, str]
+    ) -> None:
+        """So many units and, in temporaries of their own, those behind them; what is in no unit stays in its place."""
+        moved: dict[tuple[Register, Part], Register] = {}
+        there: dict[str, Register] = {}
+        for name, place in places.items():
+            if name not in self.chunks.unit_bytes:
+                there[name] = place
+                continue
+            key = place, self._unit(name)
+            if key not in moved:
+                moved[key] = self._offset(place, first, key[1])
+                self.code.phases[moved[key]] = self.code.phases[place]
+            there[name] = moved[key]
+        others = self._instructions(second, there, own, is_first=False)
+        for one, other in zip(self._instructions(first, places, {}), others, strict=True):
+            self.emitter.nodes += [*one, *other]
 
     def _buffer(self, name: str) -> str:
         """A buffer like this one."""
@@ -93,7 +113,12 @@ class ChunkLoop:
         return new
 
     def _instructions(
-        self, units: ScalarOperand, places: Mapping[str, Register], buffers: Mapping[str, str]
+        self,
+        units: ScalarOperand,
+        places: Mapping[str, Register],
+        buffers: Mapping[str, str],
+        *,
+        is_first: bool = True,
     ) -> list[list[Node]]:
         scaled: dict[int, ScalarOperand] = {}
 
@@ -106,7 +131,7 @@ class ChunkLoop:
             **{name: (name, place) for name, place in places.items()},
             **{name: (new, None) for name, new in buffers.items()},
         }
-        return self.chunks.instructions(units, scale, at)
+        return self.chunks.instructions(units, scale, at, is_first=is_first)
 
     def _unit(self, name: str) -> Part:
         return Part(self.chunks.unit_bytes[name], self.code.buffers[name].extent)

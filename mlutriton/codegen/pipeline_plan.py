@@ -42,6 +42,9 @@ from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue
 
+# By how much a store is shorter than another one for it to be worth while that they change places.
+_MUCH_SHORTER = 8
+
 
 @dataclass
 class Plan:
@@ -113,12 +116,24 @@ class Plan:
 
 
 def plan_loop(
-    code: TileCode, loop: Loop, roots: PointerRoots, touches: Counter[str], *, short_bytes: int | None = None
+    code: TileCode,
+    loop: Loop,
+    roots: PointerRoots,
+    touches: Counter[str],
+    *,
+    short_bytes: int | None = None,
+    are_disjoint: bool = False,
 ) -> Plan:
-    """What may be moved in a loop of the code, of which ``touches`` counts how often each buffer is touched.
+    """What may be moved in a loop of the code.
 
-    With ``short_bytes`` it is planned for blocks of iterations: then gathers move too, and shorter transfers of what
-    the IO queue alone makes and takes.
+    Args:
+        code: the kernel.
+        loop: one of its loops.
+        roots: of the pointers in the code.
+        touches: how often the code touches each buffer.
+        short_bytes: plan for blocks of iterations: then gathers move too, and shorter transfers of what the IO queue
+            alone makes and takes.
+        are_disjoint: the loop runs only where the arrays of the launch share no bytes.
     """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
@@ -127,18 +142,23 @@ def plan_loop(
     _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None)
     _plan_stores(plan, loop, awaited | short)
     plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
-    _order_stores(plan, code, loop, roots)
+    _order_stores(plan, code, loop, roots, are_disjoint=are_disjoint)
     return plan
 
 
-def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots) -> None:
+def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots, *, are_disjoint: bool) -> None:
     """Decide which stores come before the loads of a burst, and which behind them.
 
     A short transfer behind a long one hides its latency, as does a long one behind a long one. So short stores are best
     last. What is stored from the place of a tile to be loaded has to be gone before.
     """
     loaded = buffers_of(plan.arriving)
-    if plan.needs_disjoint_arrays and _are_apart(plan.stores, roots):
+    are_apart = _are_apart(plan.stores, roots)
+    sizes = [buffer_bytes(code, [store]) for store in plan.stores]
+    if loop.independent and are_apart and sizes and min(sizes) * _MUCH_SHORTER < max(sizes) and not are_disjoint:
+        # Only then may they change places.
+        plan.needs_disjoint_arrays = True
+    if (plan.needs_disjoint_arrays or are_disjoint) and are_apart:
         plan.commutes = True
         plan.stores.sort(key=lambda node: (not buffers_of([node]) & loaded, -buffer_bytes(code, [node])))
     elif not loop.independent:

@@ -13,6 +13,9 @@ The units in which chunks are counted are the smallest equal parts of an iterati
 cut into: rows where rows are reduced or broadcast, elements where all is element-wise, and whole iterations where the
 same tile takes part in each. Temporaries hold a chunk. Short chunks leave memory to the ping-pong buffers, and thereby
 make bursts of transfers long; long chunks hide the latency of instructions.
+
+A row that each iteration makes anew, to be broadcast to all of its rows, ties them together: then a chunk is an
+iteration, and what makes that row is done once for it.
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, R
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue
 
+# An iteration of fewer units than this has no halves.
+_LEAST_UNITS_WITHIN = 2
+
 # Instructions over slices that have nothing to do with each other, and the count that says how many there are.
 _SLICE_COUNTS = {"v.transpose": "batch", "v.repeat": "outer"}
 
@@ -58,12 +64,14 @@ class RowChunks:
         groups: the instructions in order, those of a fused chain together.
         unit_bytes: of a unit, by the name of a buffer that holds one for each.
         temporaries: names of those of these buffers that are needed within a chunk alone.
+        is_within: a chunk is an iteration.
     """
 
     units: int
     groups: list[_Group]
     unit_bytes: dict[str, int]
     temporaries: list[str]
+    is_within: bool
 
     def cycles(self, units: int, machine: Machine) -> int:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
@@ -81,16 +89,22 @@ class RowChunks:
         cycles = max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
         return math.ceil(cycles * (RowExtent.ORDINARY_SHARE if group.is_narrow else 1))
 
-    def instructions(self, units: ScalarOperand, scale: Scale, places: Places) -> list[list[Node]]:
-        """The arithmetic of a chunk, instruction by instruction or chain by chain.
+    def instructions(
+        self, units: ScalarOperand, scale: Scale, places: Places, *, is_first: bool = True
+    ) -> list[list[Node]]:
+        """The arithmetic of a chunk or of a part of one, instruction by instruction or chain by chain.
 
         Args:
             units: how many units the chunk has.
             scale: makes the operand for so many times these units.
             places: by the name of a buffer, that to use instead, and where it has the chunk's first unit.
+            is_first: of the parts of a chunk, this is the first one.
         """
         made: list[list[Node]] = []
         for group in self.groups:
+            if isinstance(group, _Whole) and not is_first:
+                made.append([])
+                continue
             counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
             made.append([_over(each, counts, group.modes(each), places) for each in group.instructions])
         return made
@@ -121,18 +135,22 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
     if not instructions or any(varying & set(registers_read(each)) for each in instructions):
         return None
     anew = plan.anew
+    chains = list(_chains(instructions))
+    shared = _shared_rows(chains, anew)
     groups: list[_Group] = []
-    for chain in _chains(instructions):
-        group = _group(code, chain, anew)
+    for chain in chains:
+        group = _group(code, chain, anew, shared)
         if group is None or not _uses_whole_buffers(code, chain, anew):
             return None
         groups.append(group)
     units = math.gcd(*(group.limit for group in groups))
+    if shared and units < _LEAST_UNITS_WITHIN:
+        return None
     if not all(group.can_be_cut(units) for group in groups):
         units = 1
         if not all(group.can_be_cut(units) for group in groups):
             return None
-    names = sorted({name for group in groups for name in group.buffers} & anew | plan.buffers)
+    names = sorted(({name for group in groups for name in group.buffers} & anew | plan.buffers) - shared)
     if any(code.buffers[name].bytes % units for name in names):
         return None
     return RowChunks(
@@ -140,7 +158,37 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
         groups,
         {name: code.buffers[name].bytes // units for name in names},
         [name for name in names if name not in plan.buffers],
+        bool(shared),
     )
+
+
+def _shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[str]:
+    """Names of buffers of a row that all rows of an iteration share, and of what these are made from."""
+    shared = {
+        operand.buffer
+        for step in chains
+        for each in step
+        if each.row.is_elementwise_or_mov and known_extents(each).get("rows") != 1
+        for operand in each.operands
+        if isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
+    }
+    for step in reversed(chains):
+        if _targets(step) & shared:
+            shared |= _touched(step) & anew
+    return shared
+
+
+def _touched(step: Sequence[Instruction]) -> set[str]:
+    return {operand.buffer for each in step for operand, _ in accesses(each) if isinstance(operand, Address)}
+
+
+def _targets(step: Sequence[Instruction]) -> set[str]:
+    return {
+        operand.buffer
+        for each in step
+        for operand, access in accesses(each)
+        if isinstance(operand, Address) and access is not Access.READ
+    }
 
 
 def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
@@ -226,6 +274,16 @@ class _Group:
         return list(instruction.operands)
 
 
+class _Whole(_Group):
+    """What makes a row that all rows share: it is done once, in the first part of a chunk."""
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        return True
+
+    def counts(self, units: int, scale: Scale) -> dict[str, Operand]:
+        return {}
+
+
 class _Slices(_Group):
     """A reduction, scan, transpose or repetition."""
 
@@ -273,12 +331,20 @@ class _Elements(_Group):
 _EVEN_BYTES = 128
 
 
-def _group(code: TileCode, chain: list[Instruction], anew: set[str]) -> _Group | None:
+def _group(code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str]) -> _Group | None:
     """What a chain or instruction works along; None if its slices depend on each other."""
     first = chain[0]
     extents = known_extents(first)
     touched = [operand.buffer for each in chain for operand in each.operands if isinstance(operand, Address)]
     is_narrow = any(code.buffers[name].extent for name in touched)
+    if _targets(chain) & shared:
+        return _Whole(chain, anew, "", 0, is_narrow)
+    if any(
+        isinstance(operand, Address) and operand.mode is not Mode.COLUMN and operand.buffer in shared
+        for each in chain
+        for operand in each.operands
+    ):
+        return None
     if first.row.is_elementwise_or_mov:
         if "rows" not in extents or "columns" not in extents:
             return None
@@ -287,12 +353,7 @@ def _group(code: TileCode, chain: list[Instruction], anew: set[str]) -> _Group |
         modes = {operand.mode for each in chain for operand in each.operands if isinstance(operand, Address)}
         if modes <= {Mode.FULL} and not is_narrow:
             return _Elements(chain, anew, "columns", rows * columns, is_narrow)
-        has_columns_anew = any(
-            isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
-            for each in chain
-            for operand in each.operands
-        )
-        return None if has_columns_anew else _Rows(chain, anew, "rows", rows, is_narrow)
+        return _Rows(chain, anew, "rows", rows, is_narrow)
     sliced = _SLICE_COUNTS.get(first.row.name, "outer" if first.row.name.startswith(("red.", "scan.")) else "")
     return _Slices(chain, anew, sliced, extents[sliced], is_narrow) if sliced in extents else None
 

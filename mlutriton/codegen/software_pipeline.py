@@ -110,7 +110,7 @@ class _Pipeliner:
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
                 self._count_anew(before, loop.body)
-        plan, blocks = self._planned(loop)
+        plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
         if plan.is_empty and not alike:
             return None
         is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
@@ -128,20 +128,23 @@ class _Pipeliner:
         rotated = [*alike, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
 
-    def _planned(self, loop: Loop) -> tuple[Plan, BlockPlan | None]:
+    def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
         """What moves in a loop, and how it is worked through in blocks if it is."""
         for short_bytes in (self.machine.core_dma_latency_bytes, None):
-            plan = plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes)
+            plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
             if plan.is_empty or (short_bytes and not plan.needs_blocks):
                 continue
             before = touch_counts(loop.body)
             if share_buffers(self.code, loop, plan, self.machine):
                 self._count_anew(before, loop.body)
-                plan = plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes)
+                plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
             blocks = plan_blocks(self.code, loop, plan, self.machine)
             if blocks or not short_bytes:
                 return plan, blocks
         return Plan(), None
+
+    def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool) -> Plan:
+        return plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes, are_disjoint=are_disjoint)
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""

@@ -10,7 +10,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from tests.kernels.engines import on_both_engines
 
-KERNELS = ["softmax", "normalize", "centre", "tiles", "turn", "gelu"]
+KERNELS = ["softmax", "normalize", "centre", "tiles", "turn", "gelu", "biased", "moments"]
 CORES = mlu.machine("mlu590-m9").cores
 
 
@@ -75,6 +75,31 @@ def gelu(out, x, keep, n, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def add_bias(out, x, bias, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Each program has a piece of the bias of its own, which all of its rows share."""
+    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    mask = (i < rows) & (j < columns)
+    shift = tl.load(bias + j, mask=j < columns, other=0.0).to(tl.float32) * 0.5
+    values = tl.load(x + i * columns + j, mask=mask, other=0.0) + shift
+    largest = tl.max(values, axis=1, keep_dims=True)
+    tl.store(out + i * columns + j, tl.exp(values - largest) * shift + values, mask=mask)
+
+
+@mlu.jit
+def row_moments(out, mean, spread, x, columns, BLOCK: tl.constexpr):
+    """A long store and short ones, which may change places where the arrays permit."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row * columns + column, mask=mask, other=0.0)
+    average = tl.sum(values, axis=0) / columns
+    centred = tl.where(mask, values - average, 0.0)
+    tl.store(mean + row, average)
+    tl.store(spread + row, 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / columns + 1.0))
+    tl.store(out + row * columns + column, centred, mask=mask)
+
+
+@mlu.jit
 def add_number(out, x, SIZE: tl.constexpr):
     number = tl.program_id(0)
     place = number * SIZE + tl.arange(0, SIZE)
@@ -112,6 +137,15 @@ def launch(name, count, width, rng, stages):
             grid = (-(-count * width // block),)
             run = gelu[grid](out, x, keep, count * width, BLOCK=block, num_stages=stages)
             return [run, out]
+        case "biased":
+            grid = (-(-count // 8), -(-width // 64))
+            halved = bias.astype(np.float16)
+            run = add_bias[grid](out, x, halved, count, width, ROWS=8, BLOCK=64, num_stages=stages)
+            return [run, out]
+        case "moments":
+            mean, spread = np.full((2, count + 1), 7, np.float32)
+            run = row_moments[(count,)](out, mean, spread, x, width, BLOCK=block, num_stages=stages)
+            return [run, out, mean, spread]
         case _:
             run = add_number[(count,)](out, x, SIZE=width, num_stages=stages)
             return [run, out]
@@ -154,6 +188,32 @@ def test_many_short_rows_hide_the_latency_of_instructions():
     run, _ = launch("softmax", 100 * CORES, 64, np.random.default_rng(0), 2)
     latencies = 5 * run.machine.vector_latency_cycles
     assert run.cycles - run.work_bound.launch_cycles < 100 * latencies / 2
+
+
+def test_rows_that_share_a_row_of_their_program_hide_the_latency_of_instructions():
+    x, out = (mlu.spec((96 * CORES, 512), "float32") for _ in range(2))
+    bias = mlu.spec((512,), "float16")
+    runs = [
+        mlu.estimate(
+            add_bias, (12 * CORES, 2), out=out, x=x, bias=bias, rows=96 * CORES, columns=512, ROWS=8, BLOCK=256,
+            num_stages=stages,
+        )
+        for stages in (1, 2)
+    ]  # fmt: skip
+    names = [each.row.name for each in runs[1].program.instructions]
+    assert names.count("v.exp") == 2
+    assert runs[1].cycles < runs[0].cycles / 2
+
+
+def test_stores_to_overlapping_arrays_keep_their_order():
+    """The mean of the first row stands where its first element is stored later."""
+    x = np.random.default_rng(0).integers(-8, 8, (100, 64)).astype(np.float32)
+    out = np.zeros((100, 64), np.float32)
+    spread = np.zeros(100, np.float32)
+    row_moments[(100,)](out, out.reshape(-1), spread, x, 64, BLOCK=64)
+    expected = x - x.mean(axis=1, keepdims=True)
+    np.testing.assert_array_equal(out[2:], expected[2:])
+    assert out[0, 0] == expected[0, 0]
 
 
 @mlu.jit
