@@ -79,8 +79,8 @@ def limiting(node: Instruction, dimension: int) -> str:
     return f"valid{dimension}" if node.row.name == "dma.load_pad" else f"n{dimension}"
 
 
-# How much a number grows from one iteration to the next: coefficients of products of registers that stay the same.
-_Step = dict[tuple[Register, ...], int]
+Step = dict[tuple[Register, ...], int]
+"""How much a number grows from one iteration to the next: coefficients of products of registers that stay the same."""
 
 
 class Merging:
@@ -97,23 +97,38 @@ class Merging:
 
     def merge(self, node: Node) -> Merge | None:
         """How a transfer can be merged with those of the next iterations."""
+        found = self._even(node)
+        return self._longer(*found) or self._new(*found) if found else None
+
+    def longer(self, node: Node) -> LongerDimension | None:
+        """How the tiles of a transfer continue each other, if they do."""
+        found = self._even(node)
+        return self._longer(*found) if found else None
+
+    def _even(self, node: Node) -> tuple[Instruction, Address, Step] | None:
+        """A transfer with its place on chip and the step of its place in global memory, if that is always the same."""
         if not isinstance(node, Instruction) or node.row.name not in _TRANSFERS:
             return None
         is_store = node.row.name == "dma.store"
         local, place = node.operand("src" if is_store else "dst"), node.operand("dst" if is_store else "src")
         assert isinstance(local, Address)
         assert isinstance(place, GlobalAddress)
-        step = self._step(place.register)
+        step = self.step(place.register)
         if local.register is not None or local.offset_bytes or step is None:
             return None
         if any(register in self.definitions.scalar for registers in step for register in registers):
             return None  # The step differs from line to line.
-        return self._longer(node, local, step) or self._new(node, local, step)
+        return node, local, step
 
-    def _longer(self, node: Instruction, local: Address, step: _Step) -> LongerDimension | None:
+    def _longer(self, node: Instruction, local: Address, step: Step) -> LongerDimension | None:
         last = max((d for d in range(3) if node.operand(f"n{d}") != Immediate(1)), default=0)
+        found = self._along(node, local, step, last)
+        # A tile of one row has a dimension for others.
+        return found or (self._along(node, local, step, last + 1) if last < 2 else None)
+
+    def _along(self, node: Instruction, local: Address, step: Step, last: int) -> LongerDimension | None:
         extent = self._tile_extent(node, local, last)
-        stride = _Step({(): 1}) if last == 0 else self._form(node.operand(f"global{last}"))
+        stride = Step({(): 1}) if last == 0 else self._form(node.operand(f"global{last}"))
         size = node.dtypes[0].bytes
         if extent is None or step != {registers: size * extent * factor for registers, factor in stride.items()}:
             return None
@@ -123,7 +138,7 @@ class Merging:
         if operand == Immediate(extent):
             return LongerDimension(last, extent, None)
         limit = self._limit(node, local, last)
-        if limit is None or limit.extent != extent or self._step(limit.rest) != {(): -extent}:
+        if limit is None or limit.extent != extent or self.step(limit.rest) != {(): -extent}:
             return None
         return LongerDimension(last, extent, limit.rest)
 
@@ -157,11 +172,11 @@ class Merging:
             if definition is None or bounds.pop(definition.row.name, None) != definition.operands[2]:
                 return None
             operand = definition.operands[1]
-        if extent is None or not isinstance(operand, Register) or self._step(operand) is None:
+        if extent is None or not isinstance(operand, Register) or self.step(operand) is None:
             return None
         return Limit(dimension, whole, extent, operand)
 
-    def _new(self, node: Instruction, local: Address, step: _Step) -> NewDimension | None:
+    def _new(self, node: Instruction, local: Address, step: Step) -> NewDimension | None:
         dimension = next((d for d in (1, 2) if all(node.operand(f"n{k}") == Immediate(1) for k in range(d, 3))), None)
         if dimension is None or math.gcd(*step.values()) % node.dtypes[0].bytes:
             return None
@@ -198,7 +213,7 @@ class Merging:
         line = self.loop.line
         return line is not None and definition.row.name == name and definition.operands[1:] == (self.loop.index, line)
 
-    def _form(self, operand: Operand) -> _Step:
+    def _form(self, operand: Operand) -> Step:
         """An operand that stays the same."""
         while isinstance(operand, Register) and operand in self.copies:
             operand = self.copies[operand]
@@ -207,7 +222,7 @@ class Merging:
         assert isinstance(operand, Immediate)
         return {(): int(operand.value)} if operand.value else {}
 
-    def _step(self, operand: Operand) -> _Step | None:
+    def step(self, operand: Operand) -> Step | None:
         """By how much an operand grows from one iteration to its neighbour; None if that differs or is not known."""
         if operand == self.loop.index:
             return {(): 1} if self.loop.independent else self._form(self.loop.step)
@@ -217,7 +232,7 @@ class Merging:
         if self._is_of_line(definition, "urem"):
             return {(): 1}
         sources = definition.operands[1:]
-        steps = [self._step(each) for each in sources]
+        steps = [self.step(each) for each in sources]
         match definition.row.name, steps:
             case "add", [dict(a), dict(b)]:
                 return _sum(a, b, 1)
@@ -233,13 +248,13 @@ class Merging:
                 return None
 
 
-def _sum(a: _Step, b: _Step, sign: int) -> _Step:
+def _sum(a: Step, b: Step, sign: int) -> Step:
     total = {key: a.get(key, 0) + sign * b.get(key, 0) for key in {*a, *b}}
     return {key: factor for key, factor in total.items() if factor}
 
 
-def _product(a: _Step, b: _Step) -> _Step:
-    total: _Step = {}
+def _product(a: Step, b: Step) -> Step:
+    total: Step = {}
     for one, factor in a.items():
         for other, times in b.items():
             key = tuple(sorted((*one, *other), key=lambda register: register.index))

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 
 from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import BlockPlan, plan_blocks
+from mlutriton.codegen.finer_programs import plan_pieces
 from mlutriton.codegen.in_place import share_buffers
 from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop, reads_apart, touch_counts
 from mlutriton.codegen.pointer_roots import PointerRoots
@@ -110,11 +111,12 @@ class _Pipeliner:
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
                 self._count_anew(before, loop.body)
+        pieces = self._in_pieces(loop, plain, own=bool(alike), are_disjoint=are_disjoint)
         plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
-        if plan.is_empty and not alike:
+        if plan.is_empty and not alike and not pieces:
             return None
         is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
-        if is_guarded and not alike:
+        if is_guarded and not alike and not pieces:
             # Buffers of both versions would live through both. Those of chunks are not those of whole iterations.
             has_chunks = blocks is not None and blocks.shape.chunks is not None
             names = plan.anew if has_chunks else plan.anew - plan.buffers
@@ -125,8 +127,24 @@ class _Pipeliner:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
         else:
             rotated = [loop] if plan.is_empty else _rotate(self.code, loop, plan, late)
-        rotated = [*alike, *rotated]
+        rotated = [*alike, *pieces, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
+
+    def _in_pieces(self, loop: Loop, plain: Loop, *, own: bool, are_disjoint: bool) -> list[Node]:
+        """Take programs in pieces if that is of use; what has to be computed before.
+
+        The plain version of the loop gets buffers of its own, if it has not got its ``own`` and may be needed.
+        """
+        plan = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint or own)
+        pieces = plan_pieces(self.code, loop, plan, self.machine)
+        if pieces is None:
+            return []
+        if plan.needs_disjoint_arrays and not are_disjoint and not own:
+            plain.body = with_own_buffers(self.code, loop.body, plan.anew)
+        before = touch_counts(loop.body)
+        nodes = pieces.rewrite()
+        self._count_anew(before, loop.body)
+        return nodes
 
     def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
         """What moves in a loop, and how it is worked through in blocks if it is."""

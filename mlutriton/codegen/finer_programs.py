@@ -1,0 +1,163 @@
+"""Programs of large tiles that continue each other, taken in smaller pieces than the kernel has them.
+
+A tile of 64 KB leaves no choice: two phases of it fit, a third of the memory stays empty, the first load and the last
+store are long, and cores that get 21 programs wait for those that get 22. Where the tiles of neighbours go on
+where the one before ends, along their rows, and rows have nothing to do with each other, a resident task can as well
+serve the n-th part of a program at a time. So the loop over programs
+
+    for i: load x(i); compute y(i) from x(i); store y(i)
+
+becomes one over pieces, of which ``parts`` make a program. Addresses and limits are linear in i: they take a part of
+their step. Everything else is done by the pipeline, to which these are small tiles of many programs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.merged_transfers import LongerDimension, Merging, Step, limiting
+from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes
+from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
+from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode, accesses, written_register
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Queue
+
+# A piece of the longest tile has about so many bytes: still many a block, and few of them a program.
+_PIECE_BYTES = 8192
+
+
+def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Pieces | None:
+    """How a loop over programs becomes one over pieces of them, if it can and that is of use."""
+    if not loop.independent or loop.line is not None or plan.gathers or loop.carried or not plan.transfers:
+        return None
+    longest = max(buffer_bytes(code, [node]) for node in plan.transfers)
+    if longest < machine.core_dma_latency_bytes:
+        return None
+    chunks = plan_chunks(code, loop, plan)
+    if chunks is None or chunks.is_within:
+        return None
+    merging = Merging(code, loop, Definitions(loop))
+    merges = {id(node): merging.longer(node) for node in plan.transfers}
+    parts = _parts(chunks, list(merges.values()), longest)
+    if parts == 1 or not _is_all(loop, plan):
+        return None
+    known = {each: merge for each, merge in merges.items() if merge is not None}
+    return Pieces(code, loop, plan, chunks, known, merging, parts)
+
+
+def _parts(chunks: RowChunks, merges: Sequence[LongerDimension | None], longest: int) -> int:
+    """How many pieces a program has."""
+    extents = [merge.extent for merge in merges if merge is not None]
+    if len(extents) < len(merges):
+        return 1
+    most = math.gcd(chunks.units, *extents)
+    parts = 1
+    while most % (2 * parts) == 0 and longest > _PIECE_BYTES * parts:
+        parts *= 2
+    return parts
+
+
+def _is_all(loop: Loop, plan: Plan) -> bool:
+    """True if all accesses to global memory are among the transfers that move."""
+    moved = {id(node) for node in plan.transfers}
+    return all(
+        isinstance(node, Instruction)
+        and (id(node) in moved or not (node.row.trace or any(isinstance(o, GlobalAddress) for o, _ in accesses(node))))
+        for node in loop.body
+    )
+
+
+@dataclass
+class Pieces:
+    """How a loop over programs becomes one over pieces.
+
+    Attributes:
+        code: the kernel.
+        loop: over its programs.
+        plan: what moves in it.
+        chunks: how its arithmetic can be divided.
+        merges: by the identity of a transfer, how the tiles of programs continue each other.
+        merging: knows steps.
+        parts: pieces of a program.
+    """
+
+    code: TileCode
+    loop: Loop
+    plan: Plan
+    chunks: RowChunks
+    merges: dict[int, LongerDimension]
+    merging: Merging
+    parts: int
+
+    def rewrite(self) -> list[Node]:
+        """Rewrite the loop.
+
+        Returns:
+            What has to be computed before it.
+        """
+        loop, chunks = self.loop, self.chunks
+        self.emitter = Emitter(self.code)
+        self.emitter.location = loop.location
+        before = self.emitter.nodes = list[Node]()
+        end = self.emitter.integer("mul", loop.end, Immediate(self.parts), loop.dtype)
+        # Scalars of the first program, from which those of a piece go on.
+        scalars = [node for node in loop.body if isinstance(node, Instruction) and written_register(node) is not None]
+        scalars = [node for node in scalars if node.row.queue is Queue.SCALAR]
+        first = Renamer(self.code, {loop.index: Immediate(0)}, {})
+        self.emitter.nodes += first.nodes(scalars)
+        body = self.emitter.nodes = list[Node]()
+        piece, program = self.code.register(), loop.index
+        self.emitter.emit("udiv", (loop.dtype,), (program, piece, Immediate(self.parts)))
+        loads: list[Node] = []
+        stores: list[Node] = []
+        for node in self.plan.transfers:
+            assert isinstance(node, Instruction)
+            made = self._piece(node, self.merges[id(node)], piece, first)
+            (stores if node.row.trace == "STORE" else loads).append(made)
+        units = chunks.units // self.parts
+        arithmetic = chunks.instructions(Immediate(units), lambda factor: Immediate(units * factor), {})
+        body += [node for node in loop.body if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR]
+        body += [*loads, *(node for group in arithmetic for node in group), *stores]
+        for name in chunks.unit_bytes:
+            self.code.buffers[name].bytes //= self.parts
+        loop.body, loop.index, loop.end = body, piece, end
+        return before
+
+    def _piece(self, node: Instruction, merge: LongerDimension, piece: Register, first: Renamer) -> Instruction:
+        """The transfer of a piece."""
+        extent = merge.extent // self.parts
+        operands: list[Operand] = list(node.operands)
+        for place, operand in enumerate(operands):
+            if isinstance(operand, GlobalAddress):
+                at = self._linear(operand.register, piece, first)
+                assert isinstance(at, Register)
+                operands[place] = replace(operand, register=at)
+        valid: ScalarOperand = Immediate(extent)
+        if merge.rest is not None:
+            rest = self._linear(merge.rest, piece, first)
+            least = self.emitter.integer("smin", rest, Immediate(extent))
+            valid = self.emitter.integer("smax", least, Immediate(0))
+        operands[node.row.slot_index[f"n{merge.dimension}"]] = Immediate(extent)
+        operands[node.row.slot_index[limiting(node, merge.dimension)]] = valid
+        return replace(node, operands=tuple(operands))
+
+    def _linear(self, register: Register, piece: Register, first: Renamer) -> ScalarOperand:
+        """A number that grows evenly from program to program, for a piece."""
+        step = self.merging.step(register)
+        assert step is not None
+        total = first.operand(register)
+        for factor, times in _scaled(step, self.parts).items():
+            term: ScalarOperand = self.emitter.integer("mul", piece, Immediate(times))
+            for each in factor:
+                term = self.emitter.integer("mul", term, each)
+            total = self.emitter.integer("add", total, term)
+        return total
+
+
+def _scaled(step: Step, parts: int) -> Step:
+    return {registers: factor // parts for registers, factor in step.items()}
