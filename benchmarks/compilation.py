@@ -82,7 +82,7 @@ def compile_for_mlu(source: ASTSource) -> None:
     """Compile to machine code of the host."""
     machine = mlu.current_machine()
     compiled: Any = triton.compile(source, target=GPUTarget("mlu", machine.isa, 1))
-    _ = launch.load(compiled.kernel, machine).with_values
+    _ = launch.load(compiled.kernel, machine).native(with_values=True, disjoint=True)
 
 
 def compile_for_cuda(source: ASTSource) -> CompiledKernel:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from mlutriton.codegen.llvm.control_flow import disjoint_flags
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
@@ -215,24 +216,34 @@ class LoadedKernel:
         self.machine = machine
         self._key = f"{hashlib.sha256(content).hexdigest()} {machine.content_hash} {source_hash()}"
         self._is_kept = is_kept
+        self._natives: dict[tuple[bool, bool], NativeProgram] = {}
         self._encoders = tuple(_encoder(parameter) for parameter in program.parameters)
         self._pointers = tuple(index for index, each in enumerate(program.parameters) if each.pointer)
         # Launches repeat the same arrays more often than not. It holds no array alive.
         self._known_memory: tuple[list[tuple[int, int, bool]], GlobalMemory] | None = None
 
-    @cached_property
-    def with_values(self) -> NativeProgram:
-        """Native code that computes values and leaves a trace."""
-        return self._native(with_values=True)
+    def native(self, *, with_values: bool, disjoint: bool) -> NativeProgram:
+        """Native code for launches of a kind; it is compiled when such a launch is the first.
 
-    @cached_property
-    def cycles_only(self) -> NativeProgram:
-        """Native code that leaves the same trace and touches no array.
+        Args:
+            with_values: it computes values and leaves a trace; else it leaves the same trace and touches no array.
+            disjoint: the arrays of the launches share no bytes. Many programs have another version for those that do.
 
         Raises:
-            CompileError: E0108, the trace depends on values that the program loads.
+            CompileError: E0108, values are not wanted, and the trace depends on values that the program loads.
         """
-        location = depends_on_data(self.program)
+        kind = with_values, disjoint or not self._asks_for_disjoint
+        native = self._natives.get(kind)
+        if native is None:
+            native = self._natives[kind] = self._compiled(*kind)
+        return native
+
+    @cached_property
+    def _asks_for_disjoint(self) -> bool:
+        return bool(disjoint_flags(self.program))
+
+    def _compiled(self, with_values: bool, disjoint: bool) -> NativeProgram:
+        location = None if with_values else depends_on_data(self.program)
         if location is not None:
             raise CompileError(
                 "E0108",
@@ -241,13 +252,10 @@ class LoadedKernel:
                 note="without values its cycles are not known",
                 help="launch it with arrays",
             )
-        return self._native(with_values=False)
-
-    def _native(self, *, with_values: bool) -> NativeProgram:
         _check_cache_directory()
         module = compile_llvm(
-            lambda: translate(self.program, self.machine, with_values=with_values),
-            cache_key=f"{self._key} {with_values}" if self._is_kept else None,
+            lambda: translate(self.program, self.machine, with_values=with_values, disjoint=disjoint),
+            cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
         )
         return NativeProgram(
             module,
@@ -377,8 +385,8 @@ def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: 
             touched=result.touched,
             variant=variant,
         )
-    with compiling:  # around the lock of the cached property
-        native = kernel.with_values if with_values else kernel.cycles_only
+    with compiling:  # two threads may launch it for the first time
+        native = kernel.native(with_values=with_values, disjoint=memory.is_disjoint)
     execution = execute(native, grid, words, memory, machine, threads())
     return Run(
         program,
@@ -417,7 +425,7 @@ def bound_of_first_tasks(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]
     """
     words, memory = kernel.parameter_words(values), kernel.memory(values)
     with compiling:
-        native = kernel.cycles_only
+        native = kernel.native(with_values=False, disjoint=memory.is_disjoint)
     execution = execute(native, grid, words, memory, kernel.machine, threads(), first_tasks=tasks)
     return schedule_bound(execution.trace, kernel.machine)
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
-from mlutriton.isa.operands import Address, Immediate, Label
+from mlutriton.isa.operands import Address, Immediate, Label, Register
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import Access
+from mlutriton.isa.table import SPECIAL_REGISTERS, Access, SlotKind
+
+_ARRAYS_DISJOINT = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,15 @@ class Block:
     successors: tuple[int, ...]
 
 
-def basic_blocks(program: Program) -> list[Block]:
-    """The blocks that control can reach, in program order."""
+def basic_blocks(program: Program, *, disjoint: bool | None = None) -> list[Block]:
+    """The blocks that control can reach, in program order.
+
+    Args:
+        program: the program.
+        disjoint: what the special register ``arrays_disjoint`` holds, if that is known.
+    """
     instructions, labels = program.instructions, program.labels
+    known = disjoint_flags(program) if disjoint is not None else set[Register]()
     starts = sorted({*program.block_starts})
     blocks: dict[int, Block] = {}
     for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
@@ -38,6 +46,8 @@ def basic_blocks(program: Program) -> list[Block]:
             target = last.operand("target")
             assert isinstance(target, Label)
             successors = [labels[target.name]] if last.row.name == "br" else [labels[target.name], end]
+            if last.row.name == "cbr" and last.operand("condition") in known:
+                successors = [labels[target.name] if disjoint else end]
         elif last.row.name == "exit":
             successors = []
         blocks[start] = Block(start, end, tuple(successors))
@@ -48,6 +58,18 @@ def basic_blocks(program: Program) -> list[Block]:
             reached.add(start)
             pending += blocks[start].successors
     return [block for start, block in blocks.items() if start in reached]
+
+
+def disjoint_flags(program: Program) -> set[Register]:
+    """The registers that hold the special register ``arrays_disjoint`` and never anything else."""
+    held: set[Register] = set()
+    others: set[Register] = set()
+    for instruction in program.instructions:
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+            if slot.kind is SlotKind.RESULT and isinstance(operand, Register):
+                is_flag = instruction.row.name == "sreg" and instruction.operand("index") == _ARRAYS_DISJOINT
+                (held if is_flag else others).add(operand)
+    return held - others
 
 
 class Liveness:

@@ -45,6 +45,7 @@ class Place:
         dtype: element type.
         mode: how elements are repeated over rows and columns.
         lines: how often each line of how many elements comes, of a source that is read that way.
+        first: the parameter that tells where it begins, in a function that is shared by places of any beginning.
         ends: first byte, and the byte after the last one if the place is not empty, where both are linear.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
@@ -57,6 +58,7 @@ class Place:
     dtype: DType
     mode: Mode = Mode.FULL
     lines: tuple[int, int] | None = None
+    first: str = ""
     ends: tuple[Linear, Linear] | None = None
     low: int = field(init=False)
     high: int = field(init=False)
@@ -331,7 +333,7 @@ class Frame:
         """The host address of a place, in another function too; in WRAM that of its float32 image."""
         e = e or self.e
         if place.buffer.space != "wram":
-            return e.pointer(f"%{place.buffer.space}", e.add(place.base or 0, place.start))
+            return e.pointer(f"%{place.buffer.space}", place.first or e.add(place.base or 0, place.start))
         inside = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
         elements = (
             inside // place.dtype.bytes

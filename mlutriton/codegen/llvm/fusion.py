@@ -215,7 +215,8 @@ def reduction_group(frame: Frame) -> Group:
 def emit_group(frame: Frame, group: Group, liveness: Liveness) -> None:
     """Write the loops of a group as a function, and its call.
 
-    Groups that differ only in what they are handed, such as the copies of a pipelined loop's body, share a function.
+    Groups that differ only in what they are handed, where their places begin among it, share a function: such are the
+    copies of a pipelined loop's body, and the halves of its chunks.
     """
     stored = [_is_stored(group, number, liveness) for number in range(len(group.steps))]
     if not any(stored) and not group.reductions:
@@ -271,8 +272,9 @@ class _Inputs:
 
     def _name(self, kind: str, outside: str) -> str:
         """The parameter that a value becomes; what is no name is known inside too."""
-        if not outside.startswith("%"):
-            return outside
+        return self._parameter(kind, outside) if outside.startswith("%") else outside
+
+    def _parameter(self, kind: str, outside: str) -> str:
         if outside not in self._names:
             self._names[outside] = f"%a{len(self._names)}"
             self.parameters.append(f"{kind} {self._names[outside]}")
@@ -283,7 +285,7 @@ class _Inputs:
         return count if isinstance(count, int) else self._name("i64", count)
 
     def _place(self, place: Place) -> Place:
-        return replace(place, base=self._name("i64", place.base)) if place.base else place
+        return replace(place, first=self._parameter("i64", str(self._outside.add(place.base or 0, place.start))))
 
     def _scalar(self, value: Lanes) -> Lanes:
         # The value is kept with its counterpart: its identity is what tells it from others.

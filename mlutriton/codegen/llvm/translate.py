@@ -34,16 +34,19 @@ _PROGRAM_ARGUMENTS = (
 )
 
 
-def translate(program: Program, machine: Machine, *, with_values: bool = True) -> NativeText:
+def translate(
+    program: Program, machine: Machine, *, with_values: bool = True, disjoint: bool | None = None
+) -> NativeText:
     """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
 
     Args:
         program: what to run.
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
+        disjoint: whether the arrays of all launches that will run the code are disjoint; None if they may be either.
     """
     control, loops = Library(), Library()
-    translation = _Translation(program, machine, control, loops, with_values=with_values)
+    translation = _Translation(program, machine, control, loops, with_values=with_values, disjoint=disjoint)
     functions = [translation.text()]
     if program.cores_per_program > 1:
         functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
@@ -54,7 +57,14 @@ class _Translation:
     """The function that runs one program."""
 
     def __init__(
-        self, program: Program, machine: Machine, control: Library, loops: Library, *, with_values: bool
+        self,
+        program: Program,
+        machine: Machine,
+        control: Library,
+        loops: Library,
+        *,
+        with_values: bool,
+        disjoint: bool | None,
     ) -> None:
         self.e = Emitter(control)
         self.program = program
@@ -63,7 +73,7 @@ class _Translation:
         self.frame = Frame(self.e, loops, program, machine)
         self.scoreboard = Scoreboard(self.frame)
         self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
-        self.blocks = basic_blocks(program)
+        self.blocks = basic_blocks(program, disjoint=disjoint)
         self.liveness = Liveness(program, self.blocks)
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
@@ -120,7 +130,7 @@ class _Translation:
             self.scoreboard.account()
             self._instruction(frame.instruction.row)
         name = frame.instruction.row.name
-        condition = frame.flag("condition") if name == "cbr" else ""
+        condition = frame.flag("condition") if name == "cbr" and len(block.successors) > 1 else ""
         self._finish_groups()
         self.scoreboard.end_block()
         if name == "exit":
