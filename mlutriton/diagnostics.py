@@ -159,8 +159,11 @@ class OnChipMemoryError(CompileError):
         super().__init__("E0202", summary, location=location, note=note, help=help)
 
 
-class KernelFault(MluError):  # noqa: N818 - machines have faults
-    """A running program did something that the machine forbids (E03xx)."""
+class KernelFault(MluError, RuntimeError):  # noqa: N818 - machines have faults
+    """A running program did something that the machine forbids (E03xx).
+
+    A ``RuntimeError``, as the errors of other devices are for whoever launches kernels on them.
+    """
 
 
 class ProgramError(MluError):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from triton import knobs
 from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget
 
@@ -48,9 +49,11 @@ class MLUBackend(BaseBackend):
         return parse_options(options, _machine_identity(), f"mlu{self.target.arch}")
 
     def add_stages(self, stages: dict[str, Any], options: MLUOptions, language: object = None) -> None:
-        """Names the two stages: ``ttir``, then the program file."""
+        """Names the two stages: ``ttir``, then the program file; a hook of the user's may replace them."""
         stages["ttir"] = run_ttir_passes
         stages["mluprog"] = functools.partial(_compile_program, options=options)
+        if knobs.runtime.add_stages_inspection_hook is not None:
+            knobs.runtime.add_stages_inspection_hook(self, stages, options, language, self.target.arch)
 
     def pack_metadata(self, metadata: Any) -> tuple[int, int, int]:
         """What Triton hands to launchers."""

@@ -210,7 +210,7 @@ def _num_programs(program: _Program, op: Operation) -> Sequence[Array]:
 
 def _assert(program: _Program, op: Operation) -> Sequence[Array]:
     if not np.all(program.values[op.operands[0]]):
-        raise KernelFault("E0305", f"assertion failed: {op.text('message')}")
+        raise KernelFault("E0305", f"device-side assertion failed: {op.text('message')}")
     return ()
 
 

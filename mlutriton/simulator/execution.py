@@ -569,7 +569,7 @@ def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, c
     offset = int(context[Context.FAULT_ADDRESS])
     match fault:
         case Fault.ASSERTION:
-            code, fact = "E0305", f"assertion failed: {program.strings[offset]}"
+            code, fact = "E0305", f"device-side assertion failed: {program.strings[offset]}"
         case Fault.BARRIER:
             waiting = f"{offset} of {program.cores_per_program} cores"
             code, fact = "E0306", f"{waiting} wait at a barrier, the others have ended"

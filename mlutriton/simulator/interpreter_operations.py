@@ -100,7 +100,7 @@ def _exit(core: Core, step: Step) -> None:
 
 def _assert(core: Core, step: Step) -> None:
     if not step.scalar("condition"):
-        core.fail("E0305", f"assertion failed: {core.launch.program.strings[step.integer('message')]}")
+        core.fail("E0305", f"device-side assertion failed: {core.launch.program.strings[step.integer('message')]}")
 
 
 def _pause(core: Core, step: Step) -> None:

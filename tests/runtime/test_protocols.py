@@ -117,6 +117,29 @@ def test_listeners_and_caches_of_compilations(kernel, arrays, fresh_cache):
     assert "num_stages=2" in compiled[0]
 
 
+def test_a_hook_can_replace_stages(kernel, arrays, fresh_cache):
+    seen = []
+
+    def replace(backend=None, stages=None, options=None, language=None, arch=None):
+        if stages is None:
+            return "key", "hash"
+        make = stages["ttir"]
+
+        def make_and_tell(source, metadata):
+            seen.append(arch)
+            return make(source, metadata)
+
+        stages["ttir"] = make_and_tell
+        return None
+
+    triton.knobs.runtime.add_stages_inspection_hook = replace
+    try:
+        kernel[(4,)](*arrays, 100, 2.0, BLOCK=32)
+    finally:
+        triton.knobs.runtime.add_stages_inspection_hook = None
+    assert seen == [triton.runtime.driver.active.get_current_target().arch]
+
+
 def test_a_hook_can_take_the_compilation_away(kernel, arrays, fresh_cache):
     kernel[(4,)](*arrays, 100, 2.0, BLOCK=32)
     triton.knobs.runtime.jit_cache_hook = lambda **call: True
