@@ -306,3 +306,15 @@ def test_do_bench_and_autotune(device):
     launch()
     assert torch.equal(out, x)
     assert triton.testing.do_bench(launch) > 0
+
+
+@triton.jit
+def stores_at_its_value(x, v):
+    tl.store(x + v, v)
+
+
+def test_small_allocations_are_rounded_up(device):
+    x = torch.empty(1, device=device)
+    assert "%v: i32" in stores_at_its_value[(1,)](x, 3).asm["ttir"]
+    with pytest.raises(RuntimeError, match="misses every registered array"):
+        stores_at_its_value[(1,)](x, 4)

@@ -270,6 +270,26 @@ def _converted_tuple(values: tuple[object, ...], name: str) -> tuple[object, ...
     return make(*converted) if hasattr(values, "_fields") else tuple(converted)
 
 
+GRANULE_BYTES = 16
+"""No allocator of a host gives less: whatever begins at a multiple of it owns all of them."""
+
+
+@dataclass(slots=True)
+class _Rounding:
+    granule_bytes: int = 0
+
+
+_rounding = _Rounding()
+
+
+def round_small_storages() -> None:
+    """Lets kernels touch all ``GRANULE_BYTES`` of a tensor's storage that has fewer, for the rest of the process.
+
+    Allocators of devices round up, and kernels that were only run on those may rely on it. It cannot harm the host.
+    """
+    _rounding.granule_bytes = GRANULE_BYTES
+
+
 def _dlpack_argument(value: DlpackProducer) -> PointerArgument:
     try:
         array = np.from_dlpack(value)
@@ -301,7 +321,10 @@ def _reach(tensor: Any, address: int, itemsize: int) -> tuple[int, int]:
     """
     if hasattr(tensor, "untyped_storage"):
         storage = tensor.untyped_storage()
-        return storage.data_ptr(), storage.nbytes()
+        first, size_bytes = storage.data_ptr(), storage.nbytes()
+        if 0 < size_bytes < _rounding.granule_bytes and not first % _rounding.granule_bytes:
+            return first, _rounding.granule_bytes
+        return first, size_bytes
     if not all(tensor.shape):
         return address, 0
     steps = [(extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)]

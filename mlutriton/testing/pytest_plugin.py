@@ -1,7 +1,8 @@
 """Runs tests that were written for Triton on GPUs: ``pytest -p mlutriton.testing.pytest_plugin --device cpu``.
 
 The simulator becomes Triton's device for the session, its xdist workers and every process that tests start. There are
-no fixtures and no options here, so the plug-in goes with whatever conftest files the tests have.
+no fixtures and no options here, so the plug-in goes with whatever conftest files the tests have. A tensor's storage of
+less than 16 bytes may be touched up to there, as on devices, whose allocators round up: some tests do.
 
 ======================  =============================================================================================
 ``MLUTRITON_TARGET``    ``cpu`` unless set: tests pass the target's name on to torch, whose tensors are the host's
@@ -18,6 +19,7 @@ import pytest
 
 from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE, MLUDriver
 from mlutriton.configuration import THREADS_VARIABLE, current_machine
+from mlutriton.frontend.arguments import round_small_storages
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,6 +30,7 @@ def pytest_load_initial_conftests() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(THREADS_VARIABLE, "1")
     MLUDriver.prepare_triton()
+    round_small_storages()
 
 
 def pytest_configure(config: pytest.Config) -> None:
