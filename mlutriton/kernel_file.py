@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlutriton.diagnostics import ArgumentError
+from mlutriton.diagnostics import ArgumentError, MluError
 
 SEPARATOR = "::"
 
 
-def load_module(path: Path) -> ModuleType:
+def load_module(path: Path, code: str = "E0111") -> ModuleType:
     """Run a Python file as a module; what it imports from its own directory is found.
 
+    Args:
+        path: of the file.
+        code: of the error if running it fails.
+
     Raises:
-        ArgumentError: E0111, there is no such Python file.
+        ArgumentError: E0111, there is no such Python file; ``code``, it ends with an exception, or the process with it.
+        MluError: what the file itself launches fails.
     """
     spec = importlib.util.spec_from_file_location(f"mlutriton_file_{path.stem}", path) if path.is_file() else None
     if spec is None or spec.loader is None:
@@ -30,8 +36,25 @@ def load_module(path: Path) -> ModuleType:
     if directory in sys.path:
         sys.path.remove(directory)  # that of another file may have come before it
     sys.path.insert(0, directory)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except MluError:
+        raise
+    except (Exception, SystemExit) as problem:
+        text = f"it calls sys.exit({problem.code})" if isinstance(problem, SystemExit) else f"{problem}"
+        raise ArgumentError(
+            code,
+            f"running {path} failed: {type(problem).__name__}: {text}",
+            note=place_in(problem, str(path)),
+            help=f"python {path} shows where",
+        ) from problem
     return module
+
+
+def place_in(problem: BaseException, path: str) -> str:
+    """The innermost line of a file that an exception came through; empty if it came through none."""
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == path]
+    return f"at {path}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def load_kernel(reference: str) -> Any:

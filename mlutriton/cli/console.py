@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 
+from mlutriton.files import is_stream
+
 # A pipe has no width: rows are as long as they like, text is broken where it can still be read.
 PIPE_WIDTH = 160
 _UNLIMITED = 1 << 16
@@ -75,10 +77,25 @@ def check_output(path: Path | None, *, force: bool) -> None:
         return
     if path.is_dir():
         raise typer.BadParameter(f"{path} is a directory")
+    if is_stream(path):
+        return
     if path.exists() and not force:
         raise typer.BadParameter(f"{path} exists; choose another name, or overwrite it with --force")
     if not path.parent.is_dir():
         raise typer.BadParameter(f"there is no directory {path.parent}")
+    check_writable(path.parent)
+
+
+def check_writable(directory: Path) -> None:
+    """See that files can be made in a directory, or that it can be made itself, before anything is done for them.
+
+    Raises:
+        BadParameter: it is no directory, or not writable.
+    """
+    while not directory.exists():
+        directory = directory.absolute().parent
+    if not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
+        raise typer.BadParameter(f"nothing can be written in {directory}")
 
 
 def needs_profile_extra(what: str, error: ImportError) -> typer.Exit:

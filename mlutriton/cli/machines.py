@@ -13,7 +13,7 @@ from rich.table import Table
 
 import mlutriton as mlu
 from mlutriton.cli.console import check_output, console, needs_profile_extra
-from mlutriton.cli.files import write_whole
+from mlutriton.files import write_whole
 from mlutriton.isa.machine import DEFAULT_MACHINE_NAME, PARAMETERS, Machine
 from mlutriton.isa.machine_file import CONFIDENCES, Confidence
 from mlutriton.isa.machine_reference import source_keys

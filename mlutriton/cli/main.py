@@ -5,6 +5,8 @@ Exit codes: 0, done; 1, a kernel or a program failed, or its values are wrong; 2
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import typer
@@ -29,6 +31,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
+        if sys.stdout is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed: >&-
+            sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
         try:
             return super().invoke(ctx)
         except ArgumentError as error:

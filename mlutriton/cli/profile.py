@@ -7,16 +7,17 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 import mlutriton as mlu
-from mlutriton.cli.console import check_output, console, error_console, needs_profile_extra
-from mlutriton.cli.files import write_whole
+from mlutriton.cli.console import check_output, check_writable, console, error_console, needs_profile_extra
 from mlutriton.configuration import MACHINE_VARIABLE
+from mlutriton.files import write_whole
 from mlutriton.profile.examination import Examination
 from mlutriton.profile.figures import figures
 from mlutriton.profile.launches import LaunchGroup, record
@@ -24,6 +25,7 @@ from mlutriton.profile.script import Outcome, module_exists, run_module, run_scr
 from mlutriton.profile.terminal import examined, from_here, summary
 from mlutriton.simulator.recording import SUFFIX
 
+UNWRITABLE = 2
 PASSED_ON = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 
@@ -62,7 +64,8 @@ def profile(
     traceback or by Ctrl-C, that is shown, then the report of what ran until then. Launches of processes that the
     script starts are among those reported.
 
-    Exit status: the script's own, or 1 if it ended with an exception; 2 if profile was called wrongly.
+    Exit status: the script's own, or 1 if it ended with an exception; 2 if profile was called wrongly, or a file could
+    not be written.
 
     For example:
 
@@ -105,15 +108,14 @@ def profile(
     for _, found in kept[:details]:
         out.rule()
         out.print(examined(found))
-    for path in _written(kept, timelines, recordings):
-        out.print(f"wrote {from_here(path)}", soft_wrap=True)
+    files = dict(_files_of_runs(kept, timelines, recordings))
     if json_file is not None:
-        write_whole(json_file, (json.dumps(figures(script, launches), indent=1) + "\n").encode())
-        out.print(f"wrote {from_here(json_file)}", soft_wrap=True)
+        files[json_file] = lambda path: write_whole(
+            path, (json.dumps(figures(script, launches), indent=1) + "\n").encode()
+        )
     if html is not None and render is not None:
-        write_whole(html, render(script, groups).encode())
-        out.print(f"wrote {from_here(html)}", soft_wrap=True)
-    raise typer.Exit(outcome.status)
+        files[html] = lambda path: write_whole(path, render(script, groups).encode())
+    raise typer.Exit(outcome.status if _are_written(out, files) else UNWRITABLE)
 
 
 @contextlib.contextmanager
@@ -133,7 +135,7 @@ def _machine_everywhere(machine: str | None) -> Generator[None]:
 
 
 def _show_end(outcome: Outcome) -> None:
-    sys.stdout.flush()
+    print(end="", flush=True)
     if outcome.traceback:
         sys.stderr.write(outcome.traceback)
         sys.stderr.flush()
@@ -144,6 +146,7 @@ def _check_directory(directory: Path | None, *, force: bool) -> None:
         return
     if directory.exists() and not directory.is_dir():
         raise typer.BadParameter(f"{directory} is a file, not a directory")
+    check_writable(directory)
     if not force and directory.is_dir() and any(directory.iterdir()):
         raise typer.BadParameter(f"{directory} is not empty; choose another, or write into it with --force")
 
@@ -156,17 +159,28 @@ def _page_renderer() -> Callable[[str, Sequence[LaunchGroup]], str]:
     return render_profile
 
 
-def _written(
+def _files_of_runs(
     kept: Sequence[tuple[LaunchGroup, Examination]], timelines: Path | None, recordings: Path | None
-) -> list[Path]:
-    """The files that were written for each group; names tell kernel and place in the summary."""
-    paths: list[Path] = []
+) -> Iterator[tuple[Path, Callable[[Path], object]]]:
+    """The files of each group, and what writes them; names tell kernel and place in the summary."""
     for number, (group, found) in enumerate(kept, 1):
         name = f"{number:02}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', group.kernel)}"
         if timelines is not None:
-            timelines.mkdir(parents=True, exist_ok=True)
-            paths.append(found.run.timeline(timelines / f"{name}.json"))
+            yield timelines / f"{name}.json", found.run.timeline
         if recordings is not None:
-            recordings.mkdir(parents=True, exist_ok=True)
-            paths.append(found.run.save(recordings / f"{name}{SUFFIX}"))
-    return paths
+            yield recordings / f"{name}{SUFFIX}", found.run.save
+
+
+def _are_written(out: Console, files: Mapping[Path, Callable[[Path], object]]) -> bool:
+    """Write each file; of one that cannot be written it is said why, and the others are written all the same."""
+    problems = 0
+    for path, write in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+        except OSError as problem:
+            problems += 1
+            error_console().print(f"error: {from_here(path)}: {problem.strerror}", markup=False)
+        else:
+            out.print(f"wrote {from_here(path)}", soft_wrap=True)
+    return not problems

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import mlutriton as mlu
-from mlutriton.cli.files import write_whole
+from mlutriton.files import write_whole
 from mlutriton.isa.assembly import disassemble
 from mlutriton.isa.encoding import encode
 from mlutriton.isa.legality import check

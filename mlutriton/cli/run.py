@@ -11,9 +11,9 @@ import typer
 
 import mlutriton as mlu
 from mlutriton.cli.arguments import Array, launch_arguments
-from mlutriton.cli.files import write_whole
 from mlutriton.cli.programs import Machine
 from mlutriton.diagnostics import ArgumentError
+from mlutriton.files import write_whole
 
 FAILED = 1
 

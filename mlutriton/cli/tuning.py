@@ -16,9 +16,9 @@ from rich.table import Table
 
 import mlutriton.tune.plot as plots
 from mlutriton.cli.console import console, error_console
-from mlutriton.cli.files import write_whole
 from mlutriton.configuration import set_machine
 from mlutriton.diagnostics import ArgumentError
+from mlutriton.files import write_whole
 from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.tune import ShapeResult, Space, Status, Tuning
 from mlutriton.tune.assignments import assignments, json_objects, value_of
@@ -95,12 +95,15 @@ def run(request: Request) -> None:
             watch.stop()
             _report_interruption(watch.last, directory)
             raise typer.Exit(INTERRUPTED) from None
-    _write(tuning, directory)
     out = console()
-    if request.json:
-        typer.echo(tuning.to_json())
-    else:
-        _report(out, tuning, request)
+    try:
+        if request.json:
+            typer.echo(tuning.to_json())
+        else:
+            _report(out, tuning, request)
+    finally:
+        _write(tuning, directory)  # also where nobody reads the report to its end
+    if not request.json:
         out.print(
             f"Written to {directory}: {', '.join(sorted(each.name for each in directory.iterdir()))}", soft_wrap=True
         )

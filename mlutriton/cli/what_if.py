@@ -13,7 +13,7 @@ from rich.table import Table
 
 import mlutriton as mlu
 from mlutriton.cli.console import check_output, console, needs_profile_extra
-from mlutriton.cli.files import write_whole
+from mlutriton.files import write_whole
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.machine_file import Value
 from mlutriton.profile.sensitivity import FACTOR, Gain, sensitivity

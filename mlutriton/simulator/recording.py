@@ -20,7 +20,6 @@ from __future__ import annotations
 import io
 import json
 import linecache
-import os
 import tempfile
 import zipfile
 import zlib
@@ -33,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import Location, MluError, ProgramError
+from mlutriton.files import write_whole
 from mlutriton.isa.encoding import decode, encode
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import Counter, InstructionWork
@@ -111,15 +111,12 @@ def write_recording(path: Path, recording: Recording) -> None:
         members["work.npy"] = _packed(recording.instruction_work)
     if recording.touched is not None:
         members["touched.npy"] = _packed(np.packbits(recording.touched.marks, axis=1))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, content in members.items():
-                # A fixed date: equal launches make equal files.
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    archived = io.BytesIO()
+    with zipfile.ZipFile(archived, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in members.items():
+            # A fixed date: equal launches make equal files.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    write_whole(path, archived.getvalue())
 
 
 def read_recording(path: Path) -> Recording:

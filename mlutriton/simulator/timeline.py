@@ -8,7 +8,6 @@ have taken part. The bytes per cycle of all DMA queues together are a counter.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlutriton.files import write_whole
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import Queue
@@ -121,7 +121,7 @@ def write_timeline(
         *_counter(trace, timing, events, machine),
     ]
     text = '{"displayTimeUnit":"ns","otherData":' + json.dumps({"note": note}) + ',"traceEvents":[\n'
-    _write(path, text + ",\n".join(parts) + "\n]}\n")
+    write_whole(path, (text + ",\n".join(parts) + "\n]}\n").encode())
     return path
 
 
@@ -252,14 +252,3 @@ def _counter(trace: Trace, timing: Timing, events: Table, machine: Machine) -> I
             f'{{"ph":"C","pid":0,"tid":0,"ts":{machine.time_us(start):.3f},"name":"DMA bytes/cycle",'
             f'"args":{{"bytes":{abs(average):.1f}}}}}'
         )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or the one before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mlutriton.files import write_whole
+
 if TYPE_CHECKING:
     from mlutriton.simulator.report import Run
 
@@ -121,9 +123,7 @@ class Cycles:
             known = self._read()
             known.setdefault(self.test, {})[name] = today
             text = json.dumps(known, indent=2, sort_keys=True) + "\n"
-            temporary = self.file.with_name(f".{self.file.name}.new")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.file)
+            write_whole(self.file, text.encode())
 
 
 def _chosen(given: float | None, otherwise: float) -> float:

@@ -12,9 +12,9 @@ from mlutriton.backend.tuners import innermost, parameters_of, prepare_arguments
 from mlutriton.configuration import current_machine, set_machine
 from mlutriton.diagnostics import MluError
 from mlutriton.isa.machine import Machine
+from mlutriton.kernel_file import place_in
 from mlutriton.launch import Spec
 from mlutriton.tune.launches import LaunchPlan, merged
-from mlutriton.tune.source import place_in
 from mlutriton.tune.trial import Outcome, Shape, Status, Trial, Unit
 
 # Current machine and addresses of specs are the process's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ class Journal:
         Raises:
             ArgumentError: E0503, it cannot be written.
         """
-        stream = _opened(path, "w")
+        stream = _opened(path)
+        stream.truncate(0)
         journal = Journal(path, stream, {})
         journal._write([{"format": FORMAT, **identity}])
         return journal
@@ -48,45 +50,24 @@ class Journal:
         Raises:
             ArgumentError: E0503, it cannot be read, is no journal, or is that of another search.
         """
+        if not path.exists():
+            raise ArgumentError("E0503", f"there is nothing to resume in {path}", help="leave out --resume")
+        stream = _opened(path)
         try:
-            content = path.read_bytes()
-        except OSError as problem:
-            raise ArgumentError(
-                "E0503", f"there is nothing to resume in {path}: {problem.strerror}", help="leave out --resume"
-            ) from None
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            lines: list[Any] = [json.loads(line) for line in whole.splitlines()]
-        except ValueError:
-            lines = []
-        if not lines or not isinstance(lines[0], dict) or lines[0].get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-            raise ArgumentError("E0503", f"{path} is no tuning journal", help="add --force to write a new one")
-        header = cast("dict[str, Any]", lines[0])
-        differing = [name for name, value in identity.items() if header.get(name) != json.loads(json.dumps(value))]
-        if differing:
-            raise ArgumentError(
-                "E0503",
-                f"{path} is the journal of another search: {', '.join(differing)} differ",
-                note="\n".join(
-                    f"{name}: {_short(header.get(name))}, now {_short(identity[name])}" for name in differing
-                ),
-                help="add --force to begin anew, or --output DIRECTORY to keep both",
-            )
-        stream = _opened(path, "r+")
-        stream.truncate(len(whole))
-        stream.seek(0, 2)
-        return Journal(path, stream, {line["trial"]: line for line in lines[1:]})
+            whole, header, known = _read(path)
+            _check_identity(path, header, identity)
+            stream.truncate(whole)
+        except BaseException:
+            stream.close()
+            raise
+        return Journal(path, stream, known)
 
     def outcomes(self, trials: Sequence[Trial]) -> list[Outcome] | None:
         """What came of trials; None unless all of them are known."""
         lines = [self._known.get(trial.key) for trial in trials]
         if None in lines:
             return None
-        return [
-            Outcome(trial, Status(line["status"]), line["cycles"], line["bound_cycles"], line["code"], line["reason"])
-            for trial, line in zip(trials, lines, strict=True)
-            if line is not None
-        ]
+        return [_outcome(trial, line) for trial, line in zip(trials, lines, strict=True) if line is not None]
 
     def append(self, outcomes: Iterable[Outcome]) -> None:
         """Keep outcomes; one that is known already is not written again."""
@@ -117,17 +98,67 @@ class Journal:
         self._stream.close()
 
 
+def _read(path: Path) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
+    """Bytes of the whole lines of a journal, its first line, and the others by their trials.
+
+    Raises:
+        ArgumentError: E0503, it cannot be read or is no journal.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ArgumentError("E0503", f"cannot read {path}: {problem.strerror}", help="leave out --resume") from None
+    whole = content[: content.rfind(b"\n") + 1]
+    try:
+        header, *lines = [json.loads(line) for line in whole.splitlines()]
+        if header["format"] != FORMAT:
+            raise ValueError(header["format"])
+        for line in lines:
+            _outcome(Trial(0, {}), line)
+        return len(whole), header, {str(line["trial"]): line for line in lines}
+    except (ValueError, KeyError, TypeError):
+        raise ArgumentError("E0503", f"{path} is no tuning journal", help="add --force to write a new one") from None
+
+
+def _check_identity(path: Path, header: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    differing = [name for name, value in identity.items() if header.get(name) != json.loads(json.dumps(value))]
+    if differing:
+        raise ArgumentError(
+            "E0503",
+            f"{path} is the journal of another search: {', '.join(differing)} differ",
+            note="\n".join(f"{name}: {_short(header.get(name))}, now {_short(identity[name])}" for name in differing),
+            help="add --force to begin anew, or --output DIRECTORY to keep both",
+        )
+
+
+def _outcome(trial: Trial, line: Mapping[str, Any]) -> Outcome:
+    return Outcome(trial, Status(line["status"]), line["cycles"], line["bound_cycles"], line["code"], line["reason"])
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _opened(path: Path, mode: str) -> TextIO:
+def _opened(path: Path) -> TextIO:
+    """The file for appending, which this process alone may write until it closes it or ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return cast("TextIO", path.open(mode, encoding="utf-8"))
+        stream = cast("TextIO", path.open("a", encoding="utf-8"))
     except OSError as problem:
         raise _unwritable(path, problem) from None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        raise ArgumentError(
+            "E0503",
+            f"another process is writing {path}",
+            help="wait for it, or choose another directory: --output DIRECTORY",
+        ) from None
+    except OSError:
+        pass  # the file system knows no locks
+    return stream
 
 
 def _unwritable(path: Path, problem: OSError) -> ArgumentError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from itertools import accumulate
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from mlutriton.files import write_whole
 from mlutriton.tune.engines import missing_package
 from mlutriton.tune.result import ShapeResult, Tuning
 from mlutriton.tune.trial import Outcome, Status, Value, shown
@@ -52,7 +54,9 @@ def plot(tuning: Tuning, number: int, path: str | Path) -> Path:
             axes.set_ylabel("simulated cycles")
     shape = shown(result.shape)
     figure.suptitle(f"{tuning.kernel} on {tuning.machine.name}{': ' * bool(shape)}{shape}", fontsize=12)
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format=Path(path).suffix.removeprefix(".") or "png")
+    write_whole(Path(path), drawn.getvalue())
     return Path(path)
 
 

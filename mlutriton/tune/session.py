@@ -15,6 +15,7 @@ from mlutriton.backend.tuners import innermost, kept_configurations, own_configu
 from mlutriton.configuration import current_machine, find_machine, source_hash
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.machine import Machine
+from mlutriton.kernel_file import place_in
 from mlutriton.launch import Spec
 from mlutriton.testing.case import Case
 from mlutriton.tune.engines import Engine, LocalEngine
@@ -32,7 +33,7 @@ from mlutriton.tune.launches import (
 from mlutriton.tune.recipe import Recipe, cases_of
 from mlutriton.tune.result import ShapeResult, Tuning
 from mlutriton.tune.search import Search, search_of, told_before
-from mlutriton.tune.source import SourceFile, function_named, kernel_named, place_in, split
+from mlutriton.tune.source import SourceFile, function_named, kernel_named, split
 from mlutriton.tune.space import Space
 from mlutriton.tune.trial import Outcome, Shape, Unit, shown, text_of
 from mlutriton.tune.tuned_file import outline

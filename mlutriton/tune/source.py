@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlutriton.diagnostics import ArgumentError, MluError
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.kernel_file import SEPARATOR, kernel_of, load_module
 from mlutriton.tune.imports import imported_files, module_parts
 
@@ -76,17 +75,7 @@ def _module(file: SourceFile) -> ModuleType:
     if not _is_there(file, path):
         path = _copied(file)
     _forget_others(file)
-    try:
-        return load_module(path)
-    except MluError:
-        raise
-    except Exception as problem:
-        raise ArgumentError(
-            "E0501",
-            f"running {file.path} failed: {type(problem).__name__}: {problem}",
-            note=place_in(problem, file.path),
-            help=f"python {file.path} shows where",
-        ) from problem
+    return load_module(path, "E0501")
 
 
 def _is_there(file: SourceFile, path: Path) -> bool:
@@ -122,12 +111,6 @@ def _forget_others(file: SourceFile) -> None:
             for each in [each for each in sys.modules if each == top or each.startswith(f"{top}.")]:
                 del sys.modules[each]
     _imported.update(named)
-
-
-def place_in(problem: BaseException, path: str) -> str:
-    """The innermost line of a file that an exception came through; empty if it came through none."""
-    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == path]
-    return f"at {path}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def split(reference: str) -> tuple[str, str]:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mlutriton import configuration
-from mlutriton.cli import files
+from mlutriton import configuration, files
 from mlutriton.cli.main import app
 
 KERNELS = """

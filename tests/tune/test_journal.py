@@ -110,6 +110,38 @@ def test_what_is_no_journal_is_told(search, tmp_path, content):
         search(resume=True)
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "3", '{"trial": "0 {}"}', '{"trial": "0 {}", "status": "x"}', "\0\0\0"])
+def test_a_journal_with_a_line_that_is_none_is_told(search, tmp_path, line):
+    search()
+    path = tmp_path / "journal.jsonl"
+    first, *rest = path.read_text().splitlines()
+    damaged = "\n".join([first, line, *rest, ""])
+    path.write_text(damaged)
+    with pytest.raises(ArgumentError, match="is no tuning journal"):
+        search(resume=True)
+    assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_two_searches_do_not_write_one_journal(search, tmp_path, resume):
+    search()
+    path = tmp_path / "journal.jsonl"
+    whole = path.read_bytes()
+
+    class Meanwhile(Counting):
+        def submit(self, number, unit):
+            before = path.read_bytes()
+            with pytest.raises(ArgumentError, match="E0503") as told:
+                search(resume=resume)
+            assert f"another process is writing {path}" in told.value.summary
+            assert path.read_bytes() == before
+            super().submit(number, unit)
+
+    search(Meanwhile())
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    search(resume=True)
+
+
 def test_there_has_to_be_one(search):
     with pytest.raises(ArgumentError, match="there is nothing to resume"):
         search(resume=True)
