@@ -21,7 +21,7 @@ import numpy as np
 import mlutriton as mlu
 from benchmarks import kernels
 from benchmarks.figure import Figure, Measured, Unit
-from examples import cumsum, flash_attention, layer_norm, matmul, softmax, transpose, vector_add
+from examples import cumsum, flash_attention, layer_norm, matmul, paged_attention, softmax, transpose, vector_add
 from mlutriton.testing import Case
 
 DIRECTORY = Path(__file__).parent / "handwritten"
@@ -35,22 +35,27 @@ class Pair:
         case: makes the case of the kernel.
         program: name of the assembly file.
         more: parameters that the program has beyond those of the kernel.
+        by_values: what either does depends on values that it loads, so that both are launched with arrays.
     """
 
     case: Callable[[], Case]
     program: str
     more: dict[str, int] = field(default_factory=dict[str, int])
+    by_values: bool = False
 
     def compiled(self) -> Any:
         """The run of the kernel."""
         case = self.case()
-        return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+        return self._run(case.kernel, case.grid, case.arguments() | dict(case.constants))
 
     def written(self) -> Any:
         """The run of the program."""
         kernel, arguments = mlu.load(DIRECTORY / f"{self.program}.s"), self.case().arguments() | self.more
         values = {each.name: arguments[each.name] for each in kernel.program.parameters}
-        return mlu.estimate(kernel, _once_everywhere(kernel), **values)
+        return self._run(kernel, _once_everywhere(kernel), values)
+
+    def _run(self, kernel: Any, grid: Any, arguments: dict[str, Any]) -> Any:
+        return kernel[grid](**arguments) if self.by_values else mlu.estimate(kernel, grid, **arguments)
 
     def values(self) -> tuple[Case, dict[str, Any]]:
         """The case, and its arguments as the program leaves them."""
@@ -85,7 +90,7 @@ PAIRS: dict[str, Pair] = {
         {"rows": 128, "columns": 256, "depth": 384},
     ),
     "GEMM 1024 fp16": Pair(
-        partial(matmul.case, 1024, 1024, 1024, np.float16, "fp16"),
+        partial(matmul.case, 1024, 1024, 1024, np.float16, "fp16", on_cluster=True),
         "gemm_f16",
         {"rows": 128, "columns": 192, "depth": 384},
     ),
@@ -98,6 +103,9 @@ PAIRS: dict[str, Pair] = {
         partial(flash_attention.case, 1, 12, 4096, 128, causal=False, on_cluster=True),
         "flash_attention",
         {"batches": 1},
+    ),
+    "paged decode attention 24x8x8x128 of up to 2000 fp16": Pair(
+        partial(paged_attention.case, 24, 8, 8, 2000), "paged_attention", {"sequences": 24}, by_values=True
     ),
 }
 

@@ -5,7 +5,7 @@ of ``GROUP_M`` tile rows, so that those that run at the same time share rows of 
 tile of B goes to the memory of the tensor unit, the tile of A and the sum stay in the core's own.
 
 With ``num_warps=4`` the four cores of a cluster compute a tile together, a quarter of its rows each, and load the tile
-of B once for all. A core's share of a 512 x 512 tile keeps its tensor unit busy, which no tile of one core does.
+of B once for all. A core's share of a 512 x 256 tile keeps its tensor unit busy, which no tile of one core does.
 
 Masks handle sizes that no block divides: outside K both tiles read as zero, which adds nothing. The activation is
 applied to the sum while it is still on chip.
@@ -100,9 +100,11 @@ def cases():
     ]
 
 
-def case(m, n, k, dtype, dtype_name, activation="none", on_cluster=False):
+def case(m, n, k, dtype, dtype_name, activation="none", on_cluster=False, blocks=None):
     integer = dtype == np.int8
     output_dtype = np.int32 if integer else dtype
+    # On a cluster, segments of 512 bytes.
+    blocks = blocks or ((512, 256, 512 // np.dtype(dtype).itemsize) if on_cluster else (128, 256, 128))
 
     def arguments():
         rng = np.random.default_rng(0)
@@ -126,9 +128,7 @@ def case(m, n, k, dtype, dtype_name, activation="none", on_cluster=False):
         kernel=matmul,
         arguments=arguments,
         constants={
-            "BLOCK_M": 512 if on_cluster else 128,
-            "BLOCK_N": 512 if on_cluster else 256,
-            "BLOCK_K": 128,
+            **dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), blocks, strict=True)),
             "num_warps": 4 if on_cluster else 1,
             "GROUP_M": 4,
             "SUM": tl.int32 if integer else tl.float32,

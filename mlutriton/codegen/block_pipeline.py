@@ -351,7 +351,7 @@ class _BlockRotation:
                     ChunkLoop(self.emitter, within, within.units, phases, self.loop.dtype).halves_of_one()
                 return nodes
 
-            return self._for_members(self.loop.index, begin, members, self.now, halves)
+            return [self._for_members(self.loop.index, begin, members, self.now, halves)]
         if self.shape.chunks is not None:
             chunks = ChunkLoop(
                 self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype

@@ -15,6 +15,7 @@ from mlutriton.codegen.select import select
 from mlutriton.codegen.selection import storage_type
 from mlutriton.codegen.software_pipeline import pipeline_loops
 from mlutriton.codegen.synchronize import synchronize
+from mlutriton.codegen.tile_code import TileCode
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.core import Function
 from mlutriton.ir.ops import Member
@@ -52,12 +53,25 @@ def generate(
         return _generate(function, machine, 1, metadata)
 
 
-def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
+def _generate(
+    function: Function, machine: Machine, stages: int, metadata: Mapping[str, object], *, merge: bool = True
+) -> Program:
     code = select(function, machine, is_pipelined=stages > 1)
     remove_dead_code(code)
     fuse_chains(code)
-    if stages > 1:
-        stay_resident(code, machine)
+    is_merged = stages > 1 and stay_resident(code, machine, merge=merge)
+    try:
+        return _finished(code, function, machine, stages, metadata)
+    except OnChipMemoryError:
+        # What is stored while the next program computes needs a place of its own.
+        if not is_merged:
+            raise
+    return _generate(function, machine, stages, metadata, merge=False)
+
+
+def _finished(
+    code: TileCode, function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]
+) -> Program:
     narrow_rows(code)
     reuse_scalars(code)
     ordered = set_order_aside(code)

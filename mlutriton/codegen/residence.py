@@ -12,8 +12,9 @@ becomes the body of a loop over the programs that fall to the task
 which the software pipeline takes like any other, except that its iterations are programs of a grid: these may run in
 any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
 
-Programs that loop themselves stay as they are: they have a pipeline of their own, and those of unequal length are
-better dealt out as cores fall free. So do those with atomics and barriers, by which programs may wait for each other.
+Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.merged_loops`). Others stay as
+they are: they have a pipeline of their own, and are better dealt out as cores fall free. So do those with atomics and
+barriers, by which programs may wait for each other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
+from mlutriton.codegen.merged_loops import LoopingProgram, looping_program, merged
 from mlutriton.codegen.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
     Emitter,
@@ -42,11 +44,51 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
-def stay_resident(code: TileCode, machine: Machine) -> None:
-    """Let a task serve several programs if that is worth while and nobody can tell."""
+def stay_resident(code: TileCode, machine: Machine, *, merge: bool) -> bool:
+    """Let a task serve several programs if that is worth while and nobody can tell.
+
+    Args:
+        code: is rewritten.
+        machine: decides what is short.
+        merge: also programs that loop.
+
+    Returns:
+        True if the loops of programs have become one.
+    """
     *body, end = code.nodes
-    if not _is_straight(body) or not any(is_transfer(node) for node in body):
-        return
+    if _is_straight(body):
+        if any(is_transfer(node) for node in body):
+            _serve_in_turn(code, body, end, machine)
+        return False
+    program = looping_program(body) if merge else None
+    return program is not None and _serve_in_one_loop(code, program, end)
+
+
+def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node) -> bool:
+    """Make one loop of those of a task's programs; False if they differ in length."""
+    nodes = code.nodes
+    emitter = Emitter(code)
+    emitter.location = end.location
+    emitter.nodes = code.nodes = []
+    number, task, tasks = code.register(), _special(emitter, "task"), _special(emitter, "tasks")
+    programs = _special(emitter, "programs")
+    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
+    each = Loop(I64, number, task, programs, tasks, [], location=end.location)
+    each.body = [
+        one for node in program.before for one in _with_program_ids(emitter, node, number, extents, in_lines=False)
+    ]
+    alike = hoist(each, lambda load: False, ())
+    served: list[Node] = [Instruction(TABLE["serve"], (), (number,), end.location), *each.body]
+    merged_loop = merged(code, program, number, served, task, tasks, programs)
+    if merged_loop is None:
+        code.nodes = nodes
+        return False
+    code.nodes += [*alike, *merged_loop, end]
+    return True
+
+
+def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Machine) -> None:
+    """Make a program the body of a loop over those of a task."""
     emitter = Emitter(code)
     emitter.location = end.location
     emitter.nodes = code.nodes = []

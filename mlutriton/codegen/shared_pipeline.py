@@ -26,8 +26,21 @@ from mlutriton.codegen.meeting import barrier
 from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer
-from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, ScalarOperand, Sharing, TileCode, accesses
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Loop,
+    Node,
+    Ordering,
+    ScalarOperand,
+    Sharing,
+    TileCode,
+    accesses,
+    registers_read,
+    written_register,
+)
+from mlutriton.codegen.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.dtypes import I64
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Queue
@@ -74,21 +87,26 @@ def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counte
     return found if can_move else None
 
 
-def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan) -> list[Node]:
+def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machine) -> list[Node]:
     """The loop in three stages."""
     for name in shared.plan.buffers | buffers_of(shared.takes):
         code.buffers[name].phases = 2
-    rotation = _Rotation(code, loop, shared)
+    rotation = _Rotation(code, loop, shared, machine)
     before = rotation.enter()
     take, loads, compute = rotation.take_ahead(), rotation.load_ahead(), rotation.compute()
-    transfers = [*loads, *rotation.store_behind()]
+    transfers = [*loads, *rotation.store_behind(), *rotation.prepare_loads()]
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
-    parts = [*compute, *transfers] if _is_only_issued(compute) else [*transfers, *compute]
-    body = [*take, *parts, barrier(loop.location)]
+    # In the beginning, so that what carries registers on is done while queues are busy.
+    meeting = barrier(loop.location)
+    if _is_only_issued(compute):
+        handed_on, rest = _apart(compute)
+        body = [meeting, *handed_on, *take, *transfers, *rest]
+    else:
+        body = [meeting, *take, *transfers, *compute]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
-    return [*before, rotated, *rotation.store_behind()]
+    return [*before, rotated, barrier(loop.location), *rotation.store_behind()]
 
 
 def _is_only_issued(nodes: Sequence[Node]) -> bool:
@@ -100,6 +118,21 @@ def _is_only_issued(nodes: Sequence[Node]) -> bool:
         if node.row.queue is not Queue.COMPUTE and not is_plain_scalar:
             return False
     return True
+
+
+def _apart(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """What is handed to the COMPUTE queue, with the scalar arithmetic that it needs, and the rest."""
+    needed: set[Register] = set()
+    handed_on: list[Node] = []
+    rest: list[Node] = []
+    for node in reversed(nodes):
+        assert isinstance(node, Instruction), "the scalar unit waits for nothing"
+        if node.row.queue is Queue.COMPUTE or written_register(node) in needed:
+            needed.update(registers_read(node))
+            handed_on.insert(0, node)
+        else:
+            rest.insert(0, node)
+    return handed_on, rest
 
 
 @dataclass
@@ -120,20 +153,23 @@ class _Lead:
         slice: scalar instructions that they or the advance of carried registers need.
         places: those of the carried registers that they depend on.
         known: what stands for the loop's index and carried registers in the iteration that is loaded next.
+        ready: what stands there for the registers that the loads read, and for whether there is such an iteration.
     """
 
     loads: list[Node]
     slice: list[Instruction]
     places: list[int]
     known: dict[Register, ScalarOperand]
+    ready: dict[Register, ScalarOperand] = field(default_factory=dict[Register, ScalarOperand])
     carried: dict[Register, _Carried] = field(default_factory=dict[Register, _Carried])
+    prepared: dict[Register, _Carried] = field(default_factory=dict[Register, _Carried])
 
 
 class _Rotation:
     """The parts of a rotated loop."""
 
-    def __init__(self, code: TileCode, loop: Loop, shared: SharedPlan) -> None:
-        self.code, self.loop, self.shared = code, loop, shared
+    def __init__(self, code: TileCode, loop: Loop, shared: SharedPlan, machine: Machine) -> None:
+        self.code, self.loop, self.shared, self.machine = code, loop, shared, machine
         self.carried: list[_Carried] = []
         self.now: dict[int, Register] = {}
         self.other: dict[int, Register] = {}
@@ -143,6 +179,8 @@ class _Rotation:
             self.other[size] = self._carry(Immediate(size), self.now[size]).register
             self.carried[-2].yielded = self.other[size]
             code.phases |= {phase: phase for phase in (self.now[size], self.other[size])}
+        # Stands for whether there is an iteration to load for.
+        self.more = code.register()
         stores = shared.plan.stores
         self.ran = self._carry(Immediate(0), Immediate(1)).register if stores else None
         self.remembered = {each: self._carry(Immediate(0), each).register for each in shared.plan.remembered}
@@ -181,12 +219,13 @@ class _Rotation:
             Branch(more, takes, location=loop.location),
             *self._load(shared, second),
             *self._load(own, first),
-            barrier(loop.location),
         ]
         for lead in self.leads:
-            for register, operand in lead.known.items():
-                lead.carried[register] = self._carry(operand)
-                lead.known[register] = lead.carried[register].register
+            nodes += self._prepare(lead)
+            lead.carried = {register: self._carry(operand) for register, operand in lead.known.items()}
+            lead.prepared = {register: self._carry(operand) for register, operand in lead.ready.items()}
+            lead.known = {register: carried.register for register, carried in lead.carried.items()}
+            lead.ready = {register: carried.register for register, carried in lead.prepared.items()}
         return nodes
 
     def _phase(self, nodes: list[Node], offset_bytes: int) -> Register:
@@ -208,30 +247,69 @@ class _Rotation:
         return [*nodes, Branch(more, takes, location=loop.location)]
 
     def load_ahead(self) -> list[Node]:
-        """The loads of the iteration after the next and of the next."""
+        """The loads of the iteration after the next and of the next; what they need has been prepared before."""
         shared, own = self.leads
-        nodes = self._load(shared, self.now)
-        nodes += self._load(own, self.other)
+        parts = self._around(shared, own)
+        if parts is None:
+            return [*self._issue(shared, self.now), *self._issue(own, self.other)]
+        first, last = parts
+        return [
+            *self._issue(own, self.other, first),
+            *self._issue(shared, self.now),
+            *self._issue(own, self.other, last),
+        ]
+
+    def _around(self, shared: _Lead, own: _Lead) -> tuple[list[Node], list[Node]] | None:
+        """A core's own load in two halves around what all load together, if that takes less time."""
+        if len(own.loads) != 1:
+            return None
+        [load] = own.loads
+        whole, others = transfer_of(load), [transfer_of(node) for node in shared.loads]
+        if not isinstance(load, Instruction) or whole is None or None in others:
+            return None
+        half = Transfer(whole.segments // 2, whole.bytes // 2)
+        known = [each for each in others if each is not None]
+        if burst_cycles([half, *known, half], self.machine) >= burst_cycles([*known, whole], self.machine):
+            return None
+        return halves(self.code, load)
+
+    def prepare_loads(self) -> list[Node]:
+        """The scalar arithmetic of the loads that the next iteration issues, while those of this one are under way."""
+        nodes: list[Node] = []
         for lead in self.leads:
-            for register, carried in lead.carried.items():
-                carried.yielded = lead.known[register]
+            nodes += self._prepare(lead)
+            for registers, operands in ((lead.carried, lead.known), (lead.prepared, lead.ready)):
+                for register, carried in registers.items():
+                    carried.yielded = operands[register]
         return nodes
 
     def _load(self, lead: _Lead, phases: dict[int, Register]) -> list[Node]:
-        """The loads of the iteration that a lead has come to, if there is one; then it goes on to the next."""
+        """The loads of the iteration that a lead has come to, if there is one."""
+        return [*self._prepare(lead), *self._issue(lead, phases)]
+
+    def _prepare(self, lead: _Lead) -> list[Node]:
+        """What the loads of the iteration that a lead has come to need; then it goes on to the next."""
         loop = self.loop
         if not lead.loads:
             return []
-        nodes: list[Node] = []
-        renamer = Renamer(self.code, lead.known, self._phases(phases))
-        nodes += renamer.nodes(lead.slice)
+        renamer = Renamer(self.code, lead.known, {})
+        nodes: list[Node] = renamer.nodes(lead.slice)
         index = lead.known[loop.index]
-        more = self._scalar(nodes, "slt", index, loop.end)
-        nodes.append(Branch(more, renamer.nodes([*self.shared.plan.serves, *lead.loads]), location=loop.location))
+        read = free_registers([*self.shared.plan.serves, *lead.loads])
+        lead.ready = {register: found for register in read if (found := renamer.operand(register)) != register}
+        lead.ready[self.more] = self._scalar(nodes, "slt", index, loop.end)
         lead.known = {loop.index: self._scalar(nodes, "add", index, loop.step)} | {
             loop.carried[place][0]: renamer.operand(loop.yielded[place]) for place in lead.places
         }
         return nodes
+
+    def _issue(self, lead: _Lead, phases: dict[int, Register], loads: Sequence[Node] | None = None) -> list[Node]:
+        """The loads for which all is ready, if there is such an iteration; or these, which do the same."""
+        if not lead.loads:
+            return []
+        chosen = lead.loads if loads is None else loads
+        loads = Renamer(self.code, lead.ready, self._phases(phases)).nodes([*self.shared.plan.serves, *chosen])
+        return [Branch(lead.ready[self.more], loads, location=self.loop.location)]
 
     def compute(self) -> list[Node]:
         """All that is not moved."""

@@ -169,7 +169,7 @@ class _Pipeliner:
         shared = plan_shared(self.code, loop, self.roots, self.touches)
         if shared is None:
             return None
-        rotated = rotate_shared(self.code, loop, shared)
+        rotated = rotate_shared(self.code, loop, shared, self.machine)
         is_guarded = shared.plan.needs_disjoint_arrays and not are_disjoint
         return _guarded(self.code, [replace(loop, stages=1)], rotated) if is_guarded else rotated
 

@@ -2,7 +2,7 @@
 
 from mlutriton.testing import load_examples
 
-EXAMPLES = ("flash_attention",)
+EXAMPLES = ("flash_attention", "paged_attention")
 
 
 def test_values_equal_numpy(case):

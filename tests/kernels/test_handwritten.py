@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import kernels
 from benchmarks.against_handwritten import DIRECTORY, PAIRS, Pair
-from examples import cumsum, flash_attention, layer_norm, matmul, softmax, transpose, vector_add
+from examples import cumsum, flash_attention, layer_norm, matmul, paged_attention, softmax, transpose, vector_add
 
 SMALL = {
     "vector_add": partial(vector_add.case, 100_003, 1024),
@@ -21,7 +21,8 @@ SMALL = {
     "embedding_bag": partial(kernels.embedding_bag_case, 300, 5, 100, 30),
     "gemm_f16": partial(matmul.case, 200, 192, 256, np.float16, "fp16"),
     "gemm_i8": partial(matmul.case, 200, 192, 256, np.int8, "int8"),
-    "flash_attention": partial(flash_attention.case, 2, 1, 1024, 128, causal=False),
+    "flash_attention": partial(flash_attention.case, 2, 1, 512, 128, causal=False),
+    "paged_attention": partial(paged_attention.case, 4, 2, 8, 700),
 }
 MORE = {
     "transpose": {"batch": 2},
@@ -29,6 +30,7 @@ MORE = {
     "gemm_f16": {"rows": 32, "columns": 128, "depth": 96},
     "gemm_i8": {"rows": 32, "columns": 128, "depth": 96},
     "flash_attention": {"batches": 2},
+    "paged_attention": {"sequences": 4},
 }
 
 

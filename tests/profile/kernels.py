@@ -48,6 +48,20 @@ def matmul(c, a, b, m, n, k, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
 
 
 @mlu.jit
+def staircase(c, a, b, m, n, k, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    """A product with a matrix that is zero below steps: programs further right have more to do."""
+    i = tl.program_id(0) * M + tl.arange(0, M)
+    j = tl.program_id(1) * N + tl.arange(0, N)
+    total = tl.zeros((M, N), dtype=tl.float32)
+    for start in range(0, (tl.program_id(1) + 1) * N, K):
+        inner = start + tl.arange(0, K)
+        left = tl.load(a + i[:, None] * k + inner[None, :])
+        right = tl.load(b + inner[:, None] * n + j[None, :])
+        total += tl.dot(left, right)
+    tl.store(c + i[:, None] * n + j[None, :], total.to(tl.float16))
+
+
+@mlu.jit
 def counted(counts, x, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.atomic_add(counts, tl.sum(tl.load(x + offsets), axis=0))
@@ -69,10 +83,17 @@ def gathered_run(programs=96):
     return gathered[(programs,)](np.empty_like(x), x, place, BLOCK=64)
 
 
-def matmul_run(size=512, programs=(8, 4), **options):
+def matmul_run(size=512, programs=(8, 4), kernel=matmul, **options):
     m, n = size // programs[0], size // programs[1]
     a, b = np.zeros((size, size), np.float16), np.zeros((size, size), np.float16)
-    return matmul[programs](np.empty_like(a), a, b, size, size, size, M=m, N=n, K=128, **options)
+    return kernel[programs](np.empty_like(a), a, b, size, size, size, M=m, N=n, K=128, **options)
+
+
+def staircase_run(**options):
+    """Programs of unequal length, dealt out as cores fall free."""
+    run = matmul_run(kernel=staircase, **options)
+    assert not run.program.is_resident
+    return run
 
 
 def cluster_run():

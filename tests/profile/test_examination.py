@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from kernels import (
     RUNS,
-    cluster_run,
     column_copy,
     column_copy_run,
     counted,
@@ -16,6 +15,7 @@ from kernels import (
     matmul_run,
     softmax,
     softmax_run,
+    staircase_run,
 )
 
 import mlutriton as mlu
@@ -151,7 +151,8 @@ def test_gains_of_a_resident_program_leave_its_cores_alone():
 
 
 def test_gains_of_programs_of_clusters_leave_these_as_they_are():
-    run = cluster_run()
+    run = staircase_run(num_warps=4)
+    assert run.trace.cores_per_program == 4
     gains = {gain.parameter for gain in sensitivity(run)}
     assert "cores_per_cluster" not in gains
     assert "clusters" in gains

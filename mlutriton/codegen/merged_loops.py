@@ -1,0 +1,271 @@
+"""Resident programs that loop: the pipeline of a task's programs does not run dry between them.
+
+A program
+
+    total = 0; for k = start; k < end; k += step: total += load a(k) * load b(k)
+    store convert(total)
+
+whose loop is of one length for all programs becomes, for all the programs that fall to a task, a single loop
+
+    for all programs, for all k:
+        total = load a(k) * load b(k), added to the total unless k = start
+        if this is the last k: store convert(total)
+
+so that while one program ends, the tiles of the next are on their way. No branch is in it: what only the last k does
+has a count of 0 in all others, and an instruction with a count of 0 does nothing. So the software pipeline takes the
+loop like any other, with loads ahead and stores behind, across programs.
+
+That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
+fill. Those of one core gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
+arithmetic that each iteration does again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.pipeline_plan import is_transfer
+from mlutriton.codegen.renaming import Renamer, with_own_buffers
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Emitter,
+    Loop,
+    Node,
+    Ordering,
+    ScalarOperand,
+    Sharing,
+    TileCode,
+    accesses,
+    instructions,
+    written_register,
+)
+from mlutriton.dtypes import I1, I64
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import NOT_EXTENTS, Access, Queue, SlotKind
+
+
+@dataclass(frozen=True)
+class LoopingProgram:
+    """The parts of a program that can be merged with those of others.
+
+    Attributes:
+        before: scalar arithmetic in front of the loop.
+        fills: what sets the totals to zero there.
+        loop: that walks along the depth.
+        behind: arithmetic, and the stores.
+    """
+
+    before: list[Node]
+    fills: list[Instruction]
+    loop: Loop
+    behind: list[Node]
+
+
+def looping_program(body: Sequence[Node]) -> LoopingProgram | None:
+    """The parts of a program, if it is of that form."""
+    loops = [node for node in body if isinstance(node, Loop)]
+    if len(loops) != 1 or loops[0].stages == 1:
+        return None
+    loop = loops[0]
+    place = body.index(loop)
+    totals = _totals(loop)
+    fills = [node for node in body[:place] if isinstance(node, Instruction) and _is_fill(node, totals)]
+    before = [node for node in body[:place] if node not in fills]
+    program = LoopingProgram(before, fills, loop, list(body[place + 1 :]))
+    filled = {each.operands[0].buffer for each in fills if isinstance(each.operands[0], Address)}
+    is_known = totals and filled == totals and all(map(_is_scalar, before))
+    return program if is_known and _only_loads(loop) and _only_stores(program.behind) else None
+
+
+def _totals(loop: Loop) -> set[str]:
+    """Buffers that the loop touches by nothing but one product each, which is added to what they hold."""
+    touched: list[str] = []
+    added: set[str] = set()
+    for each in instructions(loop.body):
+        touched += [operand.buffer for operand, _ in accesses(each) if isinstance(operand, Address)]
+        target = each.operands[0] if each.row.name == "mm" else None
+        if isinstance(target, Address) and each.operands[-1] == Immediate(1):
+            added.add(target.buffer)
+    return {name for name in added if touched.count(name) == 1}
+
+
+def _is_fill(node: Instruction, totals: set[str]) -> bool:
+    target = node.operands[0]
+    return (
+        node.row.name == "v.mov"
+        and isinstance(target, Address)
+        and target.buffer in totals
+        and node.operands[1] in (Immediate(0), Immediate(0.0))
+    )
+
+
+def _is_scalar(node: Node) -> bool:
+    return isinstance(node, Instruction) and _is_plain(node)
+
+
+def _is_plain(node: Instruction) -> bool:
+    """True if all that an instruction does is to set a register."""
+    is_scalar = node.row.queue is Queue.SCALAR and not node.row.trace
+    return is_scalar and not any(accesses(node)) and written_register(node) is not None
+
+
+def _only_loads(loop: Loop) -> bool:
+    """True if all that the loop does besides arithmetic is to load tiles, some of them together."""
+    if not any(isinstance(node, Sharing) for node in loop.body):
+        return False
+    for node in loop.body:
+        if not isinstance(node, Instruction | Sharing) and not is_transfer(node):
+            return False
+    for each in instructions(loop.body):
+        is_load = each.row.trace == "LOAD"
+        if each.row.trace not in ("", "LOAD", "MOVE") or (each.row.queue is Queue.SCALAR and not _is_plain(each)):
+            return False
+        writes = any(isinstance(at, GlobalAddress) and how is not Access.READ for at, how in accesses(each))
+        if writes or (not is_load and any(isinstance(at, GlobalAddress) for at, _ in accesses(each))):
+            return False
+    return True
+
+
+def _only_stores(nodes: Sequence[Node]) -> bool:
+    """True if there is nothing but arithmetic and stores, each an instruction with counts."""
+    stores = 0
+    for node in nodes:
+        if isinstance(node, Ordering):
+            if not node.unless_disjoint:
+                return False
+        elif not isinstance(node, Instruction):
+            return False
+        elif node.row.trace == "STORE":
+            stores += 1
+        elif node.row.trace or (_extent(node) is None if node.row.queue is not Queue.SCALAR else not _is_plain(node)):
+            return False
+    return stores > 0
+
+
+def _extent(instruction: Instruction) -> int | None:
+    """The place of an operand that makes the instruction do nothing if it is 0."""
+    for place, slot in enumerate(instruction.row.slots):
+        if slot.kind is SlotKind.COUNT and slot.name not in NOT_EXTENTS:
+            return place
+    return None
+
+
+def merged(
+    code: TileCode,
+    program: LoopingProgram,
+    number: Register,
+    served: Sequence[Node],
+    task: Register,
+    tasks: Register,
+    programs: Register,
+) -> list[Node] | None:
+    """One loop for all programs of a task.
+
+    Args:
+        code: gets registers and buffers.
+        program: what each of them does.
+        number: the register that ``served`` reads the number of a program from.
+        served: what is done first for a program: ``program.before``, with the place of the program in the grid known.
+        task: number of this task.
+        tasks: how many there are.
+        programs: how many there are in the grid.
+
+    Returns:
+        None if the loops of programs are not of one length.
+    """
+    loop = program.loop
+    varying = {number} | {register for each in instructions(served) if (register := written_register(each))}
+    if {each for each in (loop.start, loop.end, loop.step) if isinstance(each, Register)} & varying:
+        return None
+    emitter = Emitter(code)
+    emitter.location = loop.location
+    emitter.nodes = nodes = list[Node](program.fills)
+    steps = _steps(emitter, loop)
+    turns = emitter.integer("sub", programs, task)
+    turns = emitter.integer("sub", emitter.integer("add", turns, tasks), Immediate(1))
+    count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
+    some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
+    whole = Loop(I64, code.register(), Immediate(0), count, Immediate(1), [], independent=True, stages=loop.stages)
+    whole.location = loop.location
+    whole.carried = [(number, task), (loop.index, loop.start)]
+    emitter.nodes = whole.body = list(served)
+    first = emitter.scalar("eq", (loop.dtype,), loop.index, loop.start)
+    substitutes: dict[Register, ScalarOperand] = {}
+    for register, initial in loop.carried:
+        kept = code.register()
+        whole.carried.append((kept, Immediate(0)))
+        substitutes[register] = emitter.scalar("select", (I64,), first, initial, kept)
+    again = emitter.scalar("xor", (I1,), first, Immediate(1))
+    renamer = Renamer(code, substitutes, {}, keep=True)
+    totals = {each.operands[0].buffer for each in program.fills if isinstance(each.operands[0], Address)}
+    whole.body += [_added(node, totals, again) for node in renamer.nodes(loop.body)]
+    following = emitter.scalar("add", (loop.dtype,), loop.index, loop.step)
+    last = emitter.scalar("sge", (loop.dtype,), following, loop.end)
+    yielded = [renamer.operand(operand) for operand in loop.yielded]
+    results = dict(zip([register for register, _ in loop.carried], yielded, strict=True))
+    _emit_behind(emitter, Renamer(code, results, {}, keep=True).nodes(program.behind), last)
+    whole.yielded = [
+        emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, tasks), number),
+        emitter.scalar("select", (I64,), last, loop.start, following),
+        *yielded,
+    ]
+    return [*nodes, Branch(some, [whole], _without_steps(code, program, number, served, task, tasks, programs))]
+
+
+def _steps(emitter: Emitter, loop: Loop) -> ScalarOperand:
+    """How many iterations a loop has."""
+    if isinstance(loop.start, Immediate) and isinstance(loop.end, Immediate) and isinstance(loop.step, Immediate):
+        start, end, step = (int(each.value) for each in (loop.start, loop.end, loop.step))
+        return Immediate(max(0, -(-(end - start) // step)))
+    start, end, step = (
+        each if isinstance(each, Immediate) or loop.dtype is I64 else emitter.scalar("sext", (loop.dtype, I64), each)
+        for each in (loop.start, loop.end, loop.step)
+    )
+    length = emitter.integer("add", emitter.integer("sub", end, start), emitter.integer("sub", step, Immediate(1)))
+    return emitter.integer("smax", emitter.integer("sdiv", length, step), Immediate(0))
+
+
+def _added(node: Node, totals: set[str], again: Register) -> Node:
+    """A product that is added to a total from the second step on."""
+    target = node.operands[0] if isinstance(node, Instruction) and node.row.name == "mm" else None
+    if isinstance(node, Instruction) and isinstance(target, Address) and target.buffer in totals:
+        return replace(node, operands=(*node.operands[:-1], again))
+    return node
+
+
+def _emit_behind(emitter: Emitter, nodes: Sequence[Node], last: Register) -> None:
+    """What follows the loop of a program, in its last iteration alone."""
+    counts: dict[Operand, ScalarOperand] = {}
+    for node in nodes:
+        place = _extent(node) if isinstance(node, Instruction) and node.row.queue is not Queue.SCALAR else None
+        if place is None or not isinstance(node, Instruction):
+            emitter.nodes.append(node)
+            continue
+        count = node.operands[place]
+        assert isinstance(count, Register | Immediate)
+        if count not in counts:
+            # Not between the steps of a chain, which all have the same count.
+            counts[count] = emitter.integer("mul", count, last)
+        operands = (*node.operands[:place], counts[count], *node.operands[place + 1 :])
+        emitter.nodes.append(replace(node, operands=operands))
+
+
+def _without_steps(
+    code: TileCode,
+    program: LoopingProgram,
+    number: Register,
+    served: Sequence[Node],
+    task: Register,
+    tasks: Register,
+    programs: Register,
+) -> list[Node]:
+    """What programs do if their loops have no iteration."""
+    body = [*served, *program.fills, *program.behind]
+    results = dict(program.loop.carried)
+    body = Renamer(code, results, {}, keep=True).nodes(body)
+    each = Loop(I64, number, task, programs, tasks, [], body, stages=1, location=program.loop.location)
+    fresh = Renamer(code, {}, {}).nodes([each])
+    names = {at.buffer for one in instructions(fresh) for at, _ in accesses(one) if isinstance(at, Address)}
+    return with_own_buffers(code, fresh, names)

@@ -1,0 +1,87 @@
+"""The order of a burst of loads, and which of them to halve, so that their set-up shows little.
+
+Set-up and latency of a transfer go on while the bytes of the one before it flow (ADR 10). They show where that one is
+short, and always at the first of a burst. So a load of many segments, whose set-up is long, should neither come first
+nor follow a short one: halved, it has half the set-up twice, and others come between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.tile_code import Emitter, Node, TileCode, known_extents
+from mlutriton.dtypes import I64
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What the time of a load depends on.
+
+    Attributes:
+        segments: runs of consecutive bytes.
+        bytes: all of them.
+    """
+
+    segments: int
+    bytes: int
+
+
+def transfer_of(load: Node) -> Transfer | None:
+    """Segments and bytes of a load, if the program says how many there are."""
+    if not isinstance(load, Instruction) or load.row.name not in ("dma.load", "dma.load_pad"):
+        return None
+    extents = known_extents(load)
+    if not {"n0", "n1", "n2"} <= extents.keys():
+        return None
+    segments = extents["n1"] * extents["n2"]
+    return Transfer(segments, segments * extents["n0"] * load.dtypes[0].bytes)
+
+
+def burst_cycles(transfers: Sequence[Transfer], machine: Machine) -> float:
+    """How long a burst takes that nothing delays, of tiles that the L2 has."""
+    latency = machine.cycles_from_ns(machine.l2_latency_ns)
+    began = ended = 0.0
+    for each in transfers:
+        setup = machine.dma_setup_cycles + (each.segments - 1) * machine.dma_segment_cycles
+        began = max(ended, began + setup + latency)
+        ended = began + each.bytes / machine.core_dma_bytes_per_cycle
+    return ended
+
+
+def halves(code: TileCode, load: Instruction) -> tuple[list[Node], list[Node]] | None:
+    """Two loads that do the same, of the first and the last half of the segments; None if it cannot be halved."""
+    names = [slot.name for slot in load.row.slots]
+    operands = dict(zip(names, load.operands, strict=True))
+    n0, n1, n2 = (operands[name] for name in ("n0", "n1", "n2"))
+    target, source, stride = operands["dst"], operands["src"], operands["global1"]
+    if not (isinstance(n0, Immediate) and isinstance(n1, Immediate) and n2 == Immediate(1)) or int(n1.value) % 2:
+        return None
+    if not isinstance(target, Address) or not isinstance(source, GlobalAddress):
+        return None
+    is_padded = load.row.name == "dma.load_pad"
+    local = n0 if is_padded else operands["local1"]
+    if not isinstance(local, Immediate) or (is_padded and operands["before1"] != Immediate(0)):
+        return None
+    assert isinstance(stride, Register | Immediate)
+    half, width = int(n1.value) // 2, load.dtypes[0].bytes
+    emitter = Emitter(code)
+    emitter.location = load.location
+    emitter.nodes = last = list[Node]()
+    away = emitter.integer("mul", stride, Immediate(half * width))
+    address = emitter.scalar("add", (I64,), source.register, away)
+    of_last: dict[str, Operand] = {
+        "n1": Immediate(half),
+        "dst": replace(target, offset_bytes=target.offset_bytes + half * int(local.value) * width),
+        "src": GlobalAddress(address, source.offset_bytes),
+    }
+    if is_padded:
+        valid = operands["valid1"]
+        assert isinstance(valid, Register | Immediate)
+        of_last["valid1"] = emitter.integer("smax", emitter.integer("sub", valid, Immediate(half)), Immediate(0))
+    of_first: dict[str, Operand] = {"n1": Immediate(half)}
+    last.append(replace(load, operands=tuple((operands | of_last)[name] for name in names)))
+    return [replace(load, operands=tuple((operands | of_first)[name] for name in names))], last

@@ -1,0 +1,95 @@
+"""Programs that loop and serve a task one after another are one loop: the same values, in less time."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def multiply(
+    a, b, c, N, K, length, own, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, EQUAL: tl.constexpr
+):
+    end = length if EQUAL else length - tl.program_id(0) * own
+    m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    k = tl.arange(0, BLOCK_K)
+    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for start in range(0, end, BLOCK_K):
+        left = tl.load(a + m * K + (start + k)[None, :], mask=(start + k)[None, :] < K, other=0)
+        right = tl.load(b + (start + k)[:, None] * N + n, mask=(start + k)[:, None] < K, other=0)
+        total = tl.dot(left, right, total)
+    total = tl.where(total > 0, total, 0.5 * total)
+    tl.store(c + m * N + n, total.to(tl.float16))
+
+
+SIZE_M, SIZE_N = 512, 256
+
+
+def launched(depth, *, length=None, own=None, num_warps=4):
+    rng = np.random.default_rng(depth)
+    a = rng.standard_normal((SIZE_M, max(depth, 1)), np.float32).astype(np.float16)
+    b = rng.standard_normal((max(depth, 1), SIZE_N), np.float32).astype(np.float16)
+    c = np.full((SIZE_M, SIZE_N), np.nan, np.float16)
+    blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "EQUAL": own is None}
+    grid = (SIZE_N // 64, SIZE_M // 64)
+    ends = depth if length is None else length, own or 0
+    run = multiply[grid](a, b, c, SIZE_N, max(depth, 1), *ends, **blocks, num_warps=num_warps)
+    return run, a, b, c
+
+
+def expected(a, b):
+    total = a.astype(np.float32) @ b.astype(np.float32)
+    return np.where(total > 0, total, 0.5 * total)
+
+
+@pytest.fixture
+def few_cores():
+    """A machine whose cores and clusters serve several programs each."""
+    before = mlu.current_machine()
+    mlu.set_machine(before.replace(clusters=3, max_union_clusters=1))
+    yield
+    mlu.set_machine(before)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("depth", [32, 64, 200])
+def test_values_are_those_of_the_kernel(engine, depth, few_cores, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    run, a, b, c = launched(depth)
+    assert run.program.is_resident
+    np.testing.assert_allclose(c, expected(a, b), rtol=2e-3, atol=2e-3)
+
+
+def test_loops_without_iterations_store_zeros(few_cores, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", "interpreter")
+    run, _, _, c = launched(32, length=0)
+    assert run.program.is_resident
+    assert not c.any()
+
+
+def test_loops_of_unequal_length_are_left_to_whichever_core_is_free(few_cores):
+    run, a, b, c = launched(256, own=64)
+    assert not run.program.is_resident
+    first = expected(a, b)[:, :64]
+    np.testing.assert_allclose(c[:, :64], first, rtol=2e-3, atol=2e-3)
+
+
+def test_programs_of_one_core_are_left_as_they_are(few_cores):
+    run, a, b, c = launched(64, num_warps=1)
+    assert not run.program.is_resident
+    np.testing.assert_allclose(c, expected(a, b), rtol=2e-3, atol=2e-3)
+
+
+def test_the_pipeline_does_not_run_dry(few_cores):
+    """The same work takes longer if a program may be shorter than the one before it: then each fills its pipeline."""
+    arguments = [mlu.spec(shape, np.float16) for shape in ((1536, 2048), (2048, 1024), (1536, 1024))]
+    blocks = {"BLOCK_M": 512, "BLOCK_N": 128, "BLOCK_K": 256, "num_warps": 4}
+    merged, apart = (
+        mlu.estimate(multiply, (8, 3), *arguments, 1024, 2048, 2048, 0, **blocks, EQUAL=equal)
+        for equal in (True, False)
+    )
+    assert merged.program.is_resident
+    assert not apart.program.is_resident
+    assert merged.cycles < 0.9 * apart.cycles

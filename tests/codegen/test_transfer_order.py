@@ -1,0 +1,75 @@
+"""Bursts of loads: how long they take, and a load in two halves."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlutriton.codegen.tile_code import Emitter, TileCode
+from mlutriton.codegen.transfer_order import Transfer, burst_cycles, halves, transfer_of
+from mlutriton.dtypes import F16
+from mlutriton.isa.machine import machine
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Register
+
+
+def load(name, *counts):
+    code = TileCode("test", [], {}, 8, [], frozenset())
+    emitter = Emitter(code)
+    buffer = emitter.buffer("tile", F16, 128 * 256)
+    emitter.emit(name, (F16,), (Address(buffer.name), GlobalAddress(Register(0)), *counts))
+    return code, code.nodes[0]
+
+
+def numbers(*values):
+    return tuple(map(Immediate, values))
+
+
+PADDED = (*numbers(256, 128, 1, 0, 0, 0), Register(1), Register(2), Immediate(1), Register(3), *numbers(0, 0.0))
+
+
+def test_set_up_hides_behind_what_flows():
+    m = machine("mlu590-m9")
+    latency = m.cycles_from_ns(m.l2_latency_ns)
+    rate, first = m.core_dma_bytes_per_cycle, m.dma_setup_cycles + latency
+    long = Transfer(1, 320_000)
+    assert burst_cycles([long], m) == first + 320_000 / rate
+    assert burst_cycles([long, long], m) == first + 2 * 320_000 / rate
+    # What follows a short one shows its own set-up.
+    many = Transfer(128, 65_536)
+    assert burst_cycles([Transfer(1, 32), many], m) == 2 * first + 127 * m.dma_segment_cycles + 65_536 / rate
+
+
+def test_halves_around_another_load_take_less():
+    m = machine("mlu590-m9")
+    other, whole, half = Transfer(64, 32_768), Transfer(128, 65_536), Transfer(64, 32_768)
+    assert burst_cycles([half, other, half], m) < burst_cycles([other, whole], m)
+
+
+def test_segments_and_bytes_of_a_load():
+    assert transfer_of(load("dma.load_pad", *PADDED)[1]) == Transfer(128, 128 * 256 * 2)
+    assert transfer_of(load("dma.load", Register(1), *numbers(4, 1, 64, 0, 64, 0))[1]) is None
+
+
+def test_halves_cover_the_whole():
+    code, whole = load("dma.load_pad", *PADDED)
+    [first], [*scalars, last] = halves(code, whole)
+    assert [each.row.name for each in scalars] == ["mul", "add", "sub", "smax"]
+    assert str(scalars[0].operands[2]) == str(64 * 2)
+    assert first.operands[3] == last.operands[3] == Immediate(64)
+    assert last.operands[0].offset_bytes == 64 * 256 * 2
+    assert last.operands[1] == GlobalAddress(scalars[1].operands[0])
+    # Rows that the first half does not have are left to the last.
+    assert first.operands[9] == Register(2)
+    assert last.operands[9] == scalars[3].operands[0]
+
+
+@pytest.mark.parametrize("counts", [(256, 127, 1), (256, 128, 2)])
+def test_what_cannot_be_halved(counts):
+    code, whole = load("dma.load", *numbers(*counts, 256, 0), Register(1), Immediate(0))
+    assert halves(code, whole) is None
+
+
+def test_a_padded_box_that_begins_lower_is_not_halved():
+    code, whole = load("dma.load_pad", *PADDED)
+    operands = list(whole.operands)
+    operands[6] = Immediate(1)
+    assert halves(code, replace(whole, operands=tuple(operands))) is None
