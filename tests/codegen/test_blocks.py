@@ -196,3 +196,31 @@ def test_short_tiles_go_together_though_nobody_computes_with_them(engine, n, mon
     if n > 10_000:
         assert copied.cycles < 2.5 * copied.work_bound_cycles
         assert fill.cycles < 2.5 * fill.work_bound_cycles
+
+
+@mlu.jit
+def decaying_sums(out, x, decays, weights, steps, width, LANES: tl.constexpr):
+    """A recurrence over time: each step takes a scalar of two arrays, and leaves one."""
+    channel, lane = tl.program_id(0), tl.arange(0, LANES)
+    weight = tl.load(weights + channel * LANES + lane)
+    state = tl.zeros((LANES,), tl.float32)
+    for step in range(steps):
+        value = tl.load(x + step * width + channel)
+        decay = tl.load(decays + step * width + channel, mask=step > 0, other=0.0)
+        state = state * decay + weight * value
+        tl.store(out + step * width + channel, tl.sum(state))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_scalars_of_the_steps_of_a_loop_come_in_blocks(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng, steps, width = np.random.default_rng(6), 60, 9
+    x, decays = (rng.random((steps, width), np.float32) for _ in range(2))
+    weights, out = rng.random((width, 16), np.float32), np.zeros((steps, width), np.float32)
+    run = decaying_sums[(width,)](out, x, decays, weights, steps, width, LANES=16)
+    state = np.zeros((width, 16))
+    for step in range(steps):
+        state = state * (decays[step][:, None] if step else 0) + weights * x[step][:, None]
+        np.testing.assert_allclose(out[step], state.sum(axis=1), rtol=1e-4)
+    one_by_one = decaying_sums[(width,)](out, x, decays, weights, steps, width, LANES=16, num_stages=1)
+    assert run.cycles < one_by_one.cycles / 2
