@@ -269,6 +269,23 @@ def test_long_code_is_refused(monkeypatch):
 
 
 @mlu.jit
+def weigh_and_lower(out, x, weights, ROWS: tl.constexpr, N: tl.constexpr):
+    i = tl.arange(0, ROWS)[:, None] * N + tl.arange(0, N)[None, :]
+    values = tl.load(x + i)
+    weight = tl.load(weights + tl.arange(0, ROWS))
+    tl.store(out + i, values * weight[:, None] - tl.max(values, axis=1)[:, None])
+
+
+def test_what_was_only_tried_stands_nowhere():
+    # The store is tried in the nest of the maxima: strips of the weights are found before the maxima are missed.
+    mlu.set_machine("mlu-tiny")
+    x, weights = np.round(8 * normal(128, 128)), np.round(8 * normal(128))
+    out = np.zeros_like(x)
+    weigh_and_lower[(1,)](out, x, weights, ROWS=128, N=128)
+    np.testing.assert_array_equal(out, x * weights[:, None] - x.max(axis=1, keepdims=True))
+
+
+@mlu.jit
 def sort(out, x, N: tl.constexpr, DESCENDING: tl.constexpr):
     i = tl.arange(0, N)
     tl.store(out + i, tl.sort(tl.load(x + i), descending=DESCENDING))

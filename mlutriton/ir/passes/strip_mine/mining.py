@@ -116,10 +116,24 @@ class Miner:
         """Write into a block; what is put into local memory there counts there alone."""
         front, stored = self.slicer.front, dict(self.slicer.stored)
         self.slicer.front = target.operations
-        with self.code.nested(target):
-            yield
-        self.slicer.front = front
-        self.slicer.stored = stored
+        try:
+            with self.code.nested(target):
+                yield
+        finally:
+            self.slicer.front = front
+            self.slicer.stored = stored
+
+    @contextmanager
+    def _tried(self, target: Block, trial: Trial | None = None) -> Generator[None]:
+        """Write into a block that no one will read, whether or not it can be written to its end."""
+        areas = list(self.slicer.areas)
+        self.slicer.trial = trial
+        try:
+            with self._region(target):
+                yield
+        finally:
+            self.slicer.trial = None
+            self.slicer.areas[:] = areas
 
     def _operations(self, source: Block) -> None:
         for operation in source.operations[:-1]:
@@ -260,17 +274,12 @@ class Miner:
             (start if part < extent else 0, part)
             for start, part, extent in zip(block.arguments, strip, joined.shape, strict=True)
         )
-        areas = list(self.slicer.areas)
         try:
-            with self._region(block):
-                self.slicer.trial = Trial(box, joined.kept.keys(), joined.folded)
+            with self._tried(block, Trial(box, joined.kept.keys(), joined.folded)):
                 for operand in operands:
                     self.slicer.box(operand, box[: len(shape_of(operand.type))])
         except NotByBoxesError as refusal:
             return refusal
-        finally:
-            self.slicer.trial = None
-            self.slicer.areas[:] = areas
         return None
 
     def _settle(self, values: Sequence[Value]) -> None:
@@ -442,14 +451,11 @@ class Miner:
         """Try to write a box of a value."""
         shape = shape_of(value.type)
         box = tuple((0, extent) for extent in strip_shape(shape, None, self.strip_bytes // 4, square=square))
-        areas = list(self.slicer.areas)
         try:
-            with self._region(Block()):
+            with self._tried(Block()):
                 self.slicer.box(value, box)
         except NotByBoxesError:
             return False
-        finally:
-            self.slicer.areas[:] = areas
         return True
 
     def _results(self, sources: Sequence[Value], results: Sequence[Value], *, in_pairs: bool) -> None:

@@ -112,8 +112,10 @@ class Code(Scalars):
     def at(self, location: Location) -> Generator[None]:
         """Give what is written a location."""
         outside, self.location = self.location, location
-        yield
-        self.location = outside
+        try:
+            yield
+        finally:
+            self.location = outside
 
     def effect(self, operation: Operation) -> Operation:
         """Write an operation that has no single result."""
@@ -587,11 +589,9 @@ class Slicer:
         """A loop all of whose work on a box needs nothing of other boxes: it runs for the box alone."""
         code, body = self.code, Block()
         carrying = Carrying(loop, body)
-        before = self.carrying
-        self.carrying = before | dict.fromkeys(loop.carried, carrying)
         yielded = loop.body.terminator.operands
         scalars = [place for place, carried in enumerate(loop.carried) if not shape_of(carried.type)]
-        with code.nested(body):
+        with code.nested(body), self._carried(carrying):
             for source in (loop.index, *(loop.carried[place] for place in scalars)):
                 self.values[source] = Value(source.type, body, len(body.arguments), source.name)
                 body.arguments.append(self.values[source])
@@ -608,7 +608,6 @@ class Slicer:
                 if len(done) == len(carrying.arguments):
                     self._carry_along(carrying, loop, value, box)
             code.finish(handed)
-        self.carrying = before
         initial = [self.values[loop.initial[place]] for place in scalars]
         initial += [self.box(loop.initial[place], known) for place, (known, _) in carrying.arguments.items()]
         made = For([*(self.values[bound] for bound in loop.operands[:3]), *initial], loop.attributes, regions=[body])
@@ -616,6 +615,15 @@ class Slicer:
         for place, result in zip(done, made.results[len(scalars) :], strict=True):
             code.boxes[-1][loop.results[place], carrying.arguments[place][0]] = result
         return code.boxes[-1][value, box]
+
+    @contextmanager
+    def _carried(self, carrying: Carrying) -> Generator[None]:
+        """Let the arguments of a loop be what it carries, while its body is written."""
+        outside, self.carrying = self.carrying, self.carrying | dict.fromkeys(carrying.loop.carried, carrying)
+        try:
+            yield
+        finally:
+            self.carrying = outside
 
     @staticmethod
     def _carry_along(carrying: Carrying, loop: For, value: Value, box: Box) -> None:
