@@ -286,6 +286,47 @@ def test_what_was_only_tried_stands_nowhere():
 
 
 @mlu.jit
+def turn(out, x, count, N: tl.constexpr):
+    i = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    a = tl.load(x + i)
+    b = a
+    for _ in range(count):
+        a = a + 2 * b
+        b = tl.trans(a)
+    tl.store(out + i, a + b)
+
+
+def test_a_loop_hands_on_a_tile_and_what_is_made_of_its_other_strips():
+    mlu.set_machine("mlu-tiny")
+    x = np.round(8 * normal(128, 128))
+    out = np.zeros_like(x)
+    turn[(1,)](out, x, 3, N=128)
+    a = b = x
+    for _ in range(3):
+        a = a + 2 * b
+        b = a.T
+    np.testing.assert_array_equal(out, a + b)
+
+
+@mlu.jit
+def print_and_store(out, x, flag, N: tl.constexpr):
+    i = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    doubled = tl.max(tl.load(x + i), axis=1) * 2
+    if tl.load(flag) > 0:
+        tl.device_print("doubled", doubled)
+    tl.store(out + tl.arange(0, N), doubled + 1)
+
+
+def test_what_a_branch_prints_may_be_wanted_after_it(capfd):
+    mlu.set_machine("mlu-tiny")
+    x, out = normal(128, 128), np.zeros(128, np.float32)
+    for flag in (0, 1):
+        print_and_store[(1,)](out, x, np.full(1, flag, np.int32), N=128)
+        np.testing.assert_array_equal(out, x.max(axis=1) * 2 + 1)
+        assert ("doubled" in capfd.readouterr().out) == bool(flag)
+
+
+@mlu.jit
 def sort(out, x, N: tl.constexpr, DESCENDING: tl.constexpr):
     i = tl.arange(0, N)
     tl.store(out + i, tl.sort(tl.load(x + i), descending=DESCENDING))

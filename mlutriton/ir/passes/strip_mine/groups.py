@@ -207,7 +207,8 @@ class Nest:
                     strip = self.slicer.box(value, box)
                     target = self.slicer.shifted(pointer, place)
                     self.slicer.store(target, self.group.shape, box, strip)
-                    self.slicer.done.add(value)
+                    if value in self.group.kept:  # else it is only handed on: other boxes may be computed still
+                        self.slicer.done.add(value)
                 case Fold() | Running():
                     types = self._carried_types(member, box)
                     before = [next(rest) for _ in types] if first is not None else []

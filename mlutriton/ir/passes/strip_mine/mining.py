@@ -163,9 +163,12 @@ class Miner:
                 self._if(operation)
             case Load() | Store() | AtomicRmw() | AtomicCas() | Print():
                 self.flush()
-                for operand in operation.operands:
-                    self.values.setdefault(operand, self.slicer.whole(operand))
-                self._plain(operation)
+                # What is put together for the operation stands in this list, but not in those after it.
+                made = copy_operation(
+                    operation, {operand: self.slicer.whole(operand) for operand in operation.operands}
+                )
+                self.code.effect(made)
+                self.values |= zip(operation.results, made.results, strict=True)
             case TileStore() | ScatterStore() | GatherAtomic():
                 self._write(operation)
             case TileLoad() | GatherLoad():
