@@ -31,9 +31,9 @@ BARRIER_UNION     the core waits for all cores of its task
 LOCAL             nothing: the fold alone
 ================  ====================================================  ==========  ==================================
 
-A LOAD or STORE of several segments has a geometry: ``count2`` planes of ``count1`` segments, with strides between the
-starts of segments and of planes in DRAM. If there is one plane, no compute and little to issue before it, the record
-is flagged ``FLAG_STRIDED`` and holds the geometry in the place of what it has no need of::
+A LOAD or STORE of several segments that are not in one piece has a geometry: ``count2`` planes of ``count1`` segments,
+with strides between the starts of segments and of planes in DRAM. If there is one plane, no compute and little to issue
+before it, the record is flagged ``FLAG_STRIDED`` and holds the geometry in the place of what it has no need of::
 
     word 0   scalar_cycles: u16 (bits 0-15)    stride1_bytes: i48 (bits 16-63)
     word 1   count1: u32 (bits 0-31)           the rest as above
@@ -126,6 +126,12 @@ class Extent:
     stride1_bytes: int
     count2: int = 1
     stride2_bytes: int = 0
+
+    @property
+    def is_one_piece(self) -> bool:
+        """Whether every segment begins where the one before ends: then a record needs no geometry."""
+        rows_touch = self.count1 == 1 or self.stride1_bytes == self.segment_bytes
+        return rows_touch and (self.count2 == 1 or self.stride2_bytes == self.segment_bytes * self.count1)
 
     def words(self) -> tuple[int, int, int]:
         """The three words of the EXTENT, as signed 64-bit integers."""

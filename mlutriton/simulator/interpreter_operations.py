@@ -352,7 +352,7 @@ class _Box:
             segment * self.width * count1 * count2,
             self.core.memory.device_address(self.address),
             flags,
-            extent if count1 * count2 > 1 else None,
+            None if extent.is_one_piece else extent,
         )
 
 

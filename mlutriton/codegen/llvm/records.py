@@ -36,7 +36,11 @@ def transfer(library: Library) -> str:
     e = Emitter(library)
     shaped, strided, extent = e.fresh("shaped"), e.fresh("strided"), e.fresh("extent")
     plain, is_plane = e.fresh("plain"), e.value("icmp eq i64 %count2, 1")
-    e.branch(e.value(f"and i1 {is_plane}, {e.value('icmp eq i64 %count1, 1')}"), plain, shaped)
+    # Segments in one piece are one, and so are planes of them.
+    rows_touch = e.value(f"or i1 {e.value('icmp eq i64 %count1, 1')}, {e.value('icmp eq i64 %stride1, %segment')}")
+    plane_bytes = e.value("mul i64 %segment, %count1")
+    planes_touch = e.value(f"or i1 {is_plane}, {e.value(f'icmp eq i64 %stride2, {plane_bytes}')}")
+    e.branch(e.value(f"and i1 {rows_touch}, {planes_touch}"), plain, shaped)
     e.label(plain)
     _append_record(e, "%kind")
     e.do("ret void")
