@@ -108,6 +108,8 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         state.statistics[row + Cause.LAUNCH] += wave
         state.statistics[row + Cause.DISPATCH] += start - now - wave
         state.cores[base + at.RECORD] = state.starts[program * members + member]
+        if state.shared[at.HAS_OFFSETS]:
+            state.cores[base + at.OFFSETS] = state.first_offsets[program * members + member]
         state.cores[base + at.SCALAR] = start
         state.cores[base + at.COMPUTE_FREE] = start
         state.cores[base + at.PROGRAM] = program
@@ -310,6 +312,15 @@ def arrive(state: ReplayState, core: int) -> None:
             schedule_core(state, other, latest)
 
 
+@inlined
+def address_of(state: ReplayState, core: int, record: int) -> int:
+    """The address of a core's record."""
+    address = state.words[record * trace.RECORD_WORDS + 2] & trace.MAX_ADDRESS
+    if state.shared[at.HAS_OFFSETS]:
+        address += state.offsets[state.cores[core * at.CORE_WORDS + at.OFFSETS] + state.groups[record]]
+    return address
+
+
 def act(state: ReplayState, core: int, now: int) -> None:
     """A core does what it was scheduled for: an atomic, the end of its program, or to go on after a wait."""
     base = core * at.CORE_WORDS
@@ -319,7 +330,7 @@ def act(state: ReplayState, core: int, now: int) -> None:
         return
     if reason == Kind.ATOMIC_SCALAR:
         record = state.cores[base + at.RECORD] - 1
-        address = state.words[record * trace.RECORD_WORDS + 2] & trace.MAX_ADDRESS
+        address = address_of(state, core, record)
         place = address // 8 % at.ATOMIC_ADDRESSES
         start = max(now, state.atomics[place])
         state.atomics[place] = start + state.timing[timing.ATOMIC_SAME_ADDRESS_CYCLES]
@@ -432,7 +443,7 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     """Setup, size and DRAM cost of a LOAD or STORE, whose lines enter the L2; returns its latency."""
     base = lane * at.LANE_WORDS
     store = kind == Kind.STORE
-    address = state.words[word + 2] & trace.MAX_ADDRESS
+    address = address_of(state, lane // at.LANES_PER_CORE, word // trace.RECORD_WORDS)
     if address >= trace.LOCAL_START:
         address += lane // at.LANES_PER_CORE * trace.LOCAL_STRIDE_BYTES
     segment = amount

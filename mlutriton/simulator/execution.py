@@ -47,6 +47,7 @@ from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.prints import Print, handed_over, show
 from mlutriton.simulator.replay import Trace
+from mlutriton.simulator.shared_trace import TraceSharer
 from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
 from mlutriton.simulator.turns import TurnTaking, deadlock
 
@@ -64,6 +65,9 @@ _HANDOVER_NS = 100_000
 _INTERRUPT_SECONDS = 0.1
 # Work of all threads that nobody will want to interrupt.
 _SOON_NS = 50_000_000
+# Tasks that run before anyone looks how much they record, and how much is recorded before programs share it.
+_FIRST_TASKS = 4096
+_PART_BYTES = 1 << 24
 _LIMIT_WORD = 16
 _SHARED_WORDS = 32
 # Whole records: code that writes one asks only whether it stands at the end.
@@ -357,6 +361,9 @@ class _Launch:
         flags = int(memory.is_disjoint), recorded_bytes_limit() // (threads * self.members)
         self._words = before, after, flags, (*touched, tasks, 0, turn or 0)
         self._memory = memory
+        # Of large grids programs share records, which are kept from time to time.
+        self._sharer: TraceSharer | None = None
+        self._kept_tasks = 0
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes
         self.cores: list[_Core] = []
@@ -399,8 +406,41 @@ class _Launch:
         if self._in_turns is not None:
             self._in_turns.run()
             return 0
-        is_alone = is_over_soon and len(self._contexts) == 1
-        return self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
+        busy_ns, begin, stop = 0, 0, min(_FIRST_TASKS, self.count)
+        while True:
+            self._shared[0], self._shared[_LIMIT_WORD] = begin, stop
+            is_alone = is_over_soon and len(self._contexts) == 1
+            busy_ns += self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
+            if stop == self.count or self._shared[_LIMIT_WORD] != stop:
+                return busy_ns
+            recorded_bytes = self._recorded_bytes
+            begin, tasks = stop, stop - self._kept_tasks
+            if recorded_bytes > _PART_BYTES:
+                self._keep_trace(stop)
+            stop = min(stop + max(tasks * _PART_BYTES // max(recorded_bytes, 1), 1), self.count)
+
+    @property
+    def _recorded_bytes(self) -> int:
+        """Bytes of the traces that are not kept yet."""
+        return sum(core.context[Context.TRACE_NEXT] - core.context[Context.TRACE] for core in self.cores)
+
+    def _keep_trace(self, stop: int) -> None:
+        """Let the tasks before this one share their records, and record the next ones in the place of theirs."""
+        self._sharer = self._sharer or TraceSharer(self.members)
+        self._sharer.add(*self._joined(self._kept_tasks, stop))
+        self._kept_tasks = stop
+        for core in self.cores:
+            core.context[Context.TRACE_NEXT] = core.context[Context.TRACE]
+
+    def _joined(self, begin: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What threads have recorded of some tasks, in their order: words, and the first record of each core."""
+        words = np.empty(self._recorded_bytes // 8, np.int64)
+        first, rows = begin * self.members, (stop - begin) * self.members
+        traces = _int64_array([core.context[Context.TRACE] for core in self.cores])
+        columns = (column + 8 * first for column in self._columns)
+        self.native.concatenate(host_address(words), ctypes.addressof(traces), *columns, rows)
+        sizes = self._column(2)[first : first + rows]
+        return words, (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
 
     def _stop(self) -> None:
         self._shared[_LIMIT_WORD] = STOP
@@ -473,19 +513,17 @@ class _Launch:
 
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
-        if len(self.cores) == 1:
+        if len(self.cores) == 1 and self._sharer is None:
             return self._result_of_one(self.cores[0].context, prints)
-        contexts = [core.context for core in self.cores]
-        recorded_bytes = sum(context[Context.TRACE_NEXT] - context[Context.TRACE] for context in contexts)
-        words = np.empty(recorded_bytes // 8, np.int64)
-        traces = _int64_array([context[Context.TRACE] for context in contexts])
-        self.native.concatenate(host_address(words), ctypes.addressof(traces), *self._columns, self._rows)
-        sizes = self._column(2)
-        starts = (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
-        counted = [context[Context.COUNTERS : _COUNTERS_END] for context in contexts]
+        if self._sharer is None:
+            trace = Trace(*self._joined(0, self.count), self.members)
+        else:
+            self._keep_trace(self.count)
+            trace = self._sharer.trace()
+        counted = [core.context[Context.COUNTERS : _COUNTERS_END] for core in self.cores]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work.sum(axis=0)
-        return Execution(Trace(words, starts, self.members), counters, self._spread(work), prints, self._touched)
+        return Execution(trace, counters, self._spread(work), prints, self._touched)
 
     def _result_of_one(self, context: Int64Array, prints: tuple[Print, ...]) -> Execution:
         """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""

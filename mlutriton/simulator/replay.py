@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -48,6 +48,38 @@ _MOST_FIRST_PAGE_BUCKETS = 1 << 13
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
+_NO_OFFSETS: Words = np.zeros(1, np.int64)
+
+
+@dataclass(frozen=True)
+class StoredTrace:
+    """What is kept of a trace; cores of programs may share records.
+
+    Attributes:
+        words: of the records.
+        starts: for each core of each program, the number of its first record.
+        groups: for each record, which offset of a core its address moves by; empty if none does.
+        offsets: bytes, a few for each core.
+        first_offsets: for each core of each program, where its offsets begin.
+    """
+
+    words: Words
+    starts: Words
+    groups: Words
+    offsets: Words
+    first_offsets: Words
+
+    @classmethod
+    def of(cls, words: Words, starts: Words) -> StoredTrace:
+        """A trace of which nothing is shared."""
+        return cls(words, starts, _NO_OFFSETS[:0], _NO_OFFSETS, _NO_OFFSETS)
+
+    @property
+    def records(self) -> int:
+        """Records that are kept."""
+        return len(self.words) // RECORD_WORDS
+
+
 @dataclass(frozen=True)
 class Trace:
     """The records of a launch.
@@ -61,6 +93,15 @@ class Trace:
     words: Words
     starts: Words
     cores_per_program: int = 1
+
+    @property
+    def stored(self) -> StoredTrace:
+        """What is kept of it: here, all."""
+        return StoredTrace.of(self.words, self.starts)
+
+    def pieces(self) -> Iterator[Words]:
+        """The words of all records, of some programs at a time."""
+        yield self.words
 
     @property
     def programs(self) -> int:
@@ -134,7 +175,9 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     """
     _check(trace, machine)
     parameters = timing_parameters(machine)
-    state = initial_state(trace, machine, parameters, ring_entries=1, page_buckets=1, keep_events=False)
+    state = initial_state(
+        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, page_buckets=1, keep_events=False
+    )
     _run(schedule_alone.run_alone, state)
     _check_status(state)
     programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
@@ -151,22 +194,32 @@ def _check(trace: Trace, machine: Machine) -> None:
     members = trace.cores_per_program
     if members != 1 and (members < 1 or members % machine.cores_per_cluster or members > machine.cores):
         raise ValueError(f"tasks of {members} cores do not fill whole clusters of {machine.cores_per_cluster}")
-    if trace.words.dtype != np.int64 or trace.starts.dtype != np.int64:
+    stored = trace.stored
+    starts = stored.starts
+    if stored.words.dtype != np.int64 or starts.dtype != np.int64:
         raise ValueError("a trace is made of int64 arrays")
-    if len(trace.words) % RECORD_WORDS or len(trace.starts) % members:
+    if len(stored.words) % RECORD_WORDS or len(starts) % members:
         raise ValueError("a trace has whole records and programs")
-    if len(trace.starts) and not 0 <= int(trace.starts.min()) <= int(trace.starts.max()) < max(trace.records, 1):
-        raise ValueError(f"a program starts outside the trace's {trace.records} records")
+    if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) < max(stored.records, 1):
+        raise ValueError(f"a program starts outside the trace's {stored.records} records")
 
 
 def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: bool) -> Any:
     ring_entries = _FIRST_RING_ENTRIES
+    # Events are of each record of each program.
+    stored = StoredTrace.of(trace.words, trace.starts) if keep_events else trace.stored
     # A guess: tiles of several pages, each of many programs.
-    page_buckets = 1 << trace.records.bit_length()
+    page_buckets = 1 << (stored.records + len(stored.starts)).bit_length()
     page_buckets = min(max(page_buckets, _FIRST_PAGE_BUCKETS), _MOST_FIRST_PAGE_BUCKETS)
     while True:
         state = initial_state(
-            trace, machine, parameters, ring_entries=ring_entries, page_buckets=page_buckets, keep_events=keep_events
+            stored,
+            trace.cores_per_program,
+            machine,
+            parameters,
+            ring_entries=ring_entries,
+            page_buckets=page_buckets,
+            keep_events=keep_events,
         )
         _run(event_loop.run_replay, state)
         # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
@@ -195,7 +248,14 @@ def _check_status(state: Any) -> None:
 
 
 def initial_state(
-    trace: Trace, machine: Machine, parameters: Words, *, ring_entries: int, page_buckets: int, keep_events: bool
+    trace: StoredTrace,
+    cores_per_program: int,
+    machine: Machine,
+    parameters: Words,
+    *,
+    ring_entries: int,
+    page_buckets: int,
+    keep_events: bool,
 ) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
     cores = machine.cores
@@ -204,10 +264,11 @@ def initial_state(
     first_leaf, leaves = 1, 1
     while leaves < classes + cores * replay_state.SOURCES_PER_CORE:
         first_leaf, leaves = first_leaf + leaves, 4 * leaves
-    tile_buckets = min(1 << trace.records.bit_length(), _MOST_TILE_BUCKETS)
-    regions = min(2 << trace.records.bit_length(), _MOST_REGIONS)
+    uses = trace.records if not len(trace.groups) else cache_directory.MOST_TILES
+    tile_buckets = min(1 << uses.bit_length(), _MOST_TILE_BUCKETS)
+    regions = min(2 << uses.bit_length(), _MOST_REGIONS)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
-    tiles = min(trace.records, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
+    tiles = min(uses, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
     pages = page_buckets * cache_directory.BUCKET_PAGES
     cleared = {
         "shared": replay_state.SHARED_WORDS,
@@ -233,7 +294,8 @@ def initial_state(
     parts["tree"].fill(replay_state.NEVER)
     shared = parts["shared"]
     shared[replay_state.TRACES] = len(trace.starts)
-    shared[replay_state.CORES_PER_PROGRAM] = trace.cores_per_program
+    shared[replay_state.CORES_PER_PROGRAM] = cores_per_program
+    shared[replay_state.HAS_OFFSETS] = len(trace.groups) > 0
     shared[replay_state.RECORDS] = trace.records
     shared[replay_state.FIRST_LEAF] = first_leaf
     shared[replay_state.CLASSES] = classes
@@ -250,10 +312,13 @@ def initial_state(
         **parts,
         words=np.ascontiguousarray(trace.words),
         starts=np.ascontiguousarray(trace.starts),
+        groups=trace.groups,
+        offsets=trace.offsets,
+        first_offsets=trace.first_offsets,
         timing=parameters,
         # These outlive the replay.
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
-        programs=_zeros(trace.programs * replay_state.PROGRAM_WORDS),
+        programs=_zeros(len(trace.starts) // cores_per_program * replay_state.PROGRAM_WORDS),
         events=_zeros(trace.records * 2 if keep_events else 1),
         stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS if keep_events else 1),
     )

@@ -27,6 +27,7 @@ SOURCES_PER_CORE = 3
     CLASSES,
     RING_ENTRIES,  # a power of two
     KEEP_EVENTS,
+    HAS_OFFSETS,  # whether programs share records
     MAKESPAN,
     L2_USES,  # tiles that have used the L2 line by line
     L2_HELD_LINES,  # lines in it
@@ -42,7 +43,7 @@ SOURCES_PER_CORE = 3
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     SHARED_WORDS,
-) = range(24)
+) = range(25)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -55,9 +56,10 @@ DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
     WAIT_MASK,  # queues that it waits for
     REASON,  # why: the kind of the record that it waits at, or RUNNING
     PROGRAM,
+    OFFSETS,  # where what its program adds to addresses begins
     IDLE_SINCE,
     CORE_WORDS,
-) = range(8)
+) = range(9)
 RUNNING = -1
 
 # A lane.
@@ -139,6 +141,9 @@ class ReplayState:
 
     words: IntArray
     starts: IntArray
+    groups: IntArray  # per record, and what each core of each program adds to addresses: as in a StoredTrace
+    offsets: IntArray
+    first_offsets: IntArray
     timing: IntArray
     shared: IntArray
     cores: IntArray

@@ -145,7 +145,7 @@ class Run:
     @cached_property
     def work_bound(self) -> WorkBound:
         """The parts of ``work_bound_cycles``."""
-        return work_bound(self.trace.words, self._work, self.program, self.machine, self.touched)
+        return work_bound(self.trace.pieces(), self._work, self.program, self.machine, self.touched)
 
     @property
     def work_bound_cycles(self) -> int:

@@ -21,7 +21,7 @@ start, and that no load is served by a store of the same launch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,18 +87,22 @@ class WorkBound:
 
 
 def work_bound(
-    words: Words, counters: Sequence[int], program: Program, machine: Machine, touched: TouchedMemory | None = None
+    trace: Iterable[Words],
+    counters: Sequence[int],
+    program: Program,
+    machine: Machine,
+    touched: TouchedMemory | None = None,
 ) -> WorkBound:
     """The work bound of a launch.
 
     Args:
-        words: the records of all its programs.
+        trace: the records of all its programs, in pieces of any number of programs.
         counters: work done, by ``Counter``.
         program: what was run.
         machine: where.
         touched: DRAM that items touched, if known.
     """
-    loaded_bytes, stored_bytes = unique_bytes(words, machine.dram_granule_bytes, touched)
+    loaded_bytes, stored_bytes = unique_bytes(trace, machine.dram_granule_bytes, touched)
     rate = max((machine.peak_mac_per_cycle(each) for each in _multiplied_types(program)), default=0)
     vector_cycles = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
     vector_cycles += sum(counters[each] for each in _WHOLE)
@@ -116,21 +120,19 @@ def _multiplied_types(program: Program) -> set[Any]:
     return {each.dtypes[0] for each in program.instructions if each.row.name == "mm"}
 
 
-def unique_bytes(words: Words, granule_bytes: int, touched: TouchedMemory | None = None) -> tuple[int, int]:
+def unique_bytes(trace: Iterable[Words], granule_bytes: int, touched: TouchedMemory | None = None) -> tuple[int, int]:
     """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
-    records = words.reshape(-1, RECORD_WORDS)
-    kinds = trace_columns.kinds(records)
-    on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
-    on_dram &= trace_columns.payloads(records) < LOCAL_START
-    loads, stores = (
-        _covered_bytes(
-            records,
-            np.flatnonzero(on_dram & np.isin(kinds, touching)),
-            touched.granules(granule_bytes, write=bool(write)) if touched else _NO_GRANULES,
-            granule_bytes,
-        )
-        for write, touching in enumerate((_LOADING, _STORING))
-    )
+    items = [touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES for write in (False, True)]
+    covered = [_merged(each << _FOLLOW_BITS) for each in items]
+    for words in trace:
+        records = words.reshape(-1, RECORD_WORDS)
+        kinds = trace_columns.kinds(records)
+        on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
+        on_dram &= trace_columns.payloads(records) < LOCAL_START
+        for write, touching in enumerate((_LOADING, _STORING)):
+            boxes = _boxes(records, np.flatnonzero(on_dram & np.isin(kinds, touching)))
+            covered[write] = _with_boxes(covered[write], _joined(_distinct(boxes), granule_bytes), granule_bytes)
+    loads, stores = (int(((ranges & _FOLLOW_MASK) + 1).sum()) * granule_bytes for ranges in covered)
     return loads, stores
 
 
@@ -154,12 +156,6 @@ class _Boxes:
     def choose(self, chosen: Any) -> _Boxes:
         """The boxes at these places."""
         return _Boxes(*(column[chosen] for column in self.columns()))
-
-
-def _covered_bytes(records: Words, places: Words, items: Words, granule_bytes: int) -> int:
-    """Bytes of the granules that the records at these places touch, and of those that items do."""
-    boxes = _joined(_distinct(_boxes(records, places)), granule_bytes)
-    return _count_granules(boxes, _merged(items << _FOLLOW_BITS), granule_bytes) * granule_bytes
 
 
 def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
@@ -218,15 +214,15 @@ def _joined(boxes: _Boxes, granule_bytes: int) -> _Boxes:
     return _Boxes(address, segment, *inner, *outer)
 
 
-def _count_granules(boxes: _Boxes, ranges: Words, granule_bytes: int) -> int:
-    """How many granules lie in the boxes or ranges."""
+def _with_boxes(ranges: Words, boxes: _Boxes, granule_bytes: int) -> Words:
+    """Ranges of granules, and those in which boxes lie."""
     batch: Words = np.cumsum(boxes.count1 * boxes.count2) // _SEGMENTS_AT_ONCE
     for number in range(int(batch[-1]) + 1 if batch.size else 0):
         starts, sizes = _segments(boxes.choose(batch == number))
         first = starts // granule_bytes
         follow = (starts + sizes - 1) // granule_bytes - first
         ranges = _merged(np.concatenate((ranges, first << _FOLLOW_BITS | follow)))
-    return int(((ranges & _FOLLOW_MASK) + 1).sum())
+    return ranges
 
 
 def _segments(boxes: _Boxes) -> tuple[Words, Words]:

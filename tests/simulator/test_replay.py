@@ -418,7 +418,9 @@ def test_tiles_of_matrices_in_a_small_cache_equal_the_reference(uses: list[Recor
 @given(traces(), st.sampled_from(MACHINES))
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
     parameters = timing_parameters(model)
-    state = initial_state(trace, model, parameters, ring_entries=64, page_buckets=64, keep_events=False)
+    state = initial_state(
+        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, page_buckets=64, keep_events=False
+    )
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)

@@ -124,14 +124,14 @@ def test_unique_bytes_are_those_of_all_granules_touched(given_transfers):
         records.append(Record(kind, size, BASE + offset, extent=extent))
         expected[kind] |= touched_granules(BASE + offset, size, extent)
     loads, stores = (len(expected[kind]) * GRANULE for kind in (Kind.LOAD, Kind.STORE))
-    assert unique_bytes(words_of(records), GRANULE) == (loads, stores)
+    assert unique_bytes([words_of(records)], GRANULE) == (loads, stores)
 
 
 def test_unique_bytes_of_many_segments_fit_in_parts(monkeypatch):
     records = [Record(Kind.LOAD, 400, BASE + 40 * n, extent=Extent(4, 100, 4096)) for n in range(50)]
-    whole = unique_bytes(words_of(records), GRANULE)
+    whole = unique_bytes([words_of(records)], GRANULE)
     monkeypatch.setattr("mlutriton.simulator.work_bound._SEGMENTS_AT_ONCE", 300)
-    assert unique_bytes(words_of(records), GRANULE) == whole
+    assert unique_bytes([words_of(records)], GRANULE) == whole
 
 
 def test_scalar_accesses_touch_dram():
@@ -142,7 +142,7 @@ def test_scalar_accesses_touch_dram():
         Record(Kind.SCALAR_STORE, 8, BASE + GRANULE - 4),
         Record(Kind.ATOMIC_SCALAR, 4, BASE + (1 << 20)),
     ]
-    assert unique_bytes(words_of(records), GRANULE) == (4096 + 2 * GRANULE, 3 * GRANULE)
+    assert unique_bytes([words_of(records)], GRANULE) == (4096 + 2 * GRANULE, 3 * GRANULE)
 
 
 def test_items_touch_what_they_mark():
@@ -152,7 +152,7 @@ def test_items_touch_what_they_mark():
         touched.mark(BASE + first, size, write=False)
     touched.mark(BASE + (1 << 16) - 1, 1, write=True)
     records = [Record(Kind.GATHER, 3, 4), Record(Kind.LOAD, 1 << 12, BASE + (1 << 12) + GRANULE)]
-    assert unique_bytes(words_of(records), GRANULE, touched) == ((1 << 12) + 3 * GRANULE, GRANULE)
+    assert unique_bytes([words_of(records)], GRANULE, touched) == ((1 << 12) + 3 * GRANULE, GRANULE)
 
 
 def test_sram_transfers_and_items_without_marks_touch_no_dram():
@@ -162,7 +162,7 @@ def test_sram_transfers_and_items_without_marks_touch_no_dram():
         Record(Kind.GATHER, 100, 4),
         Record(Kind.SCALAR_LOAD),
     ]
-    assert unique_bytes(words_of(records), GRANULE) == (0, 0)
+    assert unique_bytes([words_of(records)], GRANULE) == (0, 0)
 
 
 @given(st.lists(st.sampled_from(["plain", "strided", "extent", "lookalike"]), max_size=12))
@@ -186,16 +186,16 @@ def test_extents_are_told_from_records(kinds):
 def test_work_bound_is_the_greatest_part():
     load = words_of([Record(Kind.LOAD, 1 << 20, BASE), Record(Kind.LOAD, 1 << 20, BASE)])
     launch = TINY.cycles_from_ns(TINY.launch_device_ns)
-    bound = work_bound(load, counters(), PROGRAM, TINY)
+    bound = work_bound([load], counters(), PROGRAM, TINY)
     assert bound.loaded_bytes == 1 << 20
     assert bound.cycles == launch + int((1 << 20) / TINY.dram_bytes_per_cycle)
 
     macs = 10**9
-    bound = work_bound(load, counters(macs=macs), MATRIX_PROGRAM, TINY)
+    bound = work_bound([load], counters(macs=macs), MATRIX_PROGRAM, TINY)
     assert bound.cycles == launch + macs // (TINY.cores * TINY.mac_per_cycle_f16)
 
     work = counters(vector_simple_cycles=4 * 10**6, vector_special_cycles=10**6, vector_other_cycles=10**12)
-    bound = work_bound(load, work, PROGRAM, TINY)
+    bound = work_bound([load], work, PROGRAM, TINY)
     assert bound.cycles == launch + (4 * 10**6 // MAXIMUM_CHAIN_STEPS + 10**6) // TINY.cores
 
 
