@@ -70,13 +70,13 @@ for kernel, arguments in ((turn, (5,)), (spin, ())):
     sent = []
     def interrupt():
         time.sleep(0.3)
-        sent.append(time.monotonic())
+        sent.append(time.process_time())  # of this process alone: the host may be busy with others
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=interrupt).start()
     try:
         kernel[(100,)](x + 1, *arguments)
     except KeyboardInterrupt:
-        print(time.monotonic() - sent[0])
+        print(time.process_time() - sent[0])
 """
     output, _ = finished(run(code))
     assert len(output.split()) == 2

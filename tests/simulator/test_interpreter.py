@@ -1,85 +1,26 @@
-"""The reference interpreter: hand-written programs against NumPy, every fault, and the trace."""
+"""The reference interpreter: hand-written programs against NumPy."""
 
-import itertools
+from __future__ import annotations
+
 import math
+import zlib
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mlutriton.diagnostics import KernelFault, Location, ProgramError
+from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import I1
-from mlutriton.isa.assembly import assemble
-from mlutriton.isa.machine import machine
 from mlutriton.isa.program import slot_dtype
 from mlutriton.isa.table import TABLE, SlotKind, admitted
-from mlutriton.isa.trace_format import FLAG_SRAM, NO_COMPUTE, Extent, Kind, Record, unpack
-from mlutriton.simulator.interpreter import run
-from mlutriton.simulator.memory import DEVICE_START, Allocation, GlobalMemory
-
-M9 = machine("mlu590-m9")
-GAP, LATENCY, ISSUE = M9.vector_gap_cycles, M9.vector_latency_cycles, M9.issue_cycles
-
-
-def launch(text, *arrays, grid=(1, 1, 1), scalars=(), **options):
-    """Run a program whose first parameters are arrays."""
-    names = [chr(ord("x") + index) for index in range(len(arrays))]
-    memory = GlobalMemory([Allocation.of_array(name, array) for name, array in zip(names, arrays, strict=True)])
-    parameters = [array.ctypes.data for array in arrays] + list(scalars)
-    declared = "\n".join(f".param p{index} i64" for index in range(len(parameters)))
-    program = assemble(f".program test\n.isa 592\n{declared}\n{text}", "test.mlu")
-    return run(program, grid, parameters, memory, M9, **options)
-
-
-def execute(body, dtype, *arrays, out, buffers=""):
-    """Load arrays into buffers x, y, z, run the body, store buffer o into ``out``."""
-    lines, offset = [".buffer o nram 0 65536", buffers], 65536
-    for index, array in enumerate((*arrays, out)):
-        lines.append(f"param r{index}, {index}")
-        if index < len(arrays):
-            lines.append(f".buffer {'xyz'[index]} nram {offset} 65536")
-            lines.append(f"dma.load.{dtype[index]} [{'xyz'[index]}], g[r{index}], {array.size}, 1, 1, 0, 0, 0, 0")
-            offset += 65536
-    store = f"dma.store.{dtype[len(arrays)]} g[r{len(arrays)}], [o], {out.size}, 1, 1, 0, 0, 0, 0"
-    launch("\n".join([*lines, "sync 1", body, "sync 7", store, "exit"]), *arrays, out)
-    return out
-
-
-def records(result, program=0):
-    start, end = result.trace_starts[program : program + 2]
-    return list(unpack(result.trace_words[start:end].tolist()))
-
+from mlutriton.isa.trace_format import FLAG_SRAM, Extent, Kind
+from tests.simulator.interpreted import VECTOR_ADD, WEIGHTS, execute, launch, records
 
 RNG = np.random.default_rng(0)
 
 
 def floats(*shape):
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-# ---- values ---------------------------------------------------------------------------------------------------------
-
-VECTOR_ADD = """
-.buffer a nram 0 1024
-.buffer b nram 1024 1024
-    param r0, 0
-    param r1, 1
-    param r2, 2
-    sreg  r3, 0
-    mul.i64 r3, r3, 1024
-    add.i64 r0, r0, r3
-    add.i64 r1, r1, r3
-    add.i64 r2, r2, r3
-    dma.load.f32 [a], g[r0], 256, 1, 1, 0, 0, 0, 0
-    dma.load.f32 [b], g[r1], 256, 1, 1, 0, 0, 0, 0
-    sync 1
-    v.fadd.f32 [a], [a], [b], 1, 256
-    sync 4
-    dma.store.f32 g[r2], [a], 256, 1, 1, 0, 0, 0, 0
-    exit
-"""
 
 
 def test_vector_add():
@@ -201,9 +142,6 @@ def test_histogram_leaves_out_what_no_bin_holds():
     mask = np.array([1, 1, 0, 1, 1, 1, 1], np.int8)
     out = execute("v.histogram.i32 [o], [x], [y], 7, 4", ["i32", "i8", "i32"], x, mask, out=np.zeros(4, np.int32))
     np.testing.assert_array_equal(out, [1, 2, 0, 1])
-
-
-WEIGHTS = ".buffer w wram 0 65536\n"
 
 
 def matrix_program(dtype, accumulated, rows, columns, depth, strides):
@@ -475,13 +413,16 @@ VECTOR_ROWS = [row for row in TABLE.values() if row.is_elementwise]
 
 @pytest.mark.parametrize("row", VECTOR_ROWS, ids=lambda row: row.name)
 def test_scalar_and_vector_instructions_agree(row):
+    random_bytes = np.random.default_rng(zlib.crc32(row.name.encode())).bytes  # whatever tests have run before
     for dtypes in type_lists(row):
         suffix = "".join(f".{dtype}" for dtype in dtypes)
         slots = [
             (slot, slot_dtype(slot, dtypes)) for slot in row.slots if slot.kind in (SlotKind.TARGET, SlotKind.VECTOR)
         ]
         count, buffers, lines = 6, [], []
-        data = [np.frombuffer(RNG.bytes(8 * count), np.uint8) & (1 if dtype is I1 else 255) for _, dtype in slots[1:]]
+        data = [
+            np.frombuffer(random_bytes(8 * count), np.uint8) & (1 if dtype is I1 else 255) for _, dtype in slots[1:]
+        ]
         for index, (slot, dtype) in enumerate(slots):
             buffers.append(f".buffer {slot.name} nram {64 * index} 64")
             if index:
@@ -507,232 +448,3 @@ def test_scalar_and_vector_instructions_agree(row):
             with np.errstate(invalid="ignore"):
                 by_vector, by_scalar = by_vector.astype(np.float64), by_scalar.astype(np.float64)
         np.testing.assert_array_equal(by_vector, by_scalar, err_msg=suffix)
-
-
-# ---- faults ---------------------------------------------------------------------------------------------------------
-
-FAULTS = {
-    "E0301 load": ("dma.load.f32 [a], g[r0 + 64], 256, 1, 1, 0, 0, 0, 0", "1024 bytes .* misses every"),
-    "E0301 box": ("dma.load.f32 [a], g[r0], 2, 2, 1, 2, 0, -2, 0", "misses every registered array"),
-    "E0301 scalar": ("ldg.f32 r1, g[r0 + 1024]", "load of 4 bytes"),
-    "E0301 nowhere": ("stg.f32 g[r9], 1", "store of 4 bytes at 0x0"),
-    "E0301 gather": ("gather.f32.i32 [a], g[r0], [i], 512, 1, 0, 4, 1, 1", "misses"),
-    "E0301 row": ("gather.f32.i32 [a], g[r0], [i], 3, 1, 0, 1, 65, 65", "load of 260 bytes"),
-    "E0302 vector": ("v.fadd.f32 [a], [a], 1, 1, 8", "a reads byte 0 of NRAM, which nothing has written"),
-    "E0302 part": ("v.mov.f32 [a], 0, 1, 8\n v.fneg.f32 [b], [a], 1, 9", "byte 32 of NRAM"),
-    "E0302 weights": ("mm.f32.f32 [a], [i], [w], 1, 1, 1, 1, 0", "w reads byte 0 of WRAM"),
-    "E0303 load": ("dma.load.f32 [a], g[r0], 8, 1, 1, 0, 0, 0, 0\n v.fneg.f32 [b], [a], 1, 8", "IO queue (.|\n)*sync"),
-    "E0303 store": ("v.mov.f32 [a], 0, 1, 8\n dma.store.f32 g[r0], [a], 8, 1, 1, 0, 0, 0, 0", "COMPUTE queue"),
-    "E0303 overwrite": ("dma.store.f32 g[r0], [i], 4, 1, 1, 0, 0, 0, 0\n v.mov.f32 [i], 0, 1, 4", "IO queue"),
-    "E0303 scalar": ("v.mov.f32 [a], 0, 1, 8\n lds.f32 r1, [a]", "COMPUTE queue"),
-    "E0303 scalar store": ("v.fneg.f32 [a], [i], 1, 4\n sts.f32 [i], 0", "COMPUTE queue"),
-    "E0303 other sync": ("v.mov.f32 [a], 0, 1, 8\n sync 3\n lds.f32 r1, [a]", "COMPUTE queue"),
-    "E0303 move": ("move.f32 [s], [i], 4, 1, 0, 0\n v.mov.f32 [i], 0, 1, 4", "MOVE queue"),
-    "E0304 register": ("mov.i64 r1, 4092\n v.mov.f32 [a + r1], 0, 1, 2", "bytes 4092 to 4100 of buffer a, which"),
-    "E0304 negative": ("mov.i64 r1, -4\n v.mov.f32 [a + r1], 0, 1, 2", "bytes -4 to 4 of buffer a"),
-    "E0304 count": ("mov.i64 r1, 1025\n v.mov.f32 [a], 0, 1, r1", "bytes 0 to 4100"),
-    "E0304 index": ("v.gather.i32.i32 [a], [i], [i], 1, 4, 1, 1", "index 256 is outside 0 to 0"),
-    "E0305 assert": ("assert 0, 0", "assertion failed: n is positive"),
-    "E0307 read-only": ("stg.f32 g[r2], 1", "read-only(.|\n)*pass a writable array for y"),
-    "E0309 overlap": ("mov.i64 r1, 4\n v.fneg.f32 [i], [i + r1], 1, 2", "dst .* overlaps a"),
-    "E0310 limit": ("loop: cbr 1, loop", "has not ended"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("body", "message"), FAULTS.values(), ids=FAULTS)
-def test_faults_say_what_and_where(body, message, request):
-    code = request.node.callspec.id.split()[0]
-    x, constant = np.zeros(256, np.float32), np.zeros(4, np.float32)
-    constant.flags.writeable = False
-    text = f"""
-    .buffer a nram 0 4096
-    .buffer b nram 4096 4096
-    .buffer i nram 8192 4096 "kernel.py":3
-    .buffer s sram 0 4096
-    .buffer w wram 0 4096
-    .string 0 "n is positive"
-    .registers 10
-    param r0, 0
-    param r2, 1
-    v.iota.i32 [i], 256, 0, 512
-    sync 4
-    .loc "kernel.py" 12 7
-    {body}
-    exit
-    """
-    with pytest.raises(KernelFault, match=message) as caught:
-        launch(text, x, constant, grid=(1, 2, 1), step_limit=1000)
-    fault = caught.value
-    assert fault.code == code
-    assert fault.location == Location("kernel.py", 12, 7)
-    assert fault.context == "test, program (0, 0, 0)"
-    assert "instruction" in fault.note
-
-
-def test_reads_of_two_queues_are_no_race():
-    x = np.zeros(4, np.float32)
-    body = """
-    .buffer a nram 0 64
-    .buffer b nram 64 64
-    param r0, 0
-    v.mov.f32 [a], 1, 1, 4
-    sync 4
-    dma.store.f32 g[r0], [a], 4, 1, 1, 0, 0, 0, 0
-    v.fneg.f32 [b], [a], 1, 4
-    exit
-    """
-    launch(body, x)
-    assert x.tolist() == [1] * 4
-
-
-def test_illegal_programs_do_not_run():
-    with pytest.raises(ProgramError, match="E0402"):
-        launch(".buffer a nram 0 4\n v.mov.f32 [a], 0, 1, 2\n exit")
-
-
-# ---- clusters -------------------------------------------------------------------------------------------------------
-
-CLUSTER = """
-.cores 4
-.buffer s sram 0 64
-.buffer a nram 0 64
-    param r0, 0
-    sreg  r1, 6
-    mul.i64 r2, r1, 8
-    sts.i64 [a], r1
-    move.i64 [s + r2], [a], 1, 1, 0, 0
-    barrier.cluster
-    sub.i64 r3, 24, r2
-    dma.store.i64 g[r0 + 0], [s + r3], 1, 1, 1, 0, 0, 0, 0
-    exit
-"""
-
-
-def test_cores_of_a_cluster_share_sram():
-    out = np.zeros(4, np.int64)
-    result = launch(CLUSTER.replace("dma.store", "add.i64 r0, r0, r2\n    dma.store"), out)
-    assert out.tolist() == [3, 2, 1, 0]
-    assert len(result.trace_starts) == 5
-    assert [record.kind for record in records(result, 3)] == [Kind.MOVE, Kind.BARRIER_CLUSTER, Kind.STORE, Kind.END]
-
-
-def test_a_barrier_that_not_all_reach_is_a_fault():
-    text = CLUSTER.replace("barrier.cluster", "eq.i64 r5, r1, 0\n cbr r5, end\n barrier.cluster").replace(
-        "exit", "end: exit"
-    )
-    with pytest.raises(KernelFault, match="E0306"):
-        launch(text, np.zeros(4, np.int64))
-
-
-# ---- trace ----------------------------------------------------------------------------------------------------------
-
-
-def test_trace_of_vector_add():
-    arrays = [np.zeros(256, np.float32) for _ in range(3)]
-    result = launch(VECTOR_ADD, *arrays)
-    integer = M9.scalar_integer_cycles
-    assert records(result) == [
-        Record(Kind.LOAD, 1024, DEVICE_START, scalar_cycles=8 * integer + ISSUE, instruction=8),
-        Record(Kind.LOAD, 1024, DEVICE_START + (1 << 14), scalar_cycles=ISSUE, instruction=9),
-        Record(Kind.SYNC, 1, scalar_cycles=ISSUE, instruction=10),
-        Record(
-            Kind.SYNC, 4, scalar_cycles=2 * ISSUE, compute_cycles=8 + GAP, compute_head=ISSUE + 8 + GAP, instruction=12
-        ),
-        Record(Kind.STORE, 1024, DEVICE_START + (2 << 14), scalar_cycles=ISSUE, instruction=13),
-        Record(Kind.END, scalar_cycles=ISSUE, instruction=14),
-    ]
-
-
-FILL = "v.mov.f32 [a], 0, 1, 1024\n"
-
-
-@pytest.mark.parametrize(
-    ("body", "occupancies", "waits"),
-    [
-        ("", 0, 0),
-        ("v.mov.f32 [b], 0, 1, 1024", 32, GAP),
-        ("v.fneg.f32 [b], [a], 1, 32", 1, LATENCY),
-        ("v.fneg.f32 [b], [a + 128], 1, 32\n v.fneg.f32 [c], [a], 1, 32", 2, LATENCY + GAP),
-        ("v.mov.f32 [b], 0, 1, 32\n v.fneg.f32 [a], [b + 64], 1, 16", 2, GAP + LATENCY),
-        ("sync 4\n v.fneg.f32 [b], [a], 1, 32", 1, LATENCY),
-        (
-            "v.fmul.f32 ~, [a], 2, 1, 1024\n v.fadd.f32 ~, ~, [a], 1, 1024\n v.fpcast.f32.f16 [b], ~, 1, 1024",
-            32,
-            LATENCY,
-        ),
-    ],
-)
-def test_the_interlock(body, occupancies, waits):
-    text = f".buffer a nram 0 4096\n.buffer b nram 4096 4096\n.buffer c nram 8192 4096\n{FILL}{body}\nexit"
-    found = records(launch(text, np.zeros(1, np.float32)))
-    assert sum(record.compute_cycles for record in found) == 32 + GAP + occupancies + waits
-
-
-def test_accumulators_are_chained():
-    x = np.zeros(64, np.float32)
-    text = f"""
-    .buffer a nram 0 4096
-    .buffer c nram 4096 4096
-    {WEIGHTS}
-    param r0, 0
-    dma.weight.f32 [w], g[r0], 1, 64, 1, 64, 0, 64, 1, 0
-    sync 1
-    v.mov.f32 [a], 1, 1, 1
-    mm.f32.f32 [c], [a], [w], 1, 64, 1, 1, 0
-    mm.f32.f32 [c], [a], [w], 1, 64, 1, 1, 1
-    mm.f32.f32 [c + 1024], [c], [w], 1, 64, 1, 1, 0
-    exit
-    """
-    result = launch(text, x)
-    product = M9.tensor_fill_cycles + 64 * 16 // M9.mac_per_cycle_f32
-    assert records(result)[-1].compute_cycles == 1 + 3 * product + GAP + LATENCY + GAP + LATENCY
-
-
-def test_the_head_of_a_fold_is_the_latest_issue():
-    result = launch(".buffer a nram 0 4096\n" + "v.mov.f32 [a], 0, 1, 32\n mov.i32 r0, 1\n" * 3 + "exit")
-    (record,) = records(result)
-    integer, one = M9.scalar_integer_cycles, 1 + GAP
-    assert record.scalar_cycles == 4 * ISSUE + 3 * integer
-    assert record.compute_cycles == 3 * one
-    assert record.compute_head == max(k * (ISSUE + integer) + ISSUE + (3 - k) * one for k in range(3))
-    assert records(launch("exit"))[0].compute_head == NO_COMPUTE
-
-
-# ---- memory ---------------------------------------------------------------------------------------------------------
-
-
-def test_views_of_one_array_form_one_region():
-    base = np.zeros(100, np.float64)
-    frozen = base[40:60]
-    frozen.flags.writeable = False
-    memory = GlobalMemory([Allocation.of_array("y", np.zeros(3)), Allocation.of_array("a", frozen),
-                           Allocation.of_array("b", base[50:][::-1])])  # fmt: skip
-    start = base.ctypes.data
-    regions = {tuple(row) for row in memory.table.tolist()}
-    assert (start + 320, start + 800, 1, DEVICE_START + (1 << 14)) in regions
-    assert memory.view(start + 470, 20, write=True) is not None
-    assert memory.view(start + 312, 8, write=False) is None
-    assert memory.view(start + 796, 8, write=False) is None
-    assert memory.device_address(start + 328) == DEVICE_START + (1 << 14) + 8
-    assert memory.nearest(start + 312).name == "a"
-    assert memory.nearest(start + 10**6).name in ("b", "y")
-
-
-def test_memory_without_arrays():
-    memory = GlobalMemory([Allocation.of_array("empty", np.zeros((0, 4)))])
-    assert memory.table.shape == (0, 4)
-    assert memory.view(0, 1, write=False) is None
-    assert "every array that was passed is empty" in str(memory.fault(0, 1, "load"))
-    assert "no array was passed" in str(GlobalMemory().fault(0, 1, "load"))
-
-
-@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 200), st.booleans()), max_size=8), st.integers(0, 1200))
-@settings(max_examples=200)
-def test_regions_cover_exactly_the_allocations(pieces, address):
-    allocations = [Allocation(f"a{k}", start, size, write) for k, (start, size, write) in enumerate(pieces)]
-    table = GlobalMemory(allocations).table
-    covered = any(each.address <= address < each.end for each in allocations)
-    assert covered == any(start <= address < end for start, end, _, _ in table)
-    assert (table[:-1, 1] <= table[1:, 0]).all()
-    devices = sorted((device, device + end - start) for start, end, _, device in table)
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(devices))
