@@ -22,9 +22,10 @@ class PointerRoots:
         self.parameters: dict[Register, int] = {}
         self.unknown: set[Register] = set()
         self.disjoint_flags: set[Register] = set()
-        self._visit(code.nodes)
+        self.learn(code.nodes)
 
-    def _visit(self, nodes: Sequence[Node]) -> None:
+    def learn(self, nodes: Sequence[Node]) -> None:
+        """Take in more nodes."""
         for node in nodes:
             match node:
                 case Instruction():
@@ -39,7 +40,7 @@ class PointerRoots:
                 case _:
                     pass
             for nested in children(node):
-                self._visit(nested)
+                self.learn(nested)
 
     def _instruction(self, instruction: Instruction) -> None:
         written = written_register(instruction)

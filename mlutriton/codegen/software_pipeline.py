@@ -133,16 +133,17 @@ class _Pipeliner:
     def _in_pieces(self, loop: Loop, plain: Loop, *, own: bool, are_disjoint: bool) -> list[Node]:
         """Take programs in pieces if that is of use; what has to be computed before.
 
-        The plain version of the loop gets buffers of its own, if it has not got its ``own`` and may be needed.
+        The plain version of the loop gets buffers of its own, if it has not got its ``own``.
         """
         plan = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint or own)
         pieces = plan_pieces(self.code, loop, plan, self.machine)
         if pieces is None:
             return []
-        if plan.needs_disjoint_arrays and not are_disjoint and not own:
+        if not are_disjoint and not own:
             plain.body = with_own_buffers(self.code, loop.body, plan.anew)
         before = touch_counts(loop.body)
         nodes = pieces.rewrite()
+        self.roots.learn([*nodes, loop])
         self._count_anew(before, loop.body)
         return nodes
 
