@@ -29,7 +29,7 @@ from dataclasses import replace
 
 from mlutriton.codegen.block_plan import BlockPlan
 from mlutriton.codegen.chunk_loop import ChunkLoop
-from mlutriton.codegen.merged_transfers import Limit, NewDimension, limiting
+from mlutriton.codegen.merged_transfers import Limit, MoreItems, NewDimension, limiting
 from mlutriton.codegen.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -205,9 +205,7 @@ class _BlockRotation:
         def transfers() -> None:
             if self.plan.offsets:
                 self.emitter.nodes.append(self._each(self.plan.offsets, begin, members, phases))
-            for node in self.plan.gathers:
-                self.emitter.nodes.append(self._each([node], begin, members, phases))
-            self._transfer(self.plan.loads, begin, members, phases)
+            self._transfer([*self.plan.gathers, *self.plan.loads], begin, members, phases)
 
         return self._if_any(begin, transfers)
 
@@ -298,6 +296,9 @@ class _BlockRotation:
     def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
         """A transfer for all members of a block, to be renamed as one of the first of them."""
         merge = self.blocks.merged[id(node)]
+        if isinstance(merge, MoreItems):
+            items = self._integer("mul", members, Immediate(merge.items))
+            return _with(node, {"n": items})
         dimension = merge.dimension
         is_padded = node.row.name == "dma.load_pad"
         changed: dict[str, Operand] = {}
@@ -316,10 +317,7 @@ class _BlockRotation:
                 least = self.emitter.integer("smin", at_block.operand(merge.rest), extent)
                 valid = self.emitter.integer("smax", least, Immediate(0))
             changed = {f"n{dimension}": extent, limiting(node, dimension): valid}
-        operands: list[Operand] = list(node.operands)
-        for name, operand in changed.items():
-            operands[node.row.slot_index[name]] = operand
-        return replace(node, operands=tuple(operands))
+        return _with(node, changed)
 
     def _each(
         self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
@@ -424,3 +422,10 @@ def _place(transfer: Instruction) -> GlobalAddress:
     """Where in global memory a transfer begins."""
     (place,) = (operand for operand, _ in accesses(transfer) if isinstance(operand, GlobalAddress))
     return place
+
+
+def _with(instruction: Instruction, changed: Mapping[str, Operand]) -> Instruction:
+    operands = list(instruction.operands)
+    for name, operand in changed.items():
+        operands[instruction.row.slot_index[name]] = operand
+    return replace(instruction, operands=tuple(operands))

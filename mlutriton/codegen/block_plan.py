@@ -86,7 +86,7 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
     needed = definitions.closure(free_registers([*plan.serves, *plan.moved]))
     if needed is None:
         return None
-    merging = Merging(code, loop, definitions)
+    merging = Merging(code, loop, definitions, plan.buffers)
     latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, Merge] = {}
     gains = bool(plan.gathers)

@@ -41,7 +41,7 @@ def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Pie
     chunks = plan_chunks(code, loop, plan)
     if chunks is None or chunks.is_within:
         return None
-    merging = Merging(code, loop, Definitions(loop))
+    merging = Merging(code, loop, Definitions(loop), plan.buffers)
     merges = {id(node): merging.longer(node) for node in plan.transfers}
     parts = _parts(chunks, list(merges.values()), longest)
     if parts == 1 or not _is_all(loop, plan):

@@ -5,7 +5,8 @@ The tiles of U iterations stand one behind the other in their buffer. In global 
 * lie at addresses that grow by the same step, whatever it is: then one transfer has a dimension more, which counts
   iterations. All have the same extents; where a limit changes from tile to tile, no tile may reach it;
 * go on where the one before ends, along their last dimension: then one transfer has U times that extent. A limit on it,
-  as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them.
+  as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them;
+* lie anywhere if they are items of gathers and scatters, whose offsets follow each other like the tiles.
 
 Programs of a grid with several axes are neighbours if they lie on one line along its first axis: what differs from line
 to line is the same for them.
@@ -16,11 +17,21 @@ Index arithmetic is taken not to overflow, as where tiles are found.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipeline_plan import Definitions
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, instructions, registers_read, written_register
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.codegen.tile_code import (
+    Loop,
+    Node,
+    TileCode,
+    instructions,
+    known_extents,
+    registers_read,
+    written_register,
+)
+from mlutriton.isa.expression import evaluate, parse
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
 
 _TRANSFERS = ("dma.load", "dma.load_pad", "dma.store")
@@ -71,7 +82,18 @@ class LongerDimension:
     rest: Register | None
 
 
-Merge = NewDimension | LongerDimension
+@dataclass(frozen=True)
+class MoreItems:
+    """A gather or scatter takes the items of all iterations of a block.
+
+    Attributes:
+        items: of one iteration.
+    """
+
+    items: int
+
+
+Merge = NewDimension | LongerDimension | MoreItems
 
 
 def limiting(node: Instruction, dimension: int) -> str:
@@ -86,8 +108,8 @@ Step = dict[tuple[Register, ...], int]
 class Merging:
     """Which transfers of a loop can be merged."""
 
-    def __init__(self, code: TileCode, loop: Loop, definitions: Definitions) -> None:
-        self.code, self.loop, self.definitions = code, loop, definitions
+    def __init__(self, code: TileCode, loop: Loop, definitions: Definitions, members: Collection[str]) -> None:
+        self.code, self.loop, self.definitions, self.members = code, loop, definitions, members
         self.varying: dict[Register, bool] = {}
         self.copies = {
             register: each.operands[1]
@@ -97,6 +119,8 @@ class Merging:
 
     def merge(self, node: Node) -> Merge | None:
         """How a transfer can be merged with those of the next iterations."""
+        if isinstance(node, Instruction) and node.row.name in ("gather", "scatter"):
+            return self._more_items(node)
         found = self._even(node)
         return self._longer(*found) or self._new(*found) if found else None
 
@@ -119,6 +143,22 @@ class Merging:
         if any(register in self.definitions.scalar for registers in step for register in registers):
             return None  # The step differs from line to line.
         return node, local, step
+
+    def _more_items(self, node: Instruction) -> MoreItems | None:
+        counts = known_extents(node)
+        if self._others_vary(node) or "n" not in counts or "length" not in counts:
+            return None
+        for slot, operand in zip(node.row.slots, node.operands, strict=True):
+            if isinstance(operand, Address):
+                span = evaluate(parse(slot.span), counts) * node.dtype_of(slot).bytes
+                is_whole = operand.register is None and not operand.offset_bytes and operand.mode is Mode.FULL
+                if (
+                    not is_whole
+                    or operand.buffer not in self.members
+                    or span != self.code.buffers[operand.buffer].bytes
+                ):
+                    return None
+        return MoreItems(counts["n"])
 
     def _longer(self, node: Instruction, local: Address, step: Step) -> LongerDimension | None:
         last = max((d for d in range(3) if node.operand(f"n{d}") != Immediate(1)), default=0)

@@ -22,7 +22,7 @@ from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation
 from mlutriton.ir.types import PointerType, element_type, shape_of
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Immediate, Register
+from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
 
 
@@ -120,6 +120,9 @@ def _arrays_disjoint(s: Selection, operation: Operation) -> None:
 
 def _add_pointer(s: Selection, operation: Operation) -> None:
     pointer, offset = operation.operands
+    if operation.result in s.vector_scalars.places:
+        s.rows_at[operation.result] = GlobalAddress(s.register(pointer)), s.dense(offset)
+        return
     pointer_type = element_type(pointer.type)
     assert isinstance(pointer_type, PointerType)
     scale = pointer_type.pointee.bytes

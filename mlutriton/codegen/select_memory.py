@@ -145,6 +145,13 @@ def _unit_dimension(dimensions: Sequence[Dimension]) -> int | None:
 def tile_load(s: Selection, operation: TileLoad) -> None:
     """A tile into a dense NRAM buffer."""
     dtype = storage_type(operation.result.type)
+    if operation.base in s.rows_at:
+        base, index = s.rows_at[operation.base]
+        target = s.destination(operation.result)
+        row = (index.address(), Immediate(dtype.bytes), ONE, s.operand(operation.other), *_row_counts(s, operation))
+        s.emitter.emit("gather", (dtype, index.dtype), (target.address(), base, *row))
+        s.views[operation.result] = target
+        return
     dimensions = simplified(s, dimensions_of(s, operation.geometry))
     base, fill = s.register(operation.base), s.operand(operation.other)
     target = s.destination(operation.result)
@@ -372,6 +379,11 @@ def tile_store(s: Selection, operation: Operation) -> None:
     """A dense buffer to a tile of global memory."""
     assert isinstance(operation, TileStore)
     source = s.dense(operation.value)
+    if operation.base in s.rows_at:
+        base, index = s.rows_at[operation.base]
+        row = (index.address(), Immediate(source.dtype.bytes), ONE, *_row_counts(s, operation))
+        s.emitter.emit("scatter", (source.dtype, index.dtype), (base, source.address(), *row))
+        return
     dimensions = simplified(s, dimensions_of(s, operation.geometry))
     base = s.register(operation.base)
     unit = _unit_dimension(dimensions)
@@ -383,6 +395,12 @@ def tile_store(s: Selection, operation: Operation) -> None:
         source, dimensions = staging, moved
     base, first = origin(s, dimensions, base, source.dtype)
     _walk(s, dimensions, base, first, source, store=True)
+
+
+def _row_counts(s: Selection, operation: TileLoad | TileStore) -> tuple[ScalarOperand, ...]:
+    """One item, its elements, and those of them that are valid."""
+    (row,) = dimensions_of(s, operation.geometry)
+    return ONE, Immediate(row.extent), row.valid
 
 
 def weight_load(s: Selection, operation: TileLoad) -> bool:
@@ -509,7 +527,7 @@ def scalar_load(s: Selection, operation: Load) -> None:
     pointer, mask, other = operation.operands
     dtype = storage_type(operation.result.type)
     address = GlobalAddress(s.register(pointer))
-    if operation.result in s.vector_scalars:
+    if operation.result in s.vector_scalars.loads:
         target = s.new(operation.result.name, (), dtype)
         s.views[operation.result] = target
         geometry = (ONE, ONE, ONE, ZERO, ZERO, ZERO)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mlutriton.codegen.tensor_operands import weight_uses
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
-from mlutriton.codegen.vector_scalars import loads_for_vectors
+from mlutriton.codegen.vector_scalars import VectorScalars, vector_scalars
 from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.core import Function, Value, use_counts
@@ -25,7 +25,7 @@ from mlutriton.ir.ops import (
 from mlutriton.ir.types import PointerType, Type, element_type, shape_of
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Immediate, Mode, Operand, Register
+from mlutriton.isa.operands import GlobalAddress, Immediate, Mode, Operand, Register
 
 
 def storage_type(type: Type) -> DType:
@@ -44,7 +44,8 @@ class Selection:
         targets: buffers that certain results should be produced in.
         weights: tile loads that only dots read as right operand, and how.
         weight_buffers: the WRAM buffers of those, once loaded.
-        vector_scalars: scalar loads that only the vector unit needs.
+        vector_scalars: scalars that only the vector unit needs.
+        rows_at: by a pointer to a row that is an item of a gather or scatter, its base and offset.
         shared_parts: tile loads that are parts of what cores load together.
         local_values: values defined in the block being selected.
         emitter: appends instructions.
@@ -61,7 +62,8 @@ class Selection:
         self.targets: dict[Value, DenseView] = {}
         self.weights = weight_uses(function, machine)
         self.weight_buffers: dict[Value, TileBuffer] = {}
-        self.vector_scalars = loads_for_vectors(function) if is_pipelined else set[Value]()
+        self.vector_scalars = vector_scalars(function) if is_pipelined else VectorScalars(set(), set())
+        self.rows_at: dict[Value, tuple[GlobalAddress, DenseView]] = {}
         self.shared_parts = {each.operands[0] for each in function.walk() if isinstance(each, Assemble)}
         self.local_values: set[Value] = set()
 

@@ -307,13 +307,32 @@ def _uniform(value: Value) -> Value | Constant | None:
 
 
 def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
+    """The pointer to the first element; what comes from memory is added last, and by itself."""
     assert form.base is not None
-    offset = scalars.sum(form.offset)
-    if offset == 0:
-        return form.base
-    pointer = AddPtr([form.base, scalars.value(offset)], location=location)
-    scalars.operations.append(pointer)
-    return pointer.result
+    pointer = form.base
+    loaded = [scalar for scalar in form.offset if _comes_from_memory(scalar)]
+    for addends in ([scalar for scalar in form.offset if scalar not in loaded], loaded):
+        offset = scalars.sum(addends)
+        if offset != 0:
+            added = AddPtr([pointer, scalars.value(offset)], location=location)
+            scalars.operations.append(added)
+            pointer = added.result
+    return pointer
+
+
+def _comes_from_memory(scalar: Scalar) -> bool:
+    """True if a scalar is computed from one that is loaded."""
+    pending, seen = [scalar], set[Scalar]()
+    while pending:
+        operation = None if isinstance(value := pending.pop(), int) else value.defining_op
+        if value in seen or operation is None:
+            continue
+        seen.add(value)
+        if isinstance(operation, Load):
+            return True
+        if isinstance(operation, Elementwise):
+            pending += operation.operands
+    return False
 
 
 def _is_index_tensor(value: Value) -> bool:

@@ -1,0 +1,89 @@
+"""Programs whose rows begin at places that they load: items of gathers and scatters, many programs' at once."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+
+@mlu.jit
+def look_up(out, table, ids, columns, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    place = tl.load(ids + row)
+    values = tl.load(table + place * columns + column, mask=column < columns, other=-1)
+    tl.store(out + row * BLOCK + column, values)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("columns", [1, 100, 128])
+def test_rows_are_looked_up(dtype, index, columns):
+    rng = np.random.default_rng(columns)
+    table, ids = rng.integers(-99, 99, (50, columns)).astype(dtype), rng.integers(0, 50, 300).astype(index)
+    out = np.zeros((300, 128), dtype)
+    run = on_both_engines(lambda: look_up[(300,)](out, table, ids, columns, BLOCK=128), out)
+    expected = np.full_like(out, -1)
+    expected[:, :columns] = table[ids]
+    np.testing.assert_array_equal(out, expected)
+    one_by_one = look_up[(300,)](out, table, ids, columns, BLOCK=128, num_stages=1)
+    assert run.cycles < one_by_one.cycles / 1.5
+
+
+@mlu.jit
+def write_to_pages(
+    cache, x, slots, x_stride, page_stride, PAGE: tl.constexpr, HEADS: tl.constexpr, DEPTH: tl.constexpr
+):
+    """A key for each token and head, where the token's slot says: page and place on it."""
+    token, head, depth = tl.program_id(0), tl.program_id(1), tl.arange(0, DEPTH)
+    slot = tl.load(slots + token)
+    page, place = slot // PAGE, slot % PAGE
+    key = tl.load(x + token * x_stride + head * DEPTH + depth)
+    tl.store(cache + page * page_stride + head * PAGE * DEPTH + place * DEPTH + depth, key)
+
+
+@pytest.mark.parametrize("tokens", [1, 230])
+def test_rows_are_written_where_slots_say(tokens):
+    rng = np.random.default_rng(tokens)
+    x = rng.random((tokens, 3, 32), np.float32)
+    slots = rng.permutation(16 * 20)[:tokens]
+    cache = np.zeros((20, 3, 16, 32), np.float32)
+    on_both_engines(
+        lambda: write_to_pages[tokens, 3](cache, x, slots, 96, 3 * 16 * 32, PAGE=16, HEADS=3, DEPTH=32), cache
+    )
+    expected = np.zeros_like(cache)
+    expected[slots // 16, :, slots % 16] = x
+    np.testing.assert_array_equal(cache, expected)
+
+
+@mlu.jit
+def add_to_chosen(out, x, ids, limits, columns, BLOCK: tl.constexpr):
+    """In place, as far as each row's own limit; the later of two programs for one row must see the former's sum."""
+    column = tl.arange(0, BLOCK)
+    for step in range(tl.num_programs(0), 6):
+        place, limit = tl.load(ids + step), tl.load(limits + step)
+        row = out + place * columns + column
+        mask = (column < columns) & (column < limit)
+        tl.store(row, tl.load(row, mask=mask) + tl.load(x + step * columns + column, mask=mask), mask=mask)
+
+
+def test_rows_that_a_loop_changes_in_turn():
+    rng, columns = np.random.default_rng(3), 40
+    x, out = rng.random((6, columns), np.float32), np.zeros((4, columns), np.float32)
+    ids, limits = np.array([0, 2, 2, 1, 2, 1], np.int32), np.array([9, 40, 7, 0, 64, 12], np.int32)
+    expected = out.copy()
+    for step in range(1, 6):
+        expected[ids[step], : limits[step]] += x[step, : limits[step]]
+    on_both_engines(lambda: add_to_chosen[(1,)](out, x, ids, limits, columns, BLOCK=64), out)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_a_place_outside_the_table_is_a_fault_at_its_line(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    table, out, ids = np.zeros((5, 8), np.float32), np.zeros((9, 8), np.float32), np.zeros(9, np.int32)
+    ids[7] = 5
+    with pytest.raises(mlu.KernelFault, match="table") as fault:
+        look_up[(9,)](out, table, ids, 8, BLOCK=8)
+    assert "test_rows_at_loaded_places.py" in str(fault.value)
