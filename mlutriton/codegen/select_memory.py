@@ -526,6 +526,13 @@ def scalar_load(s: Selection, operation: Load) -> None:
     """One element by the scalar unit, or by DMA for the vector unit; ``other`` where the mask is false."""
     pointer, mask, other = operation.operands
     dtype = storage_type(operation.result.type)
+    if pointer in s.rows_at:
+        base, index = s.rows_at[pointer]
+        target = s.new(operation.result.name, (), dtype)
+        element = (index.address(), Immediate(dtype.bytes), s.operand(mask), s.operand(other), ONE, ONE, ONE)
+        s.emitter.emit("gather", (dtype, index.dtype), (target.address(), base, *element))
+        s.views[operation.result] = target
+        return
     address = GlobalAddress(s.register(pointer))
     if operation.result in s.vector_scalars.loads:
         target = s.new(operation.result.name, (), dtype)
@@ -550,8 +557,13 @@ def scalar_store(s: Selection, operation: Store) -> None:
     """One element; a value that stands in NRAM is stored by DMA so that the scalar unit need not wait for it."""
     pointer, value, mask = operation.operands
     dtype = storage_type(value.type)
-    address = GlobalAddress(s.register(pointer))
     view = s.views[value]
+    if pointer in s.rows_at:
+        base, index = s.rows_at[pointer]
+        element = (index.address(), Immediate(dtype.bytes), s.operand(mask), ONE, ONE, ONE)
+        s.emitter.emit("scatter", (dtype, index.dtype), (base, s.dense(view).address(), *element))
+        return
+    address = GlobalAddress(s.register(pointer))
     if isinstance(view, DenseView):
         count = ONE if is_true(s.views[mask]) else s.operand(mask)
         counts = (count, ONE, ONE, ZERO, ZERO, ZERO, ZERO)

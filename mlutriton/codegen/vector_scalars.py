@@ -22,7 +22,7 @@ class VectorScalars:
 
     Attributes:
         loads: results of scalar loads, in straight programs and loop bodies, that may stand in tiles of one element.
-        places: pointers to rows whose offset is made of such; nothing but accesses of these rows needs them.
+        places: pointers whose offset is made of such; nothing but accesses of a row or an element there needs them.
     """
 
     loads: set[Value]
@@ -68,16 +68,25 @@ def _needed_in_registers(operation: Operation, in_registers: set[Value], places:
             return []
         case ops.Store():
             pointer, _, mask = operation.operands
-            return [pointer, mask]
+            return [mask, *_unless_sum(pointer)]
+        case ops.Load() if operation.result not in in_registers:
+            pointer, *others = operation.operands
+            return [*others, *_unless_sum(pointer)]
         case ops.Elementwise() if operation.result not in in_registers:
             return []
         case ops.AddPtr() if operation.result in places:
             return [operation.operands[0]]
         case ops.TileLoad() | ops.TileStore() if _is_row(operation.geometry):
-            return [value for value in operation.operands if value is not operation.base]
+            others = [value for value in operation.operands if value is not operation.base]
+            return [*others, *_unless_sum(operation.base)]
         case _:
             nested = [operand for each in operation.walk() for operand in each.operands]
             return [value for value in nested if not isinstance(value.type, TensorType)]
+
+
+def _unless_sum(pointer: Value) -> list[Value]:
+    """A pointer, but for one to which an offset was added last: what needs that is found there."""
+    return [] if isinstance(pointer.defining_op, ops.AddPtr) else [pointer]
 
 
 def _is_row(geometry: ops.TileGeometry) -> bool:

@@ -87,3 +87,25 @@ def test_a_place_outside_the_table_is_a_fault_at_its_line(engine, monkeypatch):
     with pytest.raises(mlu.KernelFault, match="table") as fault:
         look_up[(9,)](out, table, ids, 8, BLOCK=8)
     assert "test_rows_at_loaded_places.py" in str(fault.value)
+
+
+@mlu.jit
+def pick(out, counts, x, labels, columns, rows, BLOCK: tl.constexpr):
+    """The share of one chosen element of each row, to a place of its own; and a count beside it."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    values = tl.load(x + row * columns + column, mask=column < columns, other=0)
+    label = tl.load(labels + row)
+    chosen = tl.load(x + row * columns + label, mask=row < rows, other=0.5)
+    tl.store(out + label, chosen / tl.sum(values))
+    tl.store(counts + label, tl.sum((values > 0.5).to(tl.int32)))
+
+
+def test_elements_at_loaded_places():
+    rng, columns = np.random.default_rng(11), 200
+    x, labels = rng.random((150, columns), np.float32), rng.permutation(columns)[:150]
+    out, counts = np.zeros(columns, np.float32), np.zeros(columns, np.int32)
+    run = on_both_engines(lambda: pick[(150,)](out, counts, x, labels, columns, 140, BLOCK=256), out, counts)
+    chosen = np.where(np.arange(150) < 140, x[np.arange(150), labels], 0.5)
+    np.testing.assert_allclose(out[labels], chosen / x.sum(axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(counts[labels], (x > 0.5).sum(axis=1))
+    assert not any(each.row.name == "ldg" for each in run.program.instructions)
