@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mlutriton.codegen.generate import generate
@@ -189,6 +190,7 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         run(function)
         verify(function, name)
     strip_bytes = machine.usable_nram_bytes // 4
+    refused: list[Function] = []
     while strip_bytes >= LEAST_STRIP_BYTES:
         mined = strip_mine.run(function, strip_bytes)
         verify(mined, "strip_mine")
@@ -200,11 +202,18 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         try:
             program = generate(mined, machine, stages, metadata, single_buffers=False)
         except OnChipMemoryError as error:
+            refused.append(mined)
             # What is not of strips does not shrink with them: at half their size, at least half is needed.
             strip_bytes >>= max(1, math.ceil(math.log2(error.used_bytes / error.limit_bytes)))
             continue
         observe("strip_mine", mined)
         return program
+    # Blocks of a loop may take what the loops around it need for double buffering, whatever the size of strips.
+    for mined in refused if stages > 1 else ():
+        with suppress(OnChipMemoryError):
+            program = generate(mined, machine, 1, metadata)
+            observe("strip_mine", mined)
+            return program
     raise refusal
 
 

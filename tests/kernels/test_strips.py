@@ -327,6 +327,28 @@ def test_what_a_branch_prints_may_be_wanted_after_it(capfd):
 
 
 @mlu.jit
+def decay(out, x, weights, count, ROWS: tl.constexpr, N: tl.constexpr):
+    i = tl.arange(0, ROWS)[:, None] * N + tl.arange(0, N)[None, :]
+    total = tl.zeros((ROWS, N), tl.float32)
+    weight = tl.load(weights + tl.arange(0, ROWS))
+    for _ in range(count):
+        total = total * weight[:, None] + tl.cumsum(tl.load(x + i), axis=1)
+        weight = weight * 0.5
+    tl.store(out + i, total)
+
+
+def test_strips_do_without_double_buffering_where_inner_loops_take_all_memory():
+    mlu.set_machine("mlu-tiny")
+    x, weights = np.round(8 * normal(128, 128)), np.round(4 * normal(128))
+    out = np.zeros_like(x)
+    decay[(1,)](out, x, weights, 3, ROWS=128, N=128)
+    expected = np.zeros_like(x)
+    for k in range(3):
+        expected = expected * (weights / 2**k)[:, None] + x.cumsum(axis=1)
+    np.testing.assert_array_equal(out, expected)
+
+
+@mlu.jit
 def sort(out, x, N: tl.constexpr, DESCENDING: tl.constexpr):
     i = tl.arange(0, N)
     tl.store(out + i, tl.sort(tl.load(x + i), descending=DESCENDING))
