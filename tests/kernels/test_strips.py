@@ -349,6 +349,27 @@ def test_strips_do_without_double_buffering_where_inner_loops_take_all_memory():
 
 
 @mlu.jit
+def follow(out, x, places, count, N: tl.constexpr):
+    i = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    values = tl.load(x + i) + 1
+    found = tl.load(places + i)
+    for _ in range(count):
+        found = tl.gather(values, found, 0)
+    tl.store(out + i, found)
+
+
+def test_a_loop_picks_from_what_does_not_fit():
+    mlu.set_machine("mlu-tiny")
+    x, places = (RNG.integers(0, 127, (128, 128), dtype=np.int32) for _ in range(2))
+    out = np.zeros_like(x)
+    follow[(1,)](out, x, places, 3, N=128)
+    expected = places
+    for _ in range(3):
+        expected = np.take_along_axis(x + 1, expected, 0)
+    np.testing.assert_array_equal(out, expected)
+
+
+@mlu.jit
 def sort(out, x, N: tl.constexpr, DESCENDING: tl.constexpr):
     i = tl.arange(0, N)
     tl.store(out + i, tl.sort(tl.load(x + i), descending=DESCENDING))

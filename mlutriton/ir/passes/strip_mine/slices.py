@@ -54,7 +54,7 @@ from mlutriton.ir.types import (
     with_shape,
 )
 
-# Strips that one box may hold of what is reduced as a whole on the way.
+# Strips that one box may hold of what is reduced, or picked from, as a whole on the way.
 MAXIMUM_REDUCED_STRIPS = 2
 
 POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast)
@@ -496,6 +496,9 @@ class Slicer:
         places = self.box(index, box)
         if source not in self.stored:
             column = tuple((0, shape[d]) if d == axis else part for d, part in enumerate(box))
+            column_bytes = math.prod(extents(column)) * storage_dtype(element_type(source.type)).bytes
+            if column_bytes > MAXIMUM_REDUCED_STRIPS * self.strip_bytes:
+                raise NotByBoxesError(source)
             return code.add(Gather([self.box(source, column), places], {"axis": axis}))
         type = with_element(places.type, I64)
         if element_type(places.type) != I64:
