@@ -183,21 +183,20 @@ class _Memory:
     """How many iterations of a block fit beside everything else, their tiles in both phases."""
 
     def __init__(self, code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> None:
-        self.code, self.plan = code, plan
         self.limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
-        self.others = alive_beside(code, loop) - plan.buffers
+        beside = alive_beside(code, loop) - plan.buffers
+        self.mine = [code.buffers[name] for name in plan.buffers]
+        self.others = [code.buffers[name] for name in beside]
 
     def iterations(self, sizes_bytes: Mapping[str, int]) -> int:
         """The most iterations that fit if some of the other buffers have these sizes, the rest as they are."""
         found: list[int] = []
         for space, limit in self.limits.items():
-            mine = [
-                each for each in self.code.buffers.values() if each.space == space and each.name in self.plan.buffers
-            ]
-            others = [self.code.buffers[name] for name in self.others if self.code.buffers[name].space == space]
+            mine = [each for each in self.mine if each.space == space]
+            others = [each for each in self.others if each.space == space]
             rest = sum(-(-sizes_bytes.get(each.name, each.bytes) * each.phases // 64) * 64 for each in others)
             if mine:
                 # Each buffer is rounded up once.
-                room = limit - rest - 64 * len(self.plan.buffers)
+                room = limit - rest - 64 * len(self.mine)
                 found.append(room // (2 * sum(each.bytes for each in mine)))
         return max(0, min(found, default=0))

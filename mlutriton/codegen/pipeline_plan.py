@@ -18,7 +18,7 @@ iterations ahead: so this is planned only for loops that can be arranged so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.codegen.pointer_roots import PointerRoots, is_area
@@ -329,10 +329,10 @@ def parameters_of(transfer: Node, roots: PointerRoots) -> frozenset[int] | None:
     return frozenset(found)
 
 
-def reads_apart(load: Node, loop: Loop, roots: PointerRoots) -> bool:
-    """True if, on disjoint arrays, a load reads nothing that the loop writes."""
+def loads_apart(loop: Loop, roots: PointerRoots) -> Callable[[Node], bool]:
+    """Tells of a load whether, on disjoint arrays, it reads nothing that the loop writes."""
     stored = _stored(loop.body, roots)
-    return stored is not None and _is_apart(load, stored, roots)
+    return lambda load: stored is not None and _is_apart(load, stored, roots)
 
 
 def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:

@@ -30,7 +30,7 @@ from mlutriton.codegen.block_pipeline import rotate_blocks
 from mlutriton.codegen.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.finer_programs import plan_pieces
 from mlutriton.codegen.in_place import share_buffers
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, plan_loop, reads_apart, touch_counts
+from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, loads_apart, plan_loop, touch_counts
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.residence import hoist, short_fills
@@ -107,7 +107,7 @@ class _Pipeliner:
         if loop.independent and plan.needs_disjoint_arrays:
             before, whole = touch_counts(loop.body), [*loop.body]
             fills = short_fills(self.code, loop, self.machine.core_dma_latency_bytes)
-            alike = hoist(loop, lambda load: reads_apart(load, loop, self.roots), fills)
+            alike = hoist(loop, loads_apart(loop, self.roots), fills)
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
                 self._count_anew(before, loop.body)

@@ -1,0 +1,122 @@
+"""The work of the compiler grows no faster than n log n in the length of a kernel, and not with the size of its tiles.
+
+Work is counted, not timed: in lines of Python that run, of which a loop runs one for each of its elements.
+"""
+
+import sys
+from collections import Counter
+
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.pipeline import CompileOptions, compile_ttir
+
+
+@mlu.jit
+def arithmetic(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    a = tl.load(x + i)
+    b = a
+    for _ in tl.static_range(STEPS):
+        a, b = tl.exp(b) - a, b * a + 1.5
+    tl.store(out + i, a + b)
+
+
+@mlu.jit
+def arithmetic_in_a_loop(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    for j in range(n):
+        i = j * BLOCK + tl.arange(0, BLOCK)
+        a = tl.load(x + i)
+        b = a
+        for _ in tl.static_range(STEPS):
+            a, b = tl.exp(b) - a, b * a + 1.5
+        tl.store(out + i, a + b)
+
+
+@mlu.jit
+def rows(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    row = tl.load(x + tl.program_id(0) * n + i, mask=i < n, other=0.0)
+    for _ in tl.static_range(STEPS):
+        row = tl.exp(row - tl.max(row, 0))
+    tl.store(out + tl.program_id(0) * n + i, row, mask=i < n)
+
+
+@mlu.jit
+def transfers(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    for k in tl.static_range(STEPS):
+        i = k * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out + i, tl.load(x + i) * 2.0 + k)
+
+
+@mlu.jit
+def loops(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    for k in tl.static_range(STEPS):
+        for j in range(n):
+            i = (k * n + j) * BLOCK + tl.arange(0, BLOCK)
+            tl.store(out + i, tl.load(x + i) * 2.0 + k)
+
+
+@mlu.jit
+def scalars(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    total = 0.0
+    for k in tl.static_range(STEPS):
+        if total < n + k:
+            total += tl.load(x + k * BLOCK)
+        tl.store(out + k, total)
+
+
+@mlu.jit
+def products(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, 32)[:, None] * 32 + tl.arange(0, 32)[None, :]
+    total = tl.zeros((32, 32), tl.float32)
+    for k in tl.static_range(STEPS):
+        total = tl.dot(tl.load(x + i + k * 1024), tl.load(x + i + (k + n) * 1024), total)
+    tl.store(out + i, total)
+
+
+KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products]
+
+
+def work(kernel, steps, block):
+    """Lines of the project's Python that run to make a program of the kernel's TTIR, by the function that has them."""
+    machine = mlu.current_machine()
+    text = mlu.compile(kernel, f"*fp32:16, *fp32:16, i32, {steps}, {block}").asm["ttir"]
+    source, lines = mlu.__path__[0], Counter()
+
+    def called(frame, event, argument):
+        return ran if frame.f_code.co_filename.startswith(source) else None
+
+    def ran(frame, event, argument):
+        lines[frame.f_code] += event == "line"
+        return ran
+
+    before = sys.gettrace()
+    sys.settrace(called)
+    try:
+        compile_ttir(text, CompileOptions(machine))
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_work_grows_with_the_length_of_a_kernel(kernel):
+    work(kernel, 2, 64)  # fills tables that are made once
+    short, long = (work(kernel, steps, 64) for steps in (8, 40))
+    # Of n log n it is about 6.7, of the square 25.
+    assert long.total() / short.total() < 6.7
+    # What is a square and still small would show in longer kernels. Not so in two kernels: of each loop all code around
+    # it is looked at, and the buffers of a loop in chunks are all alive at once, but never more than fit.
+    if kernel not in (loops, arithmetic_in_a_loop):
+        least = short.total() / 1000
+        grown = {code: count / max(short[code], least) for code, count in long.items() if count > long.total() / 200}
+        assert not {str(code): growth for code, growth in grown.items() if growth > 10}
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_work_is_the_same_for_tiles_of_any_size(kernel):
+    work(kernel, 2, 64)
+    small, large = (work(kernel, 4, block).total() for block in (64, 2048))
+    assert 0.8 < large / small < 1.25
