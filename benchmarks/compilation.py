@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,7 @@ from benchmarks.fresh_process import empty_caches, run_module
 from benchmarks.stopwatch import comparison, seconds_of
 from examples import flash_attention, matmul, softmax, vector_add
 from mlutriton import launch, pipeline  # noqa: F401
+from mlutriton.backend import compiler
 from mlutriton.testing import Case
 
 CUDA_TARGET = GPUTarget("cuda", 80, 32)
@@ -127,11 +129,41 @@ def measure_warm(name: str, quick: bool) -> Measured:
     return comparison(median(samples["mlu"]), median(samples["cuda"]), "CUDA")
 
 
+def front_end_seconds(source: ASTSource) -> float:
+    """Time until Triton hands over its TTIR, which both sides need: from its entry to the end of its own passes."""
+    done: list[float] = []
+    passes = compiler.run_ttir_passes
+
+    def timed(module: Any, metadata: dict[str, Any]) -> Any:
+        module = passes(module, metadata)
+        done.append(time.perf_counter())
+        return module
+
+    started = time.perf_counter()
+    with patch.object(compiler, "run_ttir_passes", timed):
+        triton.compile(source, target=GPUTarget("mlu", mlu.current_machine().isa, 1))
+    return done[0] - started
+
+
+def measure_front_end(name: str, quick: bool) -> Measured:
+    """The front end alone: no compiler that begins with it can be quicker."""
+    source = source_of(CASES[name]())
+    samples: dict[str, list[float]] = {"mlu": [], "cuda": []}
+    for repetition in range(3 if quick else 6):
+        with empty_caches() as environment, patch.dict(os.environ, environment):
+            taken = front_end_seconds(source), seconds_of(partial(compile_for_cuda, source))
+        if repetition:
+            for target, seconds in zip(samples, taken, strict=True):
+                samples[target].append(seconds)
+    return comparison(median(samples["mlu"]), median(samples["cuda"]), "CUDA")
+
+
 def _figures() -> Iterator[Figure]:
     for name in CASES:
         label = f"compile {name}, {{}}, against CUDA"
         yield Figure(label.format("cold"), Unit.TIMES, partial(measure_cold, name), goal=3)
         yield Figure(label.format("warm"), Unit.TIMES, partial(measure_warm, name))
+        yield Figure(f"Triton's front end for {name}, warm, against CUDA", Unit.TIMES, partial(measure_front_end, name))
 
 
 FIGURES = tuple(_figures())
