@@ -8,7 +8,6 @@ transposition on the chip would, is worth less than the replay says.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +87,7 @@ def in_one_piece(trace: Trace, chosen: Rows) -> Trace:
     single = places[strided]
     records[single, 0] &= MAX_STRIDED_CYCLES
     records[single, 1] = records[single, 1] & ~(FLAG_STRIDED << FLAGS_SHIFT | _LOW_WORD) | NO_COMPUTE & _LOW_WORD
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def as_blocks(trace: Trace, chosen: Rows) -> Trace:
@@ -102,7 +101,7 @@ def as_blocks(trace: Trace, chosen: Rows) -> Trace:
     _set_address(records, places, _addresses(amounts))
     _set_kind(records, places, np.where(store, int(Kind.STORE), int(Kind.LOAD)))
     _set_amount(records, places, amounts)
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def grouped(trace: Trace, chosen: Rows, times: int) -> Trace:
@@ -128,7 +127,7 @@ def grouped(trace: Trace, chosen: Rows, times: int) -> Trace:
     counts = records[extents, 0] >> 32 & _LOW_WORD
     segment = sums[extended] // np.maximum(counts * (records[extents, 2] & 0xFFFF), 1)
     records[extents, 0] = segment | counts << 32
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def free(trace: Trace, chosen: Rows) -> Trace:
@@ -140,7 +139,7 @@ def free(trace: Trace, chosen: Rows) -> Trace:
     _set_amount(records, transfers, np.zeros_like(transfers))
     blocking = places[np.isin(kinds, [Kind.SCALAR_LOAD, Kind.SCALAR_STORE, Kind.ATOMIC_SCALAR])]
     _set_kind(records, blocking, np.full_like(blocking, int(Kind.LOCAL)))
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def without_waits(trace: Trace, queues_by_instruction: dict[int, int]) -> Trace:
@@ -152,7 +151,7 @@ def without_waits(trace: Trace, queues_by_instruction: dict[int, int]) -> Trace:
         masks[number] = mask
     kept = trace_columns.amounts(records)[syncs] & ~masks[trace_columns.instructions(records)[syncs]]
     _set_amount(records, syncs, kept)
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def with_compute(trace: Trace, share: float) -> Trace:
@@ -166,7 +165,7 @@ def with_compute(trace: Trace, share: float) -> Trace:
     head = np.maximum(head - compute, 0) + scaled
     records[chosen, 0] = records[chosen, 0] & _LOW_WORD | scaled << 32
     records[chosen, 1] = records[chosen, 1] & ~_LOW_WORD | head
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def without_issue(trace: Trace) -> Trace:
@@ -178,7 +177,7 @@ def without_issue(trace: Trace) -> Trace:
     strided = ~extents & (trace_columns.flags(records) & FLAG_STRIDED != 0)
     records[strided, 0] &= ~MAX_STRIDED_CYCLES
     records[~extents & ~strided, 0] &= ~_LOW_WORD
-    return replace(trace, words=records.reshape(-1))
+    return trace.altered(records.reshape(-1))
 
 
 def repeated(trace: Trace, times: int) -> Trace:
@@ -195,7 +194,7 @@ def repeated(trace: Trace, times: int) -> Trace:
         part[addressed, 2] += number * distance
         parts.append(part.reshape(-1))
     starts = np.concatenate([trace.starts + number * trace.records for number in range(times)])
-    return replace(trace, words=np.concatenate(parts), starts=starts)
+    return trace.altered(np.concatenate(parts), starts)
 
 
 def first_programs(trace: Trace, programs: int) -> Trace:
@@ -203,7 +202,7 @@ def first_programs(trace: Trace, programs: int) -> Trace:
     traces = programs * trace.cores_per_program
     if traces >= len(trace.starts):
         return trace
-    return replace(trace, words=trace.words[: int(trace.starts[traces]) * RECORD_WORDS], starts=trace.starts[:traces])
+    return trace.altered(trace.words[: int(trace.starts[traces]) * RECORD_WORDS], trace.starts[:traces])
 
 
 def _records(trace: Trace) -> Words:

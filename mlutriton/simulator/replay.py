@@ -99,6 +99,10 @@ class Trace:
         """What is kept of it: here, all."""
         return StoredTrace.of(self.words, self.starts)
 
+    def altered(self, words: Words, starts: Words | None = None) -> Trace:
+        """The same tasks with other records, at the same places unless it says otherwise."""
+        return Trace(words, self.starts if starts is None else starts, self.cores_per_program)
+
     def pieces(self) -> Iterator[Words]:
         """The words of all records, of some programs at a time."""
         yield self.words

@@ -14,6 +14,7 @@ import mlutriton.language as tl
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.machine import machine
 from mlutriton.isa.trace_format import LOCAL_START, WAIT_ALL, Extent, Kind, Record
+from mlutriton.profile import alterations
 from mlutriton.simulator import execution
 from mlutriton.simulator.replay import Trace, replay, schedule_bound
 from mlutriton.simulator.shared_trace import SharedTrace, TraceSharer
@@ -92,6 +93,7 @@ def test_a_shared_trace_takes_as_long(trace: Trace, parts: int, model: mlu.Machi
     assert schedule_bound(kept, model) == schedule_bound(trace, model)
     assert unique_bytes(kept.pieces(), 64) == unique_bytes([trace.words], 64)
     assert replay(kept, model, keep_events=True).events is not None
+    assert alterations.without_issue(kept).words.tolist() == alterations.without_issue(trace).words.tolist()
 
 
 def test_programs_of_one_path_keep_nothing_but_distances() -> None:
