@@ -201,6 +201,91 @@ def test_what_a_later_loop_reads_is_stored_though_an_instruction_behind_it_joins
     assert out[32:].tolist() == (2 * a).ravel().tolist()
 
 
+KNOWN = f"""
+.program known
+.isa {MACHINE.isa}
+.cores 1
+.param out ptr i32
+.param x ptr i32
+.buffer a nram 0 256
+.buffer b nram 256 256
+.buffer c nram 512 256
+.buffer m nram 768 256
+    param r0, 0
+    param r1, 1
+{"".join(f"dma.load.i32 [{name}], g[r1 + {256 * i}], 64, 1, 1, 0, 0, 0, 0{chr(10)}" for i, name in enumerate("abcm"))}
+    mov.i64 r3, 0
+    sync 1
+again:
+"""
+STORE_KNOWN = f"""
+    add.i64 r3, r3, 1
+    slt.i64 r4, r3, 2
+    cbr r4, again
+    sync 4
+{"".join(f"dma.store.i32 g[r0 + {256 * i}], [{name}], 64, 1, 1, 0, 0, 0, 0{chr(10)}" for i, name in enumerate("abcm"))}
+    exit
+"""
+
+
+def known_steps(choose, count):
+    """Instructions over numbers that are known, not known, and no more known."""
+    for number in range(count):
+        target, *rest = choose.sample("abc", 3)
+        rows, columns = choose.choice(
+            [(1, 16), (2, 8), (4, 4), (8, 2), (1, 5), (4, 16), (1, 64), (16, 4), (3, 7), (1, 1)]
+        )
+        modes = [choose.choice(["[{}]", "[{}]", "row[{}]", "col[{}]"]).format(name) for name in rest]
+        sources = [choose.choice([mode, mode, mode, str(choose.randrange(4))]) for mode in modes]
+        sources[0] = modes[0]
+        extents, offset = f"{rows}, {columns}", choose.choice([0, 0, 0, 4, 64]) if rows * columns <= 16 else 0
+        place = f"[{target} + {offset}]" if offset else f"[{target}]"
+        match choose.randrange(9):
+            case 0 | 1:
+                yield f"v.iota.i32 {place}, {choose.randrange(9)}, {choose.randrange(3)}, {rows * columns}"
+            case 2 | 3 | 4:
+                name = choose.choice(["xor", "add", "and", "smax", "shl"])
+                yield f"v.{name}.i32 {place}, {', '.join(sources)}, {extents}"
+            case 5:
+                outer, n, inner = choose.choice([(1, 8, 8), (8, 2, 4), (2, 2, 16), (16, 4, 1), (3, 2, 2), (1, 4, 16)])
+                yield f"v.repeat.i32 [{target}], [{rest[0]}], {outer}, {n}, {inner}"
+            case 6:
+                yield f"v.ne.i32 [m], {', '.join(sources)}, {extents}"
+                yield f"v.select.i32 {place}, [m], {', '.join(sources)}, {extents}"
+            case 7:
+                yield f"v.transpose.i32 [{target}], [{rest[0]}], 1, 8, 8, 1"
+            case _:
+                yield f"slt.i64 r4, r3, 1\ncbr r4, skip{number}"
+                yield f"v.mov.i32 {place}, {modes[0]}, {extents}\nskip{number}:"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 1 << 32))
+def test_what_is_known_of_tiles_is_what_they_hold(seed, runtime):
+    choose = random.Random(seed)
+    program = assemble(KNOWN + "\n".join(known_steps(choose, choose.randrange(4, 30))) + STORE_KNOWN)
+    check(program, MACHINE)
+    x = np.random.default_rng(seed).integers(0, 9, 256).astype(np.int32)
+    expected, out = np.zeros_like(x), np.zeros_like(x)
+    memory = GlobalMemory([Allocation.of_array("out", expected), Allocation.of_array("x", x)])
+    interpreter.run(program, (1, 1, 1), [expected.ctypes.data, x.ctypes.data], memory, MACHINE)
+    memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
+    execute(load(program, runtime), (1, 1, 1), [out.ctypes.data, x.ctypes.data], memory, MACHINE, 1)
+    assert out.tolist() == expected.tolist()
+
+
+def test_masks_of_a_pattern_are_constants(runtime):
+    """Neither the numbers nor the mask need be in memory, though both are made in the same bytes again."""
+    step = (
+        "v.iota.i32 [b], 0, 1, 2\nv.ne.i32 [b + 8], [b], {}, 1, 2\nv.repeat.i1 [b + 64], [b + 8], 1, 32, 2\n"
+        "v.select.f32 [a], [b + 64], [a], {}, 1, 64\n"
+    )
+    text = COPY + step.format(0, 7.0) + step.format(1, 9.0) + "v.mov.f32 [b], [a], 1, 64\n" + STORE
+    assert translate(assemble(HEADER + text), MACHINE).control.count("call void @loops") == 1
+    out, _ = run_text(text, runtime, grid=1)
+    assert out.tolist() == [7.0, 9.0] * 32
+
+
 PAIRS = """
 .program pairs
 .isa {isa}

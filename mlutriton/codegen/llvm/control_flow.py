@@ -104,6 +104,10 @@ class Liveness:
         """True if a byte of NRAM from ``start`` up to ``end`` may be read after an instruction."""
         return bool(self._live_after[index] & self._bits(start, end))
 
+    def outlives(self, index: int, start: int, end: int) -> bool:
+        """True if a byte from ``start`` up to ``end`` may be read after an instruction and is not written by it."""
+        return bool(self._live_after[index] & ~self._writes[index] & self._bits(start, end))
+
     def _bits(self, start: int, end: int) -> int:
         first, last = bisect_right(self._bounds, start) - 1, bisect_left(self._bounds, end)
         return (1 << max(last, 0)) - (1 << max(first, 0)) if end > start else 0

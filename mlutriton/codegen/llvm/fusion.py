@@ -28,7 +28,8 @@ from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.pairs import combined_pairs
 from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
-from mlutriton.codegen.llvm.steps import Step
+from mlutriton.codegen.llvm.steps import Source, Step
+from mlutriton.codegen.llvm.tables import Table
 from mlutriton.isa.operands import Mode
 
 # More elements than any loop has: a line that comes so often is the only one.
@@ -85,8 +86,10 @@ class Group:
 
     @property
     def has_lines(self) -> bool:
-        """True if lines are read repeatedly or combined, which only a long row can do."""
-        return any(place.lines for place in self.reads) or any(step.distance for step in self.steps)
+        """True if lines are read repeatedly or combined, or tables are read, which only a long row can do."""
+        return any(place.lines for place in self.reads) or any(
+            step.distance or any(isinstance(source, Table) for source in step.sources) for step in self.steps
+        )
 
     def lines_of(self, place: Place) -> RepeatedLines:
         """How a place that is not read in full repeats along one long row; the extents are known."""
@@ -158,9 +161,13 @@ class Group:
             for place in (*rest.reads, *rest.writes, *(each.target for each in rest.reductions))
         )
 
+    def touches(self, places: list[Place]) -> bool:
+        """True if the group may write something of these places."""
+        return any(written.may_overlap(place) for written in self.writes for place in places)
+
     def join(self, other: Group) -> None:
         """Take over the instructions of an accepted group."""
-        self.end = other.end
+        self.end = max(self.end, other.end)
         before = len(self.steps)
         self.reductions += [replace(reduction, after=before + reduction.after) for reduction in other.reductions]
         self.steps += other.steps
@@ -190,7 +197,7 @@ def group_of(rows: Count, columns: Count, steps: list[Step]) -> Group:
 
 def _in_lines(step: Step, lines: dict[Mode, RepeatedLines]) -> Step | None:
     """A step whose sources are read in lines rather than in row or column mode, if such lines fill vectors."""
-    sources: list[Place | Lanes | None] = []
+    sources: list[Source] = []
     for source in step.sources:
         if isinstance(source, Place) and not source.lines and source.mode in lines:
             if not lines[source.mode].fills_vectors:
@@ -265,10 +272,10 @@ class _Inputs:
             [self._place(place) for place in group.writes],
         )
 
-    def _source(self, source: Place | Lanes | None) -> Place | Lanes | None:
+    def _source(self, source: Source) -> Source:
         if isinstance(source, Place):
             return self._place(source)
-        return source and self._scalar(source)
+        return self._scalar(source) if isinstance(source, Lanes) else source
 
     def _name(self, kind: str, outside: str) -> str:
         """The parameter that a value becomes; what is no name is known inside too."""
@@ -422,6 +429,8 @@ class _Loops:
                     operands.append(read(source))
                 elif isinstance(source, Lanes):
                     operands.append(_copy(self.scalars[id(source)][lanes > 1]))
+                elif isinstance(source, Table):
+                    operands.append(source.of(column, e))
                 else:
                     assert handed_on is not None
                     operands.append(handed_on)

@@ -8,12 +8,14 @@ from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import LANES, Lanes
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
+from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import Address, Forward, Immediate, Mode, Operand
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SlotKind
 
 COPY, IOTA = "", "iota"
+Source = Place | Lanes | Table | None
 _PAIR = 2
 
 
@@ -24,14 +26,14 @@ class Step:
     Attributes:
         operation: name in :mod:`mlutriton.arithmetic`, ``COPY``, or ``IOTA`` of a start and a step.
         to: destination type of a cast.
-        sources: a place, a scalar, or None for the value that the step before hands on.
+        sources: a place, what it is known to hold, a scalar, or None for the value that the step before hands on.
         target: None if the value is handed on.
         distance: if not 0, the operation combines each element of the source with the one so far from it.
     """
 
     operation: str
     to: DType | None
-    sources: tuple[Place | Lanes | None, ...]
+    sources: tuple[Source, ...]
     target: Place | None
     distance: int = 0
 
@@ -52,7 +54,7 @@ def elementwise_step(frame: Frame, pairs: Operand | None = None) -> tuple[Count,
         modes[Mode.ROW], modes[Mode.COLUMN] = Mode.FULL, Mode.ROW
     elif rows == 1:
         modes[Mode.COLUMN] = Mode.FULL
-    sources: list[Place | Lanes | None] = []
+    sources: list[Source] = []
     for slot in instruction.row.slots:
         if slot.kind is SlotKind.VECTOR:
             place = frame.place(slot.name)

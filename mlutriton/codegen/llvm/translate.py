@@ -16,9 +16,11 @@ from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
+from mlutriton.codegen.llvm.known import KnownValues
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.steps import COPY, Step, elementwise_step, iota_step, pair_step, repeat_step
+from mlutriton.codegen.llvm.tables import Table
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
@@ -26,7 +28,7 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
 from mlutriton.isa.operands import FORWARD, Address, Mode, Register
 from mlutriton.isa.program import Program
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue, Row, SlotKind
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue, Row, SlotKind
 
 _PROGRAM_ARGUMENTS = (
     "ptr noalias %context, ptr noalias %nram, ptr noalias %wram, ptr noalias %sram, ptr noalias %scratch,"
@@ -80,6 +82,11 @@ class _Translation:
         self.chain: list[Step] = []
         # Where the results of a reduction by twos would be, if the chain hands them on to the next instruction.
         self.pairs: Address | None = None
+        self.known = KnownValues(program)
+        # What the current instruction has written, as far as it is known, and the groups that write what is known: most
+        # are never needed.
+        self.learnt: list[tuple[Place, Table]] = []
+        self.unwritten: list[Group] = []
 
     @property
     def saved_words(self) -> int:
@@ -124,13 +131,20 @@ class _Translation:
         e, frame = self.e, self.frame
         e.label(f"b{block.start}")
         frame.begin_block()
+        self.known.begin_block()
         self.scoreboard.begin_block(block.start)
         for index in range(block.start, block.end):
             frame.begin(index)
             self.scoreboard.account()
+            self._write_what_is_left()
             self._instruction(frame.instruction.row)
+            self._note_what_is_written()
         name = frame.instruction.row.name
         condition = frame.flag("condition") if name == "cbr" and len(block.successors) > 1 else ""
+        for group in self.unwritten:
+            if self._is_live(group):
+                self._join(group)
+        self.unwritten = []
         self._finish_groups()
         self.scoreboard.end_block()
         if name == "exit":
@@ -168,6 +182,30 @@ class _Translation:
             self._check_windows()
             if self.with_values and self.frame.is_empty() is not True:
                 self._compute(row)
+
+    def _places(self, *access: Access) -> list[Place]:
+        """What the current instruction touches on the chip."""
+        slots = [slot for slot in self.frame.instruction.row.slots if slot.access in access]
+        return [place for slot in slots if (place := self.frame.place(slot.name)) is not None]
+
+    def _write_what_is_left(self) -> None:
+        """Let what is known be written, if the current instruction writes over a part of it; nobody needs the whole."""
+        written = self._places(Access.WRITE, Access.READ_WRITE)
+        for group in [each for each in self.unwritten if each.touches(written)]:
+            self.unwritten.remove(group)
+            if self._is_live(group):
+                self._join(group)
+
+    def _note_what_is_written(self) -> None:
+        for place in self._places(Access.WRITE, Access.READ_WRITE):
+            self.known.forget(place)
+        for place, table in self.learnt:
+            self.known.remember(place, table)
+        self.learnt = []
+
+    def _is_live(self, group: Group) -> bool:
+        """True if something of what a group writes may be read after the current instruction, which leaves it."""
+        return any(self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes)
 
     def _check_windows(self) -> None:
         for slot in self.frame.instruction.row.slots:
@@ -297,17 +335,20 @@ class _Translation:
             self.chain.append(step)
             if frame.instruction.operands[0] != FORWARD:
                 chain, self.chain = self.chain, []
-                self._join(group_of(rows, columns, chain))
+                self._join_steps(rows, columns, chain)
         elif row.name == "v.iota":
-            self._join(group_of(1, frame.count("n"), [iota_step(frame)]))
+            self._join_steps(1, frame.count("n"), [iota_step(frame)])
         elif row.name == "v.repeat" and pairs is not None:
             assert frame.operand("a") == pairs
             chain, self.chain = [*self.chain, Step(COPY, None, (None,), frame.place("dst"))], []
-            self._join(group_of(1, self._elements(), chain))
+            self._join_steps(1, self._elements(), chain)
         elif row.name == "v.repeat" and (repeated := repeat_step(frame)) is not None:
-            self._join(group_of(repeated[0], repeated[1], [repeated[2]]))
+            self._join_steps(repeated[0], repeated[1], [repeated[2]])
         elif row.name.startswith("red.") and row.combine is not None and self._is_long_row():
-            self._join(reduction_group(frame))
+            group = reduction_group(frame)
+            group.end = frame.index
+            self._write_known(group.reads)
+            self._join(group)
         elif row.name.startswith("red.") and (step := pair_step(frame, self.liveness)) is not None:
             self.chain.append(step)
             pairs = frame.operand("dst")
@@ -330,13 +371,29 @@ class _Translation:
         n, inner = self.frame.count("n"), self.frame.count("inner")
         return inner == 1 and not is_short(n, inner)
 
+    def _join_steps(self, rows: Count, columns: Count, steps: list[Step]) -> None:
+        """Let element-wise instructions join an earlier group, with what is known of their sources."""
+        steps, self.learnt = self.known.within(rows, columns, steps)
+        group = group_of(rows, columns, steps)
+        group.end = self.frame.index
+        if self.learnt and not group.reads:
+            self.unwritten.append(group)
+            return
+        self._write_known(group.reads)
+        self._join(group)
+
+    def _write_known(self, places: list[Place]) -> None:
+        """Let what is known be written, before something reads it that does not know it."""
+        for group in [each for each in self.unwritten if each.touches(places)]:
+            self.unwritten.remove(group)
+            self._join(group)
+
     def _join(self, group: Group) -> None:
         """Let the instructions of a group join an earlier one if they can.
 
         They may pass by groups that have nothing to do with either: instructions over one half of some rows may stand
         between those over the other half. What only they need, such as a mask that is made in between, goes first.
         """
-        group.end = self.frame.index
         later: list[Group] = []
         for place in reversed(range(len(self.groups))):
             earlier = self.groups[place]
@@ -353,6 +410,7 @@ class _Translation:
 
     def _finish_groups(self) -> None:
         """Write the loops of the waiting groups: something needs their results, or cannot be joined with them."""
+        self._write_known(self._places(Access.READ, Access.READ_WRITE))
         groups, self.groups = self.groups, []
         for group in groups:
             emit_group(self.frame, group, self.liveness)
