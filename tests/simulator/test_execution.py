@@ -170,14 +170,16 @@ def test_temporaries_that_die_are_not_stored():
     assert "store <16 x i32>" not in translate(unused, MACHINE).loops
 
 
+@pytest.mark.parametrize("columns", ["8", "r7"])
 @pytest.mark.parametrize(("distance", "calls"), [(0, 3), (64, 3), (-4, 5)])
-def test_tiles_that_follow_each_other_are_walked_through_apart(distance, calls, runtime):
+def test_tiles_that_follow_each_other_are_walked_through_apart(distance, calls, columns, runtime):
     """The second tile begins behind the first one, by a distance from its end, though both are known only by name."""
     steps = "".join(
-        f"v.{name}.f32 [a], [a], {value}, r2, 8\nv.{name}.f32 [a + r5], [a + r5], {value}, r6, 8\n"
+        f"v.{name}.f32 [a], [a], {value}, r2, {columns}\nv.{name}.f32 [a + r5], [a + r5], {value}, r6, {columns}\n"
         for name, value in (("fadd", 1.0), ("fmul", 3.0))
     )
-    first = f"mul.i64 r5, r2, 32\nadd.i64 r5, r5, {distance}\nsub.i64 r6, 5, r2\n"
+    first = f"smin.i64 r7, r2, 0\nadd.i64 r7, r7, 8\nmul.i64 r5, {columns}, 4\nmul.i64 r5, r5, r2\n"
+    first += f"add.i64 r5, r5, {distance}\nsub.i64 r6, 5, r2\n"
     text = HEADER + COPY + first + steps + "v.mov.f32 [b], [a], 1, 64\n" + STORE
     program = assemble(text)
     assert translate(program, MACHINE).control.count("call void @loops") == calls

@@ -9,7 +9,7 @@ from functools import cache
 
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.linear import Linear, linear, linear_expression, product
+from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
 from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
@@ -46,7 +46,7 @@ class Place:
         mode: how elements are repeated over rows and columns.
         lines: how often each line of how many elements comes, of a source that is read that way.
         first: the parameter that tells where it begins, in a function that is shared by places of any beginning.
-        ends: first byte, and the byte after the last one if the place is not empty, where both are linear.
+        ends: first byte, and the byte after the last one if the place is not empty, where both are polynomials.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
     """
@@ -59,7 +59,7 @@ class Place:
     mode: Mode = Mode.FULL
     lines: tuple[int, int] | None = None
     first: str = ""
-    ends: tuple[Linear, Linear] | None = None
+    ends: tuple[Polynomial, Polynomial] | None = None
     low: int = field(init=False)
     high: int = field(init=False)
 
@@ -94,7 +94,7 @@ class Place:
         return known and self.may_overlap(other)
 
 
-def _is_before(a: tuple[Linear, Linear], b: tuple[Linear, Linear]) -> bool:
+def _is_before(a: tuple[Polynomial, Polynomial], b: tuple[Polynomial, Polynomial]) -> bool:
     """True if one of two places certainly ends before the other one begins."""
     return a[1].is_at_most(b[0]) or b[1].is_at_most(a[0])
 
@@ -135,7 +135,7 @@ class Frame:
         self._values: dict[int, str] = {}
         self._counts: dict[str, str] = {}
         # What IR values are, as far as it helps; they keep their names.
-        self._linear: dict[str, Linear] = {}
+        self._polynomials: dict[str, Polynomial] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
@@ -225,20 +225,21 @@ class Frame:
         if value not in self._counts:
             count = self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
             # Otherwise there is nothing, or more than any window holds.
-            self._linear[count] = self.linear(value)
+            self._polynomials[count] = self.polynomial(value)
         return self._counts[value]
 
-    def linear(self, value: Count) -> Linear:
-        """The linear form of a 64-bit value."""
-        known = self._linear.get(value) if isinstance(value, str) else None
-        return linear(value) if known is None else known
+    def polynomial(self, value: Count) -> Polynomial:
+        """What is known of a 64-bit value."""
+        if isinstance(value, int) or not value.startswith("%"):
+            return polynomial(int(value))
+        return self._polynomials.get(value) or polynomial(value)
 
     def learn(self, result: str, operation: str, operands: list[str]) -> None:
         """Note what operation on 64-bit integers an IR value is the result of."""
-        a, b = (self.linear(each if each.startswith("%") else int(each)) for each in operands)
-        form = product(a, b) if operation == "mul" else a.plus(b, 1 if operation == "add" else -1)
+        a, b = map(self.polynomial, operands)
+        form = a.times(b) if operation == "mul" else a.plus(b, 1 if operation == "add" else -1)
         if form is not None:
-            self._linear[result] = form
+            self._polynomials[result] = form
 
     def integer(self, name: str) -> Count:
         """The signed 64-bit integer in a named slot: a stride or an index."""
@@ -278,14 +279,14 @@ class Frame:
         ends = self._ends(slot, address, start) if base or isinstance(size, str) else None
         return Place(buffer, base, start, size, self.instruction.dtype_of(slot), address.mode, ends=ends)
 
-    def _ends(self, slot: Slot, address: Address, start: int) -> tuple[Linear, Linear] | None:
-        counts = {name: self.linear(count) for name, count in self.counts().items()}
-        elements = linear_expression(parse(span_text(slot, address)), counts)
+    def _ends(self, slot: Slot, address: Address, start: int) -> tuple[Polynomial, Polynomial] | None:
+        counts = {name: self.polynomial(count) for name, count in self.counts().items()}
+        elements = polynomial_of(parse(span_text(slot, address)), counts)
         if elements is None:
             return None
-        begin = linear(start)
+        begin = polynomial(start)
         if address.register is not None:
-            begin = begin.plus(self.linear(self.register(address.register)))
+            begin = begin.plus(self.polynomial(self.register(address.register)))
         return begin, begin.plus(elements, self.instruction.dtype_of(slot).bytes)
 
     def _span_bytes(self, slot: Slot, address: Address) -> Count:
