@@ -17,6 +17,7 @@ REFERENCE = {
     "docs/reference/ir.md": "mlutriton.ir.reference",
     "docs/reference/isa.md": "mlutriton.isa.manual",
     "docs/reference/machines.md": "mlutriton.isa.machine_reference",
+    "docs/reference/options.md": "mlutriton.backend.options",
 }
 
 # Pages whose code is run, and the name of the Python file that a reader would put it in.

@@ -28,22 +28,7 @@ class NotAPowerOfTwo(ArgumentError, AssertionError):  # noqa: N818 - it says wha
 class MLUOptions:
     """Options of one kernel. The first group are Cambricon's names, the second are names that Triton itself reads.
 
-    Attributes:
-        num_warps: 1 runs a program on one core (Block task), 4 on the four cores of a cluster (Union1 task) if it can
-            be split among them and gains by that; the report says where it runs, and why on one core.
-        num_stages: depth of the software pipeline of loops: 1 loads and computes in turn.
-        bottleneck: what the kernel waits for, if known: ``io``, ``mv`` or ``simd``.
-        pipeline_strategies: ways to pipeline that may be tried.
-        opt_level: ``O0`` to ``O3``, ``Om``, ``Os``.
-        precision_mode: ``precision`` keeps every rounding that the kernel states, ``fast`` permits tf32 and quick
-            division.
-        restrict_ptr: promise that no two pointer arguments reach the same bytes.
-        can_promote_shared: permit tiles in SRAM.
-        force_use_shared_memory: demand tiles in SRAM.
-        enable_soft_i64: permit 64-bit integer vectors, which the machine emulates.
-        enable_mlu_bound_check: check every access against the registered arrays.
-        onchip_mem_analysis: keep the bill of on-chip memory in the report.
-        machine: name and content hash of the machine that the kernel is compiled for.
+    Attributes: ``EFFECTS`` and ``WITHOUT_EFFECT`` say what each option does, or why it does nothing.
     """
 
     # fmt: off
@@ -85,6 +70,48 @@ class MLUOptions:
         named = [f"{option.name}-{getattr(self, option.name)}" for option in fields(self)]
         return hashlib.sha256("_".join(named).encode()).hexdigest()
 
+
+EFFECTS: dict[str, str] = {
+    "num_warps": "1 runs a program on one core (Block task), 4 on the four cores of a cluster (Union1 task) if it can"
+    " be split among them and gains by that; 2 counts as 1, more as 4. The report says"
+    " where it ran, and why on one core.",
+    "num_stages": "Depth of the software pipeline of loops; 1 loads and computes in turn.",
+    "enable_fp_fusion": "Whether a product and a sum become one fused multiply-add.",
+    "debug": "Whether `tl.device_assert` is checked, and sums and products of integers for overflow.",
+    "sanitize_overflow": "The latter alone; as `debug` unless given.",
+    "supported_fp8_dtypes": "8-bit floats that Triton lets kernels use.",
+    "deprecated_fp8_dot_operand_dtypes": "8-bit floats of which Triton warns in `tl.dot`.",
+    "default_dot_input_precision": "`input_precision` of a `tl.dot` that names none.",
+    "allowed_dot_input_precisions": "What `input_precision` may name.",
+    "max_num_imprecise_acc_default": "Recorded by Triton in products of 8-bit floats, which are accumulated in f32.",
+    "ir_override": "Triton reads the kernel's TTIR from this file instead.",
+    "arch": "Set by the compiler: name of the machine's instruction set.",
+    "backend_name": "Set by the compiler.",
+    "machine": "Set by the compiler: the machine that the kernel is compiled for.",
+    "warp_size": "1: there are no warps.",
+}
+"""What each option does that does anything."""
+
+_ONE_COMPILER = "There is one way to compile; a hint changes nothing."
+WITHOUT_EFFECT: dict[str, str] = {
+    "bottleneck": _ONE_COMPILER,
+    "pipeline_strategies": "Loops are pipelined wherever it gains something.",
+    "opt_level": _ONE_COMPILER,
+    "precision_mode": "Every rounding that the kernel states is kept; tf32 is asked for by `input_precision`.",
+    "restrict_ptr": "Which pointers reach the same bytes is known from the arrays, launch by launch.",
+    "can_promote_shared": "Tiles go to SRAM where a cluster shares them (`num_warps=4`), and nowhere else.",
+    "force_use_shared_memory": "As `can_promote_shared`.",
+    "enable_soft_i64": "Vectors of 64-bit integers are always emulated.",
+    "enable_mlu_bound_check": "Every access is always checked.",
+    "onchip_mem_analysis": "The bill of on-chip memory is printed whenever something does not fit.",
+    "is_linear": _ONE_COMPILER,
+    "num_ctas": "Blocks of a GPU's cluster: an MLU's are asked for by `num_warps`.",
+    "launch_cooperative_grid": "Programs that wait for each other all run, in turns if need be.",
+    "extern_libs": "The device library is built in.",
+    "instrumentation_mode": "Instruments code of other devices.",
+    "fpsan_homomorphic_casts": "As `instrumentation_mode`.",
+}
+"""Why each option changes nothing that is accepted all the same; registers, warps and caches of GPUs are not here."""
 
 # Options that Triton's code generator does not see: kernels that differ in these alone have one text in TTIR.
 LATE_OPTIONS = frozenset({"num_warps", "num_stages", "enable_fp_fusion"})
@@ -137,3 +164,27 @@ def parse_options(given: Mapping[str, Any], machine: str, arch: str) -> MLUOptio
 
 def _not_allowed(name: str, value: object, allowed: str) -> ArgumentError:
     return ArgumentError("E0107", f"the launch option {name} = {value!r} is not {allowed}")
+
+
+def render() -> str:
+    """The page of the reference that lists the options."""
+    return f"""# Launch options
+
+Written by `make docs` from `mlutriton/backend/options.py`. A value that an option does not have is refused
+([E0107](errors/E0107.md)), and so is a name that is none of these.
+
+{_rows("what it does", EFFECTS)}
+
+Accepted for the sake of kernels that were written for other compilers, and of no effect:
+
+{_rows("why", WITHOUT_EFFECT)}
+
+So are those that say how to use the registers, warps and caches of GPUs:
+{", ".join(f"`{name}`" for name in sorted(FOREIGN_OPTIONS - WITHOUT_EFFECT.keys()))}.
+"""
+
+
+def _rows(title: str, texts: Mapping[str, str]) -> str:
+    return "\n".join(
+        [f"| option | {title} |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in texts.items())]
+    )

@@ -15,7 +15,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 import mlutriton.backend.launcher
 import mlutriton.language
 from mlutriton.backend.devices import current_device, device_properties, machine_of
-from mlutriton.backend.options import FOREIGN_OPTIONS, parse_options
+from mlutriton.backend.options import EFFECTS, FOREIGN_OPTIONS, OPTION_NAMES, WITHOUT_EFFECT, parse_options
 from mlutriton.configuration import current_machine, set_machine
 from mlutriton.diagnostics import ArgumentError, OnChipMemoryError
 from mlutriton.frontend.arguments import pointer_argument
@@ -74,6 +74,14 @@ def recorded(monkeypatch, tmp_path):
 def copy(out, x, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out + offsets, tl.load(x + offsets, mask=offsets < n), mask=offsets < n)
+
+
+def power(out, x, n, SIZE: tl.constexpr):
+    places = tl.arange(0, SIZE)[:, None] * SIZE + tl.arange(0, SIZE)
+    value = tl.load(x + places)
+    for k in range(n):
+        value = tl.dot(value, tl.load(x + places)) / (k + 3.0)
+    tl.store(out + places, value)
 
 
 @pytest.fixture
@@ -235,6 +243,32 @@ def test_foreign_options_change_nothing_and_unknown_names_are_refused(recorded, 
     kernel[(1,)](*arrays, 100, BLOCK=64, **dict.fromkeys(FOREIGN_OPTIONS, 1))
     with pytest.raises(ArgumentError, match="did you mean num_stages"):
         kernel[(1,)](*arrays, 100, BLOCK=64, num_stagse=2)
+
+
+# A value of each that is not its default.
+NOT_DEFAULT = {
+    "bottleneck": "io", "pipeline_strategies": ["reduce_delay"], "opt_level": "O0", "precision_mode": "fast",
+    "restrict_ptr": True, "can_promote_shared": False, "force_use_shared_memory": True, "enable_soft_i64": False,
+    "enable_mlu_bound_check": False, "onchip_mem_analysis": True, "is_linear": True, "num_ctas": 2,
+    "launch_cooperative_grid": True, "extern_libs": {"libdevice": "libdevice.bc"}, "instrumentation_mode": "fpsan",
+    "fpsan_homomorphic_casts": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_options_without_effect_leave_program_and_cycles_alone(name):
+    x = np.arange(1, 257, dtype=np.float32).reshape(16, 16)
+    plain, changed = np.zeros_like(x), np.zeros_like(x)
+    run = jit(power)[(2,)](plain, x, 3, SIZE=16)
+    other = jit(power)[(2,)](changed, x, 3, SIZE=16, **{name: NOT_DEFAULT[name]})
+    assert plain.any()
+    assert other.cycles == run.cycles
+    np.testing.assert_array_equal(changed, plain)
+
+
+def test_every_option_is_said_to_do_something_or_nothing():
+    assert not EFFECTS.keys() & WITHOUT_EFFECT.keys()
+    assert OPTION_NAMES <= EFFECTS.keys() | WITHOUT_EFFECT.keys() <= OPTION_NAMES | FOREIGN_OPTIONS
 
 
 @pytest.mark.parametrize(("asked", "cores"), [(1, 1), (2, 1), (4, 4), (32, 4)])
