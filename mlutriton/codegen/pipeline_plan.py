@@ -45,6 +45,9 @@ from mlutriton.isa.table import Access, Queue
 # By how much a store is shorter than another one for it to be worth while that they change places.
 _MUCH_SHORTER = 8
 
+# The scalar load from global memory.
+LOOKUP = "ldg"
+
 
 @dataclass
 class Plan:
@@ -56,6 +59,7 @@ class Plan:
         offsets: top-level vector instructions that make what these gathers need, in order.
         early: top-level nodes that load what these instructions and gathers need, two iterations ahead.
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
+        lookups: scalar loads from global memory on which addresses of the loads depend, and what is computed from them.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
         late_stores: how many of them, the last ones, come behind the loads of a burst.
@@ -73,6 +77,7 @@ class Plan:
     offsets: list[Node] = field(default_factory=list[Node])
     early: list[Node] = field(default_factory=list[Node])
     slice: list[Instruction] = field(default_factory=list[Instruction])
+    lookups: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     stores: list[Node] = field(default_factory=list[Node])
     late_stores: int = 0
@@ -123,6 +128,7 @@ def plan_loop(
     *,
     short_bytes: int | None = None,
     are_disjoint: bool = False,
+    lookups: bool = False,
 ) -> Plan:
     """What may be moved in a loop of the code.
 
@@ -134,12 +140,14 @@ def plan_loop(
         short_bytes: plan for blocks of iterations: then gathers move too, and shorter transfers of what the IO queue
             alone makes and takes.
         are_disjoint: the loop runs only where the arrays of the launch share no bytes.
+        lookups: also loads whose addresses have to be looked up in global memory.
     """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
     awaited = _touched_by_others(loop)
     short = {name for name in plan.anew - awaited if code.buffers[name].bytes < (short_bytes or 0)}
-    _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None)
+    lookups = lookups and _stored(loop.body, roots) == frozenset()
+    _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None, lookups=lookups)
     _plan_stores(plan, loop, awaited | short)
     plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
     _order_stores(plan, code, loop, roots, are_disjoint=are_disjoint)
@@ -196,9 +204,11 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 # ---- loads ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], *, gathers: bool) -> None:
+def _plan_loads(
+    plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], *, gathers: bool, lookups: bool
+) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
-    definitions = Definitions(loop)
+    definitions = Definitions(loop, lookups=lookups)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
     loads: dict[int, set[str]] = {}
@@ -233,6 +243,23 @@ def _plan_loads(plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], 
         plan.needs_disjoint_arrays |= not all(is_area(root) for root in passed.get(id(node), ()))
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
     plan.slice = definitions.instructions(needed)
+    if lookups:
+        plan.lookups = _looked_up(plan, loop)
+        looked_up = {id(each) for each in plan.lookups}
+        plan.slice = [each for each in plan.slice if id(each) not in looked_up]
+
+
+def _looked_up(plan: Plan, loop: Loop) -> list[Instruction]:
+    """The scalar loads in a plan's slice, and what depends on them; empty if more than its loads does."""
+    found: dict[Register, Instruction] = {}
+    for each in plan.slice:
+        written = written_register(each)
+        if written is not None and (each.row.name == LOOKUP or found.keys() & set(registers_read(each))):
+            found[written] = each
+    moved = {id(node) for node in (*plan.loads, *found.values())}
+    rest = [node for node in loop.body if id(node) not in moved]
+    is_theirs = not found.keys() & {*free_registers(rest), *_registers(loop.yielded)}
+    return list(found.values()) if is_theirs else []
 
 
 def _closure(definitions: Definitions, node: Node) -> set[Register] | None:
@@ -488,10 +515,11 @@ class Definitions:
     """Where the registers of a loop body come from.
 
     Attributes:
-        scalar: by register, the plain scalar instruction at the top of the body that sets it.
+        scalar: by register, the plain scalar instruction at the top of the body that sets it; with ``lookups``, a
+            scalar load from global memory is one too.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, lookups: bool = False) -> None:
         self.loop = loop
         self.scalar: dict[Register, Instruction] = {}
         self.opaque: set[Register] = set()
@@ -500,6 +528,7 @@ class Definitions:
                 written = written_register(node)
                 if written is not None:
                     pure = not node.row.trace and not any(accesses(node))
+                    pure |= lookups and node.row.name == LOOKUP
                     if pure and written not in self.scalar:
                         self.scalar[written] = node
                     else:

@@ -98,7 +98,7 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
     # In the beginning, so that what carries registers on is done while queues are busy.
     meeting = barrier(loop.location)
-    if _is_only_issued(compute):
+    if is_only_issued(compute):
         handed_on, rest = _apart(compute)
         body = [meeting, *handed_on, *take, *transfers, *rest]
     else:
@@ -109,7 +109,7 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
     return [*before, rotated, barrier(loop.location), *rotation.store_behind()]
 
 
-def _is_only_issued(nodes: Sequence[Node]) -> bool:
+def is_only_issued(nodes: Sequence[Node]) -> bool:
     """True if the scalar unit waits for no queue while it runs the nodes."""
     for node in nodes:
         if not isinstance(node, Instruction):

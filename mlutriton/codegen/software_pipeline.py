@@ -34,7 +34,7 @@ from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, load
 from mlutriton.codegen.pointer_roots import PointerRoots
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.residence import hoist, short_fills
-from mlutriton.codegen.shared_pipeline import plan_shared, rotate_shared
+from mlutriton.codegen.shared_pipeline import is_only_issued, plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -158,9 +158,14 @@ class _Pipeliner:
                 self._count_anew(before, loop.body)
                 plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
             blocks = plan_blocks(self.code, loop, plan, self.machine)
-            if blocks or not short_bytes:
+            if blocks:
                 return plan, blocks
-        return Plan(), None
+            if not short_bytes:
+                break
+        else:
+            plan = Plan()
+        found = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint, lookups=True)
+        return found if found.lookups else plan, None
 
     def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool) -> Plan:
         return plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes, are_disjoint=are_disjoint)
@@ -218,7 +223,10 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> lis
     transfers = [
         *rotation.store_behind(plan.stores_first), *rotation.load_ahead(), *rotation.store_behind(plan.stores_last)
     ]  # fmt: skip
-    body = [*transfers, *rotation.compute(), _sync(loop)]
+    compute = rotation.compute()
+    # The COMPUTE queue has its work while the scalar unit looks up where to load from.
+    parts = [*compute, *transfers] if plan.lookups and is_only_issued(compute) else [*transfers, *compute]
+    body = [*parts, _sync(loop)]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*rotation.advance(), *(each.yielded for each in rotation.carried)]
@@ -275,7 +283,7 @@ class _Rotation:
         initial = {register: loop.carried[place][1] for place, register in self._ahead()}
         renamer = Renamer(self.code, {loop.index: loop.start, **initial}, {})
         nodes += renamer.nodes(plan.slice)
-        loads = renamer.nodes([*plan.serves, *plan.loads])
+        loads = renamer.nodes([*plan.lookups, *plan.serves, *plan.loads])
         entered = self._scalar(nodes, "slt", loop.start, loop.end)
         nodes.append(Branch(entered, loads, location=loop.location))
         self.index_ahead = self._carry(self._scalar(nodes, "add", loop.start, loop.step))
@@ -294,7 +302,7 @@ class _Rotation:
         renamer = Renamer(self.code, substitutes, self._phases(self.other))
         nodes += renamer.nodes(plan.slice)
         more = self._scalar(nodes, "slt", index.register, loop.end)
-        nodes.append(Branch(more, renamer.nodes([*plan.serves, *plan.loads]), location=loop.location))
+        nodes.append(Branch(more, renamer.nodes([*plan.lookups, *plan.serves, *plan.loads]), location=loop.location))
         index.yielded = self._scalar(nodes, "add", index.register, loop.step)
         for place, register in self._ahead():
             self.ahead[register].yielded = renamer.operand(loop.yielded[place])
@@ -307,7 +315,7 @@ class _Rotation:
 
     def compute(self) -> list[Node]:
         """All that is not moved."""
-        moved = {id(node) for node in (*self.plan.loads, *self.plan.stores)}
+        moved = {id(node) for node in (*self.plan.lookups, *self.plan.loads, *self.plan.stores)}
         renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
         return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
 

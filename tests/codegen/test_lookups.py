@@ -1,0 +1,56 @@
+"""Loads whose addresses are looked up in memory run ahead like others, but never look behind the end of a table."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def sum_of_pages(out, pages, table, count, scratch, PAGE: tl.constexpr, WRITES: tl.constexpr):
+    total = tl.zeros((PAGE,), dtype=tl.float32)
+    for place in range(count):
+        number = tl.load(table + place)
+        total += tl.load(pages + number * PAGE + tl.arange(0, PAGE))
+        if WRITES:
+            tl.store(scratch + place, number)
+    tl.store(out + tl.arange(0, PAGE), total)
+
+
+def launched(count, *, writes=False):
+    rng = np.random.default_rng(count)
+    pages = rng.standard_normal((40, 256), np.float32)
+    table = rng.permutation(40)[:count].astype(np.int32)
+    out, scratch = np.empty(256, np.float32), np.zeros(40, np.int32)
+    run = sum_of_pages[(1,)](out, pages, table, count, scratch, PAGE=256, WRITES=writes)
+    np.testing.assert_allclose(out, pages[table].sum(axis=0), rtol=1e-5, atol=1e-5)
+    return run
+
+
+def page_bytes(run):
+    """Sizes of the on-chip buffers."""
+    return [buffer.bytes for buffer in run.program.buffers.values()]
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_values_are_those_of_the_kernel(engine, count, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    assert 2 * 256 * 4 in page_bytes(launched(count))
+
+
+def test_nothing_is_looked_up_without_iterations(monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", "interpreter")
+    launched(0)
+
+
+def test_a_loop_that_writes_looks_up_when_it_is_there():
+    assert 2 * 256 * 4 not in page_bytes(launched(7, writes=True))
+
+
+def test_the_next_page_is_on_its_way_meanwhile():
+    ahead, behind = (
+        (launched(32, writes=writes).cycles - launched(2, writes=writes).cycles) for writes in (False, True)
+    )
+    assert ahead < 0.8 * behind
