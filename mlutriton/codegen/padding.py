@@ -50,6 +50,7 @@ class Padding:
     def __init__(self, code: TileCode, limits: Mapping[str, Expression], length: int, invariants: Invariants) -> None:
         self.limits, self.length, self.invariants = limits, length, invariants
         self.harmed: set[str] = set()
+        self._types: dict[str | None, DType] = {}  # by buffer, as what it was last written; None is what is handed on
         self._block(code.nodes, {})
 
     def _block(self, nodes: Sequence[Node], pads: dict[str, Pad]) -> None:
@@ -75,9 +76,11 @@ class Padding:
         targets = [operand for operand, access in accesses(node) if access is not Access.READ]
         target = targets[0].buffer if targets and isinstance(targets[0], Address) else None
         made: Pad = None
+        result = slot_dtype(node.row.slots[0], node.dtypes) if targets else None
         if node.row.is_elementwise_or_mov:
             made = self._elementwise(node, forwarded, pads)
             if node.operands[0] == FORWARD:
+                self._types[None] = slot_dtype(node.row.slots[0], node.dtypes)
                 return made
         elif node.row.name == "dma.load_pad":
             made = self._scalar(node.operand("fill"), node.dtypes[0])
@@ -89,7 +92,8 @@ class Padding:
         elif node.row.name.startswith("red."):
             made = self._reduction(node, pads)
         if target is not None and target in self.limits:
-            pads[target] = made
+            assert result is not None
+            pads[target], self._types[target] = made, result
         return None
 
     def _reduction(self, node: Instruction, pads: dict[str, Pad]) -> Pad:
@@ -97,7 +101,7 @@ class Padding:
         source, kind = node.operand("a"), node.row.name.removeprefix("red.")
         if not isinstance(source, Address) or source.buffer not in self.limits:
             return None
-        pad = pads.get(source.buffer)
+        pad = self._read_as(node.dtypes[0], source.buffer, pads.get(source.buffer))
         if node.operand("inner") != Immediate(1):
             same = isinstance(pad, frozenset) and (kind in _IDEMPOTENT or pad == frozenset({"0.0"}))
             return pad if same else None if pad in (None, POSITIONS) else ALIKE
@@ -115,9 +119,9 @@ class Padding:
         slots = node.row.slots[1 : 1 + (operation.arity if operation else 1)]
         sources = node.operands[1 : 1 + len(slots)]
         known = [
-            forwarded
+            self._read_as(slot_dtype(slot, node.dtypes), None, forwarded)
             if operand == FORWARD
-            else self._buffer(operand, pads)
+            else self._buffer(operand, slot_dtype(slot, node.dtypes), pads)
             if isinstance(operand, Address)
             else self._scalar(operand, slot_dtype(slot, node.dtypes))
             for slot, operand in zip(slots, sources, strict=True)
@@ -133,8 +137,17 @@ class Padding:
             return self._comparison(operation.name, known, sources, node)
         return None if None in known else _with_unknown(operation.name, known)
 
-    def _buffer(self, operand: Address, pads: dict[str, Pad]) -> Pad:
-        return ALIKE if operand.mode is Mode.ROW else pads.get(operand.buffer)
+    def _buffer(self, operand: Address, dtype: DType, pads: dict[str, Pad]) -> Pad:
+        if operand.mode is Mode.ROW:
+            return ALIKE
+        return self._read_as(dtype, operand.buffer, pads.get(operand.buffer))
+
+    def _read_as(self, dtype: DType, buffer: str | None, pad: Pad) -> Pad:
+        """What is known of padding if its bits are taken for a type, maybe not the one that they were written as."""
+        written = self._types.get(buffer)
+        if pad is None or written is dtype:
+            return pad
+        return ALIKE if pad != POSITIONS and written is not None and written.bytes == dtype.bytes else None
 
     def _scalar(self, operand: Operand, dtype: DType) -> Pad:
         return frozenset({_text(operand.value, dtype)}) if isinstance(operand, Immediate) else ALIKE

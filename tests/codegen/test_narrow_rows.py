@@ -171,3 +171,27 @@ def test_narrow_rows_take_less_arithmetic(kernel):
 
     assert busy(600) < 0.75 * busy(1024)
     assert busy(1023) == pytest.approx(busy(1024), rel=0.02)
+
+
+@mlu.jit
+def share_of_bits(out, totals, x, columns, BLOCK: tl.constexpr):
+    """Padding is written as one type and read as another: 1.0 has 7 bits, and the integer 1 is no 1.0."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    values = tl.load(x + row * columns + column, mask=column < columns, other=1.0)
+    bits = values.to(tl.int32, bitcast=True)
+    counts = (bits >> 23) & 1
+    tl.store(totals + row, tl.sum(counts, axis=0) + tl.max(bits & 1, axis=0))
+    tiny = counts.to(tl.float32, bitcast=True)
+    tl.store(out + row * columns + column, values + tl.sum(tiny, axis=0), mask=column < columns)
+
+
+@pytest.mark.parametrize("columns", [31, 100, 255])
+def test_padding_read_as_another_type(columns, engine):
+    x = np.random.default_rng(0).standard_normal((4, columns)).astype(np.float32)
+    out, totals = np.zeros_like(x), np.zeros(4, np.int32)
+    share_of_bits[(4,)](out, totals, x, columns, BLOCK=256)
+    rows = np.ones((4, 256), np.float32)
+    rows[:, :columns] = x
+    bits = rows.view(np.int32)
+    np.testing.assert_array_equal(totals, ((bits >> 23) & 1).sum(1) + (bits & 1).max(1))
+    np.testing.assert_array_equal(out, x)
