@@ -23,6 +23,11 @@ SECTIONS = (
         "Results and gradients of every operator: all of its forward and backward kernels but those for\n"
         "other vendors' devices.",
     ),
+    (
+        "torch.compile",
+        "torch.compile",
+        "Results and gradients of functions of torch, in the kernels that its compiler writes for them.",
+    ),
     ("flag_gems generic", "FlagGems", "Its operators and fused operators, called by name."),
     (
         "flag_gems cambricon",
