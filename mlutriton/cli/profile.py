@@ -20,7 +20,7 @@ from mlutriton.configuration import MACHINE_VARIABLE
 from mlutriton.files import write_whole
 from mlutriton.profile.examination import Examination
 from mlutriton.profile.figures import figures
-from mlutriton.profile.launches import LaunchGroup, record
+from mlutriton.profile.launches import Launches, LaunchGroup, record
 from mlutriton.profile.script import Outcome, module_exists, run_module, run_script
 from mlutriton.profile.terminal import examined, from_here, summary
 from mlutriton.simulator.recording import SUFFIX
@@ -114,7 +114,7 @@ def profile(
             path, (json.dumps(figures(script, launches), indent=1) + "\n").encode()
         )
     if html is not None and render is not None:
-        files[html] = lambda path: write_whole(path, render(script, groups).encode())
+        files[html] = lambda path: write_whole(path, render(script, launches).encode())
     raise typer.Exit(outcome.status if _are_written(out, files) else UNWRITABLE)
 
 
@@ -151,7 +151,7 @@ def _check_directory(directory: Path | None, *, force: bool) -> None:
         raise typer.BadParameter(f"{directory} is not empty; choose another, or write into it with --force")
 
 
-def _page_renderer() -> Callable[[str, Sequence[LaunchGroup]], str]:
+def _page_renderer() -> Callable[[str, Launches], str]:
     try:
         from mlutriton.profile.page import render_profile  # needs what only the extra installs
     except ImportError as error:

@@ -20,7 +20,7 @@ from mlutriton.isa.table import Queue
 from mlutriton.profile import plots
 from mlutriton.profile.breakdown import CATEGORIES
 from mlutriton.profile.examination import Examination
-from mlutriton.profile.launches import LaunchGroup
+from mlutriton.profile.launches import Launches
 from mlutriton.profile.schedule import Schedule, schedule
 from mlutriton.profile.sensitivity import Gain
 from mlutriton.profile.sweep import Point
@@ -88,8 +88,9 @@ class LaunchView:
             return base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
 
 
-def render_profile(script: str, groups: Sequence[LaunchGroup]) -> str:
+def render_profile(script: str, launches: Launches) -> str:
     """The report of a script's launches."""
+    groups = launches.groups()
     views = [
         (group, LaunchView(number, Examination(group.slowest)) if group.slowest else None)
         for number, group in enumerate(groups, 1)
@@ -99,6 +100,8 @@ def render_profile(script: str, groups: Sequence[LaunchGroup]) -> str:
         script=script,
         groups=views,
         launches=sum(group.launches for group in groups),
+        child_launches=launches.child_launches,
+        child_processes=launches.child_processes,
         total_us=max(sum(group.time_us for group in groups), 1e-9),
         categories=CATEGORIES,
         lanes=_LANES,

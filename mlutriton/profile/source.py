@@ -73,7 +73,7 @@ def weight(cost: LineCost) -> int:
 
 
 def annotated(run: Run, lines: Mapping[tuple[str, int], LineCost]) -> list[SourcePart]:
-    """The functions that costs stem from, with their costs; the costliest first."""
+    """The functions that costs stem from, with their costs; the costliest first, and none that costs nothing."""
     total = max(sum(weight(cost) for cost in lines.values()), 1)
     by_file: dict[str, dict[int, LineCost]] = {}
     for (file, number), cost in lines.items():
@@ -98,7 +98,7 @@ def annotated(run: Run, lines: Mapping[tuple[str, int], LineCost]) -> list[Sourc
                     ),
                 )
             )
-    return sorted(parts, key=lambda part: -part.share)
+    return sorted((part for part in parts if part.share), key=lambda part: -part.share)
 
 
 def _awaited(run: Run) -> dict[tuple[str, int], tuple[tuple[str, tuple[int, ...]], ...]]:

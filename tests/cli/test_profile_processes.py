@@ -84,7 +84,9 @@ CHILDREN = {
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_launches_of_child_processes_are_among_those_reported(profile, tmp_path, kind):
     guard = "if __name__ == '__main__':\n    kernels.work(2); kernels.work(3)\n"
-    output, errors, found = profile(f"import kernels\n{guard}{CHILDREN[kind]}\n")
+    output, errors, found = profile(f"import kernels\n{guard}{CHILDREN[kind]}\n", "--html", "r.html")
+    page = " ".join((tmp_path / "r.html").read_text().split())
+    assert f"3 of them by {found['child_processes']} child process" in page
     assert groups(found) == {2: 1, 3: 3, 4: 1}
     # A launch of the same program here and there is one line; what it takes does not depend on where it is made.
     assert all(each["least_cycles"] == each["most_cycles"] for each in found["groups"])

@@ -241,3 +241,9 @@ def test_an_empty_launch_is_examined_too():
     assert sum(found.core_cycles.values()) == run.cycles * run.machine.cores
     assert found.bounded_by.name == "the launch"
     assert schedule(run) is None
+
+
+def test_no_part_of_the_source_costs_nothing():
+    """Programs also have instructions that stem from no line, and some of these never run."""
+    for launch in (softmax_run, matmul_run):
+        assert all(part.share > 0 for part in examine(launch()).source)
