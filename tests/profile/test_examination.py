@@ -96,7 +96,9 @@ def test_short_segments_are_found_at_their_line_with_what_they_cost():
     found = examine(run)
     line = line_of(column_copy, "tl.load")
     [each] = [each for each in advice_at(found, column_copy, "tl.load") if "segments" in each.fact]
-    assert "segments of 64 B, 64 a transfer" in each.fact
+    # A transfer brings the tile of one program, or those of neighbours at once.
+    transfers = int(alterations.rows_of(run.trace, [Kind.LOAD]).sum())
+    assert f"segments of 64 B, {512 * 512 * 4 // 64 // transfers} a transfer" in each.fact
     numbers = [
         number
         for number, instruction in enumerate(run.program.instructions)
