@@ -262,7 +262,7 @@ def host_section(grids: Sequence[int]) -> tuple[str, dict[str, str]]:
         [
             name,
             *(duration(seconds) for _, seconds in points),
-            f"{points[-1][1] / points[-1][0] * 1e9:,.3g} ns",
+            f"{points[-1][1] / points[-1][0] * 1e9:,.4g} ns",
             f"{exponent(points):.2f}",
         ]
         for name, points in lines.items()
