@@ -377,9 +377,9 @@ def test_loops_in_branches_in_loops(bounds):
 def overwritten(out, x, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     rounds = tl.program_id(0)
-    values = tl.load(x + tl.flip(i), mask=i < rounds, other=i)
+    values = tl.load(x + tl.flip(i, 0), mask=i < rounds, other=i)
     for _ in range(rounds):
-        values = tl.flip(tl.broadcast_to(tl.sum(values * 3, 0), (BLOCK,)))
+        values = tl.flip(tl.broadcast_to(tl.sum(values * 3, 0), (BLOCK,)), 0)
     left = rounds + 1
     while left > 0:
         values = tl.full((BLOCK,), 7, tl.int32)
