@@ -8,12 +8,12 @@ from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
-from mlutriton.codegen.narrow_rows import apply_widths, narrow_rows
-from mlutriton.codegen.residence import stay_resident
+from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
+from mlutriton.codegen.pipelining.residence import stay_resident
+from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
 from mlutriton.codegen.reuse import reuse_scalars
-from mlutriton.codegen.select import select
-from mlutriton.codegen.selection import storage_type
-from mlutriton.codegen.software_pipeline import pipeline_loops
+from mlutriton.codegen.selection.select import select
+from mlutriton.codegen.selection.state import storage_type
 from mlutriton.codegen.synchronize import synchronize
 from mlutriton.codegen.tile_code import TileCode
 from mlutriton.diagnostics import OnChipMemoryError

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.codegen.tile_code import Emitter, TileCode
-from mlutriton.codegen.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.dtypes import F16
 from mlutriton.isa.machine import machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Register

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.pipeline_plan import is_transfer
+from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     Branch,

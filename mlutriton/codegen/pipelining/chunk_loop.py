@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
-from mlutriton.codegen.row_chunks import Places, RowChunks
+from mlutriton.codegen.pipelining.row_chunks import Places, RowChunks
 from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, Part, ScalarOperand
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Immediate, Register

@@ -14,9 +14,9 @@ the stores need remembered from the iteration before,
     if there was an iteration: store the last y
 
 The one ``sync`` at the end of an iteration is the machine's way: a queue can only be waited for as a whole. So an
-iteration takes the longer of its arithmetic and its transfers, which run as one burst that shows its latency once.
-What is moved where is decided in :mod:`mlutriton.codegen.pipeline_plan`. Where loads may only move if the arrays of
-the launch do not overlap, the plain loop is kept beside the pipelined one, and the special register
+iteration takes the longer of its arithmetic and its transfers, which run as one burst that shows its latency once. What
+is moved where is decided in :mod:`mlutriton.codegen.pipelining.pipeline_plan`. Where loads may only move if the arrays
+of the launch do not overlap, the plain loop is kept beside the pipelined one, and the special register
 ``arrays_disjoint`` decides.
 """
 
@@ -26,15 +26,22 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.block_pipeline import rotate_blocks
-from mlutriton.codegen.block_plan import BlockPlan, plan_blocks
-from mlutriton.codegen.finer_programs import plan_pieces
-from mlutriton.codegen.in_place import share_buffers
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of, loads_apart, plan_loop, touch_counts
-from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.pipelining.block_pipeline import rotate_blocks
+from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
+from mlutriton.codegen.pipelining.finer_programs import plan_pieces
+from mlutriton.codegen.pipelining.in_place import share_buffers
+from mlutriton.codegen.pipelining.pipeline_plan import (
+    Plan,
+    buffer_bytes,
+    buffers_of,
+    loads_apart,
+    plan_loop,
+    touch_counts,
+)
+from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
+from mlutriton.codegen.pipelining.residence import hoist, short_fills
+from mlutriton.codegen.pipelining.shared_pipeline import is_only_issued, plan_shared, rotate_shared
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
-from mlutriton.codegen.residence import hoist, short_fills
-from mlutriton.codegen.shared_pipeline import is_only_issued, plan_shared, rotate_shared
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,

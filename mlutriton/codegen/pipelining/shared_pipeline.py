@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mlutriton.codegen.meeting import barrier
-from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
-from mlutriton.codegen.pointer_roots import PointerRoots
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
+from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
+from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -38,7 +39,6 @@ from mlutriton.codegen.tile_code import (
     registers_read,
     written_register,
 )
-from mlutriton.codegen.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Operand, Register

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.tensor_operands import weight_uses
+from mlutriton.codegen.selection.tensor_operands import weight_uses
+from mlutriton.codegen.selection.vector_scalars import VectorScalars, vector_scalars
+from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
-from mlutriton.codegen.vector_scalars import VectorScalars, vector_scalars
-from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.core import Function, Value, use_counts
 from mlutriton.ir.ops import (

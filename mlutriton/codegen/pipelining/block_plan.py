@@ -4,7 +4,7 @@ A loop may be blocked if all its accesses to global memory can move: all loads b
 What the pipeline asks for moving them by an iteration is asked here for moving them by a block. Stores of different
 instructions change their order, so they must be known to be apart, unless the iterations are programs of the grid.
 
-Short transfers of a block are made as one where that can be (:mod:`mlutriton.codegen.merged_transfers`).
+Short transfers of a block are made as one where that can be (:mod:`mlutriton.codegen.pipelining.merged_transfers`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import alive_beside
-from mlutriton.codegen.block_size import (
+from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
     IterationCycles,
     arithmetic_cycles,
@@ -22,9 +22,9 @@ from mlutriton.codegen.block_size import (
     transfer_latency,
     transfer_rate,
 )
-from mlutriton.codegen.merged_transfers import Merge, Merging
-from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
-from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
+from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
+from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress

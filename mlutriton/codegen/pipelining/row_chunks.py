@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mlutriton.codegen.pipeline_plan import Plan
+from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
     Loop,
     Node,

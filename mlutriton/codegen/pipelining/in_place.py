@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.block_size import arithmetic_cycles, transfer_rate
-from mlutriton.codegen.pipeline_plan import Plan, buffer_bytes, buffers_of
+from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, buffers_of
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import Loop, TileCode, instructions, steps
 from mlutriton.isa.machine import Machine

@@ -12,9 +12,9 @@ becomes the body of a loop over the programs that fall to the task
 which the software pipeline takes like any other, except that its iterations are programs of a grid: these may run in
 any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
 
-Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.merged_loops`). Others stay as
-they are: they have a pipeline of their own, and are better dealt out as cores fall free. So do those with atomics and
-barriers, by which programs may wait for each other.
+Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`). Others
+stay as they are: they have a pipeline of their own, and are better dealt out as cores fall free. So do those with
+atomics and barriers, by which programs may wait for each other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from mlutriton.codegen.merged_loops import LoopingProgram, looping_program, merged
-from mlutriton.codegen.pipeline_plan import is_transfer
+from mlutriton.codegen.pipelining.merged_loops import LoopingProgram, looping_program, merged
+from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,

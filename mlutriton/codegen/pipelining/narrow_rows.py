@@ -22,8 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mlutriton.codegen.invariants import Expression, Invariants
-from mlutriton.codegen.padding import Padding
+from mlutriton.codegen.pipelining.invariants import Expression, Invariants
+from mlutriton.codegen.pipelining.padding import Padding
 from mlutriton.codegen.tile_code import (
     Emitter,
     Node,

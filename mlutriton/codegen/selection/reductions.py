@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlutriton.codegen.select_elementwise import constant, elementwise
-from mlutriton.codegen.select_shapes import transpose
-from mlutriton.codegen.selection import Selection, flat, slice_of
-from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
+from mlutriton.codegen.selection.elementwise import constant, elementwise
+from mlutriton.codegen.selection.shapes import transpose
+from mlutriton.codegen.selection.state import Selection, flat, slice_of
+from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.diagnostics import CompileError
 from mlutriton.ir import ops
 from mlutriton.ir.analysis.combine import combine_kind

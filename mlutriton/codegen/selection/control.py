@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mlutriton.codegen.selection import ALIASES, Selection, is_fresh, storage_type
+from mlutriton.codegen.selection.state import ALIASES, Selection, is_fresh, storage_type
+from mlutriton.codegen.selection.views import DenseView, ScalarView, View
 from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand
 from mlutriton.codegen.tile_code import While as WhileNode
-from mlutriton.codegen.views import DenseView, ScalarView, View
 from mlutriton.dtypes import I1, DType
 from mlutriton.ir.analysis.waits import counts_of_wait, state_of_wait
 from mlutriton.ir.core import Block, Operation, Value

@@ -20,7 +20,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipeline_plan import Definitions
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.tile_code import (
     Loop,
     Node,

@@ -27,10 +27,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mlutriton.codegen.block_plan import BlockPlan
-from mlutriton.codegen.chunk_loop import ChunkLoop
-from mlutriton.codegen.merged_transfers import Limit, MoreItems, NewDimension, limiting
-from mlutriton.codegen.pipeline_plan import Plan
+from mlutriton.codegen.pipelining.block_plan import BlockPlan
+from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
+from mlutriton.codegen.pipelining.merged_transfers import Limit, MoreItems, NewDimension, limiting
+from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (

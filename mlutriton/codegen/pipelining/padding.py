@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from mlutriton.arithmetic.evaluate import evaluate
-from mlutriton.codegen.invariants import Expression, Invariants
+from mlutriton.codegen.pipelining.invariants import Expression, Invariants
 from mlutriton.codegen.tile_code import Branch, Loop, Node, TileCode, While, accesses, children, instructions
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register

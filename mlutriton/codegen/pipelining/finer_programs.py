@@ -17,10 +17,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.merged_transfers import LongerDimension, Merging, Step, limiting
-from mlutriton.codegen.pipeline_plan import Definitions, Plan, buffer_bytes
+from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merging, Step, limiting
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes
+from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.renaming import Renamer
-from mlutriton.codegen.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode, accesses, written_register
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register

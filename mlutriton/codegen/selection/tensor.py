@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mlutriton.codegen.select_memory import ONE, ZERO
-from mlutriton.codegen.select_shapes import transpose
-from mlutriton.codegen.selection import Selection, storage_type
-from mlutriton.codegen.tensor_operands import tensor_type
+from mlutriton.codegen.selection.memory import ONE, ZERO
+from mlutriton.codegen.selection.shapes import transpose
+from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.tensor_operands import tensor_type
+from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.codegen.tile_code import Loop, TileBuffer
-from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import F32, F64, I32, I64, TF32, DType
 from mlutriton.ir import ops
 from mlutriton.ir.core import Operation, Value

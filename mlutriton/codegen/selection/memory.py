@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.selection import Selection, storage_type
+from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.views import DenseView, ScalarView, View, is_true
 from mlutriton.codegen.tile_code import Branch, Node, ScalarOperand, While
-from mlutriton.codegen.views import DenseView, ScalarView, View, is_true
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (

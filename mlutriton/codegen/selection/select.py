@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlutriton.arithmetic import OPERATIONS
-from mlutriton.codegen import select_memory as memory
-from mlutriton.codegen import select_reductions as reductions
-from mlutriton.codegen import select_shapes as shapes
-from mlutriton.codegen.select_control import select_for, select_if, select_while
-from mlutriton.codegen.select_elementwise import constant, range_, select_elementwise, splat
-from mlutriton.codegen.select_memory import ONE
-from mlutriton.codegen.select_sharing import assemble, is_part_of_shared
-from mlutriton.codegen.select_tensor import dot
-from mlutriton.codegen.selection import Selection, storage_type
+from mlutriton.codegen.selection import memory, reductions, shapes
+from mlutriton.codegen.selection.control import select_for, select_if, select_while
+from mlutriton.codegen.selection.elementwise import constant, range_, select_elementwise, splat
+from mlutriton.codegen.selection.memory import ONE
+from mlutriton.codegen.selection.sharing import assemble, is_part_of_shared
+from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.tensor import dot
+from mlutriton.codegen.selection.views import ScalarView, View
 from mlutriton.codegen.tile_code import Ordering, TileCode
-from mlutriton.codegen.views import ScalarView, View
 from mlutriton.diagnostics import CompileError
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.ir import ops

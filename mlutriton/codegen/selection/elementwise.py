@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.select_memory import ONE
-from mlutriton.codegen.selection import Selection, storage_type
-from mlutriton.codegen.views import DenseView, ScalarView, SpreadView, View
+from mlutriton.codegen.selection.memory import ONE
+from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I32
 from mlutriton.ir import ops
 from mlutriton.ir.core import Operation, Value

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlutriton.codegen.pointer_roots import PointerRoots, is_area
+from mlutriton.codegen.pipelining.pointer_roots import PointerRoots, is_area
 from mlutriton.codegen.tile_code import (
     Branch,
     Loop,

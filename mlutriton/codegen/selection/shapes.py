@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.select_memory import ONE
-from mlutriton.codegen.selection import Selection, slice_of
-from mlutriton.codegen.views import DenseView, SpreadView, View
+from mlutriton.codegen.selection.memory import ONE
+from mlutriton.codegen.selection.state import Selection, slice_of
+from mlutriton.codegen.selection.views import DenseView, SpreadView, View
 from mlutriton.ir import ops
 from mlutriton.ir.core import Operation
 from mlutriton.ir.types import shape_of
