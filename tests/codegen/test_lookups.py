@@ -9,13 +9,15 @@ import mlutriton.language as tl
 
 @mlu.jit
 def sum_of_pages(out, pages, table, count, scratch, PAGE: tl.constexpr, WRITES: tl.constexpr):
-    total = tl.zeros((PAGE,), dtype=tl.float32)
+    total = tl.zeros((2, PAGE // 2), dtype=tl.float32)
     for place in range(count):
         number = tl.load(table + place)
-        total += tl.load(pages + number * PAGE + tl.arange(0, PAGE))
+        # Two rows: what is one row is an item of a gather.
+        row, column = tl.arange(0, 2)[:, None], tl.arange(0, PAGE // 2)[None, :]
+        total += tl.load(pages + number * PAGE + row * (PAGE // 2) + column)
         if WRITES:
             tl.store(scratch + place, number)
-    tl.store(out + tl.arange(0, PAGE), total)
+    tl.store(out + tl.arange(0, PAGE), total.reshape((PAGE,)))
 
 
 def launched(count, *, writes=False):

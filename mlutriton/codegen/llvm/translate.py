@@ -142,7 +142,7 @@ class _Translation:
         name = frame.instruction.row.name
         condition = frame.flag("condition") if name == "cbr" and len(block.successors) > 1 else ""
         for group in self.unwritten:
-            if self._is_live(group):
+            if any(self.liveness.is_live(frame.index, place.low, place.high) for place in group.writes):
                 self._join(group)
         self.unwritten = []
         self._finish_groups()
@@ -193,7 +193,7 @@ class _Translation:
         written = self._places(Access.WRITE, Access.READ_WRITE)
         for group in [each for each in self.unwritten if each.touches(written)]:
             self.unwritten.remove(group)
-            if self._is_live(group):
+            if any(self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes):
                 self._join(group)
 
     def _note_what_is_written(self) -> None:
@@ -202,10 +202,6 @@ class _Translation:
         for place, table in self.learnt:
             self.known.remember(place, table)
         self.learnt = []
-
-    def _is_live(self, group: Group) -> bool:
-        """True if something of what a group writes may be read after the current instruction, which leaves it."""
-        return any(self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes)
 
     def _check_windows(self) -> None:
         for slot in self.frame.instruction.row.slots:
