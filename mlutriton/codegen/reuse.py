@@ -25,7 +25,13 @@ from mlutriton.isa.program import Instruction
 def reuse_scalars(code: TileCode) -> None:
     """Drop scalar instructions that compute again what is known where they stand."""
     writes = Counter(w for each in instructions(code.nodes) if (w := written_register(each)) is not None)
-    _Reuse(writes).block(code.nodes, {})
+    reuse = _Reuse(writes)
+    reuse.block(code.nodes, {})
+    for buffer in code.buffers.values():
+        if buffer.extent is not None:
+            buffer.extent = replace(
+                buffer.extent, register=reuse.same.get(buffer.extent.register, buffer.extent.register)
+            )
 
 
 # What was computed, and the register that has it.

@@ -195,3 +195,25 @@ def test_padding_read_as_another_type(columns, engine):
     bits = rows.view(np.int32)
     np.testing.assert_array_equal(totals, ((bits >> 23) & 1).sum(1) + (bits & 1).max(1))
     np.testing.assert_array_equal(out, x)
+
+
+@mlu.jit
+def copy_and_double(copied, doubled, x, y, columns, BLOCK: tl.constexpr):
+    """Two tiles that have nothing in common but their width."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = column < columns
+    place = row * columns + column
+    tl.store(copied + place, tl.load(x + place, mask=mask, other=0.5), mask=mask)
+    values = tl.load(y + place, mask=mask, other=0.5)
+    tl.store(doubled + place, values + values, mask=mask)
+
+
+@pytest.mark.parametrize("columns", [1, 100, 200])
+@pytest.mark.usefixtures("engine")
+def test_tiles_apart_of_one_width(columns):
+    rng = np.random.default_rng(columns)
+    x, y = (rng.random((60, columns), np.float32) for _ in range(2))
+    copied, doubled = np.zeros_like(x), np.zeros_like(x)
+    copy_and_double[(60,)](copied, doubled, x, y, columns, BLOCK=256)
+    np.testing.assert_array_equal(copied, x)
+    np.testing.assert_array_equal(doubled, y + y)

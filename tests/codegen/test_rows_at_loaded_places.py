@@ -109,3 +109,21 @@ def test_elements_at_loaded_places():
     np.testing.assert_allclose(out[labels], chosen / x.sum(axis=1), rtol=1e-5)
     np.testing.assert_array_equal(counts[labels], (x > 0.5).sum(axis=1))
     assert not any(each.row.name == "ldg" for each in run.program.instructions)
+
+
+@mlu.jit
+def scale_chosen(out, x, factors, ids, columns, BLOCK: tl.constexpr):
+    """The same place is a row of one array and an element of another."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    place = tl.load(ids + row)
+    factor = tl.load(factors + place)
+    values = tl.load(x + place * columns + column, mask=column < columns, other=0)
+    tl.store(out + row * columns + column, values * factor, mask=column < columns)
+
+
+def test_a_place_is_a_row_here_and_an_element_there():
+    rng = np.random.default_rng(12)
+    x, factors, ids = rng.random((60, 100), np.float32), rng.random(60, np.float32), rng.permutation(60)
+    out = np.zeros_like(x)
+    on_both_engines(lambda: scale_chosen[(60,)](out, x, factors, ids, 100, BLOCK=128), out)
+    np.testing.assert_array_equal(out, x[ids] * factors[ids][:, None])

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
-from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, buffers_of
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, buffers_of, buffers_read
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import Loop, TileCode, instructions, steps
 from mlutriton.isa.machine import Machine
@@ -76,7 +76,10 @@ def _copy(code: TileCode, loop: Loop, name: str, host: str) -> None:
 
 @dataclass
 class _Life:
-    """From which to which position of the body a buffer is touched; what is stored, to its end."""
+    """From which to which position of the body a buffer is touched; what is stored or says where to gather, to its end.
+
+    Stores are behind the body, and gathers behind all that makes offsets.
+    """
 
     first: int
     last: int
@@ -97,7 +100,7 @@ class _Sharing:
         for position, step in enumerate(self.steps):
             for name in buffers_of(step) & plan.anew:
                 self.lives.setdefault(name, _Life(position, position)).last = position
-        for name in buffers_of(plan.stores) & plan.anew:
+        for name in (buffers_of(plan.stores) | buffers_read(plan.gathers)) & plan.anew:
             self.lives[name].last = len(self.steps)
 
     def take_over_operands(self) -> None:

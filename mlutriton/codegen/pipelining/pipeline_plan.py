@@ -288,7 +288,7 @@ def _plan_gathers(
         if id(step[0]) not in gathered:
             continue
         # The gather, and whoever touches what it reads, what that reads, and so on: nobody else may.
-        chosen, pending = {id(step[0]): step[0]}, list(_inputs(step[0]) & made)
+        chosen, pending = {id(step[0]): step[0]}, list(buffers_read(step[:1]) & made)
         seen: set[str] = set()
         while pending:
             name = pending.pop()
@@ -315,8 +315,9 @@ def _plan_gathers(
     plan.buffers |= {name for node in plan.gathers for name in gathered[id(node)]}
 
 
-def _inputs(node: Node) -> set[str]:
-    return {name for each in instructions([node]) for name, access in _on_chip(each) if access is Access.READ}
+def buffers_read(nodes: Sequence[Node]) -> set[str]:
+    """Names of the buffers that nodes only read."""
+    return {name for each in instructions(nodes) for name, access in _on_chip(each) if access is Access.READ}
 
 
 def _is_arithmetic(step: Sequence[Node], definitions: Definitions) -> bool:
