@@ -391,3 +391,26 @@ def test_what_was_loaded_is_waited_for_past_loops_that_do_not_run():
     out = np.zeros((3, 16), np.int32)
     overwritten[(3,)](out, np.arange(16, dtype=np.int32), BLOCK=16)
     assert (out == 7).all()
+
+
+@mlu.jit
+def best_of_blocks(out, x, blocks, columns, BLOCK: tl.constexpr, MOST: tl.constexpr):
+    """A small tensor of scores, of which each branch sets one element."""
+    row, column, place = tl.program_id(0), tl.arange(0, BLOCK), tl.arange(0, MOST)
+    scores, best = tl.full((MOST,), float("-inf"), tl.float32), float("-inf")
+    for block in tl.static_range(MOST):
+        if block < blocks:
+            values = tl.load(x + (block * 3 + row) * columns + column, mask=column < columns, other=0)
+            score = tl.sum(values)
+            scores = tl.where(place == block, score, scores)
+            best = tl.maximum(best, score)
+    tl.store(out + row * MOST + place, tl.where(place < blocks, scores - best, 0))
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 4])
+def test_branches_that_set_one_element_each(blocks):
+    x, out = np.random.default_rng(blocks).integers(0, 9, (4, 3, 40)).astype(np.float32), np.ones((3, 4), np.float32)
+    best_of_blocks[(3,)](out, x, blocks, 40, BLOCK=64, MOST=4)
+    scores = x.sum(axis=2).T[:, :blocks]
+    np.testing.assert_array_equal(out[:, :blocks], scores - scores.max(axis=1, keepdims=True))
+    np.testing.assert_array_equal(out[:, blocks:], 0)

@@ -189,11 +189,17 @@ class _Translation:
         return [place for slot in slots if (place := self.frame.place(slot.name)) is not None]
 
     def _write_what_is_left(self) -> None:
-        """Let what is known be written, if the current instruction writes over a part of it; nobody needs the whole."""
+        """Let what is known be written, if the current instruction writes over a part of it and it is read by then.
+
+        It may be the current instruction that reads it, or one before in its chain.
+        """
         written = self._places(Access.WRITE, Access.READ_WRITE)
         for group in [each for each in self.unwritten if each.touches(written)]:
             self.unwritten.remove(group)
-            if any(self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes):
+            read = [source for step in self.chain for source in step.sources if isinstance(source, Place)]
+            is_read = group.touches([*read, *self._places(Access.READ, Access.READ_WRITE)])
+            outlives = (self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes)
+            if is_read or any(outlives):
                 self._join(group)
 
     def _note_what_is_written(self) -> None:
