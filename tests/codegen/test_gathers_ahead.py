@@ -87,3 +87,29 @@ def test_programs_that_gather_are_served_in_blocks(engine, monkeypatch):
     look_up[(201,)](out, table, names, n, BLOCK=64)
     np.testing.assert_array_equal(out[:n], table[2 * names] - table[2 * names + 1])
     assert (out[n:] == 7).all()
+
+
+@mlu.jit
+def sum_chosen(out, x, chosen, count, width, ITEMS: tl.constexpr, PART: tl.constexpr):
+    """The loop's own gathers go where what was computed right before it says."""
+    item, part = tl.arange(0, ITEMS), tl.arange(0, PART)
+    number = tl.load(chosen + item, mask=item < count, other=0).to(tl.int64)
+    total = tl.zeros((ITEMS, PART), tl.float32)
+    for start in range(0, width, PART):
+        mask = (item < count)[:, None] & (start + part < width)[None, :]
+        total += tl.load(x + number[:, None] * width + (start + part)[None, :], mask=mask, other=0)
+    tl.store(out + item, tl.sum(total, axis=1), mask=item < count)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("width", [32, 100, 1000])
+def test_the_first_gathers_wait_for_what_says_where(width, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(width)
+    x, chosen, out = (
+        rng.random((30, width), np.float32),
+        rng.permutation(30)[:13].astype(np.int32),
+        np.zeros(13, np.float32),
+    )
+    sum_chosen[(1,)](out, x, chosen, 13, width, ITEMS=16, PART=32)
+    np.testing.assert_allclose(out, x[chosen].sum(axis=1), rtol=1e-5)

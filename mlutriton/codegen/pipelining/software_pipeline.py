@@ -34,6 +34,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import (
     Plan,
     buffer_bytes,
     buffers_of,
+    buffers_read,
     loads_apart,
     plan_loop,
     touch_counts,
@@ -128,7 +129,7 @@ class _Pipeliner:
             has_chunks = blocks is not None and blocks.shape.chunks is not None
             names = plan.anew if has_chunks else plan.anew - plan.buffers
             plain.body = with_own_buffers(self.code, loop.body, names)
-        late = _take_late(self.code, outside, self.machine.core_dma_latency_bytes) if plan.arriving else []
+        late = _take_late(self.code, outside, plan, self.machine.core_dma_latency_bytes) if plan.arriving else []
         self.touches.subtract(touch_counts(late))
         if blocks:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
@@ -187,13 +188,14 @@ class _Pipeliner:
         return _guarded(self.code, [replace(loop, stages=1)], rotated) if is_guarded else rotated
 
 
-def _take_late(code: TileCode, before: list[Node], latency_bytes: int) -> list[Node]:
+def _take_late(code: TileCode, before: list[Node], plan: Plan, latency_bytes: int) -> list[Node]:
     """Take from the end of a list what may as well come behind the first loads of a loop: arithmetic and short loads.
 
-    All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop.
+    All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop. What gathers
+    ahead need has to be there before.
     """
     kept: deque[Node] = deque()
-    kept_buffers: set[str] = set()
+    kept_buffers = buffers_read([*plan.gathers, *plan.offsets])
     taken: deque[Node] = deque()
     while before and isinstance(before[-1], Instruction):
         node = before[-1]
