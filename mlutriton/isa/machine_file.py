@@ -221,6 +221,8 @@ def format_machine_file(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise OSError("it is a device, which may have no end")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArgumentError(

@@ -397,3 +397,9 @@ def test_the_committed_page_is_fresh():
 def test_the_example_of_the_page_is_a_machine(tmp_path: Path):
     example = machine_reference.render().split("```toml\n")[1].split("```")[0]
     assert Machine.load(write(tmp_path, example)).dram_gb_per_s == 4000
+
+
+def test_a_device_is_not_read_for_a_machine():
+    error = refusal(Path("/dev/zero"))
+    assert error.code == "E0105"
+    assert "no end" in str(error)
