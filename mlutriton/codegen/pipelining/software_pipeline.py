@@ -111,8 +111,8 @@ class _Pipeliner:
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
             return self._rotated_shared(loop, are_disjoint=are_disjoint)
         plain, alike = replace(loop, stages=1), list[Node]()
-        plan = plan_loop(self.code, loop, self.roots, self.touches)
-        if loop.independent and plan.needs_disjoint_arrays:
+        plan = plan_loop(self.code, loop, self.roots, self.touches) if loop.independent else Plan()
+        if plan.needs_disjoint_arrays:
             before, whole = touch_counts(loop.body), [*loop.body]
             fills = short_fills(self.code, loop, self.machine.core_dma_latency_bytes)
             alike = hoist(loop, loads_apart(loop, self.roots), fills)
@@ -143,6 +143,8 @@ class _Pipeliner:
 
         The plain version of the loop gets buffers of its own, if it has not got its ``own``.
         """
+        if not loop.independent:
+            return []
         plan = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint or own)
         pieces = plan_pieces(self.code, loop, plan, self.machine)
         if pieces is None:
