@@ -9,7 +9,7 @@ memory is reused as soon as a buffer dies. That of SRAM is not: while one core i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -98,6 +98,29 @@ def alive_beside(code: TileCode, loop: Loop) -> set[str]:
 
     visit(code.nodes)
     return during | before & behind
+
+
+def most_alive_bytes(nodes: Sequence[Node], bytes_of: Mapping[str, int]) -> int:
+    """The most bytes that are alive at once while nodes run, of the buffers whose sizes are given."""
+    lives: dict[str, tuple[int, int]] = {}
+    position = 0
+
+    def visit(nodes: Sequence[Node]) -> None:
+        nonlocal position
+        for node in nodes:
+            begin = position = position + 1
+            for nested in children(node):
+                visit(nested)
+            for name in _touched([node]):
+                first, _ = lives.get(name, (position, position))
+                lives[name] = (first if first < begin or isinstance(node, Instruction) else begin, position)
+
+    visit(nodes)
+    changes: Counter[int] = Counter()
+    for name, (first, last) in lives.items():
+        changes[first] += bytes_of.get(name, 0)
+        changes[last + 1] -= bytes_of.get(name, 0)
+    return max(accumulate(changes[each] for each in sorted(changes)), default=0)
 
 
 def _touched(nodes: Sequence[Node]) -> set[str]:

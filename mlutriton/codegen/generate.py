@@ -9,7 +9,7 @@ from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
-from mlutriton.codegen.pipelining.residence import stay_resident
+from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select
@@ -53,20 +53,20 @@ def generate(
         return _generate(function, machine, 1, metadata)
 
 
-def _generate(
-    function: Function, machine: Machine, stages: int, metadata: Mapping[str, object], *, merge: bool = True
-) -> Program:
-    code = select(function, machine, is_pipelined=stages > 1)
-    remove_dead_code(code)
-    fuse_chains(code)
-    is_merged = stages > 1 and stay_resident(code, machine, merge=merge)
-    try:
-        return _finished(code, function, machine, stages, metadata)
-    except OnChipMemoryError:
-        # What is stored while the next program computes needs a place of its own.
-        if not is_merged:
-            raise
-    return _generate(function, machine, stages, metadata, merge=False)
+def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
+    most_programs = MOST_PROGRAMS
+    while True:
+        code = select(function, machine, is_pipelined=stages > 1)
+        remove_dead_code(code)
+        fuse_chains(code)
+        together = stay_resident(code, machine, most_programs) if stages > 1 else 0
+        try:
+            return _finished(code, function, machine, stages, metadata)
+        except OnChipMemoryError:
+            # What is stored while the next program computes needs a place of its own, as does each of several programs.
+            if not together:
+                raise
+        most_programs = together // 2
 
 
 def _finished(

@@ -25,11 +25,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
 from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
-from mlutriton.codegen.pipelining.merged_transfers import Limit, MoreItems, NewDimension, limiting
+from mlutriton.codegen.pipelining.merged_transfers import (
+    Limit,
+    LongerDimension,
+    NewDimension,
+    joined,
+)
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -45,7 +49,7 @@ from mlutriton.codegen.tile_code import (
     instructions,
 )
 from mlutriton.dtypes import F32, I64
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
 
@@ -296,28 +300,9 @@ class _BlockRotation:
     def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
         """A transfer for all members of a block, to be renamed as one of the first of them."""
         merge = self.blocks.merged[id(node)]
-        if isinstance(merge, MoreItems):
-            items = self._integer("mul", members, Immediate(merge.items))
-            return _with(node, {"n": items})
-        dimension = merge.dimension
-        is_padded = node.row.name == "dma.load_pad"
-        changed: dict[str, Operand] = {}
-        if isinstance(merge, NewDimension):
-            if merge.limit is not None:
-                changed[limiting(node, merge.limit.dimension)] = merge.limit.whole
-            changed |= {f"n{dimension}": members, f"global{dimension}": self.steps[id(node)]}
-            if is_padded:
-                changed[f"valid{dimension}"] = members
-            else:
-                (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
-                changed[f"local{dimension}"] = Immediate(self.members[buffer].bytes // node.dtypes[0].bytes)
-        else:
-            extent = valid = self._integer("mul", members, Immediate(merge.extent))
-            if merge.rest is not None:
-                least = self.emitter.integer("smin", at_block.operand(merge.rest), extent)
-                valid = self.emitter.integer("smax", least, Immediate(0))
-            changed = {f"n{dimension}": extent, limiting(node, dimension): valid}
-        return _with(node, changed)
+        rest = at_block.operand(merge.rest) if isinstance(merge, LongerDimension) and merge.rest is not None else None
+        tile_bytes = {name: part.bytes for name, part in self.members.items()}
+        return joined(self.emitter, node, merge, members, tile_bytes, self.steps.get(id(node)), rest)
 
     def _each(
         self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
@@ -422,10 +407,3 @@ def _place(transfer: Instruction) -> GlobalAddress:
     """Where in global memory a transfer begins."""
     (place,) = (operand for operand, _ in accesses(transfer) if isinstance(operand, GlobalAddress))
     return place
-
-
-def _with(instruction: Instruction, changed: Mapping[str, Operand]) -> Instruction:
-    operands = list(instruction.operands)
-    for name, operand in changed.items():
-        operands[instruction.row.slot_index[name]] = operand
-    return replace(instruction, operands=tuple(operands))

@@ -17,14 +17,17 @@ Index arithmetic is taken not to overflow, as where tiles are found.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.tile_code import (
+    Emitter,
     Loop,
     Node,
+    ScalarOperand,
     TileCode,
+    accesses,
     instructions,
     known_extents,
     registers_read,
@@ -94,6 +97,53 @@ class MoreItems:
 
 
 Merge = NewDimension | LongerDimension | MoreItems
+
+
+def joined(
+    emitter: Emitter,
+    node: Instruction,
+    merge: Merge,
+    members: ScalarOperand,
+    tile_bytes: Mapping[str, int],
+    step: ScalarOperand | None,
+    rest: ScalarOperand | None,
+) -> Instruction:
+    """A transfer for several iterations, as that of the first of them.
+
+    Args:
+        emitter: takes the scalar arithmetic that is needed before it.
+        node: the transfer of one.
+        merge: how theirs are merged.
+        members: how many they are.
+        tile_bytes: of one, by the name of a buffer.
+        step: for a new dimension, elements from one place in global memory to the next.
+        rest: for a longer dimension with a limit, the first one's elements to the limit.
+    """
+    if isinstance(merge, MoreItems):
+        return _with(node, {"n": emitter.integer("mul", members, Immediate(merge.items))})
+    dimension, changed = merge.dimension, dict[str, Operand]()
+    if isinstance(merge, NewDimension):
+        assert step is not None
+        if merge.limit is not None:
+            changed[limiting(node, merge.limit.dimension)] = merge.limit.whole
+        changed |= {f"n{dimension}": members, f"global{dimension}": step}
+        if node.row.name == "dma.load_pad":
+            changed[f"valid{dimension}"] = members
+        else:
+            (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
+            changed[f"local{dimension}"] = Immediate(tile_bytes[buffer] // node.dtypes[0].bytes)
+        return _with(node, changed)
+    extent = valid = emitter.integer("mul", members, Immediate(merge.extent))
+    if rest is not None:
+        valid = emitter.integer("smax", emitter.integer("smin", rest, extent), Immediate(0))
+    return _with(node, {f"n{dimension}": extent, limiting(node, dimension): valid})
+
+
+def _with(instruction: Instruction, changed: Mapping[str, Operand]) -> Instruction:
+    operands = list(instruction.operands)
+    for name, operand in changed.items():
+        operands[instruction.row.slot_index[name]] = operand
+    return replace(instruction, operands=tuple(operands))
 
 
 def limiting(node: Instruction, dimension: int) -> str:

@@ -12,9 +12,10 @@ becomes the body of a loop over the programs that fall to the task
 which the software pipeline takes like any other, except that its iterations are programs of a grid: these may run in
 any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
 
-Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`). Others
-stay as they are: they have a pipeline of their own, and are better dealt out as cores fall free. So do those with
-atomics and barriers, by which programs may wait for each other.
+Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`) or go
+several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are: they have a pipeline
+of their own, and are better dealt out as cores fall free. So do those with atomics and barriers, by which programs may
+wait for each other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
+from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
 from mlutriton.codegen.pipelining.merged_loops import LoopingProgram, looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
@@ -35,33 +37,70 @@ from mlutriton.codegen.tile_code import (
     registers_read,
     written_register,
 )
+from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
+__all__ = ["MOST_PROGRAMS", "hoist", "short_fills", "stay_resident"]
+
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
-def stay_resident(code: TileCode, machine: Machine, *, merge: bool) -> bool:
+def stay_resident(code: TileCode, machine: Machine, most_programs: int) -> int:
     """Let a task serve several programs if that is worth while and nobody can tell.
 
     Args:
         code: is rewritten.
         machine: decides what is short.
-        merge: also programs that loop.
+        most_programs: of programs that loop, how many may go together at most; 0 if not even their loops may be one.
 
     Returns:
-        True if the loops of programs have become one.
+        How many programs that loop go together, 1 if one behind the other; 0 if they stay as they are.
     """
     *body, end = code.nodes
     if _is_straight(body):
         if any(is_transfer(node) for node in body):
             _serve_in_turn(code, body, end, machine)
-        return False
-    program = looping_program(body) if merge else None
-    return program is not None and _serve_in_one_loop(code, program, end)
+        return 0
+    program = looping_program(body) if most_programs else None
+    if program is not None and _serve_in_one_loop(code, program, end):
+        return 1
+    return _serve_in_groups(code, body, end, machine, most_programs)
+
+
+def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: Machine, most_programs: int) -> int:
+    """Take several programs that loop at a time; returns how many, 0 if that cannot be, or is of no use."""
+    if most_programs < 2 or not any(isinstance(node, Loop) for node in body):
+        return 0
+    if any(_axis(each) is not None for node in body if isinstance(node, Loop) for each in instructions([node])):
+        return 0
+    nodes = code.nodes
+    emitter = Emitter(code)
+    emitter.location = end.location
+    emitter.nodes = code.nodes = []
+    loop, extents = _over_programs(emitter, end.location)
+    loop.line = extents[0]
+    loop.body = [
+        each for node in body for each in _with_program_ids(emitter, node, loop.index, extents, in_lines=False)
+    ]
+    code.nodes += hoist(loop, _reads_before_all_writes(loop), ())
+    groups = group_programs(code, loop, machine, most_programs)
+    if groups is None:
+        code.nodes = nodes
+        return 0
+    code.nodes += [*groups.nodes, end]
+    return groups.capacity
+
+
+def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Register]]:
+    """A loop without a body over all programs of a task, and the extents of the grid along its first axes."""
+    index, task, tasks = emitter.code.register(), _special(emitter, "task"), _special(emitter, "tasks")
+    programs = _special(emitter, "programs")
+    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
+    return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
 def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node) -> bool:
@@ -92,23 +131,17 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
     emitter = Emitter(code)
     emitter.location = end.location
     emitter.nodes = code.nodes = []
-    index, task, tasks = code.register(), _special(emitter, "task"), _special(emitter, "tasks")
-    programs = _special(emitter, "programs")
+    loop, extents = _over_programs(emitter, end.location)
+    index, programs = loop.index, loop.end
     # Kernels that ask for x alone are served line by line: then addresses grow evenly.
     in_lines = not any(_axis(node) for node in body)
-    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
-    last = extents[0] if in_lines else programs
-    loop = Loop(I64, index, task, last, tasks, [], independent=True, stages=0, location=end.location)
-    loop.line = None if in_lines else extents[0]
+    if in_lines:
+        loop.end = extents[0]
+    else:
+        loop.line = extents[0]
     loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
-    is_stored = False
-    alike: set[int] = set()
-    for node in loop.body:
-        is_stored |= _writes_global(node)
-        if not is_stored:
-            alike.add(id(node))
     fills = short_fills(code, loop, machine.core_dma_latency_bytes)
-    code.nodes += hoist(loop, lambda load: id(load) in alike, fills)
+    code.nodes += hoist(loop, _reads_before_all_writes(loop), fills)
     serve = TABLE["serve"]
     if in_lines:
         begin, number = code.register(), code.register()
@@ -116,7 +149,7 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
             Instruction(TABLE["add"], (I64,), (number, begin, index), end.location),
             Instruction(serve, (), (number,), end.location),
         ]
-        code.nodes.append(Loop(I64, begin, Immediate(0), programs, last, [], [loop], location=end.location))
+        code.nodes.append(Loop(I64, begin, Immediate(0), programs, loop.end, [], [loop], location=end.location))
     else:
         loop.body.insert(0, Instruction(serve, (), (index,), end.location))
         code.nodes.append(loop)
@@ -174,6 +207,17 @@ def _writes_global(node: Node) -> bool:
         for each in instructions([node])
         for operand, access in accesses(each)
     )
+
+
+def _reads_before_all_writes(loop: Loop) -> Callable[[Instruction], bool]:
+    """Tells of a load in a loop whether none of its programs has stored anything by then."""
+    is_stored = False
+    alike: set[int] = set()
+    for node in loop.body:
+        is_stored |= _writes_global(node)
+        if not is_stored:
+            alike.add(id(node))
+    return lambda load: id(load) in alike
 
 
 def short_fills(code: TileCode, loop: Loop, short_bytes: int) -> set[str]:

@@ -68,7 +68,7 @@ class RowChunks:
     """
 
     units: int
-    groups: list[_Group]
+    groups: list[Group]
     unit_bytes: dict[str, int]
     temporaries: list[str]
     is_within: bool
@@ -78,12 +78,12 @@ class RowChunks:
         return sum(number * self._cycles(group, units, machine) for group, number in self._alike)
 
     @cached_property
-    def _alike(self) -> list[tuple[_Group, int]]:
+    def _alike(self) -> list[tuple[Group, int]]:
         """Groups of which no two cost the same for the same reasons, each with how many cost what it does."""
         numbers = Counter(map(_cost_key, self.groups))
         return [(group, numbers[key]) for key, group in {_cost_key(group): group for group in self.groups}.items()]
 
-    def _cycles(self, group: _Group, units: int, machine: Machine) -> int:
+    def _cycles(self, group: Group, units: int, machine: Machine) -> int:
         counts = group.counts(self.units, lambda factor: Immediate(units * factor))
         extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
         cycles = max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
@@ -106,11 +106,11 @@ class RowChunks:
                 made.append([])
                 continue
             counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
-            made.append([_over(each, counts, group.modes(each), places) for each in group.instructions])
+            made.append([over(each, counts, group.modes(each), places) for each in group.instructions])
         return made
 
 
-def _cost_key(group: _Group) -> tuple[object, ...]:
+def _cost_key(group: Group) -> tuple[object, ...]:
     """All that the cycles of a group depend on."""
     steps = [(each.row.name, each.dtypes, *known_extents(each).items()) for each in group.instructions]
     return type(group), group.sliced, group.limit, group.is_narrow, group.buffers <= group.anew, *steps
@@ -136,11 +136,11 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
         return None
     anew = plan.anew
     chains = list(_chains(instructions))
-    shared = _shared_rows(chains, anew)
-    groups: list[_Group] = []
+    shared = shared_rows(chains, anew)
+    groups: list[Group] = []
     for chain in chains:
-        group = _group(code, chain, anew, shared)
-        if group is None or not _uses_whole_buffers(code, chain, anew):
+        group = group_of(code, chain, anew, shared)
+        if group is None or not uses_whole_buffers(code, chain, anew):
             return None
         groups.append(group)
     units = math.gcd(*(group.limit for group in groups))
@@ -162,7 +162,7 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
     )
 
 
-def _shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[str]:
+def shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[str]:
     """Names of buffers of a row that all rows of an iteration share, and of what these are made from."""
     shared = {
         operand.buffer
@@ -200,7 +200,7 @@ def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
             chain = []
 
 
-def _uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[str]) -> bool:
+def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[str]) -> bool:
     """True if the chain touches what each iteration makes anew as a whole, and writes nothing else."""
     for instruction in chain:
         for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
@@ -232,7 +232,7 @@ def _span(instruction: Instruction, span: str, mode: Mode) -> int:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """An instruction or chain over slices along one of its counts.
 
     Attributes:
@@ -251,6 +251,7 @@ class _Group:
 
     @property
     def buffers(self) -> set[str]:
+        """Names of all buffers that it touches."""
         return {
             operand.buffer
             for each in self.instructions
@@ -274,7 +275,7 @@ class _Group:
         return list(instruction.operands)
 
 
-class _Whole(_Group):
+class _Whole(Group):
     """What makes a row that all rows share: it is done once, in the first part of a chunk."""
 
     def _goes_along(self, operand: Operand, units: int) -> bool:
@@ -284,14 +285,14 @@ class _Whole(_Group):
         return {}
 
 
-class _Slices(_Group):
+class _Slices(Group):
     """A reduction, scan, transpose or repetition."""
 
     def _goes_along(self, operand: Operand, units: int) -> bool:
         return not isinstance(operand, Address) or operand.buffer in self.anew
 
 
-class _Rows(_Group):
+class _Rows(Group):
     """A chain of element-wise instructions over rows and columns, of which some are broadcast."""
 
     def _goes_along(self, operand: Operand, units: int) -> bool:
@@ -301,7 +302,7 @@ class _Rows(_Group):
         return operand.mode is Mode.COLUMN or operand.buffer in self.anew
 
 
-class _Elements(_Group):
+class _Elements(Group):
     """A chain of element-wise instructions, element for element."""
 
     def _goes_along(self, operand: Operand, units: int) -> bool:
@@ -331,7 +332,7 @@ class _Elements(_Group):
 _EVEN_BYTES = 128
 
 
-def _group(code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str]) -> _Group | None:
+def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str]) -> Group | None:
     """What a chain or instruction works along; None if its slices depend on each other."""
     first = chain[0]
     extents = known_extents(first)
@@ -371,7 +372,7 @@ def _in_plain_modes(instruction: Instruction, rows: int, anew: set[str]) -> Inst
     return replace(instruction, operands=tuple(operands))
 
 
-def _over(instruction: Instruction, counts: dict[str, Operand], operands: list[Operand], places: Places) -> Instruction:
+def over(instruction: Instruction, counts: dict[str, Operand], operands: list[Operand], places: Places) -> Instruction:
     """The instruction with other counts, on the buffers of the chunk."""
     for place, operand in enumerate(operands):
         if isinstance(operand, Address) and operand.buffer in places:

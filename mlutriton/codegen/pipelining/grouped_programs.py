@@ -1,0 +1,374 @@
+"""Programs with loops of one length, several at a time: their rows become one tile with a dimension more.
+
+A program that walks along its row
+
+    total = 0; for k: total += load x(row, k)
+    store sum(total)
+
+shows a latency for each of its loops, and each of its instructions works on one row. If its loops have the same length
+in all programs, and programs have nothing to do with each other, a task takes V of its programs at a time:
+
+    for rows of the task, V at a time:
+        total(rows) = 0; for k: total(rows) += load x(rows, k)
+        store sum(total(rows))
+
+Transfers of neighbours are joined as in blocks of iterations (:mod:`mlutriton.codegen.pipelining.merged_transfers`),
+and instructions count V times as many rows (:mod:`mlutriton.codegen.pipelining.row_chunks`), so that values stay the
+same to the bit. What all programs load and compute alike, a piece of the weights say, is there once for all V of them.
+The software pipeline then takes the loops within like any others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.allocate import most_alive_bytes
+from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merge, Merging, NewDimension, joined
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions
+from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
+from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.tile_code import (
+    Emitter,
+    Loop,
+    Node,
+    ScalarOperand,
+    TileCode,
+    accesses,
+    children,
+    instructions,
+    registers_read,
+    steps,
+    written_register,
+)
+from mlutriton.dtypes import I64
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Access, Queue
+
+_TRANSFERS = ("LOAD", "STORE")
+
+# The tiles of a group flow for so many latencies: then the one that shows hardly counts.
+_LATENCIES = 4
+
+# More programs than this at a time are of no more use, however small their tiles.
+MOST_PROGRAMS = 256
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Programs of a task, several at a time.
+
+    Attributes:
+        nodes: the code.
+        capacity: the most programs that go together.
+    """
+
+    nodes: list[Node]
+    capacity: int
+
+
+def group_programs(code: TileCode, loop: Loop, machine: Machine, most_programs: int) -> Groups | None:
+    """A loop over all programs of a task as one over groups of them.
+
+    Args:
+        code: everything but the loop; gets buffers for groups if there are any.
+        loop: over programs of the grid, along its lines.
+        machine: decides how many go together, and whether that is of use.
+        most_programs: that may go together.
+
+    Returns:
+        The code in place of the loop; None if its programs cannot be grouped, or need not be.
+    """
+    found = _analysed(code, loop)
+    if found is None:
+        return None
+    capacity = min(_capacity(code, loop, found, machine), most_programs)
+    return Groups(_Grouping(code, loop, found, capacity).nodes(), capacity) if capacity > 1 else None
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """What is known of the programs.
+
+    Attributes:
+        definitions: of all scalars, those within loops too.
+        own: names of the buffers that differ by program.
+        merges: by the identity of a transfer of such, how those of a group are joined.
+        groups: by the identity of the first instruction of a chain, what it works along.
+        units: equal parts of a program.
+    """
+
+    definitions: Definitions
+    own: set[str]
+    merges: dict[int, Merge]
+    groups: dict[int, Group]
+    units: int
+
+
+def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
+    """What is known of programs; None if they cannot be taken several at a time."""
+    every = list(instructions(loop.body))
+    if not all(map(_is_plain, every)):
+        return None
+    differing = _differing(loop)
+    if differing is None:
+        return None
+    varying, own = differing
+    flat = replace(loop, body=[*every])
+    definitions = Definitions(flat)
+    merging = Merging(code, flat, definitions, own)
+    merges: dict[int, Merge] = {}
+    chains: list[list[Instruction]] = []
+    for step in _all_steps(loop.body):
+        first = step[0]
+        if first.row.trace in _TRANSFERS and _buffers(step) & own:
+            merge = merging.merge(first)
+            if merge is None or (isinstance(merge, NewDimension) and merge.limit is not None):
+                return None
+            merges[id(first)] = merge
+        elif first.row.queue is Queue.COMPUTE and _buffers(step) & own:
+            if not _targets(step) <= own or any(varying & set(registers_read(each)) for each in step):
+                return None
+            chains.append(step)
+    groups = _groups(code, chains, own)
+    if groups is None:
+        return None
+    units = math.gcd(*(group.limit for group in groups))
+    units = next((some for some in (units, 1) if all(group.can_be_cut(some) for group in groups)), 0)
+    if not units:
+        return None
+    return _Programs(definitions, own, merges, {id(c[0]): g for c, g in zip(chains, groups, strict=True)}, units)
+
+
+def _is_plain(instruction: Instruction) -> bool:
+    """True for transfers, and for arithmetic on scalars or on chip."""
+    row = instruction.row
+    if row.trace:
+        return row.trace in _TRANSFERS
+    if row.queue is Queue.COMPUTE:
+        return True
+    if row.queue is not Queue.SCALAR:
+        return False
+    return row.name != "mm" and written_register(instruction) is not None and not any(accesses(instruction))
+
+
+def _differing(loop: Loop) -> tuple[set[Register], set[str]] | None:
+    """Registers and buffers that differ by program; None if the programs' loops may differ as well."""
+    varying, own = {loop.index}, set[str]()
+    while True:
+        before = len(varying), len(own)
+        for step in _all_steps(loop.body):
+            reads = _sources(step)
+            if not reads & own and not any(varying & set(registers_read(each)) for each in step):
+                continue
+            varying.update(register for each in step if (register := written_register(each)) is not None)
+            # What all programs store alike stands there once for each.
+            own |= reads if step[0].row.trace == "STORE" else _targets(step)
+        if before == (len(varying), len(own)):
+            break
+    return (varying, own) if _are_alike(loop.body, varying) else None
+
+
+def _are_alike(nodes: Sequence[Node], varying: set[Register]) -> bool:
+    """True if loops, nested as they may be, and what they carry are the same for all programs, and all is loops."""
+    for node in nodes:
+        match node:
+            case Instruction():
+                if node.row.trace == "STORE" and not varying & set(registers_read(node)):
+                    return False
+            case Loop(start=start, end=end, step=step, carried=carried, yielded=yielded, body=body):
+                ends: list[Operand] = [start, end, step, *yielded, *(initial for _, initial in carried)]
+                if varying & {each for each in ends if isinstance(each, Register)} or not _are_alike(body, varying):
+                    return False
+            case _:
+                return False
+    return True
+
+
+def _groups(code: TileCode, chains: Sequence[list[Instruction]], own: set[str]) -> list[Group] | None:
+    """What each chain works along; None if rows depend on each other."""
+    if not chains or shared_rows(chains, own):
+        return None
+    groups: list[Group] = []
+    for chain in chains:
+        group = group_of(code, chain, own, set())
+        if group is None or not uses_whole_buffers(code, chain, own):
+            return None
+        groups.append(group)
+    return groups
+
+
+def _all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
+    for step in steps(nodes):
+        found = [node for node in step if isinstance(node, Instruction)]
+        if found:
+            yield found
+        for node in step:
+            for nested in children(node):
+                yield from _all_steps(nested)
+
+
+def _buffers(step: Sequence[Instruction]) -> set[str]:
+    return {operand.buffer for each in step for operand, _ in accesses(each) if isinstance(operand, Address)}
+
+
+def _targets(step: Sequence[Instruction]) -> set[str]:
+    return {
+        operand.buffer
+        for each in step
+        for operand, access in accesses(each)
+        if isinstance(operand, Address) and access is not Access.READ
+    }
+
+
+def _sources(step: Sequence[Instruction]) -> set[str]:
+    return {
+        operand.buffer
+        for each in step
+        for operand, access in accesses(each)
+        if isinstance(operand, Address) and access is not Access.WRITE
+    }
+
+
+def _capacity(code: TileCode, loop: Loop, programs: _Programs, machine: Machine) -> int:
+    """How many programs are to go together; 1 if a program's own tiles are long."""
+    transferred = {
+        name: code.buffers[name].bytes
+        for each in instructions(loop.body)
+        if each.row.trace
+        for name in _buffers([each])
+    }
+    longest = max((size for name, size in transferred.items() if name in programs.own), default=0)
+    if not longest:
+        return 1
+    # What a loop transfers stands there twice.
+    bytes_of = {name: code.buffers[name].bytes * (2 if name in transferred else 1) for name in code.buffers}
+    own = {name: size for name, size in bytes_of.items() if name in programs.own}
+    alike = {name: size for name, size in bytes_of.items() if name not in programs.own}
+    room = machine.usable_nram_bytes - most_alive_bytes([*code.nodes, loop], alike)
+    fitting = room // max(1, most_alive_bytes(loop.body, own))
+    wanted = math.ceil(_LATENCIES * machine.core_dma_latency_bytes / longest)
+    return min(fitting, wanted)
+
+
+class _Grouping:
+    """Writes the loop over groups. Its index is that of the first program of a group."""
+
+    def __init__(self, code: TileCode, loop: Loop, programs: _Programs, capacity: int) -> None:
+        self.code, self.loop, self.programs, self.capacity = code, loop, programs, capacity
+        self.emitter = Emitter(code)
+        self.emitter.location = loop.location
+        self.tile_bytes = {name: code.buffers[name].bytes for name in programs.own}
+        self.scaled: dict[int, ScalarOperand] = {}
+        self.steps: dict[int, ScalarOperand] = {}
+        self.head: list[Node] = []
+        self.members: ScalarOperand = Immediate(1)
+        self.units: ScalarOperand = Immediate(1)
+
+    def nodes(self) -> list[Node]:
+        """The loop over all lines of the grid that a task has programs on, and over groups on each."""
+        loop, integer = self.loop, self.emitter.integer
+        assert loop.line is not None
+        self.emitter.nodes = nodes = list[Node]()
+        self._measure_steps()
+        share = integer("mul", loop.end, loop.start)
+        lower = integer("sdiv", share, loop.step)
+        upper = integer("sdiv", integer("add", share, loop.end), loop.step)
+        size = self._balanced(integer("sub", upper, lower))
+        first_line = integer("udiv", lower, loop.line)
+        end_line = integer("udiv", integer("add", upper, integer("sub", loop.line, Immediate(1))), loop.line)
+        number, end = self.code.register(), self.code.register()
+        self.emitter.nodes = on_line = list[Node]()
+        line_begin = integer("mul", number, loop.line)
+        begin = integer("smax", lower, line_begin)
+        self.emitter.emit("smin", (I64,), (end, upper, integer("add", line_begin, loop.line)))
+        body = self._group(size, end)
+        on_line.append(Loop(I64, loop.index, begin, end, size, [], body, stages=1, location=loop.location))
+        lines = Loop(I64, number, first_line, end_line, Immediate(1), [], on_line, stages=1, location=loop.location)
+        for name, size_bytes in self.tile_bytes.items():
+            self.code.buffers[name].bytes = size_bytes * self.capacity
+        return [*nodes, lines]
+
+    def _balanced(self, count: ScalarOperand) -> ScalarOperand:
+        """How many programs a group has so that, of so many, all groups have about as many."""
+        groups = self._quotient_up(count, Immediate(self.capacity))
+        size = self._quotient_up(count, self.emitter.integer("smax", groups, Immediate(1)))
+        return self.emitter.integer("smax", size, Immediate(1))
+
+    def _quotient_up(self, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
+        integer = self.emitter.integer
+        return integer("sdiv", integer("sub", integer("add", a, b), Immediate(1)), b)
+
+    def _measure_steps(self) -> None:
+        """By how many elements the place of each joined transfer grows from one program to the next."""
+        here, there = (self._first_iterations(Immediate(number)) for number in range(2))
+        for each in instructions(self.loop.body):
+            if isinstance(self.programs.merges.get(id(each)), NewDimension):
+                (place,) = (operand.register for operand, _ in accesses(each) if isinstance(operand, GlobalAddress))
+                distance = self.emitter.integer("sub", there.operand(place), here.operand(place))
+                self.steps[id(each)] = self.emitter.integer("sdiv", distance, Immediate(each.dtypes[0].bytes))
+
+    def _first_iterations(self, program: ScalarOperand) -> Renamer:
+        """Names under which all scalars of a program are known, those of loops in their first iterations."""
+        renamer = Renamer(self.code, {self.loop.index: program}, {})
+
+        def visit(nodes: Sequence[Node]) -> None:
+            for node in nodes:
+                if isinstance(node, Instruction):
+                    if node.row.queue is Queue.SCALAR:
+                        self.emitter.nodes += renamer.nodes([node])
+                elif isinstance(node, Loop):
+                    starts = {register: renamer.operand(initial) for register, initial in node.carried}
+                    renamer.substitutes |= {node.index: renamer.operand(node.start), **starts}
+                    visit(node.body)
+
+        visit(self.loop.body)
+        return renamer
+
+    def _group(self, size: ScalarOperand, end: Register) -> list[Node]:
+        """The programs of a group."""
+        loop, outside = self.loop, self.emitter.nodes
+        self.emitter.nodes = head = list[Node]()
+        self.emitter.emit("serve", (), (loop.index,))
+        rest = self.emitter.integer("sub", end, loop.index)
+        self.members = self.emitter.integer("smin", rest, size)
+        self.units = self.emitter.integer("mul", self.members, Immediate(self.programs.units))
+        self.head = head
+        body = self._several(loop.body)
+        self.emitter.nodes = outside
+        return [*head, *body]
+
+    def _several(self, nodes: Sequence[Node]) -> list[Node]:
+        """Nodes for all programs of a group."""
+        outside = self.emitter.nodes
+        self.emitter.nodes = made = list[Node]()
+        for step in steps(nodes):
+            first = step[0]
+            group = self.programs.groups.get(id(first))
+            if isinstance(first, Loop):
+                made.append(replace(first, body=self._several(first.body)))
+            elif id(first) in self.programs.merges and isinstance(first, Instruction):
+                made.append(self._joined(first))
+            elif group is not None:
+                counts = group.counts(self.programs.units, self._scaled)
+                made += [over(each, counts, group.modes(each), {}) for each in group.instructions]
+            else:
+                made += step
+        self.emitter.nodes = outside
+        return made
+
+    def _joined(self, node: Instruction) -> Instruction:
+        merge = self.programs.merges[id(node)]
+        rest = merge.rest if isinstance(merge, LongerDimension) else None
+        return joined(self.emitter, node, merge, self.members, self.tile_bytes, self.steps.get(id(node)), rest)
+
+    def _scaled(self, factor: int) -> ScalarOperand:
+        """So many times the units of a group, which is computed before its loops."""
+        if factor not in self.scaled:
+            outside, self.emitter.nodes = self.emitter.nodes, self.head
+            self.scaled[factor] = self.emitter.integer("mul", self.units, Immediate(factor))
+            self.emitter.nodes = outside
+        return self.scaled[factor]

@@ -1,0 +1,171 @@
+"""Programs with loops of one length are taken several at a time: the same values, in far fewer cycles."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def layer_norm(x, out, weight, means, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    x += row * columns
+    out += row * columns
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.load(x + column, mask=column < columns, other=0.0)
+    mean = tl.sum(total, axis=0) / columns
+    squares = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        centred = tl.where(column < columns, tl.load(x + column, mask=column < columns, other=0.0) - mean, 0.0)
+        squares += centred * centred
+    scale = 1 / tl.sqrt(tl.sum(squares, axis=0) / columns + 1e-5)
+    tl.store(means + row, mean)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        mask = column < columns
+        values = (tl.load(x + column, mask=mask, other=0.0) - mean) * scale
+        tl.store(out + column, values * tl.load(weight + column, mask=mask), mask=mask)
+
+
+def normed(x, weight):
+    return (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * weight
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(("rows", "columns", "block"), [(1, 5, 8), (47, 33, 16), (101, 200, 64), (300, 64, 64)])
+def test_any_number_of_rows_of_any_length(engine, rows, columns, block, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(rows)
+    x, weight = rng.random((rows, columns), np.float32), rng.random(columns, np.float32)
+    out, means = np.zeros_like(x), np.zeros(rows, np.float32)
+    layer_norm[(rows,)](x, out, weight, means, columns, BLOCK=block)
+    np.testing.assert_allclose(out, normed(x, weight), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(means, x.mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [256, 1024, 4096])
+def test_many_rows_show_few_latencies(block):
+    rng = np.random.default_rng(0)
+    x, weight = rng.random((1152, 1000), np.float32), rng.random(1000, np.float32)
+    grouped, single = np.zeros_like(x), np.zeros_like(x)
+    means = np.zeros(1152, np.float32)
+    run = layer_norm[(1152,)](x, grouped, weight, means, 1000, BLOCK=block)
+    plain = layer_norm[(1152,)](x, single, weight, means, 1000, BLOCK=block, num_stages=1)
+    np.testing.assert_array_equal(grouped, single)
+    assert run.cycles < 0.5 * plain.cycles
+
+
+@mlu.jit
+def scan_states(u, steps, decay, b, c, out, length, channels, STATES: tl.constexpr):
+    channel, state = tl.program_id(0), tl.arange(0, STATES)
+    rates = tl.load(decay + channel * STATES + state)
+    h = tl.zeros((STATES,), tl.float32)
+    for time in range(length):
+        place = time * channels + channel
+        step = tl.load(steps + place)
+        h = tl.exp(step * rates) * h + step * tl.load(b + time * STATES + state) * tl.load(u + place)
+        tl.store(out + place, tl.sum(h * tl.load(c + time * STATES + state), axis=0))
+
+
+def test_neighbours_in_a_line_of_elements_are_one_transfer():
+    rng = np.random.default_rng(1)
+    length, channels, states = 20, 200, 16
+    u, b, c = (rng.random(shape, np.float32) for shape in ((length, channels), (length, states), (length, states)))
+    steps, decay = rng.random((length, channels), np.float32) * 0.1, -rng.random((channels, states), np.float32)
+    out = np.zeros_like(u)
+    run = scan_states[(channels,)](u, steps, decay, b, c, out, length, channels, STATES=states)
+    h = np.zeros((channels, states))
+    for time in range(length):
+        h = np.exp(steps[time, :, None] * decay) * h + steps[time, :, None] * b[time] * u[time, :, None]
+        np.testing.assert_allclose(out[time], h @ c[time], rtol=1e-4)
+    single = scan_states[(channels,)](u, steps, decay, b, c, out, length, channels, STATES=states, num_stages=1)
+    assert run.cycles < 0.4 * single.cycles
+
+
+@mlu.jit
+def sum_lines(x, out, columns, STRIDE: tl.constexpr, BLOCK: tl.constexpr):
+    line, row = tl.program_id(1), tl.program_id(0)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.load(x + line * STRIDE + row * columns + column, mask=column < columns, other=0.0)
+    tl.store(out + line * tl.num_programs(0) + row, tl.sum(total, axis=0))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 50), (70, 2), (1, 130)])
+def test_groups_end_with_a_line_of_the_grid(grid):
+    rows, lines = grid
+    x = np.random.default_rng(2).random((lines, rows + 1, 40), np.float32)
+    out = np.zeros((lines, rows), np.float32)
+    sum_lines[grid](x, out, 40, STRIDE=(rows + 1) * 40, BLOCK=16)
+    np.testing.assert_allclose(out, x[:, :rows].sum(2), rtol=1e-5)
+
+
+@mlu.jit
+def sum_triangle(x, out, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, row + 1, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.load(x + row * columns + column, mask=column <= row, other=0.0)
+    tl.store(out + row, tl.sum(total, axis=0))
+
+
+def test_programs_with_loops_of_different_length_stay_apart():
+    x, out = np.random.default_rng(3).random((100, 100), np.float32), np.zeros(100, np.float32)
+    sum_triangle[(100,)](x, out, 100, BLOCK=16)
+    np.testing.assert_allclose(out, np.tril(x).sum(1), rtol=1e-5)
+
+
+@mlu.jit
+def add_number(x, out, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        place = row * columns + column
+        tl.store(out + place, tl.load(x + place, mask=column < columns) + row, mask=column < columns)
+
+
+def test_what_computes_with_its_program_stays_apart():
+    x = np.random.default_rng(4).random((100, 100), np.float32)
+    out = np.zeros_like(x)
+    add_number[(100,)](x, out, 100, BLOCK=64)
+    np.testing.assert_allclose(out, x + np.arange(100, dtype=np.float32)[:, None])
+
+
+@mlu.jit
+def fill_and_reread(x, out, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * columns
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        tl.store(x + row + column, tl.zeros((BLOCK,), tl.float32) + 2, mask=column < columns)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.load(x + row + column, mask=column < columns, other=1.0)
+    tl.store(out + tl.program_id(0), tl.sum(total, axis=0))
+
+
+def test_a_program_reads_what_it_has_stored_alike():
+    x, out = np.zeros((100, 50), np.float32), np.zeros(100, np.float32)
+    fill_and_reread[(100,)](x, out, 50, BLOCK=16)
+    assert (x == 2).all()
+    np.testing.assert_array_equal(out, np.full(100, 2 * 50 + 14, np.float32))
+
+
+@pytest.mark.parametrize("machine", ["mlu-tiny", "mlu370-x4"])
+def test_groups_are_as_large_as_memory_allows(machine):
+    rng = np.random.default_rng(5)
+    x, weight = rng.random((64, 3000), np.float32), rng.random(3000, np.float32)
+    out, means = np.zeros_like(x), np.zeros(64, np.float32)
+    before = mlu.current_machine()
+    mlu.set_machine(machine)
+    try:
+        layer_norm[(64,)](x, out, weight, means, 3000, BLOCK=1024)
+    finally:
+        mlu.set_machine(before)
+    np.testing.assert_allclose(out, normed(x, weight), rtol=1e-4, atol=1e-4)
