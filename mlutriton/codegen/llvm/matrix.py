@@ -8,6 +8,7 @@ from __future__ import annotations
 from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.host import micro_kernel
+from mlutriton.codegen.llvm.zero_edges import extents_without_zeros
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 
@@ -36,8 +37,9 @@ def matrix_product(library: Library, dtype: DType) -> str:
     is_packed = e.value(f"icmp sgt i64 %depth, {_UNPACKED_DEPTH}")
     is_packed = e.value(f"and i1 {is_packed}, {e.value(f'icmp sgt i64 %rows, {_UNPACKED_BLOCKS * block.rows}')}")
     stride = e.value(f"select i1 {is_packed}, i64 {4 * block.columns}, i64 {4 * WRAM_PANEL_COLUMNS}")
-    with e.loop("%depth", step=_DEPTH_BLOCK) as depth0:
-        depth = e.minimum(e.subtract("%depth", depth0), _DEPTH_BLOCK)
+    needed = extents_without_zeros(e, a, lda, block.columns, integer=integer)
+    with e.loop(str(needed.depth), step=_DEPTH_BLOCK) as depth0:
+        depth = e.minimum(e.subtract(needed.depth, depth0), _DEPTH_BLOCK)
         later = e.value(f"zext i1 {e.value(f'icmp sgt i64 {depth0}, 0')} to i64")
         accumulate = e.value(f"or i64 %accumulate, {later}")
         with e.loop("%columns", step=block.columns) as column:
@@ -47,7 +49,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
             index = e.add(index, e.multiply(depth0, WRAM_PANEL_COLUMNS))
             w = e.pointer("%w", e.multiply(index, 4))
             with e.when(is_packed):
-                _pack(e, strip, w, depth, block.columns)
+                _pack(e, strip, w, needed.steps(e, 0, column, depth), block.columns)
             weights = e.value(f"select i1 {is_packed}, ptr {strip}, ptr {w}")
             valid = e.minimum(e.subtract("%columns", column), block.columns)
             row: int | str = 0
@@ -59,8 +61,9 @@ def matrix_product(library: Library, dtype: DType) -> str:
                     c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {first}, %columns"), column), 4))
                     a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {first}, {lda}"), depth0), 4))
                     kernel = _kernel(library, rows, block.columns, integer=integer)
+                    steps = needed.steps(e, first, column, depth)
                     e.do(
-                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {depth},"
+                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {steps},"
                         f" i64 {lda}, i64 %columns, i64 {valid}, i64 {accumulate})"
                     )
                 row = stop
