@@ -24,6 +24,8 @@ from triton.runtime.driver import driver
 RECORD = Path(__file__).parents[1] / "docs" / "reference" / "clients.json"
 VENDOR = os.environ.setdefault("GEMS_VENDOR", "nvidia")
 os.environ["MLUTRITON_BLOCK_POINTERS"] = "1"
+if VENDOR == "cambricon":
+    os.environ["MLUTRITON_CAMBRICON_LANGUAGE"] = "1"
 # What FlagGems generates and tunes: it looks through all of it for every kernel, so it had better not pile up.
 _GENERATED = tempfile.TemporaryDirectory(prefix="flag-gems-")
 os.environ["FLAGGEMS_CACHE_DIR"] = _GENERATED.name

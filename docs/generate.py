@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 # Pages that are generated whole: the text that the module's render() returns.
 REFERENCE = {
+    "docs/adr/README.md": "decisions",
     "docs/reference/clients.md": "kernels_of_others",
     "docs/reference/compatibility.md": "compatibility",
     "docs/reference/ir.md": "mlutriton.ir.reference",

@@ -1,14 +1,15 @@
 """What a process simulates and how: the current machine, the engine, the host threads, and the environment behind them.
 
-============================  ==========================================================================================
-``MLUTRITON_MACHINE``         machine at the start: a preset's name, or the path of a machine file
-``MLUTRITON_THREADS``         host threads that run programs; by default as many as the process may use
-``MLUTRITON_ENGINE``          ``native`` (the default), or ``interpreter``: slow, finds races and uninitialized reads
-``MLUTRITON_CACHE_DIR``       directory of compiled code; by default ``mlutriton`` in the user's cache directory
-``MLUTRITON_DUMP``            directory to write every stage of every compilation to, as text
-``MLUTRITON_LAUNCHES``        directories to record launches in: how ``mlutriton profile`` follows child processes
-``MLUTRITON_BLOCK_POINTERS``  if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
-============================  ==========================================================================================
+================================  ======================================================================================
+``MLUTRITON_MACHINE``             machine at the start: a preset's name, or the path of a machine file
+``MLUTRITON_THREADS``             host threads that run programs; by default as many as the process may use
+``MLUTRITON_ENGINE``              ``native`` (the default), or ``interpreter``: slow, finds races and unset reads
+``MLUTRITON_CACHE_DIR``           directory of compiled code; by default ``mlutriton`` in the user's cache directory
+``MLUTRITON_DUMP``                directory to write every stage of every compilation to, as text
+``MLUTRITON_LAUNCHES``            directories to record launches in: how ``mlutriton profile`` follows child processes
+``MLUTRITON_BLOCK_POINTERS``      if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
+``MLUTRITON_CAMBRICON_LANGUAGE``  if set, plain ``triton.jit`` kernels may use what Cambricon's Triton adds
+================================  ======================================================================================
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ENGINE_VARIABLE = "MLUTRITON_ENGINE"
 DUMP_VARIABLE = "MLUTRITON_DUMP"
 LAUNCHES_VARIABLE = "MLUTRITON_LAUNCHES"
 BLOCK_POINTERS_VARIABLE = "MLUTRITON_BLOCK_POINTERS"
+CAMBRICON_LANGUAGE_VARIABLE = "MLUTRITON_CAMBRICON_LANGUAGE"
 
 MAXIMUM_THREADS = 1024
 

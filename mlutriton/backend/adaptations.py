@@ -36,6 +36,7 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 import mlutriton.language as language
+from mlutriton.backend.cambricon_language import extend_language
 from mlutriton.backend.compiler import MLUBackend
 from mlutriton.backend.driver import benchmark
 from mlutriton.backend.options import MLUOptions
@@ -78,6 +79,7 @@ def adapt_triton() -> None:
     if dump_directory() is not None:
         # What comes from the cache passes through no stage that could be dumped.
         triton.knobs.compilation.always_compile = True
+    extend_language()
     if os.environ.get(BLOCK_POINTERS_VARIABLE):
         install_block_pointers()
     # The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same.

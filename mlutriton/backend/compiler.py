@@ -80,6 +80,10 @@ class MLUBackend(BaseBackend):
 
 def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
     """Runs Triton's own passes; tensor descriptors stay, for they are the DMA's own form."""
+    from mlutriton.backend.cambricon_language import has_other_sizes  # needs triton.language
+
+    if has_other_sizes():
+        return module
     manager = ir.pass_manager(module.context)
     manager.enable_debug()
     passes.common.add_inliner(manager)

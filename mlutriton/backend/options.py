@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -44,6 +45,7 @@ class MLUOptions:
     enable_soft_i64:            bool = True
     enable_mlu_bound_check:     bool = True
     onchip_mem_analysis:        bool = False
+    cambricon_language:         bool = False
     machine:                    str = ""
 
     num_ctas:                   int = 1
@@ -79,6 +81,9 @@ EFFECTS: dict[str, str] = {
     "enable_fp_fusion": "Whether a product and a sum become one fused multiply-add.",
     "debug": "Whether `tl.device_assert` is checked, and sums and products of integers for overflow.",
     "sanitize_overflow": "The latter alone; as `debug` unless given.",
+    "cambricon_language": "Whether the kernel may use what Cambricon's Triton has beyond Triton: tiles whose sizes are"
+    " no powers of two, indices and slices of tensors, assignment to these. Kernels of `mlu.jit` may, and others where"
+    " the variable `MLUTRITON_CAMBRICON_LANGUAGE` is set.",
     "supported_fp8_dtypes": "8-bit floats that Triton lets kernels use.",
     "deprecated_fp8_dot_operand_dtypes": "8-bit floats of which Triton warns in `tl.dot`.",
     "default_dot_input_precision": "`input_precision` of a `tl.dot` that names none.",
@@ -138,6 +143,8 @@ def parse_options(given: Mapping[str, Any], machine: str, arch: str) -> MLUOptio
     Raises:
         ArgumentError: E0107, a value is not allowed.
     """
+    from mlutriton.configuration import CAMBRICON_LANGUAGE_VARIABLE  # loads NumPy: not wherever Triton is imported
+
     chosen: dict[str, Any] = {
         name: value for name, value in given.items() if name in OPTION_NAMES and (value is not None or name in _CHOICES)
     }
@@ -153,6 +160,7 @@ def parse_options(given: Mapping[str, Any], machine: str, arch: str) -> MLUOptio
     # Cambricon's rule: two warps are one core, more than four are one cluster.
     chosen["num_warps"] = 4 if warps >= 4 else 1
     chosen["sanitize_overflow"] = chosen.get("sanitize_overflow", bool(chosen.get("debug")))
+    chosen["cambricon_language"] = bool(chosen.get("cambricon_language", os.environ.get(CAMBRICON_LANGUAGE_VARIABLE)))
     chosen["pipeline_strategies"] = tuple(chosen.get("pipeline_strategies", ()))
     chosen["extern_libs"] = tuple(dict(chosen.get("extern_libs", ())).items())
     chosen |= {"machine": machine, "arch": arch}

@@ -118,7 +118,9 @@ def _call(translation: Translation, operation: TtirOperation) -> Sequence[Import
     callee = translation.functions[name]
     translation.bind([argument.value for argument in callee.arguments], translation.imported(operation.operands))
     translation.active_calls.append(name)
+    callers, translation.callers = translation.callers, operation.location.frames + translation.callers
     results = import_body(translation, callee.body)
+    translation.callers = callers
     translation.active_calls.pop()
     return results
 

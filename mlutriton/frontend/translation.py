@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mlutriton.arithmetic import OPERATIONS
-from mlutriton.diagnostics import CompileError
+from mlutriton.diagnostics import CompileError, Location
 from mlutriton.dtypes import F32, I1, I8, I64, DType
 from mlutriton.frontend import ttir_tree as tree
+from mlutriton.frontend.ttir_locations import SourceLocation
 from mlutriton.frontend.ttir_text import BlockPointerType, IndexType, TensorDescriptorType, TtirType
 from mlutriton.ir.core import Block, Builder, Operation, Value
 from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat
@@ -127,6 +128,7 @@ class Translation:
         builder: appends to the block being filled, at the location of the current operation.
         functions: the module's functions by name.
         active_calls: callees whose bodies are being imported, the outermost first.
+        callers: where these are called, the innermost first.
         is_element_function: the block is a function of single elements, where branches become selections.
         decisions: in a function of single elements, the conditions under which the current place is reached, each with
             the truth value that it has there.
@@ -136,6 +138,7 @@ class Translation:
         self.builder = Builder(body)
         self.functions = functions
         self.active_calls: list[str] = []
+        self.callers: tuple[Location, ...] = ()
         self.is_element_function = False
         self.decisions: list[tuple[Value, bool]] = []
         self._rules = rules
@@ -191,7 +194,7 @@ class Translation:
         """
         for operation in operations:
             location = operation.location
-            self.builder.location = location.location
+            self.builder.location = self._place(location)
             rule = self._rules.get(operation.name)
             if rule is None:
                 raise self._unknown(operation)
@@ -201,6 +204,10 @@ class Translation:
                 if isinstance(result, Value) and not result.name:
                     result.name = name
 
+    def _place(self, location: SourceLocation) -> Location:
+        """The line of the user's: that of the call where the operation is one of Triton's own functions."""
+        return SourceLocation(location.frames + self.callers).location if self.callers else location.location
+
     def body(self, block: tree.Block) -> list[Imported]:
         """Import a block without its terminator, whose operands are returned; one without operands may be missing."""
         operations = block.operations
@@ -208,7 +215,7 @@ class Translation:
             self.run(operations)
             return []
         self.run(operations[:-1])
-        self.builder.location = operations[-1].location.location
+        self.builder.location = self._place(operations[-1].location)
         return self.imported(operations[-1].operands)
 
     @contextmanager

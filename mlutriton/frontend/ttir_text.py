@@ -177,7 +177,7 @@ def split_outside_brackets(text: str) -> Iterator[str]:
         if character in "<([{":
             depth += 1
         elif character in ">)]}":
-            depth -= 1
+            depth -= not text.startswith("->", position - 1)
         elif character == "," and depth == 0:
             yield text[start:position]
             start = position + 1
@@ -244,7 +244,7 @@ def _read_entries(text: str, strings: list[str]) -> Iterator[tuple[str, Attribut
 
 
 def read_attribute(text: str, strings: list[str]) -> Attribute:
-    """Reads one attribute value; an attribute alias and a bare word stay text.
+    """Reads one attribute value; an attribute alias, a type and a bare word stay text.
 
     Raises:
         UnreadableTextError: the value has an unknown form.
@@ -268,7 +268,7 @@ def read_attribute(text: str, strings: list[str]) -> Attribute:
         return dict(_read_entries(text[1:-1], strings))
     if _FLOAT.fullmatch(value):
         return float(value)
-    if _SCALAR_NAME.fullmatch(value) or text[0] in "#@!" or text.startswith(("dense<", "tensor<")):
+    if _SCALAR_NAME.fullmatch(value) or text[0] in "#@!(" or text.startswith(("dense<", "tensor<")):
         return text
     raise UnreadableTextError(f"the attribute value {text!r} has an unknown form")
 

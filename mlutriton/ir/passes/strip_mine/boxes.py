@@ -35,8 +35,9 @@ def dense_strides(shape: Sequence[int]) -> list[int]:
 
 
 def halved(extent: int) -> int:
-    """The next smaller extent that divides this one."""
-    return extent // 2 if extent % 2 == 0 else 1
+    """The next smaller extent that divides this one: half of an even one, 1 of a prime number."""
+    candidates = range(2, math.isqrt(extent) + 1)
+    return extent // next((divisor for divisor in candidates if extent % divisor == 0), extent)
 
 
 def strip_shape(shape: Sequence[int], axis: int | None, limit: int, *, square: bool) -> tuple[int, ...]:

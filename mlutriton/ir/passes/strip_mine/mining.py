@@ -162,13 +162,7 @@ class Miner:
             case If():
                 self._if(operation)
             case Load() | Store() | AtomicRmw() | AtomicCas() | Print():
-                self.flush()
-                # What is put together for the operation stands in this list, but not in those after it.
-                made = copy_operation(
-                    operation, {operand: self.slicer.whole(operand) for operand in operation.operands}
-                )
-                self.code.effect(made)
-                self.values |= zip(operation.results, made.results, strict=True)
+                self._whole(operation)
             case TileStore() | ScatterStore() | GatherAtomic():
                 self._write(operation)
             case TileLoad() | GatherLoad():
@@ -197,6 +191,8 @@ class Miner:
             case Dot():
                 self.products.add(operation.result)
                 self._defer(operation, _PRODUCT_WEIGHT)
+            case _ if any(not shape_of(result.type) for result in operation.results):
+                self._whole(operation)
             case _:
                 own = _WEIGHTS.get(operation.arithmetic.cost_class, 1) if isinstance(operation, Elementwise) else 0
                 self._defer(operation, own)
@@ -217,6 +213,14 @@ class Miner:
 
     def _plain(self, operation: Operation) -> None:
         self.code.operations.append(copy_operation(operation, self.values))
+
+    def _whole(self, operation: Operation) -> None:
+        """The operation on all of its operands, whose boxes are put together for it."""
+        self.flush()
+        # What is put together stands in this list, but not in those after it.
+        made = copy_operation(operation, {operand: self.slicer.whole(operand) for operand in operation.operands})
+        self.code.effect(made)
+        self.values |= zip(operation.results, made.results, strict=True)
 
     def _defer(self, operation: Operation, own_weight: int) -> None:
         """Compute the results where they are wanted; keep them if that would cost too much."""

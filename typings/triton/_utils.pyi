@@ -1,0 +1,3 @@
+from collections.abc import Callable
+
+is_power_of_two: Callable[[int], bool]
