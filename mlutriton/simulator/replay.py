@@ -28,7 +28,9 @@ from mlutriton.simulator import (
     memory_traffic,
     replay_state,
     schedule_alone,
+    sector_map,
     tile_families,
+    tile_list,
     timing,
 )
 from mlutriton.simulator import machine_code as translator
@@ -43,8 +45,8 @@ _FIRST_RING_ENTRIES = 64
 # Of the tables of the L2; that of pages grows if they are too few.
 _MOST_TILE_BUCKETS = 1 << 16
 _MOST_REGIONS = 1 << 17
-_FIRST_PAGE_BUCKETS = 1 << 6
-_MOST_FIRST_PAGE_BUCKETS = 1 << 13
+_FIRST_PAGES = 1 << 9
+_MOST_FIRST_PAGES = 1 << 16
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
@@ -180,7 +182,7 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     _check(trace, machine)
     parameters = timing_parameters(machine)
     state = initial_state(
-        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, page_buckets=1, keep_events=False
+        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, pages=1, keep_events=False
     )
     _run(schedule_alone.run_alone, state)
     _check_status(state)
@@ -213,8 +215,8 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
     # Events are of each record of each program.
     stored = StoredTrace.of(trace.words, trace.starts) if keep_events else trace.stored
     # A guess: tiles of several pages, each of many programs.
-    page_buckets = 1 << (stored.records + len(stored.starts)).bit_length()
-    page_buckets = min(max(page_buckets, _FIRST_PAGE_BUCKETS), _MOST_FIRST_PAGE_BUCKETS)
+    pages = 8 << (stored.records + len(stored.starts)).bit_length()
+    pages = min(max(pages, _FIRST_PAGES), _MOST_FIRST_PAGES)
     while True:
         state = initial_state(
             stored,
@@ -222,7 +224,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
             machine,
             parameters,
             ring_entries=ring_entries,
-            page_buckets=page_buckets,
+            pages=pages,
             keep_events=keep_events,
         )
         _run(event_loop.run_replay, state)
@@ -232,7 +234,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
             case replay_state.RING_FULL:
                 ring_entries *= 8
             case replay_state.PAGES_FULL:
-                page_buckets *= 8
+                pages *= 8
             case _:
                 break
     _check_status(state)
@@ -258,7 +260,7 @@ def initial_state(
     parameters: Words,
     *,
     ring_entries: int,
-    page_buckets: int,
+    pages: int,
     keep_events: bool,
 ) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
@@ -273,7 +275,6 @@ def initial_state(
     regions = min(2 << uses.bit_length(), _MOST_REGIONS)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(uses, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
-    pages = page_buckets * cache_directory.BUCKET_PAGES
     cleared = {
         "shared": replay_state.SHARED_WORDS,
         "cores": cores * replay_state.CORE_WORDS,
@@ -290,9 +291,9 @@ def initial_state(
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * 2,
         "tiles": tiles * replay_state.TILE_WORDS,
-        "pages": pages,
-        "page_owners": pages,
-        "lines": pages * cache_directory.PAGE_LINES,
+        "page_heads": pages,
+        "pages": (pages + 1) * replay_state.PAGE_WORDS,
+        "owners": (pages + 1) * sector_map.PAGE_SECTORS,
     }
     parts = _memory.lay_out(cleared, uncleared)
     parts["tree"].fill(replay_state.NEVER)
@@ -306,11 +307,13 @@ def initial_state(
     shared[replay_state.RING_ENTRIES] = ring_entries
     shared[replay_state.TILE_BUCKETS] = tile_buckets
     shared[replay_state.REGIONS] = regions
-    shared[replay_state.PAGE_BUCKETS] = page_buckets
+    shared[replay_state.PAGE_HEADS] = pages
+    shared[replay_state.NEXT_PAGE] = replay_state.PAGE_WORDS
+    shared[replay_state.PAGES_END] = len(parts["pages"])
+    shared[replay_state.GENERATION] = _memory.generation
+    shared[replay_state.TILE_ROWS] = tiles
     shared[replay_state.FRESH_TILES] = 1
-    no_tile = parts["tiles"][: replay_state.TILE_WORDS]
-    no_tile.fill(0)
-    no_tile[replay_state.TILE_USE] = -1
+    parts["tiles"][: replay_state.TILE_WORDS].fill(0)
     shared[replay_state.KEEP_EVENTS] = keep_events
     return ReplayState(
         **parts,
@@ -336,6 +339,7 @@ class _Memory(threading.local):
         parts: the arrays, in one piece of memory.
         addresses: where they begin.
         zeros: those that are zero before a replay.
+        generation: number of the replay since there is this memory.
     """
 
     def __init__(self) -> None:
@@ -343,17 +347,20 @@ class _Memory(threading.local):
         self.parts: dict[str, Words] = {}
         self.addresses: dict[str, int] = {}
         self.zeros: Words = np.empty(0, np.int64)
+        self.generation = 0
 
     def lay_out(self, cleared: dict[str, int], uncleared: dict[str, int]) -> dict[str, Words]:
         """Arrays of these numbers of words, the first ones zero; the last replay of this thread is over with them."""
         if self.sizes != (cleared, uncleared):
-            words = np.empty(sum(cleared.values()) + sum(uncleared.values()), np.int64)
+            words = np.zeros(sum(cleared.values()) + sum(uncleared.values()), np.int64)
             start, place = host_address(words), 0
             for name, size in (*cleared.items(), *uncleared.items()):
                 self.parts[name], self.addresses[name] = words[place : place + size], start + place * words.itemsize
                 place += size
             self.zeros = words[: sum(cleared.values())]
             self.sizes = cleared, uncleared
+            self.generation = 0
+        self.generation += 1
         self.zeros.fill(0)
         return self.parts
 
@@ -381,6 +388,8 @@ def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
         schedule_alone,
         cache_directory,
         tile_families,
+        tile_list,
+        sector_map,
         memory_traffic,
         replay_state,
         timing,

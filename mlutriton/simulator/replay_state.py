@@ -29,7 +29,6 @@ SOURCES_PER_CORE = 3
     KEEP_EVENTS,
     HAS_OFFSETS,  # whether programs share records
     MAKESPAN,
-    L2_USES,  # tiles that have used the L2 line by line
     L2_HELD_LINES,  # lines in it
     L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
     L2_READ_BYTES,  # what DRAM has to read for it
@@ -37,13 +36,19 @@ SOURCES_PER_CORE = 3
     TILE_BUCKETS,  # entries of the table of tiles; a power of two
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
-    PAGE_BUCKETS,  # of the table of pages; a power of two
-    PAGES_ARE_CLEAR,  # whether the table of pages is in use: most launches do not need it
+    TILE_ROWS,  # rows of tiles
+    PAGE_HEADS,  # entries of the table of chains of pages; a power of two
+    NEXT_PAGE,  # the next row of pages
+    PAGES_END,  # behind their last one
+    GENERATION,  # number of the replay among those in this memory: heads of chains of earlier ones mean nothing
+    HAS_SHARED_LINES,  # whether a line may be of more than one tile
+    HAS_OWNERS,  # whether it is known which of them used it last
+    LINES_TO_DROP,  # lines that have to leave, while they do
     REGIONS,  # entries of the table of regions; a power of two
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     SHARED_WORDS,
-) = range(25)
+) = range(30)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -124,10 +129,13 @@ STALL_WORDS = len(Cause)
     TILE_NEXT,  # row of the next tile of the same bucket; 0 after the last
     TILE_OLDER,  # row of the tile that was used before it
     TILE_NEWER,  # row of the tile that was used after it; of a free row, the next free one
-    TILE_USE,  # number of its first use; 0 of a row that is free
     TILE_DROPPED,  # where its first line may be that has not left: number of the segment, and of its line
     TILE_WORDS,
-) = range(16)
+) = range(15)
+
+# A page that has sectors in the L2: its number, row of the next page of the same chain, the tile that uses it, and a
+# bit for each sector.
+(PAGE_NUMBER, PAGE_NEXT, PAGE_TILE, PAGE_VALID, PAGE_DIRTY, PAGE_WORDS) = range(6)
 
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
@@ -156,9 +164,9 @@ class ReplayState:
     tile_table: IntArray  # row of the first of them, by hash of their address
     families: IntArray
     regions: IntArray  # of memory: the family whose tiles lie there
-    pages: IntArray  # a hash table of runs of lines: number of the page plus one, or 0
-    page_owners: IntArray  # per page: whose its lines are
-    lines: IntArray  # per page: whose each line is, and its sectors
+    page_heads: IntArray  # chains of pages, by their number
+    pages: IntArray  # runs of sectors; row 0 is none
+    owners: IntArray  # per page: the tile of each line
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray
     programs: IntArray

@@ -48,9 +48,10 @@ ONE = 1 << 16
     CLUSTER_COPY_SETUP_CYCLES,
     HAS_MOVE_QUEUE,
     LINE_SHIFT,
+    LINE_BITS,
     L2_LINES,
     PARAMETER_COUNT,
-) = range(34)
+) = range(35)
 
 
 class Cause(IntEnum):
@@ -158,8 +159,15 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
         CLUSTER_COPY_SETUP_CYCLES: machine.cluster_dma_copy_setup_cycles,
         HAS_MOVE_QUEUE: int(machine.has_move_queue),
         LINE_SHIFT: machine.l2_line_bytes.bit_length() - 1,
+        LINE_BITS: _first_sectors(machine.l2_line_bytes // machine.dram_granule_bytes),
         L2_LINES: machine.l2_bytes // machine.l2_line_bytes,
     }
     array = np.array([values[place] for place in range(PARAMETER_COUNT)], dtype=np.int64)
     array.setflags(write=False)
     return array
+
+
+def _first_sectors(sectors_per_line: int) -> int:
+    """A word with a bit for each sector, of which those are set that begin a line; as a signed number."""
+    word = sum(1 << bit for bit in range(0, 64, sectors_per_line))
+    return word - (1 << 64) if word >> 63 else word

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -414,12 +416,42 @@ def test_tiles_of_matrices_in_a_small_cache_equal_the_reference(uses: list[Recor
     assert result.dram_write_bytes == reference.dram_write_bytes
 
 
+@st.composite
+def strips(draw: st.DrawFn) -> Record:
+    """A strip of a row, or some rows of a matrix whose rows begin anywhere; neighbours share lines."""
+    row_bytes = draw(st.sampled_from([3108, 4096, 1000]))
+    width = draw(st.sampled_from([row_bytes, 1024, 36, 4]))
+    rows = draw(st.sampled_from([1, 1, 1, 3, 8]))
+    address = draw(st.integers(0, 12)) * row_bytes + draw(st.integers(0, 3)) * width
+    kind = draw(st.sampled_from([Kind.LOAD, Kind.LOAD, Kind.STORE]))
+    return Record(kind, width * rows, address, extent=Extent(width, rows, row_bytes))
+
+
+@settings(RANDOM, max_examples=100)
+@given(
+    st.lists(strips(), min_size=5, max_size=60),
+    st.sampled_from([(2048, 64), (8192, 128), (16_384, 512), (65_536, 128), (1 << 20, 256)]),
+    st.sampled_from([2, 64]),
+)
+def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[int, int], pages: int) -> None:
+    model = TINY.replace(l2_bytes=size[0], l2_line_bytes=size[1])
+    trace = trace_of([*uses, END])
+    # With few pages at first, rows are given back, and the replay starts again with more.
+    with mock.patch.multiple(sys.modules[replay.__module__], _FIRST_PAGES=pages, _MOST_FIRST_PAGES=pages):
+        result = replay(trace, model)
+    reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), 1, model)
+    assert reference.run()
+    assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
+    assert result.dram_read_bytes == reference.dram_read_bytes
+    assert result.dram_write_bytes == reference.dram_write_bytes
+
+
 @settings(RANDOM, max_examples=15)
 @given(traces(), st.sampled_from(MACHINES))
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
     parameters = timing_parameters(model)
     state = initial_state(
-        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, page_buckets=64, keep_events=False
+        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, pages=1024, keep_events=False
     )
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})

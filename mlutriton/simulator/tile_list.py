@@ -1,0 +1,111 @@
+"""The tiles that have lines in the L2: a hash table by their address, and a list in the order of their latest use.
+
+In the subset of :mod:`mlutriton.simulator.machine_code`.
+"""
+
+from __future__ import annotations
+
+from mlutriton.simulator.machine_code import inlined
+from mlutriton.simulator.replay_state import (
+    FREED_TILE,
+    TILE_ADDRESS,
+    TILE_BUCKETS,
+    TILE_COUNT1,
+    TILE_COUNT2,
+    TILE_NEWER,
+    TILE_NEXT,
+    TILE_OLDER,
+    TILE_OWNED,
+    TILE_SEGMENT,
+    TILE_STRIDE1,
+    TILE_STRIDE2,
+    ReplayState,
+)
+
+
+@inlined
+def tile_bucket(state: ReplayState, address: int) -> int:
+    """The entry of the table in which the chain of tiles with such an address begins."""
+    key = (address >> 5 & 0xFFFFFFF) ^ address >> 33
+    return key * 0x9E3779B1 >> 24 & state.shared[TILE_BUCKETS] - 1
+
+
+@inlined
+def find_tile(
+    state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int
+) -> int:
+    """The row of the tile; 0 if there is none."""
+    tile = state.tile_table[tile_bucket(state, address)]
+    while tile:
+        if (
+            state.tiles[tile + TILE_ADDRESS] == address
+            and state.tiles[tile + TILE_SEGMENT] == segment
+            and state.tiles[tile + TILE_COUNT1] == count1
+            and state.tiles[tile + TILE_STRIDE1] == stride1
+            and state.tiles[tile + TILE_COUNT2] == count2
+            and state.tiles[tile + TILE_STRIDE2] == stride2
+        ):
+            return tile
+        tile = state.tiles[tile + TILE_NEXT]
+    return 0
+
+
+@inlined
+def enter_tile(
+    state: ReplayState, tile: int, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int
+) -> None:
+    """Let a tile be found."""
+    state.tiles[tile + TILE_ADDRESS] = address
+    state.tiles[tile + TILE_SEGMENT] = segment
+    state.tiles[tile + TILE_COUNT1] = count1
+    state.tiles[tile + TILE_STRIDE1] = stride1
+    state.tiles[tile + TILE_COUNT2] = count2
+    state.tiles[tile + TILE_STRIDE2] = stride2
+    bucket = tile_bucket(state, address)
+    state.tiles[tile + TILE_NEXT] = state.tile_table[bucket]
+    state.tile_table[bucket] = tile
+
+
+# The list. Row 0 is no tile, but both ends of it.
+
+
+@inlined
+def unlink(state: ReplayState, tile: int) -> None:
+    """Take a tile out of the list."""
+    older = state.tiles[tile + TILE_OLDER]
+    newer = state.tiles[tile + TILE_NEWER]
+    state.tiles[older + TILE_NEWER] = newer
+    state.tiles[newer + TILE_OLDER] = older
+
+
+@inlined
+def link_newest(state: ReplayState, tile: int) -> None:
+    """Put a tile at the end of those that were used last."""
+    newest = state.tiles[TILE_OLDER]
+    state.tiles[tile + TILE_OLDER] = newest
+    state.tiles[tile + TILE_NEWER] = 0
+    state.tiles[newest + TILE_NEWER] = tile
+    state.tiles[TILE_OLDER] = tile
+
+
+def forget_tile(state: ReplayState, tile: int) -> None:
+    """A tile has no lines any more."""
+    unlink(state, tile)
+    bucket = tile_bucket(state, state.tiles[tile + TILE_ADDRESS])
+    other = state.tile_table[bucket]
+    if other == tile:
+        state.tile_table[bucket] = state.tiles[tile + TILE_NEXT]
+    else:
+        while state.tiles[other + TILE_NEXT] != tile:
+            other = state.tiles[other + TILE_NEXT]
+        state.tiles[other + TILE_NEXT] = state.tiles[tile + TILE_NEXT]
+    state.tiles[tile + TILE_NEWER] = state.shared[FREED_TILE]
+    state.shared[FREED_TILE] = tile
+
+
+@inlined
+def leave_tile(state: ReplayState, tile: int) -> None:
+    """A line of a tile now belongs to another one."""
+    state.tiles[tile + TILE_OWNED] -= 1
+    if not state.tiles[tile + TILE_OWNED]:
+        forget_tile(state, tile)
