@@ -54,19 +54,22 @@ def generate(
 
 
 def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
-    most_programs = MOST_PROGRAMS
+    most_programs, spread = MOST_PROGRAMS, True
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
         fuse_chains(code)
-        together = stay_resident(code, machine, most_programs) if stages > 1 else 0
+        together = stay_resident(code, machine, most_programs, spread=spread) if stages > 1 else 0
         try:
             return _finished(code, function, machine, stages, metadata)
         except OnChipMemoryError:
             # What is stored while the next program computes needs a place of its own, as does each of several programs.
             if not together:
                 raise
-        most_programs = together // 2
+        if spread and together == 1:
+            spread = False
+        else:
+            most_programs = together // 2
 
 
 def _finished(

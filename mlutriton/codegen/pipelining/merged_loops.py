@@ -15,6 +15,9 @@ so that while one program ends, the tiles of the next are on their way. No branc
 has a count of 0 in all others, and an instruction with a count of 0 does nothing. So the software pipeline takes the
 loop like any other, with loads ahead and stores behind, across programs.
 
+What a program stores may be spread over the iterations of the next one
+(:mod:`mlutriton.codegen.pipelining.spread_stores`).
+
 That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
 fill. Those of one core gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
 arithmetic that each iteration does again.
@@ -26,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
+from mlutriton.codegen.pipelining.spread_stores import parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -160,6 +164,8 @@ def merged(
     task: Register,
     tasks: Register,
     programs: Register,
+    *,
+    spread: bool,
 ) -> list[Node] | None:
     """One loop for all programs of a task.
 
@@ -171,6 +177,7 @@ def merged(
         task: number of this task.
         tasks: how many there are.
         programs: how many there are in the grid.
+        spread: what a program stores is stored a little in each iteration of the next one, where that can be.
 
     Returns:
         None if the loops of programs are not of one length.
@@ -187,6 +194,9 @@ def merged(
     turns = emitter.integer("sub", emitter.integer("add", turns, tasks), Immediate(1))
     count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
     some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
+    apart = _without_steps(code, program, number, served, task, tasks, programs)
+    parted = parted_store(code, program.behind) if spread else None
+    height = parted.height(emitter, steps) if parted else Immediate(0)
     whole = Loop(I64, code.register(), Immediate(0), count, Immediate(1), [], independent=True, stages=loop.stages)
     whole.location = loop.location
     whole.carried = [(number, task), (loop.index, loop.start)]
@@ -198,20 +208,29 @@ def merged(
         whole.carried.append((kept, Immediate(0)))
         substitutes[register] = emitter.scalar("select", (I64,), first, initial, kept)
     again = emitter.scalar("xor", (I1,), first, Immediate(1))
-    renamer = Renamer(code, substitutes, {}, keep=True)
+    phases = parted.phases if parted else {}
+    renamer = Renamer(code, substitutes, phases, keep=True)
     totals = {each.operands[0].buffer for each in program.fills if isinstance(each.operands[0], Address)}
     whole.body += [_added(node, totals, again) for node in renamer.nodes(loop.body)]
     following = emitter.scalar("add", (loop.dtype,), loop.index, loop.step)
     last = emitter.scalar("sge", (loop.dtype,), following, loop.end)
     yielded = [renamer.operand(operand) for operand in loop.yielded]
     results = dict(zip([register for register, _ in loop.carried], yielded, strict=True))
-    _emit_behind(emitter, Renamer(code, results, {}, keep=True).nodes(program.behind), last)
+    behind = Renamer(code, results, phases, keep=True).nodes(program.behind)
+    if parted:
+        [store] = (node for node in behind if isinstance(node, Instruction) and node.row.trace == "STORE")
+        _emit_behind(emitter, [node for node in behind if node is not store], last)
+        more, after = spread_store(emitter, whole, parted, store, number, last, height)
+        yielded += more
+    else:
+        _emit_behind(emitter, behind, last)
+        after = list[Node]()
     whole.yielded = [
         emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, tasks), number),
         emitter.scalar("select", (I64,), last, loop.start, following),
         *yielded,
     ]
-    return [*nodes, Branch(some, [whole], _without_steps(code, program, number, served, task, tasks, programs))]
+    return [*nodes, Branch(some, [whole, *after], apart)]
 
 
 def _steps(emitter: Emitter, loop: Loop) -> ScalarOperand:

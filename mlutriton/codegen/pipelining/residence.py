@@ -49,13 +49,14 @@ __all__ = ["MOST_PROGRAMS", "hoist", "short_fills", "stay_resident"]
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
-def stay_resident(code: TileCode, machine: Machine, most_programs: int) -> int:
+def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, spread: bool) -> int:
     """Let a task serve several programs if that is worth while and nobody can tell.
 
     Args:
         code: is rewritten.
         machine: decides what is short.
         most_programs: of programs that loop, how many may go together at most; 0 if not even their loops may be one.
+        spread: where their loops become one, what a program stores may have two places by turns.
 
     Returns:
         How many programs that loop go together, 1 if one behind the other; 0 if they stay as they are.
@@ -66,7 +67,7 @@ def stay_resident(code: TileCode, machine: Machine, most_programs: int) -> int:
             _serve_in_turn(code, body, end, machine)
         return 0
     program = looping_program(body) if most_programs else None
-    if program is not None and _serve_in_one_loop(code, program, end):
+    if program is not None and _serve_in_one_loop(code, program, end, spread=spread):
         return 1
     return _serve_in_groups(code, body, end, machine, most_programs)
 
@@ -103,7 +104,7 @@ def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Reg
     return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
-def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node) -> bool:
+def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node, *, spread: bool) -> bool:
     """Make one loop of those of a task's programs; False if they differ in length."""
     nodes = code.nodes
     emitter = Emitter(code)
@@ -118,7 +119,7 @@ def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node) -> bo
     ]
     alike = hoist(each, lambda load: False, ())
     served: list[Node] = [Instruction(TABLE["serve"], (), (number,), end.location), *each.body]
-    merged_loop = merged(code, program, number, served, task, tasks, programs)
+    merged_loop = merged(code, program, number, served, task, tasks, programs, spread=spread)
     if merged_loop is None:
         code.nodes = nodes
         return False

@@ -23,7 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mlutriton.codegen.meeting import barrier
-from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffers_of, free_registers, plan_loop
+from mlutriton.codegen.pipelining.pipeline_plan import (
+    Definitions,
+    Plan,
+    buffers_of,
+    free_registers,
+    is_transfer,
+    plan_loop,
+)
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.codegen.renaming import Renamer
@@ -36,12 +43,13 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     accesses,
+    instructions,
     registers_read,
     written_register,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Immediate, Operand, Register
+from mlutriton.isa.operands import Address, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Queue
 
@@ -94,7 +102,9 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
     rotation = _Rotation(code, loop, shared, machine)
     before = rotation.enter()
     take, loads, compute = rotation.take_ahead(), rotation.load_ahead(), rotation.compute()
-    transfers = [*loads, *rotation.store_behind(), *rotation.prepare_loads()]
+    parts = [node for node in compute if _is_made_before(code, node, compute)]
+    compute = [node for node in compute if not any(node is part for part in parts)]
+    transfers = [*loads, *parts, *rotation.store_behind(), *rotation.prepare_loads()]
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
     # In the beginning, so that what carries registers on is done while queues are busy.
     meeting = barrier(loop.location)
@@ -107,6 +117,25 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
     return [*before, rotated, barrier(loop.location), *rotation.store_behind()]
+
+
+def _is_made_before(code: TileCode, node: Node, nodes: Sequence[Node]) -> bool:
+    """True for a store of what has been made before an iteration, in another phase than that in which it computes."""
+    if not isinstance(node, Branch) or not is_transfer(node):
+        return False
+    rest = [each for each in nodes if each is not node]
+    defined = {register for each in instructions(rest) if (register := written_register(each)) is not None}
+    return not free_registers([node]) & defined and not _places(code, [node]) & _places(code, rest)
+
+
+def _places(code: TileCode, nodes: Sequence[Node]) -> set[tuple[str, Register | None]]:
+    """The buffers that nodes touch, with the register of the phase."""
+    return {
+        (operand.buffer, code.phases.get(operand.register) if operand.register else None)
+        for each in instructions(nodes)
+        for operand, _ in accesses(each)
+        if isinstance(operand, Address)
+    }
 
 
 def is_only_issued(nodes: Sequence[Node]) -> bool:

@@ -1,0 +1,167 @@
+"""What programs of one loop store, a little in each iteration of the next program.
+
+A queue can only be waited for as a whole. So where programs of a task are one loop, the store of a large result holds
+up all that is loaded behind it, for the time of several iterations. Instead, the rows of the result are stored in as
+many parts as a program has iterations: a part in each iteration of the program that comes next, which makes its own
+result in another place meanwhile. That of the last program is stored behind the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Emitter,
+    Loop,
+    Node,
+    ScalarOperand,
+    TileCode,
+    instructions,
+    written_register,
+)
+from mlutriton.dtypes import I64
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import TABLE
+
+
+@dataclass(frozen=True)
+class PartedStore:
+    """The store of a result in two places by turns, a few rows at a time.
+
+    Attributes:
+        source: where the result is.
+        bytes: of one place.
+        rows: that it has at most.
+        row_bytes: of a row there.
+        element_bytes: of an element.
+        now: register with the offset of the place where the present program makes its result.
+        other: that of the one before.
+    """
+
+    source: Address
+    bytes: int
+    rows: int
+    row_bytes: int
+    element_bytes: int
+    now: Register
+    other: Register
+
+    @property
+    def phases(self) -> dict[str, Register]:
+        """Where a program makes its result."""
+        return {self.source.buffer: self.now}
+
+    def height(self, emitter: Emitter, steps: ScalarOperand) -> ScalarOperand:
+        """Rows of a part, if there are as many parts as steps."""
+        steps = emitter.integer("smax", steps, Immediate(1))
+        return emitter.integer("sdiv", emitter.integer("add", steps, Immediate(self.rows - 1)), steps)
+
+
+def parted_store(code: TileCode, behind: Sequence[Node]) -> PartedStore | None:
+    """The store behind the loop of a program in parts, if it is the only one; its buffer gets two places."""
+    stores = [each for each in instructions(behind) if each.row.trace == "STORE"]
+    node = stores[0]
+    if len(stores) > 1 or node.row.name != "dma.store":
+        return None
+    source, n1, n2, local1 = (node.operand(name) for name in ("src", "n1", "n2", "local1"))
+    if not isinstance(source, Address) or source.register is not None or source.offset_bytes or n2 != Immediate(1):
+        return None
+    if n1 == Immediate(1) or not isinstance(local1, Immediate) or not int(local1.value):
+        return None
+    buffer, element_bytes = code.buffers[source.buffer], node.dtypes[0].bytes
+    row_bytes = int(local1.value) * element_bytes
+    buffer.phases = 2
+    now, other = code.register(), code.register()
+    code.phases |= {now: now, other: other}
+    return PartedStore(source, buffer.bytes, buffer.bytes // row_bytes, row_bytes, element_bytes, now, other)
+
+
+def spread_store(
+    emitter: Emitter,
+    whole: Loop,
+    store: PartedStore,
+    node: Instruction,
+    number: Register,
+    last: Register,
+    height: ScalarOperand,
+) -> tuple[list[ScalarOperand], list[Node]]:
+    """Store in the iterations of a loop what the programs before have made.
+
+    Args:
+        emitter: appends to the body of the loop.
+        whole: the loop over all programs of a task; gets carried registers.
+        store: how it is done.
+        node: the store as it would be in the last iteration of a program.
+        number: of the program.
+        last: whether an iteration is the last of its program.
+        height: rows of a part.
+
+    Returns:
+        What the carried registers take on, and what is to be stored behind the loop.
+    """
+    yielded: list[ScalarOperand] = []
+
+    def carry(register: Register, initial: ScalarOperand, anew: ScalarOperand, otherwise: ScalarOperand) -> None:
+        whole.carried.append((register, initial))
+        yielded.append(emitter.scalar("select", (I64,), last, anew, otherwise))
+
+    def kept(operand: ScalarOperand) -> Register:
+        """A number as the program before left it; 0 if there was none."""
+        register = emitter.code.register()
+        carry(register, Immediate(0), operand, register)
+        return register
+
+    made = {register for each in instructions(whole.body) if (register := written_register(each)) is not None}
+    made |= {register for register, _ in whole.carried}
+    operands: dict[str, Operand] = {}
+    for slot, operand in zip(node.row.slots, node.operands, strict=True):
+        match operand:
+            case Register() if operand in made:
+                operands[slot.name] = kept(operand)
+            case GlobalAddress(register=register) if register in made:
+                operands[slot.name] = replace(operand, register=kept(register))
+            case _:
+                operands[slot.name] = operand
+    operands["src"] = replace(store.source, register=store.other)
+    carry(store.now, Immediate(0), store.other, store.now)
+    carry(store.other, Immediate(store.bytes), store.now, store.other)
+    served, is_there, row = kept(number), kept(Immediate(1)), emitter.code.register()
+    carry(row, Immediate(0), Immediate(0), emitter.integer("add", row, height))
+    body, emitter.nodes = emitter.nodes, list[Node]()
+    part = _part(emitter, store, operands, row, height)
+    emitter.nodes += [_serve(served, node), _with(node, part), _serve(number, node)]
+    body.append(Branch(is_there, emitter.nodes, location=node.location))
+    emitter.nodes = body
+    after: list[Node] = [_serve(served, node), _with(node, operands)]
+    return yielded, [Branch(is_there, after, location=node.location)]
+
+
+def _part(
+    emitter: Emitter, store: PartedStore, operands: Mapping[str, Operand], row: Register, height: ScalarOperand
+) -> dict[str, Operand]:
+    """The operands of the store from a row on, over so many rows."""
+    target, valid, stride = (operands[name] for name in ("dst", "n1", "global1"))
+    assert isinstance(target, GlobalAddress)
+    assert isinstance(valid, Register | Immediate)
+    assert isinstance(stride, Register | Immediate)
+    left = emitter.integer("smin", emitter.integer("sub", valid, row), height)
+    away = emitter.integer("mul", emitter.integer("mul", stride, row), Immediate(store.element_bytes))
+    place = emitter.scalar("add", (I64,), store.other, emitter.integer("mul", row, Immediate(store.row_bytes)))
+    emitter.code.phases[place] = store.other
+    return {
+        **operands,
+        "dst": replace(target, register=emitter.scalar("add", (I64,), target.register, away)),
+        "src": replace(store.source, register=place),
+        "n1": emitter.integer("smax", left, Immediate(0)),
+    }
+
+
+def _serve(number: Register, node: Instruction) -> Instruction:
+    return Instruction(TABLE["serve"], (), (number,), node.location)
+
+
+def _with(node: Instruction, operands: Mapping[str, Operand]) -> Instruction:
+    return replace(node, operands=tuple(operands[slot.name] for slot in node.row.slots))

@@ -1,0 +1,88 @@
+"""What programs of one loop store goes out a few rows in each iteration of the next one, and all of it arrives."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+
+@mlu.jit
+def multiply(
+    a, b, c, M, N, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SUM: tl.constexpr,
+    PARTS: tl.constexpr,
+):  # fmt: skip
+    m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    k = tl.arange(0, BLOCK_K)
+    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=SUM)
+    for start in range(0, K, BLOCK_K):
+        left = tl.load(a + m * K + (start + k)[None, :], mask=(m < M) & ((start + k)[None, :] < K), other=0)
+        right = tl.load(b + (start + k)[:, None] * N + n, mask=((start + k)[:, None] < K) & (n < N), other=0)
+        total = tl.dot(left, right, total, out_dtype=SUM)
+    tl.store(c + m * N + n, total.to(c.dtype.element_ty), mask=(m < M) & (n < N))
+    if PARTS == 2:
+        # Two stores have an order.
+        tl.store(c + m * N + n, (total * 2).to(c.dtype.element_ty), mask=(m < M) & (n < N))
+
+
+@pytest.fixture
+def few_cores():
+    """A machine whose clusters serve several programs each."""
+    before = mlu.current_machine()
+    mlu.set_machine(before.replace(clusters=3, max_union_clusters=1))
+    yield
+    mlu.set_machine(before)
+
+
+def multiplied(shape, dtype, *, parts=1, c=None):
+    m, n, k = shape
+    rng = np.random.default_rng(k)
+    # Small integers, whose products and sums are exact.
+    a, b = (rng.integers(-3, 4, size).astype(dtype) for size in ((m, k), (k, n)))
+    integer = dtype is np.int8
+    if c is None:
+        c = np.full((m, n), 77, np.int32 if integer else dtype)
+    blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "SUM": tl.int32 if integer else tl.float32, "PARTS": parts}
+    run = multiply[(-(-n // 64), -(-m // 64))](a, b, c, m, n, k, **blocks, num_warps=4)
+    return run, c, a.astype(np.float64) @ b.astype(np.float64)
+
+
+def serves(run):
+    """How often the program names what it serves: also around what it stores for the one before."""
+    return sum(each.row.name == "serve" for each in run.program.instructions)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("dtype", [np.int8, np.float16])
+@pytest.mark.parametrize("shape", [(256, 256, 64), (250, 130, 128), (70, 400, 1100)])
+@pytest.mark.usefixtures("few_cores")
+def test_every_row_arrives(engine, dtype, shape, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    run, c, expected = multiplied(shape, dtype)
+    assert run.program.is_resident
+    np.testing.assert_array_equal(c, expected.astype(c.dtype))
+
+
+@pytest.mark.usefixtures("few_cores")
+def test_stores_in_an_order_stay_together():
+    one, two = (multiplied((250, 130, 128), np.float16, parts=parts) for parts in (1, 2))
+    assert serves(one[0]) > serves(two[0])
+    np.testing.assert_array_equal(two[1], (two[2] * 2).astype(np.float16))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.usefixtures("few_cores")
+def test_a_fault_names_the_program_that_made_the_result(engine, monkeypatch):
+    """Of the 4 x 4 programs, those of the last row have nowhere to store."""
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    with pytest.raises(mlu.KernelFault, match=r"program \(\d, 3, 0\)"):
+        multiplied((256, 256, 300), np.float16, c=np.zeros((192, 256), np.float16))
+
+
+def test_results_as_large_as_sums_do_not_hold_up_loads():
+    """All at once, they would take as long as nearly two of the eight steps of a program."""
+    arguments = [mlu.spec((4096, 4096), dtype) for dtype in (np.int8, np.int8, np.int32)]
+    blocks = {"BLOCK_M": 512, "BLOCK_N": 256, "BLOCK_K": 512, "SUM": tl.int32, "PARTS": 1}
+    run = mlu.estimate(multiply, (16, 8), *arguments, 4096, 4096, 4096, **blocks, num_warps=4)
+    assert run.cycles < 1.33 * run.work_bound_cycles
