@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
+from mlutriton.codegen.interleave import interleave
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
@@ -22,7 +23,7 @@ from mlutriton.ir.ops import Member
 from mlutriton.ir.types import PointerType
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Parameter, Program
+from mlutriton.isa.program import Buffer, Parameter, Program
 
 
 def generate(
@@ -89,9 +90,23 @@ def _finished(
         "wram": machine.usable_wram_bytes,
         "sram": machine.usable_sram_bytes,
     }
-    buffers = allocate(code, limits)
+    buffers = _placed(code, limits)
     synchronize(code, buffers)
     return flatten(code, _parameters(function), buffers, machine.isa, metadata, _members(function))
+
+
+def _placed(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
+    """The buffers of the code, in an order of instructions that waits little, if they fit so.
+
+    Raises:
+        OnChipMemoryError: E0202, they do not fit.
+    """
+    reordering = interleave(code)
+    try:
+        return allocate(code, limits_bytes)
+    except OnChipMemoryError:
+        reordering.undo()
+    return allocate(code, limits_bytes)
 
 
 def _members(function: Function) -> int:

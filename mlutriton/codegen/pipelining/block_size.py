@@ -18,10 +18,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import Loop, Node, instructions, known_extents
+from mlutriton.codegen.interleave import interleaved
+from mlutriton.codegen.tile_code import Loop, Node, accesses, children, instructions, known_extents, steps
 from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.table import Queue, SlotKind
+from mlutriton.isa.operands import Address
+from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import Access, Queue, SlotKind
 
 # Scalar work of a turn of the loop over blocks: addresses of the transfers, places in the buffers, a sync.
 _TURN_CYCLES = 100
@@ -103,9 +106,42 @@ def gather_cycles(gathers: Sequence[Node], machine: Machine) -> int:
 
 def arithmetic_cycles(loop: Loop, machine: Machine) -> int:
     """Cycles of the COMPUTE queue in an iteration, those of instructions whose extents are not known now left out."""
-    total = 0
-    for each in instructions(loop.body):
-        counts = known_extents(each)
-        if each.row.queue is Queue.COMPUTE and len(counts) == sum(s.kind is SlotKind.COUNT for s in each.row.slots):
-            total += occupancy_cycles(each, counts, machine) + machine.vector_latency_cycles
-    return total
+    return _Arithmetic(machine).of(loop.body)
+
+
+class _Arithmetic:
+    """Adds up the cycles of instructions in the order in which they will be.
+
+    Attributes:
+        written: buffers that the last instruction or chain writes.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.written: set[str] = set()
+
+    def of(self, nodes: Sequence[Node]) -> int:
+        """Cycles of the COMPUTE queue."""
+        total = 0
+        for step in steps(interleaved(nodes)):
+            chain = [node for node in step if isinstance(node, Instruction) and node.row.queue is Queue.COMPUTE]
+            if chain:
+                total += max(map(self._occupancy, chain)) + self._wait(chain)
+            total += sum(self.of(nested) for node in step for nested in children(node))
+        return total
+
+    def _occupancy(self, instruction: Instruction) -> int:
+        counts = known_extents(instruction)
+        is_known = len(counts) == sum(slot.kind is SlotKind.COUNT for slot in instruction.row.slots)
+        return occupancy_cycles(instruction, counts, self.machine) if is_known else 0
+
+    def _wait(self, chain: Sequence[Instruction]) -> int:
+        touched = [
+            (operand.buffer, access)
+            for each in chain
+            for operand, access in accesses(each)
+            if isinstance(operand, Address)
+        ]
+        is_held = any(name in self.written for name, access in touched if access is not Access.WRITE)
+        self.written = {name for name, access in touched if access is not Access.READ}
+        return self.machine.vector_latency_cycles if is_held else self.machine.vector_gap_cycles
