@@ -5,8 +5,8 @@ have lengths of their own, and the last page is partly filled. A program serves 
 values, with all ``GROUP`` heads of queries that share it: so each page is loaded once, and the products have rows.
 
 The number of a page is a load, and the address of the tile depends on it; but within a page all is contiguous, so that
-a tile is still one transfer. The compiler loads no page ahead, as it would have to wait for its number, so that what
-shows here is latency. The softmax is the online one of flash_attention.py.
+a tile is still one transfer. The compiler loads some pages while it computes with others, and the numbers of those that
+come after. The softmax is the online one of flash_attention.py.
 
 Source: W. Kwon et al., "Efficient memory management for large language model serving with PagedAttention", 2023.
 """

@@ -276,7 +276,12 @@ class _BlockRotation:
         if any(id(node) in self.blocks.merged for node in transfers):
             nodes += at_block.nodes(self.plan.serves)
         whole: dict[Limit, Register] = {}
+        looking_up = [node for node in transfers if self.plan.looks_up(node)]
+        if looking_up:
+            nodes.append(self._each([*self.plan.lookups, *looking_up], position, members, phases))
         for node in transfers:
+            if self.plan.looks_up(node):
+                continue
             merge = self.blocks.merged.get(id(node))
             if merge is None or not isinstance(node, Instruction):
                 nodes.append(self._each([node], position, members, phases))

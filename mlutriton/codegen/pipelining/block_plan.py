@@ -5,6 +5,7 @@ What the pipeline asks for moving them by an iteration is asked here for moving 
 instructions change their order, so they must be known to be apart, unless the iterations are programs of the grid.
 
 Short transfers of a block are made as one where that can be (:mod:`mlutriton.codegen.pipelining.merged_transfers`).
+Those whose places are looked up in memory follow each other, so that all of a block show one latency.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class BlockPlan:
     """How a loop is worked through in blocks.
 
     Attributes:
-        scalars: scalar instructions that addresses and extents of the transfers need.
+        scalars: scalar instructions that addresses and extents of the transfers need, without those that look up.
         merged: by the identity of a transfer that a block makes as one, how that is done.
         shape: of the blocks.
     """
@@ -82,32 +83,39 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
         return None
     if len(plan.stores) > 1 and not (loop.independent or plan.commutes):
         return None
-    definitions = Definitions(loop)
+    looked_up = {id(each) for each in plan.lookups}
+    definitions = Definitions(loop, looked_up)
     needed = definitions.closure(free_registers([*plan.serves, *plan.moved]))
     if needed is None:
         return None
     merging = Merging(code, loop, definitions, plan.buffers)
     latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, Merge] = {}
-    gains = bool(plan.gathers)
+    gains = bool(plan.gathers or plan.lookups)
     for node in moved:
         is_short = buffer_bytes(code, [node]) < latency_bytes
-        merge = merging.merge(node) if is_short else None
+        merge = merging.merge(node) if is_short and not plan.looks_up(node) else None
         if merge is not None:
             merged[id(node)] = merge
         gains |= merge is not None or not is_short
     if not gains:
         return None
-    shape = _shape(code, loop, plan, machine)
+    shape = _shape(code, loop, plan, merged, machine)
     if shape.capacity < 2:
         return None
-    return BlockPlan(definitions.instructions(needed), merged, shape)
+    scalars = [each for each in definitions.instructions(needed) if id(each) not in looked_up]
+    return BlockPlan(scalars, merged, shape)
 
 
-def _shape(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockShape:
+def _shape(code: TileCode, loop: Loop, plan: Plan, merged: Mapping[int, Merge], machine: Machine) -> BlockShape:
     """The block for which the loop is shortest."""
     rate, latency = transfer_rate(machine), transfer_latency(machine)
-    load, store = (ordinary_bytes(code, nodes) / rate for nodes in ([*plan.early, *plan.arriving], plan.stores))
+
+    def cycles_of(transfers: Sequence[Node]) -> float:
+        # Those that follow each other hide no more latency than they flow.
+        return sum(max(ordinary_bytes(code, [each]) / rate, 0 if id(each) in merged else latency) for each in transfers)
+
+    load, store = cycles_of([*plan.early, *plan.arriving]), cycles_of(plan.stores)
     load = max(load, gather_cycles(plan.gathers, machine))
     memory = _Memory(code, loop, plan, machine)
     most = math.ceil(_LATENCIES * latency / (load + store))

@@ -18,7 +18,7 @@ iterations ahead: so this is planned only for loops that can be arranged so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots, is_area
@@ -45,9 +45,6 @@ from mlutriton.isa.table import Access, Queue
 # By how much a store is shorter than another one for it to be worth while that they change places.
 _MUCH_SHORTER = 8
 
-# The scalar load from global memory.
-LOOKUP = "ldg"
-
 
 @dataclass
 class Plan:
@@ -57,9 +54,9 @@ class Plan:
         loads: top-level nodes that load ahead, in order.
         gathers: top-level gathers that run ahead, in order.
         offsets: top-level vector instructions that make what these gathers need, in order.
-        early: top-level nodes that load what these instructions and gathers need, two iterations ahead.
+        early: top-level nodes that load what these instructions, gathers and lookups need, two iterations ahead.
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
-        lookups: scalar loads from global memory on which addresses of the loads depend, and what is computed from them.
+        lookups: scalar loads on which addresses of the loads depend, and what is computed from them.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
         late_stores: how many of them, the last ones, come behind the loads of a burst.
@@ -112,7 +109,11 @@ class Plan:
     @property
     def moved(self) -> list[Node]:
         """Everything that moves."""
-        return [*self.transfers, *self.offsets]
+        return [*self.transfers, *self.offsets, *self.lookups]
+
+    def looks_up(self, node: Node) -> bool:
+        """True if a node needs what is looked up."""
+        return not free_registers([node]).isdisjoint(map(written_register, self.lookups))
 
     @property
     def is_empty(self) -> bool:
@@ -128,7 +129,7 @@ def plan_loop(
     *,
     short_bytes: int | None = None,
     are_disjoint: bool = False,
-    lookups: bool = False,
+    lookups: Collection[int] = (),
 ) -> Plan:
     """What may be moved in a loop of the code.
 
@@ -140,13 +141,14 @@ def plan_loop(
         short_bytes: plan for blocks of iterations: then gathers move too, and shorter transfers of what the IO queue
             alone makes and takes.
         are_disjoint: the loop runs only where the arrays of the launch share no bytes.
-        lookups: also loads whose addresses have to be looked up in global memory.
+        lookups: identities of scalar loads at the top of the body by which addresses may be looked up.
     """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
     awaited = _touched_by_others(loop)
     short = {name for name in plan.anew - awaited if code.buffers[name].bytes < (short_bytes or 0)}
-    lookups = lookups and _stored(loop.body, roots) == frozenset()
+    if _stored(loop.body, roots) != frozenset():
+        lookups = ()
     _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None, lookups=lookups)
     _plan_stores(plan, loop, awaited | short)
     plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
@@ -205,10 +207,10 @@ def buffer_bytes(code: TileCode, nodes: Sequence[Node]) -> int:
 
 
 def _plan_loads(
-    plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], *, gathers: bool, lookups: bool
+    plan: Plan, loop: Loop, roots: PointerRoots, awaited: set[str], *, gathers: bool, lookups: Collection[int]
 ) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
-    definitions = Definitions(loop, lookups=lookups)
+    definitions = Definitions(loop, lookups)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
     loads: dict[int, set[str]] = {}
@@ -233,6 +235,8 @@ def _plan_loads(
             passed[id(node)] = stored
     if gathered:
         _plan_gathers(plan, loop, definitions, loads, gathered)
+    tables = buffers_read([node for node in loop.body if id(node) in lookups])
+    plan.early += [node for node in loop.body if loads.get(id(node), set[str]()) & tables]
     early = {id(node) for node in plan.early}
     plan.loads = [
         node for node in loop.body if id(node) in loads and id(node) not in early and loads[id(node)] & awaited
@@ -244,17 +248,17 @@ def _plan_loads(
     plan.carried = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
     plan.slice = definitions.instructions(needed)
     if lookups:
-        plan.lookups = _looked_up(plan, loop)
+        plan.lookups = _looked_up(plan, loop, lookups)
         looked_up = {id(each) for each in plan.lookups}
         plan.slice = [each for each in plan.slice if id(each) not in looked_up]
 
 
-def _looked_up(plan: Plan, loop: Loop) -> list[Instruction]:
-    """The scalar loads in a plan's slice, and what depends on them; empty if more than its loads does."""
+def _looked_up(plan: Plan, loop: Loop, lookups: Collection[int]) -> list[Instruction]:
+    """The lookups in a plan's slice, and what depends on them; empty if more than its loads does."""
     found: dict[Register, Instruction] = {}
     for each in plan.slice:
         written = written_register(each)
-        if written is not None and (each.row.name == LOOKUP or found.keys() & set(registers_read(each))):
+        if written is not None and (id(each) in lookups or found.keys() & set(registers_read(each))):
             found[written] = each
     moved = {id(node) for node in (*plan.loads, *found.values())}
     rest = [node for node in loop.body if id(node) not in moved]
@@ -516,11 +520,11 @@ class Definitions:
     """Where the registers of a loop body come from.
 
     Attributes:
-        scalar: by register, the plain scalar instruction at the top of the body that sets it; with ``lookups``, a
-            scalar load from global memory is one too.
+        scalar: by register, the plain scalar instruction at the top of the body that sets it; those of which the
+            identity is among the ``lookups`` count as plain too.
     """
 
-    def __init__(self, loop: Loop, *, lookups: bool = False) -> None:
+    def __init__(self, loop: Loop, lookups: Collection[int] = ()) -> None:
         self.loop = loop
         self.scalar: dict[Register, Instruction] = {}
         self.opaque: set[Register] = set()
@@ -529,7 +533,7 @@ class Definitions:
                 written = written_register(node)
                 if written is not None:
                     pure = not node.row.trace and not any(accesses(node))
-                    pure |= lookups and node.row.name == LOOKUP
+                    pure |= id(node) in lookups
                     if pure and written not in self.scalar:
                         self.scalar[written] = node
                     else:

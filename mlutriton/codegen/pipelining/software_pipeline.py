@@ -23,13 +23,14 @@ of the launch do not overlap, the plain loop is kept beside the pipelined one, a
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.block_pipeline import rotate_blocks
 from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.pipelining.finer_programs import plan_pieces
 from mlutriton.codegen.pipelining.in_place import share_buffers
+from mlutriton.codegen.pipelining.lookups import lookups_of, with_tables
 from mlutriton.codegen.pipelining.pipeline_plan import (
     Plan,
     buffer_bytes,
@@ -174,11 +175,31 @@ class _Pipeliner:
                 break
         else:
             plan = Plan()
-        found = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint, lookups=True)
-        return found if found.lookups else plan, None
+        found = self._looked_up(loop, are_disjoint=are_disjoint)
+        return (plan, None) if found is None else found
 
-    def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool) -> Plan:
-        return plan_loop(self.code, loop, self.roots, self.touches, short_bytes=short_bytes, are_disjoint=are_disjoint)
+    def _looked_up(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None] | None:
+        """The same of a loop that looks up where to load from: in blocks from tables, else one iteration ahead."""
+        lookups = frozenset(map(id, lookups_of(loop)))
+        plan = self._plan(loop, None, are_disjoint=are_disjoint, lookups=lookups)
+        if not plan.lookups:
+            return None
+        body, before = loop.body, touch_counts(loop.body)
+        loop.body, in_tables = with_tables(self.code, loop)
+        self._count_anew(before, loop.body)
+        in_blocks = self._plan(loop, None, are_disjoint=are_disjoint, lookups=in_tables)
+        blocks = plan_blocks(self.code, loop, in_blocks, self.machine)
+        if blocks:
+            return in_blocks, blocks
+        self._count_anew(touch_counts(loop.body), body)
+        loop.body = body
+        return plan, None
+
+    def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool, lookups: Collection[int] = ()) -> Plan:
+        code, roots, touches = self.code, self.roots, self.touches
+        return plan_loop(
+            code, loop, roots, touches, short_bytes=short_bytes, are_disjoint=are_disjoint, lookups=lookups
+        )
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""
