@@ -1,6 +1,6 @@
 """Reductions along rows: values are combined lane by lane, and the lanes of a row by halves once it is over.
 
-The lanes of sixteen rows are combined side by side: they wait until their square is turned.
+The lanes of sixteen rows are combined side by side: the halves of two rows become one vector.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from mlutriton.codegen.llvm.elements import (
     number_of,
     store,
     store_first,
-    transposed,
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
@@ -197,18 +196,18 @@ def _sorted_lines(e: Emitter, vectors: list[str], vector: str, length: int) -> l
     """Vectors of the first, second, ... of every ``len(vectors)`` lines of ``length`` elements."""
     if len(vectors) == 1:
         return vectors
-    parts: list[list[str]] = []
-    for which in range(2):
-        chosen = [lane for lane in range(2 * LANES) if lane // length % 2 == which]
-        mask = ", ".join(f"i32 {lane}" for lane in chosen)
-        parts.append(
-            [
-                e.value(f"shufflevector {vector} {vectors[i]}, {vector} {vectors[i + 1]}, <{LANES} x i32> <{mask}>")
-                for i in range(0, len(vectors), 2)
-            ]
-        )
-    even, odd = (_sorted_lines(e, part, vector, length) for part in parts)
+    even, odd = (_sorted_lines(e, _lines(e, vectors, vector, length, which), vector, length) for which in range(2))
     return [line for pair in zip(even, odd, strict=True) for line in pair]
+
+
+def _lines(e: Emitter, vectors: list[str], vector: str, length: int, which: int) -> list[str]:
+    """The even or the odd lines of ``length`` elements of each two neighbouring vectors, in their order."""
+    chosen = [lane for lane in range(2 * LANES) if lane // length % 2 == which]
+    mask = ", ".join(f"i32 {lane}" for lane in chosen)
+    return [
+        e.value(f"shufflevector {vector} {vectors[i]}, {vector} {vectors[i + 1]}, <{LANES} x i32> <{mask}>")
+        for i in range(0, len(vectors), 2)
+    ]
 
 
 def _bytes_of(dtype: DType) -> int:
@@ -260,9 +259,13 @@ def _square_reduction(e: Emitter, operation: str, dtype: DType) -> str:
         inner = Emitter(e.library)
         vector_bytes = LANES * _bytes_of(dtype)
         rows = [inner.value(f"load {vector}, ptr {inner.pointer('%vectors', vector_bytes * i)}") for i in range(LANES)]
-        accumulator = accumulator_type(operation, dtype)
-        columns = [Lanes(accumulator, LANES, number=number) for number in transposed(inner, rows, kind(dtype))]
-        result = accumulated(inner, _halved(inner, operation, columns), dtype)
+        accumulator, lanes = accumulator_type(operation, dtype), LANES
+        while lanes > 1:
+            lanes //= 2
+            pairs = zip(*(_lines(inner, rows, vector, lanes, which) for which in range(2)), strict=True)
+            halves = [[Lanes(accumulator, LANES, number=number) for number in pair] for pair in pairs]
+            rows = [number_of(inner, apply(inner, operation, pair)) for pair in halves]
+        result = accumulated(inner, Lanes(accumulator, LANES, number=rows[0]), dtype)
         store_first(inner, result, "%target", lanes_below(inner, "%count"))
         inner.do("ret void")
         return inner.function(f"define internal void @{name}(ptr %target, ptr %vectors, i64 %count) noinline")
