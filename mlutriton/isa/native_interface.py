@@ -109,8 +109,12 @@ class Context(IntEnum):
     # Number of the core in its cluster, and the address of those of the contexts of all cores of the thread's task.
     MEMBER = 43
     MEMBERS = 44
+    # The fold since the last record, see the trace format: scalar cycles, compute cycles, and the head or NO_HEAD.
+    FOLD_SCALAR = 45
+    FOLD_COMPUTE = 46
+    FOLD_HEAD = 47
     # Work done, see Counter.
-    COUNTERS = 45
+    COUNTERS = 48
 
 
 class Counter(IntEnum):
@@ -178,6 +182,9 @@ TOUCHED_UNIT_BYTES = 32
 # What a program that is over gives to TURN as its instruction.
 ENDED = -1
 
+# Adding cycles to it never makes it a time.
+NO_HEAD = -(1 << 62)
+
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)
 PRINT_WORDS = 3  # program, instruction number, elements
@@ -193,7 +200,7 @@ SCRATCH_EXPANSION = 4
 
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
-BASIC_FUNCTIONS = ("record", "transfer", "print", "check", "box", "copy", "fill", "pad")
+BASIC_FUNCTIONS = ("record", "print", "check", "copy", "load", "load_pad", "store")
 SPECIAL_FUNCTIONS = (
     "transpose",
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),

@@ -281,7 +281,7 @@ class _Core:
         """Write the words of a launch, and clear those that the last one has left behind."""
         self.context[Context.SRAM] = sram_address
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
-        words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_COUNTS)
+        words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
         self.context[Context.PARAMETERS : _COUNTERS_END] = words
 
     def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
@@ -303,7 +303,7 @@ class _Core:
 
 
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
-_NO_COUNTS = [0] * len(Counter)
+_NO_WORK = [0] * (_COUNTERS_END - Context.FOLD_SCALAR)
 _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 # An allocation without bytes: native code searches one at least.
 _NOWHERE = _int64_array([0] * ALLOCATION_WORDS)

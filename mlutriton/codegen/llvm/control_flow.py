@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
-from mlutriton.isa.operands import Address, Immediate, Label, Register
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Register
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, Access, SlotKind
 
@@ -70,6 +70,37 @@ def disjoint_flags(program: Program) -> set[Register]:
                 is_flag = instruction.row.name == "sreg" and instruction.operand("index") == _ARRAYS_DISJOINT
                 (held if is_flag else others).add(operand)
     return held - others
+
+
+def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[set[int], set[int]]]:
+    """By first instruction of a block, the registers that are read before written, from its begin and its end on."""
+    uses: dict[int, set[int]] = {}
+    results: dict[int, set[int]] = {}
+    for block in blocks:
+        read, written = uses.setdefault(block.start, set()), results.setdefault(block.start, set())
+        for instruction in program.instructions[block.start : block.end]:
+            for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+                register = operand.register if isinstance(operand, Address | GlobalAddress) else operand
+                if slot.kind is not SlotKind.RESULT and isinstance(register, Register):
+                    read.update({register.index} - written)
+            written.update(_results(instruction))
+    live_in: dict[int, set[int]] = {block.start: set() for block in blocks}
+    live_out: dict[int, set[int]] = {block.start: set() for block in blocks}
+    changed = True
+    while changed:
+        changed = False
+        for block in reversed(blocks):
+            start = block.start
+            live_out[start].update(*(live_in[successor] for successor in block.successors))
+            live = uses[start] | (live_out[start] - results[start])
+            changed |= live != live_in[start]
+            live_in[start] = live
+    return {block.start: (live_in[block.start], live_out[block.start]) for block in blocks}
+
+
+def _results(instruction: Instruction) -> list[int]:
+    pairs = zip(instruction.row.slots, instruction.operands, strict=True)
+    return [operand.index for slot, operand in pairs if slot.kind is SlotKind.RESULT and isinstance(operand, Register)]
 
 
 class Liveness:

@@ -6,6 +6,7 @@ made only where bits are needed. All operations are defined in :mod:`mlutriton.a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -507,6 +508,10 @@ def _round_toward_zero(e: Emitter, number: str, to: DType, lanes: int) -> str:
     return number_of(e, Lanes(to, lanes, bits=lower))
 
 
+# An integer constant, in one lane or in all.
+_LITERAL = re.compile(r"(?:splat \(i\d+ )?(\d+)\)?")
+
+
 def _division(name: str) -> Callable[[Emitter, list[str], DType, int], str]:
     """Division without traps: a divisor that would trap is replaced by 1 and the result is set right after it."""
     signed, remainder = name.startswith("s"), name.endswith("rem")
@@ -514,6 +519,9 @@ def _division(name: str) -> Callable[[Emitter, list[str], DType, int], str]:
     def expand(e: Emitter, numbers: list[str], dtype: DType, lanes: int) -> str:
         a, b = numbers
         integer, flag = wide(kind(dtype), lanes), wide("i1", lanes)
+        literal = _LITERAL.fullmatch(b)
+        if literal is not None and 0 < int(literal[1]) < (1 << dtype.bits) - 1:
+            return e.value(f"{name} {integer} {a}, {b}")
         by_zero = e.value(f"icmp eq {integer} {b}, {zero(kind(dtype), lanes)}")
         traps = by_zero
         if signed:

@@ -1,7 +1,8 @@
 """A small writer of LLVM IR text.
 
 Text is built directly: the object model of llvmlite costs ten times as much as everything else in a translation. Values
-that change (registers, accumulators) live in allocas of the entry block, which LLVM turns into SSA values.
+that change (registers, accumulators) live in allocas of the entry block, which LLVM turns into SSA values. What has
+been computed is not computed again where its value still holds: each line costs LLVM more than it costs here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+# Instructions whose result is that of their text alone; of calls, those of intrinsics.
+_PURE = frozenset({
+    "add", "sub", "mul", "sdiv", "udiv", "srem", "urem", "shl", "lshr", "ashr", "and", "or", "xor", "icmp", "fcmp",
+    "fadd", "fsub", "fmul", "fdiv", "frem", "fneg", "select", "zext", "sext", "trunc", "fptrunc", "fpext", "sitofp",
+    "uitofp", "fptosi", "fptoui", "bitcast", "inttoptr", "ptrtoint", "getelementptr", "shufflevector", "insertelement",
+    "extractelement",
+})  # fmt: skip
 # A line of the caches of most hosts.
 _PREFETCHED_BYTES = 64
 
@@ -75,12 +83,20 @@ class Emitter:
         self.current = "entry"
         self._entry: list[str] = []
         self._count = 0
+        # Results by text, of what has certainly run before the next line.
+        self._known: dict[str, str] = {}
 
     def value(self, text: str) -> str:
-        """Write an instruction and return the name of its result."""
+        """Write an instruction, unless its result is at hand, and return the name of its result."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
         self._count += 1
         name = f"%v{self._count}"
         self.lines.append(f"  {name} = {text}")
+        first, _, rest = text.partition(" ")
+        if first in _PURE or (first == "call" and "@llvm." in rest):
+            self._known[text] = name
         return name
 
     def do(self, text: str) -> None:
@@ -101,6 +117,11 @@ class Emitter:
 
     def label(self, name: str) -> None:
         """Begin a block; the block before must have been ended by a branch."""
+        self._known.clear()
+        self.go_on(name)
+
+    def go_on(self, name: str) -> None:
+        """Begin a block that is entered only from where the one before it has been, with what is known there."""
         self.lines.append(f"{name}:")
         self.current = name
 
@@ -115,12 +136,13 @@ class Emitter:
     @contextmanager
     def when(self, condition: str) -> Generator[None]:
         """Write a part that runs only where ``condition`` is true."""
-        then, done = self.fresh("then"), self.fresh("done")
+        then, done, known = self.fresh("then"), self.fresh("done"), self._known.copy()
         self.branch(condition, then, done)
-        self.label(then)
+        self.go_on(then)
         yield
         self.jump(done)
-        self.label(done)
+        self.go_on(done)
+        self._known = known
 
     @contextmanager
     def loop(self, stop: int | str, *, start: int | str = 0, step: int = 1) -> Generator[str]:
@@ -131,18 +153,20 @@ class Emitter:
         before, head, body, done = self.current, self.fresh("head"), self.fresh("body"), self.fresh("done")
         self._count += 1
         index, following = f"%i{self._count}", f"%n{self._count}"
+        known = self._known.copy()
         self.jump(head)
-        self.label(head)
+        self.go_on(head)
         place = len(self.lines)
         self.lines.append("")
         inside = self.value(f"icmp slt i64 {index}, {stop}")
         self.branch(inside, body, done)
-        self.label(body)
+        self.go_on(body)
         yield index
         self.do(f"{following} = add nsw i64 {index}, {step}")
         self.lines[place] = f"  {index} = phi i64 [ {start}, %{before} ], [ {following}, %{self.current} ]"
         self.jump(head)
-        self.label(done)
+        self.go_on(done)
+        self._known = known
 
     def function(self, header: str) -> str:
         """The text of the finished function; ``header`` is everything before its body."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,7 +10,7 @@ from functools import cache
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
-from mlutriton.dtypes import DType
+from mlutriton.dtypes import I1, DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
@@ -31,6 +31,11 @@ Count = int | str
 """A 64-bit integer: known now, or the name of an IR value."""
 
 _BEYOND_EVERY_SPAN = 1 << 48
+
+# Where faults meet, one number has the fault, the slot and the instruction: what leads there shall cost next to nothing
+# where all is well. LLVM takes long where very many meet.
+_FAULT_BITS = _SLOT_BITS = 8
+_FAULTS_TOGETHER = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +99,18 @@ class Place:
         return known and self.may_overlap(other)
 
 
+@cache
+def _vanishes_with(expression: Expression, name: str) -> bool:
+    """True if an expression is a product of a name and something."""
+    match expression:
+        case Name(text):
+            return text == name
+        case Call("*", factors):
+            return any(_vanishes_with(factor, name) for factor in factors)
+        case _:
+            return False
+
+
 def _is_before(a: tuple[Polynomial, Polynomial], b: tuple[Polynomial, Polynomial]) -> bool:
     """True if one of two places certainly ends before the other one begins."""
     return a[1].is_at_most(b[0]) or b[1].is_at_most(a[0])
@@ -119,10 +136,18 @@ class Frame:
         machine: what it runs on.
         index: number of the instruction being translated.
         instruction: the instruction itself.
-        variables: places of all that is kept from one instruction to the next, 64 bits each, 0 at first.
+        variables: places of all that is kept from one block to the next, 64 bits each.
+        cleared: those of them that hold 0 at first.
     """
 
-    def __init__(self, e: Emitter, loops: Library, program: Program, machine: Machine) -> None:
+    def __init__(
+        self,
+        e: Emitter,
+        loops: Library,
+        program: Program,
+        machine: Machine,
+        live: Mapping[int, tuple[set[int], set[int]]],
+    ) -> None:
         self.e = e
         self.loops = loops
         self.program = program
@@ -131,8 +156,16 @@ class Frame:
         self.instruction = program.instructions[0]
         self._callable = {*BASIC_FUNCTIONS, *special_functions(program)}
         self.variables: list[str] = []
-        self._registers = [self.variable() for _ in range(program.register_count)]
+        self.cleared: list[str] = []
+        # Only what is read in another block than it is written in has a place.
+        self._live = live
+        read_first = live[0][0]
+        kept = sorted(set[int]().union(*(live_in for live_in, _ in live.values())))
+        self._registers = {index: self.variable(is_cleared=index in read_first) for index in kept}
+        self._live_out = set[int]()
         self._values: dict[int, str] = {}
+        # What this block has written that no one has asked for as 64 bits: types, and values in both forms.
+        self._typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
         # What IR values are, as far as it helps; they keep their names.
         self._polynomials: dict[str, Polynomial] = {}
@@ -140,11 +173,17 @@ class Frame:
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
         self._checked: set[tuple[object, ...]] = set()
+        # Where faults come from: block and values; those that a runtime function has noted, and others.
+        self._failures: list[tuple[str, int]] = []
+        self._faults: list[tuple[str, int, str, str]] = []
 
-    def variable(self) -> str:
-        """A place for 64 bits that are kept from one instruction to the next."""
-        self.variables.append(self.e.variable("i64"))
-        return self.variables[-1]
+    def variable(self, *, is_cleared: bool = True) -> str:
+        """A place for 64 bits that are kept from one block to the next."""
+        place = self.e.variable("i64")
+        self.variables.append(place)
+        if is_cleared:
+            self.cleared.append(place)
+        return place
 
     def begin(self, index: int) -> None:
         """Turn to an instruction."""
@@ -152,33 +191,41 @@ class Frame:
         self._places.clear()
         self._instruction_counts = None
 
-    def begin_block(self) -> None:
+    def begin_block(self, start: int) -> None:
         """Forget what is known of registers only along the way that led here."""
+        self._live_out = self._live[start][1]
         self._values.clear()
+        self._typed.clear()
         self._counts.clear()
         self._checked.clear()
 
     @contextmanager
     def conditional(self, condition: str) -> Generator[None]:
         """Write a part that runs only where a condition holds; what is learnt in it is forgotten after it."""
-        known = (self._values.copy(), self._counts.copy(), self._checked.copy())
+        known = (self._values.copy(), self._typed.copy(), self._counts.copy(), self._checked.copy())
         with self.e.when(condition):
             yield
-        self._values, self._counts, self._checked = known
+        self._values, self._typed, self._counts, self._checked = known
 
     # ---- registers and operands -------------------------------------------------------------------------------------
 
     def register(self, register: Register) -> str:
         """The 64-bit value of a register."""
-        if register.index not in self._values:
-            self._values[register.index] = self.e.load64(self._registers[register.index])
-        return self._values[register.index]
+        index = register.index
+        if index not in self._values:
+            if index in self._typed:
+                dtype, number, bits = self._typed[index]
+                return to_register(self.e, Lanes(dtype, 1, number, bits))
+            self._values[index] = self.e.load64(self._registers[index])
+        return self._values[index]
 
     def set_register(self, register: Operand, value: str) -> None:
         """Write the 64-bit value of a register."""
         assert isinstance(register, Register)
+        self._typed.pop(register.index, None)
         self._values[register.index] = value
-        self.e.store64(value, self._registers[register.index])
+        if register.index in self._live_out:
+            self.e.store64(value, self._registers[register.index])
 
     def operand(self, name: str) -> Operand:
         """The operand in a named slot of the current instruction."""
@@ -195,6 +242,9 @@ class Frame:
     def scalar_value(self, operand: Operand, dtype: DType) -> Lanes:
         """The value of a register or immediate read as a type."""
         if isinstance(operand, Register):
+            known = self._typed.get(operand.index)
+            if known is not None and known[0] is dtype:
+                return Lanes(dtype, 1, *known[1:])
             return from_register(self.e, self.register(operand), dtype)
         assert isinstance(operand, Immediate)
         return constant(operand.value, dtype)
@@ -215,7 +265,14 @@ class Frame:
 
     def set_result(self, value: Lanes) -> None:
         """Write the result register of the current instruction."""
-        self.set_register(self.operand("rd"), to_register(self.e, value))
+        register = self.operand("rd")
+        assert isinstance(register, Register)
+        is_number = not value.dtype.is_float and value.dtype is not I1
+        self._values.pop(register.index, None)
+        # Numbers are asked for as counts and offsets, and where these are equal, so must be their names.
+        if is_number or register.index in self._live_out:
+            self.set_register(register, to_register(self.e, value))
+        self._typed[register.index] = (value.dtype, value.number, value.bits)
 
     def count(self, name: str) -> Count:
         """The count in a named slot, from 0 to ``MAXIMUM_COUNT``."""
@@ -294,10 +351,10 @@ class Frame:
         extents = [counts[name] for name in self.instruction.row.extents]
         if 0 in extents:
             return 0
-        elements = self.formula(span_text(slot, address), counts)
-        size = self.e.multiply(elements, self.instruction.dtype_of(slot).bytes)
-        for extent in extents:
-            if isinstance(extent, str):
+        text = span_text(slot, address)
+        size = self.e.multiply(self.formula(text, counts), self.instruction.dtype_of(slot).bytes)
+        for name, extent in zip(self.instruction.row.extents, extents, strict=True):
+            if isinstance(extent, str) and not _vanishes_with(parse(text), name):
                 empty = self.e.value(f"icmp eq i64 {extent}, 0")
                 size = self.e.value(f"select i1 {empty}, i64 0, i64 {size}")
         return size
@@ -317,10 +374,15 @@ class Frame:
         offset = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
         last = e.subtract(place.buffer.bytes, place.size)
         # Unsigned: a negative offset is beyond every window.
-        outside = e.value(f"icmp ugt i64 {offset}, {last}")
-        too_long = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes}")
-        outside = e.value(f"or i1 {outside}, {too_long}")
-        if isinstance(place.size, str):
+        if isinstance(offset, int) and 0 <= offset <= place.buffer.bytes:
+            outside = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes - offset}")
+        elif isinstance(last, int) and last >= 0:
+            outside = e.value(f"icmp ugt i64 {offset}, {last}")
+        else:
+            outside = e.value(f"icmp ugt i64 {offset}, {last}")
+            too_long = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes}")
+            outside = e.value(f"or i1 {outside}, {too_long}")
+        if isinstance(place.size, str) and isinstance(offset, str):
             touched = e.value(f"icmp ne i64 {place.size}, 0")
             outside = e.value(f"and i1 {outside}, {touched}")
         self.fault_if(outside, Fault.WINDOW, str(offset), str(place.size), slot)
@@ -406,6 +468,11 @@ class Frame:
         name = self.e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
         return self.e.minimum(self.e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
 
+    @property
+    def is_surely_empty(self) -> bool:
+        """True if an extent of the current instruction is known to be 0."""
+        return any(self.operand(name) == Immediate(0) for name in self.instruction.row.extents)
+
     def is_empty(self) -> str | bool:
         """Whether an extent of the current instruction is 0, so that it does nothing."""
         e = self.e
@@ -435,28 +502,51 @@ class Frame:
     def fault_if(self, condition: str, fault: Fault, address: str = "0", size_bytes: str = "0", slot: int = 0) -> None:
         """Stop the program with a fault where a condition holds."""
         e = self.e
-        then, on = e.fresh("fault"), e.fresh("on")
-        e.branch(condition, then, on)
-        e.label(then)
-        for word, value in (
-            (Context.FAULT, str(int(fault))),
-            (Context.FAULT_ADDRESS, address),
-            (Context.FAULT_BYTES, size_bytes),
-            (Context.FAULT_SLOT, str(slot)),
-        ):
-            e.store64(value, e.pointer("%context", 8 * word))
-        self._stop()
-        e.label(on)
+        on = e.fresh("on")
+        what = (self.index << _SLOT_BITS | slot) << _FAULT_BITS | fault
+        label = f"fault{len(self._faults) // _FAULTS_TOGETHER}"
+        self._faults.append((e.current, what, address, size_bytes))
+        e.branch(condition, label, on)
+        e.go_on(on)
 
     def stop_if_failed(self, result: str) -> None:
         """Stop the program where a runtime function gave -1, having noted its fault in the context."""
         e = self.e
-        then, on = e.fresh("fault"), e.fresh("on")
-        e.branch(e.value(f"icmp eq i64 {result}, -1"), then, on)
-        e.label(then)
-        self._stop()
-        e.label(on)
+        on = e.fresh("on")
+        label = f"failure{len(self._failures) // _FAULTS_TOGETHER}"
+        self._failures.append((e.current, self.index))
+        e.branch(e.value(f"icmp eq i64 {result}, -1"), label, on)
+        e.go_on(on)
 
-    def _stop(self) -> None:
-        self.e.store64(self.index, self.e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
+    def finish(self) -> None:
+        """Write the ends of the function at which all faults meet."""
+        e = self.e
+
+        def meet(values: list[tuple[Count, str]]) -> str:
+            return e.value("phi i64 " + ", ".join(f"[ {value}, %{block} ]" for value, block in values))
+
+        for first in range(0, len(self._faults), _FAULTS_TOGETHER):
+            faults = self._faults[first : first + _FAULTS_TOGETHER]
+            e.label(f"fault{first // _FAULTS_TOGETHER}")
+            what = meet([(each[1], each[0]) for each in faults])
+            address, size = (meet([(each[field], each[0]) for each in faults]) for field in (2, 3))
+            rest = e.value(f"lshr i64 {what}, {_FAULT_BITS}")
+            fault = e.value(f"and i64 {what}, {(1 << _FAULT_BITS) - 1}")
+            slot = e.value(f"and i64 {rest}, {(1 << _SLOT_BITS) - 1}")
+            words = {
+                Context.FAULT: fault,
+                Context.FAULT_ADDRESS: address,
+                Context.FAULT_BYTES: size,
+                Context.FAULT_SLOT: slot,
+            }
+            for word, value in words.items():
+                e.store64(value, e.pointer("%context", 8 * word))
+            self._stop(e.value(f"lshr i64 {rest}, {_SLOT_BITS}"))
+        for first in range(0, len(self._failures), _FAULTS_TOGETHER):
+            e.label(f"failure{first // _FAULTS_TOGETHER}")
+            failures = self._failures[first : first + _FAULTS_TOGETHER]
+            self._stop(meet([(index, block) for block, index in failures]))
+
+    def _stop(self, instruction: str) -> None:
+        self.e.store64(instruction, self.e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
         self.e.do(f"ret i64 {FAILED}")

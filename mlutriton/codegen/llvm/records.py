@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.isa.native_interface import PRINT_WORDS, Context
+from mlutriton.isa.native_interface import NO_HEAD, PRINT_WORDS, Context
 from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_STRIDED,
@@ -14,18 +14,30 @@ from mlutriton.isa.trace_format import (
     STRIDE_SHIFT,
 )
 
-_FOLD = "ptr %context, i64 %scalar, i64 %compute, i64 %head, i64 %kind, i64 %payload"
+_RECORD = "ptr %context, i64 %kind, i64 %payload"
+
+
+class _Fold:
+    """What has happened since the record before, as the context has it; it begins anew."""
+
+    def __init__(self, e: Emitter) -> None:
+        places = [
+            e.pointer("%context", 8 * word) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE, Context.FOLD_HEAD)
+        ]
+        self.scalar, self.compute, self.head = map(e.load64, places)
+        for place, nothing in zip(places, (0, 0, NO_HEAD), strict=True):
+            e.store64(nothing, place)
 
 
 def record(library: Library) -> str:
-    """``record(context, scalar, compute, head, kind, payload)``: a record with its fold.
+    """``record(context, kind, payload)``: a record with its fold.
 
     ``kind`` is word 1 but for the fold, ``payload`` is word 2.
     """
     e = Emitter(library)
-    _append_record(e, "%kind")
+    _append_record(e, _Fold(e), "%kind")
     e.do("ret void")
-    return e.function(f"define void @record({_FOLD})")
+    return e.function(f"define void @record({_RECORD})")
 
 
 def transfer(library: Library) -> str:
@@ -34,6 +46,7 @@ def transfer(library: Library) -> str:
     It is a plain record, one that holds the geometry, or one that an EXTENT follows.
     """
     e = Emitter(library)
+    fold = _Fold(e)
     shaped, strided, extent = e.fresh("shaped"), e.fresh("strided"), e.fresh("extent")
     plain, is_plane = e.fresh("plain"), e.value("icmp eq i64 %count2, 1")
     # Segments in one piece are one, and so are planes of them.
@@ -42,31 +55,31 @@ def transfer(library: Library) -> str:
     planes_touch = e.value(f"or i1 {is_plane}, {e.value(f'icmp eq i64 %stride2, {plane_bytes}')}")
     e.branch(e.value(f"and i1 {rows_touch}, {planes_touch}"), plain, shaped)
     e.label(plain)
-    _append_record(e, "%kind")
+    _append_record(e, fold, "%kind")
     e.do("ret void")
     e.label(shaped)
-    idle = e.value(f"icmp sle i64 %head, {NO_COMPUTE}")
-    few = e.value(f"icmp ule i64 %scalar, {MAX_STRIDED_CYCLES}")
+    idle = e.value(f"icmp sle i64 {fold.head}, {NO_COMPUTE}")
+    few = e.value(f"icmp ule i64 {fold.scalar}, {MAX_STRIDED_CYCLES}")
     e.branch(e.value(f"and i1 {is_plane}, {e.value(f'and i1 {idle}, {few}')}"), strided, extent)
     e.label(strided)
-    word0 = e.value(f"or i64 %scalar, {e.value(f'shl i64 %stride1, {STRIDE_SHIFT}')}")
+    word0 = e.value(f"or i64 {fold.scalar}, {e.value(f'shl i64 %stride1, {STRIDE_SHIFT}')}")
     kind = e.value(f"or i64 %kind, {FLAG_STRIDED << FLAGS_SHIFT}")
     _append(e, (word0, e.value(f"or i64 %count1, {kind}"), "%payload"))
     e.do("ret void")
     e.label(extent)
-    _append_record(e, e.value(f"or i64 %kind, {FLAG_EXTENT << FLAGS_SHIFT}"))
+    _append_record(e, fold, e.value(f"or i64 %kind, {FLAG_EXTENT << FLAGS_SHIFT}"))
     sizes = e.value(f"or i64 %segment, {e.value('shl i64 %count1, 32')}")
     planes = e.value(f"or i64 %count2, {e.value('shl i64 %stride2, 16')}")
     _append(e, (sizes, "%stride1", planes))
     e.do("ret void")
     return e.function(
-        f"define void @transfer({_FOLD}, i64 %segment, i64 %count1, i64 %stride1, i64 %count2, i64 %stride2)"
+        f"define internal void @transfer({_RECORD}, i64 %segment, i64 %count1, i64 %stride1, i64 %count2, i64 %stride2)"
     )
 
 
-def _append_record(e: Emitter, kind: str) -> None:
-    word0 = e.value(f"or i64 %scalar, {e.value('shl i64 %compute, 32')}")
-    head = e.value(f"and i64 {e.maximum('%head', NO_COMPUTE)}, {0xFFFFFFFF}")
+def _append_record(e: Emitter, fold: _Fold, kind: str) -> None:
+    word0 = e.value(f"or i64 {fold.scalar}, {e.value(f'shl i64 {fold.compute}, 32')}")
+    head = e.value(f"and i64 {e.maximum(fold.head, NO_COMPUTE)}, {0xFFFFFFFF}")
     _append(e, (word0, e.value(f"or i64 {head}, {kind}"), "%payload"))
 
 

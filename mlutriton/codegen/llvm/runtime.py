@@ -27,9 +27,11 @@ from mlutriton.isa.native_interface import (
     SPECIAL_FUNCTIONS,
     Allocation,
     Context,
+    Counter,
     Fault,
 )
 from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, admitted
+from mlutriton.isa.trace_format import AMOUNT_SHIFT
 
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
@@ -43,15 +45,16 @@ def basic_module() -> str:
     library = Library()
     for name, first in (("grow_trace", Context.TRACE), ("grow_prints", Context.PRINTS)):
         library.require(name, partial(_grow, library, name, first))
+    for name, define in (("transfer", transfer), ("box", _box), ("fill", _fill), ("pad", _pad)):
+        library.require(name, partial(define, library))
     functions = {
         "record": record(library),
-        "transfer": transfer(library),
         "print": printed(library),
         "check": _check(library),
-        "box": _box(library),
         "copy": _copy(library),
-        "fill": _fill(library),
-        "pad": _pad(library),
+        "load": _move(library, "load"),
+        "load_pad": _load_pad(library),
+        "store": _move(library, "store"),
         CONCATENATE: _concatenate(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
@@ -200,8 +203,88 @@ def _box(library: Library) -> str:
     moved = e.value(f"add i64 {device}, {e.value(f'sub i64 %start, {low}')}")
     e.do(f"ret i64 {e.value(f'select i1 {failed}, i64 -1, i64 {moved}')}")
     return e.function(
-        "define i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2,"
-        " i64 %write)"
+        "define internal i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1,"
+        " i64 %stride2, i64 %write)"
+    )
+
+
+def _move(library: Library, name: str) -> str:
+    """``load`` or ``store(context, local, address, width, n0 to n2, local1, local2, stride1, stride2, kind, payload)``.
+
+    Moves n2 x n1 segments of n0 elements between the chip, of the strides ``local``, and ``address``, and records them;
+    -1 after a fault. Without elements, a load leaves a record of no bytes, and a store nothing. Nothing is moved
+    where ``local`` is null. ``kind`` and ``payload`` are those of the record, but for bytes and address.
+    """
+    e, is_store = Emitter(library), name == "store"
+    least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
+    with e.when(e.value(f"icmp slt i64 {least}, 1")):
+        if not is_store:
+            e.do("call void @record(ptr %context, i64 %kind, i64 %payload)")
+        e.do("ret i64 0")
+        e.label(e.fresh("unreachable"))
+    box = "i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2"
+    device = e.value(f"call i64 @box(ptr %context, {box}, i64 {int(is_store)})")
+    with e.when(e.value(f"icmp eq i64 {device}, -1")):
+        e.do("ret i64 -1")
+        e.label(e.fresh("unreachable"))
+    segment, *strides = (e.multiply(f"%{each}", "%width") for each in ("n0", "local1", "local2", "stride1", "stride2"))
+    with e.when(e.value("icmp ne ptr %local, null")):
+        sides = [("%local", *strides[:2]), (e.value("inttoptr i64 %address to ptr"), *strides[2:])]
+        target, source = sides[::-1] if is_store else sides
+        steps = ", ".join(f"i64 {stride}" for stride in (*target[1:], *source[1:]))
+        e.do(f"call void @copy(ptr {target[0]}, ptr {source[0]}, i64 {segment}, i64 %n1, i64 %n2, {steps})")
+    total = e.multiply(segment, e.multiply("%n1", "%n2"))
+    place = e.pointer("%context", 8 * (Context.COUNTERS + (Counter.WRITTEN_BYTES if is_store else Counter.READ_BYTES)))
+    e.store64(e.add(e.load64(place), total), place)
+    kind, payload = e.add("%kind", e.multiply(total, 1 << AMOUNT_SHIFT)), e.add("%payload", device)
+    geometry = f"i64 {segment}, i64 %n1, i64 {strides[2]}, i64 %n2, i64 {strides[3]}"
+    e.do(f"call void @transfer(ptr %context, i64 {kind}, i64 {payload}, {geometry})")
+    e.do("ret i64 0")
+    return e.function(
+        f"define i64 @{name}(ptr %context, ptr %local, i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2,"
+        " i64 %local1, i64 %local2, i64 %stride1, i64 %stride2, i64 %kind, i64 %payload)"
+    )
+
+
+def _load_pad(library: Library) -> str:
+    """``load_pad(context, local, address, width, n, before, valid, stride1, stride2, fill, kind, payload)``.
+
+    As ``load``, of the elements from ``before`` on that are ``valid`` to a box of ``n``, three integers each; all
+    others of the box hold the bits ``fill``. Without elements in the box, it does nothing.
+    """
+    e, axes = Emitter(library), range(3)
+    least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
+    with e.when(e.value(f"icmp slt i64 {least}, 1")):
+        e.do("ret i64 0")
+        e.label(e.fresh("unreachable"))
+    before = [e.minimum(e.maximum(f"%before{i}", 0), f"%n{i}") for i in axes]
+    valid = [e.minimum(e.maximum(f"%valid{i}", 0), e.subtract(f"%n{i}", before[i])) for i in axes]
+    plane = e.multiply("%n0", "%n1")
+    total, loaded = e.multiply(plane, "%n2"), e.multiply(e.multiply(valid[0], valid[1]), valid[2])
+    first = e.add(before[0], e.add(e.multiply(before[1], "%n0"), e.multiply(before[2], plane)))
+    moves = e.value("icmp ne ptr %local, null")
+    with e.when(e.value(f"and i1 {moves}, {e.value(f'icmp ne i64 {loaded}, {total}')}")):
+        behind, around, done = e.fresh("behind"), e.fresh("around"), e.fresh("done")
+        is_row = e.value(f"icmp eq i64 {e.multiply('%n1', '%n2')}, 1")
+        e.branch(e.value(f"and i1 {is_row}, {e.value(f'icmp eq i64 {first}, 0')}"), behind, around)
+        e.label(behind)
+        rest = e.pointer("%local", e.multiply(loaded, "%width"))
+        e.do(f"call void @fill(ptr {rest}, i64 %fill, i64 %width, i64 {e.subtract(total, loaded)})")
+        e.jump(done)
+        e.label(around)
+        extents = ", ".join(f"i64 {each}" for each in ("%n0", "%n1", "%n2", *before, *valid))
+        e.do(f"call void @pad(ptr %local, i64 %fill, i64 %width, {extents})")
+        e.jump(done)
+        e.label(done)
+    inside = e.pointer("%local", e.multiply(first, "%width"))
+    target = e.value(f"select i1 {moves}, ptr {inside}, ptr null")
+    counts = ", ".join(f"i64 {each}" for each in (*valid, "%n0", plane, "%stride1", "%stride2"))
+    words = f"i64 %address, i64 %width, {counts}, i64 %kind, i64 %payload"
+    e.do(f"ret i64 {e.value(f'call i64 @load(ptr %context, ptr {target}, {words})')}")
+    extents = ", ".join(f"i64 %{name}{axis}" for name in ("n", "before", "valid") for axis in axes)
+    return e.function(
+        f"define i64 @load_pad(ptr %context, ptr %local, i64 %address, i64 %width, {extents}, i64 %stride1,"
+        " i64 %stride2, i64 %fill, i64 %kind, i64 %payload)"
     )
 
 
@@ -268,7 +351,7 @@ def _fill(library: Library) -> str:
         e.do("ret void")
     e.label(other)
     e.do("unreachable")
-    return e.function("define void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
+    return e.function("define internal void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
 
 
 def _pad(library: Library) -> str:
@@ -305,7 +388,7 @@ def _pad(library: Library) -> str:
         e.label(done)
     e.do("ret void")
     extents = ", ".join(f"i64 %{name}{axis}" for name in ("n", "before", "valid") for axis in range(3))
-    return e.function(f"define void @pad(ptr %target, i64 %bits, i64 %width, {extents})")
+    return e.function(f"define internal void @pad(ptr %target, i64 %bits, i64 %width, {extents})")
 
 
 _TRANSPOSE_BLOCK = 16

@@ -12,7 +12,7 @@ from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.isa.cost import environment, issue_cycles
 from mlutriton.isa.expression import parse
-from mlutriton.isa.native_interface import Context, Counter, InstructionWork
+from mlutriton.isa.native_interface import NO_HEAD, Context, Counter, InstructionWork
 from mlutriton.isa.operands import Forward
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
@@ -25,8 +25,6 @@ from mlutriton.isa.trace_format import (
     Kind,
 )
 
-# Stands for "no compute instruction" while folding: adding cycles to it never makes it a time.
-_NEVER = -(1 << 62)
 # First byte and end of nothing: begins after, and ends before everything.
 _NOWHERE = (1 << 62, 0)
 # A fold is written as a record of its own before a field of the record can overflow.
@@ -42,21 +40,23 @@ _CLASS_COUNTERS = {
 class Scoreboard:
     """The timing side of a program's translation.
 
-    The variables hold the fold since the last record and the bytes that the last COMPUTE instruction wrote; what is
-    known at translation time is kept in ``_static_*`` and ``_last`` instead and written to the variables when it has to
-    be.
+    The context holds the fold since the last record and the work done, variables hold the bytes that the last COMPUTE
+    instruction wrote; what is known at translation time is kept in ``_static_*`` and ``_last`` instead and written
+    there when it has to be.
     """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self._scalar, self._compute, self._head = (frame.variable() for _ in range(3))
-        self._counters = {counter: frame.variable() for counter in Counter}
         writes = max((len(_slots(i.row.name, Access.WRITE)) for i in frame.program.instructions), default=0)
         self._written = [(frame.variable(), frame.variable()) for _ in range(writes)]
         self._product = frame.variable()
         self._static_scalar = self._static_compute = 0
-        self._static_head = _NEVER
+        self._static_head = NO_HEAD
         self._static_counts: dict[Counter, int] = {}
+        # Words of the fold as this block has them, and those that the context has otherwise.
+        self._fold: dict[Context, Count] = {}
+        self._changed = set[Context]()
+        self._dynamic_counts: dict[Counter, Count] = {}
         # Writes of the last COMPUTE instruction of this block, and whether it was an mm; None before the first.
         self._last: tuple[list[Place], bool] | None = None
         # First instruction of this block, and the cycles of those of its instructions where they are known.
@@ -71,10 +71,15 @@ class Scoreboard:
 
     def begin_fold(self) -> None:
         """Nothing has happened since the last record."""
+        for word, nothing in ((Context.FOLD_SCALAR, 0), (Context.FOLD_COMPUTE, 0), (Context.FOLD_HEAD, NO_HEAD)):
+            self.frame.e.store64(nothing, self._context_place(word))
+
+    def _context_place(self, word: int) -> str:
+        return self.frame.e.pointer("%context", 8 * word)
+
+    def _add(self, amount: Count, place: str) -> None:
         e = self.frame.e
-        e.store64(0, self._scalar)
-        e.store64(0, self._compute)
-        e.store64(_NEVER, self._head)
+        e.store64(e.add(e.load64(place), amount), place)
 
     # ---- folding ----------------------------------------------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class Scoreboard:
         writes = [place for name in _slots(row.name, Access.WRITE) if (place := frame.place(name)) is not None]
         if isinstance(instruction.operands[0], Forward):
             return
-        self.count(Counter.BUSY_CYCLES, self._chain_cycles)
+        self._count_in_block(Counter.BUSY_CYCLES, self._chain_cycles)
         wait = self._wait(is_product=row.name == "mm")
         cycles = frame.e.add(self._chain_cycles, wait)
         self._count_compute(cycles)
@@ -119,14 +124,16 @@ class Scoreboard:
             if isinstance(cycles, int):
                 self._static_occupancies[key, *counts.values()] = cycles
         if row.name == "mm":
-            self.count(Counter.TENSOR_CYCLES, cycles)
+            self._count_in_block(Counter.TENSOR_CYCLES, cycles)
             macs = frame.e.multiply(frame.e.multiply(counts["rows"], counts["columns"]), counts["depth"])
-            self.count(Counter.MACS, macs)
+            self._count_in_block(Counter.MACS, macs)
         elif row.combine is not None:
-            self.count(Counter.VECTOR_REDUCTION_CYCLES, cycles)
+            self._count_in_block(Counter.VECTOR_REDUCTION_CYCLES, cycles)
         else:
             operation = row.operation
-            self.count(_CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_OTHER_CYCLES, cycles)
+            self._count_in_block(
+                _CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_OTHER_CYCLES, cycles
+            )
         return cycles
 
     def _wait(self, *, is_product: bool) -> Count:
@@ -176,19 +183,24 @@ class Scoreboard:
             self._static_head = max(self._static_head, self._static_scalar) + cycles
             self._static_compute += cycles
             return
-        self.flush()
-        e = self.frame.e
-        head = e.maximum(e.load64(self._head), e.load64(self._scalar))
-        e.store64(e.add(head, cycles), self._head)
-        e.store64(e.add(e.load64(self._compute), cycles), self._compute)
+        self._settle()
+        head = self.frame.e.maximum(self._word(Context.FOLD_HEAD), self._word(Context.FOLD_SCALAR))
+        self._set_word(Context.FOLD_HEAD, self.frame.e.add(head, cycles))
+        self._set_word(Context.FOLD_COMPUTE, self.frame.e.add(self._word(Context.FOLD_COMPUTE), cycles))
+
+    def _count_in_block(self, counter: Counter, amount: Count) -> None:
+        """Add to a counter of work at the end of the block, which whatever gets here gets to."""
+        if isinstance(amount, int):
+            self._static_counts[counter] = self._static_counts.get(counter, 0) + amount
+        else:
+            self._dynamic_counts[counter] = self.frame.e.add(self._dynamic_counts.get(counter, 0), amount)
 
     def count(self, counter: Counter, amount: Count) -> None:
         """Add to a counter of work."""
         if isinstance(amount, int):
-            self._static_counts[counter] = self._static_counts.get(counter, 0) + amount
+            self._count_in_block(counter, amount)
         else:
-            place = self._counters[counter]
-            self.frame.e.store64(self.frame.e.add(self.frame.e.load64(place), amount), place)
+            self._add(amount, self._context_place(Context.COUNTERS + counter))
 
     def _count_compute(self, cycles: Count) -> None:
         """Put cycles of the COMPUTE queue down to the current instruction."""
@@ -205,25 +217,41 @@ class Scoreboard:
         self._block_cycles.clear()
 
     def _add_to_work(self, row: InstructionWork, index: int, amount: Count) -> None:
-        e, place = self.frame.e, self._work_place(row, index)
-        e.store64(e.add(e.load64(place), amount), place)
+        self._add(amount, self._work_place(row, index))
 
     def _work_place(self, row: InstructionWork, index: int) -> str:
         return self.frame.e.pointer("%work", 8 * (row * len(self.frame.program.instructions) + index))
 
-    def flush(self) -> None:
-        """Move what is known of the fold into the variables."""
+    def _word(self, word: Context) -> Count:
+        if word not in self._fold:
+            self._fold[word] = self.frame.e.load64(self._context_place(word))
+        return self._fold[word]
+
+    def _set_word(self, word: Context, value: Count) -> None:
+        self._fold[word] = value
+        self._changed.add(word)
+
+    def _settle(self) -> None:
+        """Fold what is known into the words."""
         e, scalar, compute = self.frame.e, self._static_scalar, self._static_compute
-        if not scalar and self._static_head == _NEVER:
+        if not scalar and self._static_head == NO_HEAD:
             return
-        before_scalar, before_compute = e.load64(self._scalar), e.load64(self._compute)
-        if self._static_head > _NEVER:
-            head = e.maximum(e.add(e.load64(self._head), compute), e.add(before_scalar, self._static_head))
-            e.store64(head, self._head)
-            e.store64(e.add(before_compute, compute), self._compute)
-        e.store64(e.add(before_scalar, scalar), self._scalar)
+        before = self._word(Context.FOLD_SCALAR)
+        if self._static_head > NO_HEAD:
+            head = e.maximum(e.add(self._word(Context.FOLD_HEAD), compute), e.add(before, self._static_head))
+            self._set_word(Context.FOLD_HEAD, head)
+            self._set_word(Context.FOLD_COMPUTE, e.add(self._word(Context.FOLD_COMPUTE), compute))
+        self._set_word(Context.FOLD_SCALAR, e.add(before, scalar))
         self._static_scalar = self._static_compute = 0
-        self._static_head = _NEVER
+        self._static_head = NO_HEAD
+
+    def flush(self) -> None:
+        """Move what is known of the fold into the context."""
+        self._settle()
+        for word in sorted(self._changed):
+            self.frame.e.store64(self._fold[word], self._context_place(word))
+        self._fold.clear()
+        self._changed.clear()
 
     # ---- blocks -----------------------------------------------------------------------------------------------------
 
@@ -244,60 +272,34 @@ class Scoreboard:
                 e.store64(start, start_place)
                 e.store64(end, end_place)
             e.store64(int(is_product), self._product)
-        for counter, amount in self._static_counts.items():
-            place = self._counters[counter]
-            e.store64(e.add(e.load64(place), amount), place)
+        for counter in sorted(self._static_counts.keys() | self._dynamic_counts.keys()):
+            amount = e.add(self._dynamic_counts.get(counter, 0), self._static_counts.get(counter, 0))
+            self._add(amount, self._context_place(Context.COUNTERS + counter))
         self._static_counts.clear()
+        self._dynamic_counts.clear()
         self._count_instructions()
 
     def split_fold(self) -> None:
         """At the way back of a loop: keep the fold within what a record holds."""
         e = self.frame.e
-        compute = e.load64(self._compute)
-        full = e.value(f"icmp sge i64 {e.maximum(e.load64(self._scalar), compute)}, {_FOLD_LIMIT}")
+        scalar, compute = (e.load64(self._context_place(word)) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE))
+        full = e.value(f"icmp sge i64 {e.maximum(scalar, compute)}, {_FOLD_LIMIT}")
         with e.when(full):
             self.record(Kind.LOCAL)
-
-    def end_program(self) -> None:
-        """Add the counters to those of the context."""
-        e = self.frame.e
-        for counter, variable in self._counters.items():
-            place = e.pointer("%context", 8 * (Context.COUNTERS + counter))
-            e.store64(e.add(e.load64(place), e.load64(variable)), place)
 
     # ---- records ----------------------------------------------------------------------------------------------------
 
     def record(self, kind: Kind, amount: Count = 0, payload: Count = 0, flags: int = 0) -> None:
         """Write a record of a shared operation; the fold begins anew."""
-        self._call("record", (*self._fields(kind, amount, payload, flags),))
+        self.flush()
+        self.frame.call("record", ("%context", *self.fields(kind, amount, payload, flags)), pointers=1)
 
-    def transfer(
-        self, kind: Kind, amount: Count, address: Count, flags: int, geometry: tuple[Count, Count, Count, Count, Count]
-    ) -> None:
-        """Write the record of a LOAD or STORE.
-
-        Args:
-            kind: LOAD or STORE.
-            amount: bytes.
-            address: of the device.
-            flags: but for those of the geometry.
-            geometry: the fields of ``Extent``; of a single segment too, if its counts are not known before it runs.
-        """
-        self._call("transfer", (*self._fields(kind, amount, address, flags), *geometry))
-
-    def _fields(self, kind: Kind, amount: Count, payload: Count, flags: int) -> tuple[Count, Count]:
-        """What of words 1 and 2 is no fold."""
+    def fields(self, kind: Kind, amount: Count = 0, payload: Count = 0, flags: int = 0) -> tuple[Count, Count]:
+        """Words 1 and 2 of a record of the current instruction, but for the fold."""
         e = self.frame.e
         middle = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT | flags << FLAGS_SHIFT)
         instruction = min(self.frame.index, MAX_INSTRUCTION) << INSTRUCTION_SHIFT
         return middle, e.add(payload, _signed(instruction))
-
-    def _call(self, name: str, arguments: tuple[Count, ...]) -> None:
-        e = self.frame.e
-        self.flush()
-        fold = [e.load64(place) for place in (self._scalar, self._compute, self._head)]
-        self.frame.call(name, ("%context", *fold, *arguments), pointers=1)
-        self.begin_fold()
 
 
 @cache

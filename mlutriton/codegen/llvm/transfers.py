@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant, load, store
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
@@ -27,7 +25,8 @@ class Transfers:
         write = self._HANDLERS.get(name) or (
             Transfers._atomic if name.startswith("atom.") else Transfers._vector_atomic
         )
-        empty = frame.is_empty()
+        # Both do nothing where nothing is in the box.
+        empty = False if name in ("dma.load_pad", "dma.store") else frame.is_empty()
         self.scoreboard.flush()
         if isinstance(empty, str):
             with frame.conditional(frame.e.value(f"xor i1 {empty}, true")):
@@ -37,41 +36,21 @@ class Transfers:
 
     # ---- boxes of GDRAM ---------------------------------------------------------------------------------------------
 
-    def _box(
-        self,
-        name: str,
-        kind: Kind,
-        counts: list[Count],
-        strides: list[Count],
-        data: Callable[[str], None],
-        flags: int = 0,
-    ) -> None:
-        """Check a box of segments, move its data, record it.
+    def _box(self, name: str, function: str, local: str, counts: tuple[Count, ...], flags: int = 0) -> None:
+        """Let the runtime check a box of segments, move it and record it.
 
         Args:
             name: slot of the GDRAM address.
-            kind: LOAD or STORE.
-            counts: elements of a segment, segments, planes; none is 0.
-            strides: in elements, of segments and planes.
-            data: writes the copy, given the host pointer.
+            function: of the runtime.
+            local: host address on the chip.
+            counts: what the function takes behind the width of an element.
             flags: of the record.
         """
-        frame, e, width = self.frame, self.frame.e, self.frame.dtype(name).bytes
-        address = frame.global_address(name)
-        segment, (_, count1, count2) = e.multiply(counts[0], width), counts
-        stride1, stride2 = (e.multiply(stride, width) for stride in strides)
-        arguments = ("%context", address, width, *counts, *strides, int(kind is Kind.STORE))
-        device = frame.call("box", arguments, result="i64", pointers=1)
-        frame.stop_if_failed(device)
-        if self.with_values:
-            data(e.value(f"inttoptr i64 {address} to ptr"))
-        segments = e.multiply(count1, count2)
-        total = e.multiply(segment, segments)
-        self.scoreboard.count(Counter.WRITTEN_BYTES if kind is Kind.STORE else Counter.READ_BYTES, total)
-        if segments == 1:
-            self.scoreboard.record(kind, total, device, flags)
-        else:
-            self.scoreboard.transfer(kind, total, device, flags, (segment, count1, stride1, count2, stride2))
+        frame = self.frame
+        fields = self.scoreboard.fields(Kind.STORE if function == "store" else Kind.LOAD, flags=flags)
+        place = local if self.with_values else "null"
+        arguments = ("%context", place, frame.global_address(name), frame.dtype(name).bytes, *counts, *fields)
+        frame.stop_if_failed(frame.call(function, arguments, result="i64", pointers=2))
 
     def _local(self, name: str) -> Place:
         place = self.frame.check_window(name)
@@ -86,81 +65,24 @@ class Transfers:
         self.frame.call("copy", (target, source, e.multiply(counts[0], width), *counts[1:], *strides), pointers=2)
 
     def _load(self) -> None:
-        frame, place = self.frame, self._local("dst")
-        counts = [frame.count(name) for name in ("n0", "n1", "n2")]
-        local = [frame.count(name) for name in ("local1", "local2")]
-        strides = [frame.integer(name) for name in ("global1", "global2")]
-
-        def data(pointer: str) -> None:
-            self._copy(frame.pointer(place), pointer, counts, local, strides, place.dtype.bytes)
-
-        self._box("src", Kind.LOAD, counts, strides, data, _flags(place))
+        self._dense("src", "load", self._local("dst"))
 
     def _store(self) -> None:
-        frame, place = self.frame, self._local("src")
-        counts = [frame.count(name) for name in ("n0", "n1", "n2")]
-        local = [frame.count(name) for name in ("local1", "local2")]
-        strides = [frame.integer(name) for name in ("global1", "global2")]
+        self._dense("dst", "store", self._local("src"))
 
-        def data(pointer: str) -> None:
-            self._copy(pointer, frame.pointer(place), counts, strides, local, place.dtype.bytes)
-
-        self._box("dst", Kind.STORE, counts, strides, data, _flags(place))
+    def _dense(self, name: str, function: str, place: Place) -> None:
+        frame = self.frame
+        counts = [frame.count(each) for each in ("n0", "n1", "n2", "local1", "local2")]
+        strides = [frame.integer(each) for each in ("global1", "global2")]
+        self._box(name, function, frame.pointer(place), (*counts, *strides), _flags(place))
 
     def _load_pad(self) -> None:
-        frame, e, place = self.frame, self.frame.e, self._local("dst")
-        counts = [frame.count(name) for name in ("n0", "n1", "n2")]
-        before = [self._clamped(f"before{i}", counts[i]) for i in range(3)]
-        valid = [e.minimum(frame.count(f"valid{i}"), e.subtract(counts[i], before[i])) for i in range(3)]
+        frame, place = self.frame, self._local("dst")
+        counts = [frame.count(f"n{i}") for i in range(3)]
+        parts = [frame.integer(f"{name}{i}") for name in ("before", "valid") for i in range(3)]
         strides = [frame.integer(name) for name in ("global1", "global2")]
-        local: list[Count] = [counts[0], e.multiply(counts[0], counts[1])]
-        first = e.add(before[0], e.add(e.multiply(before[1], local[0]), e.multiply(before[2], local[1])))
-        width = place.dtype.bytes
-        total = e.multiply(e.multiply(counts[0], counts[1]), counts[2])
-        if self.with_values:
-            loaded = e.multiply(e.multiply(valid[0], valid[1]), valid[2])
-            bits, target = frame.scalar_bits("fill"), frame.pointer(place)
-            with e.when(e.value(f"icmp ne i64 {loaded}, {total}")):
-                if counts[1] == counts[2] == 1 and first == 0:
-                    rest = e.pointer(target, e.multiply(loaded, width))
-                    frame.call("fill", (rest, bits, width, e.subtract(total, loaded)), pointers=1)
-                else:
-                    frame.call("pad", (target, bits, width, *counts, *before, *valid), pointers=1)
-
-        def data(pointer: str) -> None:
-            target = e.pointer(frame.pointer(place), e.multiply(first, width))
-            self._copy(target, pointer, valid, local, strides, width)
-
-        self._box_or_nothing("src", valid, strides, data, _flags(place))
-
-    def _clamped(self, name: str, count: Count) -> Count:
-        """The value of a count, but no more than another count; 0 stays known."""
-        value = self.frame.count(name)
-        return 0 if value == 0 else self.frame.e.minimum(value, count)
-
-    def _box_or_nothing(
-        self, name: str, counts: list[Count], strides: list[Count], data: Callable[[str], None], flags: int
-    ) -> None:
-        """Load a box that may have no element; then the record has no bytes and no address."""
-        e = self.frame.e
-        if 0 in counts:
-            self.scoreboard.record(Kind.LOAD, 0, 0, flags)
-            return
-        if all(isinstance(count, int) for count in counts):
-            self._box(name, Kind.LOAD, counts, strides, data, flags)
-            return
-        # Read here, so that what is known of the register holds in both branches.
-        self.frame.global_address(name)
-        least = e.minimum(e.minimum(counts[0], counts[1]), counts[2])
-        some, none, done = e.fresh("some"), e.fresh("none"), e.fresh("done")
-        e.branch(e.value(f"icmp sgt i64 {least}, 0"), some, none)
-        e.label(some)
-        self._box(name, Kind.LOAD, counts, strides, data, flags)
-        e.jump(done)
-        e.label(none)
-        self.scoreboard.record(Kind.LOAD, 0, 0, flags)
-        e.jump(done)
-        e.label(done)
+        numbers = (*counts, *parts, *strides, frame.scalar_bits("fill"))
+        self._box("src", "load_pad", frame.pointer(place), numbers, _flags(place))
 
     def _load_weight(self) -> None:
         frame, e, place = self.frame, self.frame.e, self._local("dst")
@@ -168,13 +90,6 @@ class Transfers:
         valid_depth = e.minimum(frame.count("valid_depth"), depth)
         valid_columns = e.minimum(frame.count("valid_columns"), columns)
         by_depth, by_column = frame.integer("global_depth"), frame.integer("global_column")
-        width, fill = place.dtype.bytes, frame.scalar_bits("fill")
-
-        def weight(pointer: str, depth_valid: Count, columns_valid: Count) -> None:
-            counts = (depth, columns, depth_valid, columns_valid, first)
-            strides = (e.multiply(by_depth, width), e.multiply(by_column, width))
-            frame.call(f"weight_{place.dtype}", (frame.pointer(place), pointer, *counts, *strides, fill), pointers=2)
-
         # The segments of the record are what is consecutive: columns, or rows, or else single elements.
         is_transposed = e.both(e.equal(by_depth, 1), e.negated(e.equal(by_column, 1)))
         is_plain = e.equal(by_column, 1)
@@ -184,17 +99,13 @@ class Transfers:
             (1, valid_columns, valid_depth, by_column, by_depth),
         ]
         chosen = [e.choose(is_transposed, a, e.choose(is_plain, b, c)) for a, b, c in zip(*shapes, strict=True)]
+        self._box("src", "load", "null", (*chosen[:3], 0, 0, *chosen[3:]))
         if self.with_values:
-            # Without any valid element nothing is read, so that any pointer will do.
-            some = e.minimum(valid_depth, valid_columns)
-            if some == 0:
-                weight("null", 0, 0)
-            elif isinstance(some, str):
-                with e.when(e.value(f"icmp eq i64 {some}, 0")):
-                    weight("null", 0, 0)
-        self._box_or_nothing(
-            "src", chosen[:3], chosen[3:], lambda pointer: weight(pointer, valid_depth, valid_columns), 0
-        )
+            source = e.value(f"inttoptr i64 {frame.global_address('src')} to ptr")
+            counts = (depth, columns, valid_depth, valid_columns, first)
+            strides = [e.multiply(stride, place.dtype.bytes) for stride in (by_depth, by_column)]
+            arguments = (frame.pointer(place), source, *counts, *strides, frame.scalar_bits("fill"))
+            frame.call(f"weight_{place.dtype}", arguments, pointers=2)
 
     # ---- moves within the chip --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
-from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward
+from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, live_registers
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
@@ -72,10 +72,10 @@ class _Translation:
         self.program = program
         self.is_cooperative = program.cores_per_program > 1
         self.with_values = with_values
-        self.frame = Frame(self.e, loops, program, machine)
+        self.blocks = basic_blocks(program, disjoint=disjoint)
+        self.frame = Frame(self.e, loops, program, machine, live_registers(program, self.blocks))
         self.scoreboard = Scoreboard(self.frame)
         self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
-        self.blocks = basic_blocks(program, disjoint=disjoint)
         self.liveness = Liveness(program, self.blocks)
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
@@ -98,12 +98,13 @@ class _Translation:
         e = self.e
         if self.is_cooperative:
             self._resume()
-        for place in self.frame.variables:
+        for place in self.frame.cleared:
             e.store64(0, place)
         self.scoreboard.begin_fold()
         e.jump("b0")
         for block in self.blocks:
             self._block(block)
+        self.frame.finish()
         arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
         return e.function(f"define i64 @{PROGRAM}({arguments})")
 
@@ -130,7 +131,7 @@ class _Translation:
     def _block(self, block: Block) -> None:
         e, frame = self.e, self.frame
         e.label(f"b{block.start}")
-        frame.begin_block()
+        frame.begin_block(block.start)
         self.known.begin_block()
         self.scoreboard.begin_block(block.start)
         for index in range(block.start, block.end):
@@ -148,7 +149,6 @@ class _Translation:
         self._finish_groups()
         self.scoreboard.end_block()
         if name == "exit":
-            self.scoreboard.end_program()
             e.do(f"ret i64 {OVER}")
             return
         if name == "barrier.cluster" and self.is_cooperative:
@@ -180,7 +180,7 @@ class _Translation:
             self._scalar(row)
         else:
             self._check_windows()
-            if self.with_values and self.frame.is_empty() is not True:
+            if self.with_values and not self.frame.is_surely_empty:
                 self._compute(row)
 
     def _places(self, *access: Access) -> list[Place]:
