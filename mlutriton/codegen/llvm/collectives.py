@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlutriton.codegen.llvm.combination import Combination
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
@@ -15,10 +16,8 @@ from mlutriton.codegen.llvm.elements import (
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.reductions import accumulated
 from mlutriton.dtypes import I32, DType
 from mlutriton.isa.native_interface import Context, Fault
-from mlutriton.isa.reduction import accumulator_type
 
 
 def column_reduction(library: Library, operation: str, dtype: DType) -> str:
@@ -27,8 +26,9 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
 
     def define() -> str:
         e = Emitter(library)
-        vector, result = wide(kind(dtype), LANES), e.variable(wide(kind(dtype), LANES))
-        accumulator = accumulator_type(operation, dtype)
+        combination = Combination(operation, dtype)
+        vector = wide(kind(combination.held), LANES)
+        result = e.variable(vector)
         line = e.value(f"mul i64 %inner, {dtype.bytes}")
         plane = e.value(f"mul i64 %n, {line}")
         whole = e.value(f"and i64 %inner, {-LANES}")
@@ -37,15 +37,16 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
             def combine(inner: str) -> tuple[Lanes, str]:
                 first = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
                 source = e.pointer("%a", first)
-                e.do(f"store {vector} {number_of(e, load(e, source, dtype, LANES))}, ptr {result}")
+                first_line = combination.begin(e, load(e, source, dtype, LANES))
+                e.do(f"store {vector} {number_of(e, first_line)}, ptr {result}")
                 with e.loop("%n", start=1) as k:
                     value = load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, LANES)
-                    value = accumulated(e, value, accumulator)
-                    before = Lanes(accumulator, LANES, number=e.value(f"load {vector}, ptr {result}"))
-                    e.do(f"store {vector} {number_of(e, apply(e, operation, [before, value]))}, ptr {result}")
+                    before = combination.of(e.value(f"load {vector}, ptr {result}"))
+                    after = combination.combine(e, before, combination.begin(e, value))
+                    e.do(f"store {vector} {number_of(e, after)}, ptr {result}")
                 place = e.add(e.value(f"mul i64 {outer}, {line}"), e.multiply(inner, dtype.bytes))
-                combined = Lanes(accumulator, LANES, number=e.value(f"load {vector}, ptr {result}"))
-                return accumulated(e, combined, dtype), e.pointer("%dst", place)
+                combined = combination.of(e.value(f"load {vector}, ptr {result}"))
+                return combination.end(e, combined), e.pointer("%dst", place)
 
             with e.loop(whole, step=LANES) as inner:
                 store(e, *combine(inner))

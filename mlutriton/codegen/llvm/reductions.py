@@ -5,15 +5,14 @@ The lanes of sixteen rows are combined side by side: the halves of two rows beco
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 
+from mlutriton.codegen.llvm.combination import Combination
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
-    apply,
     bits_kind,
-    constant,
     from_bits,
     kind,
     lanes_below,
@@ -25,12 +24,8 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
-from mlutriton.isa.reduction import accumulator_type, reduction_identity
 from mlutriton.isa.reduction import lanes as reduction_lanes
 
-# Any order gives the same, so that more vectors than the architecture has lanes can hide the latency of one step.
-_ORDERED = frozenset({"fadd", "fmul"})
-_FREE_VECTORS = 4
 # So many rows are worth a square.
 _ROWS_OF_SQUARE = 4
 
@@ -48,14 +43,11 @@ class RowReduction:
     """
 
     def __init__(self, e: Emitter, operation: str, dtype: DType, rows: Count, columns: Count, target: str) -> None:
-        self._e, self._operation, self._dtype, self._columns, self._target = e, operation, dtype, columns, target
-        self._accumulator = accumulator_type(operation, dtype)
-        self._vector = wide(kind(dtype), LANES)
-        count = reduction_lanes(dtype.bytes) // LANES
-        self._is_ordered = operation in _ORDERED
-        if not self._is_ordered:
-            steps = _FREE_VECTORS if isinstance(columns, str) else -(-columns // LANES)
-            count = 1 << min(steps, _FREE_VECTORS).bit_length() - 1
+        self._e, self._dtype, self._columns, self._target = e, dtype, columns, target
+        self._combination = Combination(operation, dtype)
+        self._vector = wide(kind(self._combination.held), LANES)
+        # Of what is not rounded any order gives the same; the fewest vectors are the least work at the end of a row.
+        count = reduction_lanes(dtype.bytes) // LANES if self._combination.is_ordered else 1
         self._vectors = [e.variable(self._vector) for _ in range(count)]
         self._rows = rows
         self._square = ""
@@ -64,9 +56,8 @@ class RowReduction:
 
     def begin_row(self) -> None:
         """Forget the row before."""
-        identity = constant(reduction_identity(self._operation, self._dtype), self._accumulator, LANES).number
         for place in self._vectors:
-            self._e.do(f"store {self._vector} {identity}, ptr {place}")
+            self._e.do(f"store {self._vector} {self._combination.identity}, ptr {place}")
 
     def add(self, value: Lanes, mask: str) -> None:
         """Combine with the vector whose turn it is, the first, and move it to the end: the next one takes its place.
@@ -77,8 +68,8 @@ class RowReduction:
         """
         e = self._e
         before = e.value(f"load {self._vector}, ptr {self._vectors[0]}")
-        operands = [self._value(before), accumulated(e, value, self._accumulator)]
-        after = number_of(e, apply(e, self._operation, operands))
+        value = self._combination.begin(e, value)
+        after = number_of(e, self._combination.combine(e, self._combination.of(before), value))
         if mask:
             after = e.value(f"select <{LANES} x i1> {mask}, {self._vector} {after}, {self._vector} {before}")
         self._take_turns(after)
@@ -86,14 +77,14 @@ class RowReduction:
     def end_row(self, row: Count) -> None:
         """Combine the vectors of a row, and store its result, or those of all rows of a square that it fills."""
         e = self._e
-        parts = [self._value(e.value(f"load {self._vector}, ptr {place}")) for place in self._in_order()]
-        combined = _halved(e, self._operation, parts)
+        combination = self._combination
+        parts = [combination.of(e.value(f"load {self._vector}, ptr {place}")) for place in self._in_order()]
+        combined = _halved(e, combination, parts)
         if not self._square:
-            result = combine_lanes(e, self._operation, combined)
-            store(e, accumulated(e, result, self._dtype), self._place(row))
+            store(e, combination.end(e, _combined_lanes(e, combination, combined)), self._place(row))
             return
         inside = row % LANES if isinstance(row, int) else e.value(f"and i64 {row}, {LANES - 1}")
-        vector_bytes = LANES * _bytes_of(self._dtype)
+        vector_bytes = LANES * _bytes_of(combination.held)
         place = e.pointer(self._square, e.multiply(inside, vector_bytes))
         e.do(f"store {self._vector} {number_of(e, combined)}, ptr {place}")
         with e.when(e.value(f"icmp eq i64 {inside}, {LANES - 1}")):
@@ -115,14 +106,11 @@ class RowReduction:
             self._store_square(e.subtract(self._rows, left), left)
 
     def _store_square(self, first: Count, count: Count) -> None:
-        function = _square_reduction(self._e, self._operation, self._dtype)
+        function = _square_reduction(self._e, self._combination)
         self._e.do(f"call void @{function}(ptr {self._place(first)}, ptr {self._square}, i64 {count})")
 
     def _place(self, row: Count) -> str:
         return self._e.pointer(self._target, self._e.multiply(row, self._dtype.bytes))
-
-    def _value(self, number: str) -> Lanes:
-        return Lanes(self._accumulator, LANES, number=number)
 
     def _take_turns(self, last: str) -> None:
         e = self._e
@@ -133,7 +121,7 @@ class RowReduction:
     def _in_order(self) -> list[str]:
         """The variables in the order of their lanes, after a row whose steps have moved them around."""
         e, count, vectors = self._e, len(self._vectors), self._vectors
-        if count == 1 or not self._is_ordered:
+        if count == 1:
             return vectors
         if isinstance(self._columns, int):
             steps = -(-self._columns // LANES)
@@ -143,11 +131,6 @@ class RowReduction:
         with e.loop(missing):
             self._take_turns(e.value(f"load {self._vector}, ptr {vectors[0]}"))
         return vectors
-
-
-def accumulated(e: Emitter, value: Lanes, dtype: DType) -> Lanes:
-    """A value as the accumulators of a reduction have it, or an accumulator as the result has it."""
-    return value if value.dtype is dtype else apply(e, "fpcast", [value], dtype)
 
 
 # More vectors than that at a time no host has registers for.
@@ -177,15 +160,12 @@ def short_reduction(library: Library, operation: str, dtype: DType, n: int, inne
             loaded = [
                 e.value(f"load {vector}, ptr {e.pointer(source, LANES * dtype.bytes * i)}, align 1") for i in range(n)
             ]
-            accumulator = accumulator_type(operation, dtype)
+            combination = Combination(operation, dtype)
             lines = [from_bits(e, bits, dtype, LANES) for bits in _sorted_lines(e, loaded, vector, inner)]
-            lines = [accumulated(e, line, accumulator) for line in lines]
-            if inner == 1:
-                result = _halved(e, operation, lines)
-            else:
-                result = reduce(lambda before, line: apply(e, operation, [before, line]), lines)
+            lines = [combination.begin(e, line) for line in lines]
+            result = _halved(e, combination, lines) if inner == 1 else reduce(partial(combination.combine, e), lines)
             target = e.pointer("%dst", e.multiply(first, dtype.bytes))
-            store_first(e, accumulated(e, result, dtype), target, lanes_below(e, e.subtract(results, first)))
+            store_first(e, combination.end(e, result), target, lanes_below(e, e.subtract(results, first)))
         e.do("ret void")
         return e.function(f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer) noinline")
 
@@ -215,25 +195,25 @@ def _bytes_of(dtype: DType) -> int:
     return {"float": 4, "double": 8}.get(kind(dtype), dtype.bytes)
 
 
-def _halved(e: Emitter, operation: str, parts: list[Lanes]) -> Lanes:
+def _halved(e: Emitter, combination: Combination, parts: list[Lanes]) -> Lanes:
     """Combine the second half with the first until one is left."""
     while len(parts) > 1:
         half = len(parts) // 2
-        parts = [apply(e, operation, [parts[i], parts[i + half]]) for i in range(half)]
+        parts = [combination.combine(e, parts[i], parts[i + half]) for i in range(half)]
     return parts[0]
 
 
-def combine_lanes(e: Emitter, operation: str, value: Lanes) -> Lanes:
+def _combined_lanes(e: Emitter, combination: Combination, value: Lanes) -> Lanes:
     """Combine the halves of a vector until one element is left."""
     dtype, vector = value.dtype, wide(kind(value.dtype), LANES)
-    name = f"mlu.tree.{operation}.{dtype}"
+    name = f"mlu.tree.{combination.name}.{combination.dtype}"
 
     def define() -> str:
         inner = Emitter(e.library)
         part = Lanes(dtype, LANES, number="%x")
         while part.lanes > 1:
             halves = [_lanes_of(inner, part, first, part.lanes // 2) for first in (0, part.lanes // 2)]
-            part = apply(inner, operation, halves)
+            part = combination.combine(inner, *halves)
         inner.do(f"ret {kind(dtype)} {number_of(inner, part)}")
         return inner.function(f"define internal {kind(dtype)} @{name}({vector} %x)")
 
@@ -251,21 +231,22 @@ def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
     return Lanes(value.dtype, count, number=text)
 
 
-def _square_reduction(e: Emitter, operation: str, dtype: DType) -> str:
-    """``f(target, vectors, count)``: as ``combine_lanes`` of each vector; stores the first ``count`` results."""
-    name, vector = f"mlu.trees.{operation}.{dtype}", wide(kind(dtype), LANES)
+def _square_reduction(e: Emitter, combination: Combination) -> str:
+    """``f(target, vectors, count)``: as ``_combined_lanes`` of each vector; stores the first ``count`` results."""
+    name, held = f"mlu.trees.{combination.name}.{combination.dtype}", kind(combination.held)
+    vector = wide(held, LANES)
 
     def define() -> str:
         inner = Emitter(e.library)
-        vector_bytes = LANES * _bytes_of(dtype)
+        vector_bytes = LANES * _bytes_of(combination.held)
         rows = [inner.value(f"load {vector}, ptr {inner.pointer('%vectors', vector_bytes * i)}") for i in range(LANES)]
-        accumulator, lanes = accumulator_type(operation, dtype), LANES
+        lanes = LANES
         while lanes > 1:
             lanes //= 2
             pairs = zip(*(_lines(inner, rows, vector, lanes, which) for which in range(2)), strict=True)
-            halves = [[Lanes(accumulator, LANES, number=number) for number in pair] for pair in pairs]
-            rows = [number_of(inner, apply(inner, operation, pair)) for pair in halves]
-        result = accumulated(inner, Lanes(accumulator, LANES, number=rows[0]), dtype)
+            halves = [[combination.of(number) for number in pair] for pair in pairs]
+            rows = [number_of(inner, combination.combine(inner, *pair)) for pair in halves]
+        result = combination.end(inner, combination.of(rows[0]))
         store_first(inner, result, "%target", lanes_below(inner, "%count"))
         inner.do("ret void")
         return inner.function(f"define internal void @{name}(ptr %target, ptr %vectors, i64 %count) noinline")
