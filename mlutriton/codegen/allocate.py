@@ -9,7 +9,7 @@ memory is reused as soon as a buffer dies. That of SRAM is not: while one core i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,7 +18,7 @@ from mlutriton.codegen.tile_code import Branch, Loop, Node, TileBuffer, TileCode
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
 from mlutriton.isa.operands import FORWARD, Address, Mode
-from mlutriton.isa.program import Buffer, Instruction
+from mlutriton.isa.program import Buffer, Instruction, slot_dtype
 
 ALIGNMENT_BYTES = 64
 
@@ -175,33 +175,38 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
 
 
 def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Sequence[Instruction]]]) -> None:
-    """An element-wise result takes over the buffer of an operand that dies there."""
+    """An element-wise result takes over the buffer of an operand that dies there, if its elements are not wider."""
     for position, chain in elementwise:
         target = chain[-1].operands[0]
-        sources = [operand for instruction in chain for operand in instruction.operands[1:]]
         if not isinstance(target, Address) or lives[target.buffer].first != position:
             continue
         new = lives[target.buffer]
         if new.buffer.phases > 1 or not _is_whole(target):
             continue
-        for source in sources:
-            if not isinstance(source, Address) or not _is_whole(source) or source.mode is not Mode.FULL:
+        width = slot_dtype(chain[-1].row.slots[0], chain[-1].dtypes).bytes
+        sources = [source for instruction in chain for source in _sources(instruction)]
+        for source, _ in sources:
+            if not _is_whole(source) or source.mode is not Mode.FULL:
                 continue
             old = lives[source.buffer].root()
-            same_width = lives[source.buffer].buffer.bytes == new.buffer.bytes
-            alone = all(other == source or not _touches(other, old, lives) for other in sources)
-            if old.last == position and same_width and alone and old.buffer.phases == 1:
+            same_size = lives[source.buffer].buffer.bytes == new.buffer.bytes
+            reads = [(other, element) for other, element in sources if lives[other.buffer].root() is old]
+            fits = all(other == source and element >= width for other, element in reads)
+            if old.last == position and same_size and fits and old.buffer.phases == 1:
                 new.host = old
                 old.last = max(old.last, new.last)
                 break
 
 
+def _sources(instruction: Instruction) -> Iterator[tuple[Address, int]]:
+    """What an element-wise instruction reads on chip, with the bytes of an element."""
+    for slot, operand in zip(instruction.row.slots[1:], instruction.operands[1:], strict=True):
+        if isinstance(operand, Address):
+            yield operand, slot_dtype(slot, instruction.dtypes).bytes
+
+
 def _is_whole(address: Address) -> bool:
     return address.register is None and address.offset_bytes == 0
-
-
-def _touches(operand: object, life: _Life, lives: dict[str, _Life]) -> bool:
-    return isinstance(operand, Address) and lives[operand.buffer].root() is life
 
 
 def _place(roots: list[_Life]) -> int:

@@ -34,6 +34,8 @@ class AxisExpressions(Expressions):
     def flipped(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
         axis = self.pick(range(len(shape)))
         operand = self.expression(scope, dtype, shape, depth)
+        if shape[axis] == 1:  # Triton makes another shape of it
+            return operand
         return Expression.of(dtype, shape, f"tl.flip({{}}, {axis})", lambda x: np.flip(x, axis), operand)
 
     def gathered(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
