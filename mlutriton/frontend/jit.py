@@ -16,6 +16,7 @@ from triton.backends import backends
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid
 from mlutriton.frontend.refusals import explained
 
@@ -29,6 +30,20 @@ class Kernel(JITFunction):
     def cache_key(self) -> str:
         """Names what the kernel compiles to in Triton's cache: with the file, which its messages tell."""
         return f"{super().cache_key}-{self.fn.__code__.co_filename}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuses a launch without a grid.
+
+        Raises:
+            ArgumentError: E0104.
+        """
+        name = self.fn.__name__
+        raise ArgumentError(
+            "E0104",
+            f"{name} is called without a grid",
+            note="only another kernel calls a kernel as a function; a launch says how many programs run",
+            help=f"{name}[(programs,)](...)",
+        )
 
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         """Launches the kernel, or only compiles it if ``warmup``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from triton.compiler.errors import CompilationError
@@ -41,12 +41,31 @@ def explained(
             return ArgumentError(
                 "E0101", text.replace("dynamic_func", kernel.fn.__name__), help=f"the kernel takes {takes}"
             )
+        case TypeError() if text.startswith("unhashable type"):
+            return _unhashable(kernel, arguments, keywords) or problem
         case KeyError() if "unrecognised" in text:
             return _unknown_keyword(kernel, keywords, option_names)
         case CompilationError():
             return _located(problem, kernel)
         case _:
             return problem
+
+
+def _unhashable(
+    kernel: JITFunction, arguments: Sequence[object], keywords: Mapping[str, object]
+) -> ArgumentError | None:
+    """The error for a constant that could change after a kernel was compiled for it."""
+    given = {**dict(zip(kernel.arg_names, arguments, strict=False)), **keywords}
+    constants = {each.name: given[each.name] for each in kernel.params if each.is_constexpr and each.name in given}
+    for name, value in constants.items():
+        if not isinstance(value, Hashable):
+            return ArgumentError(
+                "E0101",
+                f"the constant {name} is a {type(value).__name__}",
+                note="a kernel is compiled once for every value of its constants, so they have to be hashable",
+                help="pass a tuple",
+            )
+    return None
 
 
 def _unknown_keyword(kernel: JITFunction, keywords: Mapping[str, object], option_names: Iterable[str]) -> ArgumentError:

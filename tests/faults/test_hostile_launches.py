@@ -33,6 +33,8 @@ LAUNCHES = {
     "E0101 constexpr": ((ARRAY, ARRAY, 64), {}, "missing 1 required positional argument: 'BLOCK'"),
     "E0101 surplus": ((ARRAY, ARRAY, 64, 64, 64), {}, "takes 4 positional arguments but 5"),
     "E0101 twice": ((ARRAY, ARRAY, 64), {"n": 3, "BLOCK": 64}, "multiple values for argument 'n'"),
+    "E0101 constant list": ((ARRAY, ARRAY, 64), {"BLOCK": [64]}, "constant BLOCK is a list"),
+    "E0101 constant dict": ((ARRAY, ARRAY, 64), {"BLOCK": {}}, "constant BLOCK is a dict"),
     "E0103 order": ((ARRAY.astype(">f4"), ARRAY, 64), {"BLOCK": 64}, "newbyteorder"),
     "E0103 object": ((np.array([1, "a"], object), ARRAY, 64), {"BLOCK": 64}, "array out has the dtype object"),
     "E0103 record": ((np.zeros(3, [("a", "f4")]), ARRAY, 64), {"BLOCK": 64}, "array out has the dtype"),
@@ -57,6 +59,11 @@ def test_what_is_wrong_is_named(name):
 def test_no_grid(grid):
     with pytest.raises(mlu.ArgumentError, match="E0104"):
         copy[grid](*arrays(), 64, BLOCK=64)
+
+
+def test_a_launch_needs_a_grid():
+    with pytest.raises(mlu.ArgumentError, match=r"E0104(.|\n)*copy\[\(programs,\)\]"):
+        copy(*arrays(), 64, BLOCK=64)
 
 
 @pytest.mark.parametrize("grid", [(MAXIMUM_PROGRAMS + 1,), (2**31,) * 3, (2**63,), (2**70, 1), (2**14, 2**14)])
