@@ -15,7 +15,7 @@ def render() -> str:
     return f"""# Decisions
 
 Written by `make docs`. One page for each decision that was not obvious: what was known, what was decided, on which
-evidence. Numbers that are missing were decided otherwise later.
+evidence.
 
 {listed}
 """

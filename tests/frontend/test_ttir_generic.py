@@ -12,10 +12,10 @@ from mlutriton.frontend.ttir import parse_ttir
 # Attributes that the compiler does not read, which the pretty form omits or spells in a way of its own.
 UNREAD = {
     *("fastmath", "isVolatile", "operandSegmentSizes", "overflowFlags", "maxNumImpreciseAcc", "op_bundle_sizes"),
-    *("addrSpace", "memory", "timeout"),
+    *("addrSpace", "memory", "timeout", "cache", "evict", "cacheModifier", "evictionPolicy"),
 }
 # What the pretty form omits.
-DEFAULTS = {"inputPrecision": "ieee", "padding": 1, "lhs_k_pack": True, "rhs_k_pack": True}
+DEFAULTS = {"inputPrecision": "ieee", "boundaryCheck": (), "padding": 1, "lhs_k_pack": True, "rhs_k_pack": True}
 
 
 def refused(module):
