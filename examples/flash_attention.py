@@ -129,7 +129,7 @@ def case(batches, heads, length, width, causal, on_cluster=False):
         constants={
             "HEAD": width,
             "BLOCK_M": 512 if on_cluster else 128,
-            "BLOCK_N": 256 if on_cluster else 128,
+            "BLOCK_N": 512 if on_cluster else 128,
             "CAUSAL": causal,
             "num_warps": 4 if on_cluster else 1,
         },

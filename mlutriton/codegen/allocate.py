@@ -48,8 +48,16 @@ def allocate(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
     Raises:
         OnChipMemoryError: E0202 with the bill, if a memory is too small for what is alive at once.
     """
+    try:
+        return _allocated(code, limits_bytes, in_larger=False)
+    except OnChipMemoryError:
+        # A result that is narrower than what it is made from keeps more than it needs, but needs no second place.
+        return _allocated(code, limits_bytes, in_larger=True)
+
+
+def _allocated(code: TileCode, limits_bytes: dict[str, int], *, in_larger: bool) -> dict[str, Buffer]:
     lives, elementwise = _measure(code)
-    _share_in_place(lives, elementwise)
+    _share_in_place(lives, elementwise, in_larger=in_larger)
     roots = [life for life in lives.values() if life.host is None]
     for space, limit in limits_bytes.items():
         for alternative in (False, True):
@@ -174,8 +182,16 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
     return lives, elementwise
 
 
-def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Sequence[Instruction]]]) -> None:
-    """An element-wise result takes over the buffer of an operand that dies there, if its elements are not wider."""
+def _share_in_place(
+    lives: dict[str, _Life], elementwise: list[tuple[int, Sequence[Instruction]]], *, in_larger: bool
+) -> None:
+    """An element-wise result takes over the buffer of an operand that dies there, if its elements are not wider.
+
+    Args:
+        lives: by the names of buffers.
+        elementwise: where which instructions or chains are.
+        in_larger: also a buffer that is larger than the result.
+    """
     for position, chain in elementwise:
         target = chain[-1].operands[0]
         if not isinstance(target, Address) or lives[target.buffer].first != position:
@@ -189,10 +205,10 @@ def _share_in_place(lives: dict[str, _Life], elementwise: list[tuple[int, Sequen
             if not _is_whole(source) or source.mode is not Mode.FULL:
                 continue
             old = lives[source.buffer].root()
-            same_size = lives[source.buffer].buffer.bytes == new.buffer.bytes
+            has_room = lives[source.buffer].buffer.bytes == new.buffer.bytes or (in_larger and old.bytes > new.bytes)
             reads = [(other, element) for other, element in sources if lives[other.buffer].root() is old]
             fits = all(other == source and element >= width for other, element in reads)
-            if old.last == position and same_size and fits and old.buffer.phases == 1:
+            if old.last == position and has_room and fits and old.buffer.phases == 1:
                 new.host = old
                 old.last = max(old.last, new.last)
                 break
