@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from examples import flash_attention
 
 
 @mlu.jit
@@ -93,3 +94,17 @@ def test_the_pipeline_does_not_run_dry(few_cores):
     assert merged.program.is_resident
     assert not apart.program.is_resident
     assert merged.cycles < 0.9 * apart.cycles
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_what_programs_load_before_their_loop_and_carry_through_it(engine, few_cores, monkeypatch):
+    """Running maxima and sums begin anew in each program, its queries come with its first step."""
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    result = flash_attention.case(1, 5, 512, 64, causal=False, on_cluster=True).check()
+    assert result.run.program.is_resident
+
+
+def test_results_keep_their_place_where_memory_is_reused(few_cores):
+    """Scores and results do not fit side by side; a result is stored while the next program computes its scores."""
+    result = flash_attention.case(1, 4, 1024, 128, causal=False, on_cluster=True).check()
+    assert result.run.program.is_resident

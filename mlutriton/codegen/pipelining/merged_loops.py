@@ -42,12 +42,14 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     accesses,
     instructions,
+    registers_read,
     written_register,
 )
-from mlutriton.dtypes import I1, I64
+from mlutriton.diagnostics import Location
+from mlutriton.dtypes import I1, I8, I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import NOT_EXTENTS, Access, Queue, SlotKind
+from mlutriton.isa.table import NOT_EXTENTS, SYNC_IO, TABLE, Access, Queue, SlotKind
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,26 @@ class LoopingProgram:
 
     Attributes:
         before: scalar arithmetic in front of the loop.
-        fills: what sets the totals to zero there.
+        totals: to which the loop only adds products.
+        fills: what sets the totals to zero there, and what else the loop goes on from to where it begins.
+        loads: what is loaded there, which the loop and what follows only read.
         loop: that walks along the depth.
         behind: arithmetic, and the stores.
     """
 
     before: list[Node]
+    totals: set[str]
     fills: list[Instruction]
+    loads: list[Instruction]
     loop: Loop
     behind: list[Node]
+
+    @property
+    def starts(self) -> list[Node]:
+        """What each program has to do when its loop begins; totals begin by themselves."""
+        fills = [node for node in self.fills if _written(node) - self.totals]
+        wait = [Instruction(TABLE["sync"], (), (Immediate(SYNC_IO),), self.loads[0].location)] if self.loads else []
+        return [*self.loads, *fills, *wait]
 
 
 def looping_program(body: Sequence[Node]) -> LoopingProgram | None:
@@ -74,13 +87,17 @@ def looping_program(body: Sequence[Node]) -> LoopingProgram | None:
         return None
     loop = loops[0]
     place = body.index(loop)
-    totals = _totals(loop)
-    fills = [node for node in body[:place] if isinstance(node, Instruction) and _is_fill(node, totals)]
-    before = [node for node in body[:place] if node not in fills]
-    program = LoopingProgram(before, fills, loop, list(body[place + 1 :]))
-    filled = {each.operands[0].buffer for each in fills if isinstance(each.operands[0], Address)}
-    is_known = totals and filled == totals and all(map(_is_scalar, before))
-    return program if is_known and _only_loads(loop) and _only_stores(program.behind) else None
+    before, behind = body[:place], list(body[place + 1 :])
+    written = {name for each in instructions([loop, *behind]) for name in _written(each)}
+    filled = [node for node in before if isinstance(node, Instruction) and _is_fill(node) and _written(node) <= written]
+    loads = [
+        node for node in before if isinstance(node, Instruction) and _is_load(node) and not _written(node) & written
+    ]
+    totals = _totals(loop) & {name for node in filled if _is_zero(node) for name in _written(node)}
+    rest = [node for node in before if not any(node is each for each in (*filled, *loads))]
+    program = LoopingProgram(rest, totals, filled, loads, loop, behind)
+    is_known = filled and all(map(_is_scalar, rest)) and _totals(loop) <= totals
+    return program if is_known and _only_loads(loop) and _only_stores(behind) else None
 
 
 def _totals(loop: Loop) -> set[str]:
@@ -95,14 +112,22 @@ def _totals(loop: Loop) -> set[str]:
     return {name for name in added if touched.count(name) == 1}
 
 
-def _is_fill(node: Instruction, totals: set[str]) -> bool:
-    target = node.operands[0]
-    return (
-        node.row.name == "v.mov"
-        and isinstance(target, Address)
-        and target.buffer in totals
-        and node.operands[1] in (Immediate(0), Immediate(0.0))
-    )
+def _written(node: Instruction) -> set[str]:
+    return {at.buffer for at, how in accesses(node) if isinstance(at, Address) and how is not Access.READ}
+
+
+def _is_fill(node: Instruction) -> bool:
+    """True if an instruction sets a buffer to a known number."""
+    return node.row.name == "v.mov" and isinstance(node.operands[0], Address) and not any(registers_read(node)) \
+        and isinstance(node.operands[1], Immediate)  # fmt: skip
+
+
+def _is_zero(node: Instruction) -> bool:
+    return node.operands[1] in (Immediate(0), Immediate(0.0))
+
+
+def _is_load(node: Instruction) -> bool:
+    return node.row.name in ("dma.load", "dma.load_pad")
 
 
 def _is_scalar(node: Node) -> bool:
@@ -196,6 +221,9 @@ def merged(
     some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
     apart = _without_steps(code, program, number, served, task, tasks, programs)
     parted = parted_store(code, program.behind) if spread else None
+    # What one iteration leaves for the next is there before, too: nothing else may have its place.
+    left = [node.operands[0] for node in program.loads] + ([parted.source] if parted else [])
+    nodes += [_filled(code, address, loop.location) for address in left if isinstance(address, Address)]
     height = parted.height(emitter, steps) if parted else Immediate(0)
     whole = Loop(I64, code.register(), Immediate(0), count, Immediate(1), [], independent=True, stages=loop.stages)
     whole.location = loop.location
@@ -210,8 +238,9 @@ def merged(
     again = emitter.scalar("xor", (I1,), first, Immediate(1))
     phases = parted.phases if parted else {}
     renamer = Renamer(code, substitutes, phases, keep=True)
-    totals = {each.operands[0].buffer for each in program.fills if isinstance(each.operands[0], Address)}
-    whole.body += [_added(node, totals, again) for node in renamer.nodes(loop.body)]
+    if program.starts:
+        whole.body.append(Branch(first, renamer.nodes(program.starts), location=loop.location))
+    whole.body += [_added(node, program.totals, again) for node in renamer.nodes(loop.body)]
     following = emitter.scalar("add", (loop.dtype,), loop.index, loop.step)
     last = emitter.scalar("sge", (loop.dtype,), following, loop.end)
     yielded = [renamer.operand(operand) for operand in loop.yielded]
@@ -223,7 +252,7 @@ def merged(
         more, after = spread_store(emitter, whole, parted, store, number, last, height)
         yielded += more
     else:
-        _emit_behind(emitter, behind, last)
+        whole.body.append(Branch(last, behind, location=loop.location))
         after = list[Node]()
     whole.yielded = [
         emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, tasks), number),
@@ -254,6 +283,12 @@ def _added(node: Node, totals: set[str], again: Register) -> Node:
     return node
 
 
+def _filled(code: TileCode, address: Address, location: Location) -> Instruction:
+    """An instruction that sets a buffer."""
+    count = Immediate(code.buffers[address.buffer].bytes)
+    return Instruction(TABLE["v.mov"], (I8,), (Address(address.buffer), Immediate(0), Immediate(1), count), location)
+
+
 def _emit_behind(emitter: Emitter, nodes: Sequence[Node], last: Register) -> None:
     """What follows the loop of a program, in its last iteration alone."""
     counts: dict[Operand, ScalarOperand] = {}
@@ -281,7 +316,7 @@ def _without_steps(
     programs: Register,
 ) -> list[Node]:
     """What programs do if their loops have no iteration."""
-    body = [*served, *program.fills, *program.behind]
+    body = [*served, *program.loads, *program.fills, *program.behind]
     results = dict(program.loop.carried)
     body = Renamer(code, results, {}, keep=True).nodes(body)
     each = Loop(I64, number, task, programs, tasks, [], body, stages=1, location=program.loop.location)

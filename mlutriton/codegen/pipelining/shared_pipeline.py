@@ -107,16 +107,26 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
     transfers = [*loads, *parts, *rotation.store_behind(), *rotation.prepare_loads()]
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
     # In the beginning, so that what carries registers on is done while queues are busy.
-    meeting = barrier(loop.location)
-    if is_only_issued(compute):
-        handed_on, rest = _apart(compute)
-        body = [meeting, *handed_on, *take, *transfers, *rest]
-    else:
-        body = [meeting, *take, *transfers, *compute]
+    opening, issued, closing = _in_parts(compute)
+    handed_on, rest = _apart(issued)
+    body = [barrier(loop.location), *opening, *handed_on, *take, *transfers, *rest, *closing]
     rotated = replace(loop, body=body, stages=1)
     rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
     rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
     return [*before, rotated, barrier(loop.location), *rotation.store_behind()]
+
+
+def _in_parts(compute: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node]]:
+    """What begins a program, work for the COMPUTE queue that is only issued, and all from the first wait on."""
+    begin = max((place + 1 for place, node in enumerate(compute) if _begins(compute, place, node)), default=0)
+    end = next((place for place in range(begin, len(compute)) if not is_only_issued([compute[place]])), len(compute))
+    return list(compute[:begin]), list(compute[begin:end]), list(compute[end:])
+
+
+def _begins(compute: Sequence[Node], place: int, node: Node) -> bool:
+    """True for a branch in front of all work for the COMPUTE queue."""
+    before = instructions(compute[:place])
+    return isinstance(node, Branch) and not any(each.row.queue is Queue.COMPUTE for each in before)
 
 
 def _is_made_before(code: TileCode, node: Node, nodes: Sequence[Node]) -> bool:
