@@ -120,7 +120,7 @@ def test_to_a_narrow_float(source, target):
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), pairs(["float16", "bfloat16", "float32", "float64"], [*FLOAT8, "float16"])
+    ("source", "target"), pairs(["float16", "bfloat16", "float32", "float64"], [*FLOAT8, "float16", "bfloat16"])
 )
 def test_to_a_narrow_float_toward_zero(source, target):
     if numpy_type(target).itemsize < numpy_type(source).itemsize:
@@ -148,6 +148,24 @@ def test_floats_to_integers_drop_the_fraction(source, target):
     x = np.array([0.0, 0.5, -0.5, 1.75, -1.75, 100.25, -100.25, 200.0, 3e4], numpy_type(source))
     x = x[(x.astype(np.float64) > max(limits.min, -1e9) - 1) & (x.astype(np.float64) < limits.max)]
     np.testing.assert_array_equal(converted(x, target), np.trunc(x.astype(np.float64)).astype(target))
+
+
+@pytest.mark.parametrize(("source", "target"), pairs(["float16", "bfloat16"], INTEGERS))
+def test_every_code_that_an_integer_can_hold_drops_its_fraction(source, target):
+    x, limits = codes(source), np.iinfo(target)
+    whole = np.trunc(np.nan_to_num(exact(x), nan=np.inf))
+    held = (whole >= limits.min) & (whole <= limits.max) & (abs(whole) < 2.0**53)
+    np.testing.assert_array_equal(converted(x[held], target), whole[held].astype(target))
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    pairs(["int8", "uint8", "int16", "uint16"], ["float16", "bfloat16", "float32", "float64"]),
+)
+def test_every_small_integer_becomes_the_nearest_float(source, target):
+    limits = np.iinfo(source)
+    x = np.arange(limits.min, limits.max + 1).astype(source)
+    check(converted(x, target), exact(x) if target in ("float32", "float64") else reference(x, target, False))
 
 
 @pytest.mark.parametrize("source", INTEGERS)
