@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from mlutriton.codegen.intervals import members, overlaps
-from mlutriton.codegen.tile_code import Branch, Loop, Node, TileBuffer, TileCode, accesses, children, instructions
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Loop,
+    Node,
+    TileBuffer,
+    TileCode,
+    accesses,
+    buffers_of,
+    children,
+)
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
 from mlutriton.isa.operands import FORWARD, Address, Mode
@@ -92,15 +101,15 @@ def alive_beside(code: TileCode, loop: Loop) -> set[str]:
         found = False
         for node in nodes:
             if node is loop or id(node) in inside:
-                during.update(_touched([node]))
+                during.update(buffers_of([node]))
                 found = True
             elif isinstance(node, Instruction):
-                (behind if during else before).update(_touched([node]))
+                (behind if during else before).update(buffers_of([node]))
             else:
                 around = [visit(nested) for nested in children(node)]
                 if any(around) and not isinstance(node, Branch):
                     # What an outer loop touches anywhere may come round again.
-                    during.update(_touched([node]))
+                    during.update(buffers_of([node]))
                 found |= any(around)
         return found
 
@@ -119,7 +128,7 @@ def most_alive_bytes(nodes: Sequence[Node], bytes_of: Mapping[str, int]) -> int:
             begin = position = position + 1
             for nested in children(node):
                 visit(nested)
-            for name in _touched([node]):
+            for name in buffers_of([node]):
                 first, _ = lives.get(name, (position, position))
                 lives[name] = (first if first < begin or isinstance(node, Instruction) else begin, position)
 
@@ -129,12 +138,6 @@ def most_alive_bytes(nodes: Sequence[Node], bytes_of: Mapping[str, int]) -> int:
         changes[first] += bytes_of.get(name, 0)
         changes[last + 1] -= bytes_of.get(name, 0)
     return max(accumulate(changes[each] for each in sorted(changes)), default=0)
-
-
-def _touched(nodes: Sequence[Node]) -> set[str]:
-    return {
-        operand.buffer for each in instructions(nodes) for operand, _ in accesses(each) if isinstance(operand, Address)
-    }
 
 
 def _size(buffer: TileBuffer) -> int:

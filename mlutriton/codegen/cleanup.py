@@ -15,6 +15,7 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     While,
     accesses,
+    buffers_of,
     children,
     instructions,
     registers_read,
@@ -29,12 +30,7 @@ def remove_dead_code(code: TileCode) -> None:
     """Drop instructions whose registers or on-chip results nothing reads; then unused buffers."""
     while _sweep(code.nodes, _dead(code.nodes)):
         pass
-    used = {
-        operand.buffer
-        for instruction in instructions(code.nodes)
-        for operand, _ in accesses(instruction)
-        if isinstance(operand, Address)
-    }
+    used = buffers_of(code.nodes)
     code.buffers = {name: buffer for name, buffer in code.buffers.items() if name in used}
 
 

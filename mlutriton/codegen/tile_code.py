@@ -201,6 +201,17 @@ def steps(nodes: Sequence[Node]) -> Iterator[list[Node]]:
             chain = []
 
 
+def all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
+    """Every instruction or chain of a node list, nested ones included, in order."""
+    for step in steps(nodes):
+        found = [node for node in step if isinstance(node, Instruction)]
+        if found:
+            yield found
+        for node in step:
+            for nested in children(node):
+                yield from all_steps(nested)
+
+
 def accesses(instruction: Instruction) -> list[tuple[Address | GlobalAddress, Access]]:
     """The memory operands of an instruction with what happens to their bytes."""
     operands = instruction.operands
@@ -209,6 +220,21 @@ def accesses(instruction: Instruction) -> list[tuple[Address | GlobalAddress, Ac
         for place, access in instruction.row.memory_slots
         if isinstance(operand := operands[place], Address | GlobalAddress)
     ]
+
+
+# Of the ways to touch bytes, those that change them and those that depend on what they were.
+WRITING = (Access.WRITE, Access.READ_WRITE)
+READING = (Access.READ, Access.READ_WRITE)
+
+
+def buffers_of(nodes: Sequence[Node], *ways: Access) -> set[str]:
+    """Names of the buffers that nodes touch, nested ones included: in one of these ways, in any if none is given."""
+    return {
+        operand.buffer
+        for instruction in instructions(nodes)
+        for operand, access in accesses(instruction)
+        if isinstance(operand, Address) and (not ways or access in ways)
+    }
 
 
 def written_register(instruction: Instruction) -> Register | None:

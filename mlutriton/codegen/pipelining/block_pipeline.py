@@ -46,10 +46,11 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     accesses,
+    buffers_of,
     instructions,
 )
 from mlutriton.dtypes import F32, I64
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Register
+from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
 
@@ -312,7 +313,7 @@ class _BlockRotation:
     def _each(
         self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
     ) -> Loop:
-        names = {o.buffer for each in instructions(nodes) for o, _ in accesses(each) if isinstance(o, Address)}
+        names = buffers_of(nodes)
         sizes = [size for size in self.sizes if size in {self.members[name] for name in names & self.plan.buffers}]
         index = self.code.register()
 

@@ -21,7 +21,7 @@ The software pipeline then takes the loops within like any others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.allocate import most_alive_bytes
@@ -30,13 +30,16 @@ from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
+    READING,
+    WRITING,
     Emitter,
     Loop,
     Node,
     ScalarOperand,
     TileCode,
     accesses,
-    children,
+    all_steps,
+    buffers_of,
     instructions,
     registers_read,
     steps,
@@ -44,9 +47,9 @@ from mlutriton.codegen.tile_code import (
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Access, Queue
+from mlutriton.isa.table import Queue
 
 _TRANSFERS = ("LOAD", "STORE")
 
@@ -122,15 +125,15 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     merging = Merging(code, flat, definitions, own)
     merges: dict[int, Merge] = {}
     chains: list[list[Instruction]] = []
-    for step in _all_steps(loop.body):
+    for step in all_steps(loop.body):
         first = step[0]
-        if first.row.trace in _TRANSFERS and _buffers(step) & own:
+        if first.row.trace in _TRANSFERS and buffers_of(step) & own:
             merge = merging.merge(first)
             if merge is None or (isinstance(merge, NewDimension) and merge.limit is not None):
                 return None
             merges[id(first)] = merge
-        elif first.row.queue is Queue.COMPUTE and _buffers(step) & own:
-            if not _targets(step) <= own or any(varying & set(registers_read(each)) for each in step):
+        elif first.row.queue is Queue.COMPUTE and buffers_of(step) & own:
+            if not buffers_of(step, *WRITING) <= own or any(varying & set(registers_read(each)) for each in step):
                 return None
             chains.append(step)
     groups = _groups(code, chains, own)
@@ -160,13 +163,13 @@ def _differing(loop: Loop) -> tuple[set[Register], set[str]] | None:
     varying, own = {loop.index}, set[str]()
     while True:
         before = len(varying), len(own)
-        for step in _all_steps(loop.body):
-            reads = _sources(step)
+        for step in all_steps(loop.body):
+            reads = buffers_of(step, *READING)
             if not reads & own and not any(varying & set(registers_read(each)) for each in step):
                 continue
             varying.update(register for each in step if (register := written_register(each)) is not None)
             # What all programs store alike stands there once for each.
-            own |= reads if step[0].row.trace == "STORE" else _targets(step)
+            own |= reads if step[0].row.trace == "STORE" else buffers_of(step, *WRITING)
         if before == (len(varying), len(own)):
             break
     return (varying, own) if _are_alike(loop.body, varying) else None
@@ -201,45 +204,13 @@ def _groups(code: TileCode, chains: Sequence[list[Instruction]], own: set[str]) 
     return groups
 
 
-def _all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
-    for step in steps(nodes):
-        found = [node for node in step if isinstance(node, Instruction)]
-        if found:
-            yield found
-        for node in step:
-            for nested in children(node):
-                yield from _all_steps(nested)
-
-
-def _buffers(step: Sequence[Instruction]) -> set[str]:
-    return {operand.buffer for each in step for operand, _ in accesses(each) if isinstance(operand, Address)}
-
-
-def _targets(step: Sequence[Instruction]) -> set[str]:
-    return {
-        operand.buffer
-        for each in step
-        for operand, access in accesses(each)
-        if isinstance(operand, Address) and access is not Access.READ
-    }
-
-
-def _sources(step: Sequence[Instruction]) -> set[str]:
-    return {
-        operand.buffer
-        for each in step
-        for operand, access in accesses(each)
-        if isinstance(operand, Address) and access is not Access.WRITE
-    }
-
-
 def _capacity(code: TileCode, loop: Loop, programs: _Programs, machine: Machine) -> int:
     """How many programs are to go together; 1 if a program's own tiles are long."""
     transferred = {
         name: code.buffers[name].bytes
         for each in instructions(loop.body)
         if each.row.trace
-        for name in _buffers([each])
+        for name in buffers_of([each])
     }
     longest = max((size for name, size in transferred.items() if name in programs.own), default=0)
     if not longest:

@@ -21,13 +21,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
-from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, buffers_of, buffers_read
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes
 from mlutriton.codegen.renaming import rename_buffers
-from mlutriton.codegen.tile_code import Loop, TileCode, instructions, steps
+from mlutriton.codegen.tile_code import Loop, TileCode, buffers_of, instructions, steps
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
-from mlutriton.isa.table import TABLE
+from mlutriton.isa.table import TABLE, Access
 
 
 def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> bool:
@@ -100,7 +100,7 @@ class _Sharing:
         for position, step in enumerate(self.steps):
             for name in buffers_of(step) & plan.anew:
                 self.lives.setdefault(name, _Life(position, position)).last = position
-        for name in (buffers_of(plan.stores) | buffers_read(plan.gathers)) & plan.anew:
+        for name in (buffers_of(plan.stores) | buffers_of(plan.gathers, Access.READ)) & plan.anew:
             self.lives[name].last = len(self.steps)
 
     def take_over_operands(self) -> None:

@@ -41,6 +41,7 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     accesses,
+    buffers_of,
     instructions,
     registers_read,
     written_register,
@@ -321,5 +322,4 @@ def _without_steps(
     body = Renamer(code, results, {}, keep=True).nodes(body)
     each = Loop(I64, number, task, programs, tasks, [], body, stages=1, location=program.loop.location)
     fresh = Renamer(code, {}, {}).nodes([each])
-    names = {at.buffer for one in instructions(fresh) for at, _ in accesses(one) if isinstance(at, Address)}
-    return with_own_buffers(code, fresh, names)
+    return with_own_buffers(code, fresh, buffers_of(fresh))

@@ -18,7 +18,7 @@ is reduced it keeps at least one element of it, for whose sake a sum of -0.0 is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -31,6 +31,8 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     accesses,
+    all_steps,
+    buffers_of,
     children,
     instructions,
     known_extents,
@@ -85,7 +87,7 @@ class _Use:
 
 def _narrow(code: TileCode, invariants: Invariants, length: int) -> None:
     """Mark the buffers with rows of a length, group by group of those that have to be alike."""
-    uses = [(step, _use(code, invariants, step, length)) for step in _all_steps(code.nodes)]
+    uses = [(step, _use(code, invariants, step, length)) for step in all_steps(code.nodes)]
     groups = _Groups()
     for _, use in uses:
         groups.join(use.rows)
@@ -112,18 +114,8 @@ def _narrow(code: TileCode, invariants: Invariants, length: int) -> None:
         _in_rows(code, code.nodes)
 
 
-def _all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
-    for step in steps(nodes):
-        found = [node for node in step if isinstance(node, Instruction)]
-        if found:
-            yield found
-        for node in step:
-            for nested in children(node):
-                yield from _all_steps(nested)
-
-
 def _use(code: TileCode, invariants: Invariants, step: Sequence[Instruction], length: int) -> _Use:
-    touched = {operand.buffer for each in step for operand, _ in accesses(each) if isinstance(operand, Address)}
+    touched = buffers_of(step)
     refusal = _Use(set(), touched)
     if not touched or not all(_is_plain(code, each) for each in step):
         return refusal

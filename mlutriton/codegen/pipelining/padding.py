@@ -18,7 +18,17 @@ from itertools import product
 
 from mlutriton.arithmetic.evaluate import evaluate
 from mlutriton.codegen.pipelining.invariants import Expression, Invariants
-from mlutriton.codegen.tile_code import Branch, Loop, Node, TileCode, While, accesses, children, instructions
+from mlutriton.codegen.tile_code import (
+    WRITING,
+    Branch,
+    Loop,
+    Node,
+    TileCode,
+    While,
+    accesses,
+    buffers_of,
+    children,
+)
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction, slot_dtype
@@ -59,12 +69,7 @@ class Padding:
             if isinstance(node, Instruction):
                 forwarded = self._instruction(node, forwarded, pads)
                 continue
-            written = {
-                operand.buffer
-                for each in instructions([node])
-                for operand, access in accesses(each)
-                if isinstance(operand, Address) and access is not Access.READ
-            }
+            written = buffers_of([node], *WRITING)
             inside = pads | dict.fromkeys(written) if isinstance(node, Loop | While) else pads
             for nested in children(node):
                 self._block(nested, inside.copy())

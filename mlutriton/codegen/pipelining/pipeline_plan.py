@@ -32,6 +32,7 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     While,
     accesses,
+    buffers_of,
     children,
     instructions,
     registers_read,
@@ -187,11 +188,6 @@ def _are_apart(stores: Sequence[Node], roots: PointerRoots) -> bool:
     return len(known) == len(parameters) and apart
 
 
-def buffers_of(nodes: Sequence[Node]) -> set[str]:
-    """Names of all buffers that nodes touch."""
-    return {name for instruction in instructions(nodes) for name, _ in _on_chip(instruction)}
-
-
 def ordinary_bytes(code: TileCode, nodes: Sequence[Node]) -> float:
     """Bytes that nodes can be expected to touch."""
     buffers = [code.buffers[name] for name in buffers_of(nodes)]
@@ -235,7 +231,7 @@ def _plan_loads(
             passed[id(node)] = stored
     if gathered:
         _plan_gathers(plan, loop, definitions, loads, gathered)
-    tables = buffers_read([node for node in loop.body if id(node) in lookups])
+    tables = buffers_of([node for node in loop.body if id(node) in lookups], Access.READ)
     plan.early += [node for node in loop.body if loads.get(id(node), set[str]()) & tables]
     early = {id(node) for node in plan.early}
     plan.loads = [
@@ -292,7 +288,7 @@ def _plan_gathers(
         if id(step[0]) not in gathered:
             continue
         # The gather, and whoever touches what it reads, what that reads, and so on: nobody else may.
-        chosen, pending = {id(step[0]): step[0]}, list(buffers_read(step[:1]) & made)
+        chosen, pending = {id(step[0]): step[0]}, list(buffers_of(step[:1], Access.READ) & made)
         seen: set[str] = set()
         while pending:
             name = pending.pop()
@@ -317,11 +313,6 @@ def _plan_gathers(
         node for node in loop.body if id(node) in ahead and id(node) not in gathered and id(node) not in loads
     ]
     plan.buffers |= {name for node in plan.gathers for name in gathered[id(node)]}
-
-
-def buffers_read(nodes: Sequence[Node]) -> set[str]:
-    """Names of the buffers that nodes only read."""
-    return {name for each in instructions(nodes) for name, access in _on_chip(each) if access is Access.READ}
 
 
 def _is_arithmetic(step: Sequence[Node], definitions: Definitions) -> bool:
@@ -392,11 +383,7 @@ def _transferred(node: Node, traces: Sequence[str], wanted: Access) -> set[str]:
     found: set[str] = set()
     for instruction in instructions([node]):
         if instruction.row.trace in traces:
-            found |= {
-                operand.buffer
-                for operand, access in accesses(instruction)
-                if isinstance(operand, Address) and access is wanted
-            }
+            found |= buffers_of([instruction], wanted)
         elif instruction.row.queue is not Queue.SCALAR or instruction.row.trace or any(accesses(instruction)):
             return set()
     return found
@@ -404,13 +391,7 @@ def _transferred(node: Node, traces: Sequence[str], wanted: Access) -> set[str]:
 
 def _touched_by_others(loop: Loop) -> set[str]:
     """Buffers that another queue than IO reads or writes."""
-    return {
-        operand.buffer
-        for instruction in instructions(loop.body)
-        if instruction.row.queue is not Queue.IO
-        for operand, _ in accesses(instruction)
-        if isinstance(operand, Address)
-    }
+    return buffers_of([each for each in instructions(loop.body) if each.row.queue is not Queue.IO])
 
 
 # ---- stores --------------------------------------------------------------------------------------------------------

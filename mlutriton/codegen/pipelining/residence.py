@@ -27,12 +27,15 @@ from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_p
 from mlutriton.codegen.pipelining.merged_loops import LoopingProgram, looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
+    READING,
+    WRITING,
     Emitter,
     Loop,
     Node,
     Ordering,
     TileCode,
     accesses,
+    buffers_of,
     instructions,
     registers_read,
     written_register,
@@ -40,7 +43,7 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import FORWARD, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
@@ -226,9 +229,9 @@ def short_fills(code: TileCode, loop: Loop, short_bytes: int) -> set[str]:
     stored, loaded = set[str](), set[str]()
     for each in instructions(loop.body):
         if each.row.trace == "STORE":
-            stored |= _buffers(each, written=False)
+            stored |= buffers_of([each], *READING)
         elif each.row.trace:
-            loaded |= _buffers(each, written=True)
+            loaded |= buffers_of([each], *WRITING)
     return {name for name in stored - loaded if code.buffers[name].bytes < short_bytes}
 
 
@@ -240,15 +243,15 @@ def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffer
         reads_the_same: whether a load from the same place reads the same in every program.
         kept_buffers: names of buffers that each program is to make itself.
     """
-    writers = Counter(name for each in instructions(loop.body) for name in _buffers(each, written=True))
+    writers = Counter(name for each in instructions(loop.body) for name in buffers_of([each], *WRITING))
     varying = {loop.index, *(register for register, _ in loop.carried)}
     fixed: set[str] = set()
     hoisted: list[Node] = []
     kept: list[Node] = []
     for node in loop.body:
         if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same):
-            targets = _buffers(node, written=True)
-            alike = not varying & set(registers_read(node)) and _buffers(node, written=False) <= fixed
+            targets = buffers_of([node], *WRITING)
+            alike = not varying & set(registers_read(node)) and buffers_of([node], *READING) <= fixed
             if alike and targets.isdisjoint(kept_buffers) and all(writers[name] == 1 for name in targets):
                 fixed |= targets
                 hoisted.append(node)
@@ -267,11 +270,3 @@ def _is_repeatable(instruction: Instruction, reads_the_same: Callable[[Instructi
     if row.queue is Queue.COMPUTE:
         return FORWARD not in instruction.operands
     return written_register(instruction) is not None and not any(accesses(instruction))
-
-
-def _buffers(instruction: Instruction, *, written: bool) -> set[str]:
-    return {
-        operand.buffer
-        for operand, access in accesses(instruction)
-        if isinstance(operand, Address) and (access is Access.READ_WRITE or (access is Access.WRITE) == written)
-    }

@@ -28,12 +28,14 @@ from functools import cached_property
 
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
+    WRITING,
     Loop,
     Node,
     RowExtent,
     ScalarOperand,
     TileCode,
     accesses,
+    buffers_of,
     known_extents,
     registers_read,
     written_register,
@@ -173,22 +175,9 @@ def shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[
         if isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
     }
     for step in reversed(chains):
-        if _targets(step) & shared:
-            shared |= _touched(step) & anew
+        if buffers_of(step, *WRITING) & shared:
+            shared |= buffers_of(step) & anew
     return shared
-
-
-def _touched(step: Sequence[Instruction]) -> set[str]:
-    return {operand.buffer for each in step for operand, _ in accesses(each) if isinstance(operand, Address)}
-
-
-def _targets(step: Sequence[Instruction]) -> set[str]:
-    return {
-        operand.buffer
-        for each in step
-        for operand, access in accesses(each)
-        if isinstance(operand, Address) and access is not Access.READ
-    }
 
 
 def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
@@ -252,12 +241,7 @@ class Group:
     @property
     def buffers(self) -> set[str]:
         """Names of all buffers that it touches."""
-        return {
-            operand.buffer
-            for each in self.instructions
-            for operand, _ in accesses(each)
-            if isinstance(operand, Address)
-        }
+        return buffers_of(self.instructions)
 
     def can_be_cut(self, units: int) -> bool:
         """True if every operand goes along with so many units an iteration."""
@@ -338,7 +322,7 @@ def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: s
     extents = known_extents(first)
     touched = [operand.buffer for each in chain for operand in each.operands if isinstance(operand, Address)]
     is_narrow = any(code.buffers[name].extent for name in touched)
-    if _targets(chain) & shared:
+    if buffers_of(chain, *WRITING) & shared:
         return _Whole(chain, anew, "", 0, is_narrow)
     if any(
         isinstance(operand, Address) and operand.mode is not Mode.COLUMN and operand.buffer in shared

@@ -23,14 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mlutriton.codegen.meeting import barrier
-from mlutriton.codegen.pipelining.pipeline_plan import (
-    Definitions,
-    Plan,
-    buffers_of,
-    free_registers,
-    is_transfer,
-    plan_loop,
-)
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_transfer, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
 from mlutriton.codegen.renaming import Renamer
@@ -43,6 +36,7 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     accesses,
+    buffers_of,
     instructions,
     registers_read,
     written_register,

@@ -31,15 +31,7 @@ from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.pipelining.finer_programs import plan_pieces
 from mlutriton.codegen.pipelining.in_place import share_buffers
 from mlutriton.codegen.pipelining.lookups import lookups_of, with_tables
-from mlutriton.codegen.pipelining.pipeline_plan import (
-    Plan,
-    buffer_bytes,
-    buffers_of,
-    buffers_read,
-    loads_apart,
-    plan_loop,
-    touch_counts,
-)
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads_apart, plan_loop, touch_counts
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.shared_pipeline import is_only_issued, plan_shared, rotate_shared
@@ -54,13 +46,14 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     accesses,
+    buffers_of,
     children,
     written_register,
 )
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
 
 def pipeline_loops(code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False) -> None:
@@ -218,7 +211,7 @@ def _take_late(code: TileCode, before: list[Node], plan: Plan, latency_bytes: in
     ahead need has to be there before.
     """
     kept: deque[Node] = deque()
-    kept_buffers = buffers_read([*plan.gathers, *plan.offsets])
+    kept_buffers = buffers_of([*plan.gathers, *plan.offsets], Access.READ)
     taken: deque[Node] = deque()
     while before and isinstance(before[-1], Instruction):
         node = before[-1]
