@@ -35,6 +35,7 @@ from mlutriton.ir.analysis.layouts import (
     part_shape,
 )
 from mlutriton.ir.analysis.waits import state_of_wait
+from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble, Member, Order
 from mlutriton.ir.ops import (
@@ -62,7 +63,6 @@ from mlutriton.ir.ops import (
     While,
     Yield,
 )
-from mlutriton.ir.passes.strip_mine.slices import copy_block
 from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype, with_shape
 
 # What a member may have to do of what the whole program is.

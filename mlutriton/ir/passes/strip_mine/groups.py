@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (
     Assert,
@@ -27,7 +28,7 @@ from mlutriton.ir.ops import (
     Yield,
 )
 from mlutriton.ir.passes.strip_mine.boxes import Box, extents, strip_shape, whole
-from mlutriton.ir.passes.strip_mine.slices import Slicer, copy_block
+from mlutriton.ir.passes.strip_mine.slices import Slicer
 from mlutriton.ir.types import (
     TensorType,
     Type,

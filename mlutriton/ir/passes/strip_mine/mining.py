@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet
+from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import (
     Assert,
@@ -48,12 +49,11 @@ from mlutriton.ir.passes.strip_mine.groups import (
 from mlutriton.ir.passes.strip_mine.slices import (
     MAXIMUM_REDUCED_STRIPS,
     POINTWISE,
-    Code,
     NotByBoxesError,
     Slicer,
     Trial,
-    copy_operation,
 )
+from mlutriton.ir.passes.strip_mine.written_code import Code
 from mlutriton.ir.types import TensorType, Type, shape_of, storage_dtype
 
 # What it costs to compute a value again, about in passes over it, and from where on it is kept if it is read again.

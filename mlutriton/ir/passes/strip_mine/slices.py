@@ -7,13 +7,13 @@ one around it, is not computed again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import F32, F64, I1, I32, I64, DType
-from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.access import Scalar
+from mlutriton.ir.copying import copy_block, copy_operation
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,
@@ -40,9 +40,10 @@ from mlutriton.ir.ops import (
     TileLoad,
     TileStore,
     Transpose,
-    Yield,
 )
 from mlutriton.ir.passes.strip_mine.boxes import Box, dense_strides, extents, halved, is_whole, whole
+from mlutriton.ir.passes.strip_mine.reshapes import reshaped_box
+from mlutriton.ir.passes.strip_mine.written_code import Code
 from mlutriton.ir.types import (
     PointerType,
     TensorType,
@@ -62,86 +63,6 @@ POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast)
 
 REPEATED = (*POINTWISE, Constant, Range, Splat, ExpandDims, Broadcast, Transpose, Reshape)
 """Ops that are cheaper to do again for a box than to load the box."""
-
-
-class Code(Scalars):
-    """The code being written: nested lists of operations, and the boxes that stand in each."""
-
-    def __init__(self) -> None:
-        super().__init__(UNKNOWN_LOCATION)
-        self.boxes: list[dict[tuple[Value, Box], Value]] = [{}]
-        # So that a place that is reached in two ways is one value, and a box there one box.
-        self._scalars: list[dict[tuple[str, Scalar, Scalar], Scalar]] = [{}]
-        self._fractions: dict[Value, tuple[Value, int, int]] = {}
-
-    @contextmanager
-    def nested(self, block: Block) -> Generator[None]:
-        """Write into a block for a while."""
-        outside, self.operations = self.operations, block.operations
-        self.boxes.append({})
-        self._scalars.append({})
-        try:
-            yield
-        finally:
-            self.boxes.pop()
-            self._scalars.pop()
-            self.operations = outside
-
-    def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
-        """An arithmetic operation in 64 bits, the same value for the same operands."""
-        key = operation, a, b
-        for known in reversed(self._scalars):
-            if key in known:
-                return known[key]
-        self._scalars[-1][key] = made = super().binary(operation, a, b)
-        return made
-
-    def scaled(self, scalar: Scalar, times: int, by: int) -> Scalar:
-        """A scalar times one constant by another, where that is an integer; the same value however it is reached."""
-        if isinstance(scalar, int):
-            return scalar * times // by
-        base, earlier_times, earlier_by = self._fractions.get(scalar, (scalar, 1, 1))
-        common = math.gcd(earlier_times * times, earlier_by * by)
-        times, by = earlier_times * times // common, earlier_by * by // common
-        made = self.binary("mul", self.quotient(base, by), times)
-        if isinstance(made, Value):
-            self._fractions[made] = base, times, by
-        return made
-
-    @contextmanager
-    def at(self, location: Location) -> Generator[None]:
-        """Give what is written a location."""
-        outside, self.location = self.location, location
-        try:
-            yield
-        finally:
-            self.location = outside
-
-    def effect(self, operation: Operation) -> Operation:
-        """Write an operation that has no single result."""
-        operation.location = self.location
-        self.operations.append(operation)
-        return operation
-
-    @contextmanager
-    def loop(self, end: int, step: int, initial: Sequence[Value] = ()) -> Generator[For]:
-        """A counted loop from 0, whose body is written meanwhile and has to end in a yield."""
-        bounds = [self.value(bound) for bound in (0, end, step)]
-        body = Block([I64, *(value.type for value in initial)], ["strip"])
-        loop = For([*bounds, *initial], {"stages": 0}, regions=[body])
-        with self.nested(body):
-            yield loop
-        # What the body has put in front of the loop must stand there.
-        self.effect(loop)
-
-    def finish(self, values: Sequence[Value] = ()) -> None:
-        """End the current list with a yield."""
-        self.effect(Yield(values))
-
-    def constant(self, value: Value) -> Scalar:
-        """A scalar, as int if it is known."""
-        operation = value.defining_op
-        return operation.value if isinstance(operation, Constant) and isinstance(operation.value, int) else value
 
 
 class NotByBoxesError(Exception):
@@ -637,93 +558,3 @@ class Slicer:
             if shape and place not in carrying.arguments and shape == rows[: len(shape)]:
                 carrying.argument(carried, box[: len(shape)])
                 return
-
-
-def copy_block(block: Block, values: dict[Value, Value]) -> Block:
-    """A copy of a block without control flow, whose operands are looked up in ``values`` first."""
-    copied = Block([argument.type for argument in block.arguments], [argument.name for argument in block.arguments])
-    values |= zip(block.arguments, copied.arguments, strict=True)
-    for operation in block.operations:
-        copied.operations.append(copy_operation(operation, values))
-    return copied
-
-
-def copy_operation(operation: Operation, values: dict[Value, Value]) -> Operation:
-    """A copy of an operation without control flow; its results are entered in ``values``."""
-    made = operation.__class__(
-        [values.get(operand, operand) for operand in operation.operands],
-        operation.attributes,
-        result_types=[result.type for result in operation.results],
-        regions=[copy_block(region, values) for region in operation.regions],
-        location=operation.location,
-    )
-    for old, new in zip(operation.results, made.results, strict=True):
-        new.name = old.name
-        values[old] = new
-    return made
-
-
-def reshaped_box(code: Code, source: tuple[int, ...], target: tuple[int, ...], box: Box) -> Box | None:
-    """The box of the source of a reshape that holds what a box of its result holds; None if no box does.
-
-    Boxes begin at multiples of their extents, as strips do, and so does what is found.
-    """
-    found: list[tuple[Scalar, int]] = []
-    at = 0
-    for inner, outer in _alike(source, target):
-        run = _run(code, outer, box[at : at + len(outer)])
-        part = None if run is None else _box_of_run(code, inner, *run)
-        if part is None:
-            return None
-        found += part
-        at += len(outer)
-    return tuple(found)
-
-
-def _alike(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The extents of both shapes, in the shortest parts of as many elements."""
-    i = j = 0
-    while i < len(source) or j < len(target):
-        first, second, (a, b) = i, j, (1, 1)
-        while True:
-            if a <= b and i < len(source):
-                a, i = a * source[i], i + 1
-            else:
-                b, j = b * target[j], j + 1
-            if a == b:
-                break
-        if i == len(source) or j == len(target):  # what is left are extents of 1
-            i, j = len(source), len(target)
-        yield source[first:i], target[second:j]
-
-
-def _run(code: Code, shape: tuple[int, ...], box: Box) -> tuple[Scalar, int] | None:
-    """Where the elements of a box begin in row-major order, and how many there are; None if others stand between."""
-    stride = count = 1
-    starts: list[Scalar] = []
-    for extent, (start, part) in zip(reversed(shape), reversed(box), strict=True):
-        if part > 1 and count < stride:
-            return None
-        starts.append(code.scaled(start, stride, 1))
-        count *= part
-        stride *= extent
-    return code.sum(starts[::-1]), count
-
-
-def _box_of_run(code: Code, shape: tuple[int, ...], start: Scalar, count: int) -> list[tuple[Scalar, int]] | None:
-    """The box of these elements in row-major order, of which the first stands at a multiple of their number."""
-    box: list[tuple[Scalar, int]] = []
-    stride, left = 1, count
-    for d, extent in reversed(list(enumerate(shape))):
-        if left % extent == 0:
-            box.append((0, extent))
-            left //= extent
-        elif extent % left == 0:
-            place = code.scaled(start, 1, stride) if count % stride == 0 else code.quotient(start, stride)
-            is_first = math.prod(shape[:d]) == 1
-            box.append((place if is_first else code.remainder(place, extent), left))
-            left = 1
-        else:
-            return None
-        stride *= extent
-    return box[::-1]
