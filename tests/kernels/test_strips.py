@@ -260,6 +260,29 @@ def test_tensors_of_any_shape_are_flipped(rows, columns):
     np.testing.assert_array_equal(out, x[:, ::-1])
 
 
+@mlu.jit
+def change_halves(out, x, y, count, N: tl.constexpr):
+    i = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    values = tl.load(x + i)
+    for k in range(count):
+        left, right = tl.split(tl.permute(tl.reshape(values, [N, 2, N // 2]), (0, 2, 1)))
+        values = tl.reshape(tl.permute(tl.join(left * 2, right + k), (0, 2, 1)), [N, N])
+        values = tl.dot(tl.load(y + i), values)
+    tl.store(out + i, values)
+
+
+@pytest.mark.parametrize("n", [128, 256])
+def test_strips_of_one_half_of_what_is_joined(n):
+    mlu.set_machine("mlu-tiny")
+    x, y = np.round(8 * normal(n, n)), np.eye(n, dtype=np.float32)[::-1].copy()
+    out = np.zeros_like(x)
+    change_halves[(1,)](out, x, y, 3, N=n)
+    expected = x
+    for k in range(3):
+        expected = np.concatenate([expected[:, : n // 2] * 2, expected[:, n // 2 :] + k], axis=1)[::-1]
+    np.testing.assert_array_equal(out, expected)
+
+
 def test_long_code_is_refused(monkeypatch):
     mlu.set_machine("mlu-tiny")
     x = normal(512, 32)

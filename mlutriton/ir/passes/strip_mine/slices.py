@@ -221,7 +221,7 @@ class Slicer:
             case Reshape():
                 return self._viewed(operation.operands[0], shape_of(value.type), box)
             case Join():
-                return add(Join(self.boxes(operation.operands, box[:-1])))
+                return self._join(operation, box)
             case Split():
                 return self._split(operation, value, box)
             case TileLoad():
@@ -283,6 +283,21 @@ class Slicer:
         """True for what the nest being written, or tried, makes strip by strip."""
         trial = self.trial
         return value in self.done or (trial is not None and (value in trial.kept or value in trial.folded))
+
+    def _join(self, operation: Join, box: Box) -> Value:
+        """Both parts, or the one that is wanted."""
+        *rest, (part, count) = box
+        code, inner = self.code, tuple(rest)
+        if count == len(operation.operands):
+            return code.add(Join(self.boxes(operation.operands, inner)))
+        if isinstance(part, int):
+            chosen = self.box(operation.operands[part], inner)
+        else:
+            first, second = self.boxes(operation.operands, inner)
+            is_first = code.add(Elementwise.of("eq", part, code.value(0)))
+            is_first = code.add(Splat([is_first], result_types=[TensorType(extents(inner), I1)]))
+            chosen = code.add(Elementwise.of("select", is_first, first, second))
+        return code.add(ExpandDims([chosen], {"axis": len(inner)}))
 
     def _split(self, operation: Split, value: Value, box: Box) -> Value:
         halves = self.code.effect(Split([self.box(operation.operands[0], (*box, (0, 2)))]))
