@@ -33,6 +33,8 @@ def run_replay(state: ReplayState) -> None:
         state.cores[core * at.CORE_WORDS + at.REASON] = at.RUNNING
         state.statistics[core * at.STATISTIC_WORDS + Cause.LAUNCH] = launch
     state.shared[at.MAKESPAN] = launch
+    for number in range(state.shared[at.CLASSES]):
+        state.classes[number * at.CLASS_WORDS + at.FIRST] = members_of(state, number)
     for unit in range(units(state)):
         dispatch(state, unit, launch)
     while state.tree[1] < at.NEVER and not state.shared[at.STATUS]:
@@ -550,15 +552,43 @@ def open_flow(state: ReplayState, lane: int, now: int) -> None:
     row = number * at.CLASS_WORDS
     state.lanes[base + at.PHASE] = at.STREAMING
     settle_peers(state, number, now)
-    final = state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16)
-    if not state.classes[row + at.COUNT] or final < state.classes[row + at.NEAREST]:
-        state.classes[row + at.NEAREST] = final
-    place = (number * state.timing[timing.CORES] * at.LANES_PER_CORE + state.classes[row + at.COUNT]) * 2
-    state.members[place] = lane
-    state.members[place + 1] = final
-    state.classes[row + at.COUNT] += 1
+    add_flow(state, number, lane, state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16))
     state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
     share_with_peers(state, number)
+
+
+@inlined
+def add_flow(state: ReplayState, number: int, lane: int, final: int) -> None:
+    """Put a flow among those of its class, in the order in which they will be done; mostly it is the last."""
+    row = number * at.CLASS_WORDS
+    first = state.classes[row + at.FIRST]
+    stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
+    if stop == members_of(state, number + 1):
+        first = members_of(state, number)
+        move_members(state, number, first)
+        stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
+    while stop > first and state.members[stop - at.MEMBER_WORDS + at.FINAL] > final:
+        state.members[stop + at.MEMBER] = state.members[stop - at.MEMBER_WORDS + at.MEMBER]
+        state.members[stop + at.FINAL] = state.members[stop - at.MEMBER_WORDS + at.FINAL]
+        stop -= at.MEMBER_WORDS
+    state.members[stop + at.MEMBER] = lane
+    state.members[stop + at.FINAL] = final
+    state.classes[row + at.COUNT] += 1
+
+
+@inlined
+def members_of(state: ReplayState, number: int) -> int:
+    """Where there is room for the flows of a class."""
+    return number * state.timing[timing.CORES] * (at.LANES_PER_CORE * at.MEMBER_SPACE * at.MEMBER_WORDS)
+
+
+def move_members(state: ReplayState, number: int, first: int) -> None:
+    """Move the flows of a class to another place, before that where they are."""
+    row = number * at.CLASS_WORDS
+    distance = state.classes[row + at.FIRST] - first
+    for place in range(first, first + state.classes[row + at.COUNT] * at.MEMBER_WORDS):
+        state.members[place] = state.members[place + distance]
+    state.classes[row + at.FIRST] = first
 
 
 @inlined
@@ -590,31 +620,20 @@ def finish_flows(state: ReplayState, number: int, now: int) -> None:
     """Flows of a class are done: take them out, share anew, and let their queues go on."""
     settle_peers(state, number, now)
     row = number * at.CLASS_WORDS
-    first = number * state.timing[timing.CORES] * at.LANES_PER_CORE
-    progress = state.classes[row + at.PROGRESS]
-    nearest = at.FOREVER << 16
-    count = state.classes[row + at.COUNT]
-    done = 0
-    place = 0
-    while place < count:
-        final = state.members[(first + place) * 2 + 1]
-        if final > progress:
-            nearest = min(nearest, final)
-            place += 1
-            continue
-        # The last member takes the place of the one that is done, which goes behind the members that stay.
-        lane = state.members[(first + place) * 2]
-        count -= 1
-        state.members[(first + place) * 2] = state.members[(first + count) * 2]
-        state.members[(first + place) * 2 + 1] = state.members[(first + count) * 2 + 1]
-        state.members[(first + count) * 2] = lane
+    first = state.classes[row + at.FIRST]
+    stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
+    place = first
+    while place < stop and state.members[place + at.FINAL] <= state.classes[row + at.PROGRESS]:
+        lane = state.members[place + at.MEMBER]
         state.classes[row + at.WEIGHTS] -= state.lanes[lane * at.LANE_WORDS + at.WEIGHT]
-        done += 1
-    state.classes[row + at.NEAREST] = nearest
-    state.classes[row + at.COUNT] = count
+        place += at.MEMBER_WORDS
+    done = (place - first) // at.MEMBER_WORDS
+    state.classes[row + at.FIRST] = place
+    state.classes[row + at.COUNT] -= done
     share_with_peers(state, number)
-    for place in range(count, count + done):
-        finish_transfer(state, state.members[(first + place) * 2], now)
+    # None of these opens a flow at once, which could move the members.
+    for each in range(done):
+        finish_transfer(state, state.members[first + each * at.MEMBER_WORDS + at.MEMBER], now)
 
 
 def finish_transfer(state: ReplayState, lane: int, now: int) -> None:

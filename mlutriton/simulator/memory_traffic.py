@@ -9,13 +9,15 @@ from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     CLASS_WORDS,
     COUNT,
-    FIRST_LEAF,
+    FINAL,
+    FIRST,
     FOREVER,
-    NEAREST,
     NEVER,
     PORT_LEFT,
     PROGRESS,
     RATE,
+    SCHEDULED_FINAL,
+    SCHEDULED_RATE,
     SLOT_BITS,
     UPDATED,
     WEIGHTS,
@@ -33,7 +35,7 @@ from mlutriton.simulator.timing import (
 @inlined
 def schedule(state: ReplayState, slot: int, time: int) -> None:
     """Set when an event source acts next; FOREVER for not at all."""
-    node = state.shared[FIRST_LEAF] + slot
+    node = state.leaves[slot]
     key = time << SLOT_BITS | slot if time < FOREVER else NEVER
     if state.tree[node] == key:
         return
@@ -64,10 +66,16 @@ def schedule_class(state: ReplayState, number: int) -> None:
     """Set when the next flow of a class is done."""
     base = number * CLASS_WORDS
     if not state.classes[base + COUNT]:
+        state.classes[base + SCHEDULED_RATE] = 0
         schedule(state, number, FOREVER)
         return
     rate = state.classes[base + RATE]
-    left = max(state.classes[base + NEAREST] - state.classes[base + PROGRESS], 0)
+    final = state.members[state.classes[base + FIRST] + FINAL]
+    if rate == state.classes[base + SCHEDULED_RATE] and final == state.classes[base + SCHEDULED_FINAL]:
+        return
+    state.classes[base + SCHEDULED_RATE] = rate
+    state.classes[base + SCHEDULED_FINAL] = final
+    left = max(final - state.classes[base + PROGRESS], 0)
     schedule(state, number, state.classes[base + UPDATED] + (left + rate - 1) // rate)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from mlutriton.simulator import (
     timing,
 )
 from mlutriton.simulator import machine_code as translator
+from mlutriton.simulator.event_tree import event_tree
 from mlutriton.simulator.native import compile_llvm
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause, timing_parameters
@@ -43,10 +44,11 @@ Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
 # Of the tables of the L2; that of pages grows if they are too few.
-_MOST_TILE_BUCKETS = 1 << 16
+_MOST_TILE_BUCKETS = 1 << 19
 _MOST_REGIONS = 1 << 17
 _FIRST_PAGES = 1 << 9
 _MOST_FIRST_PAGES = 1 << 16
+_CACHE_LINE_WORDS = 8
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 
 
@@ -265,53 +267,26 @@ def initial_state(
 ) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
     cores = machine.cores
-    lanes = cores * replay_state.LANES_PER_CORE
-    classes = 2 * int(parameters[timing.PORT_GROUPS]) + machine.clusters
-    first_leaf, leaves = 1, 1
-    while leaves < classes + cores * replay_state.SOURCES_PER_CORE:
-        first_leaf, leaves = first_leaf + leaves, 4 * leaves
     uses = trace.records if not len(trace.groups) else cache_directory.MOST_TILES
-    tile_buckets = min(1 << uses.bit_length(), _MOST_TILE_BUCKETS)
-    regions = min(2 << uses.bit_length(), _MOST_REGIONS)
-    # Each tile in the L2 has a line; one more is on its way, and the first is none.
-    tiles = min(uses, int(parameters[timing.L2_LINES]), cache_directory.MOST_TILES - 2) + 2
-    cleared = {
-        "shared": replay_state.SHARED_WORDS,
-        "cores": cores * replay_state.CORE_WORDS,
-        "lanes": lanes * replay_state.LANE_WORDS,
-        "classes": classes * replay_state.CLASS_WORDS,
-        "tile_table": tile_buckets,
-        "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
-        "regions": regions,
-        "atomics": replay_state.ATOMIC_ADDRESSES,
-    }
-    # Never read before they are written; the tree is filled below.
-    uncleared = {
-        "tree": first_leaf + leaves,
-        "rings": lanes * ring_entries * 2,
-        "members": classes * lanes * 2,
-        "tiles": tiles * replay_state.TILE_WORDS,
-        "page_heads": pages,
-        "pages": (pages + 1) * replay_state.PAGE_WORDS,
-        "owners": (pages + 1) * sector_map.PAGE_SECTORS,
-    }
-    parts = _memory.lay_out(cleared, uncleared)
+    l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
+    layout = _layout(cores, machine.clusters, port_groups, l2_lines, uses.bit_length(), ring_entries, pages)
+    leaves, _ = event_tree(cores, machine.clusters, port_groups)
+    parts = _memory.lay_out(layout)
     parts["tree"].fill(replay_state.NEVER)
     shared = parts["shared"]
     shared[replay_state.TRACES] = len(trace.starts)
     shared[replay_state.CORES_PER_PROGRAM] = cores_per_program
     shared[replay_state.HAS_OFFSETS] = len(trace.groups) > 0
     shared[replay_state.RECORDS] = trace.records
-    shared[replay_state.FIRST_LEAF] = first_leaf
-    shared[replay_state.CLASSES] = classes
+    shared[replay_state.CLASSES] = layout.classes
     shared[replay_state.RING_ENTRIES] = ring_entries
-    shared[replay_state.TILE_BUCKETS] = tile_buckets
-    shared[replay_state.REGIONS] = regions
+    shared[replay_state.TILE_BUCKETS] = len(parts["tile_table"])
+    shared[replay_state.REGIONS] = len(parts["regions"])
     shared[replay_state.PAGE_HEADS] = pages
     shared[replay_state.NEXT_PAGE] = replay_state.PAGE_WORDS
     shared[replay_state.PAGES_END] = len(parts["pages"])
     shared[replay_state.GENERATION] = _memory.generation
-    shared[replay_state.TILE_ROWS] = tiles
+    shared[replay_state.TILE_ROWS] = len(parts["tiles"]) // replay_state.TILE_WORDS
     shared[replay_state.FRESH_TILES] = 1
     parts["tiles"][: replay_state.TILE_WORDS].fill(0)
     shared[replay_state.KEEP_EVENTS] = keep_events
@@ -323,6 +298,7 @@ def initial_state(
         offsets=trace.offsets,
         first_offsets=trace.first_offsets,
         timing=parameters,
+        leaves=leaves,
         # These outlive the replay.
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
         programs=_zeros(len(trace.starts) // cores_per_program * replay_state.PROGRAM_WORDS),
@@ -331,11 +307,58 @@ def initial_state(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """How many words the arrays take that a replay works in.
+
+    Attributes:
+        classes: of flows.
+        cleared: arrays that are zero before a replay.
+        uncleared: those of which nothing is read before it is written, or that know what is of this replay.
+    """
+
+    classes: int
+    cleared: dict[str, int]
+    uncleared: dict[str, int]
+
+
+@lru_cache(maxsize=64)
+def _layout(
+    cores: int, clusters: int, port_groups: int, l2_lines: int, use_bits: int, ring_entries: int, pages: int
+) -> _Layout:
+    """The layout for a machine and fewer uses of tiles than two to the power of ``use_bits``."""
+    lanes = cores * replay_state.LANES_PER_CORE
+    classes = 2 * port_groups + clusters
+    _, tree_nodes = event_tree(cores, clusters, port_groups)
+    # Each tile in the L2 has a line; one more is on its way, and the first is none.
+    tiles = min(1 << use_bits, l2_lines, cache_directory.MOST_TILES - 2) + 2
+    cleared = {
+        "shared": replay_state.SHARED_WORDS,
+        "cores": cores * replay_state.CORE_WORDS,
+        "lanes": lanes * replay_state.LANE_WORDS,
+        "classes": classes * replay_state.CLASS_WORDS,
+        "tile_table": min(1 << tiles.bit_length(), _MOST_TILE_BUCKETS),
+        "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
+        "regions": min(2 << use_bits, _MOST_REGIONS),
+        "atomics": replay_state.ATOMIC_ADDRESSES,
+    }
+    uncleared = {
+        "tree": tree_nodes,
+        "rings": lanes * ring_entries * 2,
+        "members": classes * lanes * replay_state.MEMBER_SPACE * replay_state.MEMBER_WORDS,
+        "tiles": tiles * replay_state.TILE_WORDS,
+        "page_heads": pages,
+        "pages": (pages + 1) * replay_state.PAGE_WORDS,
+        "owners": (pages + 1) * sector_map.PAGE_SECTORS,
+    }
+    return _Layout(classes, cleared, uncleared)
+
+
 class _Memory(threading.local):
     """What replays of a thread work in, one after another: to lay it out takes longer than a small replay.
 
     Attributes:
-        sizes: words of each array.
+        layout: of its arrays.
         parts: the arrays, in one piece of memory.
         addresses: where they begin.
         zeros: those that are zero before a replay.
@@ -343,22 +366,26 @@ class _Memory(threading.local):
     """
 
     def __init__(self) -> None:
-        self.sizes: tuple[dict[str, int], dict[str, int]] | None = None
+        self.layout: _Layout | None = None
         self.parts: dict[str, Words] = {}
         self.addresses: dict[str, int] = {}
         self.zeros: Words = np.empty(0, np.int64)
         self.generation = 0
 
-    def lay_out(self, cleared: dict[str, int], uncleared: dict[str, int]) -> dict[str, Words]:
-        """Arrays of these numbers of words, the first ones zero; the last replay of this thread is over with them."""
-        if self.sizes != (cleared, uncleared):
-            words = np.zeros(sum(cleared.values()) + sum(uncleared.values()), np.int64)
+    def lay_out(self, layout: _Layout) -> dict[str, Words]:
+        """Arrays as a layout says; the last replay of this thread is over with them."""
+        if self.layout is not layout:
+            sizes = layout.cleared | layout.uncleared
+            # Arrays begin where cache lines of the host do.
+            lines = {name: -(-size // _CACHE_LINE_WORDS) for name, size in sizes.items()}
+            words = np.zeros((sum(lines.values()) + 1) * _CACHE_LINE_WORDS, np.int64)
+            words = words[-(host_address(words) // words.itemsize) % _CACHE_LINE_WORDS :]
             start, place = host_address(words), 0
-            for name, size in (*cleared.items(), *uncleared.items()):
+            for name, size in sizes.items():
                 self.parts[name], self.addresses[name] = words[place : place + size], start + place * words.itemsize
-                place += size
-            self.zeros = words[: sum(cleared.values())]
-            self.sizes = cleared, uncleared
+                place += lines[name] * _CACHE_LINE_WORDS
+            self.zeros = words[: sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
+            self.layout = layout
             self.generation = 0
         self.generation += 1
         self.zeros.fill(0)

@@ -23,7 +23,6 @@ SOURCES_PER_CORE = 3
     RECORDS,
     NEXT_PROGRAM,
     STATUS,
-    FIRST_LEAF,
     CLASSES,
     RING_ENTRIES,  # a power of two
     KEEP_EVENTS,
@@ -48,7 +47,7 @@ SOURCES_PER_CORE = 3
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     SHARED_WORDS,
-) = range(30)
+) = range(29)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -98,10 +97,17 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
     PROGRESS,  # what a flow that was always there would have moved, in 1/65536 byte
     RATE,
     UPDATED,  # when PROGRESS was right
-    NEAREST,  # least progress at which a flow is done
+    FIRST,  # where its flows begin among the members
+    SCHEDULED_RATE,  # the rate for which its next event is set; 0 if it is not
+    SCHEDULED_FINAL,  # and the final progress of the first flow
     PORT_LEFT,  # scratch of the sharing, for the port of this class's cluster
     CLASS_WORDS,
-) = range(8)
+) = range(10)
+
+# A flow of a class: its lane, and the progress of the class at which it is done. A class has room for so many times as
+# many as there are lanes: flows are taken from the front, and moved there when new ones reach the end.
+(MEMBER, FINAL, MEMBER_WORDS) = range(3)
+MEMBER_SPACE = 2
 
 # A row of statistics: cycles by cause, then these.
 (COMPUTE_BUSY, IO_BUSY, MOVE_BUSY, DRAM_READ_BYTES, DRAM_WRITE_BYTES, L2_HIT_BYTES, STATISTIC_WORDS) = range(
@@ -114,24 +120,26 @@ STALL_WORDS = len(Cause)
 # A row of a program's result: its first core, when it began and ended.
 (PROGRAM_CORE, PROGRAM_START, PROGRAM_END, PROGRAM_WORDS) = range(4)
 
-# A tile that has lines in the L2: its geometry, then these.
+# A tile that has lines in the L2. What is asked for most comes first, in one cache line of the host.
 (
     TILE_ADDRESS,
+    TILE_NEXT,  # row of the next tile of the same bucket; 0 after the last
+    TILE_OLDER,  # row of the tile that was used before it
+    TILE_NEWER,  # row of the tile that was used after it; of a free row, the next free one
+    TILE_OWNED,  # lines that are there and its own
+    TILE_LINES,  # lines that were its own when it was used last
+    TILE_DIRTY,  # of a family's tile, its dirty lines; else all if the whole tile has been stored, or 0
+    TILE_FAMILY,  # number of its family; 0 if it goes by the map
     TILE_SEGMENT,
     TILE_COUNT1,
     TILE_STRIDE1,
     TILE_COUNT2,
     TILE_STRIDE2,
-    TILE_OWNED,  # lines that are there and its own
-    TILE_LINES,  # lines that were its own when it was used last
-    TILE_DIRTY,  # of a family's tile, its dirty lines; else all if the whole tile has been stored, or 0
-    TILE_FAMILY,  # number of its family; 0 if it goes by its lines
-    TILE_NEXT,  # row of the next tile of the same bucket; 0 after the last
-    TILE_OLDER,  # row of the tile that was used before it
-    TILE_NEWER,  # row of the tile that was used after it; of a free row, the next free one
     TILE_DROPPED,  # where its first line may be that has not left: number of the segment, and of its line
+    TILE_FILLER,
+    TILE_FILLER_TOO,
     TILE_WORDS,
-) = range(15)
+) = range(17)
 
 # A page that has sectors in the L2: its number, row of the next page of the same chain, the tile that uses it, and a
 # bit for each sector.
@@ -158,8 +166,9 @@ class ReplayState:
     lanes: IntArray
     rings: IntArray  # per lane: record and issue time of the transfers that wait
     classes: IntArray
-    members: IntArray  # per class: lane and final progress of its flows
+    members: IntArray  # per class: its flows in the order in which they will be done
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot; children of node n are at 4 * n - 2 and on
+    leaves: IntArray  # per event source: its node
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
     tile_table: IntArray  # row of the first of them, by hash of their address
     families: IntArray

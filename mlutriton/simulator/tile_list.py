@@ -22,12 +22,18 @@ from mlutriton.simulator.replay_state import (
     ReplayState,
 )
 
+# Tiles of one block of memory are in buckets that are neighbours, unless they are small: grids go through memory in its
+# order, and a host waits long for what it does not see coming.
+BLOCK_SHIFT = 12
+SMALL_SHIFT = 7
+
 
 @inlined
 def tile_bucket(state: ReplayState, address: int) -> int:
     """The entry of the table in which the chain of tiles with such an address begins."""
-    key = (address >> 5 & 0xFFFFFFF) ^ address >> 33
-    return key * 0x9E3779B1 >> 24 & state.shared[TILE_BUCKETS] - 1
+    key = address >> BLOCK_SHIFT & 0x3FFFFFFF ^ address >> 42
+    within = address >> SMALL_SHIFT & 31 | (address >> 2 & 31) << 5
+    return (key * 0x9E3779B1 >> 20 ^ within) & state.shared[TILE_BUCKETS] - 1
 
 
 @inlined
