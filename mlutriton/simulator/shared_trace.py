@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.isa.trace_format import RECORD_WORDS, Kind
+from mlutriton.isa.trace_format import KIND_MASK, RECORD_WORDS, Kind
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import StoredTrace, Trace
 from mlutriton.simulator.replay import Words as Column
@@ -23,6 +23,7 @@ from mlutriton.simulator.replay import Words as Column
 Words = NDArray[np.int64]
 
 _ADDRESSED = (Kind.LOAD, Kind.STORE, Kind.SCALAR_LOAD, Kind.SCALAR_STORE, Kind.ATOMIC_SCALAR)
+_HAS_ADDRESS = np.isin(np.arange(KIND_MASK + 1), _ADDRESSED)
 # Classes that look alike but for what moves together; programs that are of none of so many are kept whole.
 _MOST_ALIKE = 8
 # Programs of one path in a part of a grid that are worth a class.
@@ -213,7 +214,7 @@ def _column(parts: list[Words]) -> Column:
 
 def _addresses(records: Words) -> Words:
     """The address of each record; 0 of those that have none."""
-    has_address = ~trace_columns.extent_records(records) & np.isin(trace_columns.kinds(records), _ADDRESSED)
+    has_address = ~trace_columns.extent_records(records) & _HAS_ADDRESS[trace_columns.kinds(records)]
     return np.where(has_address, trace_columns.payloads(records), 0)
 
 

@@ -57,8 +57,10 @@ def extent_records(records: Words) -> NDArray[np.bool_]:
     as the record before it announces nothing; then extents and records alternate.
     """
     announces = (kinds(records) <= Kind.STORE) & (flags(records) & FLAG_EXTENT != 0)
+    extents = np.zeros(len(records), np.bool_)
+    if not announces.any():
+        return extents
     places = np.arange(len(records))
     first = np.maximum.accumulate(np.where(announces, -1, places)) + 1
-    extents = np.zeros(len(records), np.bool_)
     extents[1:] = (announces & ((places - first) & 1 == 0))[:-1]
     return extents
