@@ -70,6 +70,7 @@ from mlutriton.ir.tensor_ops import (
     Splat,
     Split,
     Transpose,
+    Window,
     evaluate_combine,
     normal_value,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "TileStore",
     "Transpose",
     "While",
+    "Window",
     "Yield",
     "evaluate_combine",
     "normal_value",

@@ -346,6 +346,30 @@ class Concatenate(Operation):
         return (np.concatenate(operands),)
 
 
+class Window(Operation):
+    """Positions ``first`` to ``first + count`` along ``axis``."""
+
+    NAME = "window"
+    OPERANDS = ("source",)
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"axis": int, "first": int, "count": int}
+
+    def infer_types(self) -> Sequence[Type]:
+        source, axis = self.operands[0].type, self.integer("axis")
+        shape = shape_of(source)
+        return (TensorType((*shape[:axis], self.integer("count"), *shape[axis + 1 :]), element_type(source)),)
+
+    def check(self) -> str | None:
+        shape, axis = shape_of(self.operands[0].type), self.integer("axis")
+        if not 0 <= axis < len(shape):
+            return f"axis {axis} is not in 0 to {len(shape) - 1}"
+        first, end = self.integer("first"), self.integer("first") + self.integer("count")
+        return None if 0 <= first < end <= shape[axis] else f"{first} to {end} is not inside {shape[axis]} positions"
+
+    def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        first, axis = self.integer("first"), self.integer("axis")
+        return (operands[0][(slice(None),) * axis + (slice(first, first + self.integer("count")),)],)
+
+
 class Gather(Operation):
     """``result[.., k, ..] = source[.., index[.., k, ..], ..]`` along ``axis``; an index outside is a fault."""
 

@@ -11,6 +11,7 @@ an access reads or keeps follows from ``tl.gather`` and ``tl.where``.
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,10 @@ def write_part(tensor: Any, indices: Any, value: Any, semantic: Any) -> Any:
     value = semantic.to_tensor(value).to(tensor.dtype, _semantic=semantic)
     value = core.broadcast_to(value, [part.count for part in parts if not part.is_single] or [1], _semantic=semantic)
     value = core.reshape(value, [part.count for part in parts], _semantic=semantic)
+    first, *rest = parts
+    is_run = isinstance(first.first, int) and first.step == 1
+    if is_run and all(_is_whole(part, extent) for part, extent in zip(rest, tensor.shape[1:], strict=True)):
+        return _with_rows(tensor, first, value, semantic)
     inside = None
     for dimension, part in enumerate(parts):
         extent = int(tensor.shape[dimension])
@@ -108,9 +113,25 @@ def write_part(tensor: Any, indices: Any, value: Any, semantic: Any) -> Any:
             on_step = distance.__mod__(part.step, _semantic=semantic).__eq__(0, _semantic=semantic)
             here = here.__and__(on_step, _semantic=semantic)
         inside = here if inside is None else inside.__and__(here, _semantic=semantic)
-        turn = core.where(here, turn, 0, _semantic=semantic)
-        value = _gathered(value, dimension, turn, semantic)
+        if part.count > 1:
+            value = _gathered(value, dimension, core.where(here, turn, 0, _semantic=semantic), semantic)
     return value if inside is None else core.where(inside, value, tensor, _semantic=semantic)
+
+
+def _with_rows(tensor: Any, rows: Part, value: Any, semantic: Any) -> Any:
+    """A tensor with another value at a run of positions of its first dimension, which stand together."""
+    shape = [int(extent) for extent in tensor.shape]
+    inner = math.prod(shape[1:])
+    flat = core.reshape(tensor, [shape[0] * inner], _semantic=semantic)
+    joined = core.reshape(value, [rows.count * inner], _semantic=semantic)
+    if rows.first:
+        before = _places(Part(0, rows.first * inner), 0, 1, semantic)
+        joined = semantic.cat(_gathered(flat, 0, before, semantic), joined, True)
+    behind = shape[0] - rows.first - rows.count
+    if behind:
+        after = _places(Part((rows.first + rows.count) * inner, behind * inner), 0, 1, semantic)
+        joined = semantic.cat(joined, _gathered(flat, 0, after, semantic), True)
+    return core.reshape(joined, shape, _semantic=semantic)
 
 
 def _listed(indices: Any) -> list[Any]:

@@ -212,6 +212,7 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.Split: shapes.split,
     ops.Concatenate: shapes.concatenate,
     ops.Gather: shapes.gather,
+    ops.Window: shapes.window,
     ops.Dot: dot,
     ops.Reduce: reductions.reduce,
     ops.Scan: reductions.scan,

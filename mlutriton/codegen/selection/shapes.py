@@ -138,6 +138,19 @@ def concatenate(s: Selection, operation: Operation) -> None:
     s.views[operation.result] = target
 
 
+def window(s: Selection, operation: Operation) -> None:
+    """A part of the first extent is where it is; for one of another extent, that becomes the first and goes back."""
+    source, shape = s.dense(operation.operands[0]), shape_of(operation.result.type)
+    axis, first = operation.integer("axis"), operation.integer("first")
+    is_first = math.prod(source.shape[:axis]) == 1
+    order = tuple(range(len(shape))) if is_first else (axis, *(d for d in range(len(shape)) if d != axis))
+    turned = source if is_first else transpose(s, source, order)
+    part = slice_of(turned, first * source.count // source.shape[axis], math.prod(shape))
+    result = DenseView(part.buffer, tuple(shape[d] for d in order), part.dtype, part.offset_bytes)
+    back = tuple(order.index(d) for d in range(len(shape)))
+    s.views[operation.result] = result if is_first else transpose(s, result, back)
+
+
 def gather(s: Selection, operation: Operation) -> None:
     """Elements picked by an index tensor along an axis."""
     source, index = (s.dense(value) for value in operation.operands)

@@ -21,6 +21,7 @@ from mlutriton.ir.ops import (
     Splat,
     Split,
     Transpose,
+    Window,
 )
 from mlutriton.ir.types import PointerType, Type, element_type, shape_of
 from mlutriton.isa.assembly import name_of
@@ -197,7 +198,7 @@ class Selection:
 
 
 # Operations whose result may share its operand's buffer.
-ALIASES = (Broadcast, ExpandDims, Reshape, Splat, Split, Transpose)
+ALIASES = (Broadcast, ExpandDims, Reshape, Splat, Split, Transpose, Window)
 
 
 def is_fresh(value: Value) -> bool:

@@ -39,6 +39,7 @@ from mlutriton.ir.ops import (
     TileStore,
     Transpose,
     While,
+    Window,
 )
 from mlutriton.ir.types import element_type, shape_of, storage_dtype
 
@@ -118,6 +119,8 @@ def operand_layouts(operation: Operation, axis: int) -> Sequence[int]:
             layouts = [axis if axis <= row else WHOLE, WHOLE if axis == row else axis, axis]
         case Reduce():
             layouts = [axis + (axis >= operation.axis)] * len(operands)
+        case Window() if axis != operation.integer("axis"):
+            layouts = [axis]
         case Concatenate() if axis > 0:
             layouts = [axis, axis]
         case Scan() if axis != operation.axis:

@@ -5,6 +5,7 @@ The laws are those of :mod:`~mlutriton.ir.passes.arithmetic_rules`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mlutriton.dtypes import DType
@@ -16,6 +17,7 @@ from mlutriton.ir.ops import (
     Constant,
     Elementwise,
     ExpandDims,
+    Gather,
     GatherLoad,
     IntToPtr,
     Load,
@@ -28,6 +30,7 @@ from mlutriton.ir.ops import (
     Splat,
     Store,
     Transpose,
+    Window,
 )
 from mlutriton.ir.passes.arithmetic_rules import Make, constant_of, scalar_of
 from mlutriton.ir.types import Type, element_type, shape_of
@@ -44,6 +47,8 @@ def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
             value = _pointer_cast(op, make)
         case Range() if op.integer("end") - op.integer("start") == 1:
             value = make(Constant.of(op.integer("start"), op.result.type))
+        case Gather():
+            value = _window(op, make)
         case Reduce() if shape_of(op.operands[0].type)[op.axis] == 1 and shape_of(op.results[0].type):
             pairs = zip(op.operands, op.results, strict=True)
             return [make(Reshape([operand], result_types=[result.type])) for operand, result in pairs]
@@ -83,6 +88,43 @@ def _moved(op: Operation, make: Make) -> Value | None:
             return make(Transpose(inner.operands, {"order": order}))
         case _:
             return None
+
+
+def _window(op: Gather, make: Make) -> Value | None:
+    """A gather at positions that follow each other, if they are known and all inside."""
+    source, index = op.operands
+    axis = op.integer("axis")
+    first, count = _first_of_run(index, axis), shape_of(index.type)[axis]
+    if first is None or not 0 <= first <= shape_of(source.type)[axis] - count:
+        return None
+    return make(Window([source], {"axis": axis, "first": first, "count": count}))
+
+
+def _first_of_run(index: Value, axis: int) -> int | None:
+    """The first of positions that grow by one along an axis and are the same everywhere beside it."""
+    count, first = shape_of(index.type)[axis], 0
+    while True:
+        definition, shape = index.defining_op, shape_of(index.type)
+        match definition:
+            case Range():
+                return first + definition.integer("start")
+            case Constant() if count == 1 and isinstance(definition.value, int):
+                return first + definition.value
+            case Elementwise() if definition.name == "add":
+                added = constant_of(definition.operands[1])
+                if added is None:
+                    return None
+                first += int(added)
+            case Elementwise() if definition.name == "sext":
+                pass
+            case Broadcast() | Reshape() | ExpandDims():
+                # What is repeated, or is one row in another shape, has no other extents.
+                inner = shape_of(definition.operands[0].type)
+                if math.prod(inner) != count or (len(inner) == len(shape) and inner[axis] != count):
+                    return None
+            case _:
+                return None
+        index = definition.operands[0]
 
 
 def _retyped(op: Operation, source: Value, type: Type) -> Operation:

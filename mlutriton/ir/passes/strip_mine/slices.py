@@ -40,6 +40,7 @@ from mlutriton.ir.ops import (
     TileLoad,
     TileStore,
     Transpose,
+    Window,
 )
 from mlutriton.ir.passes.strip_mine.boxes import Box, dense_strides, extents, halved, is_whole, whole
 from mlutriton.ir.passes.strip_mine.reshapes import reshaped_box
@@ -228,6 +229,11 @@ class Slicer:
                 return self._tile_load(operation, box)
             case GatherLoad():
                 return self._gather_load(operation, box)
+            case Window():
+                axis, first = operation.integer("axis"), operation.integer("first")
+                start, extent = box[axis]
+                shifted = (self.code.binary("add", start, first), extent)
+                return self.box(operation.operands[0], (*box[:axis], shifted, *box[axis + 1 :]))
             case Gather():
                 return self._gather(operation, box)
             case Dot():
