@@ -595,6 +595,6 @@ class NumPrograms(_GridQuery):
 
 
 TENSOR_OPS: tuple[type[Operation], ...] = (
-    Elementwise, Constant, Range, Splat, ExpandDims, Broadcast, Reshape, Transpose, Join, Split, Concatenate, Gather,
-    Dot, Reduce, Scan, Histogram, ProgramId, NumPrograms,
+    Elementwise, Constant, Range, Splat, ExpandDims, Broadcast, Reshape, Transpose, Join, Split, Concatenate, Window,
+    Gather, Dot, Reduce, Scan, Histogram, ProgramId, NumPrograms,
 )  # fmt: skip
