@@ -32,13 +32,17 @@ class NativeText:
     Attributes:
         control: scalar code that calls the rest: long, run once for many elements, hence compiled quickly.
         loops: what walks through elements, hence compiled well; empty if nothing does.
+        shared: what other programs call just as well, one function each: to be compiled once for all of them.
     """
 
     control: str
     loops: str
+    shared: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.control}\n; ---- loops ----\n{self.loops}"
+        return "\n".join(
+            [self.control, "; ---- loops ----", self.loops, *(f"; ---- shared ----\n{each}" for each in self.shared)]
+        )
 
 
 class Context(IntEnum):

@@ -108,9 +108,22 @@ def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None)
     else:
         objects = [toolchain.compile(text.control, quickly=True)]
         objects += [toolchain.compile(text.loops)] if text.loops else []
+        objects += [_shared_object(each) for each in text.shared]
     if path is not None:
         _write(path, objects)
     return NativeModule(toolchain, objects)
+
+
+@lru_cache(maxsize=256)
+def _shared_object(text: str) -> bytes:
+    """Object code of a module that many programs have in common."""
+    toolchain = _toolchain()
+    path = cache_directory() / toolchain.file_name(f"shared {text}")
+    stored = _read(path)
+    if not stored:
+        stored = [toolchain.compile(text)]
+        _write(path, stored)
+    return stored[0]
 
 
 def cache_directory() -> Path:

@@ -246,6 +246,22 @@ def test_parts_of_a_program_are_kept_together(cache: Path) -> None:
     assert answer(compile_llvm(never, cache_key="key")) == 42
 
 
+def test_what_programs_share_is_kept_once(cache: Path) -> None:
+    shared = FORTY_TWO.replace("@answer", "@common")
+    texts = [
+        NativeText(
+            f"declare i64 @common()\ndefine i64 @answer() {{\n  %x = call i64 @common()\n  %y = add i64 %x, {more}\n"
+            "  ret i64 %y\n}\n",
+            "",
+            (shared,),
+        )
+        for more in range(2)
+    ]
+    assert [answer(compile_llvm(text, cache_key=str(key))) for key, text in enumerate(texts)] == [42, 43]
+    assert len(list(cache.iterdir())) == 3
+    assert [answer(compile_llvm(never, cache_key=str(key))) for key in range(2)] == [42, 43]
+
+
 def test_the_key_names_the_file(cache: Path) -> None:
     compile_llvm(FORTY_TWO, cache_key="key")
     compile_llvm(FORTY_TWO, cache_key="other")

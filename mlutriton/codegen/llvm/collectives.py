@@ -104,7 +104,7 @@ def scan(library: Library, operation: str, dtype: DType) -> str:
     return library.require(name, define)
 
 
-def place_of_extreme(library: Library, dtype: DType, *, is_max: bool) -> str:
+def place_of_extreme(library: Library, dtype: DType, is_max: bool) -> str:
     """``f(dst, index, a, outer, n, inner)``: the extreme along n and the first place where it stands."""
     name = f"mlu.{'argmax' if is_max else 'argmin'}.{dtype}"
 

@@ -7,9 +7,10 @@ been computed is not computed again where its value still holds: each line costs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 # Instructions whose result is that of their text alone; of calls, those of intrinsics.
 _PURE = frozenset({
@@ -28,9 +29,11 @@ class Library:
 
     Attributes:
         definitions: texts by function name, in the order in which they were asked for.
+        modules: texts of the modules of functions that are only declared here, by name.
     """
 
     definitions: dict[str, str] = field(default_factory=dict[str, str])
+    modules: dict[str, str] = field(default_factory=dict[str, str])
     _names: dict[str, str] = field(default_factory=dict[str, str])
 
     def require(self, name: str, define: Callable[[], str]) -> str:
@@ -57,6 +60,18 @@ class Library:
             self.definitions[name] = f"{linkage}@{name}{text}"
         return self._names[text]
 
+    def borrow(self, define: Callable[..., str], *arguments: Hashable) -> str:
+        """The name of a function that stands in a module of its own, after declaring it.
+
+        Args:
+            define: takes a library and the arguments, defines the function there and returns its name.
+            arguments: that which the function's text depends on, all of it.
+        """
+        name, declaration, text = _module(define, arguments)
+        self.definitions.setdefault(name, declaration)
+        self.modules[name] = text
+        return name
+
     def export(self, name: str) -> str:
         """Let other modules call a function that is defined here; returns its declaration for them."""
         definition = self.definitions[name].replace("define internal ", "define ", 1)
@@ -66,6 +81,16 @@ class Library:
     def text(self) -> str:
         """All definitions."""
         return "\n".join(self.definitions.values())
+
+
+@cache
+def _module(define: Callable[..., str], arguments: tuple[Hashable, ...]) -> tuple[str, str, str]:
+    """Name, declaration and module of a function."""
+    library = Library()
+    name = define(library, *arguments)
+    declaration = library.export(name)
+    assert not library.modules, f"{name} borrows functions itself"
+    return name, declaration, library.text()
 
 
 class Emitter:

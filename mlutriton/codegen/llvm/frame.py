@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -386,6 +386,10 @@ class Frame:
             touched = e.value(f"icmp ne i64 {place.size}, 0")
             outside = e.value(f"and i1 {outside}, {touched}")
         self.fault_if(outside, Fault.WINDOW, str(offset), str(place.size), slot)
+
+    def shared_function(self, define: Callable[..., str], *arguments: Hashable) -> str:
+        """Declare a function that other programs have too (see ``Library.borrow``), and return its name."""
+        return self.e.library.borrow(define, *arguments)
 
     def loop_function(self, name: str) -> str:
         """Declare a function of ``loops`` here, and return its name."""

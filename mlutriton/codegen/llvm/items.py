@@ -11,7 +11,7 @@ from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context, Fault
-from mlutriton.isa.table import Row
+from mlutriton.isa.table import TABLE, Row
 from mlutriton.isa.trace_format import LOCAL_START
 
 
@@ -91,7 +91,7 @@ _ITEMS = "ptr %context, ptr %local, i64 %base, ptr %offsets, i64 %scale, ptr %ma
 _RUNS = f"{_ITEMS}, i64 %length, i64 %valid"
 
 
-def gather(library: Library, dtype: DType, offset_dtype: DType, *, by_element: bool) -> str:
+def gather(library: Library, dtype: DType, offset_dtype: DType, by_element: bool) -> str:
     """``f(context, dst, base, offsets, scale, mask, mask_stride, n, length, valid, fill, fill_stride)``.
 
     Returns -1 after a fault. ``by_element`` is for items of one element.
@@ -133,7 +133,7 @@ def gather(library: Library, dtype: DType, offset_dtype: DType, *, by_element: b
     return library.require(name, define)
 
 
-def scatter(library: Library, dtype: DType, offset_dtype: DType, *, by_element: bool) -> str:
+def scatter(library: Library, dtype: DType, offset_dtype: DType, by_element: bool) -> str:
     """``f(context, src, base, offsets, scale, mask, mask_stride, n, length, valid)``: -1 after a fault.
 
     ``by_element`` is for items of one element.
@@ -273,12 +273,12 @@ def exchange(e: Emitter, row: Row, pointer: str, value: Lanes, expected: Lanes |
     return before
 
 
-def atomics(library: Library, row: Row, dtype: DType, offset_dtype: DType) -> str:
+def atomics(library: Library, instruction: str, dtype: DType, offset_dtype: DType) -> str:
     """``f(context, old or null, base, offsets, scale, mask, mask_stride, n, value, its stride, expected, its stride)``.
 
     Returns -1 after a fault.
     """
-    name = f"mlu.{row.name}.{dtype}.{offset_dtype}"
+    row, name = TABLE[instruction], f"mlu.{instruction}.{dtype}.{offset_dtype}"
 
     def define() -> str:
         e = Emitter(library)

@@ -106,7 +106,7 @@ class RowReduction:
             self._store_square(e.subtract(self._rows, left), left)
 
     def _store_square(self, first: Count, count: Count) -> None:
-        function = _square_reduction(self._e, self._combination)
+        function = self._e.library.borrow(_square_reduction, self._combination)
         self._e.do(f"call void @{function}(ptr {self._place(first)}, ptr {self._square}, i64 {count})")
 
     def _place(self, row: Count) -> str:
@@ -231,13 +231,13 @@ def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
     return Lanes(value.dtype, count, number=text)
 
 
-def _square_reduction(e: Emitter, combination: Combination) -> str:
+def _square_reduction(library: Library, combination: Combination) -> str:
     """``f(target, vectors, count)``: as ``_combined_lanes`` of each vector; stores the first ``count`` results."""
     name, held = f"mlu.trees.{combination.name}.{combination.dtype}", kind(combination.held)
     vector = wide(held, LANES)
 
     def define() -> str:
-        inner = Emitter(e.library)
+        inner = Emitter(library)
         vector_bytes = LANES * _bytes_of(combination.held)
         rows = [inner.value(f"load {vector}, ptr {inner.pointer('%vectors', vector_bytes * i)}") for i in range(LANES)]
         lanes = LANES
@@ -251,4 +251,4 @@ def _square_reduction(e: Emitter, combination: Combination) -> str:
         inner.do("ret void")
         return inner.function(f"define internal void @{name}(ptr %target, ptr %vectors, i64 %count) noinline")
 
-    return e.library.require(name, define)
+    return library.require(name, define)

@@ -160,7 +160,7 @@ class Transfers:
             items = self._items(frame.pointer(place), "src")
             fill, fill_stride = self.vector_operand("fill")
             by_element = length == valid == 1
-            function = frame.loop_function(gather(frame.loops, place.dtype, offset_dtype, by_element=by_element))
+            function = frame.shared_function(gather, place.dtype, offset_dtype, by_element)
             runs = f"i64 {length}, i64 {valid}"
             failed = frame.e.value(f"call i64 @{function}({items}, {runs}, ptr {fill}, i64 {fill_stride})")
             frame.stop_if_failed(failed)
@@ -172,9 +172,7 @@ class Transfers:
         if self.with_values:
             items = self._items(frame.pointer(place), "dst")
             by_element = length == valid == 1
-            function = frame.loop_function(
-                scatter(frame.loops, place.dtype, frame.dtype("offsets"), by_element=by_element)
-            )
+            function = frame.shared_function(scatter, place.dtype, frame.dtype("offsets"), by_element)
             frame.stop_if_failed(frame.e.value(f"call i64 @{function}({items}, i64 {length}, i64 {valid})"))
         self._record_items(Kind.SCATTER, Counter.WRITTEN_BYTES, frame.e.multiply(valid, place.dtype.bytes))
 
@@ -200,7 +198,7 @@ class Transfers:
             expected, expected_stride = (
                 ("null", 0) if "expected" not in row.slot_index else self.vector_operand("expected")
             )
-            function = frame.loop_function(atomics(frame.loops, row, dtype, frame.dtype("offsets")))
+            function = frame.shared_function(atomics, row.name, dtype, frame.dtype("offsets"))
             failed = frame.e.value(
                 f"call i64 @{function}({items}, ptr {value}, i64 {value_stride}, ptr {expected}, i64 {expected_stride})"
             )

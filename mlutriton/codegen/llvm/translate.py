@@ -52,7 +52,8 @@ def translate(
     functions = [translation.text()]
     if program.cores_per_program > 1:
         functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
-    return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), loops.text())
+    shared = {**control.modules, **loops.modules}
+    return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), loops.text(), tuple(shared.values()))
 
 
 class _Translation:
@@ -419,7 +420,7 @@ class _Translation:
 
     def _collective(self, row: Row) -> None:
         """Write a vector or tensor instruction that is a call."""
-        frame, e, loops = self.frame, self.e, self.frame.loops
+        frame, e = self.frame, self.e
         dtype = frame.instruction.dtypes[0]
         counts = [frame.count(slot.name) for slot in row.slots if slot.kind is SlotKind.COUNT]
         extents = ", ".join(f"i64 {count}" for count in counts)
@@ -447,20 +448,20 @@ class _Translation:
                 )
                 frame.call("copy", arguments, pointers=2)
             case ["v", "gather"]:
-                function = frame.loop_function(collectives.local_gather(loops, dtype, frame.instruction.dtypes[1]))
+                function = frame.shared_function(collectives.local_gather, dtype, frame.instruction.dtypes[1])
                 pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "a", "index"))
                 frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {pointers}, {extents})"))
             case ["v", "histogram"]:
                 mask, stride = self.transfers.vector_operand("mask")
-                function = frame.loop_function(collectives.histogram(loops, dtype))
+                function = frame.shared_function(collectives.histogram, dtype)
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}, ptr {mask}, i64 {stride}"
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["red", "argmax" | "argmin" as which]:
-                function = frame.loop_function(collectives.place_of_extreme(loops, dtype, is_max=which == "argmax"))
+                function = frame.shared_function(collectives.place_of_extreme, dtype, which == "argmax")
                 pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "index", "a"))
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["scan", operation]:
-                function = frame.loop_function(collectives.scan(loops, operation, dtype))
+                function = frame.shared_function(collectives.scan, operation, dtype)
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
                 e.do(f"call void @{function}({pointers}, {extents}, i64 {frame.integer('reverse')})")
             case ["red", operation]:
@@ -474,11 +475,11 @@ class _Translation:
         n, inner = frame.count("n"), frame.count("inner")
         dtype = frame.instruction.dtypes[0]
         if isinstance(n, int) and isinstance(inner, int) and is_short(n, inner):
-            function = frame.loop_function(short_reduction(frame.loops, operation, dtype, n, inner))
+            function = frame.shared_function(short_reduction, operation, dtype, n, inner)
             pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
             e.do(f"call void @{function}({pointers}, i64 {frame.count('outer')})")
             return
-        function = frame.loop_function(collectives.column_reduction(frame.loops, operation, dtype))
+        function = frame.shared_function(collectives.column_reduction, operation, dtype)
         counts = ", ".join(f"i64 {frame.count(name)}" for name in ("outer", "n", "inner"))
         call = f"call void @{function}(ptr {self._pointer('dst')}, ptr {self._pointer('a')}, {counts})"
         if isinstance(inner, int):
