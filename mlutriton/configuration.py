@@ -18,6 +18,7 @@ import hashlib
 import os
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 from mlutriton.diagnostics import ArgumentError
@@ -141,9 +142,15 @@ def source_hash() -> str:
 
     Files are told apart by size and time of change: reading all of them would cost more than a launch.
     """
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        status = file.stat()
-        digest.update(f"{file.relative_to(package)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    package = os.path.dirname(__file__)  # noqa: PTH120
+    digest, directories = hashlib.sha256(), [package]
+    # Objects of paths take three times as long, in every process.
+    while directories:
+        with os.scandir(directories.pop()) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):
+                if entry.name.endswith(".py"):
+                    status, name = entry.stat(), entry.path.removeprefix(package)
+                    digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+                elif entry.name != "__pycache__" and entry.is_dir():
+                    directories.append(entry.path)
     return digest.hexdigest()
