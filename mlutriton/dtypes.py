@@ -58,7 +58,7 @@ class DType:
     mantissa_bits: int = 0
     specials: Specials = Specials.IEEE
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Storage size of one element in bytes."""
         return max(1, self.bits // 8)
@@ -68,12 +68,12 @@ class DType:
         """The NumPy dtype of an array of such elements."""
         return np.dtype(getattr(ml_dtypes, self.numpy_name, None) or self.numpy_name)
 
-    @property
+    @cached_property
     def is_float(self) -> bool:
         """True for floating-point types."""
         return self.kind is Kind.FLOAT
 
-    @property
+    @cached_property
     def is_float8(self) -> bool:
         """True for the 8-bit floating-point types."""
         return self.is_float and self.bits == 8
@@ -92,12 +92,12 @@ class DType:
     def _limits(self) -> Any:
         return cast(Any, ml_dtypes.finfo(self.numpy))
 
-    @property
+    @cached_property
     def is_int(self) -> bool:
         """True for integers wider than one bit."""
         return self.kind is Kind.INT
 
-    @property
+    @cached_property
     def is_bool(self) -> bool:
         """True for ``i1``."""
         return self.kind is Kind.BOOL

@@ -34,6 +34,9 @@ class Register:
 
     index: int
 
+    def __hash__(self) -> int:
+        return self.index
+
     def __str__(self) -> str:
         return f"r{self.index}"
 
@@ -51,10 +54,13 @@ class Immediate:
         return repr(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Immediate) and repr(self.value) == repr(other.value)
+        if not isinstance(other, Immediate):
+            return False
+        a, b = self.value, other.value
+        return a == b if type(a) is type(b) is int else repr(a) == repr(b)
 
     def __hash__(self) -> int:
-        return hash(repr(self.value))
+        return self.value if type(self.value) is int else hash(repr(self.value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,12 +268,10 @@ class _Core:
         # No other core writes to the cache lines of this one.
         self.context = _int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
         self.address = ctypes.addressof(self.context)
-        self.context[Context.NRAM : Context.PARAMETERS] = [image.ctypes.data for image in self._images]
-
-    @property
-    def sram_address(self) -> int:
-        """Where its own image of SRAM lies, which a cluster may share."""
-        return self._images[Context.SRAM].ctypes.data
+        images = [image.ctypes.data for image in self._images]
+        self.context[Context.NRAM : Context.PARAMETERS] = images
+        # Its own image of SRAM, which a cluster may share.
+        self.sram_address = images[Context.SRAM]
 
     def prepare(
         self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int], sram_address: int

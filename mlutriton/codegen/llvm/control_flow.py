@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import reduce
 
 from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
@@ -72,35 +73,42 @@ def disjoint_flags(program: Program) -> set[Register]:
     return held - others
 
 
-def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[set[int], set[int]]]:
-    """By first instruction of a block, the registers that are read before written, from its begin and its end on."""
-    uses: dict[int, set[int]] = {}
-    results: dict[int, set[int]] = {}
+def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int, int]]:
+    """By first instruction of a block, the registers that are read before written, from its begin and its end on.
+
+    Sets of registers are integers: a bit for each.
+    """
+    used: dict[int, int] = {}
+    written: dict[int, int] = {}
     for block in blocks:
-        read, written = uses.setdefault(block.start, set()), results.setdefault(block.start, set())
+        reads, results = set[int](), set[int]()
         for instruction in program.instructions[block.start : block.end]:
-            for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+            operands, slots = instruction.operands, instruction.row.slots
+            has_result = bool(slots) and slots[0].kind is SlotKind.RESULT
+            for operand in operands[1:] if has_result else operands:
                 register = operand.register if isinstance(operand, Address | GlobalAddress) else operand
-                if slot.kind is not SlotKind.RESULT and isinstance(register, Register):
-                    read.update({register.index} - written)
-            written.update(_results(instruction))
-    live_in: dict[int, set[int]] = {block.start: set() for block in blocks}
-    live_out: dict[int, set[int]] = {block.start: set() for block in blocks}
+                if isinstance(register, Register) and register.index not in results:
+                    reads.add(register.index)
+            if has_result:
+                result = operands[0]
+                assert isinstance(result, Register)
+                results.add(result.index)
+        used[block.start] = reduce(lambda bits, index: bits | 1 << index, reads, 0)
+        written[block.start] = reduce(lambda bits, index: bits | 1 << index, results, 0)
+    live_in = {block.start: 0 for block in blocks}
+    live_out = {block.start: 0 for block in blocks}
     changed = True
     while changed:
         changed = False
         for block in reversed(blocks):
-            start = block.start
-            live_out[start].update(*(live_in[successor] for successor in block.successors))
-            live = uses[start] | (live_out[start] - results[start])
+            start, live = block.start, 0
+            for successor in block.successors:
+                live |= live_in[successor]
+            live_out[start] = live
+            live = used[start] | live & ~written[start]
             changed |= live != live_in[start]
             live_in[start] = live
     return {block.start: (live_in[block.start], live_out[block.start]) for block in blocks}
-
-
-def _results(instruction: Instruction) -> list[int]:
-    pairs = zip(instruction.row.slots, instruction.operands, strict=True)
-    return [operand.index for slot, operand in pairs if slot.kind is SlotKind.RESULT and isinstance(operand, Register)]
 
 
 class Liveness:

@@ -119,8 +119,8 @@ class Emitter:
         self._count += 1
         name = f"%v{self._count}"
         self.lines.append(f"  {name} = {text}")
-        first, _, rest = text.partition(" ")
-        if first in _PURE or (first == "call" and "@llvm." in rest):
+        first = text[: text.index(" ")]
+        if first in _PURE or (first == "call" and "@llvm." in text):
             self._known[text] = name
         return name
 

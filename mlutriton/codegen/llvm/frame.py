@@ -146,7 +146,7 @@ class Frame:
         loops: Library,
         program: Program,
         machine: Machine,
-        live: Mapping[int, tuple[set[int], set[int]]],
+        live: Mapping[int, tuple[int, int]],
     ) -> None:
         self.e = e
         self.loops = loops
@@ -159,10 +159,15 @@ class Frame:
         self.cleared: list[str] = []
         # Only what is read in another block than it is written in has a place.
         self._live = live
-        read_first = live[0][0]
-        kept = sorted(set[int]().union(*(live_in for live_in, _ in live.values())))
-        self._registers = {index: self.variable(is_cleared=index in read_first) for index in kept}
-        self._live_out = set[int]()
+        kept = 0
+        for live_in, _ in live.values():
+            kept |= live_in
+        self._registers = {
+            index: self.variable(is_cleared=bool(live[0][0] >> index & 1))
+            for index in range(program.register_count)
+            if kept >> index & 1
+        }
+        self._live_out = 0
         self._values: dict[int, str] = {}
         # What this block has written that no one has asked for as 64 bits: types, and values in both forms.
         self._typed: dict[int, tuple[DType, str, str]] = {}
@@ -224,7 +229,7 @@ class Frame:
         assert isinstance(register, Register)
         self._typed.pop(register.index, None)
         self._values[register.index] = value
-        if register.index in self._live_out:
+        if self._live_out >> register.index & 1:
             self.e.store64(value, self._registers[register.index])
 
     def operand(self, name: str) -> Operand:
@@ -270,7 +275,7 @@ class Frame:
         is_number = not value.dtype.is_float and value.dtype is not I1
         self._values.pop(register.index, None)
         # Numbers are asked for as counts and offsets, and where these are equal, so must be their names.
-        if is_number or register.index in self._live_out:
+        if is_number or self._live_out >> register.index & 1:
             self.set_register(register, to_register(self.e, value))
         self._typed[register.index] = (value.dtype, value.number, value.bits)
 
@@ -372,19 +377,18 @@ class Frame:
             return
         self._checked.add(key)
         offset = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
-        last = e.subtract(place.buffer.bytes, place.size)
         # Unsigned: a negative offset is beyond every window.
         if isinstance(offset, int) and 0 <= offset <= place.buffer.bytes:
             outside = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes - offset}")
-        elif isinstance(last, int) and last >= 0:
-            outside = e.value(f"icmp ugt i64 {offset}, {last}")
         else:
+            last = e.subtract(place.buffer.bytes, place.size)
             outside = e.value(f"icmp ugt i64 {offset}, {last}")
-            too_long = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes}")
-            outside = e.value(f"or i1 {outside}, {too_long}")
-        if isinstance(place.size, str) and isinstance(offset, str):
-            touched = e.value(f"icmp ne i64 {place.size}, 0")
-            outside = e.value(f"and i1 {outside}, {touched}")
+            if not isinstance(last, int) or last < 0:
+                too_long = e.value(f"icmp ugt i64 {place.size}, {place.buffer.bytes}")
+                outside = e.value(f"or i1 {outside}, {too_long}")
+            if isinstance(place.size, str):
+                touched = e.value(f"icmp ne i64 {place.size}, 0")
+                outside = e.value(f"and i1 {outside}, {touched}")
         self.fault_if(outside, Fault.WINDOW, str(offset), str(place.size), slot)
 
     def shared_function(self, define: Callable[..., str], *arguments: Hashable) -> str:

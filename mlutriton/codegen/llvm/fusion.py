@@ -22,13 +22,14 @@ from mlutriton.codegen.llvm.elements import (
     splat,
     store,
     store_first,
+    to_register,
 )
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.pairs import combined_pairs
 from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
-from mlutriton.codegen.llvm.steps import Source, Step
+from mlutriton.codegen.llvm.steps import COPY, Source, Step
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.isa.operands import Mode
 
@@ -89,6 +90,13 @@ class Group:
         """True if lines are read repeatedly or combined, or tables are read, which only a long row can do."""
         return any(place.lines for place in self.reads) or any(
             step.distance or any(isinstance(source, Table) for source in step.sources) for step in self.steps
+        )
+
+    @property
+    def fills(self) -> bool:
+        """True if all that it does is to write single elements over and over."""
+        return not self.reductions and all(
+            step.operation == COPY and isinstance(step.sources[0], Lanes) and step.target for step in self.steps
         )
 
     def lines_of(self, place: Place) -> RepeatedLines:
@@ -228,12 +236,27 @@ def emit_group(frame: Frame, group: Group, liveness: Liveness) -> None:
     stored = [_is_stored(group, number, liveness) for number in range(len(group.steps))]
     if not any(stored) and not group.reductions:
         return
+    if group.fills:
+        _fill(frame, group, stored)
+        return
     e, inputs = Emitter(frame.loops), _Inputs(frame.e)
     _Loops(e, frame, inputs.within(group), stored).emit()
     e.do("ret void")
     body = e.function(f"({', '.join(['ptr noalias %nram', *inputs.parameters])})")
     name = frame.loop_function(frame.loops.shared("loops", "define internal void ", body))
     frame.e.do(f"call void @{name}({', '.join(['ptr %nram', *inputs.arguments])})")
+
+
+def _fill(frame: Frame, group: Group, stored: list[bool]) -> None:
+    """Let the runtime write one element over and over, for which no loop has to be compiled."""
+    count = frame.e.multiply(group.rows, group.columns)
+    for step, is_stored in zip(group.steps, stored, strict=True):
+        value, target = step.sources[0], step.target
+        if is_stored:
+            assert isinstance(value, Lanes)
+            assert target is not None
+            arguments = (frame.pointer(target), to_register(frame.e, value), target.dtype.bytes, count)
+            frame.call("fill", arguments, pointers=1)
 
 
 class _Inputs:

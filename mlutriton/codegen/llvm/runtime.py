@@ -45,13 +45,14 @@ def basic_module() -> str:
     library = Library()
     for name, first in (("grow_trace", Context.TRACE), ("grow_prints", Context.PRINTS)):
         library.require(name, partial(_grow, library, name, first))
-    for name, define in (("transfer", transfer), ("box", _box), ("fill", _fill), ("pad", _pad)):
+    for name, define in (("transfer", transfer), ("box", _box), ("pad", _pad)):
         library.require(name, partial(define, library))
     functions = {
         "record": record(library),
         "print": printed(library),
         "check": _check(library),
         "copy": _copy(library),
+        "fill": _fill(library),
         "load": _move(library, "load"),
         "load_pad": _load_pad(library),
         "store": _move(library, "store"),
@@ -351,7 +352,7 @@ def _fill(library: Library) -> str:
         e.do("ret void")
     e.label(other)
     e.do("unreachable")
-    return e.function("define internal void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
+    return e.function("define void @fill(ptr %target, i64 %bits, i64 %width, i64 %elements)")
 
 
 def _pad(library: Library) -> str:
