@@ -11,12 +11,13 @@ whose loop is of one length for all programs becomes, for all the programs that 
         total = load a(k) * load b(k), added to the total unless k = start
         if this is the last k: store convert(total)
 
-so that while one program ends, the tiles of the next are on their way. No branch is in it: what only the last k does
-has a count of 0 in all others, and an instruction with a count of 0 does nothing. So the software pipeline takes the
-loop like any other, with loads ahead and stores behind, across programs.
+so that while one program ends, the tiles of the next are on their way: the software pipeline takes the loop like any
+other, with loads ahead across programs. What a program loads in front of its loop, and from where else the loop goes on,
+is done by a branch in its first iteration; what follows the loop, in the last one.
 
-What a program stores may be spread over the iterations of the next one
-(:mod:`mlutriton.codegen.pipelining.spread_stores`).
+Where there is room for two results, what a program stores is spread over the iterations of the next one
+(:mod:`mlutriton.codegen.pipelining.spread_stores`). There is no branch for the last iteration then: the arithmetic of
+its end has a count of 0 in all others, and an instruction with a count of 0 does nothing.
 
 That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
 fill. Those of one core gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
