@@ -1,4 +1,4 @@
-"""Runs native programs: host threads, memory images of cores, traces, faults."""
+"""Runs native programs on host threads, and joins what these leave: traces, counters, prints, faults."""
 
 from __future__ import annotations
 
@@ -14,45 +14,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import I8, host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
-    ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
     CONCATENATE,
-    CONTEXT_WORDS,
     FULL,
     PRINT_WORDS,
     PROGRAM,
     RUN,
     RUN_TOGETHER,
     RUNTIME_FUNCTIONS,
-    SCRATCH_EXPANSION,
-    SLACK_BYTES,
     STOP,
     TOGETHER,
-    WRAM_EXPANSION,
     Context,
-    Counter,
     Fault,
     InstructionWork,
     special_functions,
 )
-from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Program
 from mlutriton.isa.trace_format import RECORD_WORDS
-from mlutriton.simulator.interpreter_state import FAULT_HELP, from_bytes, global_action
+from mlutriton.simulator.host_core import COUNTERS_END, HostCore, Int64Array, core_sizes, int64_array
+from mlutriton.simulator.interpreter_state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
+from mlutriton.simulator.native_faults import endless, fault_of, position
 from mlutriton.simulator.prints import Print, handed_over, show
 from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.shared_trace import TraceSharer
 from mlutriton.simulator.touched_memory import TouchedMemory, goes_by_item
 from mlutriton.simulator.turns import TurnTaking, deadlock
-
-Bytes = NDArray[np.uint8]
-Int64Array = ctypes.Array[ctypes.c_int64]
 
 # Programs that a thread takes at a time: few enough to keep all threads busy to the end, many enough not to meet.
 _CHUNKS_PER_THREAD = 16
@@ -70,11 +61,8 @@ _FIRST_TASKS = 4096
 _PART_BYTES = 1 << 24
 _LIMIT_WORD = 16
 _SHARED_WORDS = 32
-# Whole records: code that writes one asks only whether it stands at the end.
-_BUFFER_BYTES = 8 * RECORD_WORDS * 2730
 _RECORD_BYTES = 8 * RECORD_WORDS
-_CACHE_LINE_WORDS = 8
-_COUNTERS_END = Context.COUNTERS + len(Counter)
+_PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 
 
 # The module of a special function, or that of the basic ones.
@@ -124,7 +112,7 @@ class NativeProgram:
         self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
-        self.runtime_table = _int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
+        self.runtime_table = int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
         self.goes_by_item = with_values and goes_by_item(program)
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
@@ -212,7 +200,7 @@ def execute(
         threads = 1
     tasks = program.task_count(count, machine.cores)
     run = tasks if first_tasks is None or native.has_waits else min(tasks, first_tasks)
-    launch = _Launch(native, grid, tasks, run, parameters, memory, _core_sizes(machine), max(1, min(threads, run)))
+    launch = _Launch(native, grid, tasks, run, parameters, memory, core_sizes(machine), max(1, min(threads, run)))
     try:
         busy_ns = launch.run(is_over_soon=is_over_soon)
         if run == tasks:
@@ -240,80 +228,8 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
-_libc = ctypes.CDLL(None)
-_libc.realloc.restype = ctypes.c_void_p
-_libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-
-
-def _int64_array(values: Sequence[int]) -> Int64Array:
-    """Words of which native code gets the address; unsigned values wrap around."""
-    return (ctypes.c_int64 * len(values))(*values)
-
-
-def _core_sizes(machine: Machine) -> tuple[int, int, int, int]:
-    """Bytes of NRAM, WRAM, SRAM and scratch of a core, as the host holds them."""
-    nram_bytes = machine.nram_bytes
-    return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, machine.sram_bytes, nram_bytes * SCRATCH_EXPANSION
-
-
-class _Core:
-    """What a host thread needs to run programs: memory images, buffers that grow, and the context that names them.
-
-    Making one costs more than a small launch, so they are kept.
-    """
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._images: list[Bytes] = [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
-        self._local = np.zeros(0, np.uint8)
-        # No other core writes to the cache lines of this one.
-        self.context = _int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
-        self.address = ctypes.addressof(self.context)
-        images = [image.ctypes.data for image in self._images]
-        self.context[Context.NRAM : Context.PARAMETERS] = images
-        # Its own image of SRAM, which a cluster may share.
-        self.sram_address = images[Context.SRAM]
-
-    def prepare(
-        self, launch: Sequence[int], allocations: tuple[int, int], last: Sequence[int], sram_address: int
-    ) -> None:
-        """Write the words of a launch, and clear those that the last one has left behind."""
-        self.context[Context.SRAM] = sram_address
-        trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
-        words = (*launch, *trace, *prints, *allocations, *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
-        self.context[Context.PARAMETERS : _COUNTERS_END] = words
-
-    def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
-        """What this core may touch of a launch whose programs have local memory."""
-        if self._local.size < bytes:
-            self._local = np.zeros(bytes, np.uint8)
-        return memory.with_local(self._local[:bytes])
-
-    def _emptied(self, word: Context) -> tuple[int, int, int]:
-        """Begin, next and end of a buffer that grows, as they are before a launch."""
-        begin, end = self.context[word], self.context[word + 2]
-        # What a launch has recorded decides where it overflows, not what launches before it have.
-        if end != begin + _BUFFER_BYTES or not begin:
-            begin = _libc.realloc(begin, _BUFFER_BYTES)
-            if not begin:
-                raise MemoryError
-            self.context[word] = begin
-        return begin, begin, begin + _BUFFER_BYTES
-
-
-_NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
-_NO_WORK = [0] * (_COUNTERS_END - Context.FOLD_SCALAR)
-_PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
-# An allocation without bytes: native code searches one at least.
-_NOWHERE = _int64_array([0] * ALLOCATION_WORDS)
-
-
-def _searched(memory: GlobalMemory) -> tuple[int, int]:
-    """Address of the table of regions and how many rows native code searches."""
-    return (memory.table_address, len(memory.table)) if len(memory.table) else (ctypes.addressof(_NOWHERE), 1)
-
-
 # Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.
-_idle_cores: dict[tuple[int, ...], list[_Core]] = {}
+_idle_cores: dict[tuple[int, ...], list[HostCore]] = {}
 
 
 class _Launch:
@@ -343,7 +259,7 @@ class _Launch:
         owners = shared + 8 * _SHARED_WORDS
         self._columns = owners, owners + 8 * self._rows, owners + 16 * self._rows
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
-        self._parameters = _int64_array(parameters)
+        self._parameters = int64_array(parameters)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
         largest = 1 if native.program.is_resident or native.has_waits else _MAXIMUM_CHUNK
         chunk = max(1, min(largest, self.count // (threads * _CHUNKS_PER_THREAD)))
@@ -364,7 +280,7 @@ class _Launch:
         self._kept_tasks = 0
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes
-        self.cores: list[_Core] = []
+        self.cores: list[HostCore] = []
         self._memories: list[GlobalMemory] = []
         self._contexts: list[Int64Array] = []
         for _ in range(1 if self._in_turns else threads):
@@ -378,19 +294,19 @@ class _Launch:
             core = self._add_core(member, ctypes.addressof(contexts))
             contexts[member] = core.address
 
-    def _add_core(self, member: int, contexts_address: int) -> _Core:
+    def _add_core(self, member: int, contexts_address: int) -> HostCore:
         before, after, flags, last = self._words
         try:
             core = self._idle.pop()
         except IndexError:
-            core = _Core(self._sizes)
+            core = HostCore(self._sizes)
         thread, memory, local_bytes = len(self._contexts) - 1, self._memory, self.native.program.local_bytes
         if local_bytes:
             memory = core.with_local(memory, local_bytes)
         own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
         first = self.cores[thread * self.members] if member else core
         last = (*flags, own_work, *last, memory.local_address, member, contexts_address)
-        core.prepare((*before, thread, *after), _searched(memory), last, first.sram_address)
+        core.prepare((*before, thread, *after), memory, last, first.sram_address)
         self.cores.append(core)
         self._memories.append(memory)
         return core
@@ -434,7 +350,7 @@ class _Launch:
         """What threads have recorded of some tasks, in their order: words, and the first record of each core."""
         words = np.empty(self._recorded_bytes // 8, np.int64)
         first, rows = begin * self.members, (stop - begin) * self.members
-        traces = _int64_array([core.context[Context.TRACE] for core in self.cores])
+        traces = int64_array([core.context[Context.TRACE] for core in self.cores])
         columns = (column + 8 * first for column in self._columns)
         self.native.concatenate(host_address(words), ctypes.addressof(traces), *columns, rows)
         sizes = self._column(2)[first : first + rows]
@@ -453,7 +369,7 @@ class _Launch:
         self.native.run(self.cores[number * self.members].address)
         return self._faulted(number) is None
 
-    def _faulted(self, thread: int) -> _Core | None:
+    def _faulted(self, thread: int) -> HostCore | None:
         """The core of a thread that has a fault."""
         cores = self.cores[thread * self.members : (thread + 1) * self.members]
         return next((core for core in cores if core.context[Context.FAULT] != Fault.NONE), None)
@@ -466,10 +382,10 @@ class _Launch:
             self._find_first_fault(thread, core)
         return time.thread_time_ns() - start
 
-    def _find_first_fault(self, thread: int, core: _Core) -> None:
+    def _find_first_fault(self, thread: int, core: HostCore) -> None:
         """Run the tasks that remain: though they begin with later programs, they may serve earlier ones."""
         first, words = core, core.context[Context.FAULT : Context.DISJOINT]
-        faulted: _Core | None = core
+        faulted: HostCore | None = core
         while faulted is not None and faulted.context[Context.FAULT] != Fault.STOPPED:
             found = faulted.context[Context.FAULT : Context.DISJOINT]
             if found[_PROGRAM_OF_FAULT] < words[_PROGRAM_OF_FAULT]:
@@ -502,12 +418,12 @@ class _Launch:
         if self._in_turns is not None and self._in_turns.deadlocked:
             raise deadlock(self.native.program, self._in_turns.deadlocked, self.grid, self._in_turns.turns.most)
         if self._shared[_LIMIT_WORD] == FULL:
-            raise _endless(self.native.program, [context for context, _ in faulted])
+            raise endless(self.native.program, [context for context, _ in faulted], recorded_bytes_limit())
         if self._in_turns is not None:  # programs that wait are stopped once another has a fault
             faulted = [pair for pair in faulted if pair[0][Context.FAULT] != Fault.STOPPED]
         if faulted:
             context, memory = min(faulted, key=lambda pair: pair[0][Context.FAULT_PROGRAM])
-            raise _fault(self.native.program, self.grid, memory, context)
+            raise fault_of(self.native.program, self.grid, memory, context)
 
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
@@ -518,7 +434,7 @@ class _Launch:
         else:
             self._keep_trace(self.count)
             trace = self._sharer.trace()
-        counted = [core.context[Context.COUNTERS : _COUNTERS_END] for core in self.cores]
+        counted = [core.context[Context.COUNTERS : COUNTERS_END] for core in self.cores]
         counters = tuple(map(sum, zip(*counted, strict=True)))
         work = self._instruction_work.sum(axis=0)
         return Execution(trace, counters, self._spread(work), prints, self._touched)
@@ -530,7 +446,7 @@ class _Launch:
         words = np.empty(recorded_bytes // 8, np.int64)
         if recorded_bytes:
             ctypes.memmove(host_address(words), begin, recorded_bytes)
-        counters = tuple(context[Context.COUNTERS : _COUNTERS_END])
+        counters = tuple(context[Context.COUNTERS : COUNTERS_END])
         trace = Trace(words, self._column(1) // _RECORD_BYTES)
         return Execution(trace, counters, self._spread(self._instruction_work[0]), prints, self._touched)
 
@@ -563,59 +479,9 @@ class _Launch:
                 place += 8 * PRINT_WORDS
                 values = from_bytes(data[place : place + count * dtype.bytes].copy(), dtype)
                 place += -(-count * dtype.bytes // 8) * 8
-                found.append((number, handed_over(program, _position(number, self.grid), instruction, values)))
+                found.append((number, handed_over(program, position(number, self.grid), instruction, values)))
         return tuple(each for number, each in sorted(found, key=lambda pair: pair[0]) if number <= last)
 
     def release(self) -> None:
         """Give back what was taken."""
         self._idle.extend(self.cores)
-
-
-def _endless(program: Program, stopped: Sequence[Int64Array]) -> KernelFault:
-    """The error of a launch that has recorded more than there is room for; ``stopped`` are the threads in loops."""
-    places = [program.instructions[int(row[Context.FAULT_INSTRUCTION])].location for row in stopped]
-    return KernelFault(
-        "E0310",
-        f"the trace of {program.name} has grown beyond {recorded_bytes_limit():,} bytes",
-        location=places[0] if places else None,
-        note="a quarter of the host's memory is for traces; every transfer of every program takes 24 bytes or more",
-        help="see that the loop here ends: that its step is not 0; else launch fewer programs at a time",
-    )
-
-
-def _position(number: int, grid: tuple[int, int, int]) -> tuple[int, int, int]:
-    return number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])
-
-
-def _fault(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, context: Int64Array) -> BaseException:
-    """The error of a fault, in the words of the interpreter."""
-    fault = Fault(int(context[Context.FAULT]))
-    if fault is Fault.STOPPED:
-        return KeyboardInterrupt()
-    index = int(context[Context.FAULT_INSTRUCTION])
-    instruction = program.instructions[index]
-    address = int(context[Context.FAULT_ADDRESS]) & (1 << 64) - 1
-    size = int(context[Context.FAULT_BYTES])
-    core = f", core {context[Context.MEMBER]} of its cluster" if program.cores_per_program > 1 else ""
-    where = f"{program.name}, program {_position(int(context[Context.FAULT_PROGRAM]), grid)}{core}"
-    note = f"instruction {index}: {instruction}"
-    if fault in (Fault.OUTSIDE, Fault.READ_ONLY):
-        action = global_action(instruction.row)
-        return memory.fault(address, size, action, location=instruction.location, context=where, note=note)
-    offset = int(context[Context.FAULT_ADDRESS])
-    match fault:
-        case Fault.ASSERTION:
-            code, fact = "E0305", f"device-side assertion failed: {program.strings[offset]}"
-        case Fault.BARRIER:
-            waiting = f"{offset} of {program.cores_per_program} cores"
-            code, fact = "E0306", f"{waiting} wait at a barrier, the others have ended"
-        case Fault.INDEX:
-            code, fact = "E0304", f"index {offset} is outside 0 to {size - 1}"
-        case _:
-            slot = instruction.row.slots[int(context[Context.FAULT_SLOT])]
-            operand = instruction.operand(slot.name)
-            assert isinstance(operand, Address)
-            buffer = program.buffers[operand.buffer]
-            fact = f"{slot.name} is bytes {offset} to {offset + size} of buffer {buffer.name}, which has {buffer.bytes}"
-            code = "E0304"
-    return KernelFault(code, fact, location=instruction.location, context=where, note=note, help=FAULT_HELP[code])

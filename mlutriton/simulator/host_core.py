@@ -1,0 +1,99 @@
+"""What a host thread needs to run native programs: memory images of a core, buffers that grow, and its context."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import (
+    ALLOCATION_WORDS,
+    CONTEXT_WORDS,
+    SCRATCH_EXPANSION,
+    SLACK_BYTES,
+    WRAM_EXPANSION,
+    Context,
+    Counter,
+)
+from mlutriton.isa.trace_format import RECORD_WORDS
+from mlutriton.simulator.memory import GlobalMemory
+
+Int64Array = ctypes.Array[ctypes.c_int64]
+
+COUNTERS_END = Context.COUNTERS + len(Counter)
+"""The word of a context behind its counters."""
+
+# Whole records: code that writes one asks only whether it stands at the end.
+_BUFFER_BYTES = 8 * RECORD_WORDS * 2730
+_CACHE_LINE_WORDS = 8
+_NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
+_NO_WORK = [0] * (COUNTERS_END - Context.FOLD_SCALAR)
+
+_libc = ctypes.CDLL(None)
+_libc.realloc.restype = ctypes.c_void_p
+_libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+def int64_array(values: Sequence[int]) -> Int64Array:
+    """Words of which native code gets the address; unsigned values wrap around."""
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def core_sizes(machine: Machine) -> tuple[int, int, int, int]:
+    """Bytes of NRAM, WRAM, SRAM and scratch of a core, as the host holds them."""
+    nram_bytes = machine.nram_bytes
+    return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, machine.sram_bytes, nram_bytes * SCRATCH_EXPANSION
+
+
+# An allocation without bytes: native code searches one at least.
+_NOWHERE = int64_array([0] * ALLOCATION_WORDS)
+
+
+class HostCore:
+    """Memory images, buffers that grow, and the context that names them to native code.
+
+    Making one costs more than a small launch, so they are kept.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._images: list[NDArray[np.uint8]] = [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
+        self._local = np.zeros(0, np.uint8)
+        # No other core writes to the cache lines of this one.
+        self.context = int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
+        self.address = ctypes.addressof(self.context)
+        images = [image.ctypes.data for image in self._images]
+        self.context[Context.NRAM : Context.PARAMETERS] = images
+        # Its own image of SRAM, which a cluster may share.
+        self.sram_address = images[Context.SRAM]
+
+    def prepare(self, launch: Sequence[int], memory: GlobalMemory, last: Sequence[int], sram_address: int) -> None:
+        """Write the words of a launch, and clear those that the last one has left behind."""
+        self.context[Context.SRAM] = sram_address
+        trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
+        words = (*launch, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
+        self.context[Context.PARAMETERS : COUNTERS_END] = words
+
+    def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
+        """What this core may touch of a launch whose programs have local memory."""
+        if self._local.size < bytes:
+            self._local = np.zeros(bytes, np.uint8)
+        return memory.with_local(self._local[:bytes])
+
+    def _emptied(self, word: Context) -> tuple[int, int, int]:
+        """Begin, next and end of a buffer that grows, as they are before a launch."""
+        begin, end = self.context[word], self.context[word + 2]
+        # What a launch has recorded decides where it overflows, not what launches before it have.
+        if end != begin + _BUFFER_BYTES or not begin:
+            begin = _libc.realloc(begin, _BUFFER_BYTES)
+            if not begin:
+                raise MemoryError
+            self.context[word] = begin
+        return begin, begin, begin + _BUFFER_BYTES
+
+
+def _searched(memory: GlobalMemory) -> tuple[int, int]:
+    """Address of the table of regions and how many rows native code searches."""
+    return (memory.table_address, len(memory.table)) if len(memory.table) else (ctypes.addressof(_NOWHERE), 1)
