@@ -10,12 +10,13 @@ from tests.language.generated.numbers import BOOL, INT32, INT64
 
 GATHERED = 64  # elements that computed places choose from
 ROWS = 16  # that an index chooses from
-SLACK = 16  # elements that a program's own memory has beyond twice the stride of a matrix
+SLACK = 16  # elements that a program's own memory has beyond its tiles
+FAR = 1 << 18  # elements beyond which nothing is loaded
 
 
 def owned(frame: Frame) -> int:
     """Elements of a type that a program has for itself, to write and to read."""
-    return max(2 * frame.sizes[0] * frame.sizes[1], GATHERED) + SLACK
+    return max(9 * frame.sizes[0] * frame.sizes[1], GATHERED) + SLACK
 
 
 def positions(shape: Shape, axis: int) -> Expression:
@@ -117,8 +118,9 @@ class Accesses(AxisExpressions):
         terms = [(positions(shape, axis), stride) for axis, stride in enumerate(strides)]
         limits = [size - 1 for size in shape]
         for each in scope:
-            if each.limit is not None and self.chance(2):
-                terms.append((each.read(), self.pick([1, 3, shape[-1] if shape else 2, int(np.prod(shape))])))
+            factor = self.pick([0, 0, 0, 1, 3, shape[-1] if shape else 2, int(np.prod(shape))])
+            if each.limit is not None and 0 < factor * each.limit < FAR:
+                terms.append((each.read(), factor))
                 limits.append(each.limit)
         reaches = [factor * limit for (_, factor), limit in zip(terms, limits, strict=True)]
         start = self.number(18) - sum(min(reach, 0) for reach in reaches)
@@ -161,7 +163,9 @@ class Accesses(AxisExpressions):
                 strides = [gap * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
         start = self.number(7)
         terms = [(positions(shape, axis), stride) for axis, stride in enumerate(strides)]
-        if self.chance(3):
-            moved = self.leaf(scope, INT32, (), 0)
-            terms.append((Expression.of(INT32, (), "({} & 7)", lambda i: i & 7, moved), 1))
+        if self.chance(2):
+            # A tile for each iteration of a loop, or tiles that overlap.
+            counters = [each for each in scope if each.limit is not None and each.limit < 8]
+            moved = self.pick(counters).read() if counters else self.leaf(scope, INT32, (), 0)
+            terms.append((Expression.of(INT32, (), "({} & 7)", lambda i: i & 7, moved), self.pick([size, 1])))
         return linear(shape, terms, start)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.language.generated import numbers
 from tests.language.generated.expressions import Expression, Expressions, Maker, Scope, Shape
-from tests.language.generated.numbers import BOOL, FLOAT32, FLOAT64, INT32, INTEGERS, triton
+from tests.language.generated.numbers import BOOL, FLOAT32, FLOAT64, INT8, INT32, INTEGERS, triton
 
 
 class AxisExpressions(Expressions):
@@ -20,8 +20,8 @@ class AxisExpressions(Expressions):
             more += [self.rearranged] if len(shape) == 2 else [self.reduced]
         if dtype in (FLOAT32, FLOAT64) and len(shape) < 2:
             more += [self.total, self.extreme]
-        if dtype == FLOAT32 and len(shape) == 2:
-            more += [self.product]
+        if len(shape) == 2:
+            more += {FLOAT32: [self.product], INT32: [self.integer_product]}.get(dtype, [])
         return super().makers(dtype, shape) + more
 
     def rearranged(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
@@ -118,18 +118,34 @@ class AxisExpressions(Expressions):
 
     def small(self, scope: Scope, shape: Shape, depth: int) -> Expression:
         """Integers from 0 to 7: sums and products of them are exact in any format."""
+        return Expression.of(INT32, shape, "({} & 7)", lambda x: x & 7, self.matrix(scope, INT32, shape, depth))
+
+    def matrix(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
+        """An expression of any shape: of what is none of the frame's, the sum of a column and a row."""
         if shape in self.frame.shapes:
-            operand = self.expression(scope, INT32, shape, depth)
-        else:
-            column, row = (self.thin(scope, INT32, each, depth) for each in ((shape[0], 1), (1, shape[1])))
-            operand = Expression.of(INT32, shape, "({} + {})", np.add, column, row)
-        return Expression.of(INT32, shape, "({} & 7)", lambda x: x & 7, operand)
+            return self.expression(scope, dtype, shape, depth)
+        column, row = (self.thin(scope, dtype, each, depth) for each in ((shape[0], 1), (1, shape[1])))
+        return Expression.of(dtype, shape, "({} + {})", np.add, column, row)
+
+    def integer_product(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
+        """A product of matrices of 8-bit integers, added to integers of 32 bits."""
+        inner = self.pick(self.frame.sizes)
+        factors = [self.matrix(scope, INT8, of, depth) for of in ((shape[0], inner), (inner, shape[1]))]
+        before = self.expression(scope, INT32, shape, depth)
+        return Expression.of(
+            dtype,
+            shape,
+            "tl.dot({}, {}, acc={}, out_dtype=tl.int32)",
+            lambda a, b, c: a.astype(INT32) @ b.astype(INT32) + c,
+            *factors,
+            before,
+        )
 
     def product(self, scope: Scope, dtype: np.dtype, shape: Shape, depth: int) -> Expression:
         """A product of matrices of small integers, in one of the formats that are multiplied; perhaps added to more."""
         inner = self.pick(self.frame.sizes)
         factors = [self.small(scope, of, depth) for of in ((shape[0], inner), (inner, shape[1]))]
-        of = self.pick([np.dtype(np.int8), numbers.FLOAT16, numbers.BFLOAT16, FLOAT32])
+        of = self.pick([INT8, numbers.FLOAT16, numbers.BFLOAT16, FLOAT32])
         text = f"tl.dot(({{}}).to({triton(of)}), ({{}}).to({triton(of)}), input_precision='ieee')"
         if of in INTEGERS:
             return Expression.of(dtype, shape, f"{text}.to(tl.float32)", lambda a, b: (a @ b).astype(dtype), *factors)

@@ -282,7 +282,7 @@ def numbers_of(dtype: np.dtype, shape: tuple[int, ...], random: np.random.Genera
 @st.composite
 def cases(draw: st.DrawFn, sizes: list[tuple[int, int]], grids: list[tuple[int, int]], machines: list[str]) -> Case:
     """Kernels on tensors with axes of one of the sizes, on one of the grids and machines."""
-    frame = Frame(*(draw(st.sampled_from(choices)) for choices in (sizes, grids, [5, 16, 100])))
+    frame = Frame(*(draw(st.sampled_from(choices)) for choices in (sizes, grids, [5, 16, 100, 400])))
     statements, body = Statements(draw, frame), Body()
     scope = [Variable("n", INT32, (), frame.n)]
     scope += [Variable(name, INT32, (), size - 1) for name, size in zip("xy", frame.grid, strict=True)]

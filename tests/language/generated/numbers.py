@@ -15,7 +15,7 @@ FLOAT16, FLOAT32, FLOAT64 = (np.dtype(f"float{bits}") for bits in (16, 32, 64))
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [FLOAT16, BFLOAT16, FLOAT32, FLOAT64]
 NUMBERS = [*INTEGERS, *FLOATS]
-BOOL, INT32, INT64 = np.dtype(np.bool_), np.dtype(np.int32), np.dtype(np.int64)
+BOOL, INT8, INT32, INT64 = (np.dtype(each) for each in (np.bool_, np.int8, np.int32, np.int64))
 
 Function = Callable[..., np.ndarray]
 
