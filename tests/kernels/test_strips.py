@@ -7,6 +7,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton import pipeline
 from mlutriton.testing import load_examples
+from tests.kernels.engines import on_both_engines
 
 RNG = np.random.default_rng(0)
 
@@ -428,6 +429,29 @@ def test_the_greatest_of_each_row_are_found():
     x, out = normal(8, 2048), np.zeros((8, 16), np.float32)
     best[(1,)](out, x, ROWS=8, N=2048, K=16)
     np.testing.assert_array_equal(out, -np.sort(-x, axis=1)[:, :16])
+
+
+@mlu.jit
+def gather_or_other(out, filled, places, others, table, n, value, ROWS: tl.constexpr, N: tl.constexpr):
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, N)[None, :]
+    index = tl.load(places + i * (N + 3) + j) * 3
+    other = tl.load(others + i * N - j + N)
+    tl.store(out + i * N + j, tl.load(table + index, mask=i < n, other=other))
+    tl.store(filled + i * N + j, tl.zeros((ROWS, N), tl.int16) + value)
+
+
+def test_what_is_gathered_is_copied_only_when_it_is_there():
+    mlu.set_machine("mlu-tiny")
+    rows, columns, n = 64, 128, 24
+    places = RNG.integers(0, 20, (rows, columns + 3)).astype(np.int32)
+    others, table = normal(rows * columns + 1), normal(60)
+    out, filled = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.int16)
+    arguments = out, filled, places, others, table, n, 7
+    on_both_engines(lambda: gather_or_other[(1,)](*arguments, ROWS=rows, N=columns), out, filled)
+    expected = np.stack([others[i * columns + columns - np.arange(columns)] for i in range(rows)])
+    expected[:n] = table[3 * places[:n, :columns]]
+    np.testing.assert_array_equal(out, expected)
+    assert (filled == 7).all()
 
 
 @mlu.jit

@@ -62,16 +62,19 @@ def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: 
 
 
 def _copy(code: TileCode, loop: Loop, name: str, host: str) -> None:
-    """Copy a tile to another's place as soon as it is made, and store it from there."""
-    stores = [place for place, node in enumerate(loop.body) if name in buffers_of([node])]
-    first = next(place for place in stores if any(each.row.trace for each in instructions([loop.body[place]])))
-    node = next(each for each in instructions([loop.body[first]]) if each.row.trace)
-    dtype = node.dtypes[0]
+    """Copy a tile to another's place before it is stored, and store it from there."""
+    first, store = next(
+        (place, each)
+        for place, node in enumerate(loop.body)
+        for each in instructions([node])
+        if each.row.trace and name in buffers_of([each], Access.READ)
+    )
+    dtype = store.dtypes[0]
     count = code.buffers[name].bytes // dtype.bytes
     operands = (Address(host), Address(name), Immediate(1), Immediate(count))
     after = loop.body[first:]
     rename_buffers(after, {name: host})
-    loop.body[first:] = [Instruction(TABLE["v.mov"], (dtype,), operands, node.location), *after]
+    loop.body[first:] = [Instruction(TABLE["v.mov"], (dtype,), operands, store.location), *after]
 
 
 @dataclass
