@@ -563,10 +563,6 @@ def add_flow(state: ReplayState, number: int, lane: int, final: int) -> None:
     row = number * at.CLASS_WORDS
     first = state.classes[row + at.FIRST]
     stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
-    if stop == members_of(state, number + 1):
-        first = members_of(state, number)
-        move_members(state, number, first)
-        stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
     while stop > first and state.members[stop - at.MEMBER_WORDS + at.FINAL] > final:
         state.members[stop + at.MEMBER] = state.members[stop - at.MEMBER_WORDS + at.MEMBER]
         state.members[stop + at.FINAL] = state.members[stop - at.MEMBER_WORDS + at.FINAL]
@@ -582,9 +578,10 @@ def members_of(state: ReplayState, number: int) -> int:
     return number * state.timing[timing.CORES] * (at.LANES_PER_CORE * at.MEMBER_SPACE * at.MEMBER_WORDS)
 
 
-def move_members(state: ReplayState, number: int, first: int) -> None:
-    """Move the flows of a class to another place, before that where they are."""
+def move_members(state: ReplayState, number: int) -> None:
+    """Move the flows of a class to the front of their room."""
     row = number * at.CLASS_WORDS
+    first = members_of(state, number)
     distance = state.classes[row + at.FIRST] - first
     for place in range(first, first + state.classes[row + at.COUNT] * at.MEMBER_WORDS):
         state.members[place] = state.members[place + distance]
@@ -631,9 +628,11 @@ def finish_flows(state: ReplayState, number: int, now: int) -> None:
     state.classes[row + at.FIRST] = place
     state.classes[row + at.COUNT] -= done
     share_with_peers(state, number)
-    # None of these opens a flow at once, which could move the members.
     for each in range(done):
         finish_transfer(state, state.members[first + each * at.MEMBER_WORDS + at.MEMBER], now)
+    # There is room for as many flows as there are lanes behind the first half.
+    if 2 * place >= members_of(state, number) + members_of(state, number + 1):
+        move_members(state, number)
 
 
 def finish_transfer(state: ReplayState, lane: int, now: int) -> None:

@@ -105,7 +105,7 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
 ) = range(10)
 
 # A flow of a class: its lane, and the progress of the class at which it is done. A class has room for so many times as
-# many as there are lanes: flows are taken from the front, and moved there when new ones reach the end.
+# many as there are lanes: flows are taken from the front, and the others moved there when half of the room is behind.
 (MEMBER, FINAL, MEMBER_WORDS) = range(3)
 MEMBER_SPACE = 2
 
@@ -145,6 +145,10 @@ STALL_WORDS = len(Cause)
 # bit for each sector.
 (PAGE_NUMBER, PAGE_NEXT, PAGE_TILE, PAGE_VALID, PAGE_DIRTY, PAGE_WORDS) = range(6)
 
+# The head of a chain of tiles or pages: which replay it is of, and the row of the first one.
+GENERATION_SHIFT = 32
+ROW_MASK = (1 << GENERATION_SHIFT) - 1
+
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
 SLOT_BITS = 16
@@ -170,7 +174,7 @@ class ReplayState:
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot; children of node n are at 4 * n - 2 and on
     leaves: IntArray  # per event source: its node
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
-    tile_table: IntArray  # row of the first of them, by hash of their address
+    tile_table: IntArray  # chains of them, by hash of their address
     families: IntArray
     regions: IntArray  # of memory: the family whose tiles lie there
     page_heads: IntArray  # chains of pages, by their number

@@ -15,6 +15,7 @@ from __future__ import annotations
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     GENERATION,
+    GENERATION_SHIFT,
     HAS_OWNERS,
     L2_MISSING_BYTES,
     L2_READ_BYTES,
@@ -30,6 +31,7 @@ from mlutriton.simulator.replay_state import (
     PAGE_WORDS,
     PAGES_END,
     PAGES_FULL,
+    ROW_MASK,
     STATUS,
     TILE_OWNED,
     ReplayState,
@@ -41,10 +43,6 @@ PAGE_SHIFT = 6
 PAGE_SECTORS = 1 << PAGE_SHIFT
 # Heads of neighbouring pages are neighbours, this many of them.
 NEIGHBOURS_SHIFT = 3
-# A head of a chain: which replay it is of, and the row of the first page.
-GENERATION_SHIFT = 32
-ROW_MASK = (1 << GENERATION_SHIFT) - 1
-
 # The tile of a page that more than one has used.
 SEVERAL = 0
 

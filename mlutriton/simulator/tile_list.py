@@ -8,6 +8,9 @@ from __future__ import annotations
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     FREED_TILE,
+    GENERATION,
+    GENERATION_SHIFT,
+    ROW_MASK,
     TILE_ADDRESS,
     TILE_BUCKETS,
     TILE_COUNT1,
@@ -37,11 +40,24 @@ def tile_bucket(state: ReplayState, address: int) -> int:
 
 
 @inlined
+def first_of_bucket(state: ReplayState, bucket: int) -> int:
+    """The row of the first tile of a bucket; 0 if there is none."""
+    head = state.tile_table[bucket]
+    return head & ROW_MASK if head >> GENERATION_SHIFT == state.shared[GENERATION] else 0
+
+
+@inlined
+def begin_bucket(state: ReplayState, bucket: int, tile: int) -> None:
+    """Let a tile be the first of a bucket."""
+    state.tile_table[bucket] = state.shared[GENERATION] << GENERATION_SHIFT | tile
+
+
+@inlined
 def find_tile(
     state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int, stride2: int
 ) -> int:
     """The row of the tile; 0 if there is none."""
-    tile = state.tile_table[tile_bucket(state, address)]
+    tile = first_of_bucket(state, tile_bucket(state, address))
     while tile:
         if (
             state.tiles[tile + TILE_ADDRESS] == address
@@ -68,8 +84,8 @@ def enter_tile(
     state.tiles[tile + TILE_COUNT2] = count2
     state.tiles[tile + TILE_STRIDE2] = stride2
     bucket = tile_bucket(state, address)
-    state.tiles[tile + TILE_NEXT] = state.tile_table[bucket]
-    state.tile_table[bucket] = tile
+    state.tiles[tile + TILE_NEXT] = first_of_bucket(state, bucket)
+    begin_bucket(state, bucket, tile)
 
 
 # The list. Row 0 is no tile, but both ends of it.
@@ -98,9 +114,9 @@ def forget_tile(state: ReplayState, tile: int) -> None:
     """A tile has no lines any more."""
     unlink(state, tile)
     bucket = tile_bucket(state, state.tiles[tile + TILE_ADDRESS])
-    other = state.tile_table[bucket]
+    other = first_of_bucket(state, bucket)
     if other == tile:
-        state.tile_table[bucket] = state.tiles[tile + TILE_NEXT]
+        begin_bucket(state, bucket, state.tiles[tile + TILE_NEXT])
     else:
         while state.tiles[other + TILE_NEXT] != tile:
             other = state.tiles[other + TILE_NEXT]
