@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, load, number_of, store, transposed
+from mlutriton.codegen.llvm.elements import (
+    LANES,
+    Lanes,
+    bits_of,
+    lanes_below,
+    load,
+    number_of,
+    splat,
+    store,
+    store_first,
+    transposed,
+)
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.matrix import matrix_product
@@ -496,19 +507,20 @@ def _weight(library: Library, dtype: DType) -> str:
         element(panel, depth, column)
     e.jump(padding)
     e.label(padding)
+    zeros, fills = Lanes(F32, LANES, bits="zeroinitializer"), splat(e, Lanes(F32, 1, number=fill))
+    bits_of(e, fills)
     with panels.each() as panel:
-        for value, first, begin, stop in (
-            (fill, 0, panel.valid, panel.wanted),
-            (fill, panels.valid_depth, panel.begin, panel.wanted),
-            ("0.0", 0, panel.wanted, WRAM_PANEL_COLUMNS),
+        for value, first, last, begin, stop in (
+            (fills, 0, panels.valid_depth, panel.valid, panel.wanted),
+            (fills, panels.valid_depth, "%depth", panel.begin, panel.wanted),
+            (zeros, 0, "%depth", panel.wanted, WRAM_PANEL_COLUMNS),
         ):
-            last = panels.valid_depth if value == fill and first == 0 else "%depth"
             with (
                 e.when(e.value(f"icmp slt i64 {begin}, {stop}")),
                 e.loop(last, start=first) as depth,
-                e.loop(stop, start=begin) as column,
+                e.loop(stop, start=begin, step=LANES) as column,
             ):
-                e.do(f"store float {value}, ptr {panel.place(depth, column)}, align 4")
+                store_first(e, value, panel.place(depth, column), lanes_below(e, e.subtract(stop, column)))
     e.do("ret void")
     return e.function(
         f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
