@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlutriton.dtypes import host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
@@ -29,6 +30,8 @@ COUNTERS_END = Context.COUNTERS + len(Counter)
 # Whole records: code that writes one asks only whether it stands at the end.
 _BUFFER_BYTES = 8 * RECORD_WORDS * 2730
 _CACHE_LINE_WORDS = 8
+_LINE_BYTES = 8 * _CACHE_LINE_WORDS
+_PAGE_BYTES = 4096
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
 _NO_WORK = [0] * (COUNTERS_END - Context.FOLD_SCALAR)
 
@@ -48,6 +51,17 @@ def core_sizes(machine: Machine) -> tuple[int, int, int, int]:
     return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, machine.sram_bytes, nram_bytes * SCRATCH_EXPANSION
 
 
+def _from_a_line_on(bytes: int) -> NDArray[np.uint8]:
+    """Zeros that begin at a line of the host's caches: vectors of what is aligned on the chip lie in one line each.
+
+    It is not the first line of a page. Large arrays of the host begin a few bytes into one, and copies are slow whose
+    target lies in its page a little behind where the source lies in its own.
+    """
+    data = np.zeros(bytes + _PAGE_BYTES, np.uint8)
+    first = (_LINE_BYTES - host_address(data)) % _PAGE_BYTES
+    return data[first : first + bytes]
+
+
 # An allocation without bytes: native code searches one at least.
 _NOWHERE = int64_array([0] * ALLOCATION_WORDS)
 
@@ -59,7 +73,7 @@ class HostCore:
     """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._images: list[NDArray[np.uint8]] = [np.zeros(size + SLACK_BYTES, np.uint8) for size in sizes]
+        self._images = [_from_a_line_on(size + SLACK_BYTES) for size in sizes]
         self._local = np.zeros(0, np.uint8)
         # No other core writes to the cache lines of this one.
         self.context = int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
