@@ -320,6 +320,22 @@ EXCHANGES = {
         True,
     ),
     "in place": ("v.repeat.{dtype} [a], [pairs], {outer}, 2, {inner}", "a", None),
+    "after others": (
+        "v.mov.{dtype} [b], [a], 1, 8\nv.mov.{dtype} [b + {late}], [a], 1, 8\n"
+        "v.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}",
+        "b",
+        True,
+    ),
+    "after one that writes over what was combined": (
+        "v.mov.{dtype} [a], [a + {late}], 1, 8\nv.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}",
+        "b",
+        False,
+    ),
+    "after one that reads results": (
+        "v.mov.{dtype} [b], [pairs], 1, 8\nv.repeat.{dtype} [a], [pairs], {outer}, 2, {inner}",
+        "a",
+        False,
+    ),
     "and read once more": (
         "v.repeat.{dtype} [b], [pairs], {outer}, 2, {inner}\nv.mov.{dtype} [b + {late}], [pairs], 1, 8",
         "b",

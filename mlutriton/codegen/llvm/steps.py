@@ -10,13 +10,16 @@ from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
-from mlutriton.isa.operands import Address, Forward, Immediate, Mode, Operand
-from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SlotKind
+from mlutriton.isa.operands import FORWARD, Address, Forward, Immediate, Mode, Operand
+from mlutriton.isa.program import Buffer, Instruction
+from mlutriton.isa.table import Access, SlotKind
 
 COPY, IOTA = "", "iota"
 Source = Place | Lanes | Table | None
 _PAIR = 2
+# Instructions that wait for the one before let so many others go first, and some more.
+_FARTHEST_READER = 16
+_OTHER_STEPS = ("v.mov", "v.iota", "v.repeat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,30 @@ def repeat_step(frame: Frame) -> tuple[Count, Count, Step] | None:
     return 1, outer * n * inner, Step(COPY, None, (replace(source, mode=Mode.ROW, lines=(n, inner)),), target)
 
 
-def pair_step(frame: Frame, liveness: Liveness) -> Step | None:
-    """The current reduction as a step that hands on, if it combines lines by twos only for the next to repeat them.
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A reduction of lines by twos whose results only one later instruction reads, which repeats them.
+
+    Attributes:
+        step: hands the results on.
+        pairs: where they would be in memory.
+        reader: number of the instruction that reads them.
+    """
+
+    step: Step
+    pairs: Address
+    reader: int
+
+
+def exchange(frame: Frame, liveness: Liveness, end: int) -> Exchange | None:
+    """The current reduction as a step that hands on, if it combines lines by twos only for a later one to repeat them.
 
     So do exchanges of elements that stand some distance apart, which sorting is made of.
+
+    Args:
+        frame: where the reduction stands.
+        liveness: what is read later.
+        end: the number at which its block ends.
     """
     combine, source, target = frame.instruction.row.combine, frame.place("a"), frame.place("dst")
     outer, n, inner = (frame.count(name) for name in ("outer", "n", "inner"))
@@ -103,20 +126,42 @@ def pair_step(frame: Frame, liveness: Liveness) -> Step | None:
         return None
     assert source is not None
     assert target is not None
-    elements = outer * _PAIR * inner
+    pairs, elements = frame.operand("dst"), outer * _PAIR * inner
     if source.dtype.is_bool or elements % LANES or not RepeatedLines(_PAIR, inner).fills_vectors:
         return None
-    following = frame.program.instructions[frame.index + 1]
-    if not _repeats(following, frame.operand("dst"), outer, inner) or liveness.is_live(
-        frame.index + 1, target.low, target.high
-    ):
+    reader = _reader(frame, source, target, end, (outer, inner))
+    if reader is None or liveness.is_live(reader, target.low, target.high):
         return None
-    if not _leaves(frame, following, source, in_step=inner < LANES):
+    if not _leaves(frame, frame.program.instructions[reader], source, in_step=inner < LANES):
         return None
     if inner >= LANES:
         # Partners are in other vectors, so that none of them may be written before it is read.
         source = replace(source, mode=Mode.ROW, lines=(1, elements))
-    return Step(combine.name, None, (source,), None, inner)
+    assert isinstance(pairs, Address)
+    return Exchange(Step(combine.name, None, (source,), None, inner), pairs, reader)
+
+
+def _reader(frame: Frame, source: Place, target: Place, end: int, extents: tuple[int, int]) -> int | None:
+    """The number of the instruction that repeats results, if those before it have nothing to do with them."""
+    instructions = frame.program.instructions
+    for number in range(frame.index + 1, min(end, frame.index + _FARTHEST_READER)):
+        instruction = instructions[number]
+        if _repeats(instruction, frame.operand("dst"), *extents):
+            # One value is handed on at a time.
+            return None if FORWARD in instruction.operands[1:] else number
+        if instruction.row.operation is None and instruction.row.name not in _OTHER_STEPS:
+            return None
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+            if isinstance(operand, Address):
+                window = frame.program.buffers[operand.buffer]
+                touched = [target] if slot.access is Access.READ else [source, target]
+                if any(_is_in_window(place, window) for place in touched):
+                    return None
+    return None
+
+
+def _is_in_window(place: Place, window: Buffer) -> bool:
+    return window.offset_bytes < place.high and place.low < window.offset_bytes + window.bytes
 
 
 def _repeats(instruction: Instruction, pairs: Operand, outer: int, inner: int) -> bool:
@@ -142,7 +187,7 @@ def _leaves(frame: Frame, instruction: Instruction, source: Place, *, in_step: b
         return False
     buffer = frame.program.buffers[target.buffer]
     start = buffer.offset_bytes + target.offset_bytes
-    if buffer.offset_bytes >= source.high or source.low >= buffer.offset_bytes + buffer.bytes:
+    if not _is_in_window(source, buffer):
         return True
     width = instruction.dtype_of(instruction.row.slot("dst")).bytes
     is_same = target.register is None and not source.base and start == source.start

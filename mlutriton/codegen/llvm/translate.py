@@ -19,14 +19,14 @@ from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction
 from mlutriton.codegen.llvm.known import KnownValues
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
-from mlutriton.codegen.llvm.steps import COPY, Step, elementwise_step, iota_step, pair_step, repeat_step
+from mlutriton.codegen.llvm.steps import COPY, Exchange, Step, elementwise_step, exchange, iota_step, repeat_step
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
-from mlutriton.isa.operands import FORWARD, Address, Mode, Register
+from mlutriton.isa.operands import FORWARD, Mode, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue, Row, SlotKind
 
@@ -81,8 +81,9 @@ class _Translation:
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
         self.chain: list[Step] = []
-        # Where the results of a reduction by twos would be, if the chain hands them on to the next instruction.
-        self.pairs: Address | None = None
+        # Reductions by twos whose results are handed on to an instruction that comes later in the block, by its number.
+        self.exchanges: dict[int, Exchange] = {}
+        self.block_end = 0
         self.known = KnownValues(program)
         # What the current instruction has written, as far as it is known, and the groups that write what is known: most
         # are never needed.
@@ -134,6 +135,7 @@ class _Translation:
         e.label(f"b{block.start}")
         frame.begin_block(block.start)
         self.known.begin_block()
+        self.block_end = block.end
         self.scoreboard.begin_block(block.start)
         for index in range(block.start, block.end):
             frame.begin(index)
@@ -197,7 +199,8 @@ class _Translation:
         written = self._places(Access.WRITE, Access.READ_WRITE)
         for group in [each for each in self.unwritten if each.touches(written)]:
             self.unwritten.remove(group)
-            read = [source for step in self.chain for source in step.sources if isinstance(source, Place)]
+            steps = [*self.chain, *(each.step for each in self.exchanges.values())]
+            read = [source for step in steps for source in step.sources if isinstance(source, Place)]
             is_read = group.touches([*read, *self._places(Access.READ, Access.READ_WRITE)])
             outlives = (self.liveness.outlives(self.frame.index, place.low, place.high) for place in group.writes)
             if is_read or any(outlives):
@@ -332,17 +335,19 @@ class _Translation:
 
     def _compute(self, row: Row) -> None:
         frame = self.frame
-        pairs, self.pairs = self.pairs, None
+        handed_on = self.exchanges.pop(frame.index, None)
+        if handed_on:
+            self.chain.append(handed_on.step)
         if row.is_elementwise or row.name == "v.mov":
-            rows, columns, step = elementwise_step(frame, pairs and replace(pairs, mode=Mode.ROW))
+            pairs = handed_on and replace(handed_on.pairs, mode=Mode.ROW)
+            rows, columns, step = elementwise_step(frame, pairs)
             self.chain.append(step)
             if frame.instruction.operands[0] != FORWARD:
                 chain, self.chain = self.chain, []
                 self._join_steps(rows, columns, chain)
         elif row.name == "v.iota":
             self._join_steps(1, frame.count("n"), [iota_step(frame)])
-        elif row.name == "v.repeat" and pairs is not None:
-            assert frame.operand("a") == pairs
+        elif row.name == "v.repeat" and handed_on:
             chain, self.chain = [*self.chain, Step(COPY, None, (None,), frame.place("dst"))], []
             self._join_steps(1, self._elements(), chain)
         elif row.name == "v.repeat" and (repeated := repeat_step(frame)) is not None:
@@ -352,11 +357,8 @@ class _Translation:
             group.end = frame.index
             self._write_known(group.reads)
             self._join(group)
-        elif row.name.startswith("red.") and (step := pair_step(frame, self.liveness)) is not None:
-            self.chain.append(step)
-            pairs = frame.operand("dst")
-            assert isinstance(pairs, Address)
-            self.pairs = pairs
+        elif row.name.startswith("red.") and (found := exchange(frame, self.liveness, self.block_end)) is not None:
+            self.exchanges[found.reader] = found
         else:
             self._finish_groups()
             empty = frame.is_empty()
