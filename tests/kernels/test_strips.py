@@ -284,6 +284,34 @@ def test_strips_of_one_half_of_what_is_joined(n):
     np.testing.assert_array_equal(out, expected)
 
 
+@mlu.jit
+def greater(a, mark_of_a, b, mark_of_b):
+    return tl.maximum(a, b), tl.where(b > a, mark_of_b, mark_of_a)
+
+
+@mlu.jit
+def mark_greatest(out, marks, x, N: tl.constexpr):
+    i = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    values = tl.load(x + i)
+    turned = tl.reshape(tl.trans(tl.reshape(values, [N // 4, 4 * N])), [N, N])
+    greatest, mark = tl.associative_scan((turned, values), 0, greater)
+    tl.store(out + i, greatest)
+    tl.store(marks + i, mark)
+
+
+def test_a_scan_goes_over_values_and_what_is_seen_of_them_in_another_order():
+    mlu.set_machine("mlu-tiny")
+    n = 128
+    x = RNG.permutation(n * n).reshape(n, n).astype(np.int32)
+    out, marks = np.zeros_like(x), np.zeros_like(x)
+    mark_greatest[(1,)](out, marks, x, N=n)
+    turned = x.reshape(n // 4, 4 * n).T.reshape(n, n)
+    expected = np.maximum.accumulate(turned, axis=0)
+    np.testing.assert_array_equal(out, expected)
+    places = {value: place for place, value in np.ndenumerate(turned)}
+    np.testing.assert_array_equal(marks, np.vectorize(lambda value: x[places[value]])(expected))
+
+
 def test_long_code_is_refused(monkeypatch):
     mlu.set_machine("mlu-tiny")
     x = normal(512, 32)

@@ -252,6 +252,7 @@ class Miner:
         """Make something a member of the open group if it can be, else of a new one."""
         shape = shape_of(operands[0].type) if shape is None else shape
         square = not self.products.isdisjoint(operands)
+        kept = member.value if isinstance(member, Keep) else None
         while True:
             if self.group is not None and not self.group.admits(shape, axis, backward):
                 self.flush()
@@ -260,7 +261,7 @@ class Miner:
             refusal = self._refusal(joined, operands)
             if refusal is None:
                 break
-            if refusal.wanted is not None and refusal.wanted not in operands:
+            if refusal.wanted is not None and refusal.wanted is not kept:
                 self._pointer(refusal.wanted)
             elif self.group is not None:
                 self.flush()
