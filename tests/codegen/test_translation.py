@@ -1,0 +1,83 @@
+"""The text that LLVM has to compile is as short as a program allows; what it leaves out is still there when it runs."""
+
+import numpy as np
+import pytest
+
+from mlutriton.codegen.llvm.translate import translate
+from mlutriton.isa.assembly import assemble
+from mlutriton.launch import runtime
+from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, run_text
+
+
+def translated(text):
+    return translate(assemble(HEADER + text), MACHINE)
+
+
+def lines(text):
+    return translated(text).control.count("\n")
+
+
+@pytest.mark.parametrize("step", ["add.i64 r4, r4, 3", "fadd.f32 r4, r4, 0.5"])
+def test_registers_that_no_other_block_reads_are_no_memory(step):
+    """One line for each instruction that is added."""
+    begin = "    mov.i64 r4, 1\n"
+    assert lines(begin + f"    {step}\n" * 40 + "    exit\n") - lines(begin + f"    {step}\n" * 20 + "    exit\n") == 20
+
+
+def test_what_has_been_computed_is_not_computed_again():
+    """Both registers hold one product."""
+    copied = (
+        "    mul.i64 r4, r2, 7\n    mul.i64 r5, r2, 7\n    stg.i64 g[r0], r4\n    stg.i64 g[r0 + 8], r5\n    exit\n"
+    )
+    assert translated(copied).control.count(", 7\n") == 1
+
+
+def test_registers_that_another_block_reads_keep_their_values():
+    text = """
+    slt.i64 r5, r2, 3
+    mov.f32 r6, 1.5
+    cbr r5, few
+    mov.f32 r6, 2.5
+few:
+    v.mov.f32 [b], r6, 1, 64
+"""
+    for n, value in ((2, 1.5), (3, 2.5)):
+        out, _ = run_text(text + STORE, runtime, grid=1, n=n)
+        assert (out == value).all()
+
+
+def test_one_element_over_and_over_needs_no_loop():
+    for columns in ("64", "r2"):
+        text = COPY + f"    v.mov.f32 [b], 7.0, 1, 64\n    v.mov.f32 [b], 0.25, 1, {columns}\n" + STORE
+        assert not translated(text).loops
+        for n in (0, 1, 37, 64):
+            out, _ = run_text(text, runtime, grid=2, n=n)
+            end = 64 if columns == "64" else n
+            expected = np.where(np.arange(64) < end, 0.25, 7.0)
+            assert (out.reshape(2, 64) == expected).all()
+
+
+def test_what_programs_share_has_one_text():
+    scans = [
+        translated(COPY + f"    {first}\n    scan.fadd.f32 [b], [a], 1, 64, 1, 0\n" + STORE)
+        for first in ("mov.i64 r9, 1", "v.fadd.f32 [a], [a], 1.0, 1, 64")
+    ]
+    assert scans[0].shared == scans[1].shared
+    assert len(scans[0].shared) == 1
+    assert str(scans[0]) != str(scans[1])
+
+
+@pytest.mark.parametrize("place", [0, 1, 63, 64, 65, 149])
+def test_a_fault_among_many_is_told_apart(place):
+    """Each instruction may leave its window; the one that does is named."""
+    text = "".join(f"    v.mov.i8 [a + r2 + {offset}], 1, 1, 1\n" for offset in range(150)) + "    exit\n"
+    assert faults(text, runtime, n=256 - place) == "E0304"
+
+
+def test_an_empty_access_is_nowhere():
+    """A count of 0 touches nothing, wherever it would begin."""
+    text = (
+        COPY + "    v.mov.f32 [b], 1.0, 1, 64\n    sub.i64 r5, r2, 1000\n    v.mov.f32 [b + r5], 9.0, 1, r2\n" + STORE
+    )
+    out, _ = run_text(text, runtime, grid=1, n=0)
+    assert (out == 1).all()
