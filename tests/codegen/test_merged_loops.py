@@ -108,3 +108,48 @@ def test_results_keep_their_place_where_memory_is_reused(few_cores):
     """Scores and results do not fit side by side; a result is stored while the next program computes its scores."""
     result = flash_attention.case(1, 4, 1024, 128, causal=False, on_cluster=True).check()
     assert result.run.program.is_resident
+
+
+@mlu.jit
+def running_sums(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    carry = tl.full((ROWS, 1), 1, tl.float32)
+    for start in range(0, columns, BLOCK):
+        column = start + tl.arange(0, BLOCK)[None, :]
+        mask = (row < rows) & (column < columns)
+        tile = tl.load(x + row * columns + column, mask=mask, other=0.0)
+        tl.store(out + row * columns + column, tl.cumsum(tile, axis=1) + carry, mask=mask)
+        carry += tl.sum(tile, axis=1, keep_dims=True)
+
+
+def summed(rows, columns, *, in_place=False):
+    x = np.random.default_rng(rows).integers(-9, 9, (rows, columns)).astype(np.float32)
+    expected = 1 + np.cumsum(x, axis=1)
+    out = x if in_place else np.full_like(x, np.nan)
+    run = running_sums[(-(-rows // 8),)](out, x, rows, columns, ROWS=8, BLOCK=1024)
+    np.testing.assert_array_equal(out, expected)
+    return run
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(("rows", "columns"), [(768, 1024), (300, 2500), (3, 1), (500, 3072)])
+def test_programs_that_copy_row_after_row_carry_their_own_sums(engine, rows, columns, few_cores, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    assert summed(rows, columns).program.is_resident
+
+
+def test_what_a_program_stores_is_not_loaded_before(few_cores):
+    assert summed(300, 2500, in_place=True).program.is_resident
+
+
+def test_loops_without_iterations_store_nothing(few_cores):
+    out = np.full((16, 16), 5, np.float32)
+    running_sums[(2,)](out, out, 16, 0, ROWS=8, BLOCK=1024)
+    assert (out == 5).all()
+
+
+def test_bursts_at_the_ends_of_programs_do_not_show():
+    """Two programs a core, which would take 16,700 cycles each on top of the launch."""
+    arrays = [mlu.spec((768, 4096), np.float32) for _ in range(2)]
+    run = mlu.estimate(running_sums, (96,), *arrays, 768, 4096, ROWS=8, BLOCK=1024)
+    assert run.cycles < 37_000

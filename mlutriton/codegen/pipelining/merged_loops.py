@@ -12,15 +12,16 @@ whose loop is of one length for all programs becomes, for all the programs that 
         if this is the last k: store convert(total)
 
 so that while one program ends, the tiles of the next are on their way: the software pipeline takes the loop like any
-other, with loads ahead across programs. What a program loads in front of its loop, and from where else the loop goes on,
-is done by a branch in its first iteration; what follows the loop, in the last one.
+other, with loads ahead across programs. What a program loads in front of its loop, and from where else the loop goes
+on, is done by a branch in its first iteration; what follows the loop, in the last one.
 
 Where there is room for two results, what a program stores is spread over the iterations of the next one
 (:mod:`mlutriton.codegen.pipelining.spread_stores`). There is no branch for the last iteration then: the arithmetic of
 its end has a count of 0 in all others, and an instruction with a count of 0 does nothing.
 
 That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
-fill. Those of one core gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
+fill. Of those of one core it is for programs that load and store in their loop, in long transfers: they show two bursts
+of them at their ends. Others gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
 arithmetic that each iteration does again.
 """
 
@@ -29,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
+from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
 from mlutriton.codegen.pipelining.spread_stores import parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
@@ -82,8 +83,8 @@ class LoopingProgram:
         return [*self.loads, *fills, *wait]
 
 
-def looping_program(body: Sequence[Node]) -> LoopingProgram | None:
-    """The parts of a program, if it is of that form."""
+def looping_program(code: TileCode, body: Sequence[Node], short_bytes: int) -> LoopingProgram | None:
+    """The parts of a program, if it is of that form; what is short is better loaded in blocks."""
     loops = [node for node in body if isinstance(node, Loop)]
     if len(loops) != 1 or loops[0].stages == 1:
         return None
@@ -99,7 +100,8 @@ def looping_program(body: Sequence[Node]) -> LoopingProgram | None:
     rest = [node for node in before if not any(node is each for each in (*filled, *loads))]
     program = LoopingProgram(rest, totals, filled, loads, loop, behind)
     is_known = filled and all(map(_is_scalar, rest)) and _totals(loop) <= totals
-    return program if is_known and _only_loads(loop) and _only_stores(behind) else None
+    is_shared = _only_loads(loop) and _only_stores(behind)
+    return program if is_known and (is_shared or (_copies(code, loop, short_bytes) and not behind)) else None
 
 
 def _totals(loop: Loop) -> set[str]:
@@ -157,6 +159,18 @@ def _only_loads(loop: Loop) -> bool:
         if writes or (not is_load and any(isinstance(at, GlobalAddress) for at, _ in accesses(each))):
             return False
     return True
+
+
+def _copies(code: TileCode, loop: Loop, short_bytes: int) -> bool:
+    """True if all that the loop does besides arithmetic is to load and to store tiles, none of which is short."""
+    transfers = [node for node in loop.body if is_transfer(node)]
+    rest = instructions([node for node in loop.body if not is_transfer(node)])
+    is_plain = all(
+        not each.row.trace and (each.row.queue is Queue.COMPUTE or _is_plain(each)) for each in rest
+    ) and all(isinstance(node, Instruction) for node in loop.body)
+    traces = {each.row.trace for each in instructions(transfers)}
+    is_long = all(buffer_bytes(code, [node]) >= short_bytes for node in transfers)
+    return is_plain and is_long and traces == {"LOAD", "STORE"}
 
 
 def _only_stores(nodes: Sequence[Node]) -> bool:
@@ -227,7 +241,16 @@ def merged(
     left = [node.operands[0] for node in program.loads] + ([parted.source] if parted else [])
     nodes += [_filled(code, address, loop.location) for address in left if isinstance(address, Address)]
     height = parted.height(emitter, steps) if parted else Immediate(0)
-    whole = Loop(I64, code.register(), Immediate(0), count, Immediate(1), [], independent=True, stages=loop.stages)
+    whole = Loop(
+        I64,
+        code.register(),
+        Immediate(0),
+        count,
+        Immediate(1),
+        [],
+        independent=bool(program.behind),
+        stages=loop.stages,
+    )
     whole.location = loop.location
     whole.carried = [(number, task), (loop.index, loop.start)]
     emitter.nodes = whole.body = list(served)
@@ -254,7 +277,7 @@ def merged(
         more, after = spread_store(emitter, whole, parted, store, number, last, height)
         yielded += more
     else:
-        whole.body.append(Branch(last, behind, location=loop.location))
+        whole.body += [Branch(last, behind, location=loop.location)] if behind else []
         after = list[Node]()
     whole.yielded = [
         emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, tasks), number),

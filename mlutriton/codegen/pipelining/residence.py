@@ -69,7 +69,7 @@ def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, sprea
         if any(is_transfer(node) for node in body):
             _serve_in_turn(code, body, end, machine)
         return 0
-    program = looping_program(body) if most_programs else None
+    program = looping_program(code, body, machine.core_dma_latency_bytes) if most_programs else None
     if program is not None and _serve_in_one_loop(code, program, end, spread=spread):
         return 1
     return _serve_in_groups(code, body, end, machine, most_programs)

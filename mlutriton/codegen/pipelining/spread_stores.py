@@ -63,9 +63,9 @@ class PartedStore:
 def parted_store(code: TileCode, behind: Sequence[Node]) -> PartedStore | None:
     """The store behind the loop of a program in parts, if it is the only one; its buffer gets two places."""
     stores = [each for each in instructions(behind) if each.row.trace == "STORE"]
-    node = stores[0]
-    if len(stores) > 1 or node.row.name != "dma.store":
+    if len(stores) != 1 or stores[0].row.name != "dma.store":
         return None
+    node = stores[0]
     source, n1, n2, local1 = (node.operand(name) for name in ("src", "n1", "n2", "local1"))
     if not isinstance(source, Address) or source.register is not None or source.offset_bytes or n2 != Immediate(1):
         return None
