@@ -68,7 +68,6 @@ def constant(f: Format[V], value: float, rest: float = 0.0) -> Pair[V]:
 
 
 LN2 = (math.log(2), 2.3190468138462996e-17)
-LOG2_E = (math.log2(math.e), 2.0355273740931033e-17)
 LOG10_E = (math.log10(math.e), 1.098319650216765e-17)
 LN10 = (math.log(10), -2.1707562233822494e-16)
 HALF_PI = (math.pi / 2, 6.123233995736766e-17)
