@@ -169,3 +169,28 @@ def test_groups_are_as_large_as_memory_allows(machine):
     finally:
         mlu.set_machine(before)
     np.testing.assert_allclose(out, normed(x, weight), rtol=1e-4, atol=1e-4)
+
+
+@mlu.jit
+def count_and_mark(counts, marks, copies, x, first, n, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    count = tl.zeros((BLOCK,), tl.int32)
+    for k in range(n):
+        count += (tl.load(x + row * n * BLOCK + k * BLOCK + column) < 0).to(tl.int32)
+    tl.store(counts + row * BLOCK + column, count)
+    tl.store(marks + 2 * row + tl.arange(0, 2), tl.full((2,), 0.1, tl.float32))
+    tl.store(copies + row * 4 + tl.arange(0, 4), tl.load(first + tl.arange(0, 4)))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_what_all_programs_store_alike_is_there_for_each(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rows, n, block = 300, 5, 64
+    x = np.random.default_rng(0).standard_normal((rows, n, block), np.float32)
+    first = np.arange(4, dtype=np.float32)
+    counts, marks = np.zeros((rows, block), np.int32), np.zeros((rows, 2), np.float32)
+    copies = np.zeros((rows, 4), np.float32)
+    count_and_mark[(rows,)](counts, marks, copies, x, first, n, BLOCK=block)
+    np.testing.assert_array_equal(counts, (x < 0).sum(1))
+    assert (marks == np.float32(0.1)).all()
+    assert (copies == first).all()

@@ -90,7 +90,9 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
     loop.body = [
         each for node in body for each in _with_program_ids(emitter, node, loop.index, extents, in_lines=False)
     ]
-    code.nodes += hoist(loop, _reads_before_all_writes(loop), ())
+    # What all programs store alike has to stand there once for each of a group.
+    stores = [each for each in instructions(loop.body) if each.row.trace == "STORE"]
+    code.nodes += hoist(loop, _reads_before_all_writes(loop), buffers_of(stores, *READING))
     groups = group_programs(code, loop, machine, most_programs)
     if groups is None:
         code.nodes = nodes
