@@ -16,6 +16,7 @@ from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
     canonicalize,
+    carried_offsets,
     cse,
     dce,
     fuse_multiply_add,
@@ -63,6 +64,8 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("cse_accesses", cse.run),
     ("dce", dce.run),
     ("loop_invariant_accesses", loop_invariant.run),
+    ("carried_offsets", carried_offsets.run),
+    ("loop_invariant_offsets", loop_invariant.run),
     ("fuse_multiply_add", fuse_multiply_add.run),
     ("dce_fused", dce.run),
 )

@@ -27,7 +27,7 @@ def product_by_pointers(a, b, c, rows, columns, depth, BM: tl.constexpr, BN: tl.
     k = tl.arange(0, BK)
     left, right = a + m * depth + k[None, :], b + k[:, None] * columns + n
     total = tl.zeros((BM, BN), tl.float32)
-    for step in range(0, tl.cdiv(depth, BK)):
+    for step in range(tl.cdiv(depth, BK)):
         rest = depth - step * BK
         x = tl.load(left, mask=k[None, :] < rest, other=0.0)
         y = tl.load(right, mask=k[:, None] < rest, other=0.0)

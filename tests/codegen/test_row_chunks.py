@@ -276,3 +276,40 @@ def test_places_of_extremes_are_found_for_many_rows_at_a_time():
     of_columns = np.empty(64, np.int32)
     least_of_columns[(1,)](of_columns, x[:16], ROWS=16, COLUMNS=64)
     np.testing.assert_array_equal(of_columns, x[:16].argmin(axis=0))
+
+
+@mlu.jit
+def drop(x, out, seed, size, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < size
+    kept = tl.rand(seed, offsets) > 0.5
+    tl.store(out + offsets, tl.where(kept, tl.load(x + offsets, mask=mask) * 2, 0.0), mask=mask)
+
+
+@mlu.jit
+def keep_below_diagonal(x, out, columns, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row * columns + column, mask=mask, other=0.0)
+    values = tl.where(column <= row * 2 - 30, values, 0.0)
+    tl.store(out + row * columns + column, values - tl.sum(values, axis=0), mask=mask)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_numbers_of_iterations_are_tiles_with_an_element_for_each(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    x = np.random.default_rng(6).random((200, 100), np.float32)
+    out = np.zeros_like(x)
+    keep_below_diagonal[(200,)](x, out, 100, BLOCK=128)
+    kept = np.where(np.arange(100) <= 2 * np.arange(200)[:, None] - 30, x, 0)
+    np.testing.assert_allclose(out, kept - kept.sum(1, keepdims=True), rtol=1e-4, atol=1e-4)
+
+
+def test_random_numbers_of_many_programs_are_made_at_once():
+    x = np.random.default_rng(7).random(300_000, np.float32)
+    out, single = np.zeros_like(x), np.zeros_like(x)
+    chunks = drop[(-(-x.size // 256),)](x, out, 5, x.size, BLOCK=256)
+    plain = drop[(-(-x.size // 256),)](x, single, 5, x.size, BLOCK=256, num_stages=1)
+    np.testing.assert_array_equal(out, single)
+    assert 0.45 < (out != 0).mean() < 0.55
+    assert chunks.cycles < 0.25 * plain.cycles

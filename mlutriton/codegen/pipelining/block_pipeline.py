@@ -342,9 +342,10 @@ class _BlockRotation:
 
             return [self._for_members(self.loop.index, begin, members, self.now, halves)]
         if self.shape.chunks is not None:
-            chunks = ChunkLoop(
-                self.emitter, self.shape.chunks, self.shape.chunk_units, self._phases(self.now), self.loop.dtype
-            )
+            of_begin = self._scalars_of(begin)
+            numbers = {each.register: of_begin.operand(each.register) for each in self.shape.chunks.numbers}
+            phases, units = self._phases(self.now), self.shape.chunk_units
+            chunks = ChunkLoop(self.emitter, self.shape.chunks, units, phases, self.loop.dtype, numbers)
             return [chunks.loop(members, in_halves=self.shape.in_halves)]
         moved = {id(node) for node in self.plan.moved}
         rest = [node for node in self.loop.body if id(node) not in moved]

@@ -28,7 +28,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import GlobalAddress
+from mlutriton.isa.operands import GlobalAddress, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Queue
 
@@ -100,14 +100,18 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
         gains |= merge is not None or not is_short
     if not gains:
         return None
-    shape = _shape(code, loop, plan, merged, machine)
+    shape = _shape(code, loop, plan, merged, machine, merging)
     if shape.capacity < 2:
         return None
+    numbers = {number.register for number in shape.chunks.numbers} if shape.chunks is not None else set[Register]()
+    needed |= definitions.closure(numbers) or set()
     scalars = [each for each in definitions.instructions(needed) if id(each) not in looked_up]
     return BlockPlan(scalars, merged, shape)
 
 
-def _shape(code: TileCode, loop: Loop, plan: Plan, merged: Mapping[int, Merge], machine: Machine) -> BlockShape:
+def _shape(
+    code: TileCode, loop: Loop, plan: Plan, merged: Mapping[int, Merge], machine: Machine, merging: Merging
+) -> BlockShape:
     """The block for which the loop is shortest."""
     rate, latency = transfer_rate(machine), transfer_latency(machine)
 
@@ -119,7 +123,7 @@ def _shape(code: TileCode, loop: Loop, plan: Plan, merged: Mapping[int, Merge], 
     load = max(load, gather_cycles(plan.gathers, machine))
     memory = _Memory(code, loop, plan, machine)
     most = math.ceil(_LATENCIES * latency / (load + store))
-    chunks = plan_chunks(code, loop, plan)
+    chunks = plan_chunks(code, loop, plan, merging)
     if chunks is None:
         cycles = IterationCycles(load, store, arithmetic_cycles(loop, machine), latency)
         return BlockShape(min(memory.iterations({}), most), cycles.block_size())

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
-from mlutriton.codegen.pipelining.row_chunks import Places, RowChunks
+from mlutriton.codegen.pipelining.row_chunks import Number, Places, RowChunks
 from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, Part, ScalarOperand
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Immediate, Register
@@ -27,13 +27,22 @@ class ChunkLoop:
         chunks: what is computed.
         units: the most units of a chunk.
         phases: by the name of a ping-pong buffer, where its present phase begins.
+        numbers: by register, those of the block's first iteration.
     """
 
     def __init__(
-        self, emitter: Emitter, chunks: RowChunks, units: int, phases: Mapping[str, Register], dtype: DType
+        self,
+        emitter: Emitter,
+        chunks: RowChunks,
+        units: int,
+        phases: Mapping[str, Register],
+        dtype: DType,
+        numbers: Mapping[Register, ScalarOperand] | None = None,
     ) -> None:
         self.emitter, self.code = emitter, emitter.code
         self.chunks, self.units, self.phases, self.dtype = chunks, units, phases, dtype
+        self.numbers = numbers or {}
+        self.first: ScalarOperand = Immediate(0)
 
     def loop(self, members: ScalarOperand, *, in_halves: bool) -> Loop:
         """The loop over all chunks of so many iterations."""
@@ -45,6 +54,7 @@ class ChunkLoop:
             code.phases[offset] = starts[key]
         places = {name: offsets[self._unit(name), phase] for name, phase in self.phases.items()}
         first, total = code.register(), self._integer("mul", members, Immediate(chunks.units))
+        self.first = first
         with self._list() as body:
             units = self._integer("smin", self._integer("sub", total, first), Immediate(self.units))
             if in_halves:
@@ -71,7 +81,7 @@ class ChunkLoop:
         self._by_turns(Immediate(first), Immediate(self.units - first), self.phases, own)
 
     def _as_a_whole(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
-        self.emitter.nodes += chain.from_iterable(self._instructions(units, places, {}))
+        self.emitter.nodes += chain.from_iterable(self._instructions(units, places, {}, self.first))
 
     def _in_halves(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
         """Both halves of a chunk by turns; the first one has one unit more if their number is odd."""
@@ -101,8 +111,8 @@ class ChunkLoop:
                 moved[key] = self._offset(place, first, key[1])
                 self.code.phases[moved[key]] = self.code.phases[place]
             there[name] = moved[key]
-        others = self._instructions(second, there, own, is_first=False)
-        for one, other in zip(self._instructions(first, places, {}), others, strict=True):
+        others = self._instructions(second, there, own, self._integer("add", self.first, first), is_first=False)
+        for one, other in zip(self._instructions(first, places, {}, self.first), others, strict=True):
             self.emitter.nodes += [*one, *other]
 
     def _buffer(self, name: str) -> str:
@@ -117,9 +127,11 @@ class ChunkLoop:
         units: ScalarOperand,
         places: Mapping[str, Register],
         buffers: Mapping[str, str],
+        begin: ScalarOperand,
         *,
         is_first: bool = True,
     ) -> list[list[Node]]:
+        """The arithmetic of so many units behind so many of the block."""
         scaled: dict[int, ScalarOperand] = {}
 
         def scale(factor: int) -> ScalarOperand:
@@ -131,7 +143,13 @@ class ChunkLoop:
             **{name: (name, place) for name, place in places.items()},
             **{name: (new, None) for name, new in buffers.items()},
         }
-        return self.chunks.instructions(units, scale, at, is_first=is_first)
+        starts = {number.register: self._number(number, begin) for number in self.chunks.numbers}
+        return self.chunks.instructions(units, scale, at, starts, is_first=is_first)
+
+    def _number(self, number: Number, iteration: ScalarOperand) -> ScalarOperand:
+        """That of an iteration of the block."""
+        grown = self.emitter.integer("mul", iteration, Immediate(number.step))
+        return self.emitter.integer("add", self.numbers[number.register], grown)
 
     def _unit(self, name: str) -> Part:
         return Part(self.chunks.unit_bytes[name], self.code.buffers[name].extent)

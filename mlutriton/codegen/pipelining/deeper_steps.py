@@ -50,8 +50,12 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, WRAM_PANEL_COLUMNS, Access, Q
 # The tiles of a turn flow for so many latencies: then the one that shows hardly counts.
 _LATENCIES = 4
 
+# Of what cores load together it is to be so many steps at least: their pipeline orders loads by what it knows of them,
+# and that is less of those of several steps.
+_LEAST_SHARED_STEPS = 3
+
 # Turns that are left for the pipeline: at both ends of a loop one stands alone.
-_LEAST_TURNS = 4
+_TURNS = 3
 
 _CORE = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
 
@@ -341,6 +345,8 @@ def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machin
             )
             loaded += span
     found = math.ceil(_LATENCIES * machine.core_dma_latency_bytes / max(1, loaded))
+    if found < _LEAST_SHARED_STEPS and any(isinstance(node, Sharing) for node in loop.body):
+        return 1
     limits = (
         ("nram", machine.usable_nram_bytes),
         ("wram", machine.usable_wram_bytes),
@@ -388,8 +394,8 @@ class _Deepening:
         return [*nodes, wide]
 
     def _steps_of_turn(self) -> ScalarOperand:
-        turns = Immediate(_LEAST_TURNS)
-        share = self._integer("sdiv", self._steps_from(self.loop.start), turns)
+        steps = self._steps_from(self.loop.start)
+        share = self._integer("sdiv", self._integer("add", steps, Immediate(_TURNS - 1)), Immediate(_TURNS))
         return self._integer("smax", self._integer("smin", share, Immediate(self.most)), Immediate(1))
 
     def _steps_from(self, index: ScalarOperand) -> ScalarOperand:

@@ -38,10 +38,10 @@ def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Pie
     longest = max(buffer_bytes(code, [node]) for node in plan.transfers)
     if longest < machine.core_dma_latency_bytes:
         return None
-    chunks = plan_chunks(code, loop, plan)
-    if chunks is None or chunks.is_within:
-        return None
     merging = Merging(code, loop, Definitions(loop), plan.buffers)
+    chunks = plan_chunks(code, loop, plan, merging)
+    if chunks is None or chunks.is_within or chunks.numbers:
+        return None
     merges = {id(node): merging.longer(node) for node in plan.transfers}
     parts = _parts(chunks, list(merges.values()), longest)
     if parts == 1 or not _is_all(loop, plan):
@@ -120,7 +120,7 @@ class Pieces:
             made = self._piece(node, self.merges[id(node)], piece, first)
             (stores if node.row.trace == "STORE" else loads).append(made)
         units = chunks.units // self.parts
-        arithmetic = chunks.instructions(Immediate(units), lambda factor: Immediate(units * factor), {})
+        arithmetic = chunks.instructions(Immediate(units), lambda factor: Immediate(units * factor), {}, {})
         body += [node for node in loop.body if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR]
         body += [*loads, *(node for group in arithmetic for node in group), *stores]
         for name in chunks.unit_bytes:

@@ -120,7 +120,7 @@ def joined(
         rest: for a longer dimension with a limit, the first one's elements to the limit.
     """
     if isinstance(merge, MoreItems):
-        return _with(node, {"n": emitter.integer("mul", members, Immediate(merge.items))})
+        return with_operands(node, {"n": emitter.integer("mul", members, Immediate(merge.items))})
     dimension, changed = merge.dimension, dict[str, Operand]()
     if isinstance(merge, NewDimension):
         assert step is not None
@@ -132,14 +132,15 @@ def joined(
         else:
             (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
             changed[f"local{dimension}"] = Immediate(tile_bytes[buffer] // node.dtypes[0].bytes)
-        return _with(node, changed)
+        return with_operands(node, changed)
     extent = valid = emitter.integer("mul", members, Immediate(merge.extent))
     if rest is not None:
         valid = emitter.integer("smax", emitter.integer("smin", rest, extent), Immediate(0))
-    return _with(node, {f"n{dimension}": extent, limiting(node, dimension): valid})
+    return with_operands(node, {f"n{dimension}": extent, limiting(node, dimension): valid})
 
 
-def _with(instruction: Instruction, changed: Mapping[str, Operand]) -> Instruction:
+def with_operands(instruction: Instruction, changed: Mapping[str, Operand]) -> Instruction:
+    """The instruction with some of its operands changed, by their names."""
     operands = list(instruction.operands)
     for name, operand in changed.items():
         operands[instruction.row.slot_index[name]] = operand
@@ -161,10 +162,10 @@ class Merging:
     def __init__(self, code: TileCode, loop: Loop, definitions: Definitions, members: Collection[str]) -> None:
         self.code, self.loop, self.definitions, self.members = code, loop, definitions, members
         self.varying: dict[Register, bool] = {}
-        self.copies = {
-            register: each.operands[1]
+        self.derived = {
+            register: each
             for each in instructions(code.nodes)
-            if each.row.name in ("mov", "sext") and (register := written_register(each)) is not None
+            if each.row.name in ("mov", "sext", "mul") and (register := written_register(each)) is not None
         }
 
     def merge(self, node: Node) -> Merge | None:
@@ -305,12 +306,20 @@ class Merging:
 
     def _form(self, operand: Operand) -> Step:
         """An operand that stays the same."""
-        while isinstance(operand, Register) and operand in self.copies:
-            operand = self.copies[operand]
-        if isinstance(operand, Register):
-            return {(operand,): 1}
-        assert isinstance(operand, Immediate)
-        return {(): int(operand.value)} if operand.value else {}
+        if isinstance(operand, Immediate):
+            return {(): int(operand.value)} if operand.value else {}
+        assert isinstance(operand, Register)
+        match self.derived.get(operand):
+            case Instruction(row=row, operands=(_, source, Immediate(value=int(factor)))) if row.name == "mul":
+                return self.scaled(source, factor)
+            case Instruction(row=row, operands=(_, source)) if row.name != "mul":
+                return self._form(source)
+            case _:
+                return {(operand,): 1}
+
+    def scaled(self, operand: Operand, factor: int) -> Step:
+        """So many times an operand that stays the same."""
+        return {registers: factor * times for registers, times in self._form(operand).items()}
 
     def step(self, operand: Operand) -> Step | None:
         """By how much an operand grows from one iteration to its neighbour; None if that differs or is not known."""

@@ -26,9 +26,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mlutriton.codegen.pipelining.merged_transfers import Merging, with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
     WRITING,
+    Emitter,
     Loop,
     Node,
     RowExtent,
@@ -40,12 +42,13 @@ from mlutriton.codegen.tile_code import (
     registers_read,
     written_register,
 )
+from mlutriton.dtypes import DType
 from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.expression import value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Access, Queue
+from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
 
 # An iteration of fewer units than this has no halves.
 _LEAST_UNITS_WITHIN = 2
@@ -67,6 +70,7 @@ class RowChunks:
         unit_bytes: of a unit, by the name of a buffer that holds one for each.
         temporaries: names of those of these buffers that are needed within a chunk alone.
         is_within: a chunk is an iteration.
+        numbers: of iterations, which their arithmetic needs; then an iteration is one unit.
     """
 
     units: int
@@ -74,6 +78,7 @@ class RowChunks:
     unit_bytes: dict[str, int]
     temporaries: list[str]
     is_within: bool
+    numbers: list[Number]
 
     def cycles(self, units: int, machine: Machine) -> int:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
@@ -92,7 +97,13 @@ class RowChunks:
         return math.ceil(cycles * (RowExtent.ORDINARY_SHARE if group.is_narrow else 1))
 
     def instructions(
-        self, units: ScalarOperand, scale: Scale, places: Places, *, is_first: bool = True
+        self,
+        units: ScalarOperand,
+        scale: Scale,
+        places: Places,
+        starts: Mapping[Register, ScalarOperand],
+        *,
+        is_first: bool = True,
     ) -> list[list[Node]]:
         """The arithmetic of a chunk or of a part of one, instruction by instruction or chain by chain.
 
@@ -100,6 +111,7 @@ class RowChunks:
             units: how many units the chunk has.
             scale: makes the operand for so many times these units.
             places: by the name of a buffer, that to use instead, and where it has the chunk's first unit.
+            starts: by register, the numbers of the chunk's first iteration.
             is_first: of the parts of a chunk, this is the first one.
         """
         made: list[list[Node]] = []
@@ -108,6 +120,8 @@ class RowChunks:
                 made.append([])
                 continue
             counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
+            if isinstance(group, _Series):
+                counts["start"] = starts[group.number]
             made.append([over(each, counts, group.modes(each), places) for each in group.instructions])
         return made
 
@@ -118,7 +132,7 @@ def _cost_key(group: Group) -> tuple[object, ...]:
     return type(group), group.sliced, group.limit, group.is_narrow, group.buffers <= group.anew, *steps
 
 
-def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
+def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> RowChunks | None:
     """How the arithmetic of a loop can be done in chunks; None if its rows or iterations depend on each other."""
     moved = {id(node) for node in plan.moved}
     rest = [node for node in loop.body if id(node) not in moved]
@@ -134,10 +148,14 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
             if written is None or any(accesses(node)):
                 return None
             varying.add(written)
-    if not instructions or any(varying & set(registers_read(each)) for each in instructions):
+    if not instructions:
         return None
-    anew = plan.anew
-    chains = list(_chains(instructions))
+    numbers = _Numbers(code, varying, merging)
+    chains = [numbers.in_buffers(chain) for chain in _chains(instructions)]
+    if any(varying & set(registers_read(each)) for chain in chains for each in chain):
+        return None
+    anew = plan.anew | {number.buffer for number in numbers.found.values()}
+    chains = [*([number.instruction] for number in numbers.found.values()), *chains]
     shared = shared_rows(chains, anew)
     groups: list[Group] = []
     for chain in chains:
@@ -161,7 +179,63 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan) -> RowChunks | None:
         {name: code.buffers[name].bytes // units for name in names},
         [name for name in names if name not in plan.buffers],
         bool(shared),
+        list(numbers.found.values()),
     )
+
+
+@dataclass(frozen=True)
+class Number:
+    """A scalar that grows by the same amount from one iteration to the next, as a tile with an element for each.
+
+    Attributes:
+        register: the scalar.
+        step: how much it grows.
+        buffer: name of the tile.
+        instruction: makes the tile's element of one iteration.
+    """
+
+    register: Register
+    step: int
+    buffer: str
+    instruction: Instruction
+
+
+class _Numbers:
+    """The numbers of iterations that their arithmetic needs."""
+
+    def __init__(self, code: TileCode, varying: set[Register], merging: Merging) -> None:
+        self.code, self.varying, self.merging = code, varying, merging
+        self.found: dict[tuple[Register, DType], Number] = {}
+
+    def in_buffers(self, chain: list[Instruction]) -> list[Instruction]:
+        """The chain with such numbers as elements of tiles; as it is where that cannot be."""
+        if not any(self.varying & set(registers_read(each)) for each in chain):
+            return chain
+        extents = known_extents(chain[0])
+        operands = [operand for each in chain for operand in each.operands if isinstance(operand, Address)]
+        is_plain = all(each.row.is_elementwise_or_mov for each in chain) and {"rows", "columns"} <= extents.keys()
+        if not is_plain or (extents["rows"] > 1 and any(operand.mode is not Mode.FULL for operand in operands)):
+            return chain
+        counts = {"rows": Immediate(1), "columns": Immediate(extents["rows"] * extents["columns"])}
+        return [with_operands(each, {**self._in_buffers(each), **counts}) for each in chain]
+
+    def _in_buffers(self, instruction: Instruction) -> dict[str, Operand]:
+        changed: dict[str, Operand] = {}
+        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+            if slot.kind is SlotKind.VECTOR and isinstance(operand, Register) and operand in self.varying:
+                number = self._number(operand, instruction.dtype_of(slot))
+                if number is not None:
+                    changed[slot.name] = Address(number.buffer, mode=Mode.ROW)
+        return changed
+
+    def _number(self, register: Register, dtype: DType) -> Number | None:
+        step = self.merging.step(register) if self.merging.loop.line is None and dtype.is_int else None
+        if (register, dtype) not in self.found and step is not None and step.keys() == {()}:
+            buffer = Emitter(self.code).buffer("number", dtype, 1)
+            operands = (Address(buffer.name), register, Immediate(step[()]), Immediate(1))
+            made = Instruction(TABLE["v.iota"], (dtype,), operands)
+            self.found[register, dtype] = Number(register, step[()], buffer.name, made)
+        return self.found.get((register, dtype))
 
 
 def shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[str]:
@@ -276,6 +350,20 @@ class _Slices(Group):
         return not isinstance(operand, Address) or operand.buffer in self.anew
 
 
+class _Series(Group):
+    """What makes the numbers of iterations."""
+
+    @property
+    def number(self) -> Register:
+        """That of an iteration."""
+        start = self.instructions[0].operand("start")
+        assert isinstance(start, Register)
+        return start
+
+    def _goes_along(self, operand: Operand, units: int) -> bool:
+        return units == 1
+
+
 class _Rows(Group):
     """A chain of element-wise instructions over rows and columns, of which some are broadcast."""
 
@@ -339,6 +427,12 @@ def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: s
         if modes <= {Mode.FULL} and not is_narrow:
             return _Elements(chain, anew, "columns", rows * columns, is_narrow)
         return _Rows(chain, anew, "rows", rows, is_narrow)
+    if (
+        first.row.name == "v.iota"
+        and isinstance(first.operand("start"), Register)
+        and buffers_of(chain, *WRITING) <= anew
+    ):
+        return _Series(chain, anew, "n", 1, is_narrow) if extents.get("n") == 1 else None
     sliced = _SLICE_COUNTS.get(first.row.name, "outer" if first.row.name.startswith(("red.", "scan.")) else "")
     return _Slices(chain, anew, sliced, extents[sliced], is_narrow) if sliced in extents else None
 

@@ -85,8 +85,8 @@ def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counte
     body = [part for node in loop.body for part in ((*node.load, *node.take) if isinstance(node, Sharing) else (node,))]
     found = SharedPlan(plan_loop(code, replace(loop, body=body), roots, touches), sharings)
     moved = {id(node) for node in found.plan.loads}
-    can_move = all(id(node) in moved for node in found.shared_loads) and not free_registers(found.takes)
-    return found if can_move else None
+    is_known = Definitions(loop).closure(free_registers(found.takes)) is not None
+    return found if is_known and all(id(node) in moved for node in found.shared_loads) else None
 
 
 def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machine) -> list[Node]:
@@ -183,6 +183,7 @@ class _Lead:
 
     Attributes:
         loads: nodes of the loop.
+        takes: what brings shared tiles from SRAM so many iterations ahead.
         slice: scalar instructions that they or the advance of carried registers need.
         places: those of the carried registers that they depend on.
         known: what stands for the loop's index and carried registers in the iteration that is loaded next.
@@ -190,6 +191,7 @@ class _Lead:
     """
 
     loads: list[Node]
+    takes: list[Node]
     slice: list[Instruction]
     places: list[int]
     known: dict[Register, ScalarOperand]
@@ -217,21 +219,21 @@ class _Rotation:
         stores = shared.plan.stores
         self.ran = self._carry(Immediate(0), Immediate(1)).register if stores else None
         self.remembered = {each: self._carry(Immediate(0), each).register for each in shared.plan.remembered}
-        self.leads = [self._lead(shared.shared_loads), self._lead(shared.own_loads)]
+        self.leads = [self._lead(shared.shared_loads, []), self._lead(shared.own_loads, shared.takes)]
 
     def _carry(self, initial: ScalarOperand, yielded: ScalarOperand | None = None) -> _Carried:
         made = _Carried(self.code.register(), initial, initial if yielded is None else yielded)
         self.carried.append(made)
         return made
 
-    def _lead(self, loads: list[Node]) -> _Lead:
+    def _lead(self, loads: list[Node], takes: list[Node]) -> _Lead:
         loop = self.loop
         definitions = Definitions(loop)
-        needed = definitions.closure(free_registers([*self.shared.plan.serves, *loads]))
+        needed = definitions.closure(free_registers([*self.shared.plan.serves, *loads, *takes]))
         assert needed is not None, "the plan has looked at that"
         places = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
         known = {loop.index: loop.start} | {loop.carried[place][0]: loop.carried[place][1] for place in places}
-        return _Lead(loads, definitions.instructions(needed), places, known)
+        return _Lead(loads, takes, definitions.instructions(needed), places, known)
 
     # ---- before the loop -------------------------------------------------------------------------------------------
 
@@ -239,19 +241,17 @@ class _Rotation:
         """What is loaded and taken before the first iteration."""
         loop = self.loop
         shared, own = self.leads
-        entered: list[Node] = []
-        more = self._scalar(entered, "slt", loop.start, loop.end)
+        entered = self._prepare(own)
         # Registers tell the phases apart, so that what is taken from one need not wait for what comes to the other.
         first = {size: self._phase(entered, 0) for size in self.now}
         second = {size: self._phase(entered, size) for size in self.now}
-        takes = Renamer(self.code, {}, self._phases(first)).nodes(self.shared.takes)
         nodes = [
             *entered,
             *self._load(shared, first),
             barrier(loop.location),
-            Branch(more, takes, location=loop.location),
+            *self._take(own, first),
             *self._load(shared, second),
-            *self._load(own, first),
+            *self._issue(own, first),
         ]
         for lead in self.leads:
             nodes += self._prepare(lead)
@@ -271,13 +271,8 @@ class _Rotation:
     # ---- in the loop -----------------------------------------------------------------------------------------------
 
     def take_ahead(self) -> list[Node]:
-        """What is taken from SRAM for the next iteration, if there is one."""
-        loop = self.loop
-        nodes: list[Node] = []
-        following = self._scalar(nodes, "add", loop.index, loop.step)
-        more = self._scalar(nodes, "slt", following, loop.end)
-        takes = Renamer(self.code, {}, self._phases(self.other)).nodes(self.shared.takes)
-        return [*nodes, Branch(more, takes, location=loop.location)]
+        """What is taken from SRAM for the next iteration, if there is one; what that needs has been prepared before."""
+        return self._take(self.leads[1], self.other)
 
     def load_ahead(self) -> list[Node]:
         """The loads of the iteration after the next and of the next; what they need has been prepared before."""
@@ -323,12 +318,12 @@ class _Rotation:
     def _prepare(self, lead: _Lead) -> list[Node]:
         """What the loads of the iteration that a lead has come to need; then it goes on to the next."""
         loop = self.loop
-        if not lead.loads:
+        if not lead.loads and not lead.takes:
             return []
         renamer = Renamer(self.code, lead.known, {})
         nodes: list[Node] = renamer.nodes(lead.slice)
         index = lead.known[loop.index]
-        read = free_registers([*self.shared.plan.serves, *lead.loads])
+        read = free_registers([*self.shared.plan.serves, *lead.loads, *lead.takes])
         lead.ready = {register: found for register in read if (found := renamer.operand(register)) != register}
         lead.ready[self.more] = self._scalar(nodes, "slt", index, loop.end)
         lead.known = {loop.index: self._scalar(nodes, "add", index, loop.step)} | {
@@ -343,6 +338,11 @@ class _Rotation:
         chosen = lead.loads if loads is None else loads
         loads = Renamer(self.code, lead.ready, self._phases(phases)).nodes([*self.shared.plan.serves, *chosen])
         return [Branch(lead.ready[self.more], loads, location=self.loop.location)]
+
+    def _take(self, lead: _Lead, phases: dict[int, Register]) -> list[Node]:
+        """What is taken from SRAM for the iteration for which all is ready, if there is one."""
+        takes = Renamer(self.code, lead.ready, self._phases(phases)).nodes(lead.takes)
+        return [Branch(lead.ready[self.more], takes, location=self.loop.location)]
 
     def compute(self) -> list[Node]:
         """All that is not moved."""
