@@ -93,11 +93,11 @@ def _sparing_sizes(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def _of_any_size(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def arange(semantic: Any, start: int, end: int, *, ret_ty: Any = None) -> Any:
-        count = end - start
-        if not _reading.is_extended or count & (count - 1) == 0 or not 0 <= start < end < 1 << 31:
+    def arange(semantic: Any, start: Any, end: Any, *, ret_ty: Any = None) -> Any:
+        is_range = isinstance(start, int) and isinstance(end, int) and 0 <= start < end < 1 << 31
+        if not _reading.is_extended or not is_range:
             return original(semantic, start, end, ret_ty=ret_ty)
-        result_type = ret_ty or core.block_type(core.int32, [count])
+        result_type = ret_ty or core.block_type(core.int32, [end - start])
         handle = semantic.builder.create_make_range(result_type.to_ir(semantic.builder), start, end)
         return semantic.tensor(handle, result_type)
 
