@@ -99,10 +99,11 @@ def share_memory(state: ReplayState) -> None:
         return
     for number in range(2 * groups):
         state.classes[number * CLASS_WORDS + RATE] = 0
-        state.classes[number * CLASS_WORDS + PORT_LEFT] = state.timing[CLUSTER_RATE] if groups > 1 else cap * flows
+        state.classes[number * CLASS_WORDS + PORT_LEFT] = state.timing[CLUSTER_RATE]
     while flows:
-        l2_level = l2_left // flows
-        dram_level = dram_left // weights if weights else cap
+        # A test is quicker than a division, and most levels are above the cap.
+        l2_level = cap if flows * cap <= l2_left else l2_left // flows
+        dram_level = cap if not weights or weights * cap <= dram_left else dram_left // weights
         level = min(cap, l2_level, dram_level)
         for group in range(groups):
             level = min(level, port_level(state, group, groups, cap))
@@ -128,6 +129,8 @@ def share_memory(state: ReplayState) -> None:
 @inlined
 def port_level(state: ReplayState, group: int, groups: int, cap: int) -> int:
     """The rate at which the flows of a cluster that still rise would fill its port."""
+    if groups == 1:
+        return cap  # no port ever binds
     rising = 0
     for hits in range(2):
         base = (group + hits * groups) * CLASS_WORDS
