@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from examples import layer_norm
 
 CORES = mlu.machine("mlu590-m9").cores
 
@@ -224,3 +225,15 @@ def test_scalars_of_the_steps_of_a_loop_come_in_blocks(engine, monkeypatch):
         np.testing.assert_allclose(out[step], state.sum(axis=1), rtol=1e-4)
     one_by_one = decaying_sums[(width,)](out, x, decays, weights, steps, width, LANES=16, num_stages=1)
     assert run.cycles < one_by_one.cycles / 2
+
+
+def test_what_is_made_before_a_loop_has_to_fit_beside_its_first_block():
+    """With a long latency, blocks fill the memory; column numbers for a mask would be there with the first one."""
+    before = mlu.current_machine()
+    mlu.set_machine(before.replace(dram_bulk_latency_ns=2 * int(before.values["dram_bulk_latency_ns"])))
+    try:
+        case = layer_norm.case(1151, 8192)
+        run = mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+    finally:
+        mlu.set_machine(before)
+    assert run.cycles < 1.5 * run.work_bound_cycles

@@ -69,11 +69,15 @@ class BlockPlan:
         scalars: scalar instructions that addresses and extents of the transfers need, without those that look up.
         merged: by the identity of a transfer that a block makes as one, how that is done.
         shape: of the blocks.
+        beside: names of the buffers that are alive beside the blocks.
+        spare_bytes: of NRAM that the largest blocks leave.
     """
 
     scalars: list[Instruction]
     merged: dict[int, Merge]
     shape: BlockShape
+    beside: set[str]
+    spare_bytes: int
 
 
 def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockPlan | None:
@@ -106,7 +110,12 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
     numbers = {number.register for number in shape.chunks.numbers} if shape.chunks is not None else set[Register]()
     needed |= definitions.closure(numbers) or set()
     scalars = [each for each in definitions.instructions(needed) if id(each) not in looked_up]
-    return BlockPlan(scalars, merged, shape)
+    temporaries: dict[str, int] = {}
+    if shape.chunks is not None and not shape.chunks.is_within:
+        temporaries = {name: shape.chunks.unit_bytes[name] * shape.chunk_units for name in shape.chunks.temporaries}
+    memory = _Memory(code, loop, plan, machine)
+    spare_bytes = memory.spare_bytes("nram", temporaries, shape.capacity)
+    return BlockPlan(scalars, merged, shape, {each.name for each in memory.others}, spare_bytes)
 
 
 def _shape(
@@ -202,13 +211,20 @@ class _Memory:
 
     def iterations(self, sizes_bytes: Mapping[str, int]) -> int:
         """The most iterations that fit if some of the other buffers have these sizes, the rest as they are."""
-        found: list[int] = []
-        for space, limit in self.limits.items():
-            mine = [each for each in self.mine if each.space == space]
-            others = [each for each in self.others if each.space == space]
-            rest = sum(-(-sizes_bytes.get(each.name, each.bytes) * each.phases // 64) * 64 for each in others)
-            if mine:
-                # Each buffer is rounded up once.
-                room = limit - rest - 64 * len(self.mine)
-                found.append(room // (2 * sum(each.bytes for each in mine)))
+        found = [
+            self.spare_bytes(space, sizes_bytes, 0) // each
+            for space in self.limits
+            if (each := self._iteration_bytes(space))
+        ]
         return max(0, min(found, default=0))
+
+    def spare_bytes(self, space: str, sizes_bytes: Mapping[str, int], iterations: int) -> int:
+        """What is left of a memory beside so many iterations."""
+        others = [each for each in self.others if each.space == space]
+        rest = sum(-(-sizes_bytes.get(each.name, each.bytes) * each.phases // 64) * 64 for each in others)
+        # Each buffer is rounded up once.
+        return self.limits[space] - rest - 64 * len(self.mine) - iterations * self._iteration_bytes(space)
+
+    def _iteration_bytes(self, space: str) -> int:
+        """Both phases of what moves."""
+        return 2 * sum(each.bytes for each in self.mine if each.space == space)

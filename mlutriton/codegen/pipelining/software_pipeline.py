@@ -123,7 +123,8 @@ class _Pipeliner:
             has_chunks = blocks is not None and blocks.shape.chunks is not None
             names = plan.anew if has_chunks else plan.anew - plan.buffers
             plain.body = with_own_buffers(self.code, loop.body, names)
-        late = _take_late(self.code, outside, plan, self.machine.core_dma_latency_bytes) if plan.arriving else []
+        latency_bytes = self.machine.core_dma_latency_bytes
+        late = _take_late(self.code, outside, plan, blocks, latency_bytes) if plan.arriving else []
         self.touches.subtract(touch_counts(late))
         if blocks:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
@@ -204,12 +205,15 @@ class _Pipeliner:
         return _guarded(self.code, [replace(loop, stages=1)], rotated) if is_guarded else rotated
 
 
-def _take_late(code: TileCode, before: list[Node], plan: Plan, latency_bytes: int) -> list[Node]:
+def _take_late(
+    code: TileCode, before: list[Node], plan: Plan, blocks: BlockPlan | None, latency_bytes: int
+) -> list[Node]:
     """Take from the end of a list what may as well come behind the first loads of a loop: arithmetic and short loads.
 
     All loads are then waited for at once, and short ones are hidden behind the longer ones of the loop. What gathers
-    ahead need has to be there before.
+    ahead need has to be there before, and what only they need has to fit beside the first block.
     """
+    temporaries: set[str] = set()
     kept: deque[Node] = deque()
     kept_buffers = buffers_of([*plan.gathers, *plan.offsets], Access.READ)
     taken: deque[Node] = deque()
@@ -217,7 +221,9 @@ def _take_late(code: TileCode, before: list[Node], plan: Plan, latency_bytes: in
         node = before[-1]
         is_load = node.row.trace == "LOAD"
         if node.row.queue is Queue.COMPUTE or (is_load and buffer_bytes(code, [node]) < latency_bytes):
-            if buffers_of([node]) & kept_buffers:
+            temporaries |= buffers_of([node]) - (blocks.beside if blocks else set[str]())
+            is_crowded = blocks is not None and sum(code.buffers[n].bytes for n in temporaries) > blocks.spare_bytes
+            if buffers_of([node]) & kept_buffers or is_crowded:
                 break
             taken.appendleft(node)
         elif is_load or (written_register(node) is not None and not node.row.trace and not any(accesses(node))):
