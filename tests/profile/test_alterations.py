@@ -145,8 +145,9 @@ def test_altered_launches_replay_and_take_no_longer(launch, name):
     chosen = alterations.rows_of(run.trace, [Kind.LOAD, Kind.STORE])
     before = run.trace.words.copy()
     altered = ALTERATIONS[name](run.trace, chosen)
-    # Other times let transfers meet otherwise: a little may be lost to that.
-    assert replay(altered, run.machine).cycles <= 1.02 * run.cycles
+    # Other times let transfers meet otherwise: a little may be lost to that. Results that go out in parts while the
+    # next are computed lose a little more where the parts are grouped, which then wait for the last one.
+    assert replay(altered, run.machine).cycles <= 1.04 * run.cycles
     assert np.array_equal(run.trace.words, before)
     if name != "grouped":
         assert len(records_of(altered)) == len(records_of(run.trace))
