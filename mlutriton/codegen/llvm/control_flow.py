@@ -147,6 +147,12 @@ class Liveness:
         """True if a byte from ``start`` up to ``end`` may be read after an instruction and is not written by it."""
         return bool(self._live_after[index] & ~self._writes[index] & self._bits(start, end))
 
+    def defer_read(self, index: int, reader: int, start: int, end: int) -> None:
+        """Note that what an instruction reads is read only where a later one of its block stands."""
+        bits = self._bits(start, end)
+        for number in range(index, reader):
+            self._live_after[number] |= bits
+
     def _bits(self, start: int, end: int) -> int:
         first, last = bisect_right(self._bounds, start) - 1, bisect_left(self._bounds, end)
         return (1 << max(last, 0)) - (1 << max(first, 0)) if end > start else 0

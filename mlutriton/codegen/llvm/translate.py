@@ -359,6 +359,8 @@ class _Translation:
             self._join(group)
         elif row.name.startswith("red.") and (found := exchange(frame, self.liveness, self.block_end)) is not None:
             self.exchanges[found.reader] = found
+            read = self._place("a")
+            self.liveness.defer_read(frame.index, found.reader, read.low, read.high)
         else:
             self._finish_groups()
             empty = frame.is_empty()

@@ -51,7 +51,7 @@ from mlutriton.codegen.tile_code import (
     written_register,
 )
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Immediate, Operand, Register
+from mlutriton.isa.operands import FORWARD, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
@@ -232,6 +232,8 @@ def _take_late(
         else:
             break
         before.pop()
+    while taken and before and isinstance(before[-1], Instruction) and before[-1].operands[:1] == (FORWARD,):
+        before.append(taken.popleft())  # a fused chain stays together
     before += kept
     return list(taken)
 
