@@ -127,7 +127,10 @@ def test_the_plot_is_a_picture_of_every_trial(tuning, tmp_path):
 
 def test_a_plot_of_failures_alone(kernels, tmp_path):
     failed = tune(
-        f"{kernels}::scale", shapes=SHAPES[:1], space={"BLOCK": [1 << 21, 1 << 22], "UNROLL": [1]}, engine=LocalEngine(1)
+        f"{kernels}::scale",
+        shapes=SHAPES[:1],
+        space={"BLOCK": [1 << 21, 1 << 22], "UNROLL": [1]},
+        engine=LocalEngine(1),
     )
     assert plot(failed, 0, tmp_path / "failed.png").stat().st_size > 1000
 
