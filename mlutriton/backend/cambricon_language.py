@@ -138,8 +138,9 @@ def _assigning_parts(original: Callable[..., None]) -> Callable[..., None]:
     def visit_Subscript_Store(generator: Any, node: Any, value: Any) -> None:  # noqa: N802
         name = getattr(node.value, "id", None)
         tensor: Any = generator.dereference_name(name) if name else None
-        if not _reading.is_extended or not isinstance(tensor, core.tensor) or not tensor.type.is_block():
+        if _reading.is_extended and isinstance(tensor, core.tensor) and tensor.type.is_block():
+            generator.set_value(name, write_part(tensor, generator.visit(node.slice), value, generator.semantic))
+        else:
             original(generator, node, value)
-        generator.set_value(name, write_part(tensor, generator.visit(node.slice), value, generator.semantic))
 
     return visit_Subscript_Store
