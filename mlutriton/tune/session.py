@@ -183,24 +183,14 @@ def prepare(
         check_complete(name, parameters, given)
         outlines.append({each: outline(given[each]) for each in parameters.all if _is_told(each, given, parameters)})
         spaces.append(every if space is not None else _pruned(every, kernel, shape, programs, given))
-    order = search_of(search, spaces, parameters.constants, trials=trials, seed=seed)
-    evaluator = Evaluator(kernel, plan, listed, chosen, prune=prune)
+    expressions = tuple((arguments or {}).items())
     recipe = None
     if file is not None and launch_file is not None:
-        recipe = Recipe(
-            file,
-            name,
-            launch_file,
-            "" if function is None else function.__name__,
-            tuple((arguments or {}).items()),
-            grid,
-            tuple(listed),
-            chosen,
-            prune,
-        )
+        launcher = "" if function is None else function.__name__
+        recipe = Recipe(file, name, launch_file, launcher, expressions, grid, tuple(listed), chosen, prune)
     identity = {
         "kernel": f"{name} {innermost(kernel).cache_key if file is None else file.digest}",
-        "launch": f"{launch_file.digest if launch_file else None} {sorted((arguments or {}).items())} {grid}",
+        "launch": f"{launch_file.digest if launch_file else None} {sorted(expressions)} {grid}",
         "machine": f"{chosen.name} {chosen.content_hash}",
         "shapes": [text_of(shape) for shape in listed],
         "space": _digest(spaces),
@@ -211,16 +201,16 @@ def prepare(
         "version": f"{mlutriton.__version__} {source_hash()}",
     }
     return PreparedSearch(
-        name,
-        tuple(listed),
-        tuple(spaces),
-        order,
-        evaluator,
-        recipe,
-        (search, seed),
-        tuple(cases),
-        identity,
-        tuple(outlines),
+        kernel_name=name,
+        shapes=tuple(listed),
+        spaces=tuple(spaces),
+        search=search_of(search, spaces, parameters.constants, trials=trials, seed=seed),
+        evaluator=Evaluator(kernel, plan, listed, chosen, prune=prune),
+        recipe=recipe,
+        order=(search, seed),
+        cases=tuple(cases),
+        identity=identity,
+        outlines=tuple(outlines),
     )
 
 
