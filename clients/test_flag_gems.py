@@ -317,7 +317,6 @@ REFUSED: dict[str, dict[str, str]] = {
         **dict.fromkeys("logical_and logical_or".split(), "it does not broadcast, and reads beyond the smaller tensor"),
         "bitwise_left_shift": "its host passes `out=None` on as a tensor",
         "cross_entropy_loss": "its host divides by the number of classes in place of the number of rows",
-        "flip": "it gives `tl.flip` a list of dimensions, and one of a size that is no power of two",
         "index_add": "its host asks for a CUDA device",
         "outer": "its host makes tensors on a device named `mlu`",
         "where_self": "its host refuses tensors on the CPU",

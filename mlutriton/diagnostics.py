@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "E0109": "an environment variable has a value that is not allowed",
     "E0110": "a signature does not describe the parameters of a kernel",
     "E0111": "a Python file does not have the kernel that was named",
+    "E0112": "what was given as a kernel is none, or cannot become one",
     "E0201": "an operation of the kernel is not supported",
     "E0202": "the kernel's tiles do not fit the on-chip memory",
     "E0203": "the compiler broke an invariant of its own",

@@ -308,6 +308,26 @@ def test_an_estimate_that_depends_on_data_is_refused():
     assert x[0] == 7
 
 
+def plain(out):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mlu.jit(3), "a int cannot become a kernel"),
+        (lambda: mlu.jit(noinline=True)(len), "a builtin_function_or_method cannot become a kernel"),
+        (lambda: mlu.jit(lambda out: None), "<lambda> cannot become a kernel"),
+        (lambda: mlu.estimate(plain, (1,), mlu.spec((4,), "float32")), "a function is no kernel"),
+        (lambda: mlu.compile(plain, "out=*fp32"), "a function is no kernel"),
+    ],
+)
+def test_what_is_no_kernel_is_refused(make, message):
+    with pytest.raises(mlu.ArgumentError, match=message) as caught:
+        make()
+    assert caught.value.code == "E0112"
+
+
 def test_specs_are_disjoint_and_like_tensors():
     first, second = mlu.spec((1000, 1000), "float16"), mlu.spec((3, 0), "bfloat16", (5, 1))
     assert first.data_ptr() + 2_000_000 < second.data_ptr()

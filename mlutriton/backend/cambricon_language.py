@@ -18,12 +18,12 @@ import triton._utils
 from triton._C.libtriton import ir
 from triton.compiler.code_generator import CodeGenerator
 from triton.compiler.compiler import ASTSource
-from triton.language import core
+from triton.language import core, standard
 from triton.language.semantic import TritonSemantic
 
 from mlutriton.backend.options import MLUOptions
 from mlutriton.frontend.jit import Kernel
-from mlutriton.language.cambricon import is_plain, read_part, write_part
+from mlutriton.language.cambricon import flip, is_plain, read_part, write_part
 
 
 class _Reading(threading.local):
@@ -49,6 +49,7 @@ def extend_language() -> None:
     for verified in (ir.module, ir.OpState):
         verified.verify = _sparing_sizes(verified.verify)
     core.tensor.__getitem__ = _reading_parts(core.tensor.__getitem__)
+    CodeGenerator.call_Function = _calling_ours(CodeGenerator.call_Function)
     CodeGenerator.visit_Slice = _counting_positions(CodeGenerator.visit_Slice)
     CodeGenerator.visit_Subscript_Store = _assigning_parts(CodeGenerator.visit_Subscript_Store)
 
@@ -113,6 +114,22 @@ def _reading_parts(original: Callable[..., Any]) -> Any:
         return read_part(tensor, slices, _semantic)
 
     return __getitem__
+
+
+# Functions of Triton's library that want powers of two and one dimension, and what takes their place.
+_OURS: dict[Any, Any] = {standard.flip: flip}
+
+
+def _calling_ours(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call_Function(generator: Any, node: Any, function: Any, args: list[Any], kws: dict[str, Any]) -> Any:  # noqa: N802
+        if _reading.is_extended and getattr(function, "__func__", function) in _OURS:
+            if hasattr(function, "__func__"):  # the function as a method of its first argument
+                function, args = function.__func__, [function.__self__, *args]
+            function = _OURS[function]
+        return original(generator, node, function, args, kws)
+
+    return call_Function
 
 
 def _counting_positions(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -46,7 +46,8 @@ def compile_kernel(kernel: Any, signature: str, **options: Any) -> Any:
         and ``asm["llir"]`` are its stages as text.
 
     Raises:
-        ArgumentError: E0110, the signature does not describe the parameters; E0107, an option is not allowed.
+        ArgumentError: E0110, the signature does not describe the parameters; E0107, an option is not allowed; E0112,
+            there is no kernel.
         CompileError: E02xx, the kernel cannot be compiled.
     """
     function = _function_of(kernel)
@@ -77,14 +78,14 @@ def _function_of(kernel: Any) -> JITFunction:
     """The function inside of tuners and heuristics.
 
     Raises:
-        ArgumentError: E0110, there is none.
+        ArgumentError: E0112, there is none.
     """
     inner = kernel
     while not isinstance(inner, JITFunction):
         inner = getattr(inner, "fn", None)
         if inner is None:
             kind = type(kernel).__name__
-            raise ArgumentError("E0110", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
+            raise ArgumentError("E0112", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
     return inner
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from types import FunctionType
 from typing import Any, overload
 
 from triton import jit as triton_jit
@@ -119,11 +120,24 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         def add(out, x, y, n, BLOCK: tl.constexpr): ...
 
         run = add[(8,)](out, x, y, n, BLOCK=1024)
+
+    Raises:
+        ArgumentError: E0112, there is no Python function whose text can be read.
     """
     if function is None:
         return partial(jit, **options)
+    if not isinstance(function, FunctionType):
+        raise ArgumentError(
+            "E0112", f"a {type(function).__name__} cannot become a kernel", help="put @mlu.jit above a def"
+        )
     if knobs.runtime.interpret:
         return triton_jit(function, **options)
     mlu: Any = backends[BACKEND_NAME].driver
     mlu.prepare_triton()  # a tuner that is made for this kernel may choose now how it will measure time
-    return Kernel(function, **options)
+    try:
+        return Kernel(function, **options)
+    except (OSError, ValueError) as problem:  # Triton reads the text of the function
+        name = function.__name__
+        raise ArgumentError(
+            "E0112", f"{name} cannot become a kernel", note=f"{problem}", help="write it as a def in a Python file"
+        ) from problem

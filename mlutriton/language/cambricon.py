@@ -36,6 +36,17 @@ def masked_select(input, mask):  # pyright: ignore[reportMissingParameterType, r
     return tl.gather(input, order % count, 0), tl.sum(mask.to(tl.int32))
 
 
+@core.builtin
+def flip(x: Any, dim: Any = None, _semantic: Any = None) -> Any:
+    """The tensor with the order of its elements reversed along one dimension or several; the last if none is given."""
+    reversed_dimensions = {_checked_dimension(each, len(x.shape)) for each in _listed(-1 if dim is None else dim)}
+    for dimension in sorted(reversed_dimensions):
+        extent = int(x.shape[dimension])
+        places = _places(Part(extent - 1, extent, -1), dimension, len(x.shape), _semantic)
+        x = _gathered(x, dimension, places, _semantic)
+    return x
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """What an index selects along one dimension.
@@ -86,6 +97,8 @@ def read_part(tensor: Any, indices: Any, semantic: Any) -> Any:
 def write_part(tensor: Any, indices: Any, value: Any, semantic: Any) -> Any:
     """The tensor that ``tensor[indices] = value`` leaves behind.
 
+    The kernel fails where a position is out of range that is known only while it runs.
+
     Raises:
         ValueError: as for ``read_part``, or the value has too many dimensions or another shape.
     """
@@ -105,6 +118,7 @@ def write_part(tensor: Any, indices: Any, value: Any, semantic: Any) -> Any:
         extent = int(tensor.shape[dimension])
         if _is_whole(part, extent):
             continue
+        _check_inside(part, extent, semantic)
         distance = _places(Part(0, extent), dimension, rank, semantic).__sub__(part.first, _semantic=semantic)
         turn = distance if part.step == 1 else distance.__floordiv__(part.step, _semantic=semantic)
         here = distance.__ge__(0, _semantic=semantic)
@@ -116,6 +130,17 @@ def write_part(tensor: Any, indices: Any, value: Any, semantic: Any) -> Any:
         if part.count > 1:
             value = _gathered(value, dimension, core.where(here, turn, 0, _semantic=semantic), semantic)
     return value if inside is None else core.where(inside, value, tensor, _semantic=semantic)
+
+
+def _check_inside(part: Part, extent: int, semantic: Any) -> None:
+    """Lets the kernel stop where a position that only it knows is not one of the tensor's."""
+    if isinstance(part.first, int):
+        return
+    last = extent - part.count
+    inside = part.first.__ge__(0, _semantic=semantic).__and__(
+        part.first.__le__(last, _semantic=semantic), _semantic=semantic
+    )
+    semantic.builder.create_assert(inside.handle, f"the index assigned to is outside 0 to {last}")
 
 
 def _with_rows(tensor: Any, rows: Part, value: Any, semantic: Any) -> Any:
@@ -132,6 +157,12 @@ def _with_rows(tensor: Any, rows: Part, value: Any, semantic: Any) -> Any:
         after = _places(Part((rows.first + rows.count) * inner, behind * inner), 0, 1, semantic)
         joined = semantic.cat(joined, _gathered(flat, 0, after, semantic), True)
     return core.reshape(joined, shape, _semantic=semantic)
+
+
+def _checked_dimension(dimension: Any, rank: int) -> int:
+    if not isinstance(dimension, int) or not -rank <= dimension < rank:
+        raise ValueError(f"the dimension {dimension} is not one of a tensor of rank {rank}")
+    return dimension % rank
 
 
 def _listed(indices: Any) -> list[Any]:

@@ -125,6 +125,24 @@ def test_what_needs_a_power_of_two_says_so():
         divides[(1,)](normal(6), COUNT=6)
 
 
+@mlu.jit
+def flips(out, x, R: tl.constexpr, C: tl.constexpr):
+    place = tl.arange(0, R)[:, None] * C + tl.arange(0, C)[None, :]
+    values = tl.load(x + place)
+    tl.store(out + place, tl.flip(values, [0]))
+    tl.store(out + R * C + place, values.flip(-1))
+    tl.store(out + 2 * R * C + place, tl.flip(values, (1, 0)))
+    tl.store(out + 3 * R * C + place, tl.flip(values))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8, 16), (7, 11), (1, 30)])
+def test_dimensions_of_any_size_are_flipped(rows, columns):
+    x = normal(rows, columns)
+    out = np.empty((4, rows, columns), dtype=np.float32)
+    flips[(1,)](out, x, rows, columns)
+    np.testing.assert_array_equal(out, [x[::-1], x[:, ::-1], x[::-1, ::-1], x[:, ::-1]])
+
+
 # ---- parts of tensors -----------------------------------------------------------------------------------------------
 
 
@@ -168,6 +186,26 @@ def test_parts_are_read_and_assigned(rows, columns):
     np.testing.assert_array_equal(out[: rows * columns].reshape(rows, columns), w)
     np.testing.assert_array_equal(out[rows * columns : -1].reshape(2, columns), x[i : i + 2])
     assert out[-1] == x[1, j] + x[2, 3]
+
+
+@mlu.jit
+def assigns(out, i, COUNT: tl.constexpr):
+    x = tl.zeros([8], tl.int32)
+    x[i : i + COUNT] = 1
+    tl.store(out + tl.arange(0, 8), x)
+
+
+@pytest.mark.parametrize(("first", "count"), [(7, 1), (4, 4), (2, 3)])
+def test_positions_known_at_run_time_are_inside(first, count):
+    out = np.empty(8, dtype=np.int32)
+    assigns[(1,)](out, first, COUNT=count)
+    assert out.tolist() == [int(first <= place < first + count) for place in range(8)]
+
+
+@pytest.mark.parametrize(("first", "count", "last"), [(8, 1, 7), (-1, 1, 7), (6, 3, 5)])
+def test_an_assignment_out_of_range_is_a_fault(first, count, last):
+    with pytest.raises(mlu.KernelFault, match=f"the index assigned to is outside 0 to {last}\n.*test_cambricon.py"):
+        assigns[(1,)](np.empty(8, dtype=np.int32), first, COUNT=count)
 
 
 @mlu.jit
@@ -232,6 +270,7 @@ def test_parts_of_what_is_computed_in_strips():
         ("x[:n]", "must be known when the kernel is compiled"),
         ("x[0, 0]", "too many indices"),
         ("x[1.5]", "unsupported tensor index"),
+        ("tl.flip(x, [1])", "the dimension 1 is not one of a tensor of rank 1"),
     ],
 )
 def test_wrong_parts_are_refused(tmp_path, index, message):
