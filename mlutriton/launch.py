@@ -160,10 +160,9 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
         ArgumentError: E0112, there is no kernel.
         CompileError: E0108, what the kernel does depends on values that it loads.
     """
-    if not hasattr(kernel, "__getitem__") or isinstance(kernel, Sequence | Mapping | type):
-        raise ArgumentError(
-            "E0112", f"a {type(kernel).__name__} is no kernel", help="decorate the function with @mlu.jit"
-        )
+    if not hasattr(kernel, "__getitem__"):
+        kind = type(kernel).__name__
+        raise ArgumentError("E0112", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
     named = {name: described(value) for name, value in keywords.items()}
     return kernel[grid](*(described(value) for value in arguments), **named)
 
