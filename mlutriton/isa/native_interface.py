@@ -23,6 +23,8 @@ RUN = "run"
 # The same for cluster programs.
 TOGETHER = "together"
 RUN_TOGETHER = "run_together"
+# What a thread that works for launches runs for ever, and how they wait for it.
+SERVE, WAIT = "serve", "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,20 @@ class Context(IntEnum):
     COUNTERS = 48
 
 
+class Worker(IntEnum):
+    """Word numbers of what a thread that works for launches shares with them."""
+
+    # POSIX semaphores: there is something to run, and it has been run.
+    WANTED = 0
+    FINISHED = 4
+    # Addresses of the function to call, RUN or RUN_TOGETHER, and of its arguments.
+    RUN = 8
+    CONTEXT = 9
+    TASK = 10
+    # Nanoseconds of the processor that the call took.
+    BUSY_NS = 11
+
+
 class Counter(IntEnum):
     """Counters of a launch; words of the context from ``Context.COUNTERS`` on.
 
@@ -189,6 +205,7 @@ ENDED = -1
 # Adding cycles to it never makes it a time.
 NO_HEAD = -(1 << 62)
 
+WORKER_WORDS = 16  # whole cache lines
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)
 PRINT_WORDS = 3  # program, instruction number, elements

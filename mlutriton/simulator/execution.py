@@ -6,7 +6,6 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -35,6 +34,7 @@ from mlutriton.isa.native_interface import (
 from mlutriton.isa.program import Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.host_core import COUNTERS_END, HostCore, Int64Array, core_sizes, int64_array
+from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter_state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
@@ -53,7 +53,7 @@ _MAXIMUM_CHUNK = 64
 _SHORT_PROGRAMS = 1024
 # Work that is done before other threads would have begun to share it.
 _HANDOVER_NS = 100_000
-_INTERRUPT_SECONDS = 0.1
+_INTERRUPT_NS = 100_000_000
 # Work of all threads that nobody will want to interrupt.
 _SOON_NS = 50_000_000
 # Tasks that run before anyone looks how much they record, and how much is recorded before programs share it.
@@ -74,7 +74,10 @@ class NativeProgram:
 
     Attributes:
         program: what was translated.
+        basic: the runtime's basic functions.
         run: runs programs of a launch; takes the address of a thread's context.
+        run_address: of the runtime function behind it, which takes ``task_address`` too.
+        task_address: of the function that runs one task.
         block_starts: for each instruction the first one of its block.
         concatenate: the runtime function that joins the traces of threads.
         runtime_table: addresses of the runtime functions.
@@ -105,10 +108,11 @@ class NativeProgram:
         self.program = program
         basic = runtime(None)
         names = (RUN, PROGRAM) if program.cores_per_program == 1 else (RUN_TOGETHER, TOGETHER)
-        run_tasks, task = basic.function(names[0], [ctypes.c_void_p] * 2), module.address(names[1])
+        self.basic, self.run_address, self.task_address = basic, basic.address(names[0]), module.address(names[1])
+        run_tasks, task = basic.function(names[0], [ctypes.c_void_p] * 2), self.task_address
         self.run: Callable[[int], None] = lambda context: run_tasks(context, task)
         called = {name: runtime(name) for name in special_functions(program) if with_values}
-        self._modules = module, basic, called  # the code lives as long as they do
+        self._modules = module, called  # the code lives as long as they do
         self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
@@ -219,15 +223,6 @@ def recorded_bytes_limit() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
-@cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "mlutriton")
-
-
-# A forked child has no threads but its own.
-os.register_at_fork(after_in_child=_workers.cache_clear)
-
-
 # Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.
 _idle_cores: dict[tuple[int, ...], list[HostCore]] = {}
 
@@ -325,6 +320,7 @@ class _Launch:
             self._shared[0], self._shared[_LIMIT_WORD] = begin, stop
             is_alone = is_over_soon and len(self._contexts) == 1
             busy_ns += self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
+            self._find_first_faults()
             if stop == self.count or self._shared[_LIMIT_WORD] != stop:
                 return busy_ns
             recorded_bytes = self._recorded_bytes
@@ -378,9 +374,14 @@ class _Launch:
         # Time of the processor: what others take of it says nothing about the next launch.
         start = time.thread_time_ns()
         self.native.run(self.cores[thread * self.members].address)
-        if self.native.program.is_resident and (core := self._faulted(thread)) is not None:
-            self._find_first_fault(thread, core)
         return time.thread_time_ns() - start
+
+    def _find_first_faults(self) -> None:
+        """Where tasks serve several programs, see that each thread has the fault of the first one that has any."""
+        if self.native.program.is_resident:
+            for thread in range(len(self._contexts)):
+                if (core := self._faulted(thread)) is not None:
+                    self._find_first_fault(thread, core)
 
     def _find_first_fault(self, thread: int, core: HostCore) -> None:
         """Run the tasks that remain: though they begin with later programs, they may serve earlier ones."""
@@ -398,18 +399,27 @@ class _Launch:
 
     def _run_threads(self, *, takes_part: bool) -> int:
         """Nanoseconds that threads were busy, the calling one among them if it takes part."""
-        submit, count = _workers(len(self._contexts)).submit, len(self._contexts)
-        running = [submit(self._run_thread, thread) for thread in range(int(takes_part), count)]
+        native, helped = self.native, range(int(takes_part), len(self._contexts))
+        workers = [take_worker(native.basic) for _ in helped]
         try:
+            for thread, worker in zip(helped, workers, strict=True):
+                core = self.cores[thread * self.members]
+                worker.begin(native.run_address, core.address, native.task_address)
             busy_ns = self._run_thread(0) if takes_part else 0
-            # An interrupt may arrive without a signal that would end a wait without limit.
-            while wait(running, _INTERRUPT_SECONDS).not_done:
-                pass
+            for worker in workers:
+                # An interrupt may arrive without a signal that would end a wait without limit.
+                while not worker.has_ended(_INTERRUPT_NS):
+                    pass
         except BaseException:
             self._stop()
-            wait(running)
+            for worker in workers:
+                while not worker.has_ended(_INTERRUPT_NS):
+                    pass
             raise
-        return busy_ns + sum(each.result() for each in running)
+        finally:
+            for worker in workers:
+                give_back(worker)
+        return busy_ns + sum(worker.busy_ns for worker in workers)
 
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""

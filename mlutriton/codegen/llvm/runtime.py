@@ -26,7 +26,7 @@ from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
-from mlutriton.codegen.llvm.tasks import run
+from mlutriton.codegen.llvm.tasks import run, serve, wait
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
@@ -35,7 +35,9 @@ from mlutriton.isa.native_interface import (
     FULL,
     RUN,
     RUN_TOGETHER,
+    SERVE,
     SPECIAL_FUNCTIONS,
+    WAIT,
     Allocation,
     Context,
     Counter,
@@ -70,8 +72,10 @@ def basic_module() -> str:
         CONCATENATE: _concatenate(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
+        SERVE: serve(library),
+        WAIT: wait(library),
     }
-    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER}
+    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER, SERVE, WAIT}
     return "\n".join([library.text(), *functions.values(), ""])
 
 

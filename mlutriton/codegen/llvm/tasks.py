@@ -1,10 +1,16 @@
-"""The runtime function in which a host thread takes tasks and runs them, and how a program lets others run."""
+"""The runtime functions in which host threads take tasks, run them and wait, and how a program lets others run."""
 
 from __future__ import annotations
 
+from time import CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
+
 from mlutriton.codegen.llvm.cooperation import IMAGES
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.isa.native_interface import ENDED, OVER, RUN, RUN_TOGETHER, Context
+from mlutriton.isa.native_interface import ENDED, OVER, RUN, RUN_TOGETHER, SERVE, WAIT, Context, Worker
+
+# To sleep and to be woken takes about as long as this, and no other thread is wanted meanwhile.
+_AWAKE_NS = 50_000
+_NS_PER_SECOND = 1_000_000_000
 
 
 def turn(e: Emitter, program: str, instruction: int, unchanged: str, attempt: str) -> str:
@@ -79,3 +85,62 @@ def run(library: Library, *, together: bool) -> str:
     e.label("out")
     e.do("ret void")
     return e.function(f"define void @{RUN_TOGETHER if together else RUN}(ptr %context, ptr %task)")
+
+
+def serve(library: Library) -> str:
+    """``serve(worker)``: runs what the worker is handed, piece after piece; it never returns."""
+    e = Emitter(library)
+    library.declare("sem_wait", "i32 {}(ptr)")
+    library.declare("sem_post", "i32 {}(ptr)")
+    time = e.variable("[2 x i64]")
+    wanted, finished = (e.pointer("%worker", 8 * word) for word in (Worker.WANTED, Worker.FINISHED))
+    e.jump("sleep")
+    e.label("sleep")
+    # A signal wakes it too.
+    woken = e.value(f"call i32 @sem_wait(ptr {wanted})")
+    e.branch(e.value(f"icmp eq i32 {woken}, 0"), "work", "sleep")
+    e.label("work")
+    before = _now(e, CLOCK_THREAD_CPUTIME_ID, time)
+    run, context, task = (
+        e.value(f"load ptr, ptr {e.pointer('%worker', 8 * word)}, align 8")
+        for word in (Worker.RUN, Worker.CONTEXT, Worker.TASK)
+    )
+    e.do(f"call void {run}(ptr {context}, ptr {task})")
+    busy = e.value(f"sub i64 {_now(e, CLOCK_THREAD_CPUTIME_ID, time)}, {before}")
+    e.store64(busy, e.pointer("%worker", 8 * Worker.BUSY_NS))
+    e.do(f"call i32 @sem_post(ptr {finished})")
+    e.jump("sleep")
+    return e.function(f"define void @{SERVE}(ptr %worker)")
+
+
+def wait(library: Library) -> str:
+    """``wait(worker, limit in ns)``: 1 once the worker has finished; 0 after so long, or when a signal arrives."""
+    e = Emitter(library)
+    library.declare("sem_trywait", "i32 {}(ptr)")
+    library.declare("sem_timedwait", "i32 {}(ptr, ptr)")
+    time, finished = e.variable("[2 x i64]"), e.pointer("%worker", 8 * Worker.FINISHED)
+    begin = _now(e, CLOCK_THREAD_CPUTIME_ID, time)
+    e.jump("look")
+    e.label("look")
+    e.branch(e.value(f"icmp eq i32 {e.value(f'call i32 @sem_trywait(ptr {finished})')}, 0"), "over", "awake")
+    e.label("awake")
+    awake = e.value(f"sub i64 {_now(e, CLOCK_THREAD_CPUTIME_ID, time)}, {begin}")
+    e.branch(e.value(f"icmp slt i64 {awake}, {_AWAKE_NS}"), "look", "sleep")
+    e.label("sleep")
+    until = e.add(_now(e, CLOCK_REALTIME, time), "%limit")
+    e.store64(e.value(f"udiv i64 {until}, {_NS_PER_SECOND}"), time)
+    e.store64(e.value(f"urem i64 {until}, {_NS_PER_SECOND}"), e.pointer(time, 8))
+    slept = e.value(f"call i32 @sem_timedwait(ptr {finished}, ptr {time})")
+    has_ended = e.value(f"icmp eq i32 {slept}, 0")
+    e.do(f"ret i64 {e.value(f'zext i1 {has_ended} to i64')}")
+    e.label("over")
+    e.do("ret i64 1")
+    return e.function(f"define i64 @{WAIT}(ptr %worker, i64 %limit)")
+
+
+def _now(e: Emitter, clock: int, time: str) -> str:
+    """Nanoseconds by a clock; ``time`` has room for a ``timespec``."""
+    e.library.declare("clock_gettime", "i32 {}(i32, ptr)")
+    e.do(f"call i32 @clock_gettime(i32 {clock}, ptr {time})")
+    seconds, rest = e.load64(time), e.load64(e.pointer(time, 8))
+    return str(e.add(e.multiply(seconds, _NS_PER_SECOND), rest))
