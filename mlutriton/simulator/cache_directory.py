@@ -25,8 +25,10 @@ from mlutriton.simulator.replay_state import (
     L2_READ_BYTES,
     L2_WRITTEN_BYTES,
     LINES_TO_DROP,
+    MOST_TILE_BUCKETS,
     STATUS,
     TILE_ADDRESS,
+    TILE_BUCKETS,
     TILE_COUNT1,
     TILE_COUNT2,
     TILE_DIRTY,
@@ -44,7 +46,7 @@ from mlutriton.simulator.replay_state import (
 )
 from mlutriton.simulator.sector_map import drop_segment, enter_segment, own_pages, own_segment, use_segment
 from mlutriton.simulator.tile_families import BROKEN, FAMILY_WORDS, claim_regions, family_of
-from mlutriton.simulator.tile_list import enter_tile, find_tile, forget_tile, link_newest, unlink
+from mlutriton.simulator.tile_list import add_buckets, enter_tile, find_tile, forget_tile, link_newest, unlink
 from mlutriton.simulator.timing import L2_LINES, LINE_SHIFT
 
 # TILE_DROPPED: number of a segment, and of its first line that may be left.
@@ -105,6 +107,8 @@ def free_row(state: ReplayState) -> int:
     """A row for a tile."""
     if not state.shared[FREED_TILE]:
         if state.shared[FRESH_TILES] < state.shared[TILE_ROWS]:
+            if state.shared[FRESH_TILES] == state.shared[TILE_BUCKETS] < state.shared[MOST_TILE_BUCKETS]:
+                add_buckets(state)
             state.shared[FRESH_TILES] += 1
             return (state.shared[FRESH_TILES] - 1) * TILE_WORDS
         # Tiles all of whose lines belong to others need no row.

@@ -17,12 +17,22 @@ from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.cache_directory import use_tile
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.memory_traffic import schedule, schedule_class, settle, share_memory
+from mlutriton.simulator.machine_code import inlined, prefetch
+from mlutriton.simulator.memory_traffic import (
+    end_of_flow,
+    first_due,
+    make_due,
+    schedule,
+    settle,
+    share_memory,
+    take_due,
+)
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause
 
 LOW_WORD = (1 << 32) - 1
+# Each core reads records of its own: the host does not see them coming.
+RECORDS_AHEAD = 16
 
 
 def run_replay(state: ReplayState) -> None:
@@ -37,25 +47,47 @@ def run_replay(state: ReplayState) -> None:
         state.classes[number * at.CLASS_WORDS + at.FIRST] = members_of(state, number)
     for unit in range(units(state)):
         dispatch(state, unit, launch)
-    while state.tree[1] < at.NEVER and not state.shared[at.STATUS]:
-        now = state.tree[1] >> at.SLOT_BITS
-        slot = state.tree[1] & ((1 << at.SLOT_BITS) - 1)
-        if slot < state.shared[at.CLASSES]:
-            finish_flows(state, slot, now)
+    now = launch
+    while not state.shared[at.STATUS]:
+        key = min(state.tree[1], state.shared[at.MEMORY_KEY])
+        if state.shared[at.DUE_SOURCES]:
+            due = now << at.SLOT_BITS | first_due(state)
+            if due < key:
+                take_due(state)
+                key = due
+        elif state.shared[at.MEMORY_CHANGED] and key >> at.SLOT_BITS > now:
+            share_memory(state, now)
             continue
-        source = slot - state.shared[at.CLASSES]
-        core = source // at.SOURCES_PER_CORE
-        if source % at.SOURCES_PER_CORE == 0:
-            schedule(state, slot, at.FOREVER)
-            act(state, core, now)
-        else:
-            step_lane(state, core * at.LANES_PER_CORE + source % at.SOURCES_PER_CORE - 1, now)
+        if key >= at.NEVER:
+            break
+        now = key >> at.SLOT_BITS
+        act_on(state, key & ((1 << at.SLOT_BITS) - 1), now)
     makespan = state.shared[at.MAKESPAN]
     for core in range(state.timing[timing.CORES]):
         idle = makespan - state.cores[core * at.CORE_WORDS + at.IDLE_SINCE]
         state.statistics[core * at.STATISTIC_WORDS + Cause.TAIL_IDLE] += idle
         if state.cores[core * at.CORE_WORDS + at.REASON] != at.RUNNING and not state.shared[at.STATUS]:
             state.shared[at.STATUS] = at.DEADLOCK
+
+
+@inlined
+def act_on(state: ReplayState, slot: int, now: int) -> None:
+    """Let an event source act: the memory classes, another class, a core or one of its queues."""
+    if slot < state.shared[at.CLASSES]:
+        if slot:
+            finish_flows(state, slot, now)
+            return
+        state.shared[at.MEMORY_KEY] = at.NEVER
+        for number in range(2 * state.timing[timing.PORT_GROUPS]):
+            finish_flows(state, number, now)
+        return
+    source = slot - state.shared[at.CLASSES]
+    core = source // at.SOURCES_PER_CORE
+    if source % at.SOURCES_PER_CORE == 0:
+        schedule(state, slot, at.FOREVER)
+        act(state, core, now)
+    else:
+        step_lane(state, core * at.LANES_PER_CORE + source % at.SOURCES_PER_CORE - 1, now)
 
 
 # Programs and cores. A unit is what one program occupies: a core, or the cores of one or more clusters.
@@ -143,6 +175,7 @@ def read_records(state: ReplayState, core: int) -> int:
         if record >= state.shared[at.RECORDS]:
             state.shared[at.STATUS] = at.MALFORMED
             return 0
+        prefetch(state.words, (record + RECORDS_AHEAD) * trace.RECORD_WORDS)
         local = state.words[record * trace.RECORD_WORDS]
         middle = state.words[record * trace.RECORD_WORDS + 1]
         kind = middle >> trace.KIND_SHIFT & trace.KIND_MASK
@@ -323,6 +356,7 @@ def address_of(state: ReplayState, core: int, record: int) -> int:
     return address
 
 
+@inlined
 def act(state: ReplayState, core: int, now: int) -> None:
     """A core does what it was scheduled for: an atomic, the end of its program, or to go on after a wait."""
     base = core * at.CORE_WORDS
@@ -361,6 +395,7 @@ def finish_program(state: ReplayState, core: int, now: int) -> None:
 # Queues.
 
 
+@inlined
 def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
     """Hand a transfer to a queue."""
     base = lane * at.LANE_WORDS
@@ -379,26 +414,36 @@ def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
 
 
 @inlined
+def lane_slot(state: ReplayState, lane: int) -> int:
+    """The event source that a queue is."""
+    source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
+    return state.shared[at.CLASSES] + source
+
+
+@inlined
 def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
     """Set when a queue acts next."""
-    source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
-    schedule(state, state.shared[at.CLASSES] + source, time)
+    schedule(state, lane_slot(state, lane), time)
 
 
+@inlined
 def step_lane(state: ReplayState, lane: int, now: int) -> None:
     """A queue does what it was scheduled for: it starts a transfer, opens its flow, or ends one that has no flow."""
     base = lane * at.LANE_WORDS
-    phase = state.lanes[base + at.PHASE]
-    if phase == at.STARTING:
+    if state.lanes[base + at.PHASE] == at.STARTING:
         start_transfer(state, lane, now)
-    elif phase == at.OPENING:
-        schedule_lane(state, lane, at.FOREVER)
+        if state.lanes[base + at.FLOWING] > now:
+            schedule_lane(state, lane, state.lanes[base + at.FLOWING])
+            return
+    # What it was prepared for before its turn flows at once: nothing else comes in between.
+    schedule_lane(state, lane, at.FOREVER)
+    if state.lanes[base + at.PHASE] == at.OPENING:
         open_flow(state, lane, now)
     else:
-        schedule_lane(state, lane, at.FOREVER)
         finish_transfer(state, lane, now)
 
 
+@inlined
 def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     """Take the next transfer of a queue, and settle what it costs."""
     base = lane * at.LANE_WORDS
@@ -437,7 +482,6 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     else:
         state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
         state.lanes[base + at.PHASE] = at.FIXED
-    schedule_lane(state, lane, state.lanes[base + at.FLOWING])
 
 
 @inlined
@@ -545,16 +589,17 @@ def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
     state.lanes[base + at.SETUP] = setup
 
 
+@inlined
 def open_flow(state: ReplayState, lane: int, now: int) -> None:
     """The first byte of a transfer flows: its class has one flow more."""
     base = lane * at.LANE_WORDS
     number = state.lanes[base + at.CLASS]
     row = number * at.CLASS_WORDS
     state.lanes[base + at.PHASE] = at.STREAMING
-    settle_peers(state, number, now)
+    settle(state, number, now)
     add_flow(state, number, lane, state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16))
     state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
-    share_with_peers(state, number)
+    share_anew(state, number)
 
 
 @inlined
@@ -589,33 +634,21 @@ def move_members(state: ReplayState, number: int) -> None:
 
 
 @inlined
-def settle_peers(state: ReplayState, number: int, now: int) -> None:
-    """Settle a class and all whose rates change with its own."""
-    memory_classes = 2 * state.timing[timing.PORT_GROUPS]
-    if number >= memory_classes:
-        settle(state, number, now)
+def share_anew(state: ReplayState, number: int) -> None:
+    """Flows of a class began or ended: those that share a resource with it need new rates."""
+    if number < 2 * state.timing[timing.PORT_GROUPS]:
+        # Once, before time goes on, whatever else happens until then.
+        state.shared[at.MEMORY_CHANGED] = 1
         return
-    for peer in range(memory_classes):
-        settle(state, peer, now)
-
-
-def share_with_peers(state: ReplayState, number: int) -> None:
-    """New rates and next events for a class and its peers."""
-    memory_classes = 2 * state.timing[timing.PORT_GROUPS]
-    if number >= memory_classes:
-        row = number * at.CLASS_WORDS
-        share = state.timing[timing.SRAM_RATE] // max(state.classes[row + at.COUNT], 1)
-        state.classes[row + at.RATE] = max(min(state.timing[timing.MOVE_RATE], share), 1)
-        schedule_class(state, number)
-        return
-    share_memory(state)
-    for peer in range(memory_classes):
-        schedule_class(state, peer)
+    row = number * at.CLASS_WORDS
+    share = state.timing[timing.SRAM_RATE] // max(state.classes[row + at.COUNT], 1)
+    state.classes[row + at.RATE] = max(min(state.timing[timing.MOVE_RATE], share), 1)
+    schedule(state, number, end_of_flow(state, number))
 
 
 def finish_flows(state: ReplayState, number: int, now: int) -> None:
     """Flows of a class are done: take them out, share anew, and let their queues go on."""
-    settle_peers(state, number, now)
+    settle(state, number, now)
     row = number * at.CLASS_WORDS
     first = state.classes[row + at.FIRST]
     stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
@@ -625,9 +658,11 @@ def finish_flows(state: ReplayState, number: int, now: int) -> None:
         state.classes[row + at.WEIGHTS] -= state.lanes[lane * at.LANE_WORDS + at.WEIGHT]
         place += at.MEMBER_WORDS
     done = (place - first) // at.MEMBER_WORDS
+    if not done:
+        return
     state.classes[row + at.FIRST] = place
     state.classes[row + at.COUNT] -= done
-    share_with_peers(state, number)
+    share_anew(state, number)
     for each in range(done):
         finish_transfer(state, state.members[first + each * at.MEMBER_WORDS + at.MEMBER], now)
     # There is room for as many flows as there are lanes behind the first half.
@@ -656,7 +691,10 @@ def finish_transfer(state: ReplayState, lane: int, now: int) -> None:
         entries = state.shared[at.RING_ENTRIES]
         place = (lane * entries + (state.lanes[base + at.HEAD] & entries - 1)) * 2
         state.lanes[base + at.PHASE] = at.STARTING
-        schedule_lane(state, lane, max(now, state.rings[place + 1]))
+        if state.rings[place + 1] <= now:
+            make_due(state, lane_slot(state, lane))
+        else:
+            schedule_lane(state, lane, state.rings[place + 1])
         return
     state.lanes[base + at.PHASE] = at.IDLE
     if state.cores[core * at.CORE_WORDS + at.WAIT_MASK] and not waits_for_lane(state, core) and end_wait(state, core):

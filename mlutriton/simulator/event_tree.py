@@ -16,21 +16,23 @@ from numpy.typing import NDArray
 from mlutriton.simulator.replay_state import SOURCES_PER_CORE
 
 _CHILDREN = 4
-# How often sources are set while a transfer goes through an IO queue: all memory classes together, all classes of SRAM,
-# and the scalar, IO and MOVE queues of all cores. Only time depends on these.
-_MEMORY, _SRAM, _QUEUES = 4.0, 0.5, (0.5, 3.0, 1.5)
+# How often sources are set while a transfer goes through an IO queue: all classes of SRAM, and the scalar, IO and MOVE
+# queues of all cores. Only time depends on these.
+_SRAM, _QUEUES = 0.5, (0.5, 3.0, 1.5)
 _ROOT = 1
 
 _Tree = int | list["_Tree"] | None
 
 
 @lru_cache(maxsize=64)
-def event_tree(cores: int, clusters: int, port_groups: int) -> tuple[NDArray[np.int64], int]:
-    """The node of each source, in the order of their slots, and how many nodes there are."""
-    weights = [_MEMORY / (2 * port_groups)] * (2 * port_groups) + [_SRAM / clusters] * clusters
-    weights += [_QUEUES[number] / cores for _ in range(cores) for number in range(SOURCES_PER_CORE)]
+def event_tree(cores: int, clusters: int, memory_classes: int) -> tuple[NDArray[np.int64], int]:
+    """The node of each source, in the order of their slots, and how many nodes there are; memory classes have none."""
+    slots = memory_classes + clusters + cores * SOURCES_PER_CORE
+    weights = {memory_classes + cluster: _SRAM / clusters for cluster in range(clusters)}
+    for queue, weight in enumerate(_QUEUES):
+        weights |= dict.fromkeys(range(memory_classes + clusters + queue, slots, SOURCES_PER_CORE), weight / cores)
     order = count()
-    forest: list[tuple[float, int, _Tree]] = [(weight, next(order), slot) for slot, weight in enumerate(weights)]
+    forest: list[tuple[float, int, _Tree]] = [(weights[slot], next(order), slot) for slot in sorted(weights)]
     # Every node has all its children, if need be ones that never act.
     forest += [(0.0, next(order), None) for _ in range(-(len(weights) - 1) % (_CHILDREN - 1))]
     heapq.heapify(forest)
@@ -38,7 +40,7 @@ def event_tree(cores: int, clusters: int, port_groups: int) -> tuple[NDArray[np.
         least = [heapq.heappop(forest) for _ in range(_CHILDREN)]
         children: list[_Tree] = [tree for _, _, tree in least]
         heapq.heappush(forest, (sum(weight for weight, _, _ in least), next(order), children))
-    leaves = np.zeros(len(weights), np.int64)
+    leaves = np.zeros(slots, np.int64)
     waiting: list[tuple[_Tree, int]] = [(forest[0][2], _ROOT)]
     last = _ROOT
     while waiting:

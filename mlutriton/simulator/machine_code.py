@@ -5,7 +5,7 @@ The subset, whole::
     parameters   int | IntArray | a dataclass whose fields are all IntArray
     statements   x = e | a[i] = e | op= | if | while | for x in range(...) | break | continue | return | call | pass
     expressions  int | x | a[i] | record.field[i] | + - * // % << >> & | ^ - ~ | == != < <= > >= | and or not
-                 e if c else e | min max | calls of such functions
+                 e if c else e | min max | e.bit_count() e.bit_length() | calls of such functions and of prefetch
                  integer constants and enumeration members of this or an imported module
 
 Every local is a 64-bit signed integer. The same function runs unchanged as ordinary Python on lists or int64 arrays,
@@ -54,6 +54,10 @@ _DIVIDE: dict[type[ast.operator], str] = {ast.FloorDiv: "floor_divide", ast.Mod:
 _PRELUDE = """\
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
+declare i64 @llvm.abs.i64(i64, i1)
+declare i64 @llvm.ctpop.i64(i64)
+declare i64 @llvm.ctlz.i64(i64, i1)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 
 define internal i64 @floor_divide(i64 %a, i64 %b) alwaysinline {
   %q = sdiv i64 %a, %b
@@ -85,6 +89,10 @@ class IntArray(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+def prefetch(array: IntArray, index: int) -> None:
+    """Say that an element, if there is one, will be read soon; in Python, nothing."""
 
 
 def inlined(function: Function) -> Function:
@@ -437,6 +445,8 @@ class _Function:
                 for other in others:
                     best = self.result(f"call i64 @llvm.s{name}.i64(i64 {best}, i64 {self.value(other)})")
                 return best
+            case ast.Call(ast.Attribute(operand, "bit_count" | "bit_length" as name), [], []):
+                return self.bits(name, self.value(operand))
             case ast.Call():
                 return self.call(node, wanted=True)
             case _:
@@ -480,6 +490,14 @@ class _Function:
             raise self.error(node, f"the operator of {ast.unparse(node)!r} is outside the subset")
         return self.result(f"{_BINARY[type(operator)]} i64 {left}, {right}")
 
+    def bits(self, name: str, operand: str) -> str:
+        """How many bits of a number's magnitude are set, or how many it needs: as Python says."""
+        magnitude = self.result(f"call i64 @llvm.abs.i64(i64 {operand}, i1 false)")
+        if name == "bit_count":
+            return self.result(f"call i64 @llvm.ctpop.i64(i64 {magnitude})")
+        zeros = self.result(f"call i64 @llvm.ctlz.i64(i64 {magnitude}, i1 false)")
+        return self.result(f"sub i64 64, {zeros}")
+
     def select(self, test: ast.expr, body: ast.expr, orelse: ast.expr) -> str:
         yes, no, after = self.label(), self.label(), self.label()
         slot = f"{after}.value"
@@ -517,6 +535,12 @@ class _Function:
     def call(self, node: ast.Call, *, wanted: bool = False) -> str:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         function = self.function.__globals__.get(name)
+        if function is prefetch and len(node.args) == 2:
+            pointer, _ = self.array(node.args[0])
+            # An address and no access: there may be no such element.
+            place = self.result(f"getelementptr i64, ptr {pointer}, i64 {self.value(node.args[1])}")
+            self.emit(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+            return ""
         if not inspect.isfunction(function) or node.keywords:
             raise self.error(node, f"the call {ast.unparse(node)!r} is outside the subset")
         signature = _Signature.of(function)

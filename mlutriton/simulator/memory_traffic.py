@@ -9,18 +9,22 @@ from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     CLASS_WORDS,
     COUNT,
+    DUE_SOURCES,
+    DUE_WORD,
     FINAL,
     FIRST,
     FOREVER,
+    MEMORY_CHANGED,
+    MEMORY_KEY,
     NEVER,
     PORT_LEFT,
     PROGRESS,
     RATE,
-    SCHEDULED_FINAL,
-    SCHEDULED_RATE,
     SLOT_BITS,
     UPDATED,
     WEIGHTS,
+    WORD_BITS,
+    WORD_SHIFT,
     ReplayState,
 )
 from mlutriton.simulator.timing import (
@@ -51,6 +55,40 @@ def schedule(state: ReplayState, slot: int, time: int) -> None:
         state.tree[node] = key
 
 
+# What acts at the very time at which it is told to never enters the tree: a set of event sources, a bit for each.
+
+
+@inlined
+def make_due(state: ReplayState, slot: int) -> None:
+    """Let an event source that is not in the tree act now, in its turn."""
+    word = slot >> WORD_SHIFT
+    state.due[word] |= 1 << (slot & WORD_BITS - 1)
+    state.shared[DUE_WORD] = min(state.shared[DUE_WORD], word)
+    state.shared[DUE_SOURCES] += 1
+
+
+@inlined
+def first_due(state: ReplayState) -> int:
+    """The first event source that acts now, of those that are due."""
+    word = state.shared[DUE_WORD]
+    while not state.due[word]:
+        word += 1
+    state.shared[DUE_WORD] = word
+    bits = state.due[word]
+    return (word << WORD_SHIFT) + (bits & -bits).bit_length() - 1
+
+
+@inlined
+def take_due(state: ReplayState) -> None:
+    """The first event source is due no longer."""
+    word = state.shared[DUE_WORD]
+    state.due[word] &= state.due[word] - 1
+    state.shared[DUE_SOURCES] -= 1
+
+
+# Rates.
+
+
 @inlined
 def settle(state: ReplayState, number: int, now: int) -> None:
     """Bring the progress of a class up to now."""
@@ -62,25 +100,31 @@ def settle(state: ReplayState, number: int, now: int) -> None:
 
 
 @inlined
-def schedule_class(state: ReplayState, number: int) -> None:
-    """Set when the next flow of a class is done."""
+def end_of_flow(state: ReplayState, number: int) -> int:
+    """When the next flow of a class is done, at its present rate."""
     base = number * CLASS_WORDS
     if not state.classes[base + COUNT]:
-        state.classes[base + SCHEDULED_RATE] = 0
-        schedule(state, number, FOREVER)
-        return
+        return FOREVER
     rate = state.classes[base + RATE]
-    final = state.members[state.classes[base + FIRST] + FINAL]
-    if rate == state.classes[base + SCHEDULED_RATE] and final == state.classes[base + SCHEDULED_FINAL]:
-        return
-    state.classes[base + SCHEDULED_RATE] = rate
-    state.classes[base + SCHEDULED_FINAL] = final
-    left = max(final - state.classes[base + PROGRESS], 0)
-    schedule(state, number, state.classes[base + UPDATED] + (left + rate - 1) // rate)
+    left = max(state.members[state.classes[base + FIRST] + FINAL] - state.classes[base + PROGRESS], 0)
+    return state.classes[base + UPDATED] + (left + rate - 1) // rate
 
 
-def share_memory(state: ReplayState) -> None:
-    """Give every class of DRAM and L2 flows its rate: raise all rates together, and stop those that fill a resource.
+def share_memory(state: ReplayState, now: int) -> None:
+    """Give every class of DRAM and L2 flows its rate from now on, and set when its next flow is done."""
+    state.shared[MEMORY_CHANGED] = 0
+    classes = 2 * state.timing[PORT_GROUPS]
+    for number in range(classes):
+        settle(state, number, now)
+    set_rates(state)
+    end = FOREVER
+    for number in range(classes):
+        end = min(end, end_of_flow(state, number))
+    state.shared[MEMORY_KEY] = end << SLOT_BITS
+
+
+def set_rates(state: ReplayState) -> None:
+    """Raise the rates of all classes of DRAM and L2 flows together, and stop those that fill a resource.
 
     Where several resources fill at one level, the flows of all of them stop there.
     """

@@ -23,7 +23,7 @@ from mlutriton.isa.native_interface import NativeText
 CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
 
 # Part of every file name: raise it whenever the passes below or the layout of a file change.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 _DIGEST_BYTES = 32
 _SIZE_BYTES = 8
 
@@ -31,6 +31,8 @@ _SIZE_BYTES = 8
 # The code is written as it shall run and only needs registers in place of stack slots: all that LLVM could do takes
 # three to ten times as long, and makes neither the runtime nor the replay faster by more than a tenth.
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
+# Then, of code that is compiled once for all kernels, what LLVM does to each function at this level.
+_THOROUGH_SPEED_LEVEL = 2
 _SPEED_LEVEL = 1
 # Code that is run once for thousands of elements: to compile it as above takes longer than to run it ever will.
 _QUICK_SPEED_LEVEL = 0
@@ -79,22 +81,25 @@ class NativeModule:
         return function
 
 
-def compile_llvm(ir_text: LlvmText | Callable[[], LlvmText], *, cache_key: str | None) -> NativeModule:
+def compile_llvm(
+    ir_text: LlvmText | Callable[[], LlvmText], *, cache_key: str | None, thoroughly: bool = False
+) -> NativeModule:
     """Compile LLVM IR for this host, or take its object code from the disk cache.
 
     Args:
         ir_text: the module or the translated program, or a function that makes it, which is called only if the cache
             does not have it.
         cache_key: names the content of the module, whoever made it; None keeps it out of the cache.
+        thoroughly: take twice the time for a tenth of speed.
 
     Raises:
         RuntimeError: LLVM rejects the text.
     """
     with compiling:
-        return _compiled(ir_text, cache_key)
+        return _compiled(ir_text, cache_key, thoroughly)
 
 
-def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None) -> NativeModule:
+def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None, thoroughly: bool) -> NativeModule:
     toolchain = _toolchain()
     path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
     stored = None if path is None else _read(path)
@@ -104,7 +109,7 @@ def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None)
             return NativeModule(toolchain, stored)
     text = ir_text() if callable(ir_text) else ir_text
     if isinstance(text, str):
-        objects = [toolchain.compile(text)]
+        objects = [toolchain.compile(text, thoroughly=thoroughly)]
     else:
         objects = [toolchain.compile(text.control, quickly=True)]
         objects += [toolchain.compile(text.loops)] if text.loops else []
@@ -234,12 +239,20 @@ class _Toolchain:
             getattr(passes, f"add_{name}_pass")()
         return passes, builder
 
+    @cached_property
+    def _thorough_passes(self) -> tuple[Any, Any]:
+        """The passes over one function and what runs them."""
+        options = self.llvm.create_pipeline_tuning_options(_THOROUGH_SPEED_LEVEL)
+        options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+        builder = self.llvm.create_pass_builder(self._machine, options)
+        return builder.getFunctionPassManager(), builder
+
     def file_name(self, cache_key: str) -> str:
         """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
         parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, cache_key)
         return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
 
-    def compile(self, ir_text: str, *, quickly: bool = False) -> bytes:
+    def compile(self, ir_text: str, *, quickly: bool = False, thoroughly: bool = False) -> bytes:
         """Object code of a module."""
         machine = self._quick_machine if quickly else self._machine
         module = self.llvm.parse_assembly(ir_text)
@@ -249,6 +262,11 @@ class _Toolchain:
         if not quickly:
             passes, builder = self._passes
             passes.run(module, builder)
+        if thoroughly:
+            passes, builder = self._thorough_passes
+            for function in module.functions:
+                if not function.is_declaration:
+                    passes.run(function, builder)
         return bytes(machine.emit_object(module))
 
     def link(self, objects: Sequence[bytes]) -> tuple[str, Any]:

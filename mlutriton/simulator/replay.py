@@ -44,7 +44,8 @@ Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
 # Of the tables of the L2; that of pages grows if they are too few.
-_MOST_TILE_BUCKETS = 1 << 19
+_FIRST_TILE_BUCKETS = 1 << 9
+_LEAST_USE_BITS = 8
 _MOST_REGIONS = 1 << 17
 _FIRST_PAGES = 1 << 9
 _MOST_FIRST_PAGES = 1 << 16
@@ -269,8 +270,10 @@ def initial_state(
     cores = machine.cores
     uses = trace.records if not len(trace.groups) else cache_directory.MOST_TILES
     l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
-    layout = _layout(cores, machine.clusters, port_groups, l2_lines, uses.bit_length(), ring_entries, pages)
-    leaves, _ = event_tree(cores, machine.clusters, port_groups)
+    layout = _layout(
+        cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, pages
+    )
+    leaves, _ = event_tree(cores, machine.clusters, 2 * port_groups)
     parts = _memory.lay_out(layout)
     parts["tree"].fill(replay_state.NEVER)
     shared = parts["shared"]
@@ -279,8 +282,10 @@ def initial_state(
     shared[replay_state.HAS_OFFSETS] = len(trace.groups) > 0
     shared[replay_state.RECORDS] = trace.records
     shared[replay_state.CLASSES] = layout.classes
+    shared[replay_state.MEMORY_KEY] = replay_state.NEVER
     shared[replay_state.RING_ENTRIES] = ring_entries
-    shared[replay_state.TILE_BUCKETS] = len(parts["tile_table"])
+    shared[replay_state.TILE_BUCKETS] = min(_FIRST_TILE_BUCKETS, len(parts["tile_table"]))
+    shared[replay_state.MOST_TILE_BUCKETS] = len(parts["tile_table"])
     shared[replay_state.REGIONS] = len(parts["regions"])
     shared[replay_state.PAGE_HEADS] = pages
     shared[replay_state.NEXT_PAGE] = replay_state.PAGE_WORDS
@@ -289,6 +294,7 @@ def initial_state(
     shared[replay_state.TILE_ROWS] = len(parts["tiles"]) // replay_state.TILE_WORDS
     shared[replay_state.FRESH_TILES] = 1
     parts["tiles"][: replay_state.TILE_WORDS].fill(0)
+    parts["families"][: tile_families.FAMILY_WORDS].fill(0)
     shared[replay_state.KEEP_EVENTS] = keep_events
     return ReplayState(
         **parts,
@@ -329,7 +335,7 @@ def _layout(
     """The layout for a machine and fewer uses of tiles than two to the power of ``use_bits``."""
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * port_groups + clusters
-    _, tree_nodes = event_tree(cores, clusters, port_groups)
+    _, tree_nodes = event_tree(cores, clusters, 2 * port_groups)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(1 << use_bits, l2_lines, cache_directory.MOST_TILES - 2) + 2
     cleared = {
@@ -337,16 +343,17 @@ def _layout(
         "cores": cores * replay_state.CORE_WORDS,
         "lanes": lanes * replay_state.LANE_WORDS,
         "classes": classes * replay_state.CLASS_WORDS,
-        "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
-        "regions": min(2 << use_bits, _MOST_REGIONS),
+        "regions": min(2 << use_bits, _MOST_REGIONS) >> tile_families.REGIONS_SHIFT,
         "atomics": replay_state.ATOMIC_ADDRESSES,
+        "due": (classes + cores * replay_state.SOURCES_PER_CORE >> replay_state.WORD_SHIFT) + 1,
     }
     uncleared = {
         "tree": tree_nodes,
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * replay_state.MEMBER_SPACE * replay_state.MEMBER_WORDS,
         "tiles": tiles * replay_state.TILE_WORDS,
-        "tile_table": min(1 << tiles.bit_length(), _MOST_TILE_BUCKETS),
+        "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
+        "tile_table": 1 << tiles.bit_length(),
         "page_heads": pages,
         "pages": (pages + 1) * replay_state.PAGE_WORDS,
         "owners": (pages + 1) * sector_map.PAGE_SECTORS,
@@ -426,7 +433,8 @@ def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
     digest = hashlib.sha256(entry.__name__.encode())
     for module in modules:
         digest.update(Path(str(module.__file__)).read_bytes())
-    compiled = compile_llvm(lambda: translator.translate(entry), cache_key=f"replay {digest.hexdigest()}")
+    key = f"replay {digest.hexdigest()}"
+    compiled = compile_llvm(lambda: translator.translate(entry), cache_key=key, thoroughly=True)
     return compiled.function(entry.__name__, [ctypes.c_void_p])
 
 

@@ -13,8 +13,9 @@ from mlutriton.simulator.machine_code import IntArray
 from mlutriton.simulator.timing import Cause
 
 LANES_PER_CORE = 2
-# Event sources of a core, in the order in which they act within a cycle: scalar queue, IO queue, MOVE queue.
-SOURCES_PER_CORE = 3
+# Event sources of a core, in the order in which they act within a cycle: scalar queue, IO queue, MOVE queue, and one
+# that never does, so that all of them are found without a division.
+SOURCES_PER_CORE = 4
 
 # Single numbers.
 (
@@ -32,7 +33,8 @@ SOURCES_PER_CORE = 3
     L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
     L2_READ_BYTES,  # what DRAM has to read for it
     L2_WRITTEN_BYTES,  # and to write
-    TILE_BUCKETS,  # entries of the table of tiles; a power of two
+    TILE_BUCKETS,  # entries of the table of tiles that are in use; a power of two
+    MOST_TILE_BUCKETS,  # entries that it has
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
     TILE_ROWS,  # rows of tiles
@@ -46,8 +48,12 @@ SOURCES_PER_CORE = 3
     REGIONS,  # entries of the table of regions; a power of two
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
+    MEMORY_CHANGED,  # whether memory classes need new rates before time goes on
+    MEMORY_KEY,  # of the event at which the next flow of a memory class is done; NEVER if there is none
+    DUE_SOURCES,  # event sources that act now
+    DUE_WORD,  # no word of theirs before this one has any
     SHARED_WORDS,
-) = range(29)
+) = range(34)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -98,11 +104,10 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
     RATE,
     UPDATED,  # when PROGRESS was right
     FIRST,  # where its flows begin among the members
-    SCHEDULED_RATE,  # the rate for which its next event is set; 0 if it is not
-    SCHEDULED_FINAL,  # and the final progress of the first flow
     PORT_LEFT,  # scratch of the sharing, for the port of this class's cluster
+    CLASS_FILLER,
     CLASS_WORDS,
-) = range(10)
+) = range(9)
 
 # A flow of a class: its lane, and the progress of the class at which it is done. A class has room for so many times as
 # many as there are lanes: flows are taken from the front, and the others moved there when half of the room is behind.
@@ -149,6 +154,10 @@ STALL_WORDS = len(Cause)
 GENERATION_SHIFT = 32
 ROW_MASK = (1 << GENERATION_SHIFT) - 1
 
+# Words of bits.
+WORD_SHIFT = 6
+WORD_BITS = 1 << WORD_SHIFT
+
 ATOMIC_ADDRESSES = 4096
 FOREVER = (1 << 46) - 1
 SLOT_BITS = 16
@@ -173,10 +182,11 @@ class ReplayState:
     members: IntArray  # per class: its flows in the order in which they will be done
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot; children of node n are at 4 * n - 2 and on
     leaves: IntArray  # per event source: its node
+    due: IntArray  # a bit for each event source that acts now without being in the tree
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
     tile_table: IntArray  # chains of them, by hash of their address
     families: IntArray
-    regions: IntArray  # of memory: the family whose tiles lie there
+    regions: IntArray  # of memory, several in a word: the family whose tiles lie there
     page_heads: IntArray  # chains of pages, by their number
     pages: IntArray  # runs of sectors; row 0 is none
     owners: IntArray  # per page: the tile of each line

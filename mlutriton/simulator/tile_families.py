@@ -30,9 +30,13 @@ MOST_COLUMNS = 256
 # which row, modulo the rows of a tile, its tiles begin, plus one; 0 before the first.
 (BROKEN, SEGMENT, COUNT1, STRIDE1, ORIGIN, FIRST_COLUMN) = range(6)
 FAMILY_WORDS = FIRST_COLUMN + MOST_COLUMNS
-# No array begins in a region in which another one ends. Regions a table apart are taken for the same.
+# No array begins in a region in which another one ends. Regions a table apart are taken for the same. What has tiles in
+# a region is in a byte of a word: the number of a family, 0 for nothing yet, or
+NO_FAMILY = 127
 REGION_SHIFT = 14
-NO_FAMILY = -1
+REGIONS_SHIFT = 3
+ALL_REGIONS = 0x7F7F7F7F7F7F7F7F
+EVERY_REGION = 0x0101010101010101
 
 
 def family_of(state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int) -> int:
@@ -59,6 +63,8 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
         return 0
     state.shared[FAMILIES] += 1
     family = state.shared[FAMILIES] * FAMILY_WORDS
+    for place in range(family + BROKEN, family + FIRST_COLUMN + columns):
+        state.families[place] = 0
     state.families[family + SEGMENT] = segment
     state.families[family + COUNT1] = count1
     state.families[family + STRIDE1] = width
@@ -94,23 +100,44 @@ def claim_regions(state: ReplayState, family: int, tile: int) -> int:
     if 0 <= stride1 <= 1 << REGION_SHIFT:
         segment += (count1 - 1) * stride1
         count1 = 1
-    mask = state.shared[REGIONS] - 1
+    owner = family if family else NO_FAMILY
     for plane in range(state.tiles[tile + TILE_COUNT2]):
         start = state.tiles[tile + TILE_ADDRESS] + plane * state.tiles[tile + TILE_STRIDE2]
         for _ in range(count1):
-            for region in range(start >> REGION_SHIFT, (start + segment - 1 >> REGION_SHIFT) + 1):
-                other = state.regions[region & mask]
-                if other == (family if family else NO_FAMILY):
-                    continue
-                state.regions[region & mask] = NO_FAMILY
-                if other > 0:
-                    conflict = 1
-                    if not state.families[other * FAMILY_WORDS + BROKEN]:
-                        state.families[other * FAMILY_WORDS + BROKEN] = 1
-                        state.shared[HAS_BROKEN_FAMILY] = 1
-                elif other == NO_FAMILY:
-                    conflict = 1
-                elif family:
-                    state.regions[region & mask] = family
+            region = start >> REGION_SHIFT
+            last = start + segment - 1 >> REGION_SHIFT
+            while region <= last:
+                word = region >> REGIONS_SHIFT
+                stop = min(last + 1, word + 1 << REGIONS_SHIFT)
+                mask = (
+                    ALL_REGIONS
+                    >> (8 << REGIONS_SHIFT) - (stop - region << 3)
+                    << (region - (word << REGIONS_SHIFT) << 3)
+                )
+                place = word & state.shared[REGIONS] - 1
+                claimed = state.regions[place] & mask
+                if claimed != (owner * EVERY_REGION & mask):
+                    if claimed:
+                        conflict |= contend_for_regions(state, owner, place, region, stop)
+                    else:
+                        state.regions[place] |= owner * EVERY_REGION & mask
+                region = stop
             start += stride1
+    return conflict
+
+
+def contend_for_regions(state: ReplayState, owner: int, place: int, region: int, stop: int) -> int:
+    """Claim regions of one word, some of which are claimed; returns whether one was not to be had."""
+    conflict = 0
+    for each in range(region, stop):
+        shift = (each & (1 << REGIONS_SHIFT) - 1) << 3
+        other = state.regions[place] >> shift & NO_FAMILY
+        if other == owner:
+            continue
+        state.regions[place] |= (owner if not other else NO_FAMILY) << shift
+        if other:
+            conflict = 1
+            if other != NO_FAMILY and not state.families[other * FAMILY_WORDS + BROKEN]:
+                state.families[other * FAMILY_WORDS + BROKEN] = 1
+                state.shared[HAS_BROKEN_FAMILY] = 1
     return conflict

@@ -10,6 +10,7 @@ from mlutriton.simulator.replay_state import (
     FREED_TILE,
     GENERATION,
     GENERATION_SHIFT,
+    MOST_TILE_BUCKETS,
     ROW_MASK,
     TILE_ADDRESS,
     TILE_BUCKETS,
@@ -29,6 +30,7 @@ from mlutriton.simulator.replay_state import (
 # order, and a host waits long for what it does not see coming.
 BLOCK_SHIFT = 12
 SMALL_SHIFT = 7
+MORE_BUCKETS = 8
 
 
 @inlined
@@ -83,9 +85,26 @@ def enter_tile(
     state.tiles[tile + TILE_STRIDE1] = stride1
     state.tiles[tile + TILE_COUNT2] = count2
     state.tiles[tile + TILE_STRIDE2] = stride2
-    bucket = tile_bucket(state, address)
+    enter_bucket(state, tile)
+
+
+@inlined
+def enter_bucket(state: ReplayState, tile: int) -> None:
+    """Let a tile be the first of its bucket."""
+    bucket = tile_bucket(state, state.tiles[tile + TILE_ADDRESS])
     state.tiles[tile + TILE_NEXT] = first_of_bucket(state, bucket)
     begin_bucket(state, bucket, tile)
+
+
+def add_buckets(state: ReplayState) -> None:
+    """Let there be more buckets, as there are more tiles: most launches have few, which then lie close together."""
+    state.shared[TILE_BUCKETS] = min(state.shared[TILE_BUCKETS] * MORE_BUCKETS, state.shared[MOST_TILE_BUCKETS])
+    for bucket in range(state.shared[TILE_BUCKETS]):
+        begin_bucket(state, bucket, 0)
+    tile = state.tiles[TILE_NEWER]
+    while tile:
+        enter_bucket(state, tile)
+        tile = state.tiles[tile + TILE_NEWER]
 
 
 # The list. Row 0 is no tile, but both ends of it.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator import native
-from mlutriton.simulator.machine_code import IntArray, TranslationError, translate
+from mlutriton.simulator.machine_code import IntArray, TranslationError, prefetch, translate
 from mlutriton.simulator.native import NativeModule, cache_directory, compile_llvm
 
 SCALE = 7
@@ -119,7 +119,11 @@ def choosing(a: int, b: int) -> int:
     return (a if a > 0 else -a) + (1 if a > b and b > 0 else 2 if b else 3)
 
 
-PURE = (arithmetic, shifts, divisions, comparisons, logic, extremes, counting, looping, calling, choosing)
+def bits(a: int, b: int) -> int:
+    return a.bit_count() + 100 * b.bit_length() + 10000 * (a << 20 & -(a << 20)).bit_length()
+
+
+PURE = (arithmetic, shifts, divisions, comparisons, logic, extremes, counting, looping, calling, choosing, bits)
 
 
 def total_of(array: IntArray, count: int) -> int:
@@ -131,6 +135,7 @@ def total_of(array: IntArray, count: int) -> int:
 
 def exchange(pair: Pair, count: int) -> None:
     for i in range(count):
+        prefetch(pair.right, i + 1000)
         kept = pair.left[i]
         pair.left[i] = pair.right[count - 1 - i] + total_of(pair.right, i)
         pair.right[count - 1 - i] = kept

@@ -437,7 +437,8 @@ def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[in
     model = TINY.replace(l2_bytes=size[0], l2_line_bytes=size[1])
     trace = trace_of([*uses, END])
     # With few pages at first, rows are given back, and the replay starts again with more.
-    with mock.patch.multiple(sys.modules[replay.__module__], _FIRST_PAGES=pages, _MOST_FIRST_PAGES=pages):
+    few = {"_FIRST_PAGES": pages, "_MOST_FIRST_PAGES": pages, "_FIRST_TILE_BUCKETS": 2}
+    with mock.patch.multiple(sys.modules[replay.__module__], **few):
         result = replay(trace, model)
     reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), 1, model)
     assert reference.run()
