@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.host import micro_kernel
+from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
 from mlutriton.codegen.llvm.zero_edges import extents_without_zeros
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS
@@ -18,7 +19,6 @@ _DEPTH_BLOCK = 512
 # Weights of so few rows fit the first-level cache as they stand in a panel; for so few blocks of rows no copy pays.
 _UNPACKED_DEPTH = 128
 _UNPACKED_BLOCKS = 2
-_UNROLL = 4
 
 
 def matrix_product(library: Library, dtype: DType) -> str:
@@ -32,7 +32,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
     a, lda = "%a", "%lda"
     if dtype is not F32:
         a, lda = "%scratch", "%depth"
-        _convert_rows(e, dtype)
+        e.do(f"call void @{_convert_rows(library, dtype)}(ptr %scratch, ptr %a, i64 %rows, i64 %depth, i64 %lda)")
     strip = e.variable(f"[{_DEPTH_BLOCK} x <{block.columns} x float>]")
     is_packed = e.value(f"icmp sgt i64 %depth, {_UNPACKED_DEPTH}")
     is_packed = e.value(f"and i1 {is_packed}, {e.value(f'icmp sgt i64 %rows, {_UNPACKED_BLOCKS * block.rows}')}")
@@ -52,21 +52,27 @@ def matrix_product(library: Library, dtype: DType) -> str:
                 _pack(e, strip, w, needed.steps(e, 0, column, depth), block.columns)
             weights = e.value(f"select i1 {is_packed}, ptr {strip}, ptr {w}")
             valid = e.minimum(e.subtract("%columns", column), block.columns)
-            row: int | str = 0
-            for rows in [size for size in (block.rows, 4, 2, 1) if size <= block.rows]:
-                left = e.subtract("%rows", row)
-                count = e.value(f"sdiv i64 {left}, {rows}")
-                stop = e.add(row, e.multiply(count, rows))
-                with e.loop(str(stop), start=row, step=rows) as first:
-                    c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {first}, %columns"), column), 4))
-                    a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {first}, {lda}"), depth0), 4))
-                    kernel = _kernel(library, rows, block.columns, integer=integer)
-                    steps = needed.steps(e, first, column, depth)
-                    e.do(
-                        f"call void @{kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {steps},"
-                        f" i64 {lda}, i64 %columns, i64 {valid}, i64 {accumulate})"
-                    )
-                row = stop
+            first = e.variable("i64")
+            e.store64(0, first)
+            block_of_rows, next_column = e.fresh("block"), e.fresh("next")
+            head = e.fresh("head")
+            e.jump(head)
+            e.label(head)
+            row = e.load64(first)
+            left = e.subtract("%rows", row)
+            e.branch(e.value(f"icmp sgt i64 {left}, 0"), block_of_rows, next_column)
+            e.label(block_of_rows)
+            rows, kernel = _largest_kernel(e, left, block, integer=integer)
+            c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {row}, %columns"), column), 4))
+            a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {row}, {lda}"), depth0), 4))
+            steps = needed.steps(e, row, column, depth)
+            e.do(
+                f"call void {kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {steps},"
+                f" i64 {lda}, i64 %columns, i64 {valid}, i64 {accumulate})"
+            )
+            e.store64(e.add(row, rows), first)
+            e.jump(head)
+            e.label(next_column)
     e.do("ret void")
     return e.function(
         f"define void @mm_{dtype}(ptr noalias %c, ptr noalias %a, ptr noalias %w, ptr noalias %scratch, i64 %rows,"
@@ -74,18 +80,41 @@ def matrix_product(library: Library, dtype: DType) -> str:
     )
 
 
-def _convert_rows(e: Emitter, dtype: DType) -> None:
-    """Write the rows of a, as float32 and without gaps, to scratch."""
-    with e.loop("%rows") as row:
-        source = e.pointer("%a", e.multiply(e.value(f"mul i64 {row}, %lda"), dtype.bytes))
-        target = e.pointer("%scratch", e.multiply(e.value(f"mul i64 {row}, %depth"), 4))
-        # Sixteen at a time, past the end of the row too: rows are written in order, and the images have slack.
-        with e.loop("%depth", step=LANES) as k:
-            value = load(e, e.pointer(source, e.multiply(k, dtype.bytes)), dtype, LANES)
-            number = number_of(e, value)
-            if not dtype.is_float:
-                number = e.value(f"sitofp <{LANES} x i{dtype.bits}> {number} to <{LANES} x float>")
-            store(e, Lanes(F32, LANES, number=number), e.pointer(target, e.multiply(k, 4)))
+def _largest_kernel(e: Emitter, left: Count, block: MicroKernel, *, integer: bool) -> tuple[Count, str]:
+    """The rows of the largest kernel that does not need more rows than are left, and the kernel."""
+    chosen: Count = 1
+    function = f"@{_kernel(e.library, 1, block.columns, integer=integer)}"
+    for rows in sorted({2, 4, block.rows}):
+        larger = f"@{_kernel(e.library, rows, block.columns, integer=integer)}"
+        fits = e.value(f"icmp sge i64 {left}, {rows}")
+        chosen = e.choose(fits, rows, chosen)
+        function = e.value(f"select i1 {fits}, ptr {larger}, ptr {function}")
+    return chosen, function
+
+
+def _convert_rows(library: Library, dtype: DType) -> str:
+    """``convert_rows_<dtype>(target, a, rows, depth, lda)``: rows of a as float32 and without gaps."""
+    name = f"convert_rows_{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        with e.loop("%rows") as row:
+            source = e.pointer("%a", e.multiply(e.value(f"mul i64 {row}, %lda"), dtype.bytes))
+            target = e.pointer("%target", e.multiply(e.value(f"mul i64 {row}, %depth"), 4))
+            # Sixteen at a time, past the end of the row too: rows are written in order, and the images have slack.
+            with e.loop("%depth", step=LANES) as k:
+                value = load(e, e.pointer(source, e.multiply(k, dtype.bytes)), dtype, LANES)
+                number = number_of(e, value)
+                if not dtype.is_float:
+                    number = e.value(f"sitofp <{LANES} x i{dtype.bits}> {number} to <{LANES} x float>")
+                store(e, Lanes(F32, LANES, number=number), e.pointer(target, e.multiply(k, 4)))
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr noalias %target, ptr noalias %a, i64 %rows, i64 %depth, i64 %lda)"
+            " noinline"
+        )
+
+    return library.require(name, define)
 
 
 def _pack(e: Emitter, strip: str, w: str, depth: int | str, columns: int) -> None:
@@ -122,24 +151,16 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 chosen = e.value(f"select i1 {accumulate}, {vector} {before}, {vector} zeroinitializer")
                 e.do(f"store {vector} {chosen}, ptr {place}")
 
-        def step(k: int | str, ahead: int) -> None:
-            index = e.multiply(e.add(k, ahead), "%stride")
-            w = e.value(f"load {vector}, ptr {e.pointer('%w', index)}, align 4")
+        with e.loop("%depth") as k:
+            w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(k, '%stride'))}, align 4")
             for row, place in enumerate(sums):
                 a_row = e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4))
-                a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(e.add(k, ahead), 4))}, align 4")
+                a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(k, 4))}, align 4")
                 first = e.value(f"insertelement {vector} poison, float {a}, i64 0")
                 a = e.value(f"shufflevector {vector} {first}, {vector} poison, <{columns} x i32> zeroinitializer")
                 before = e.value(f"load {vector}, ptr {place}")
                 after = e.value(f"call {vector} @{fma}({vector} {a}, {vector} {w}, {vector} {before})")
                 e.do(f"store {vector} {after}, ptr {place}")
-
-        whole = e.value(f"and i64 %depth, {-_UNROLL}")
-        with e.loop(whole, step=_UNROLL) as k:
-            for ahead in range(_UNROLL):
-                step(k, ahead)
-        with e.loop("%depth", start=whole) as k:
-            step(k, 0)
 
         all_columns = e.value(f"icmp eq i64 %valid, {columns}")
         lanes = ", ".join(f"i64 {lane}" for lane in range(columns))

@@ -454,6 +454,9 @@ def _weight(library: Library, dtype: DType) -> str:
 
     Writes float32 panels of 64 columns, ``w[c // 64, k, c % 64]`` with c = first_column + n. The two strides, along
     depth and along columns, are in bytes; ``fill`` holds an element's bits.
+
+    What is done with a panel stands in functions of its own: the bounds there are plain numbers, not minima of minima,
+    with whose analysis LLVM would spend most of its time.
     """
     e = Emitter(library)
     bits = "%fill" if dtype.bytes == 8 else e.value(f"trunc i64 %fill to i{8 * dtype.bytes}")
@@ -464,10 +467,11 @@ def _weight(library: Library, dtype: DType) -> str:
     rows_path, columns_path, padding = e.fresh("rows"), e.fresh("columns"), e.fresh("padding")
     other, strided = e.fresh("other"), e.fresh("strided")
 
-    def element(panel: _Panel, depth: str, column: str) -> None:
-        origin = e.pointer(_moved(e, panel.source, depth, "%depth_stride"), _product(e, column, "%column_stride"))
-        number = as_f32(e, load(e, origin, dtype, 1))
-        e.do(f"store float {number}, ptr {panel.place(depth, column)}, align 4")
+    def elements(panel: _Panel, first: Count, last: Count, begin: Count) -> None:
+        bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, panel.valid))
+        pointers = f"ptr {panel.target}, ptr {panel.source}"
+        function = _weights_one_by_one(library, dtype)
+        e.do(f"call void @{function}({pointers}, {bounds}, i64 %depth_stride, i64 %column_stride)")
 
     e.branch(by_rows, rows_path, other)
     e.label(rows_path)
@@ -481,8 +485,8 @@ def _weight(library: Library, dtype: DType) -> str:
             with e.loop(whole, start=panel.begin, step=LANES) as column:
                 number = as_f32(e, load(e, e.pointer(origin, e.multiply(column, dtype.bytes)), dtype, LANES))
                 store(e, Lanes(F32, LANES, number=number), panel.place(depth, column))
-            with e.loop(panel.valid, start=whole) as column:
-                element(panel, depth, column)
+            with e.when(e.value(f"icmp slt i64 {whole}, {panel.valid}")):
+                elements(panel, depth, e.add(depth, 1), whole)
     e.jump(padding)
     e.label(other)
     e.branch(by_columns, columns_path, strided)
@@ -491,45 +495,94 @@ def _weight(library: Library, dtype: DType) -> str:
         # Squares are turned in registers.
         whole = e.value(f"and i64 {panels.valid_depth}, {-LANES}")
         all_columns = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
-        with e.loop(whole, step=LANES) as depth:
-            with e.loop(all_columns, start=panel.begin, step=LANES) as column:
-                first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
-                columns = [
-                    as_f32(e, load(e, _moved(e, first, lane, "%column_stride"), dtype, LANES)) for lane in range(LANES)
-                ]
-                target = panel.place(depth, column)
-                for lane, number in enumerate(transposed(e, columns, "float")):
-                    place = e.pointer(target, 4 * WRAM_PANEL_COLUMNS * lane)
-                    store(e, Lanes(F32, LANES, number=number), place)
-            with e.loop(e.add(depth, LANES), start=depth) as one, e.loop(panel.valid, start=all_columns) as column:
-                element(panel, one, column)
-        with e.loop(panels.valid_depth, start=whole) as depth, e.loop(panel.valid, start=panel.begin) as column:
-            element(panel, depth, column)
+        with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=panel.begin, step=LANES) as column:
+            first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
+            square = _square(library, dtype)
+            e.do(f"call void @{square}(ptr {panel.place(depth, column)}, ptr {first}, i64 %column_stride)")
+        elements(panel, 0, whole, all_columns)
+        elements(panel, whole, panels.valid_depth, panel.begin)
     e.jump(padding)
     e.label(strided)
-    with panels.each() as panel, e.loop(panels.valid_depth) as depth, e.loop(panel.valid, start=panel.begin) as column:
-        element(panel, depth, column)
+    with panels.each() as panel:
+        elements(panel, 0, panels.valid_depth, panel.begin)
     e.jump(padding)
     e.label(padding)
-    zeros, fills = Lanes(F32, LANES, bits="zeroinitializer"), splat(e, Lanes(F32, 1, number=fill))
-    bits_of(e, fills)
+    pad = _pad_panel(library)
     with panels.each() as panel:
         for value, first, last, begin, stop in (
-            (fills, 0, panels.valid_depth, panel.valid, panel.wanted),
-            (fills, panels.valid_depth, "%depth", panel.begin, panel.wanted),
-            (zeros, 0, "%depth", panel.wanted, WRAM_PANEL_COLUMNS),
+            (fill, 0, panels.valid_depth, panel.valid, panel.wanted),
+            (fill, panels.valid_depth, "%depth", panel.begin, panel.wanted),
+            ("0.0", 0, "%depth", panel.wanted, WRAM_PANEL_COLUMNS),
         ):
-            with (
-                e.when(e.value(f"icmp slt i64 {begin}, {stop}")),
-                e.loop(last, start=first) as depth,
-                e.loop(stop, start=begin, step=LANES) as column,
-            ):
-                store_first(e, value, panel.place(depth, column), lanes_below(e, e.subtract(stop, column)))
+            with e.when(e.value(f"icmp slt i64 {begin}, {stop}")):
+                bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, stop))
+                e.do(f"call void @{pad}(ptr {panel.target}, float {value}, {bounds})")
     e.do("ret void")
     return e.function(
         f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
         " i64 %valid_depth, i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
     )
+
+
+def _weights_one_by_one(library: Library, dtype: DType) -> str:
+    """``weights_<dtype>(panel, source, first, last, begin, stop, strides)``: a rectangle of depths and columns."""
+    name = f"weights_{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin") as column:
+            origin = e.pointer(_moved(e, "%source", depth, "%depth_stride"), _product(e, column, "%column_stride"))
+            number = as_f32(e, load(e, origin, dtype, 1))
+            e.do(f"store float {number}, ptr {_place(e, '%panel', depth, column)}, align 4")
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr noalias %panel, ptr noalias %source, i64 %first, i64 %last, i64 %begin,"
+            " i64 %stop, i64 %depth_stride, i64 %column_stride) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def _square(library: Library, dtype: DType) -> str:
+    """``square_<dtype>(target, source, stride in bytes)``: turn columns into rows of a panel, as many as lanes."""
+    name = f"square_{dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        columns = [as_f32(e, load(e, _moved(e, "%source", lane, "%stride"), dtype, LANES)) for lane in range(LANES)]
+        for lane, number in enumerate(transposed(e, columns, "float")):
+            place = e.pointer("%target", 4 * WRAM_PANEL_COLUMNS * lane)
+            store(e, Lanes(F32, LANES, number=number), place)
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr noalias %target, ptr noalias %source, i64 %stride) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def _pad_panel(library: Library) -> str:
+    """``pad_panel(panel, value, first, last, begin, stop)``: fill a rectangle of depths and columns."""
+    name = "pad_panel"
+
+    def define() -> str:
+        e = Emitter(library)
+        value = splat(e, Lanes(F32, 1, number="%value"))
+        bits_of(e, value)
+        with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin", step=LANES) as column:
+            store_first(e, value, _place(e, "%panel", depth, column), lanes_below(e, e.subtract("%stop", column)))
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr %panel, float %value, i64 %first, i64 %last, i64 %begin, i64 %stop)"
+            " noinline"
+        )
+
+    return library.require(name, define)
+
+
+def _place(e: Emitter, panel: str, depth: str, column: str) -> str:
+    """The address of an element of a panel."""
+    return e.pointer(panel, e.multiply(e.add(e.multiply(depth, WRAM_PANEL_COLUMNS), column), 4))
 
 
 @dataclass(frozen=True)
@@ -551,8 +604,7 @@ class _Panel:
 
     def place(self, depth: str, column: str) -> str:
         """The address of an element."""
-        index = self.e.add(self.e.multiply(depth, WRAM_PANEL_COLUMNS), column)
-        return self.e.pointer(self.target, self.e.multiply(index, 4))
+        return _place(self.e, self.target, depth, column)
 
 
 class _Panels:
