@@ -15,8 +15,6 @@ from itertools import accumulate
 
 from mlutriton.codegen.intervals import members, overlaps
 from mlutriton.codegen.tile_code import (
-    Branch,
-    Loop,
     Node,
     TileBuffer,
     TileCode,
@@ -87,34 +85,6 @@ def _allocated(code: TileCode, limits_bytes: dict[str, int], *, in_larger: bool)
         name: Buffer(name, life.buffer.space, life.root().offset_bytes, _size(life.buffer), life.buffer.location)
         for name, life in lives.items()
     }
-
-
-def alive_beside(code: TileCode, loop: Loop) -> set[str]:
-    """Names of the buffers that hold something while a loop of the code runs."""
-    inside = {id(node) for node in loop.body}
-    before: set[str] = set()
-    during: set[str] = set()
-    behind: set[str] = set()
-
-    def visit(nodes: Sequence[Node]) -> bool:
-        """Sort what nodes touch; True if the loop is among them."""
-        found = False
-        for node in nodes:
-            if node is loop or id(node) in inside:
-                during.update(buffers_of([node]))
-                found = True
-            elif isinstance(node, Instruction):
-                (behind if during else before).update(buffers_of([node]))
-            else:
-                around = [visit(nested) for nested in children(node)]
-                if any(around) and not isinstance(node, Branch):
-                    # What an outer loop touches anywhere may come round again.
-                    during.update(buffers_of([node]))
-                found |= any(around)
-        return found
-
-    visit(code.nodes)
-    return during | before & behind
 
 
 def most_alive_bytes(nodes: Sequence[Node], bytes_of: Mapping[str, int]) -> int:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.allocate import alive_beside
 from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
     IterationCycles,
@@ -26,6 +25,7 @@ from mlutriton.codegen.pipelining.block_size import (
 from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
+from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Register
@@ -80,7 +80,9 @@ class BlockPlan:
     spare_bytes: int
 
 
-def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> BlockPlan | None:
+def plan_blocks(
+    code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings
+) -> BlockPlan | None:
     """A plan for blocks of a loop, if it can be blocked and gains by it."""
     moved = plan.transfers
     if loop.carried or not moved or not _all_move(loop, plan.moved):
@@ -92,7 +94,7 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
     needed = definitions.closure(free_registers([*plan.serves, *plan.moved]))
     if needed is None:
         return None
-    merging = Merging(code, loop, definitions, plan.buffers)
+    merging = Merging(code, loop, definitions, plan.buffers, surroundings.linear)
     latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, Merge] = {}
     gains = bool(plan.gathers or plan.lookups)
@@ -104,7 +106,8 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
         gains |= merge is not None or not is_short
     if not gains:
         return None
-    shape = _shape(code, loop, plan, merged, machine, merging)
+    memory = _Memory(code, plan, machine, surroundings)
+    shape = _shape(code, loop, plan, merged, machine, merging, memory)
     if shape.capacity < 2:
         return None
     numbers = {number.register for number in shape.chunks.numbers} if shape.chunks is not None else set[Register]()
@@ -113,13 +116,18 @@ def plan_blocks(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Blo
     temporaries: dict[str, int] = {}
     if shape.chunks is not None and not shape.chunks.is_within:
         temporaries = {name: shape.chunks.unit_bytes[name] * shape.chunk_units for name in shape.chunks.temporaries}
-    memory = _Memory(code, loop, plan, machine)
     spare_bytes = memory.spare_bytes("nram", temporaries, shape.capacity)
     return BlockPlan(scalars, merged, shape, {each.name for each in memory.others}, spare_bytes)
 
 
 def _shape(
-    code: TileCode, loop: Loop, plan: Plan, merged: Mapping[int, Merge], machine: Machine, merging: Merging
+    code: TileCode,
+    loop: Loop,
+    plan: Plan,
+    merged: Mapping[int, Merge],
+    machine: Machine,
+    merging: Merging,
+    memory: _Memory,
 ) -> BlockShape:
     """The block for which the loop is shortest."""
     rate, latency = transfer_rate(machine), transfer_latency(machine)
@@ -130,7 +138,6 @@ def _shape(
 
     load, store = cycles_of([*plan.early, *plan.arriving]), cycles_of(plan.stores)
     load = max(load, gather_cycles(plan.gathers, machine))
-    memory = _Memory(code, loop, plan, machine)
     most = math.ceil(_LATENCIES * latency / (load + store))
     chunks = plan_chunks(code, loop, plan, merging)
     if chunks is None:
@@ -203,9 +210,9 @@ def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
 class _Memory:
     """How many iterations of a block fit beside everything else, their tiles in both phases."""
 
-    def __init__(self, code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> None:
+    def __init__(self, code: TileCode, plan: Plan, machine: Machine, surroundings: Surroundings) -> None:
         self.limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
-        beside = alive_beside(code, loop) - plan.buffers
+        beside = surroundings.alive_beside() - plan.buffers
         self.mine = [code.buffers[name] for name in plan.buffers]
         self.others = [code.buffers[name] for name in beside]
 

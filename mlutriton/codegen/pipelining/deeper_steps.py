@@ -22,10 +22,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from mlutriton.codegen.allocate import alive_beside
 from mlutriton.codegen.pipelining.merged_transfers import Merging, limiting, with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, touch_counts
+from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import (
+    Branch,
     Emitter,
     Loop,
     Node,
@@ -62,29 +63,35 @@ _CORE = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
 
 def deepen_loops(code: TileCode, machine: Machine) -> bool:
     """Let loops that add up products take several steps at once where that is of use; whether any does."""
-    return _visit(code, code.nodes, machine)
+    return _visit(code, code.nodes, machine, Surroundings(code.nodes))
 
 
-def _visit(code: TileCode, nodes: list[Node], machine: Machine) -> bool:
+def _visit(code: TileCode, nodes: list[Node], machine: Machine, surroundings: Surroundings) -> bool:
     found, result = False, list[Node]()
     for node in nodes:
-        for nested in children(node):
-            found |= _visit(code, nested, machine)
-        deepened = _deepened(code, node, machine) if isinstance(node, Loop) else None
-        found |= deepened is not None
-        result += deepened or [node]
+        with surroundings.visiting(node):
+            for nested in children(node):
+                found |= _visit(code, nested, machine, surroundings)
+            deepened = _deepened(code, node, machine, surroundings) if isinstance(node, Loop) else None
+            if deepened is not None:
+                found = True
+                surroundings.replaced(touch_counts([node]), deepened)
+        made = deepened or [node]
+        if not isinstance(node, Branch):
+            surroundings.passed(made)
+        result += made
     nodes[:] = result
     return found
 
 
-def _deepened(code: TileCode, loop: Loop, machine: Machine) -> list[Node] | None:
+def _deepened(code: TileCode, loop: Loop, machine: Machine, surroundings: Surroundings) -> list[Node] | None:
     """The loop with deeper steps, and what is computed before it; None if it cannot have them, or need not."""
     if loop.carried or loop.stages == 1 or not all(isinstance(node, Instruction | Sharing) for node in loop.body):
         return None
-    analysis = _Analysis(code, loop)
+    analysis = _Analysis(code, loop, surroundings)
     if not analysis.succeeds():
         return None
-    most = _most_steps(code, loop, analysis, machine)
+    most = _most_steps(code, loop, analysis, machine, surroundings)
     return _Deepening(code, loop, analysis, most).nodes() if most > 1 else None
 
 
@@ -114,12 +121,12 @@ class _Analysis:
         rests: by the identity of a transfer whose depth a mask limits, what is left of it at the begin of a step.
     """
 
-    def __init__(self, code: TileCode, loop: Loop) -> None:
-        self.code, self.loop = code, loop
+    def __init__(self, code: TileCode, loop: Loop, surroundings: Surroundings) -> None:
+        self.code, self.loop, self.everywhere = code, loop, surroundings.touches
         self.every = list(instructions(loop.body))
         flat = replace(loop, body=[*self.every])
         self.definitions = Definitions(flat)
-        self.merging = Merging(code, flat, self.definitions, ())
+        self.merging = Merging(code, flat, self.definitions, (), surroundings.linear)
         self.layouts: dict[str, _Layout] = {}
         self.counts: dict[int, str] = {}
         self.rests: dict[int, _Rest] = {}
@@ -132,9 +139,8 @@ class _Analysis:
 
     def succeeds(self) -> bool:
         """Find out how tiles lie, from the products backwards; False if the loop does anything else."""
-        everywhere = touch_counts(self.code.nodes)
         inside = touch_counts(self.loop.body)
-        if not self.is_sum or any(everywhere[name] != inside[name] for name in self.filled):
+        if not self.is_sum or any(self.everywhere[name] != inside[name] for name in self.filled):
             return False
         listed = [step for nodes in _lists(self.loop.body) for step in steps(nodes) if isinstance(step[0], Instruction)]
         return all(self._takes(step) for step in reversed(listed)) and self.layouts.keys() == self.filled
@@ -330,7 +336,7 @@ class _Analysis:
         return limit if is_limited else Immediate(0)
 
 
-def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machine) -> int:
+def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machine, surroundings: Surroundings) -> int:
     """How many steps are to be taken at once at most."""
     loaded = 0
     twice: set[str] = set()
@@ -352,7 +358,7 @@ def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machin
         ("wram", machine.usable_wram_bytes),
         ("sram", machine.usable_sram_bytes),
     )
-    beside = alive_beside(code, loop) - analysis.filled
+    beside = surroundings.alive_beside() - analysis.filled
     for space, limit in limits:
         sizes = {name: code.buffers[name].bytes * (2 if name in twice else 1) for name in analysis.filled}
         step_bytes = sum(size for name, size in sizes.items() if code.buffers[name].space == space)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merging, Step, limiting
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
+from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode, accesses, written_register
 from mlutriton.isa.machine import Machine
@@ -31,14 +32,14 @@ from mlutriton.isa.table import Queue
 _PIECE_BYTES = 8192
 
 
-def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> Pieces | None:
+def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings) -> Pieces | None:
     """How a loop over programs becomes one over pieces of them, if it can and that is of use."""
     if not loop.independent or loop.line is not None or plan.gathers or loop.carried or not plan.transfers:
         return None
     longest = max(buffer_bytes(code, [node]) for node in plan.transfers)
     if longest < machine.core_dma_latency_bytes:
         return None
-    merging = Merging(code, loop, Definitions(loop), plan.buffers)
+    merging = Merging(code, loop, Definitions(loop), plan.buffers, surroundings.linear)
     chunks = plan_chunks(code, loop, plan, merging)
     if chunks is None or chunks.is_within or chunks.numbers:
         return None

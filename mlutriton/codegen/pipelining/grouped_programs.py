@@ -25,7 +25,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.allocate import most_alive_bytes
-from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merge, Merging, NewDimension, joined
+from mlutriton.codegen.pipelining.merged_transfers import (
+    LongerDimension,
+    Merge,
+    Merging,
+    NewDimension,
+    joined,
+    linear_definitions,
+)
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
 from mlutriton.codegen.renaming import Renamer
@@ -122,7 +129,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     varying, own = differing
     flat = replace(loop, body=[*every])
     definitions = Definitions(flat)
-    merging = Merging(code, flat, definitions, own)
+    merging = Merging(code, flat, definitions, own, linear_definitions(code.nodes))
     merges: dict[int, Merge] = {}
     chains: list[list[Instruction]] = []
     for step in all_steps(loop.body):

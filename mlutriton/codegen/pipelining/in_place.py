@@ -43,7 +43,8 @@ def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> b
     if not sharing.owners:
         return bool(copies)
     rename_buffers(loop.body, {name: sharing.owner(name) for name in sharing.owners})
-    code.buffers = {name: buffer for name, buffer in code.buffers.items() if name not in sharing.owners}
+    for name in sharing.owners:
+        del code.buffers[name]
     return True
 
 

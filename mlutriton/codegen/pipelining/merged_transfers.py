@@ -17,7 +17,7 @@ Index arithmetic is taken not to overflow, as where tiles are found.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
@@ -156,17 +156,29 @@ Step = dict[tuple[Register, ...], int]
 """How much a number grows from one iteration to the next: coefficients of products of registers that stay the same."""
 
 
+def linear_definitions(nodes: Sequence[Node]) -> dict[Register, Instruction]:
+    """By register, what sets it, where that is a copy or a multiple of another register."""
+    return {
+        register: each
+        for each in instructions(nodes)
+        if each.row.name in ("mov", "sext", "mul") and (register := written_register(each)) is not None
+    }
+
+
 class Merging:
     """Which transfers of a loop can be merged."""
 
-    def __init__(self, code: TileCode, loop: Loop, definitions: Definitions, members: Collection[str]) -> None:
+    def __init__(
+        self,
+        code: TileCode,
+        loop: Loop,
+        definitions: Definitions,
+        members: Collection[str],
+        linear: Mapping[Register, Instruction],
+    ) -> None:
         self.code, self.loop, self.definitions, self.members = code, loop, definitions, members
+        self.linear = linear
         self.varying: dict[Register, bool] = {}
-        self.derived = {
-            register: each
-            for each in instructions(code.nodes)
-            if each.row.name in ("mov", "sext", "mul") and (register := written_register(each)) is not None
-        }
 
     def merge(self, node: Node) -> Merge | None:
         """How a transfer can be merged with those of the next iterations."""
@@ -309,7 +321,7 @@ class Merging:
         if isinstance(operand, Immediate):
             return {(): int(operand.value)} if operand.value else {}
         assert isinstance(operand, Register)
-        match self.derived.get(operand):
+        match self.linear.get(operand):
             case Instruction(row=row, operands=(_, source, Immediate(value=int(factor)))) if row.name == "mul":
                 return self.scaled(source, factor)
             case Instruction(row=row, operands=(_, source)) if row.name != "mul":

@@ -22,7 +22,7 @@ of the launch do not overlap, the plain loop is kept beside the pipelined one, a
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,6 +35,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.shared_pipeline import is_only_issued, plan_shared, rotate_shared
+from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -74,29 +75,26 @@ class _Pipeliner:
         self.default_stages = default_stages
         self.machine = machine
         self.roots = PointerRoots(code)
-        self.touches = touch_counts(code.nodes)
+        self.surroundings = Surroundings(code.nodes)
 
     def visit(self, nodes: list[Node], *, are_disjoint: bool) -> None:
         """Pipeline the loops among nodes; of those where the arrays of the launch are known to be disjoint, once."""
         result: list[Node] = []
         for node in nodes:
-            for nested in children(node):
-                tested = (
-                    isinstance(node, Branch) and nested is node.then and node.condition in self.roots.disjoint_flags
-                )
-                self.visit(nested, are_disjoint=are_disjoint or tested)
-            rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
-            if rotated is None:
-                result.append(node)
-            else:
-                self._count_anew(touch_counts([node]), rotated)
-                result += rotated
+            with self.surroundings.visiting(node):
+                for nested in children(node):
+                    tested = (
+                        isinstance(node, Branch) and nested is node.then and node.condition in self.roots.disjoint_flags
+                    )
+                    self.visit(nested, are_disjoint=are_disjoint or tested)
+                rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
+                if rotated is not None:
+                    self.surroundings.replaced(touch_counts([node]), rotated)
+            made = [node] if rotated is None else rotated
+            if not isinstance(node, Branch):
+                self.surroundings.passed(made)
+            result += made
         nodes[:] = result
-
-    def _count_anew(self, before: Counter[str], nodes: Sequence[Node]) -> None:
-        """Nodes have come in the place of others that touched so much."""
-        self.touches.subtract(before)
-        self.touches.update(touch_counts(nodes))
 
     def _rotated(self, loop: Loop, outside: list[Node], *, are_disjoint: bool) -> list[Node] | None:
         """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
@@ -105,14 +103,14 @@ class _Pipeliner:
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
             return self._rotated_shared(loop, are_disjoint=are_disjoint)
         plain, alike = replace(loop, stages=1), list[Node]()
-        plan = plan_loop(self.code, loop, self.roots, self.touches) if loop.independent else Plan()
+        plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches) if loop.independent else Plan()
         if plan.needs_disjoint_arrays:
             before, whole = touch_counts(loop.body), [*loop.body]
             fills = short_fills(self.code, loop, self.machine.core_dma_latency_bytes)
             alike = hoist(loop, loads_apart(loop, self.roots), fills)
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
-                self._count_anew(before, loop.body)
+                self.surroundings.replaced(before, loop.body)
         pieces = self._in_pieces(loop, plain, own=bool(alike), are_disjoint=are_disjoint)
         plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
         if plan.is_empty and not alike and not pieces:
@@ -125,7 +123,7 @@ class _Pipeliner:
             plain.body = with_own_buffers(self.code, loop.body, names)
         latency_bytes = self.machine.core_dma_latency_bytes
         late = _take_late(self.code, outside, plan, blocks, latency_bytes) if plan.arriving else []
-        self.touches.subtract(touch_counts(late))
+        self.surroundings.taken_back(late)
         if blocks:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
         else:
@@ -140,8 +138,8 @@ class _Pipeliner:
         """
         if not loop.independent:
             return []
-        plan = plan_loop(self.code, loop, self.roots, self.touches, are_disjoint=are_disjoint or own)
-        pieces = plan_pieces(self.code, loop, plan, self.machine)
+        plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=are_disjoint or own)
+        pieces = plan_pieces(self.code, loop, plan, self.machine, self.surroundings)
         if pieces is None:
             return []
         if not are_disjoint and not own:
@@ -149,7 +147,8 @@ class _Pipeliner:
         before = touch_counts(loop.body)
         nodes = pieces.rewrite()
         self.roots.learn([*nodes, loop])
-        self._count_anew(before, loop.body)
+        self.surroundings.learn([*nodes, loop])
+        self.surroundings.replaced(before, loop.body)
         return nodes
 
     def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
@@ -160,9 +159,9 @@ class _Pipeliner:
                 continue
             before = touch_counts(loop.body)
             if share_buffers(self.code, loop, plan, self.machine):
-                self._count_anew(before, loop.body)
+                self.surroundings.replaced(before, loop.body)
                 plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
-            blocks = plan_blocks(self.code, loop, plan, self.machine)
+            blocks = plan_blocks(self.code, loop, plan, self.machine, self.surroundings)
             if blocks:
                 return plan, blocks
             if not short_bytes:
@@ -180,24 +179,24 @@ class _Pipeliner:
             return None
         body, before = loop.body, touch_counts(loop.body)
         loop.body, in_tables = with_tables(self.code, loop)
-        self._count_anew(before, loop.body)
+        self.surroundings.replaced(before, loop.body)
         in_blocks = self._plan(loop, None, are_disjoint=are_disjoint, lookups=in_tables)
-        blocks = plan_blocks(self.code, loop, in_blocks, self.machine)
+        blocks = plan_blocks(self.code, loop, in_blocks, self.machine, self.surroundings)
         if blocks:
             return in_blocks, blocks
-        self._count_anew(touch_counts(loop.body), body)
+        self.surroundings.replaced(touch_counts(loop.body), body)
         loop.body = body
         return plan, None
 
     def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool, lookups: Collection[int] = ()) -> Plan:
-        code, roots, touches = self.code, self.roots, self.touches
+        code, roots, touches = self.code, self.roots, self.surroundings.touches
         return plan_loop(
             code, loop, roots, touches, short_bytes=short_bytes, are_disjoint=are_disjoint, lookups=lookups
         )
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""
-        shared = plan_shared(self.code, loop, self.roots, self.touches)
+        shared = plan_shared(self.code, loop, self.roots, self.surroundings.touches)
         if shared is None:
             return None
         rotated = rotate_shared(self.code, loop, shared, self.machine)
