@@ -247,6 +247,25 @@ def written_register(instruction: Instruction) -> Register | None:
     return None
 
 
+def registers_set(nodes: Sequence[Node]) -> set[Register]:
+    """Every register that nodes set: by instructions, as index of a loop, or carried from one iteration to the next."""
+    found: set[Register] = set()
+    for node in nodes:
+        match node:
+            case Instruction():
+                written = written_register(node)
+                found.update([] if written is None else [written])
+            case Loop(index=index, carried=carried):
+                found.update([index, *(register for register, _ in carried)])
+            case While(carried=carried):
+                found.update(register for register, _ in carried)
+            case _:
+                pass
+        for nested in children(node):
+            found |= registers_set(nested)
+    return found
+
+
 def registers_read(instruction: Instruction) -> Iterator[Register]:
     """Every register that the instruction reads, addresses included."""
     skip = 1 if written_register(instruction) is not None else 0

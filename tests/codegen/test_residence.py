@@ -47,6 +47,27 @@ def test_rows_in_place_with_a_weight_that_is_loaded_once(stages):
 
 
 @mlu.jit
+def load_far_away(out, x, steps, SIZE: tl.constexpr, COUNTED: tl.constexpr):
+    place = x + tl.arange(0, SIZE)
+    if COUNTED:
+        for _ in range(steps):
+            place += 2
+    else:
+        while steps > 0:
+            place += 2
+            steps -= 1
+    tl.store(out + tl.program_id(0) * SIZE + tl.arange(0, SIZE), tl.load(place) * 2)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("steps", [0, 2, 3])
+def test_what_a_loop_leaves_behind_is_known_behind_it_alone(steps, counted):
+    x, out = np.arange(64, dtype=np.float32), np.zeros((5, 4), np.float32)
+    load_far_away[(5,)](out, x, steps, SIZE=4, COUNTED=counted)
+    np.testing.assert_array_equal(out, np.broadcast_to(2 * x[2 * steps : 2 * steps + 4], out.shape))
+
+
+@mlu.jit
 def read_back(x, out, BLOCK: tl.constexpr):
     place = x + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(place, tl.load(place) + 1)

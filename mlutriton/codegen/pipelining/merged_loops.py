@@ -46,6 +46,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_read,
+    registers_set,
     written_register,
 )
 from mlutriton.diagnostics import Location
@@ -224,7 +225,7 @@ def merged(
         None if the loops of programs are not of one length.
     """
     loop = program.loop
-    varying = {number} | {register for each in instructions(served) if (register := written_register(each))}
+    varying = {number} | registers_set(served)
     if {each for each in (loop.start, loop.end, loop.step) if isinstance(each, Register)} & varying:
         return None
     emitter = Emitter(code)

@@ -36,6 +36,7 @@ from mlutriton.codegen.tile_code import (
     children,
     instructions,
     registers_read,
+    registers_set,
     steps,
     written_register,
 )
@@ -406,7 +407,7 @@ def _plan_stores(plan: Plan, loop: Loop, awaited: set[str]) -> None:
         return
     plan.stores = stores
     plan.buffers |= sources
-    own = {loop.index, *(register for register, _ in loop.carried), *_reads_and_definitions(loop.body)[1]}
+    own = registers_set([loop])
     plan.remembered = sorted(free_registers([*plan.serves, *stores]) & own, key=lambda register: register.index)
 
 
@@ -461,20 +462,14 @@ def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:
 
 def free_registers(nodes: Sequence[Node]) -> set[Register]:
     """Registers that nodes read but do not define themselves."""
-    defined: set[Register] = set()
     read: set[Register] = set()
     for node in nodes:
         match node:
             case Instruction():
                 read.update(registers_read(node))
-                written = written_register(node)
-                if written is not None:
-                    defined.add(written)
             case While():
-                defined.update(register for register, _ in node.carried)
                 read.update(_registers([node.condition, *node.yielded, *(initial for _, initial in node.carried)]))
             case Loop():
-                defined.update({node.index, *(register for register, _ in node.carried)})
                 ends = [node.start, node.end, node.step, *node.yielded, *(initial for _, initial in node.carried)]
                 read.update(_registers(ends))
             case Branch():
@@ -482,15 +477,8 @@ def free_registers(nodes: Sequence[Node]) -> set[Register]:
             case Sharing() | Ordering():
                 pass
         for nested in children(node):
-            inner_read, inner_defined = _reads_and_definitions(nested)
-            read |= inner_read
-            defined |= inner_defined
-    return read - defined
-
-
-def _reads_and_definitions(nodes: Sequence[Node]) -> tuple[set[Register], set[Register]]:
-    defined = {w for instruction in instructions(nodes) if (w := written_register(instruction)) is not None}
-    return free_registers(nodes), defined
+            read |= free_registers(nested)
+    return read - registers_set(nodes)
 
 
 def _registers(operands: Sequence[Operand]) -> Iterator[Register]:
@@ -520,7 +508,7 @@ class Definitions:
                     else:
                         self.opaque.add(written)
             else:
-                self.opaque |= _reads_and_definitions([node])[1]
+                self.opaque |= registers_set([node])
 
     def closure(self, registers: set[Register]) -> set[Register] | None:
         """All registers of the loop that these depend on, carried ones too; None if one is not plain arithmetic."""

@@ -38,6 +38,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_read,
+    registers_set,
     written_register,
 )
 from mlutriton.diagnostics import Location
@@ -258,7 +259,7 @@ def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffer
                 fixed |= targets
                 hoisted.append(node)
                 continue
-        varying.update(r for each in instructions([node]) if (r := written_register(each)) is not None)
+        varying |= registers_set([node])
         kept.append(node)
     loop.body[:] = kept
     return hoisted

@@ -39,6 +39,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_read,
+    registers_set,
     written_register,
 )
 from mlutriton.dtypes import I64
@@ -128,8 +129,7 @@ def _is_made_before(code: TileCode, node: Node, nodes: Sequence[Node]) -> bool:
     if not isinstance(node, Branch) or not is_transfer(node):
         return False
     rest = [each for each in nodes if each is not node]
-    defined = {register for each in instructions(rest) if (register := written_register(each)) is not None}
-    return not free_registers([node]) & defined and not _places(code, [node]) & _places(code, rest)
+    return not free_registers([node]) & registers_set(rest) and not _places(code, [node]) & _places(code, rest)
 
 
 def _places(code: TileCode, nodes: Sequence[Node]) -> set[tuple[str, Register | None]]:

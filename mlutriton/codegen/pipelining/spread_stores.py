@@ -19,7 +19,7 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     instructions,
-    written_register,
+    registers_set,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
@@ -114,7 +114,7 @@ def spread_store(
         carry(register, Immediate(0), operand, register)
         return register
 
-    made = {register for each in instructions(whole.body) if (register := written_register(each)) is not None}
+    made = registers_set(whole.body)
     made |= {register for register, _ in whole.carried}
     operands: dict[str, Operand] = {}
     for slot, operand in zip(node.row.slots, node.operands, strict=True):
