@@ -40,6 +40,67 @@ def test_a_million_elements_are_added(dtype):
     assert run.dram_read_bytes + run.dram_write_bytes < 3.1 * x.nbytes
 
 
+@pytest.mark.parametrize("size", [100_003, 131_071, 30_011])
+def test_a_prime_number_of_elements_goes_in_strips_as_long_as_others(size):
+    x, y = normal(size), normal(size)
+    out = np.zeros_like(x)
+    run = add[(1,)](out, x, y, size, BLOCK=size)
+    np.testing.assert_array_equal(out, x + y)
+    even = 1 << (size - 1).bit_length()
+    padded = add[(1,)](*(np.zeros(even, np.float32) for _ in range(3)), even, BLOCK=even)
+    assert run.cycles < padded.cycles * max(0.6, 1.1 * size / even)
+
+
+@mlu.jit
+def centre_both_ways(out, x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    place = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    values = tl.load(x + place)
+    values += tl.trans(tl.reshape(values, (COLUMNS, ROWS)))
+    tl.store(out + place, values - tl.max(values, 0)[None, :] + tl.sum(values, 1)[:, None])
+
+
+@pytest.mark.parametrize("shape", [(97, 1009), (331, 331), (3, 40_009), (1009, 97)])
+def test_rows_and_columns_of_which_none_divides_into_strips(shape):
+    x = RNG.integers(-9, 9, shape).astype(np.float32)
+    out = np.zeros_like(x)
+    centre_both_ways[(1,)](out, x, *shape)
+    values = x + x.reshape(shape[::-1]).T
+    np.testing.assert_array_equal(out, values - values.max(0) + values.sum(1, keepdims=True))
+
+
+@mlu.jit
+def running_sums(ahead, behind, x, COUNT: tl.constexpr):
+    i = tl.arange(0, COUNT)
+    values = tl.load(x + i)
+    tl.store(ahead + i, tl.cumsum(values, 0))
+    tl.store(behind + i, tl.cumsum(values, 0, reverse=True))
+
+
+def test_sums_go_on_into_a_shorter_strip():
+    x = RNG.integers(-9, 9, 100_003).astype(np.float32)
+    ahead, behind = np.zeros_like(x), np.zeros_like(x)
+    running_sums[(1,)](ahead, behind, x, COUNT=x.size)
+    np.testing.assert_array_equal(ahead, x.cumsum())
+    np.testing.assert_array_equal(behind, x[::-1].cumsum()[::-1])
+
+
+@mlu.jit
+def deep_product(out, a, b, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr):
+    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    left = tl.load(a + row * DEPTH + tl.arange(0, DEPTH)[None, :])
+    right = tl.load(b + tl.arange(0, DEPTH)[:, None] * COLUMNS + column)
+    tl.store(out + row * COLUMNS + column, tl.dot(left, right))
+
+
+@pytest.mark.parametrize("sizes", [(331, 337, 311), (33, 47, 10_007)])
+def test_products_of_prime_depth(sizes):
+    rows, columns, depth = sizes
+    a, b = (RNG.integers(-4, 5, shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
+    out = np.zeros((rows, columns), np.float32)
+    deep_product[(1,)](out, a, b, *sizes)
+    np.testing.assert_array_equal(out, a @ b)
+
+
 def test_cycles_alone_are_known_too():
     run = add[(1,)](*(normal(1 << 18) for _ in range(3)), 1 << 18, BLOCK=1 << 18)
     described = [mlu.spec((1 << 18,), np.float32)] * 3

@@ -241,6 +241,30 @@ def test_masked_select_packs_what_is_selected():
 
 
 @mlu.jit
+def first_of(a, b):
+    return a
+
+
+@mlu.jit
+def last_of(a, b):
+    return b
+
+
+@mlu.jit
+def ends(out, x, COUNT: tl.constexpr):
+    values = tl.load(x + tl.arange(0, COUNT))
+    tl.store(out, tl.reduce(values, 0, first_of))
+    tl.store(out + 1, tl.reduce(values, 0, last_of))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 11, 100, 101])
+def test_reductions_that_pick_one_side_find_the_end(count):
+    x, out = normal(count), np.empty(2, np.float32)
+    ends[(1,)](out, x, COUNT=count)
+    np.testing.assert_array_equal(out, x[[0, -1]])
+
+
+@mlu.jit
 def largest_part(out, x, COUNT: tl.constexpr):
     """Adds up halves until one element is left, of a tensor that does not fit a core."""
     values = tl.load(x + tl.arange(0, COUNT))

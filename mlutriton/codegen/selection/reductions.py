@@ -68,24 +68,25 @@ def _axis_first(s: Selection, source: DenseView, counts: tuple[Immediate, ...]) 
 
 
 def _reduce_by_halves(s: Selection, operation: ops.Reduce, sources: list[DenseView]) -> None:
-    """Any combine region: fold the upper half onto the lower one until one slice is left."""
+    """Any combine region: fold the upper half onto the lower one until one slice is left.
+
+    Of an odd count the first slice goes on as it is, so that a region that picks one side finds the end on that side.
+    """
     n, width = sources[0].shape
     current = sources
     while n > 1:
-        half = n // 2
-        lower = [slice_of(flat(view), 0, half * width) for view in current]
-        upper = [slice_of(flat(view), (n - half) * width, half * width) for view in current]
+        half, odd = divmod(n, 2)
+        lower = [slice_of(flat(view), odd * width, half * width) for view in current]
+        upper = [slice_of(flat(view), (odd + half) * width, half * width) for view in current]
         folded = _combine(s, operation, [*lower, *upper])
-        kept = n - half
-        if kept > half:
-            # The middle slice of an odd count goes on as it is.
-            extended = [s.new("fold", (kept, width), view.dtype) for view in current]
+        if odd:
+            extended = [s.new("fold", (1 + half, width), view.dtype) for view in current]
             for new, view, old in zip(extended, folded, current, strict=True):
-                s.copy(slice_of(flat(new), 0, half * width), view)
-                s.copy(slice_of(flat(new), half * width, width), slice_of(flat(old), half * width, width))
+                s.copy(slice_of(flat(new), 0, width), slice_of(flat(old), 0, width))
+                s.copy(slice_of(flat(new), width, half * width), view)
             folded = extended
-        current = [DenseView(v.buffer, (kept, width), v.dtype, v.offset_bytes) for v in folded]
-        n = kept
+        n = odd + half
+        current = [DenseView(v.buffer, (n, width), v.dtype, v.offset_bytes) for v in folded]
     for result, view in zip(operation.results, current, strict=True):
         s.views[result] = DenseView(view.buffer, shape_of(result.type), view.dtype, view.offset_bytes)
 

@@ -35,13 +35,23 @@ def dense_strides(shape: Sequence[int]) -> list[int]:
 
 
 def halved(extent: int) -> int:
-    """The next smaller extent that divides this one: half of an even one, 1 of a prime number."""
-    candidates = range(2, math.isqrt(extent) + 1)
-    return extent // next((divisor for divisor in candidates if extent % divisor == 0), extent)
+    """The next smaller extent of strips: half or a third of one that can be divided so, about half of any other."""
+    return next((extent // divisor for divisor in (2, 3) if extent % divisor == 0), (extent + 1) // 2)
+
+
+def strips(extent: int, strip: int) -> list[tuple[int | None, int]]:
+    """The strips of one extent of which code is written: where each begins and its extent.
+
+    Full ones come first, which begin at every multiple of their extent (None); what is left is a shorter one.
+    """
+    if strip == extent:
+        return [(0, extent)]
+    rest = extent % strip
+    return [(None, strip), (extent - rest, rest)] if rest else [(None, strip)]
 
 
 def strip_shape(shape: Sequence[int], axis: int | None, limit: int, *, square: bool) -> tuple[int, ...]:
-    """Extents of at most ``limit`` elements that divide those of a tensor.
+    """Extents of at most ``limit`` elements; where they do not divide those of the tensor, a last strip is shorter.
 
     Leading dimensions are split first, then the axis that is to be combined, then the last. If ``square``, the longest
     one each time, and there may be more elements: what a product reads falls with the extents of its box.

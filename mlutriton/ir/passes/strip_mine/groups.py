@@ -27,7 +27,7 @@ from mlutriton.ir.ops import (
     TileStore,
     Yield,
 )
-from mlutriton.ir.passes.strip_mine.boxes import Box, extents, strip_shape, whole
+from mlutriton.ir.passes.strip_mine.boxes import Box, extents, strip_shape, strips, whole
 from mlutriton.ir.passes.strip_mine.slices import Slicer
 from mlutriton.ir.types import (
     TensorType,
@@ -142,7 +142,12 @@ class Nest:
         self._loops(outer, whole(self.group.shape), is_outermost=not outer)
 
     def _loops(self, dimensions: Sequence[int], box: Box, *, is_outermost: bool) -> None:
-        if len(dimensions) > MAXIMUM_LOOPS:
+        if not dimensions:
+            self._along_axis(box, is_outermost=is_outermost)
+            return
+        d, *rest = dimensions
+        is_ragged = any(self.group.shape[each] % self.strip[each] for each in dimensions)
+        if len(dimensions) > MAXIMUM_LOOPS and not is_ragged:
             trips = [self.group.shape[d] // self.strip[d] for d in dimensions]
             with self.code.loop(math.prod(trips), 1) as loop:
                 for place, d in enumerate(dimensions):
@@ -152,12 +157,17 @@ class Nest:
                 self._loops([], box, is_outermost=is_outermost)
                 self.code.finish()
             return
-        if dimensions:
-            d, *rest = dimensions
-            with self.code.loop(self.group.shape[d], self.strip[d]) as loop:
-                self._loops(rest, _at(box, d, loop.index, self.strip[d]), is_outermost=is_outermost)
+        for start, count in strips(self.group.shape[d], self.strip[d]):
+            if start is not None:
+                with self.code.apart():
+                    self._loops(rest, _at(box, d, start, count), is_outermost=is_outermost)
+                continue
+            with self.code.loop(self.group.shape[d] // count * count, count) as loop:
+                self._loops(rest, _at(box, d, loop.index, count), is_outermost=is_outermost)
                 self.code.finish()
-            return
+
+    def _along_axis(self, box: Box, *, is_outermost: bool) -> None:
+        """The strips of a box one after the other, each of which goes on from what those before have combined."""
         axis = self.group.axis
         if axis is None or self.strip[axis] == self.group.shape[axis]:
             for fold, results in zip(self.folds, self._strip(box, None, []), strict=True):
@@ -166,13 +176,19 @@ class Nest:
         types = [type for fold in self.folds for type in self._carried_types(fold, box)]
         initial = [self.code.add(Constant.of(0, type)) for type in types]
         step, extent = self.strip[axis], self.group.shape[axis]
-        with self.code.loop(extent, step, initial) as loop:
+        _, *short = strips(extent, step)
+        with self.code.loop(extent // step * step, step, initial) as loop:
             zero = self.code.value(0)
             first = self.code.add(Elementwise.of("eq", loop.index, zero))
             start = self.code.binary("sub", extent - step, loop.index) if self.group.backward else loop.index
             results = self._strip(_at(box, axis, start, step), first, loop.carried)
             self.code.finish([value for values in results for value in values])
-        done = iter(loop.results)
+        combined = loop.results
+        for end, count in short:
+            last = _at(box, axis, 0 if self.group.backward else end or 0, count)
+            with self.code.apart():
+                combined = [value for values in self._strip(last, None, combined) for value in values]
+        done = iter(combined)
         for fold in self.folds:
             results = [next(done) for _ in self._carried_types(fold, box)]
             self._finish(fold, results, box, is_outermost=is_outermost)
@@ -196,7 +212,14 @@ class Nest:
     # ---- one strip -------------------------------------------------------------------------------------------------
 
     def _strip(self, box: Box, first: Value | None, carried: Sequence[Value]) -> list[list[Value]]:
-        """The members' code for a box; for each that combines, what it hands on."""
+        """The members' code for a box; for each that combines, what it hands on.
+
+        Args:
+            box: of the group's tensors.
+            first: whether nothing is carried yet; None if that is known from whether there are carried values.
+            carried: what the strips before handed on.
+        """
+        self.slicer.done.clear()
         handed: list[list[Value]] = []
         rest = iter(carried)
         for member in self.group.members:
@@ -212,7 +235,7 @@ class Nest:
                         self.slicer.done.add(value)
                 case Fold() | Running():
                     types = self._carried_types(member, box)
-                    before = [next(rest) for _ in types] if first is not None else []
+                    before = [next(rest) for _ in types] if carried else []
                     with self.code.at(member.operation.location):
                         handed.append(self._handed_on(member, box, first, before))
         return handed
@@ -270,22 +293,21 @@ class Nest:
             return [self.code.add(Elementwise.of("add", before[0], counts)) if before else counts]
         regions = [copy_block(operation.region, {})]
         reduced = self.code.effect(Reduce(operands, operation.attributes, regions=regions)).results
-        if first is None:
+        if not before:
             return list(reduced)
         combined = self._combine(operation.region, [*before, *reduced])
-        return [self._either(first, new, both) for new, both in zip(reduced, combined, strict=True)]
+        return self._either(first, reduced, combined)
 
     def _scan(self, operation: Scan, box: Box, first: Value | None, before: Sequence[Value]) -> list[Value]:
         operands = self.slicer.boxes(operation.operands, box)
         regions = [copy_block(operation.region, {})]
         results = self.code.effect(Scan(operands, operation.attributes, regions=regions)).results
-        if first is not None:
+        if before:
             spread = [self._spread(value, operation.axis, box) for value in before]
-            combined = self._combine(operation.region, [*spread, *results])
-            results = [self._either(first, own, both) for own, both in zip(results, combined, strict=True)]
+            results = self._either(first, results, self._combine(operation.region, [*spread, *results]))
         for source, strip in zip(operation.results, results, strict=True):
             self._keep(source, box, strip)
-        return [self._last(strip, operation) for strip in results] if first is not None else list(results)
+        return [self._last(strip, operation) for strip in results] if before else list(results)
 
     def _spread(self, value: Value, axis: int, box: Box) -> Value:
         shape, element = extents(box), element_type(value.type)
@@ -315,13 +337,17 @@ class Nest:
                 values[operation.result] = self.code.add(Elementwise(operands, operation.attributes))
         return [values[operand] for operand in region.terminator.operands]
 
-    def _either(self, condition: Value, a: Value, b: Value) -> Value:
-        shape = shape_of(a.type)
-        if shape:
-            condition = self.code.add(
-                Splat([condition], result_types=[TensorType(shape, element_type(condition.type))])
-            )
-        return self.code.add(Elementwise.of("select", condition, a, b))
+    def _either(self, first: Value | None, own: Sequence[Value], combined: Sequence[Value]) -> list[Value]:
+        """A strip's own values if it is the first, else those combined with the strips before."""
+        if first is None:
+            return list(combined)
+        chosen: list[Value] = []
+        for alone, both in zip(own, combined, strict=True):
+            shape, condition = shape_of(alone.type), first
+            if shape:
+                condition = self.code.add(Splat([first], result_types=[TensorType(shape, element_type(first.type))]))
+            chosen.append(self.code.add(Elementwise.of("select", condition, alone, both)))
+        return chosen
 
 
 def _at(box: Box, dimension: int, start: Value | int, extent: int) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64
@@ -36,7 +37,7 @@ from mlutriton.ir.ops import (
     TileStore,
     While,
 )
-from mlutriton.ir.passes.strip_mine.boxes import dense_strides, strip_shape
+from mlutriton.ir.passes.strip_mine.boxes import dense_strides, strip_shape, strips
 from mlutriton.ir.passes.strip_mine.groups import (
     Effect,
     Fold,
@@ -276,18 +277,18 @@ class Miner:
 
         It is, for one, if another box is needed of what the group gives only when all its strips are done.
         """
-        block = Block([I64] * len(joined.shape))
-        strip = joined.strip(self.strip_bytes)
-        box = tuple(
-            (start if part < extent else 0, part)
-            for start, part, extent in zip(block.arguments, strip, joined.shape, strict=True)
-        )
-        try:
-            with self._tried(block, Trial(box, joined.kept.keys(), joined.folded)):
-                for operand in operands:
-                    self.slicer.box(operand, box[: len(shape_of(operand.type))])
-        except NotByBoxesError as refusal:
-            return refusal
+        for strip in product(*map(strips, joined.shape, joined.strip(self.strip_bytes))):
+            block = Block([I64] * len(strip))
+            box = tuple(
+                (place if start is None else start, extent)
+                for place, (start, extent) in zip(block.arguments, strip, strict=True)
+            )
+            try:
+                with self._tried(block, Trial(box, joined.kept.keys(), joined.folded)):
+                    for operand in operands:
+                        self.slicer.box(operand, box[: len(shape_of(operand.type))])
+            except NotByBoxesError as refusal:
+                return refusal
         return None
 
     def _settle(self, values: Sequence[Value]) -> None:

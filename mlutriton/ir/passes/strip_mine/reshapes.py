@@ -13,11 +13,16 @@ from mlutriton.ir.passes.strip_mine.written_code import Code
 def reshaped_box(code: Code, source: tuple[int, ...], target: tuple[int, ...], box: Box) -> Box | None:
     """The box of the source of a reshape that holds what a box of its result holds; None if no box does.
 
-    Boxes begin at multiples of their extents, as strips do, and so does what is found.
+    Boxes begin at multiples of their extents, as strips do, and so does what is found. A last strip that is shorter
+    does where its extent divides that of the tensor; of others only what keeps its shape is found.
     """
     found: list[tuple[Scalar, int]] = []
     at = 0
     for inner, outer in _alike(source, target):
+        if inner == outer:
+            found += box[at : at + len(outer)]
+            at += len(outer)
+            continue
         run = _run(code, outer, box[at : at + len(outer)])
         part = None if run is None else _box_of_run(code, inner, *run)
         if part is None:

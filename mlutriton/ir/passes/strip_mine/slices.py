@@ -510,9 +510,12 @@ class Slicer:
         wide = F32 if kept.is_float and kept not in (F32, F64) else kept
         if wide != kept:
             total = code.add(Elementwise.of("fpcast", total, to=wide))
-        with code.loop(depth, step, [total]) as loop:
+        with code.loop(depth // step * step, step, [total]) as loop:
             code.finish([product(loop.index, step, loop.carried[0])])
         total = loop.results[0]
+        if depth % step:
+            with code.apart():
+                total = product(depth // step * step, depth % step, total)
         return total if wide == kept else code.add(Elementwise.of("fpcast", total, to=kept))
 
     # ---- reductions and loops on the way ---------------------------------------------------------------------------

@@ -28,6 +28,15 @@ class Code(Scalars):
     def nested(self, block: Block) -> Generator[None]:
         """Write into a block for a while."""
         outside, self.operations = self.operations, block.operations
+        try:
+            with self.apart():
+                yield
+        finally:
+            self.operations = outside
+
+    @contextmanager
+    def apart(self) -> Generator[None]:
+        """Forget afterwards what is written meanwhile, so that nothing later keeps it on chip."""
         self.boxes.append({})
         self._scalars.append({})
         try:
@@ -35,7 +44,6 @@ class Code(Scalars):
         finally:
             self.boxes.pop()
             self._scalars.pop()
-            self.operations = outside
 
     def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
         """An arithmetic operation in 64 bits, the same value for the same operands."""
