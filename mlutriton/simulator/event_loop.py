@@ -141,6 +141,9 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         state.statistics[row + Cause.TAIL_IDLE] += now - state.cores[base + at.IDLE_SINCE]
         state.statistics[row + Cause.LAUNCH] += wave
         state.statistics[row + Cause.DISPATCH] += start - now - wave
+        if state.starts[program * members + member] < 0:
+            state.shared[at.STATUS] = at.MALFORMED
+            return
         state.cores[base + at.RECORD] = state.starts[program * members + member]
         if state.shared[at.HAS_OFFSETS]:
             state.cores[base + at.OFFSETS] = state.first_offsets[program * members + member]
@@ -368,6 +371,7 @@ def act(state: ReplayState, core: int, now: int) -> None:
         record = state.cores[base + at.RECORD] - 1
         address = address_of(state, core, record)
         place = address // 8 % at.ATOMIC_ADDRESSES
+        state.shared[at.HAS_ATOMICS] = 1
         start = max(now, state.atomics[place])
         state.atomics[place] = start + state.timing[timing.ATOMIC_SAME_ADDRESS_CYCLES]
         state.cores[base + at.SCALAR] = start + state.timing[timing.ATOMIC_LATENCY_CYCLES]

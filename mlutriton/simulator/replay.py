@@ -43,17 +43,22 @@ Words = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 _FIRST_RING_ENTRIES = 64
-# Of the tables of the L2; that of pages grows if they are too few.
+# Of the tables of the L2; that of blocks of pages grows if they are too few.
 _FIRST_TILE_BUCKETS = 1 << 9
 _LEAST_USE_BITS = 8
 _MOST_REGIONS = 1 << 17
-_FIRST_PAGES = 1 << 9
-_MOST_FIRST_PAGES = 1 << 16
+_FIRST_BLOCKS = 1 << 7
+_MOST_FIRST_BLOCKS = 1 << 14
 _CACHE_LINE_WORDS = 8
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
+# Those of a replay's trace and of its result: not of the memory that all replays use.
+_OWN = ("words", "starts", "groups", "offsets", "first_offsets", "statistics", "programs", "events", "stalls")
+_ARRAYS_OF_ITS_OWN = tuple((place, name) for place, name in enumerate(_ARRAYS) if name in _OWN)
 
 
-_NO_OFFSETS: Words = np.zeros(1, np.int64)
+# In the place of an array that is not needed.
+_NOTHING: Words = np.zeros(1, np.int64)
+_NOTHING_ADDRESS = host_address(_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class StoredTrace:
     @classmethod
     def of(cls, words: Words, starts: Words) -> StoredTrace:
         """A trace of which nothing is shared."""
-        return cls(words, starts, _NO_OFFSETS[:0], _NO_OFFSETS, _NO_OFFSETS)
+        return cls(words, starts, _NOTHING[:0], _NOTHING, _NOTHING)
 
     @property
     def records(self) -> int:
@@ -185,7 +190,7 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     _check(trace, machine)
     parameters = timing_parameters(machine)
     state = initial_state(
-        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, pages=1, keep_events=False
+        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, blocks=1, keep_events=False
     )
     _run(schedule_alone.run_alone, state)
     _check_status(state)
@@ -209,17 +214,15 @@ def _check(trace: Trace, machine: Machine) -> None:
         raise ValueError("a trace is made of int64 arrays")
     if len(stored.words) % RECORD_WORDS or len(starts) % members:
         raise ValueError("a trace has whole records and programs")
-    if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) < max(stored.records, 1):
-        raise ValueError(f"a program starts outside the trace's {stored.records} records")
 
 
 def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: bool) -> Any:
     ring_entries = _FIRST_RING_ENTRIES
     # Events are of each record of each program.
     stored = StoredTrace.of(trace.words, trace.starts) if keep_events else trace.stored
-    # A guess: tiles of several pages, each of many programs.
-    pages = 8 << (stored.records + len(stored.starts)).bit_length()
-    pages = min(max(pages, _FIRST_PAGES), _MOST_FIRST_PAGES)
+    # A guess: tiles of a block of pages, each of many programs.
+    blocks = 1 << (stored.records + len(stored.starts)).bit_length()
+    blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
     while True:
         state = initial_state(
             stored,
@@ -227,7 +230,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
             machine,
             parameters,
             ring_entries=ring_entries,
-            pages=pages,
+            blocks=blocks,
             keep_events=keep_events,
         )
         _run(event_loop.run_replay, state)
@@ -237,7 +240,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
             case replay_state.RING_FULL:
                 ring_entries *= 8
             case replay_state.PAGES_FULL:
-                pages *= 8
+                blocks *= 8
             case _:
                 break
     _check_status(state)
@@ -253,7 +256,7 @@ def _check_status(state: Any) -> None:
             note="some core of the task ended, or waits at another barrier",
         )
     if status == replay_state.MALFORMED:
-        raise ValueError("the trace is malformed: a program without END, or a record of unknown kind")
+        raise ValueError("the trace is malformed: a program without END or records, or a record of unknown kind")
 
 
 def initial_state(
@@ -263,7 +266,7 @@ def initial_state(
     parameters: Words,
     *,
     ring_entries: int,
-    pages: int,
+    blocks: int,
     keep_events: bool,
 ) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
@@ -271,11 +274,11 @@ def initial_state(
     uses = trace.records if not len(trace.groups) else cache_directory.MOST_TILES
     l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
     layout = _layout(
-        cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, pages
+        cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks
     )
-    leaves, _ = event_tree(cores, machine.clusters, 2 * port_groups)
     parts = _memory.lay_out(layout)
     parts["tree"].fill(replay_state.NEVER)
+    parts["timing"][:] = parameters
     shared = parts["shared"]
     shared[replay_state.TRACES] = len(trace.starts)
     shared[replay_state.CORES_PER_PROGRAM] = cores_per_program
@@ -287,9 +290,9 @@ def initial_state(
     shared[replay_state.TILE_BUCKETS] = min(_FIRST_TILE_BUCKETS, len(parts["tile_table"]))
     shared[replay_state.MOST_TILE_BUCKETS] = len(parts["tile_table"])
     shared[replay_state.REGIONS] = len(parts["regions"])
-    shared[replay_state.PAGE_HEADS] = pages
-    shared[replay_state.NEXT_PAGE] = replay_state.PAGE_WORDS
-    shared[replay_state.PAGES_END] = len(parts["pages"])
+    shared[replay_state.BLOCK_HEADS] = blocks
+    shared[replay_state.NEXT_BLOCK] = replay_state.BLOCK_WORDS
+    shared[replay_state.BLOCKS_END] = len(parts["pages"])
     shared[replay_state.GENERATION] = _memory.generation
     shared[replay_state.TILE_ROWS] = len(parts["tiles"]) // replay_state.TILE_WORDS
     shared[replay_state.FRESH_TILES] = 1
@@ -300,16 +303,14 @@ def initial_state(
         **parts,
         words=np.ascontiguousarray(trace.words),
         starts=np.ascontiguousarray(trace.starts),
-        groups=trace.groups,
+        groups=trace.groups if len(trace.groups) else _NOTHING,
         offsets=trace.offsets,
         first_offsets=trace.first_offsets,
-        timing=parameters,
-        leaves=leaves,
         # These outlive the replay.
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
         programs=_zeros(len(trace.starts) // cores_per_program * replay_state.PROGRAM_WORDS),
-        events=_zeros(trace.records * 2 if keep_events else 1),
-        stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS if keep_events else 1),
+        events=_zeros(trace.records * 2) if keep_events else _NOTHING,
+        stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS) if keep_events else _NOTHING,
     )
 
 
@@ -319,23 +320,25 @@ class _Layout:
 
     Attributes:
         classes: of flows.
+        leaves: the node of each event source.
         cleared: arrays that are zero before a replay.
         uncleared: those of which nothing is read before it is written, or that know what is of this replay.
     """
 
     classes: int
+    leaves: Words
     cleared: dict[str, int]
     uncleared: dict[str, int]
 
 
 @lru_cache(maxsize=64)
 def _layout(
-    cores: int, clusters: int, port_groups: int, l2_lines: int, use_bits: int, ring_entries: int, pages: int
+    cores: int, clusters: int, port_groups: int, l2_lines: int, use_bits: int, ring_entries: int, blocks: int
 ) -> _Layout:
     """The layout for a machine and fewer uses of tiles than two to the power of ``use_bits``."""
     lanes = cores * replay_state.LANES_PER_CORE
     classes = 2 * port_groups + clusters
-    _, tree_nodes = event_tree(cores, clusters, 2 * port_groups)
+    leaves, tree_nodes = event_tree(cores, clusters, 2 * port_groups)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(1 << use_bits, l2_lines, cache_directory.MOST_TILES - 2) + 2
     cleared = {
@@ -344,21 +347,23 @@ def _layout(
         "lanes": lanes * replay_state.LANE_WORDS,
         "classes": classes * replay_state.CLASS_WORDS,
         "regions": min(2 << use_bits, _MOST_REGIONS) >> tile_families.REGIONS_SHIFT,
-        "atomics": replay_state.ATOMIC_ADDRESSES,
         "due": (classes + cores * replay_state.SOURCES_PER_CORE >> replay_state.WORD_SHIFT) + 1,
     }
     uncleared = {
+        "atomics": replay_state.ATOMIC_ADDRESSES,
+        "timing": timing.PARAMETER_COUNT,
+        "leaves": len(leaves),
         "tree": tree_nodes,
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * replay_state.MEMBER_SPACE * replay_state.MEMBER_WORDS,
         "tiles": tiles * replay_state.TILE_WORDS,
         "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
         "tile_table": 1 << tiles.bit_length(),
-        "page_heads": pages,
-        "pages": (pages + 1) * replay_state.PAGE_WORDS,
-        "owners": (pages + 1) * sector_map.PAGE_SECTORS,
+        "block_heads": blocks,
+        "pages": (blocks + 1) * replay_state.BLOCK_WORDS,
+        "owners": (blocks + 1) * replay_state.BLOCK_PAGES * sector_map.PAGE_SECTORS,
     }
-    return _Layout(classes, cleared, uncleared)
+    return _Layout(classes, leaves, cleared, uncleared)
 
 
 class _Memory(threading.local):
@@ -367,7 +372,7 @@ class _Memory(threading.local):
     Attributes:
         layout: of its arrays.
         parts: the arrays, in one piece of memory.
-        addresses: where they begin.
+        pointers: where all arrays of a replay begin, in the order of ``ReplayState``; others have to be filled in.
         zeros: those that are zero before a replay.
         generation: number of the replay since there is this memory.
     """
@@ -375,7 +380,7 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self.layout: _Layout | None = None
         self.parts: dict[str, Words] = {}
-        self.addresses: dict[str, int] = {}
+        self.pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * len(_ARRAYS))()
         self.zeros: Words = np.empty(0, np.int64)
         self.generation = 0
 
@@ -389,12 +394,16 @@ class _Memory(threading.local):
             words = words[-(host_address(words) // words.itemsize) % _CACHE_LINE_WORDS :]
             start, place = host_address(words), 0
             for name, size in sizes.items():
-                self.parts[name], self.addresses[name] = words[place : place + size], start + place * words.itemsize
+                self.parts[name] = words[place : place + size]
+                self.pointers[_ARRAYS.index(name)] = start + place * words.itemsize
                 place += lines[name] * _CACHE_LINE_WORDS
             self.zeros = words[: sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
+            self.parts["leaves"][:] = layout.leaves
             self.layout = layout
             self.generation = 0
         self.generation += 1
+        if self.parts["shared"][replay_state.HAS_ATOMICS]:
+            self.parts["atomics"].fill(0)
         self.zeros.fill(0)
         return self.parts
 
@@ -407,9 +416,10 @@ def _zeros(count: int) -> Words:
 
 
 def _run(entry: Callable[[Any], None], state: Any) -> None:
-    known = _memory.addresses  # of the state that this thread has just made
-    addresses = [known[name] if name in known else host_address(getattr(state, name)) for name in _ARRAYS]
-    pointers = (ctypes.c_void_p * len(addresses))(*addresses)
+    pointers = _memory.pointers  # to the state that this thread has just made
+    for place, name in _ARRAYS_OF_ITS_OWN:
+        array = getattr(state, name)
+        pointers[place] = _NOTHING_ADDRESS if array is _NOTHING else host_address(array)
     _machine_code(entry)(ctypes.addressof(pointers))
 
 

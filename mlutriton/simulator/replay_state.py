@@ -38,9 +38,9 @@ SOURCES_PER_CORE = 4
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
     TILE_ROWS,  # rows of tiles
-    PAGE_HEADS,  # entries of the table of chains of pages; a power of two
-    NEXT_PAGE,  # the next row of pages
-    PAGES_END,  # behind their last one
+    BLOCK_HEADS,  # entries of the table of chains of blocks of pages; a power of two
+    NEXT_BLOCK,  # the next row of blocks
+    BLOCKS_END,  # behind their last one
     GENERATION,  # number of the replay among those in this memory: heads of chains of earlier ones mean nothing
     HAS_SHARED_LINES,  # whether a line may be of more than one tile
     HAS_OWNERS,  # whether it is known which of them used it last
@@ -48,12 +48,13 @@ SOURCES_PER_CORE = 4
     REGIONS,  # entries of the table of regions; a power of two
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
+    HAS_ATOMICS,  # whether there was a scalar atomic
     MEMORY_CHANGED,  # whether memory classes need new rates before time goes on
     MEMORY_KEY,  # of the event at which the next flow of a memory class is done; NEVER if there is none
     DUE_SOURCES,  # event sources that act now
     DUE_WORD,  # no word of theirs before this one has any
     SHARED_WORDS,
-) = range(34)
+) = range(35)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -146,11 +147,15 @@ STALL_WORDS = len(Cause)
     TILE_WORDS,
 ) = range(17)
 
-# A page that has sectors in the L2: its number, row of the next page of the same chain, the tile that uses it, and a
-# bit for each sector.
-(PAGE_NUMBER, PAGE_NEXT, PAGE_TILE, PAGE_VALID, PAGE_DIRTY, PAGE_WORDS) = range(6)
+# A block of pages: its number, row of the next block of the same chain; and of each of its pages, behind one another, a
+# bit for each sector that is valid, a bit for each that is dirty, and the tile that uses it. What a page has is so far
+# behind the row of its block plus its number therein.
+(BLOCK_NUMBER, BLOCK_NEXT) = range(2)
+BLOCK_SHIFT = 3
+BLOCK_PAGES = 1 << BLOCK_SHIFT
+(PAGE_VALID, PAGE_DIRTY, PAGE_TILE, BLOCK_WORDS) = range(BLOCK_PAGES, 5 * BLOCK_PAGES, BLOCK_PAGES)
 
-# The head of a chain of tiles or pages: which replay it is of, and the row of the first one.
+# The head of a chain of tiles or blocks: which replay it is of, and the row of the first one.
 GENERATION_SHIFT = 32
 ROW_MASK = (1 << GENERATION_SHIFT) - 1
 
@@ -164,7 +169,7 @@ SLOT_BITS = 16
 NEVER = FOREVER << SLOT_BITS
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ReplayState:
     """Everything a replay reads and writes."""
 
@@ -187,8 +192,8 @@ class ReplayState:
     tile_table: IntArray  # chains of them, by hash of their address
     families: IntArray
     regions: IntArray  # of memory, several in a word: the family whose tiles lie there
-    page_heads: IntArray  # chains of pages, by their number
-    pages: IntArray  # runs of sectors; row 0 is none
+    block_heads: IntArray  # chains of blocks of pages, by their number
+    pages: IntArray  # of runs of sectors, in blocks; the first is none
     owners: IntArray  # per page: the tile of each line
     atomics: IntArray  # when an address can take its next atomic
     statistics: IntArray

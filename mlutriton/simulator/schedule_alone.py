@@ -22,6 +22,9 @@ def run_alone(state: ReplayState) -> None:
     for program in range(state.shared[at.TRACES] // members):
         for member in range(members):
             base = member * at.CORE_WORDS
+            if state.starts[program * members + member] < 0:
+                state.shared[at.STATUS] = at.MALFORMED
+                return
             state.cores[base + at.RECORD] = state.starts[program * members + member]
             state.cores[base + at.SCALAR] = 0
             state.cores[base + at.COMPUTE_FREE] = 0

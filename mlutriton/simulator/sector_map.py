@@ -1,8 +1,9 @@
 """What of memory the L2 holds, sector by sector, and which tiles lines belong to.
 
 A sector is what DRAM moves at least; a line has one or more of them. A *page* is a run of sectors, as many as a word
-has bits: one word says which of them are valid, another one which are dirty. Pages are found by their number in a hash
-table of chains; rows of pages without a valid sector are given back when there are no more rows.
+has bits: one word says which of them are valid, another one which are dirty. Pages are kept in *blocks* of neighbours,
+which are found by their number in a hash table of chains; rows of blocks without a valid sector are given back when
+there are no more rows.
 
 As long as no two tiles share a line, or none has to leave, nobody asks whose a line is. From then on every line that is
 there has an owner, the tile that used it last: it is that of its page, or if several tiles have lines there, its own.
@@ -14,6 +15,13 @@ from __future__ import annotations
 
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
+    BLOCK_HEADS,
+    BLOCK_NEXT,
+    BLOCK_NUMBER,
+    BLOCK_PAGES,
+    BLOCK_SHIFT,
+    BLOCK_WORDS,
+    BLOCKS_END,
     GENERATION,
     GENERATION_SHIFT,
     HAS_OWNERS,
@@ -21,15 +29,10 @@ from mlutriton.simulator.replay_state import (
     L2_READ_BYTES,
     L2_WRITTEN_BYTES,
     LINES_TO_DROP,
-    NEXT_PAGE,
+    NEXT_BLOCK,
     PAGE_DIRTY,
-    PAGE_HEADS,
-    PAGE_NEXT,
-    PAGE_NUMBER,
     PAGE_TILE,
     PAGE_VALID,
-    PAGE_WORDS,
-    PAGES_END,
     PAGES_FULL,
     ROW_MASK,
     STATUS,
@@ -41,14 +44,12 @@ from mlutriton.simulator.timing import GRANULE_SHIFT, LINE_BITS, LINE_SHIFT
 
 PAGE_SHIFT = 6
 PAGE_SECTORS = 1 << PAGE_SHIFT
-# Heads of neighbouring pages are neighbours, this many of them.
+# Heads of neighbouring blocks are neighbours, this many of them.
 NEIGHBOURS_SHIFT = 3
 # The tile of a page that more than one has used.
 SEVERAL = 0
 
-EVERY_OTHER_BIT = 0x5555555555555555
-TWO_OF_FOUR_BITS = 0x3333333333333333
-FOUR_OF_EIGHT_BITS = 0x0F0F0F0F0F0F0F0F
+ALL_BUT_THE_SIGN = (1 << 63) - 1
 
 
 # Words of bits.
@@ -63,15 +64,10 @@ def bits_between(first: int, stop: int) -> int:
     return mask
 
 
+@inlined
 def count_bits(word: int) -> int:
     """How many bits of a word are set."""
-    word -= word >> 1 & EVERY_OTHER_BIT
-    word = (word & TWO_OF_FOUR_BITS) + (word >> 2 & TWO_OF_FOUR_BITS)
-    word = word + (word >> 4) & FOUR_OF_EIGHT_BITS
-    word += word >> 8
-    word += word >> 16
-    word += word >> 32
-    return word & 127
+    return (word & ALL_BUT_THE_SIGN).bit_count() + (word < 0)
 
 
 @inlined
@@ -86,69 +82,78 @@ def count_lines(state: ReplayState, sectors: int) -> int:
 
 
 @inlined
-def chain_of(state: ReplayState, page: int) -> int:
-    """The place of the chain in which a page is."""
-    key = page >> NEIGHBOURS_SHIFT & 0x3FFFFFFF ^ page >> 33
-    return (key * 0x9E3779B1 >> 20 << NEIGHBOURS_SHIFT ^ page) & state.shared[PAGE_HEADS] - 1
+def chain_of(state: ReplayState, block: int) -> int:
+    """The place of the chain in which a block is."""
+    key = block >> NEIGHBOURS_SHIFT & 0x3FFFFFFF ^ block >> 33
+    return (key * 0x9E3779B1 >> 20 << NEIGHBOURS_SHIFT ^ block) & state.shared[BLOCK_HEADS] - 1
 
 
 @inlined
 def find_page(state: ReplayState, page: int, previous: int) -> int:
-    """The row of a page, perhaps that behind the row of a previous one; 0 if there is none."""
-    row = previous + PAGE_WORDS
-    if row < state.shared[NEXT_PAGE] and state.pages[row + PAGE_NUMBER] == page:
-        return row
-    head = state.page_heads[chain_of(state, page)]
+    """The row of a page, that behind the row of the page before it if that is known; 0 if there is none."""
+    if previous and page & BLOCK_PAGES - 1:
+        return previous + 1
+    return find_block(state, page)
+
+
+def find_block(state: ReplayState, page: int) -> int:
+    """The row of a page, found by its block; 0 if there is none."""
+    block = page >> BLOCK_SHIFT
+    head = state.block_heads[chain_of(state, block)]
     row = head & ROW_MASK if head >> GENERATION_SHIFT == state.shared[GENERATION] else 0
-    while row and state.pages[row + PAGE_NUMBER] != page:
-        row = state.pages[row + PAGE_NEXT]
-    return row
+    while row and state.pages[row + BLOCK_NUMBER] != block:
+        row = state.pages[row + BLOCK_NEXT]
+    return row + (page & BLOCK_PAGES - 1) if row else 0
 
 
 def new_page(state: ReplayState, page: int) -> int:
-    """The row of a page that had none; that of no page if there is no room."""
-    if state.shared[NEXT_PAGE] == state.shared[PAGES_END] and not state.shared[STATUS]:
+    """The row of a page whose block had none; that of no page if there is no room."""
+    if state.shared[NEXT_BLOCK] == state.shared[BLOCKS_END] and not state.shared[STATUS]:
         give_rows_back(state)
     if state.shared[STATUS]:
         return 0
-    row = state.shared[NEXT_PAGE]
-    state.shared[NEXT_PAGE] = row + PAGE_WORDS
-    state.pages[row + PAGE_NUMBER] = page
-    state.pages[row + PAGE_VALID] = 0
-    state.pages[row + PAGE_DIRTY] = 0
+    row = state.shared[NEXT_BLOCK]
+    state.shared[NEXT_BLOCK] = row + BLOCK_WORDS
+    state.pages[row + BLOCK_NUMBER] = page >> BLOCK_SHIFT
+    for each in range(row, row + BLOCK_PAGES):
+        state.pages[each + PAGE_VALID] = 0
+        state.pages[each + PAGE_DIRTY] = 0
     enter_chain(state, row)
-    return row
+    return row + (page & BLOCK_PAGES - 1)
 
 
 @inlined
 def enter_chain(state: ReplayState, row: int) -> None:
-    """Let a page be found."""
-    place = chain_of(state, state.pages[row + PAGE_NUMBER])
-    head = state.page_heads[place]
-    state.pages[row + PAGE_NEXT] = head & ROW_MASK if head >> GENERATION_SHIFT == state.shared[GENERATION] else 0
-    state.page_heads[place] = state.shared[GENERATION] << GENERATION_SHIFT | row
+    """Let a block be found."""
+    place = chain_of(state, state.pages[row + BLOCK_NUMBER])
+    head = state.block_heads[place]
+    state.pages[row + BLOCK_NEXT] = head & ROW_MASK if head >> GENERATION_SHIFT == state.shared[GENERATION] else 0
+    state.block_heads[place] = state.shared[GENERATION] << GENERATION_SHIFT | row
 
 
 def give_rows_back(state: ReplayState) -> None:
-    """Move the pages that have valid sectors together; if they are too many, the replay has to start again."""
-    for place in range(state.shared[PAGE_HEADS]):
-        state.page_heads[place] = 0
-    kept = PAGE_WORDS
-    row = PAGE_WORDS
-    while row < state.shared[NEXT_PAGE]:
-        if state.pages[row + PAGE_VALID]:
-            state.pages[kept + PAGE_NUMBER] = state.pages[row + PAGE_NUMBER]
-            state.pages[kept + PAGE_VALID] = state.pages[row + PAGE_VALID]
-            state.pages[kept + PAGE_DIRTY] = state.pages[row + PAGE_DIRTY]
-            state.pages[kept + PAGE_TILE] = state.pages[row + PAGE_TILE]
-            if state.shared[HAS_OWNERS] and state.pages[row + PAGE_TILE] == SEVERAL:
-                for line in range(PAGE_SECTORS):
-                    state.owners[first_owner(kept) + line] = state.owners[first_owner(row) + line]
+    """Move the blocks that have valid sectors together; if they are too many, the replay has to start again."""
+    for place in range(state.shared[BLOCK_HEADS]):
+        state.block_heads[place] = 0
+    kept = BLOCK_WORDS
+    row = BLOCK_WORDS
+    while row < state.shared[NEXT_BLOCK]:
+        valid = 0
+        for page in range(row, row + BLOCK_PAGES):
+            valid |= state.pages[page + PAGE_VALID]
+        if valid:
+            for word in range(BLOCK_WORDS):
+                state.pages[kept + word] = state.pages[row + word]
+            if state.shared[HAS_OWNERS]:
+                for page in range(BLOCK_PAGES):
+                    if state.pages[row + page + PAGE_TILE] == SEVERAL:
+                        for line in range(PAGE_SECTORS):
+                            state.owners[first_owner(kept + page) + line] = state.owners[first_owner(row + page) + line]
             enter_chain(state, kept)
-            kept += PAGE_WORDS
-        row += PAGE_WORDS
-    state.shared[NEXT_PAGE] = kept
-    if 2 * kept > state.shared[PAGES_END]:
+            kept += BLOCK_WORDS
+        row += BLOCK_WORDS
+    state.shared[NEXT_BLOCK] = kept
+    if 2 * kept > state.shared[BLOCKS_END]:
         state.shared[STATUS] = PAGES_FULL
 
 
@@ -199,6 +204,7 @@ def use_segment(state: ReplayState, tile: int, start: int, size: int, store: int
     lines = 0
     row = 0
     sector = begin
+    whole_pages = 0
     while sector < end:
         page = sector >> PAGE_SHIFT
         first = sector & PAGE_SECTORS - 1
@@ -207,6 +213,13 @@ def use_segment(state: ReplayState, tile: int, start: int, size: int, store: int
         if not row:
             row = new_page(state, page)
         valid = state.pages[row + PAGE_VALID]
+        if not valid and stop - first == PAGE_SECTORS and begin < sector < end - PAGE_SECTORS:
+            state.pages[row + PAGE_VALID] = -1
+            state.pages[row + PAGE_DIRTY] = -store
+            state.pages[row + PAGE_TILE] = tile
+            whole_pages += 1
+            sector += PAGE_SECTORS
+            continue
         present = state.pages[row + PAGE_DIRTY] if store else valid
         absent = bits_between(first, stop) & ~present
         if state.pages[row + PAGE_TILE] != tile:
@@ -228,6 +241,15 @@ def use_segment(state: ReplayState, tile: int, start: int, size: int, store: int
                 take_lines(state, tile, row, first, stop)
         lines += new_lines
         sector += stop - first
+    if whole_pages:
+        # Of pages in the middle of which nothing was there.
+        moved = whole_pages << PAGE_SHIFT + granule_shift
+        state.shared[L2_MISSING_BYTES] += moved
+        state.shared[L2_WRITTEN_BYTES if store else L2_READ_BYTES] += moved
+        new_lines = whole_pages << PAGE_SHIFT + granule_shift - state.timing[LINE_SHIFT]
+        if state.shared[HAS_OWNERS]:
+            state.tiles[tile + TILE_OWNED] += new_lines
+        lines += new_lines
     return lines
 
 
@@ -299,7 +321,7 @@ def drop_segment(state: ReplayState, tile: int, line: int, stop: int) -> int:
 @inlined
 def first_owner(row: int) -> int:
     """The place of the owner of a page's first line."""
-    return row // PAGE_WORDS << PAGE_SHIFT
+    return (row // BLOCK_WORDS << BLOCK_SHIFT | row & BLOCK_PAGES - 1) << PAGE_SHIFT
 
 
 def share_page(state: ReplayState, tile: int, row: int) -> None:
@@ -324,14 +346,16 @@ def set_owners(state: ReplayState, row: int, tile: int) -> None:
 
 def own_pages(state: ReplayState) -> None:
     """Let lines belong to the only tile of their page; those of several have no owner yet."""
-    row = PAGE_WORDS
-    while row < state.shared[NEXT_PAGE]:
-        tile = state.pages[row + PAGE_TILE]
-        if tile == SEVERAL:
-            set_owners(state, row, 0)
-        else:
-            state.tiles[tile + TILE_OWNED] += count_lines(state, state.pages[row + PAGE_VALID])
-        row += PAGE_WORDS
+    block = BLOCK_WORDS
+    while block < state.shared[NEXT_BLOCK]:
+        for row in range(block, block + BLOCK_PAGES):
+            if state.pages[row + PAGE_VALID]:
+                tile = state.pages[row + PAGE_TILE]
+                if tile == SEVERAL:
+                    set_owners(state, row, 0)
+                else:
+                    state.tiles[tile + TILE_OWNED] += count_lines(state, state.pages[row + PAGE_VALID])
+        block += BLOCK_WORDS
 
 
 @inlined

@@ -433,11 +433,11 @@ def strips(draw: st.DrawFn) -> Record:
     st.sampled_from([(2048, 64), (8192, 128), (16_384, 512), (65_536, 128), (1 << 20, 256)]),
     st.sampled_from([2, 64]),
 )
-def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[int, int], pages: int) -> None:
+def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[int, int], blocks: int) -> None:
     model = TINY.replace(l2_bytes=size[0], l2_line_bytes=size[1])
     trace = trace_of([*uses, END])
-    # With few pages at first, rows are given back, and the replay starts again with more.
-    few = {"_FIRST_PAGES": pages, "_MOST_FIRST_PAGES": pages, "_FIRST_TILE_BUCKETS": 2}
+    # With few blocks of pages at first, rows are given back, and the replay starts again with more.
+    few = {"_FIRST_BLOCKS": blocks, "_MOST_FIRST_BLOCKS": blocks, "_FIRST_TILE_BUCKETS": 2}
     with mock.patch.multiple(sys.modules[replay.__module__], **few):
         result = replay(trace, model)
     reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), 1, model)
@@ -452,7 +452,7 @@ def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[in
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
     parameters = timing_parameters(model)
     state = initial_state(
-        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, pages=1024, keep_events=False
+        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, blocks=256, keep_events=False
     )
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
