@@ -29,6 +29,7 @@ THREADS_VARIABLE = "MLUTRITON_THREADS"
 ENGINE_VARIABLE = "MLUTRITON_ENGINE"
 DUMP_VARIABLE = "MLUTRITON_DUMP"
 LAUNCHES_VARIABLE = "MLUTRITON_LAUNCHES"
+WARP_SIZE_VARIABLE = "MLUTRITON_WARP_SIZE"
 BLOCK_POINTERS_VARIABLE = "MLUTRITON_BLOCK_POINTERS"
 CAMBRICON_LANGUAGE_VARIABLE = "MLUTRITON_CAMBRICON_LANGUAGE"
 
@@ -94,15 +95,28 @@ def threads() -> int:
     Raises:
         ArgumentError: E0109 if ``MLUTRITON_THREADS`` is not a number of threads.
     """
-    text = os.environ.get(THREADS_VARIABLE)
+    return _count(THREADS_VARIABLE, MAXIMUM_THREADS, _available_threads())
+
+
+def warp_size() -> int:
+    """The threads of a warp as kernels of GPUs see them; 1, as a program is one stream of instructions, unless told.
+
+    Raises:
+        ArgumentError: E0109 if ``MLUTRITON_WARP_SIZE`` is not such a number.
+    """
+    return _count(WARP_SIZE_VARIABLE, MAXIMUM_THREADS, 1)
+
+
+def _count(variable: str, maximum: int, default: int) -> int:
+    text = os.environ.get(variable)
     if not text:
-        return _available_threads()
-    if text.isdecimal() and 1 <= int(text) <= MAXIMUM_THREADS:
+        return default
+    if text.isdecimal() and 1 <= int(text) <= maximum:
         return int(text)
     raise ArgumentError(
         "E0109",
-        f"{THREADS_VARIABLE} is {text!r}",
-        help=f"set it to an integer from 1 to {MAXIMUM_THREADS}, or unset it to use {_available_threads()}",
+        f"{variable} is {text!r}",
+        help=f"set it to an integer from 1 to {maximum}, or unset it to use {default}",
     )
 
 

@@ -328,7 +328,9 @@ def load_program(program: Program, machine: Machine, *, is_kept: bool = True) ->
     return LoadedKernel(program, machine, encode(program), is_kept=is_kept)
 
 
-def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "") -> Run:
+def launch(
+    kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "", printing_threads: int = 1
+) -> Run:
     """Run a kernel: arrays hold its values when this returns.
 
     Args:
@@ -337,13 +339,14 @@ def launch(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str
         values: one for each parameter of the program, in order: ``Pointer`` objects and numbers. If a pointer's owner
             is a ``Spec``, only the cycles are found.
         variant: what tells the program from others of its kernel, in words.
+        printing_threads: how often a program prints what has no indices.
 
     Raises:
         ArgumentError: E0101, a value does not fit its parameter; E0109, the environment is wrong.
         CompileError: E0108, only the cycles are wanted but depend on loaded values.
         KernelFault: the program did what the machine forbids.
     """
-    run = _launched(kernel, grid, values, variant)
+    run = _launched(kernel, grid, values, variant, printing_threads)
     for observer in _observers:
         observer(run)
     return run
@@ -367,7 +370,7 @@ def observed(observer: Callable[[Run], None]) -> Generator[None]:
         _observers.remove(observer)
 
 
-def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str) -> Run:
+def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str, printing_threads: int) -> Run:
     words = kernel.parameter_words(values)
     memory = kernel.memory(values)
     with_values = not kernel.only_cycles_wanted(values)
@@ -375,7 +378,7 @@ def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: 
         memory = _with_followed_arrays(memory, values)
     program, machine = kernel.program, kernel.machine
     if with_values and engine() is Engine.INTERPRETER:
-        result = interpreter.run(program, grid, words, memory, machine)
+        result = interpreter.run(program, grid, words, memory, machine, printing_threads=printing_threads)
         starts = result.trace_starts[:-1] // RECORD_WORDS
         trace = Trace(result.trace_words, starts, program.cores_per_program)
         return Run(
@@ -391,7 +394,7 @@ def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: 
         )
     with compiling:  # two threads may launch it for the first time
         native = kernel.native(with_values=with_values, disjoint=memory.is_disjoint)
-    execution = execute(native, grid, words, memory, machine, threads())
+    execution = execute(native, grid, words, memory, machine, threads(), printing_threads=printing_threads)
     return Run(
         program,
         machine,

@@ -155,6 +155,7 @@ def test_the_defaults_of_the_environment():
         ("MLUTRITON_MACHINE", "mlu591", configuration.current_machine),
         ("MLUTRITON_THREADS", "0", configuration.threads),
         ("MLUTRITON_THREADS", "two", configuration.threads),
+        ("MLUTRITON_WARP_SIZE", "0", configuration.warp_size),
         ("MLUTRITON_THREADS", "-1", configuration.threads),
         ("MLUTRITON_ENGINE", "fast", configuration.engine),
     ],

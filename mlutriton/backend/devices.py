@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from mlutriton.configuration import current_machine, set_machine
+from mlutriton.configuration import current_machine, set_machine, warp_size
 from mlutriton.isa.machine import Machine
 
 _machines: list[Machine] = []
@@ -51,7 +51,7 @@ def device_properties(number: int) -> dict[str, int]:
         "max_shared_mem":       machine.usable_nram_bytes,
         "multiprocessor_count": machine.cores,
         "max_num_regs":         65536,
-        "warpSize":             1,
+        "warpSize":             warp_size(),
         "sm_clock_rate":        clock_khz,
         "mem_clock_rate":       clock_khz,
         "mem_bus_width":        bus_bits,

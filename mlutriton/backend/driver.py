@@ -210,11 +210,14 @@ class MLUDriver(DriverBase):
         return 0
 
     def get_current_target(self) -> GPUTarget:
-        """The current machine as Triton names targets; ``MLUTRITON_TARGET=cpu`` names it after torch's CPU device."""
-        from mlutriton.configuration import current_machine  # loads NumPy
+        """The current machine as Triton names targets; ``MLUTRITON_TARGET=cpu`` names it after torch's CPU device.
 
-        # A program is one instruction stream on a core: a warp of one.
-        return GPUTarget(os.environ.get(TARGET_VARIABLE, BACKEND_NAME), current_machine().isa, 1)
+        Raises:
+            ArgumentError: E0109, ``MLUTRITON_WARP_SIZE`` is no number of threads.
+        """
+        from mlutriton.configuration import current_machine, warp_size  # loads NumPy
+
+        return GPUTarget(os.environ.get(TARGET_VARIABLE, BACKEND_NAME), current_machine().isa, warp_size())
 
     def get_active_torch_device(self) -> Any:
         """The torch device whose tensors kernels take."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlutriton.backend.driver import record_run
+from mlutriton.configuration import warp_size
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid, pointer_argument
 from mlutriton.launch import LoadedKernel, launch
@@ -26,6 +27,7 @@ class Launcher:
         self._pointers = [index for index, kind in enumerate(self._types) if kind[:1] == "*"]
         self._passed = [index for index, kind in enumerate(self._types) if kind != "constexpr"]
         self._variant = _variant(source, metadata)
+        self._printing_threads = _printing_threads(metadata)
         # A kernel that is compiled from text has no function, and declares no constants.
         parameters: Any = getattr(getattr(source, "fn", None), "params", ())
         self._declared_constants = [index for index, parameter in enumerate(parameters) if parameter.is_constexpr]
@@ -53,7 +55,8 @@ class Launcher:
             arguments = self._with_constants(arguments)
         if enter_hook is not None:
             enter_hook(launch_metadata)
-        record_run(launch(kernel, checked_grid((grid_x, grid_y, grid_z)), self.values(arguments), self._variant))
+        grid = checked_grid((grid_x, grid_y, grid_z))
+        record_run(launch(kernel, grid, self.values(arguments), self._variant, self._printing_threads))
         if exit_hook is not None:
             exit_hook(launch_metadata)
 
@@ -97,6 +100,11 @@ def _spelled_out(types: Any, arguments: Any) -> Iterator[object]:
             yield pointer_argument(argument)
         elif kind != "constexpr":
             yield argument
+
+
+def _printing_threads(metadata: Any) -> int:
+    """How often a program prints what has no indices: once, or where warps of a GPU are asked for in each thread."""
+    return getattr(metadata, "num_warps", 1) * warp_size() if warp_size() > 1 else 1
 
 
 def _variant(source: Any, metadata: Any) -> str:

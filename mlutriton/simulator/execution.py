@@ -177,6 +177,7 @@ def execute(
     machine: Machine,
     threads: int,
     first_tasks: int | None = None,
+    printing_threads: int = 1,
 ) -> Execution:
     """Run every program of a grid.
 
@@ -189,6 +190,7 @@ def execute(
         threads: the most host threads to use. Programs with atomics run in order on one; those that may wait for one
             another one at a time, on as many as the machine has cores.
         first_tasks: run only so many tasks, unless programs may wait for one another.
+        printing_threads: how often values without indices are printed.
 
     Raises:
         KernelFault: the fault of the first program that has one.
@@ -210,7 +212,7 @@ def execute(
         if run == tasks:
             native.note(likeness, count, busy_ns)
         prints = launch.prints()
-        show(prints)
+        show(prints, printing_threads)
         launch.raise_fault()
         return launch.result(prints)
     finally:

@@ -58,8 +58,11 @@ def run(
     machine: Machine,
     *,
     step_limit: int | None = None,
+    printing_threads: int = 1,
 ) -> InterpreterResult:
     """Run every program of a grid, x fastest; ``parameters`` are the zero-extended bits of each kernel parameter.
+
+    ``printing_threads`` is how often values without indices are printed.
 
     Raises:
         ProgramError: the program is not legal on this machine.
@@ -74,7 +77,7 @@ def run(
         runner.run()
     finally:
         prints = runner.prints()
-        show(prints)
+        show(prints, printing_threads)
     words: list[int] = []
     starts = [0]
     for cores in runner.tasks:

@@ -80,7 +80,8 @@ def handed_over(program: Program, number: tuple[int, int, int], instruction: Ins
     return Print(number, text("message"), shaped, PRINT_STYLES[int(str(instruction.operand("style")))])
 
 
-def show(prints: Iterable[Print]) -> None:
-    """Write lines to standard output."""
+def show(prints: Iterable[Print], threads: int = 1) -> None:
+    """Write lines to standard output; what has no indices once for each thread of a program."""
     for each in prints:
-        print(each)
+        for _ in range(1 if each.values.ndim and each.values.size else threads):
+            print(each)

@@ -4,21 +4,25 @@ The simulator becomes Triton's device for the session, its xdist workers and eve
 no fixtures and no options here, so the plug-in goes with whatever conftest files the tests have. A tensor's storage of
 less than 16 bytes may be touched up to there, as on devices, whose allocators round up: some tests do.
 
-======================  =============================================================================================
-``MLUTRITON_TARGET``    ``cpu`` unless set: tests pass the target's name on to torch, whose tensors are the host's
-``MLUTRITON_THREADS``   1 in an xdist worker unless set: the workers share the cores already
-``--device``            where a conftest has this option, ``cpu`` instead of its default ``cuda``
-======================  =============================================================================================
+=======================  ============================================================================================
+``MLUTRITON_TARGET``     ``cpu`` unless set: tests pass the target's name on to torch, whose tensors are the host's
+``MLUTRITON_WARP_SIZE``  32 unless set: tests choose ``num_warps`` by it, and count what each thread of a program prints
+``MLUTRITON_THREADS``    1 in an xdist worker unless set: the workers share the cores already
+``--device``             where a conftest has this option, ``cpu`` instead of its default ``cuda``
+=======================  ============================================================================================
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
 
 import pytest
 
+from mlutriton.backend.devices import current_device
 from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE, MLUDriver
-from mlutriton.configuration import THREADS_VARIABLE, current_machine
+from mlutriton.configuration import THREADS_VARIABLE, WARP_SIZE_VARIABLE, current_machine
 from mlutriton.frontend.arguments import round_small_storages
 
 
@@ -27,6 +31,7 @@ def pytest_load_initial_conftests() -> None:
     """Chooses the device before any conftest can import Triton, which asks for it at once."""
     os.environ["TRITON_DEFAULT_BACKEND"] = BACKEND_NAME
     os.environ.setdefault(TARGET_VARIABLE, "cpu")
+    os.environ.setdefault(WARP_SIZE_VARIABLE, "32")
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(THREADS_VARIABLE, "1")
     MLUDriver.prepare_triton()
@@ -37,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keeps tests from torch's CUDA tensors."""
     if getattr(config.option, "device", None) == "cuda":
         config.option.device = "cpu"
+
+
+def pytest_collection_finish() -> None:
+    """Numbers torch's CPU as Triton does: tests ask torch for the device whose compiled kernels they look at."""
+    if "torch" in sys.modules:
+        torch: Any = sys.modules["torch"]
+        torch.cpu.current_device = current_device
 
 
 def pytest_report_header() -> str:

@@ -51,7 +51,7 @@ def recorded(monkeypatch, tmp_path):
         record.compiled.append((text, options))
         return b"program %d" % len(record.compiled)
 
-    def launch(kernel, grid, values, variant):
+    def launch(kernel, grid, values, variant, printing_threads):
         run = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
         record.launches.append(run)
         return run

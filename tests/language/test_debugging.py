@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import triton
 
 import mlutriton as mlu
 import mlutriton.language as tl
@@ -45,6 +46,29 @@ def test_prints_in_the_order_of_programs(capfd):
         "pid (2, 0, 0) idx (1) both: (operand 0) 3.000000",
     ]
     assert [each.values.shape for each in run.prints[:4]] == [(), (4,), (), (0,)]
+
+
+@pytest.mark.parametrize("num_warps", [1, 4])
+def test_each_thread_of_a_gpu_prints_what_has_no_indices(monkeypatch, capfd, num_warps):
+    @mlu.jit
+    def says_both(BLOCK: tl.constexpr):
+        tl.device_print("one", tl.program_id(0))
+        tl.device_print("text")
+        tl.device_print("many", tl.arange(0, BLOCK))
+
+    monkeypatch.setenv("MLUTRITON_WARP_SIZE", "8")
+    run = says_both[(2,)](BLOCK=2, num_warps=num_warps)
+    lines = capfd.readouterr().out.splitlines()
+    threads = 8 * num_warps
+    assert lines[: 2 * threads + 3] == [
+        *["pid (0, 0, 0) idx () one: 0"] * threads,
+        *["pid (0, 0, 0) text"] * threads,
+        "pid (0, 0, 0) idx (0) many: 0",
+        "pid (0, 0, 0) idx (1) many: 1",
+        "pid (1, 0, 0) idx () one: 1",
+    ]
+    assert len(run.prints) == 6
+    assert triton.runtime.driver.active.get_current_target().warp_size == 8
 
 
 @mlu.jit
