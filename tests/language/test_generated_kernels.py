@@ -10,6 +10,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 
 from tests.language.generated.kernels import Case, cases, jitted
+from tests.language.generated.products import product
+from tests.language.generated.tensors import tensor_kernel
+from tests.language.generated.texts import TextCase, drawn, seeded
+from tests.language.generated.walks import walk
 
 EXAMPLES = int(os.environ.get("MLUTRITON_GENERATED", "0"))
 SMALL = cases(
@@ -47,6 +51,31 @@ def check(case: Case) -> None:
     assert len(cycles) == 1, cycles
 
 
+def judged(case: TextCase) -> None:
+    """Launch the kernel on both engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
+    expected, cycles, first = case.expected(), set(), None
+    for engine in ("native", "interpreter"):
+        with patch.dict(os.environ, {"MLUTRITON_ENGINE": engine, "MLUTRITON_MACHINE": case.machine}):
+            written, taken = case.written()
+        cycles.add(taken)
+        for name, array in written.items():
+            x, y = (each.astype(np.float64) for each in (array, expected[name]))
+            same = (x == y) | ((x != x) & (y != y))
+            if case.tolerance:
+                same |= np.abs(x - y) <= case.tolerance * (1 + np.abs(y))
+            assert same.all(), (
+                engine,
+                name,
+                np.argwhere(~same)[:3],
+                len(np.argwhere(~same)),
+                x[~same][:3],
+                y[~same][:3],
+            )
+            assert first is None or np.array_equal(first[name].view(np.uint8), array.view(np.uint8)), (name, "engines")
+        first = written
+    assert len(cycles) == 1, cycles
+
+
 @given(case=SMALL)
 @examples(120)
 def test_kernels_write_what_numpy_says(case: Case) -> None:
@@ -57,3 +86,37 @@ def test_kernels_write_what_numpy_says(case: Case) -> None:
 @examples(30)
 def test_kernels_whose_tensors_do_not_fit_write_what_numpy_says(case: Case) -> None:
     check(case)
+
+
+BOTH = ["mlu590-m9", "mlu-tiny"]
+kernels = seeded if EXAMPLES else drawn
+
+
+@given(case=kernels(walk, BOTH))
+@examples(20)
+def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(product, BOTH))
+@examples(20)
+def test_products_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(tensor_kernel, BOTH))
+@examples(20)
+def test_tensors_of_many_dimensions_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(tensor_kernel, BOTH, (16, 64, 512), True))
+@examples(15)
+def test_tensors_of_any_size_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(tensor_kernel, ["mlu-tiny"], (8192, 16_384), True))
+@examples(4)
+def test_large_tensors_of_any_size_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
