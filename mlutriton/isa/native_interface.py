@@ -221,7 +221,9 @@ SCRATCH_EXPANSION = 4
 
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
-BASIC_FUNCTIONS = ("record", "print", "check", "copy", "fill", "load", "load_pad", "store")
+BASIC_FUNCTIONS = (
+    "record", "print", "check", "copy", "fill", "load", "load_pad", "store", "settle", "source", "overwrite",
+)  # fmt: skip
 SPECIAL_FUNCTIONS = (
     "transpose",
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),

@@ -26,6 +26,7 @@ from mlutriton.codegen.llvm.elements import (
 )
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.loans import Loans
 from mlutriton.codegen.llvm.pairs import combined_pairs
 from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
@@ -227,7 +228,7 @@ def reduction_group(frame: Frame) -> Group:
 # ---- to loops -------------------------------------------------------------------------------------------------------
 
 
-def emit_group(frame: Frame, group: Group, liveness: Liveness) -> None:
+def emit_group(frame: Frame, group: Group, liveness: Liveness, loans: Loans) -> None:
     """Write the loops of a group as a function, and its call.
 
     Groups that differ only in what they are handed, where their places begin among it, share a function: such are the
@@ -237,14 +238,26 @@ def emit_group(frame: Frame, group: Group, liveness: Liveness) -> None:
     if not any(stored) and not group.reductions:
         return
     if group.fills:
+        for place in _written(group, stored):
+            if loans.concern(place):
+                loans.overwrite(place)
         _fill(frame, group, stored)
         return
-    e, inputs = Emitter(frame.loops), _Inputs(frame.e)
+    e, inputs = Emitter(frame.loops), _Inputs(frame.e, loans)
     _Loops(e, frame, inputs.within(group), stored).emit()
+    for place in _written(group, stored):
+        if loans.concern(place):
+            loans.overwrite(place)
     e.do("ret void")
     body = e.function(f"({', '.join(['ptr noalias %nram', *inputs.parameters])})")
     name = frame.loop_function(frame.loops.shared("loops", "define internal void ", body))
     frame.e.do(f"call void @{name}({', '.join(['ptr %nram', *inputs.arguments])})")
+
+
+def _written(group: Group, stored: list[bool]) -> list[Place]:
+    """What the loops of a group write."""
+    steps = [step.target for step, is_stored in zip(group.steps, stored, strict=True) if step.target and is_stored]
+    return [*steps, *(each.target for each in group.reductions)]
 
 
 def _fill(frame: Frame, group: Group, stored: list[bool]) -> None:
@@ -267,10 +280,12 @@ class _Inputs:
         arguments: their types and names in the program's.
     """
 
-    def __init__(self, outside: Emitter) -> None:
+    def __init__(self, outside: Emitter, loans: Loans) -> None:
         self.parameters: list[str] = []
         self.arguments: list[str] = []
         self._outside = outside
+        self._loans = loans
+        self._sources: dict[tuple[str, int, Count], str] = {}
         self._names: dict[str, str] = {}
         self._scalars: dict[int, tuple[Lanes, Lanes]] = {}
 
@@ -288,16 +303,16 @@ class _Inputs:
                 for step in group.steps
             ],
             [
-                replace(each, source=self._place(each.source), target=self._place(each.target))
+                replace(each, source=self._read(each.source), target=self._place(each.target))
                 for each in group.reductions
             ],
-            [self._place(place) for place in group.reads],
+            [self._read(place) for place in group.reads],
             [self._place(place) for place in group.writes],
         )
 
     def _source(self, source: Source) -> Source:
         if isinstance(source, Place):
-            return self._place(source)
+            return self._read(source)
         return self._scalar(source) if isinstance(source, Lanes) else source
 
     def _name(self, kind: str, outside: str) -> str:
@@ -316,6 +331,15 @@ class _Inputs:
 
     def _place(self, place: Place) -> Place:
         return replace(place, first=self._parameter("i64", str(self._outside.add(place.base or 0, place.start))))
+
+    def _read(self, place: Place) -> Place:
+        """A place that is read, where it lies: what is lent lies outside the chip."""
+        if not self._loans.concern(place):
+            return self._place(place)
+        key = (place.base, place.start, place.size)
+        if key not in self._sources:
+            self._sources[key] = self._loans.source(place)
+        return replace(place, first=self._parameter("i64", self._sources[key]))
 
     def _scalar(self, value: Lanes) -> Lanes:
         # The value is kept with its counterpart: its identity is what tells it from others.
@@ -336,12 +360,12 @@ def _is_stored(group: Group, number: int, liveness: Liveness) -> bool:
     return liveness.is_live(group.end, target.low, target.high)
 
 
-PlaceKey = tuple[str, int, str, str, tuple[int, int] | None]
+PlaceKey = tuple[str, str, str, tuple[int, int] | None]
 
 
 def _key(place: Place) -> PlaceKey:
     """What tells places of a group apart; quicker to compare than the places."""
-    return place.base, place.start, place.mode.value, place.dtype.name, place.lines
+    return place.first, place.mode.value, place.dtype.name, place.lines
 
 
 class _Loops:

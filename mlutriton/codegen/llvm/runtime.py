@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
@@ -24,6 +25,7 @@ from mlutriton.codegen.llvm.elements import (
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.loans import lend, overwrite, settle, settle_from, source
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import run, serve, wait
@@ -40,11 +42,9 @@ from mlutriton.isa.native_interface import (
     WAIT,
     Allocation,
     Context,
-    Counter,
     Fault,
 )
 from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, admitted
-from mlutriton.isa.trace_format import AMOUNT_SHIFT
 
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
@@ -58,7 +58,14 @@ def basic_module() -> str:
     library = Library()
     for name, first in (("grow_trace", Context.TRACE), ("grow_prints", Context.PRINTS)):
         library.require(name, partial(_grow, library, name, first))
-    for name, define in (("transfer", transfer), ("box", _box), ("pad", _pad)):
+    for name, define in (
+        ("transfer", transfer),
+        ("box", box),
+        ("pad", _pad),
+        ("lend", lend),
+        ("settle_from", settle_from),
+        ("stream", stream),
+    ):
         library.require(name, partial(define, library))
     functions = {
         "record": record(library),
@@ -66,9 +73,12 @@ def basic_module() -> str:
         "check": _check(library),
         "copy": _copy(library),
         "fill": _fill(library),
-        "load": _move(library, "load"),
-        "load_pad": _load_pad(library),
-        "store": _move(library, "store"),
+        "load": move(library, "load"),
+        "load_pad": load_pad(library),
+        "store": move(library, "store"),
+        "settle": settle(library),
+        "source": source(library),
+        "overwrite": overwrite(library),
         CONCATENATE: _concatenate(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
@@ -76,7 +86,7 @@ def basic_module() -> str:
         WAIT: wait(library),
     }
     assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER, SERVE, WAIT}
-    return "\n".join([library.text(), *functions.values(), ""])
+    return "\n".join([library.text(), *functions.values(), "!0 = !{i32 1}", ""])
 
 
 def special_module(name: str) -> str:
@@ -184,124 +194,6 @@ def _check(library: Library) -> str:
         for field, place in zip(Allocation, word.values(), strict=True):
             e.store64(e.load64(e.pointer(entry, 8 * field)), place)
     return e.function("define i64 @check(ptr %context, i64 %start, i64 %bytes, i64 %write)")
-
-
-def _box(library: Library) -> str:
-    """``box(context, start, width, n0, n1, n2, stride1, stride2, write)``: as check, for a box of segments of elements.
-
-    Extents and strides are in elements of ``width`` bytes; the extents are positive. The hull of the box lies in an
-    allocation exactly if every segment does.
-    """
-    e = Emitter(library)
-    bounds = [e.value(f"sext i64 %{name} to i128") for name in ("start", "start")]
-    width = e.value("sext i64 %width to i128")
-    segment = e.value(f"mul i128 {e.value('sext i64 %n0 to i128')}, {width}")
-    bounds[1] = e.value(f"add i128 {bounds[1]}, {segment}")
-    for axis in (1, 2):
-        # 128 bits: an absurd stride has to fault, not to wrap around into an allocation.
-        last = e.value(f"sext i64 {e.value(f'sub i64 %n{axis}, 1')} to i128")
-        reach = e.value(f"mul i128 {last}, {e.value(f'sext i64 %stride{axis} to i128')}")
-        for bound, order in ((1 << 64, "sgt"), (-(1 << 64), "slt")):
-            beyond = e.value(f"icmp {order} i128 {reach}, {bound}")
-            reach = e.value(f"select i1 {beyond}, i128 {bound}, i128 {reach}")
-        reach = e.value(f"mul i128 {reach}, {width}")
-        negative = e.value(f"icmp slt i128 {reach}, 0")
-        for side in range(2):
-            moved = e.value(f"add i128 {bounds[side]}, {reach}")
-            pair = (moved, bounds[side]) if side == 0 else (bounds[side], moved)
-            bounds[side] = e.value(f"select i1 {negative}, i128 {pair[0]}, i128 {pair[1]}")
-    low, size = e.value(f"trunc i128 {bounds[0]} to i64"), e.value(f"sub i128 {bounds[1]}, {bounds[0]}")
-    fits = e.value(f"icmp slt i128 {size}, {1 << 62}")
-    size = e.value(f"trunc i128 {size} to i64")
-    size = e.value(f"select i1 {fits}, i64 {size}, i64 {1 << 62}")
-    device = e.value(f"call i64 @check(ptr %context, i64 {low}, i64 {size}, i64 %write)")
-    failed = e.value(f"icmp eq i64 {device}, -1")
-    moved = e.value(f"add i64 {device}, {e.value(f'sub i64 %start, {low}')}")
-    e.do(f"ret i64 {e.value(f'select i1 {failed}, i64 -1, i64 {moved}')}")
-    return e.function(
-        "define internal i64 @box(ptr %context, i64 %start, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1,"
-        " i64 %stride2, i64 %write)"
-    )
-
-
-def _move(library: Library, name: str) -> str:
-    """``load`` or ``store(context, local, address, width, n0 to n2, local1, local2, stride1, stride2, kind, payload)``.
-
-    Moves n2 x n1 segments of n0 elements between the chip, of the strides ``local``, and ``address``, and records them;
-    -1 after a fault. Without elements, a load leaves a record of no bytes, and a store nothing. Nothing is moved
-    where ``local`` is null. ``kind`` and ``payload`` are those of the record, but for bytes and address.
-    """
-    e, is_store = Emitter(library), name == "store"
-    least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
-    with e.when(e.value(f"icmp slt i64 {least}, 1")):
-        if not is_store:
-            e.do("call void @record(ptr %context, i64 %kind, i64 %payload)")
-        e.do("ret i64 0")
-        e.label(e.fresh("unreachable"))
-    box = "i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2"
-    device = e.value(f"call i64 @box(ptr %context, {box}, i64 {int(is_store)})")
-    with e.when(e.value(f"icmp eq i64 {device}, -1")):
-        e.do("ret i64 -1")
-        e.label(e.fresh("unreachable"))
-    segment, *strides = (e.multiply(f"%{each}", "%width") for each in ("n0", "local1", "local2", "stride1", "stride2"))
-    with e.when(e.value("icmp ne ptr %local, null")):
-        sides = [("%local", *strides[:2]), (e.value("inttoptr i64 %address to ptr"), *strides[2:])]
-        target, source = sides[::-1] if is_store else sides
-        steps = ", ".join(f"i64 {stride}" for stride in (*target[1:], *source[1:]))
-        e.do(f"call void @copy(ptr {target[0]}, ptr {source[0]}, i64 {segment}, i64 %n1, i64 %n2, {steps})")
-    total = e.multiply(segment, e.multiply("%n1", "%n2"))
-    place = e.pointer("%context", 8 * (Context.COUNTERS + (Counter.WRITTEN_BYTES if is_store else Counter.READ_BYTES)))
-    e.store64(e.add(e.load64(place), total), place)
-    kind, payload = e.add("%kind", e.multiply(total, 1 << AMOUNT_SHIFT)), e.add("%payload", device)
-    geometry = f"i64 {segment}, i64 %n1, i64 {strides[2]}, i64 %n2, i64 {strides[3]}"
-    e.do(f"call void @transfer(ptr %context, i64 {kind}, i64 {payload}, {geometry})")
-    e.do("ret i64 0")
-    return e.function(
-        f"define i64 @{name}(ptr %context, ptr %local, i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2,"
-        " i64 %local1, i64 %local2, i64 %stride1, i64 %stride2, i64 %kind, i64 %payload)"
-    )
-
-
-def _load_pad(library: Library) -> str:
-    """``load_pad(context, local, address, width, n, before, valid, stride1, stride2, fill, kind, payload)``.
-
-    As ``load``, of the elements from ``before`` on that are ``valid`` to a box of ``n``, three integers each; all
-    others of the box hold the bits ``fill``. Without elements in the box, it does nothing.
-    """
-    e, axes = Emitter(library), range(3)
-    least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
-    with e.when(e.value(f"icmp slt i64 {least}, 1")):
-        e.do("ret i64 0")
-        e.label(e.fresh("unreachable"))
-    before = [e.minimum(e.maximum(f"%before{i}", 0), f"%n{i}") for i in axes]
-    valid = [e.minimum(e.maximum(f"%valid{i}", 0), e.subtract(f"%n{i}", before[i])) for i in axes]
-    plane = e.multiply("%n0", "%n1")
-    total, loaded = e.multiply(plane, "%n2"), e.multiply(e.multiply(valid[0], valid[1]), valid[2])
-    first = e.add(before[0], e.add(e.multiply(before[1], "%n0"), e.multiply(before[2], plane)))
-    moves = e.value("icmp ne ptr %local, null")
-    with e.when(e.value(f"and i1 {moves}, {e.value(f'icmp ne i64 {loaded}, {total}')}")):
-        behind, around, done = e.fresh("behind"), e.fresh("around"), e.fresh("done")
-        is_row = e.value(f"icmp eq i64 {e.multiply('%n1', '%n2')}, 1")
-        e.branch(e.value(f"and i1 {is_row}, {e.value(f'icmp eq i64 {first}, 0')}"), behind, around)
-        e.label(behind)
-        rest = e.pointer("%local", e.multiply(loaded, "%width"))
-        e.do(f"call void @fill(ptr {rest}, i64 %fill, i64 %width, i64 {e.subtract(total, loaded)})")
-        e.jump(done)
-        e.label(around)
-        extents = ", ".join(f"i64 {each}" for each in ("%n0", "%n1", "%n2", *before, *valid))
-        e.do(f"call void @pad(ptr %local, i64 %fill, i64 %width, {extents})")
-        e.jump(done)
-        e.label(done)
-    inside = e.pointer("%local", e.multiply(first, "%width"))
-    target = e.value(f"select i1 {moves}, ptr {inside}, ptr null")
-    counts = ", ".join(f"i64 {each}" for each in (*valid, "%n0", plane, "%stride1", "%stride2"))
-    words = f"i64 %address, i64 %width, {counts}, i64 %kind, i64 %payload"
-    e.do(f"ret i64 {e.value(f'call i64 @load(ptr %context, ptr {target}, {words})')}")
-    extents = ", ".join(f"i64 %{name}{axis}" for name in ("n", "before", "valid") for axis in axes)
-    return e.function(
-        f"define i64 @load_pad(ptr %context, ptr %local, i64 %address, i64 %width, {extents}, i64 %stride1,"
-        " i64 %stride2, i64 %fill, i64 %kind, i64 %payload)"
-    )
 
 
 def _switch_width(e: Emitter, value: str, widths: tuple[int, ...]) -> tuple[dict[int, str], str]:

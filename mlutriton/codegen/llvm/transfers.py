@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant, load, store
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
+from mlutriton.codegen.llvm.loans import BOXES, Loans
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.operands import ABSENT
@@ -14,8 +15,9 @@ from mlutriton.isa.trace_format import FLAG_SRAM, Kind
 class Transfers:
     """Writes the instructions of the IO and MOVE queues and scalar accesses to GDRAM."""
 
-    def __init__(self, frame: Frame, scoreboard: Scoreboard, *, with_values: bool) -> None:
+    def __init__(self, frame: Frame, scoreboard: Scoreboard, loans: Loans, *, with_values: bool) -> None:
         self.frame = frame
+        self.loans = loans
         self.scoreboard = scoreboard
         self.with_values = with_values
 
@@ -28,6 +30,8 @@ class Transfers:
         # Both do nothing where nothing is in the box.
         empty = False if name in ("dma.load_pad", "dma.store") else frame.is_empty()
         self.scoreboard.flush()
+        if self.with_values and name not in BOXES:
+            self.loans.settle()
         if isinstance(empty, str):
             with frame.conditional(frame.e.value(f"xor i1 {empty}, true")):
                 write(self)
@@ -36,21 +40,23 @@ class Transfers:
 
     # ---- boxes of GDRAM ---------------------------------------------------------------------------------------------
 
-    def _box(self, name: str, function: str, local: str, counts: tuple[Count, ...], flags: int = 0) -> None:
+    def _box(self, name: str, function: str, place: Place | None, counts: tuple[Count, ...]) -> None:
         """Let the runtime check a box of segments, move it and record it.
 
         Args:
             name: slot of the GDRAM address.
             function: of the runtime.
-            local: host address on the chip.
+            place: where it lies on the chip; None if it is only to be checked and recorded.
             counts: what the function takes behind the width of an element.
-            flags: of the record.
         """
         frame = self.frame
+        flags = _flags(place) if place else 0
         fields = self.scoreboard.fields(Kind.STORE if function == "store" else Kind.LOAD, flags=flags)
-        place = local if self.with_values else "null"
-        arguments = ("%context", place, frame.global_address(name), frame.dtype(name).bytes, *counts, *fields)
-        frame.stop_if_failed(frame.call(function, arguments, result="i64", pointers=2))
+        chip = ("null", "null")
+        if place and self.with_values:
+            chip = frame.pointer(place), self.loans.table if function == "store" else self.loans.lend(place)
+        arguments = ("%context", *chip, frame.global_address(name), frame.dtype(name).bytes, *counts, *fields)
+        frame.stop_if_failed(frame.call(function, arguments, result="i64", pointers=3))
 
     def _local(self, name: str) -> Place:
         place = self.frame.check_window(name)
@@ -74,7 +80,7 @@ class Transfers:
         frame = self.frame
         counts = [frame.count(each) for each in ("n0", "n1", "n2", "local1", "local2")]
         strides = [frame.integer(each) for each in ("global1", "global2")]
-        self._box(name, function, frame.pointer(place), (*counts, *strides), _flags(place))
+        self._box(name, function, place, (*counts, *strides))
 
     def _load_pad(self) -> None:
         frame, place = self.frame, self._local("dst")
@@ -82,7 +88,7 @@ class Transfers:
         parts = [frame.integer(f"{name}{i}") for name in ("before", "valid") for i in range(3)]
         strides = [frame.integer(name) for name in ("global1", "global2")]
         numbers = (*counts, *parts, *strides, frame.scalar_bits("fill"))
-        self._box("src", "load_pad", frame.pointer(place), numbers, _flags(place))
+        self._box("src", "load_pad", place, numbers)
 
     def _load_weight(self) -> None:
         frame, e, place = self.frame, self.frame.e, self._local("dst")
@@ -99,7 +105,7 @@ class Transfers:
             (1, valid_columns, valid_depth, by_column, by_depth),
         ]
         chosen = [e.choose(is_transposed, a, e.choose(is_plain, b, c)) for a, b, c in zip(*shapes, strict=True)]
-        self._box("src", "load", "null", (*chosen[:3], 0, 0, *chosen[3:]))
+        self._box("src", "load", None, (*chosen[:3], 0, 0, *chosen[3:]))
         if self.with_values:
             source = e.value(f"inttoptr i64 {frame.global_address('src')} to ptr")
             counts = (depth, columns, valid_depth, valid_columns, first)

@@ -17,6 +17,7 @@ from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
 from mlutriton.codegen.llvm.known import KnownValues
+from mlutriton.codegen.llvm.loans import Loans
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.steps import COPY, Exchange, Step, elementwise_step, exchange, iota_step, repeat_step
@@ -76,7 +77,8 @@ class _Translation:
         self.blocks = basic_blocks(program, disjoint=disjoint)
         self.frame = Frame(self.e, loops, program, machine, live_registers(program, self.blocks))
         self.scoreboard = Scoreboard(self.frame)
-        self.transfers = Transfers(self.frame, self.scoreboard, with_values=with_values)
+        self.loans = Loans(self.frame, with_values=with_values)
+        self.transfers = Transfers(self.frame, self.scoreboard, self.loans, with_values=with_values)
         self.liveness = Liveness(program, self.blocks)
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
@@ -98,6 +100,7 @@ class _Translation:
     def text(self) -> str:
         """The whole function; it returns ``OVER``, ``FAILED`` or ``AT_BARRIER``."""
         e = self.e
+        self.loans.begin()
         if self.is_cooperative:
             self._resume()
         for place in self.frame.cleared:
@@ -257,6 +260,7 @@ class _Translation:
                 pass
             case "pause":
                 self._finish_groups()
+                self.loans.settle()
                 unchanged = e.value(f"zext i1 {frame.flag('unchanged')} to i64")
                 stopped = turn(e, "%number", frame.index, unchanged, frame.scalar_bits("attempt"))
                 frame.fault_if(e.value(f"icmp ne i64 {stopped}, 0"), Fault.STOPPED)
@@ -302,6 +306,7 @@ class _Translation:
                 frame.set_result(Lanes(dtype, 1, bits="0"))
             return
         self._finish_groups()
+        self.loans.settle()
         if name == "lds":
             frame.set_result(load(self.e, self._pointer("a"), dtype, 1))
         else:
@@ -316,6 +321,7 @@ class _Translation:
             case "print.vector":
                 self._check_windows()
                 self._finish_groups()
+                self.loans.settle()
                 pointer, count, width = self._pointer("a"), frame.count("n"), frame.dtype("a").bytes
             case "print.scalar":
                 pointer, count, width = self.transfers.vector_operand("value")[0], 1, frame.dtype("value").bytes
@@ -363,6 +369,7 @@ class _Translation:
             self.liveness.defer_read(frame.index, found.reader, read.low, read.high)
         else:
             self._finish_groups()
+            self.loans.settle()
             empty = frame.is_empty()
             if isinstance(empty, str):
                 with frame.conditional(self.e.value(f"xor i1 {empty}, true")):
@@ -420,7 +427,7 @@ class _Translation:
         self._write_known(self._places(Access.READ, Access.READ_WRITE))
         groups, self.groups = self.groups, []
         for group in groups:
-            emit_group(self.frame, group, self.liveness)
+            emit_group(self.frame, group, self.liveness, self.loans)
 
     def _collective(self, row: Row) -> None:
         """Write a vector or tensor instruction that is a call."""
@@ -492,7 +499,7 @@ class _Translation:
         group, is_row = reduction_group(frame), e.value(f"icmp eq i64 {inner}, 1")
         group.end = frame.index
         with e.when(is_row):
-            emit_group(frame, group, self.liveness)
+            emit_group(frame, group, self.liveness, self.loans)
         with e.when(e.value(f"xor i1 {is_row}, true")):
             e.do(call)
 
