@@ -19,13 +19,17 @@ from mlutriton.simulator import timing
 from mlutriton.simulator.cache_directory import use_tile
 from mlutriton.simulator.machine_code import inlined, prefetch
 from mlutriton.simulator.memory_traffic import (
+    add_memory_flow,
+    add_opening,
     end_of_flow,
     first_due,
+    first_opening,
     make_due,
     schedule,
     settle,
     share_memory,
     take_due,
+    take_opening,
 )
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause
@@ -49,7 +53,7 @@ def run_replay(state: ReplayState) -> None:
         dispatch(state, unit, launch)
     now = launch
     while not state.shared[at.STATUS]:
-        key = min(state.tree[1], state.shared[at.MEMORY_KEY])
+        key = min(state.tree[1], state.shared[at.MEMORY_KEY], first_opening(state))
         if state.shared[at.DUE_SOURCES]:
             due = now << at.SLOT_BITS | first_due(state)
             if due < key:
@@ -60,6 +64,8 @@ def run_replay(state: ReplayState) -> None:
             continue
         if key >= at.NEVER:
             break
+        if key == first_opening(state):
+            take_opening(state)
         now = key >> at.SLOT_BITS
         act_on(state, key & ((1 << at.SLOT_BITS) - 1), now)
     makespan = state.shared[at.MAKESPAN]
@@ -77,7 +83,9 @@ def act_on(state: ReplayState, slot: int, now: int) -> None:
         if slot:
             finish_flows(state, slot, now)
             return
+        # They share anew once, before time goes on, whatever else happens until then.
         state.shared[at.MEMORY_KEY] = at.NEVER
+        state.shared[at.MEMORY_CHANGED] = 1
         for number in range(2 * state.timing[timing.PORT_GROUPS]):
             finish_flows(state, number, now)
         return
@@ -436,8 +444,10 @@ def step_lane(state: ReplayState, lane: int, now: int) -> None:
     base = lane * at.LANE_WORDS
     if state.lanes[base + at.PHASE] == at.STARTING:
         start_transfer(state, lane, now)
-        if state.lanes[base + at.FLOWING] > now:
-            schedule_lane(state, lane, state.lanes[base + at.FLOWING])
+        flowing = state.lanes[base + at.FLOWING]
+        if flowing > now:
+            is_in_order = add_opening(state, flowing << at.SLOT_BITS | lane_slot(state, lane))
+            schedule_lane(state, lane, at.FOREVER if is_in_order else flowing)
             return
     # What it was prepared for before its turn flows at once: nothing else comes in between.
     schedule_lane(state, lane, at.FOREVER)
@@ -486,6 +496,12 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     else:
         state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
         state.lanes[base + at.PHASE] = at.FIXED
+
+
+@inlined
+def cycles_at(size: int, rate: int) -> int:
+    """How long bytes take at a rate."""
+    return ((size << 16) + rate - 1) // rate
 
 
 @inlined
@@ -567,7 +583,7 @@ def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
     groups = state.timing[timing.PORT_GROUPS]
     state.lanes[base + at.BYTES] = size
     state.lanes[base + at.WEIGHT] = weight
-    state.lanes[base + at.CORE_CAP] = state.timing[timing.CORE_RATE]
+    state.lanes[base + at.LEAST] = cycles_at(size, state.timing[timing.CORE_RATE])
     state.lanes[base + at.CLASS] = 0 if weight else groups
     if groups > 1:
         state.lanes[base + at.CLASS] += lane // at.LANES_PER_CORE % groups
@@ -580,16 +596,16 @@ def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
     setup = state.timing[timing.MOVE_SETUP_CYCLES]
     if flags & trace.FLAG_BETWEEN_CLUSTERS:
         rate = state.timing[timing.CLUSTER_COPY_RATE]
-        setup = state.timing[timing.CLUSTER_COPY_SETUP_CYCLES] + ((size << 16) + rate - 1) // rate
+        setup = state.timing[timing.CLUSTER_COPY_SETUP_CYCLES] + cycles_at(size, rate)
     elif flags & trace.FLAG_SRAM:
         cluster = lane // at.LANES_PER_CORE % state.timing[timing.CLUSTERS]
         state.lanes[base + at.BYTES] = size
         state.lanes[base + at.WEIGHT] = 0
-        state.lanes[base + at.CORE_CAP] = state.timing[timing.MOVE_RATE]
+        state.lanes[base + at.LEAST] = cycles_at(size, state.timing[timing.MOVE_RATE])
         state.lanes[base + at.CLASS] = 2 * state.timing[timing.PORT_GROUPS] + cluster
     else:
         rate = state.timing[timing.MOVE_RATE]
-        setup += ((size << 16) + rate - 1) // rate
+        setup += cycles_at(size, rate)
     state.lanes[base + at.SETUP] = setup
 
 
@@ -603,7 +619,10 @@ def open_flow(state: ReplayState, lane: int, now: int) -> None:
     settle(state, number, now)
     add_flow(state, number, lane, state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16))
     state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
-    share_anew(state, number)
+    if number < 2 * state.timing[timing.PORT_GROUPS]:
+        add_memory_flow(state, now + state.lanes[base + at.LEAST])
+    else:
+        share_sram(state, number)
 
 
 @inlined
@@ -638,12 +657,8 @@ def move_members(state: ReplayState, number: int) -> None:
 
 
 @inlined
-def share_anew(state: ReplayState, number: int) -> None:
-    """Flows of a class began or ended: those that share a resource with it need new rates."""
-    if number < 2 * state.timing[timing.PORT_GROUPS]:
-        # Once, before time goes on, whatever else happens until then.
-        state.shared[at.MEMORY_CHANGED] = 1
-        return
+def share_sram(state: ReplayState, number: int) -> None:
+    """Flows through a cluster's SRAM began or ended: the others need a new rate."""
     row = number * at.CLASS_WORDS
     share = state.timing[timing.SRAM_RATE] // max(state.classes[row + at.COUNT], 1)
     state.classes[row + at.RATE] = max(min(state.timing[timing.MOVE_RATE], share), 1)
@@ -666,7 +681,8 @@ def finish_flows(state: ReplayState, number: int, now: int) -> None:
         return
     state.classes[row + at.FIRST] = place
     state.classes[row + at.COUNT] -= done
-    share_anew(state, number)
+    if number >= 2 * state.timing[timing.PORT_GROUPS]:
+        share_sram(state, number)
     for each in range(done):
         finish_transfer(state, state.members[first + each * at.MEMBER_WORDS + at.MEMBER], now)
     # There is room for as many flows as there are lanes behind the first half.
@@ -681,8 +697,7 @@ def finish_transfer(state: ReplayState, lane: int, now: int) -> None:
     started = state.lanes[base + at.STARTED]
     flowing = state.lanes[base + at.FLOWING]
     if state.lanes[base + at.BYTES]:
-        cap = state.lanes[base + at.CORE_CAP]
-        least = ((state.lanes[base + at.BYTES] << 16) + cap - 1) // cap
+        least = state.lanes[base + at.LEAST]
         state.lanes[base + at.SUM_TRANSFER] += least
         state.lanes[base + at.SUM_CONTENTION] += max(now - flowing - least, 0)
     state.lanes[base + at.SUM_SETUP] += state.lanes[base + at.SETUP]

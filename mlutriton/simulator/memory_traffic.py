@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
+    AT_CORE_RATE,
     CLASS_WORDS,
     COUNT,
     DUE_SOURCES,
     DUE_WORD,
     FINAL,
     FIRST,
+    FIRST_OPENING,
     FOREVER,
     MEMORY_CHANGED,
     MEMORY_KEY,
     NEVER,
+    NEXT_OPENING,
+    OPENINGS,
     PORT_LEFT,
     PROGRESS,
     RATE,
@@ -34,6 +38,8 @@ from mlutriton.simulator.timing import (
     L2_RATE,
     PORT_GROUPS,
 )
+
+MOST_OVERTAKEN = 8
 
 
 @inlined
@@ -86,6 +92,39 @@ def take_due(state: ReplayState) -> None:
     state.shared[DUE_SOURCES] -= 1
 
 
+# Most transfers that are being prepared will be in about the order in which they began to be: a list of their events in
+# order, which the tree would take longer to keep. Those that are far out of order do enter the tree.
+
+
+@inlined
+def first_opening(state: ReplayState) -> int:
+    """The key of the first event of the list; NEVER if it is empty."""
+    return state.openings[state.shared[FIRST_OPENING] & state.shared[OPENINGS] - 1]
+
+
+@inlined
+def take_opening(state: ReplayState) -> None:
+    """Take the first event out of the list."""
+    state.shared[FIRST_OPENING] += 1
+
+
+@inlined
+def add_opening(state: ReplayState, key: int) -> int:
+    """Put an event into the list; returns whether it was nearly the last, without which it is not put there."""
+    mask = state.shared[OPENINGS] - 1
+    place = state.shared[NEXT_OPENING]
+    oldest = max(state.shared[FIRST_OPENING], place - MOST_OVERTAKEN)
+    if place > oldest and state.openings[oldest & mask] > key:
+        return 0
+    state.shared[NEXT_OPENING] = place + 1
+    state.openings[place + 1 & mask] = NEVER
+    while place > oldest and state.openings[place - 1 & mask] > key:
+        state.openings[place & mask] = state.openings[place - 1 & mask]
+        place -= 1
+    state.openings[place & mask] = key
+    return 1
+
+
 # Rates.
 
 
@@ -110,13 +149,41 @@ def end_of_flow(state: ReplayState, number: int) -> int:
     return state.classes[base + UPDATED] + (left + rate - 1) // rate
 
 
+@inlined
+def have_core_rate(state: ReplayState, flows: int, weights: int) -> int:
+    """Whether so many memory flows can all have the rate of a core, with DRAM bytes for each of their bytes in all."""
+    cap = state.timing[CORE_RATE]
+    if state.timing[PORT_GROUPS] > 1 or flows * cap > state.timing[L2_RATE]:
+        return 0
+    return weights * cap <= state.timing[DRAM_RATE] << 16
+
+
+@inlined
+def keep_core_rate(state: ReplayState) -> int:
+    """Whether all memory flows have had the rate of a core, and still can have it."""
+    if not state.shared[AT_CORE_RATE]:
+        return 0
+    flows = state.classes[COUNT] + state.classes[CLASS_WORDS + COUNT]
+    return have_core_rate(state, flows, state.classes[WEIGHTS] + state.classes[CLASS_WORDS + WEIGHTS])
+
+
+@inlined
+def add_memory_flow(state: ReplayState, least: int) -> None:
+    """There is a memory flow more, which is not done before ``least``: then, if it takes nothing from any other."""
+    if state.shared[MEMORY_CHANGED] or not keep_core_rate(state):
+        state.shared[MEMORY_CHANGED] = 1
+    else:
+        state.shared[MEMORY_KEY] = min(state.shared[MEMORY_KEY], least << SLOT_BITS)
+
+
 def share_memory(state: ReplayState, now: int) -> None:
-    """Give every class of DRAM and L2 flows its rate from now on, and set when its next flow is done."""
+    """Give every class of DRAM and L2 flows its rate from now on, and find when the next flow is done."""
     state.shared[MEMORY_CHANGED] = 0
     classes = 2 * state.timing[PORT_GROUPS]
-    for number in range(classes):
-        settle(state, number, now)
-    set_rates(state)
+    if not keep_core_rate(state):
+        for number in range(classes):
+            settle(state, number, now)
+        set_rates(state)
     end = FOREVER
     for number in range(classes):
         end = min(end, end_of_flow(state, number))
@@ -137,7 +204,8 @@ def set_rates(state: ReplayState) -> None:
         weights += state.classes[number * CLASS_WORDS + WEIGHTS]
     l2_left = state.timing[L2_RATE]
     dram_left = state.timing[DRAM_RATE] << 16
-    if groups == 1 and flows * cap <= l2_left and weights * cap <= dram_left:
+    state.shared[AT_CORE_RATE] = have_core_rate(state, flows, weights)
+    if state.shared[AT_CORE_RATE]:
         state.classes[RATE] = cap
         state.classes[CLASS_WORDS + RATE] = cap
         return

@@ -278,6 +278,7 @@ def initial_state(
     )
     parts = _memory.lay_out(layout)
     parts["tree"].fill(replay_state.NEVER)
+    parts["openings"][0] = replay_state.NEVER
     parts["timing"][:] = parameters
     shared = parts["shared"]
     shared[replay_state.TRACES] = len(trace.starts)
@@ -286,6 +287,7 @@ def initial_state(
     shared[replay_state.RECORDS] = trace.records
     shared[replay_state.CLASSES] = layout.classes
     shared[replay_state.MEMORY_KEY] = replay_state.NEVER
+    shared[replay_state.OPENINGS] = len(parts["openings"])
     shared[replay_state.RING_ENTRIES] = ring_entries
     shared[replay_state.TILE_BUCKETS] = min(_FIRST_TILE_BUCKETS, len(parts["tile_table"]))
     shared[replay_state.MOST_TILE_BUCKETS] = len(parts["tile_table"])
@@ -354,6 +356,7 @@ def _layout(
         "timing": timing.PARAMETER_COUNT,
         "leaves": len(leaves),
         "tree": tree_nodes,
+        "openings": 1 << lanes.bit_length(),
         "rings": lanes * ring_entries * 2,
         "members": classes * lanes * replay_state.MEMBER_SPACE * replay_state.MEMBER_WORDS,
         "tiles": tiles * replay_state.TILE_WORDS,

@@ -50,11 +50,15 @@ SOURCES_PER_CORE = 4
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     HAS_ATOMICS,  # whether there was a scalar atomic
     MEMORY_CHANGED,  # whether memory classes need new rates before time goes on
+    AT_CORE_RATE,  # whether all memory flows have the rate of a core, as only one port group allows
     MEMORY_KEY,  # of the event at which the next flow of a memory class is done; NEVER if there is none
     DUE_SOURCES,  # event sources that act now
     DUE_WORD,  # no word of theirs before this one has any
+    OPENINGS,  # entries of the list of openings; a power of two
+    FIRST_OPENING,  # number of its first event
+    NEXT_OPENING,  # and of the next one that is put there
     SHARED_WORDS,
-) = range(35)
+) = range(39)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -86,7 +90,7 @@ RUNNING = -1
     BYTES,
     CLASS,
     WEIGHT,  # DRAM bytes that a byte of the transfer costs, in 1/65536
-    CORE_CAP,  # the transfer's own greatest rate
+    LEAST,  # cycles that its bytes take at the transfer's own greatest rate
     SUM_SETUP,  # these four: time of the transfers since the core last waited for the lane
     SUM_LATENCY,
     SUM_TRANSFER,
@@ -187,6 +191,7 @@ class ReplayState:
     members: IntArray  # per class: its flows in the order in which they will be done
     tree: IntArray  # a tournament of event keys, time << SLOT_BITS | slot; children of node n are at 4 * n - 2 and on
     leaves: IntArray  # per event source: its node
+    openings: IntArray  # in a ring, the keys of events of queues that prepare a transfer, in order, then NEVER
     due: IntArray  # a bit for each event source that acts now without being in the tree
     tiles: IntArray  # those with lines in the L2; row 0 is both ends of their list
     tile_table: IntArray  # chains of them, by hash of their address

@@ -12,7 +12,7 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
-from mlutriton.simulator.event_loop import LOW_WORD, price_items, price_move
+from mlutriton.simulator.event_loop import LOW_WORD, cycles_at, price_items, price_move
 from mlutriton.simulator.replay_state import ReplayState
 
 
@@ -157,7 +157,7 @@ def transfer(state: ReplayState, lane: int, word: int, issued: int, to_move_lane
         state.lanes[base + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES]
         state.lanes[base + at.SETUP] += (segments - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
         state.lanes[base + at.BYTES] = amount
-        state.lanes[base + at.CORE_CAP] = state.timing[timing.CORE_RATE]
+        state.lanes[base + at.LEAST] = cycles_at(amount, state.timing[timing.CORE_RATE])
         latency = min(state.timing[timing.BULK_LATENCY_CYCLES], state.timing[timing.L2_LATENCY_CYCLES])
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
@@ -171,9 +171,8 @@ def transfer(state: ReplayState, lane: int, word: int, issued: int, to_move_lane
     size = state.lanes[base + at.BYTES]
     preparation = state.lanes[base + at.SETUP] + latency
     if size:
-        cap = state.lanes[base + at.CORE_CAP]
         flowing = max(start, max(issued, state.lanes[base + at.FLOWING]) + preparation)
-        state.lanes[base + at.FREE] = flowing + ((size << 16) + cap - 1) // cap
+        state.lanes[base + at.FREE] = flowing + state.lanes[base + at.LEAST]
     else:
         flowing = start + preparation
         state.lanes[base + at.FREE] = flowing
