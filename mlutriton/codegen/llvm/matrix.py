@@ -19,6 +19,8 @@ _DEPTH_BLOCK = 512
 # Weights of so few rows fit the first-level cache as they stand in a panel; for so few blocks of rows no copy pays.
 _UNPACKED_DEPTH = 128
 _UNPACKED_BLOCKS = 2
+# The sums of so many rows keep a vector unit busy while each waits for its last addition.
+_FEW_ROWS = 4
 
 
 def matrix_product(library: Library, dtype: DType) -> str:
@@ -62,13 +64,13 @@ def matrix_product(library: Library, dtype: DType) -> str:
             left = e.subtract("%rows", row)
             e.branch(e.value(f"icmp sgt i64 {left}, 0"), block_of_rows, next_column)
             e.label(block_of_rows)
-            rows, kernel = _largest_kernel(e, left, block, integer=integer)
+            rows, kernel = _smallest_kernel(e, left, block, integer=integer)
             c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {row}, %columns"), column), 4))
             a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {row}, {lda}"), depth0), 4))
             steps = needed.steps(e, row, column, depth)
             e.do(
                 f"call void {kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {steps},"
-                f" i64 {lda}, i64 %columns, i64 {valid}, i64 {accumulate})"
+                f" i64 {lda}, i64 %columns, i64 {rows}, i64 {valid}, i64 {accumulate})"
             )
             e.store64(e.add(row, rows), first)
             e.jump(head)
@@ -80,16 +82,14 @@ def matrix_product(library: Library, dtype: DType) -> str:
     )
 
 
-def _largest_kernel(e: Emitter, left: Count, block: MicroKernel, *, integer: bool) -> tuple[Count, str]:
-    """The rows of the largest kernel that does not need more rows than are left, and the kernel."""
-    chosen: Count = 1
-    function = f"@{_kernel(e.library, 1, block.columns, integer=integer)}"
-    for rows in sorted({2, 4, block.rows}):
-        larger = f"@{_kernel(e.library, rows, block.columns, integer=integer)}"
-        fits = e.value(f"icmp sge i64 {left}, {rows}")
-        chosen = e.choose(fits, rows, chosen)
-        function = e.value(f"select i1 {fits}, ptr {larger}, ptr {function}")
-    return chosen, function
+def _smallest_kernel(e: Emitter, left: Count, block: MicroKernel, *, integer: bool) -> tuple[Count, str]:
+    """The rows that come next of those that are left, and the kernel that takes them."""
+    function = f"@{_kernel(e.library, block.rows, block.columns, integer=integer)}"
+    if block.rows > _FEW_ROWS:
+        few = e.value(f"icmp sle i64 {left}, {_FEW_ROWS}")
+        smaller = f"@{_kernel(e.library, _FEW_ROWS, block.columns, integer=integer)}"
+        function = e.value(f"select i1 {few}, ptr {smaller}, ptr {function}")
+    return e.minimum(left, block.rows), function
 
 
 def _convert_rows(library: Library, dtype: DType) -> str:
@@ -129,9 +129,10 @@ def _pack(e: Emitter, strip: str, w: str, depth: int | str, columns: int) -> Non
 
 
 def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
-    """``kernel(c, a, w, its stride in bytes, depth, lda, columns of c, valid columns, accumulate)``.
+    """``kernel(c, a, w, its stride in bytes, depth, lda, columns of c, valid rows, valid columns, accumulate)``.
 
-    A block of c, held in registers.
+    A block of c, held in registers. What would be a row beyond the valid ones is the last of these once more, and ends
+    as the same: the sums of few rows only wait for each other, so that more of them take no longer.
     """
     name = f"kernel_{rows}x{columns}_{'integer' if integer else 'float'}"
 
@@ -140,7 +141,10 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
         vector, c_vector = f"<{columns} x float>", f"<{columns} x i32>"
         fma = intrinsic(library, "fma", "float", columns, 3)
         sums = [e.variable(vector) for _ in range(rows)]
-        c_rows = [e.pointer("%c", e.multiply(e.multiply(row, "%columns"), 4)) for row in range(rows)]
+        last = e.subtract("%rows", 1)
+        numbers = [e.minimum(row, last) if row else 0 for row in range(rows)]
+        c_rows = [e.pointer("%c", e.multiply(e.multiply(row, "%columns"), 4)) for row in numbers]
+        a_rows = [e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4)) for row in numbers]
         accumulate = e.value("icmp ne i64 %accumulate, 0")
         if integer:
             for place in sums:
@@ -153,8 +157,7 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
 
         with e.loop("%depth") as k:
             w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(k, '%stride'))}, align 4")
-            for row, place in enumerate(sums):
-                a_row = e.pointer("%a", e.multiply(e.multiply(row, "%lda"), 4))
+            for a_row, place in zip(a_rows, sums, strict=True):
                 a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(k, 4))}, align 4")
                 first = e.value(f"insertelement {vector} poison, float {a}, i64 0")
                 a = e.value(f"shufflevector {vector} {first}, {vector} poison, <{columns} x i32> zeroinitializer")
@@ -194,7 +197,7 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
         e.do("ret void")
         return e.function(
             f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %stride, i64 %depth,"
-            " i64 %lda, i64 %columns, i64 %valid, i64 %accumulate) noinline"
+            " i64 %lda, i64 %columns, i64 %rows, i64 %valid, i64 %accumulate) noinline"
         )
 
     return library.require(name, define)

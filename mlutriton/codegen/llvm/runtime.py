@@ -29,7 +29,7 @@ from mlutriton.codegen.llvm.loans import lend, overwrite, settle, settle_from, s
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import run, serve, wait
-from mlutriton.dtypes import F32, DType
+from mlutriton.dtypes import F16, F32, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
@@ -356,8 +356,6 @@ def _weight(library: Library, dtype: DType) -> str:
     by_rows = e.value(f"icmp eq i64 %column_stride, {dtype.bytes}")
     by_columns = e.value(f"icmp eq i64 %depth_stride, {dtype.bytes}")
     panels = _Panels(e)
-    rows_path, columns_path, padding = e.fresh("rows"), e.fresh("columns"), e.fresh("padding")
-    other, strided = e.fresh("other"), e.fresh("strided")
 
     def elements(panel: _Panel, first: Count, last: Count, begin: Count) -> None:
         bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, panel.valid))
@@ -365,10 +363,8 @@ def _weight(library: Library, dtype: DType) -> str:
         function = _weights_one_by_one(library, dtype)
         e.do(f"call void @{function}({pointers}, {bounds}, i64 %depth_stride, i64 %column_stride)")
 
-    e.branch(by_rows, rows_path, other)
-    e.label(rows_path)
     # A row from end to end, panel after panel: rows lie in pages of their own.
-    with e.loop(panels.valid_depth) as depth:
+    with e.when(by_rows), e.loop(panels.valid_depth) as depth:
         origin = _moved(e, "%source", depth, "%depth_stride")
         e.prefetch(_moved(e, origin, _SEGMENTS_AHEAD, "%depth_stride"), e.multiply("%valid_columns", dtype.bytes))
         with panels.each() as panel:
@@ -379,28 +375,23 @@ def _weight(library: Library, dtype: DType) -> str:
                 store(e, Lanes(F32, LANES, number=number), panel.place(depth, column))
             with e.when(e.value(f"icmp slt i64 {whole}, {panel.valid}")):
                 elements(panel, depth, e.add(depth, 1), whole)
-    e.jump(padding)
-    e.label(other)
-    e.branch(by_columns, columns_path, strided)
-    e.label(columns_path)
-    with panels.each() as panel:
-        # Squares are turned in registers.
-        whole = e.value(f"and i64 {panels.valid_depth}, {-LANES}")
-        all_columns = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
-        with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=panel.begin, step=LANES) as column:
-            first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
-            square = _square(library, dtype)
-            e.do(f"call void @{square}(ptr {panel.place(depth, column)}, ptr {first}, i64 %column_stride)")
-        elements(panel, 0, whole, all_columns)
-        elements(panel, whole, panels.valid_depth, panel.begin)
-    e.jump(padding)
-    e.label(strided)
-    with panels.each() as panel:
-        elements(panel, 0, panels.valid_depth, panel.begin)
-    e.jump(padding)
-    e.label(padding)
+    others = e.value(f"xor i1 {by_rows}, true")
+    in_squares = e.value(f"and i1 {others}, {by_columns}")
+    one_by_one = e.value(f"and i1 {others}, {e.value(f'xor i1 {by_columns}, true')}")
     pad = _pad_panel(library)
     with panels.each() as panel:
+        with e.when(in_squares):
+            # Squares are turned in registers.
+            whole = e.value(f"and i64 {panels.valid_depth}, {-LANES}")
+            all_columns = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
+            with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=panel.begin, step=LANES) as column:
+                first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
+                square = _square(library, dtype)
+                e.do(f"call void @{square}(ptr {panel.place(depth, column)}, ptr {first}, i64 %column_stride)")
+            elements(panel, 0, whole, all_columns)
+            elements(panel, whole, panels.valid_depth, panel.begin)
+        with e.when(one_by_one):
+            elements(panel, 0, panels.valid_depth, panel.begin)
         for value, first, last, begin, stop in (
             (fill, 0, panels.valid_depth, panel.valid, panel.wanted),
             (fill, panels.valid_depth, "%depth", panel.begin, panel.wanted),
@@ -424,7 +415,7 @@ def _weights_one_by_one(library: Library, dtype: DType) -> str:
         e = Emitter(library)
         with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin") as column:
             origin = e.pointer(_moved(e, "%source", depth, "%depth_stride"), _product(e, column, "%column_stride"))
-            number = as_f32(e, load(e, origin, dtype, 1))
+            number = _widened(e, origin, "%stop") if dtype is F16 else as_f32(e, load(e, origin, dtype, 1))
             e.do(f"store float {number}, ptr {_place(e, '%panel', depth, column)}, align 4")
         e.do("ret void")
         return e.function(
@@ -433,6 +424,19 @@ def _weights_one_by_one(library: Library, dtype: DType) -> str:
         )
 
     return library.require(name, define)
+
+
+def _widened(e: Emitter, origin: str, count: str) -> str:
+    """A float16 as ``float``, by way of an integer: x86 loads it into a register that it would have to wait for.
+
+    The sign of a ``count`` keeps LLVM from seeing that the integer is only loaded.
+    """
+    sign = e.value(f"trunc i64 {e.value(f'lshr i64 {count}, 63')} to i32")
+    code = e.value(f"zext i16 {e.value(f'load i16, ptr {origin}, align 1')} to i32")
+    word = e.value(f"insertelement <4 x i32> zeroinitializer, i32 {e.value(f'or i32 {code}, {sign}')}, i64 0")
+    halves = e.value(f"bitcast <4 x i32> {word} to <8 x half>")
+    first = e.value(f"shufflevector <8 x half> {halves}, <8 x half> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>")
+    return e.value(f"extractelement <4 x float> {e.value(f'fpext <4 x half> {first} to <4 x float>')}, i64 0")
 
 
 def _square(library: Library, dtype: DType) -> str:
