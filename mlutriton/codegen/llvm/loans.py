@@ -199,7 +199,9 @@ class Loans:
     def begin(self) -> None:
         """Nothing is lent when a program begins, or goes on behind a barrier."""
         if self._windows:
-            self._frame.e.do(f"store [{LOANS_BYTES} x i8] zeroinitializer, ptr {self.table}, align 64")
+            e = self._frame.e
+            clear = e.library.declare("llvm.memset.p0.i64", "void {}(ptr, i8, i64, i1)")
+            e.do(f"call void @{clear}(ptr {self.table}, i8 0, i64 {LOANS_BYTES}, i1 false)")
 
     def lend(self, place: Place) -> str:
         """The table, for a load of a place that may be lent; else ``null``."""
