@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
-from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import FORWARD, MEMORY_OPERANDS, Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
@@ -218,7 +218,7 @@ def accesses(instruction: Instruction) -> list[tuple[Address | GlobalAddress, Ac
     return [
         (operand, access)
         for place, access in instruction.row.memory_slots
-        if isinstance(operand := operands[place], Address | GlobalAddress)
+        if isinstance(operand := operands[place], MEMORY_OPERANDS)
     ]
 
 
@@ -239,12 +239,11 @@ def buffers_of(nodes: Sequence[Node], *ways: Access) -> set[str]:
 
 def written_register(instruction: Instruction) -> Register | None:
     """The scalar register that the instruction sets."""
-    slots = instruction.row.slots
-    if slots and slots[0].kind is SlotKind.RESULT:
-        operand = instruction.operands[0]
-        assert isinstance(operand, Register)
-        return operand
-    return None
+    if not instruction.row.has_result:
+        return None
+    operand = instruction.operands[0]
+    assert isinstance(operand, Register)
+    return operand
 
 
 def registers_set(nodes: Sequence[Node]) -> set[Register]:
@@ -268,15 +267,10 @@ def registers_set(nodes: Sequence[Node]) -> set[Register]:
 
 def registers_read(instruction: Instruction) -> Iterator[Register]:
     """Every register that the instruction reads, addresses included."""
-    skip = 1 if written_register(instruction) is not None else 0
-    for operand in instruction.operands[skip:]:
-        match operand:
-            case Register():
-                yield operand
-            case Address(register=Register() as register) | GlobalAddress(register=register):
-                yield register
-            case _:
-                pass
+    for operand in instruction.operands[1:] if instruction.row.has_result else instruction.operands:
+        register = operand.register if isinstance(operand, MEMORY_OPERANDS) else operand
+        if isinstance(register, Register):
+            yield register
 
 
 def known_extents(instruction: Instruction) -> dict[str, int]:

@@ -120,6 +120,8 @@ def _bad_form(operation: Operation) -> str | None:
         return f"{operation.name} has attributes {sorted(operation.attributes)}, not {sorted(expected)}"
     for name, type in expected.items():
         value = operation.attributes[name]
+        if value.__class__ is type:
+            continue
         if not isinstance(value, type) or (isinstance(value, bool) and type is int):
             return f"attribute {name} is {value!r}, not of type {type.__name__}"
     return None

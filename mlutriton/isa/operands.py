@@ -114,6 +114,7 @@ class Label:
 
 
 Operand = Register | Immediate | Address | GlobalAddress | Forward | Label
+MEMORY_OPERANDS = (Address, GlobalAddress)
 FORWARD = Forward()
 ABSENT = Immediate(0)
 MAXIMUM_REGISTERS = 1 << 16

@@ -8,7 +8,7 @@ from functools import reduce
 
 from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Register
+from mlutriton.isa.operands import MEMORY_OPERANDS, Address, Immediate, Label, Register
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, Access, SlotKind
 
@@ -83,10 +83,9 @@ def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int
     for block in blocks:
         reads, results = set[int](), set[int]()
         for instruction in program.instructions[block.start : block.end]:
-            operands, slots = instruction.operands, instruction.row.slots
-            has_result = bool(slots) and slots[0].kind is SlotKind.RESULT
+            operands, has_result = instruction.operands, instruction.row.has_result
             for operand in operands[1:] if has_result else operands:
-                register = operand.register if isinstance(operand, Address | GlobalAddress) else operand
+                register = operand.register if isinstance(operand, MEMORY_OPERANDS) else operand
                 if isinstance(register, Register) and register.index not in results:
                     reads.add(register.index)
             if has_result:

@@ -43,7 +43,7 @@ def depends_on_data(program: Program) -> Location | None:
 
 def _step(instruction: Instruction, tainted: set[int]) -> None:
     row = instruction.row
-    if not row.slots or row.slots[0].kind is not SlotKind.RESULT:
+    if not row.has_result:
         return
     result = instruction.operands[0]
     assert isinstance(result, Register)
