@@ -23,6 +23,7 @@ from mlutriton.ir.passes import (
     loop_invariant,
     memory_access,
     merge_dimensions,
+    merge_loads,
     partition,
     strip_mine,
 )
@@ -185,6 +186,15 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     machine, stages = options.machine, max(1, options.num_stages)
+    if merged := merge_loads.run(function):
+        for run in (canonicalize.run, cse.run, dce.run):
+            verify(merged, "merge_loads")
+            run(merged)
+        verify(merged, "merge_loads")
+        with suppress(OnChipMemoryError):
+            program = generate(merged, machine, stages, metadata)
+            observe("merge_loads", merged)
+            return program
     try:
         return generate(function, machine, stages, metadata)
     except OnChipMemoryError as error:

@@ -1,0 +1,89 @@
+"""What becomes of a tensor's elements, one by one, until they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlutriton.ir.analysis.edges import Edge, edges_of
+from mlutriton.ir.analysis.scalar_forms import ScalarForms
+from mlutriton.ir.core import Block, Function, Operation, Value
+from mlutriton.ir.ops import Elementwise, For, TileStore, Yield
+
+
+class Uses:
+    """The operations that use each value of a function."""
+
+    def __init__(self, function: Function) -> None:
+        self._users: dict[Value, list[Operation]] = {}
+        self._loops: dict[Block, Operation] = {}
+        for operation in function.walk():
+            for region in operation.regions:
+                self._loops[region] = operation
+            for operand in operation.operands:
+                self._users.setdefault(operand, []).append(operation)
+        self._blocks = {each: block for block in (function.body, *self._loops) for each in block.operations}
+
+    def of(self, value: Value) -> list[Operation]:
+        """The operations that have a value among their operands."""
+        return self._users.get(value, [])
+
+    def carried_with(self, value: Value) -> list[list[Value]] | None:
+        """For each loop that carries a value, all that is one with it; None if other control flow hands it on."""
+        found: list[list[Value]] = []
+        owners: list[tuple[Operation, int]] = []
+        for user in self.of(value):
+            match user:
+                case For():
+                    owners += [(user, k) for k, each in enumerate(user.initial) if each is value]
+                case Yield():
+                    loop = self._loops[self._blocks[user]]
+                    owners += [(loop, k) for k, each in enumerate(user.operands) if each is value]
+                case _ if user.regions or user.TERMINATOR:
+                    return None
+                case _:
+                    pass
+        if isinstance(value.owner, Block) and value.owner in self._loops:
+            owners.append((self._loops[value.owner], value.index - 1))
+        elif isinstance(value.owner, Operation) and value.owner.regions:
+            owners.append((value.owner, value.index))
+        for loop, place in owners:
+            if not isinstance(loop, For) or place < 0:
+                return None
+            yielded = loop.body.terminator.operands
+            found.append([loop.initial[place], loop.carried[place], yielded[place], loop.results[place]])
+        return found
+
+    def is_unread_outside(self, value: Value, dimension: int, first: Edge, limit: Edge, forms: ScalarForms) -> bool:
+        """True if elements before an edge along a dimension, and from another one on, only make such as are not stored.
+
+        Gates of the edges are taken to be open.
+        """
+        return all(self._ends_at(each, dimension, first, limit, forms) for each in self._made_of(value))
+
+    def _made_of(self, value: Value) -> Iterator[Value]:
+        """A tensor and all that is made of it element by element."""
+        seen, pending = {value}, [value]
+        while pending:
+            here = pending.pop()
+            yield here
+            next_values = [user.result for user in self.of(here) if isinstance(user, Elementwise)]
+            for group in self.carried_with(here) or ():
+                next_values += group
+            fresh = dict.fromkeys(each for each in next_values if each not in seen)
+            seen.update(fresh)
+            pending += fresh
+
+    def _ends_at(self, value: Value, dimension: int, first: Edge, limit: Edge, forms: ScalarForms) -> bool:
+        if self.carried_with(value) is None:
+            return False
+        for user in self.of(value):
+            match user:
+                case TileStore() if user.value is value:
+                    begin, end = edges_of(user, dimension, forms)
+                    if not (first.keys <= begin.keys and limit.keys <= end.keys):
+                        return False
+                case Elementwise() | For() | Yield():
+                    pass
+                case _:
+                    return False
+        return True

@@ -1,0 +1,240 @@
+"""Loads that overlap become one load of all that they ask for, of which each takes its part.
+
+A stencil or a convolution loads an array once for each of its taps, at constant distances. What is loaded once crosses
+the memory's ports once, in one descriptor. Parts at another row lie in place. For those at another column all that is
+computed from them gets rows as long as those of what is loaded: a part then begins so many elements later, and goes on
+as the loaded rows do. What stands behind the old end of a row is never stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.aliasing import writes
+from mlutriton.ir.analysis.edges import Edge
+from mlutriton.ir.analysis.families import Family, family_of
+from mlutriton.ir.analysis.overlaps import Box, Span, boxes
+from mlutriton.ir.analysis.scalar_forms import ScalarForms
+from mlutriton.ir.analysis.uses import Uses
+from mlutriton.ir.copying import copy_block
+from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
+from mlutriton.ir.ops import AddPtr, Constant, Reshape, TileLoad, Window
+from mlutriton.ir.passes.longer_rows import lengthen
+from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
+
+# Of what loads ask for together, so much may be loaded for one load to be worth its longer rows; and so long rows may
+# get by it.
+MOST_LOADED, MOST_LENGTHENED = 0.75, 1.25
+# Parts of a load lie too far apart for an instruction to work on those of several programs: short ones are better off
+# as tiles of their own.
+LEAST_PART_BYTES = 4096
+
+
+def run(function: Function) -> Function | None:
+    """A copy of a function in which overlapping loads are one; None if there are none."""
+    if not any(_groups(block, ScalarForms()) for block in _blocks(function)):
+        return None
+    values: dict[Value, Value] = {}
+    body = copy_block(function.body, values)
+    copied = Function(function.name, body, function.argument_attributes, function.location)
+    return copied if _Merger(copied).run() else None
+
+
+@dataclass
+class _Merge:
+    """A box to be loaded at once.
+
+    Attributes:
+        block: where its loads are.
+        box: they, and what they ask for.
+        family: what gets longer rows with them; None if nothing does.
+        shape: of their parts.
+    """
+
+    block: Block
+    box: Box
+    family: Family | None
+    shape: tuple[int, ...] = field(default=())
+
+
+class _Merger:
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.forms = ScalarForms()
+        self.uses = Uses(function)
+
+    def run(self) -> bool:
+        merges = [
+            merge
+            for block in _blocks(self.function)
+            for group in _groups(block, self.forms)
+            for merge in self._merges(block, group)
+        ]
+        families = [merge.family for merge in merges if merge.family is not None]
+        for merge in merges:
+            merge.family = next((each for each in families if merge.box.members[0].load.result in each.values), None)
+        for merge in merges:
+            merge.shape = self._shape(merge, merges)
+        done: set[Value] = set()
+        for merge in merges:
+            if merge.family is not None and done.isdisjoint(merge.family.values):
+                done |= merge.family.values
+                lengthen(self.function, merge.family, merge.shape)
+        for merge in merges:
+            _load_at_once(merge)
+        return bool(merges)
+
+    def _merges(self, block: Block, group: Sequence[TileLoad]) -> list[_Merge]:
+        """The boxes of a group that are worth a load of their own."""
+        type = group[0].result.type
+        inner = len(shape_of(type)) - 1
+        if math.prod(shape_of(type)) * storage_dtype(element_type(type)).bytes < LEAST_PART_BYTES:
+            return []
+        for lowest in dict.fromkeys((inner, 0)):
+            found = boxes(group, self.forms, self._is_unread, lowest)
+            merges: list[_Merge] = []
+            for box in found:
+                if len(box.members) > 1 and _loaded(box) <= MOST_LOADED * _asked(box):
+                    longer = math.prod(span.extent / span.reach for span in box.spans[1:])
+                    family = family_of((each.load.result for each in box.members), self.uses) if longer > 1 else None
+                    if longer > MOST_LENGTHENED or (longer > 1 and family is None):
+                        break
+                    merges.append(_Merge(block, box, family))
+            else:
+                return merges
+        return []
+
+    def _is_unread(self, value: Value, dimension: int, first: Edge, limit: Edge) -> bool:
+        return self.uses.is_unread_outside(value, dimension, first, limit, self.forms)
+
+    @staticmethod
+    def _shape(merge: _Merge, merges: Sequence[_Merge]) -> tuple[int, ...]:
+        """The shape of the parts of a box: rows are as long as those of all boxes that they are computed with."""
+        rows = merge.box.spans[0].reach
+        if merge.family is None:
+            return (rows, *(span.extent for span in merge.box.spans[1:]))
+        related = [each for each in merges if each.family and not each.family.values.isdisjoint(merge.family.values)]
+        return (rows, *(max(each.box.spans[d].extent for each in related) for d in range(1, len(merge.box.spans))))
+
+
+def _blocks(function: Function) -> list[Block]:
+    return [function.body, *(region for each in function.walk() for region in each.regions)]
+
+
+def _groups(block: Block, forms: ScalarForms) -> list[list[TileLoad]]:
+    """Loads of a block that may overlap: of one array, alike but for where they begin, with no write between them."""
+    groups: dict[object, list[TileLoad]] = {}
+    written = 0
+    for operation in block.operations:
+        written += any(writes(each) or not _is_known(each) for each in operation.walk())
+        if isinstance(operation, TileLoad) and not any(operation.geometry.wraps):
+            pointer, _ = forms.place(operation.base)
+            strides = tuple(frozenset(forms.of(stride).items()) for stride in operation.geometry.strides)
+            other = operation.other.defining_op
+            fill = repr(other.value) if isinstance(other, Constant) else operation.other
+            key = (written, pointer, strides, fill, operation.result.type)
+            groups.setdefault(key, []).append(operation)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_known(operation: Operation) -> bool:
+    """True for what is pure, reads or controls; all else counts as a write."""
+    return operation.PURE or operation.READS or operation.TERMINATOR or bool(operation.regions)
+
+
+def _loaded(box: Box) -> int:
+    return math.prod(span.extent for span in box.spans)
+
+
+def _asked(box: Box) -> int:
+    return len(box.members) * math.prod(span.reach for span in box.spans)
+
+
+def _load_at_once(merge: _Merge) -> None:
+    """Replace the loads of a box by one of them all, where the first of them is."""
+    block, box = merge.block, merge.box
+    places = {operation: place for place, operation in enumerate(block.operations)}
+    earliest = min(box.members, key=lambda member: places[member.load])
+    code = Scalars(earliest.load.location)
+    pitches = [math.prod(merge.shape[d + 1 :]) for d in range(len(merge.shape))]
+    begins = {
+        member.load: sum(
+            (shift - span.low) * pitch for shift, span, pitch in zip(member.shifts, box.spans, pitches, strict=True)
+        )
+        for member in box.members
+    }
+    part = math.prod(merge.shape)
+    rows = -(-(max(begins.values()) + part) // pitches[0])
+    whole = _whole(earliest.load, earliest.shifts, box.spans, (max(rows, box.spans[0].extent), *merge.shape[1:]), code)
+    element = element_type(whole.type)
+    count = math.prod(shape_of(whole.type))
+    line = code.add(Reshape([whole], result_types=[TensorType((count,), element)]))
+    replaced: dict[Value, Value] = {}
+    for load, first in begins.items():
+        taken = code.add(Window([line], {"axis": 0, "first": first, "count": part}))
+        shaped = code.add(Reshape([taken], result_types=[TensorType(merge.shape, element)]))
+        shaped.name = load.result.name
+        replaced[load.result] = shaped
+    replace_uses(block, replaced)
+    _put(block, earliest.load, code.operations, set(begins))
+
+
+def _whole(
+    load: TileLoad, shifts: tuple[int, ...], spans: Sequence[Span], shape: tuple[int, ...], code: Scalars
+) -> Value:
+    """The load of a box, whose base and strides are those of one of its loads."""
+    geometry = load.geometry
+    steps = [
+        code.binary("mul", stride, span.low - shift)
+        for stride, span, shift in zip(geometry.strides, spans, shifts, strict=True)
+    ]
+    base = code.add(AddPtr([load.base, code.value(code.sum(steps))]))
+    firsts = [code.value(_first(span, code)) for span in spans]
+    limits = [code.value(_limit(span, code)) for span in spans]
+    operands = [base, load.other, *geometry.strides, *firsts, *limits]
+    type = TensorType(shape, element_type(load.result.type))
+    return code.add(TileLoad(operands, {"wraps": (0,) * len(spans)}, result_types=[type]))
+
+
+def _first(span: Span, code: Scalars) -> Scalar:
+    origin = 0 if span.own_first else span.low
+    return code.maximum([0, *_positions(span.first, origin, code)])
+
+
+def _limit(span: Span, code: Scalars) -> Scalar:
+    gates = [code.binary("mul", code.minimum([1, gate]), span.extent) for gate in span.limit.gates]
+    if not span.own_limit:
+        return code.minimum([span.extent, *_positions(span.limit, span.low, code), *gates])
+    # Counted in one load: the box goes on by what its last load begins later, if there is anything at all.
+    limit = code.minimum([span.reach, *_positions(span.limit, 0, code)])
+    end = code.binary("add", limit, span.extent - span.reach)
+    left = code.binary("sub", limit, _first(span, code)) if span.own_first else limit
+    some = code.binary("mul", code.maximum([0, left]), span.extent)
+    return code.minimum([span.extent, end, some, *gates])
+
+
+def _positions(edge: Edge, origin: int, code: Scalars) -> list[Scalar]:
+    return [code.binary("add", code.value(part.value), part.shift - origin) for part in edge.parts]
+
+
+def _put(block: Block, place: Operation, operations: Sequence[Operation], dropped: set[TileLoad]) -> None:
+    """Put operations in the place of one, behind whatever they need, and drop others."""
+    own = {value: each for each in (*block.operations, *operations) for value in each.results}
+    code: dict[Operation, None] = {}
+
+    def put(operation: Operation) -> None:
+        if operation not in code:
+            for operand in operation.operands:
+                if operand in own:
+                    put(own[operand])
+            code[operation] = None
+
+    for operation in block.operations:
+        for each in operations if operation is place else ():
+            put(each)
+        if operation not in dropped:
+            put(operation)
+    block.operations = list(code)
