@@ -2,7 +2,8 @@
 
 A tensor is *linear* if its element at position ``(i_0, ..., i_r-1)`` is
 
-    base + sum(offset) + sum over d of stride_d * position_d,   position_d = i_d or (start_d + i_d) mod modulo_d
+    base + sum(offset) + sum over d of stride_d * position_d,
+    position_d = i_d or (start_d + i_d) mod modulo_d or the whole part of i_d / quotient_d
 
 with scalar ``base`` (a pointer, or nothing), ``offset`` addends, strides, starts and moduli. A mask is *rectangular* if
 it is true exactly where ``first_d <= i_d < limit_d`` for every d. Loads and stores of linear pointers under rectangular
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I64, DType
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,
@@ -125,10 +127,17 @@ class Scalars:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The part of one dimension: ``stride * position``; ``wrap`` is (start, modulo) or None."""
+    """The part of one dimension: ``stride * position``.
+
+    Attributes:
+        stride: how much a position counts.
+        wrap: (start, modulo) of positions that wrap around, else None.
+        repeats: how many neighbours have one position; it divides the extent.
+    """
 
     stride: Scalar
     wrap: tuple[Scalar, Scalar] | None = None
+    repeats: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +189,13 @@ class AccessAnalysis:
     Attributes:
         known: forms of loop-carried values and loop results that the caller has established.
         signs: which of them, among other integers, are never negative.
+        advancing: what integers that loops advance begin with and advance by.
     """
 
     def __init__(self) -> None:
         self.known: dict[Value, Linear] = {}
         self.signs: dict[Value, bool] = {}
+        self.advancing: dict[Value, list[Value]] = {}
 
     def linear(self, value: Value, scalars: Scalars) -> Linear | None:
         """The closed form of an integer or pointer tensor (or scalar), or None."""
@@ -255,7 +266,7 @@ class AccessAnalysis:
             if element_type(operation.operands[0].type) == I1:
                 return None
             return self.linear(operation.operands[0], scalars)
-        if name not in ("add", "sub", "mul", "shl", "srem", "urem"):
+        if name not in ("add", "sub", "mul", "shl", "srem", "urem", "sdiv", "udiv"):
             return None
         a = self.linear(operation.operands[0], scalars)
         b = a and self.linear(operation.operands[1], scalars)
@@ -273,8 +284,39 @@ class AccessAnalysis:
             case "shl":
                 amount = scalars.sum(b.offset) if b.is_uniform else None
                 return _scale(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
+            case "sdiv" | "udiv":
+                divisor = scalars.sum(b.offset) if b.is_uniform else None
+                shape = shape_of(operation.result.type)
+                return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
             case _:
                 return _modulo(a, scalars.sum(b.offset), scalars) if b.is_uniform else None
+
+    def _quotient(self, a: Linear, divisor: int, shape: tuple[int, ...], scalars: Scalars) -> Linear | None:
+        """A range of stride 1 by a known number: it repeats each position, or is the same for all.
+
+        What it begins with must be a multiple, so that no group of neighbours is cut.
+        """
+        moving = [d for d, term in enumerate(a.terms) if term is not None]
+        if a.base is not None or divisor <= 0 or len(moving) != 1 or a.terms[moving[0]] != Term(1):
+            return None
+        (dimension,), terms = moving, [None] * len(a.terms)
+        extent = shape[dimension]
+        factor = min(extent, divisor)
+        if max(extent, divisor) % factor or not all(self._is_multiple(each, factor) for each in a.offset):
+            return None
+        quotient = Linear(None, (), (None,) * len(a.terms))
+        for addend in (scalars.sum(a.offset),) if extent <= divisor else a.offset:
+            quotient = quotient.plus(scalars.quotient(addend, divisor))
+        if extent <= divisor:
+            return quotient
+        repeated = Term(1, repeats=divisor)
+        return replace(quotient, terms=tuple(repeated if d == dimension else None for d in range(len(terms))))
+
+    def _is_multiple(self, scalar: Scalar, factor: int) -> bool:
+        """Whether a number is certainly a multiple of another, and not negative."""
+        if isinstance(scalar, int):
+            return scalar >= 0 and scalar % factor == 0
+        return is_never_negative(scalar, self.signs) and Multiples(self.advancing).divides(factor, scalar)
 
     # ---- masks -----------------------------------------------------------------------------------------------------
 
@@ -336,7 +378,7 @@ class AccessAnalysis:
         if len(moving) > 1:
             return None
         ((dimension, term),) = moving
-        if term.wrap is not None or not isinstance(term.stride, int):
+        if term.wrap is not None or term.repeats > 1 or not isinstance(term.stride, int):
             return None
         if term.stride > 0:
             # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
@@ -375,9 +417,11 @@ def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
     for s, t in zip(a.terms or (None,) * rank, b.terms or (None,) * rank, strict=True):
         if s is None or t is None:
             terms.append(s or t)
+        elif s.repeats != t.repeats:
+            return None
         elif s.wrap is None and t.wrap is None:
             stride = scalars.binary("add", s.stride, t.stride)
-            terms.append(Term(stride) if stride != 0 else None)
+            terms.append(replace(s, stride=stride) if stride != 0 else None)
         elif s.wrap == t.wrap:
             terms.append(Term(scalars.binary("add", s.stride, t.stride), s.wrap))
         else:
@@ -391,7 +435,7 @@ def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
 def _scale(a: Linear, factor: Scalar, scalars: Scalars) -> Linear:
     if factor == 0:
         return Linear(a.base, (), (None,) * len(a.terms))
-    terms = tuple(t and Term(scalars.binary("mul", t.stride, factor), t.wrap) for t in a.terms)
+    terms = tuple(t and replace(t, stride=scalars.binary("mul", t.stride, factor)) for t in a.terms)
     result = Linear(a.base, (), terms)
     for addend in a.offset:
         result = result.plus(scalars.binary("mul", addend, factor))
@@ -405,7 +449,7 @@ def _modulo(a: Linear, modulo: Scalar, scalars: Scalars) -> Linear | None:
         return None
     term = a.terms[moving[0]]
     assert term is not None
-    if term.stride != 1 or term.wrap is not None:
+    if term != Term(1):
         return None
     start = scalars.binary("srem", scalars.sum(a.offset), modulo) if a.offset else 0
     wrapped = Term(1, (start, modulo))
@@ -427,11 +471,12 @@ def _reshape(source: Linear, shape: tuple[int, ...], target: tuple[int, ...], sc
             if not remaining:
                 return None
             extent, term = remaining.pop()
-        if extent % new or (term is not None and term.wrap is not None and extent != new):
+        is_plain = term is None or (term.wrap is None and term.repeats == 1)
+        if extent % new or not (is_plain or extent == new):
             return None
         terms.append(term)
         extent //= new
-        term = term and Term(scalars.binary("mul", term.stride, new), term.wrap)
+        term = term and replace(term, stride=scalars.binary("mul", term.stride, new))
     return replace(source, terms=tuple(reversed(terms)))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
-from mlutriton.ir.analysis.access import AccessAnalysis, Linear, Scalar, Scalars, advances
+from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
@@ -29,6 +29,7 @@ from mlutriton.ir.ops import (
     IntToPtr,
     Load,
     PtrToInt,
+    Reshape,
     ScatterStore,
     Splat,
     Store,
@@ -97,6 +98,7 @@ class _Rewriter:
             before += scalars.operations
             offset = self._carry_scalar(loop, before)
             self.analysis.signs[offset] = all(is_never_negative(addend, self.analysis.signs) for addend in addends)
+            self.analysis.advancing[offset] = addends
             for value, addend in ((carried, offset), (loop.results[place], loop.results[-1])):
                 if start:
                     self.analysis.known[value] = start.plus(addend)
@@ -116,14 +118,18 @@ class _Rewriter:
         before.append(loop)
 
     def _loop_signs(self, loop: For) -> None:
-        """Find which integers of a loop are never negative: they begin so and advance by such."""
+        """Find what integers of a loop advance by, and which are never negative: they begin so and advance by such."""
         signs = self.analysis.signs
-        signs[loop.body.arguments[0]] = is_never_negative(loop.operands[0], signs)
+        signs[loop.index] = is_never_negative(loop.operands[0], signs)
+        self.analysis.advancing[loop.index] = [loop.operands[0], loop.operands[2]]
         yielded = loop.body.terminator.operands
         for place, (carried, initial) in enumerate(zip(loop.carried, loop.initial, strict=True)):
             signs[carried] = False
-            addends = advances(yielded[place], carried, loop) if is_never_negative(initial, signs) else None
-            is_growing = addends is not None and all(is_never_negative(addend, signs) for addend in addends)
+            addends = advances(yielded[place], carried, loop)
+            if addends is not None:
+                self.analysis.advancing[carried] = [initial, *addends]
+            starts = is_never_negative(initial, signs)
+            is_growing = starts and addends is not None and all(is_never_negative(addend, signs) for addend in addends)
             signs[carried] = signs[loop.results[place]] = is_growing
 
     @staticmethod
@@ -159,23 +165,50 @@ class _Rewriter:
         bounds = self.analysis.bounds(mask, scalars)
         if form is None or form.base is None or bounds is None:
             return None
+        repeats = tuple(term.repeats if term else 1 for term in form.terms)
+        if max(repeats, default=1) > 1:
+            return self._repeated(operation, form, bounds, repeats, scalars) if isinstance(operation, Load) else None
         shape = shape_of(pointer.type)
         base = _base_pointer(form, scalars, operation.location)
-        geometry = TileGeometry(
-            shape,
-            [scalars.value(term.stride if term else 0) for term in form.terms],
-            [scalars.value(scalars.maximum([0, *each.first])) for each in bounds],
-            [_limit(extent, each.limit, scalars) for extent, each in zip(shape, bounds, strict=True)],
-            [
-                (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
-                for term in form.terms
-            ],
-        )
+        geometry = _geometry(shape, form, bounds, scalars)
         attributes = {"wraps": geometry.flags()}
         if isinstance(operation, Store):
             value = operation.operands[1]
             return [TileStore([base, value, *geometry.operands()], attributes, location=operation.location)]
         return self._tile_load(operation, base, geometry, scalars)
+
+    def _repeated(
+        self, load: Load, form: Linear, bounds: Sequence[Bounds], repeats: tuple[int, ...], scalars: Scalars
+    ) -> Sequence[Operation]:
+        """A load of which neighbours along some dimensions are the same: each is loaded once, and repeated."""
+        _, mask, other = load.operands
+        shape, element = shape_of(load.result.type), element_type(load.result.type)
+        short = tuple(extent // times for extent, times in zip(shape, repeats, strict=True))
+        terms = tuple(term and replace(term, repeats=1) for term in form.terms)
+        # A group of neighbours that a mask cuts is loaded whole.
+        outer = [
+            each if times == 1 else Bounds(
+                tuple(scalars.quotient(scalars.maximum([0, first]), times) for first in each.first),
+                tuple(scalars.quotient(scalars.binary("add", limit, times - 1), times) for limit in each.limit),
+            )
+            for each, times in zip(bounds, repeats, strict=True)
+        ]  # fmt: skip
+        location = load.location
+        base = _base_pointer(form, scalars, location)
+        geometry = _geometry(short, replace(form, terms=terms), outer, scalars)
+        zero = scalars.add(Constant.of(0, element))
+        type = TensorType(short, element)
+        loaded = scalars.add(
+            TileLoad([base, zero, *geometry.operands()], {"wraps": geometry.flags()}, result_types=[type])
+        )
+        apart = [extent for pair in zip(short, repeats, strict=True) for extent in ((pair[0], 1))]
+        spread = [extent for pair in zip(short, repeats, strict=True) for extent in pair]
+        line = scalars.add(Reshape([loaded], result_types=[TensorType(tuple(apart), element)]))
+        wide = scalars.add(Broadcast([line], result_types=[TensorType(tuple(spread), element)]))
+        made: list[Operation] = [Reshape([wide], result_types=[load.result.type], location=location)]
+        if any(each != FREE for each in bounds):
+            made.append(Elementwise.of("select", mask, made[-1].result, other, location=location))
+        return made
 
     @staticmethod
     def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:
@@ -239,6 +272,19 @@ class _Rewriter:
         if row_other is None:
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=load.location))
         return made
+
+
+def _geometry(shape: tuple[int, ...], form: Linear, bounds: Sequence[Bounds], scalars: Scalars) -> TileGeometry:
+    return TileGeometry(
+        shape,
+        [scalars.value(term.stride if term else 0) for term in form.terms],
+        [scalars.value(scalars.maximum([0, *each.first])) for each in bounds],
+        [_limit(extent, each.limit, scalars) for extent, each in zip(shape, bounds, strict=True)],
+        [
+            (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
+            for term in form.terms
+        ],
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""Which integers are multiples of a known number in every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mlutriton.ir.core import Value
+from mlutriton.ir.ops import Constant, Elementwise
+
+
+class Multiples:
+    """Answers, given what loops do with their integers.
+
+    Index arithmetic is taken not to overflow, as Triton's own address analysis does.
+    """
+
+    def __init__(self, advancing: Mapping[Value, Sequence[Value]]) -> None:
+        self._advancing = advancing
+        # What is asked already holds as long as nothing else speaks against it: loops begin with multiples.
+        self._asked: set[tuple[int, Value]] = set()
+
+    def divides(self, factor: int, value: Value) -> bool:
+        """True if an integer is certainly a multiple of a number."""
+        if factor == 1 or (factor, value) in self._asked:
+            return True
+        match value.defining_op:
+            case Constant(value=int(number)):
+                return number % factor == 0
+            case Elementwise(name="sext" | "trunc_int", operands=[source]):
+                return self.divides(factor, source)
+            case Elementwise(name="add" | "sub" | "smin" | "smax", operands=operands):
+                return all(self.divides(factor, each) for each in operands)
+            case Elementwise(name="mul", operands=[a, b]):
+                return self._divides_product(factor, a, b) or self._divides_product(factor, b, a)
+            case None if value in self._advancing:
+                self._asked.add((factor, value))
+                return all(self.divides(factor, each) for each in self._advancing[value])
+            case _:
+                return False
+
+    def _divides_product(self, factor: int, a: Value, b: Value) -> bool:
+        match a.defining_op:
+            case Constant(value=int(number)):
+                return self.divides(factor // math.gcd(factor, number), b)
+            case _:
+                return self.divides(factor, a)
