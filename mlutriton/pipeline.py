@@ -12,8 +12,9 @@ from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.analysis.layouts import NotSplitError
+from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import IntToPtr
+from mlutriton.ir.memory_ops import IntToPtr, TileLoad, TileStore
 from mlutriton.ir.passes import (
     canonicalize,
     carried_offsets,
@@ -23,6 +24,7 @@ from mlutriton.ir.passes import (
     loop_invariant,
     memory_access,
     merge_dimensions,
+    merge_interleaved,
     merge_loads,
     partition,
     strip_mine,
@@ -186,14 +188,10 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     machine, stages = options.machine, max(1, options.num_stages)
-    if merged := merge_loads.run(function):
-        for run in (canonicalize.run, cse.run, dce.run):
-            verify(merged, "merge_loads")
-            run(merged)
-        verify(merged, "merge_loads")
+    if merged := _with_merged_accesses(function):
         with suppress(OnChipMemoryError):
             program = generate(merged, machine, stages, metadata)
-            observe("merge_loads", merged)
+            observe("merge_accesses", merged)
             return program
     try:
         return generate(function, machine, stages, metadata)
@@ -228,6 +226,21 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
             observe("strip_mine", mined)
             return program
     raise refusal
+
+
+def _with_merged_accesses(function: Function) -> Function | None:
+    """A copy of a function whose accesses are fewer and longer; None if there is nothing to merge."""
+    if sum(isinstance(each, TileLoad | TileStore) for each in function.walk()) < 2:
+        return None
+    merged = copy_function(function)
+    is_merged = [run(merged) for run in (merge_interleaved.run, merge_loads.run)]
+    if not any(is_merged):
+        return None
+    for run in (canonicalize.run, cse.run, dce.run):
+        verify(merged, "merge_accesses")
+        run(merged)
+    verify(merged, "merge_accesses")
+    return merged
 
 
 def _refused(error: ProgramError) -> CompileError:

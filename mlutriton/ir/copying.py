@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from mlutriton.ir.core import Block, Operation, Value
+from mlutriton.ir.core import Block, Function, Operation, Value
+
+
+def copy_function(function: Function) -> Function:
+    """A copy of a function."""
+    return Function(function.name, copy_block(function.body, {}), function.argument_attributes, function.location)
 
 
 def copy_block(block: Block, values: dict[Value, Value]) -> Block:
-    """A copy of a block without control flow, whose operands are looked up in ``values`` first."""
+    """A copy of a block whose operands are looked up in ``values`` first."""
     copied = Block([argument.type for argument in block.arguments], [argument.name for argument in block.arguments])
     values |= zip(block.arguments, copied.arguments, strict=True)
     for operation in block.operations:
@@ -15,7 +20,7 @@ def copy_block(block: Block, values: dict[Value, Value]) -> Block:
 
 
 def copy_operation(operation: Operation, values: dict[Value, Value]) -> Operation:
-    """A copy of an operation without control flow; its results are entered in ``values``."""
+    """A copy of an operation; its results are entered in ``values``."""
     made = operation.__class__(
         [values.get(operand, operand) for operand in operation.operands],
         operation.attributes,

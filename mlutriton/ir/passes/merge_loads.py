@@ -19,10 +19,10 @@ from mlutriton.ir.analysis.families import Family, family_of
 from mlutriton.ir.analysis.overlaps import Box, Span, boxes
 from mlutriton.ir.analysis.scalar_forms import ScalarForms
 from mlutriton.ir.analysis.uses import Uses
-from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import AddPtr, Constant, Reshape, TileLoad, Window
 from mlutriton.ir.passes.longer_rows import lengthen
+from mlutriton.ir.passes.placement import put
 from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
 
 # Of what loads ask for together, so much may be loaded for one load to be worth its longer rows; and so long rows may
@@ -33,14 +33,9 @@ MOST_LOADED, MOST_LENGTHENED = 0.75, 1.25
 LEAST_PART_BYTES = 4096
 
 
-def run(function: Function) -> Function | None:
-    """A copy of a function in which overlapping loads are one; None if there are none."""
-    if not any(_groups(block, ScalarForms()) for block in _blocks(function)):
-        return None
-    values: dict[Value, Value] = {}
-    body = copy_block(function.body, values)
-    copied = Function(function.name, body, function.argument_attributes, function.location)
-    return copied if _Merger(copied).run() else None
+def run(function: Function) -> bool:
+    """Make one load of those that overlap; returns whether there are any."""
+    return _Merger(function).run()
 
 
 @dataclass
@@ -179,7 +174,7 @@ def _load_at_once(merge: _Merge) -> None:
         shaped.name = load.result.name
         replaced[load.result] = shaped
     replace_uses(block, replaced)
-    _put(block, earliest.load, code.operations, set(begins))
+    put(block, earliest.load, code.operations, set(begins))
 
 
 def _whole(
@@ -218,23 +213,3 @@ def _limit(span: Span, code: Scalars) -> Scalar:
 
 def _positions(edge: Edge, origin: int, code: Scalars) -> list[Scalar]:
     return [code.binary("add", code.value(part.value), part.shift - origin) for part in edge.parts]
-
-
-def _put(block: Block, place: Operation, operations: Sequence[Operation], dropped: set[TileLoad]) -> None:
-    """Put operations in the place of one, behind whatever they need, and drop others."""
-    own = {value: each for each in (*block.operations, *operations) for value in each.results}
-    code: dict[Operation, None] = {}
-
-    def put(operation: Operation) -> None:
-        if operation not in code:
-            for operand in operation.operands:
-                if operand in own:
-                    put(own[operand])
-            code[operation] = None
-
-    for operation in block.operations:
-        for each in operations if operation is place else ():
-            put(each)
-        if operation not in dropped:
-            put(operation)
-    block.operations = list(code)

@@ -1,0 +1,127 @@
+"""Accesses to every second, third or fourth element: together they are one, and values are what NumPy says."""
+
+import random
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+
+@mlu.jit
+def rotate(out, x, heads, HALF: tl.constexpr):
+    """Pairs of neighbours as complex numbers, times i."""
+    base = (tl.program_id(1) * heads + tl.program_id(0)) * 2 * HALF
+    i = tl.arange(0, HALF)
+    real, imaginary = tl.load(x + base + 2 * i), tl.load(x + base + 2 * i + 1)
+    tl.store(out + base + 2 * i, -imaginary)
+    tl.store(out + base + 2 * i + 1, real)
+
+
+@mlu.jit
+def permute(out, x, n, STEP: tl.constexpr, FROM: tl.constexpr, B: tl.constexpr):
+    """The elements of each group of STEP in another order."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    for k in tl.static_range(STEP):
+        value = tl.load(x + i * STEP + FROM[k], mask=i < n, other=7)
+        tl.store(out + i * STEP + k, value, mask=i < n)
+
+
+@mlu.jit
+def blend(out, x, rows, columns, STEP: tl.constexpr, TAKEN: tl.constexpr, STORED: tl.constexpr, B0: tl.constexpr,
+          B1: tl.constexpr):  # fmt: skip
+    """Of pixels under a mask, some channels are read, some of those of the result written, some of them twice."""
+    i = tl.program_id(1) * B0 + tl.arange(0, B0)[:, None]
+    j = tl.program_id(0) * B1 + tl.arange(0, B1)[None, :]
+    mask = (i < rows) & (j < columns)
+    pixel = (i * columns + j) * STEP
+    total = tl.zeros((B0, B1), tl.float32)
+    for k in tl.static_range(len(TAKEN)):
+        total = total * 2 + tl.load(x + pixel + TAKEN[k], mask=mask, other=1).to(tl.float32)
+    for k in tl.static_range(len(STORED)):
+        tl.store(out + pixel + STORED[k], total + k, mask=mask)
+
+
+@mlu.jit
+def crossing(out, n, B: tl.constexpr):
+    """Stores of which the later ones overwrite some of the earlier."""
+    i = tl.arange(0, B)
+    tl.store(out + 2 * i, i, mask=i < n)
+    tl.store(out + 2 * i, i + 100, mask=i < n - 5)
+    tl.store(out + 2 * i + 1, i + 200, mask=i < n)
+    tl.store(out + i, i + 300, mask=i < 3)
+    tl.store(out + 2 * i + 1, i + 400, mask=i < n)
+
+
+@mlu.jit
+def in_place(x, n, B: tl.constexpr):
+    """What is stored first is loaded next."""
+    i = tl.arange(0, B)
+    mask = i < n
+    tl.store(x + 2 * i + 1, tl.load(x + 2 * i, mask=mask) + 1, mask=mask)
+    tl.store(x + 2 * i, tl.load(x + 2 * i + 1, mask=mask) + 1, mask=mask)
+
+
+@pytest.mark.parametrize("half", [16, 64, 256])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_pairs_of_neighbours(half, dtype):
+    x = np.random.default_rng(0).standard_normal((9, 5, half, 2)).astype(dtype)
+    out = np.empty_like(x)
+    run = on_both_engines(lambda: rotate[5, 9](out, x, 5, HALF=half), out)
+    np.testing.assert_array_equal(out[..., 0], -x[..., 1])
+    np.testing.assert_array_equal(out[..., 1], x[..., 0])
+    assert run.dram_read_bytes + run.timing.l2_hit_bytes <= x.nbytes
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 2, 1), (2, 0, 1), (3, 1, 0, 2), (4, 3, 2, 1, 0)])
+@pytest.mark.parametrize("n", [64, 301])
+def test_groups_in_another_order(order, n):
+    x = np.random.default_rng(0).integers(-99, 99, (n, len(order)), np.int32)
+    out = np.full_like(x, -1)
+    on_both_engines(lambda: permute[-(-n // 64),](out, x, n, STEP=len(order), FROM=order, B=64), out)
+    np.testing.assert_array_equal(out, x[:, order])
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_any_channels(seed):
+    choose = random.Random(seed)
+    step = choose.choice([2, 3, 4])
+    taken = choose.choices(range(step), k=choose.randint(1, 5)) if choose.random() < 0.5 else list(range(step))
+    stored = choose.choices(range(step), k=choose.randint(1, 5)) if choose.random() < 0.5 else list(range(step))
+    choose.shuffle(taken)
+    choose.shuffle(stored)
+    rows, columns = choose.choice([3, 8, 20]), choose.choice([16, 33, 100])
+    x = np.random.default_rng(seed).integers(-9, 9, (rows, columns, step)).astype(np.float16)
+    out = np.full((rows, columns, step), -1, np.float32)
+    grid = -(-columns // 32), -(-rows // 8)
+    launch = blend[grid]
+    on_both_engines(
+        lambda: launch(out, x, rows, columns, STEP=step, TAKEN=tuple(taken), STORED=tuple(stored), B0=8, B1=32), out
+    )
+    total = np.zeros((rows, columns), np.float32)
+    for channel in taken:
+        total = total * 2 + x[..., channel]
+    want = np.full_like(out, -1)
+    for k, channel in enumerate(stored):
+        want[..., channel] = total + k
+    np.testing.assert_array_equal(out, want)
+
+
+def test_stores_keep_their_order():
+    out = np.full(128, -1, np.int32)
+    on_both_engines(lambda: crossing[1,](out, 60, B=64), out)
+    i, want = np.arange(60), np.full(128, -1, np.int32)
+    want[0:120:2] = i
+    want[0:110:2] = i[:55] + 100
+    want[:3] = np.arange(3) + 300
+    want[1:120:2] = i + 400
+    np.testing.assert_array_equal(out, want)
+
+
+def test_loads_behind_stores():
+    x = np.arange(128, dtype=np.float32)
+    on_both_engines(lambda: in_place[1,](x, 64, B=64), x)
+    np.testing.assert_array_equal(x[1::2], np.arange(0, 128, 2) + 1)
+    np.testing.assert_array_equal(x[::2], np.arange(0, 128, 2) + 2)
