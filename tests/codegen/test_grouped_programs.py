@@ -194,3 +194,41 @@ def test_what_all_programs_store_alike_is_there_for_each(engine, monkeypatch):
     np.testing.assert_array_equal(counts, (x < 0).sum(1))
     assert (marks == np.float32(0.1)).all()
     assert (copies == first).all()
+
+
+@mlu.jit
+def sums_of_rows_at(out, x, turns, columns, BLOCK: tl.constexpr):
+    row, distance = tl.program_id(0), 1
+    for _ in range(turns):
+        distance += 1
+    total = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.load(x + row * distance + column, mask=column < columns, other=0.0)
+    tl.store(out + row * distance * BLOCK + tl.arange(0, BLOCK), total)
+
+
+@mlu.jit
+def sums_of_ever_wider_rows(out, x, turns, BLOCK: tl.constexpr):
+    row, total = tl.program_id(0), tl.zeros((BLOCK,), tl.float32)
+    for distance in range(turns):
+        total += tl.load(x + row * distance + tl.arange(0, BLOCK))
+    tl.store(out + row * BLOCK + tl.arange(0, BLOCK), total)
+
+
+@pytest.mark.parametrize("turns", [0, 2, 5])
+def test_rows_whose_distance_a_loop_finds_out(turns, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    x, rows, block = np.arange(400, dtype=np.float32), 13, 16
+    place = np.arange(rows)[:, None]
+
+    out = np.zeros((rows, turns + 1, block), np.float32)
+    sums_of_rows_at[(rows,)](out, x, turns, 40, BLOCK=block)
+    column = np.arange(48)
+    found = np.where(column < 40, x[place * (turns + 1) + column], 0)
+    np.testing.assert_array_equal(out.reshape(-1, block)[:: turns + 1], found.reshape(rows, 3, block).sum(axis=1))
+
+    wide = np.zeros((rows, block), np.float32)
+    sums_of_ever_wider_rows[(rows,)](wide, x, turns, BLOCK=block)
+    expected = sum((x[place * distance + np.arange(block)] for distance in range(turns)), np.zeros((rows, block)))
+    np.testing.assert_array_equal(wide, expected)

@@ -9,6 +9,8 @@ from unittest.mock import patch
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 
+from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
+from mlutriton.isa.program import Program
 from tests.language.generated.kernels import Case, cases, jitted
 from tests.language.generated.products import product
 from tests.language.generated.tensors import tensor_kernel
@@ -51,13 +53,19 @@ def check(case: Case) -> None:
     assert len(cycles) == 1, cycles
 
 
+def read_before_set(program: Program) -> int:
+    """The registers, as bits, that some way through a program reads before it sets them."""
+    return live_registers(program, basic_blocks(program))[0][0]
+
+
 def judged(case: TextCase) -> None:
     """Launch the kernel on both engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
     expected, cycles, first = case.expected(), set(), None
     for engine in ("native", "interpreter"):
         with patch.dict(os.environ, {"MLUTRITON_ENGINE": engine, "MLUTRITON_MACHINE": case.machine}):
-            written, taken = case.written()
-        cycles.add(taken)
+            written, run = case.written()
+        cycles.add(run.cycles)
+        assert not read_before_set(run.program)
         for name, array in written.items():
             x, y = (each.astype(np.float64) for each in (array, expected[name]))
             same = (x == y) | ((x != x) & (y != y))

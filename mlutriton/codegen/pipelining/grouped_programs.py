@@ -129,7 +129,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     varying, own = differing
     flat = replace(loop, body=[*every])
     definitions = Definitions(flat)
-    merging = Merging(code, flat, definitions, own, linear_definitions(code.nodes))
+    merging = Merging(code, loop, definitions, own, linear_definitions(code.nodes))
     merges: dict[int, Merge] = {}
     chains: list[list[Instruction]] = []
     for step in all_steps(loop.body):

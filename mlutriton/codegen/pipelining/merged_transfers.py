@@ -31,6 +31,7 @@ from mlutriton.codegen.tile_code import (
     instructions,
     known_extents,
     registers_read,
+    registers_set,
     written_register,
 )
 from mlutriton.isa.expression import evaluate, parse
@@ -178,6 +179,9 @@ class Merging:
     ) -> None:
         self.code, self.loop, self.definitions, self.members = code, loop, definitions, members
         self.linear = linear
+        self.set_inside = registers_set(loop.body)
+        # What the loop carries, or finds out otherwise than by arithmetic, may be anything in its next iteration.
+        self.unknown = {*definitions.opaque, *(register for register, _ in loop.carried)}
         self.varying: dict[Register, bool] = {}
 
     def merge(self, node: Node) -> Merge | None:
@@ -203,8 +207,8 @@ class Merging:
         step = self.step(place.register)
         if local.register is not None or local.offset_bytes or step is None:
             return None
-        if any(register in self.definitions.scalar for registers in step for register in registers):
-            return None  # The step differs from line to line.
+        if any(register in self.set_inside for registers in step for register in registers):
+            return None  # The step differs from line to line, or from one iteration of a loop within to the next.
         return node, local, step
 
     def _more_items(self, node: Instruction) -> MoreItems | None:
@@ -305,9 +309,9 @@ class Merging:
         if register not in self.varying:
             definition = self.definitions.scalar.get(register)
             self.varying[register] = (
-                definition is not None
-                and not self._is_of_line(definition, "udiv")
-                and any(map(self._varies, registers_read(definition)))
+                register in self.unknown
+                if definition is None
+                else not self._is_of_line(definition, "udiv") and any(map(self._varies, registers_read(definition)))
             )
         return self.varying[register]
 
@@ -339,7 +343,9 @@ class Merging:
             return {(): 1} if self.loop.independent else self._form(self.loop.step)
         if not isinstance(operand, Register) or not self._varies(operand):
             return {}
-        definition = self.definitions.scalar[operand]
+        definition = self.definitions.scalar.get(operand)
+        if definition is None:
+            return None
         if self._is_of_line(definition, "urem"):
             return {(): 1}
         sources = definition.operands[1:]

@@ -22,6 +22,11 @@ def least_and_most(a, b, c, d):
 
 
 @mlu.jit
+def total_and_all(a, b, c, d):
+    return (a + c) & 127, b | d
+
+
+@mlu.jit
 def latest(a, b, c, d):
     return tl.where(d != 0, c, a), b | d
 
@@ -54,7 +59,9 @@ def doubled(a):
 
 
 """
-COMBINERS = {"least_and_most": 2, "latest": 2, "affine": 2}
+# Of pairs: those of reductions do not ask for an order, which Triton does not promise.
+REDUCTIONS = ["least_and_most", "total_and_all"]
+SCANS = [*REDUCTIONS, "latest", "affine"]
 
 
 @dataclass(frozen=True)
@@ -289,7 +296,7 @@ class Tensors(Text):
     def pair(self, a: Made, axis: int, shape: Shape, call: str, rest: str) -> None:
         b = self.load(a.shape, INT32)
         x, y = (self.let(f"{each.name} & 127") for each in (a, b))
-        combiner = self.pick(COMBINERS)
+        combiner = self.pick(REDUCTIONS if call == "tl.reduce" else SCANS)
         names = [self.let("0", "h"), self.let("0", "h")]
         self.line(f"{names[0]}, {names[1]} = {call}(({x}, {y}), {axis}, {combiner}{rest})")
         for name in names:

@@ -48,11 +48,11 @@ class TextCase:
         judge.run(self.text, self.grid, arguments)
         return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
 
-    def written(self) -> tuple[dict[str, np.ndarray], int]:
-        """The arrays as the current engine leaves them, and the cycles that it took."""
+    def written(self) -> tuple[dict[str, np.ndarray], mlu.Run]:
+        """The arrays as the current engine leaves them, and the run."""
         arguments = self.memory()
         run = jitted(self.text)[self.grid](*arguments.values(), enable_fp_fusion=False, **self.options)
-        return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}, run.cycles
+        return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}, run
 
 
 def jitted(text: str):
