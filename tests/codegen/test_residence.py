@@ -47,6 +47,40 @@ def test_rows_in_place_with_a_weight_that_is_loaded_once(stages):
 
 
 @mlu.jit
+def store_in_a_loop_and_tell(out, last, SIZE: tl.constexpr):
+    program, element = tl.program_id(0), tl.arange(0, SIZE)
+    place = program
+    for step in range(0, 6, 2):
+        place = 10 * program + step
+        tl.store(out + place * SIZE + element, element)
+    tl.store(last + program * SIZE + element, place + element)
+
+
+@mlu.jit
+def load_one_of_two_and_tell(out, x, y, SIZE: tl.constexpr):
+    program, element = tl.program_id(0), tl.arange(0, SIZE)
+    if program % 3 == 1:
+        values = tl.load(x + program * SIZE + element)
+        factor = 2 * program
+    else:
+        values = tl.load(y + element)
+        factor = program - 5
+    tl.store(out + program * SIZE + element, values * factor)
+
+
+def test_loops_and_branches_that_transfer_tell_the_rest_of_their_program():
+    out, last = np.zeros((1100, 32), np.int32), np.zeros((110, 32), np.int32)
+    store_in_a_loop_and_tell[(110,)](out, last, SIZE=32)
+    program, element = np.arange(110)[:, None], np.arange(32)
+    np.testing.assert_array_equal(last, 10 * program + 4 + element)
+    stored = np.isin(np.arange(1100) % 10, (0, 2, 4))[:, None]
+    np.testing.assert_array_equal(out, stored * element)
+    x, y = np.random.default_rng(0).integers(-9, 9, (2, 110, 32)).astype(np.int32)
+    load_one_of_two_and_tell[(110,)](last, x, y, SIZE=32)
+    np.testing.assert_array_equal(last, np.where(program % 3 == 1, x * 2 * program, y[0] * (program - 5)))
+
+
+@mlu.jit
 def load_far_away(out, x, steps, SIZE: tl.constexpr, COUNTED: tl.constexpr):
     place = x + tl.arange(0, SIZE)
     if COUNTED:

@@ -208,6 +208,7 @@ def _plan_loads(
 ) -> None:
     stored = frozenset[int]() if loop.independent else _stored(loop.body, roots)
     definitions = Definitions(loop, lookups)
+    tells = _nodes_that_tell(loop)
     needed = definitions.closure(free_registers(plan.serves)) or set[Register]()
     touched: set[str] = set()
     loads: dict[int, set[str]] = {}
@@ -227,7 +228,8 @@ def _plan_loads(
         touched |= buffers_of([node])
         if stored is None or (stored and not _is_apart(node, stored, roots)):
             continue
-        if targets and is_first and targets <= plan.anew and _closure(definitions, node) is not None:
+        is_free = id(node) not in tells and _closure(definitions, node) is not None
+        if targets and is_first and targets <= plan.anew and is_free:
             found[id(node)] = targets
             passed[id(node)] = stored
     if gathered:
@@ -403,7 +405,8 @@ def _plan_stores(plan: Plan, loop: Loop, awaited: set[str]) -> None:
     sources = {name for node in stores for name in _store_sources(node)}
     if not sources & awaited or _other_global_accesses(loop, stores, [*plan.arriving, *plan.early]):
         return
-    if not sources <= plan.anew:
+    tells = _nodes_that_tell(loop)
+    if not sources <= plan.anew or any(id(node) in tells for node in stores):
         return
     plan.stores = stores
     plan.buffers |= sources
@@ -458,6 +461,18 @@ def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:
 
 
 # ---- registers -----------------------------------------------------------------------------------------------------
+
+
+def _nodes_that_tell(loop: Loop) -> set[int]:
+    """Identities of the loops and branches that transfer and set registers which the rest of the body reads.
+
+    What these registers hold belongs to the iteration, so that the nodes stay in their places.
+    """
+    compound = [node for node in loop.body if not isinstance(node, Instruction) and is_transfer(node)]
+    if not compound:
+        return set()
+    read = set(_registers(loop.yielded)).union(*(free_registers([node]) for node in loop.body))
+    return {id(node) for node in compound if registers_set([node]) & read}
 
 
 def free_registers(nodes: Sequence[Node]) -> set[Register]:
