@@ -73,8 +73,8 @@ its issue.
 ### Order of evaluation
 
 Results are defined to the bit, except for the sign and payload of a NaN. `f16` and `bf16` are computed in `f32` and
-rounded after each operation; but the accumulators of a reduction by `fadd` or `fmul` are at least `f32`, and only the
-result is rounded.
+rounded after each operation; but the accumulators of a reduction or scan by `fadd` or `fmul` are at least `f32`, and
+only results are rounded.
 
 * **Row reduction** (`inner` = 1): there are `lanes` = {REDUCTION_GROUP_BYTES} / width accumulators. They start from
   the identity of the operation (`fadd` -0.0, `fmul` 1, `fmin` and `fmax` NaN, `fminimum` +inf, `fmaximum` -inf;

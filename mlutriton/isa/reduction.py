@@ -21,7 +21,7 @@ _ROUNDING = frozenset({"fadd", "fmul"})
 
 
 def accumulator_type(name: str, dtype: DType) -> DType:
-    """The type in which a reduction keeps what it has combined so far: f32 for sums and products of narrower floats."""
+    """The type in which what was combined so far is kept: f32 for sums and products of narrower floats."""
     return F32 if name in _ROUNDING and dtype.is_float and dtype.bytes < F32.bytes else dtype
 
 

@@ -49,7 +49,12 @@ def _reduce(values: Array, name: str, dtype: DType, width: int) -> Array:
 
 
 def scan(values: Array, name: str, dtype: DType, *, from_end: bool) -> Array:
-    """Running combination of [outer, n, inner] along n, one element after another."""
+    """Running combination of [outer, n, inner] along n, one element after another; each result is rounded once."""
+    accumulator = accumulator_type(name, dtype)
+    if accumulator is not dtype:
+        wide = evaluate("fpcast", values, dtype=dtype, to=accumulator)
+        combined = scan(wide, name, accumulator, from_end=from_end)
+        return evaluate("fpcast", combined, dtype=accumulator, to=dtype)
     if from_end:
         values = values[:, ::-1]
     result = values.copy()

@@ -1,5 +1,6 @@
 """Scans of the language along every axis, in both directions."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -67,6 +68,15 @@ def test_narrow_integers_and_floats_are_summed_wider():
     np.testing.assert_array_equal(call(sums_0, x, result=np.zeros(64, np.int32)), np.cumsum(x, dtype=np.int32))
     y = np.full(4096, 1, np.float16)
     np.testing.assert_array_equal(call(wide_sums, y, result=np.zeros(4096, np.float32)), np.arange(1, 4097))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_sums_of_narrow_floats_round_each_result_once(dtype):
+    x = (8 * np.random.default_rng(0).integers(-200, 201, (64, 128))).astype(dtype)
+    want = np.cumsum(x.astype(np.float32), 0).astype(dtype)
+    np.testing.assert_array_equal(call(sums_0, x, result=want), want)
+    want = backward(np.cumsum, x.astype(np.float32)).astype(dtype)
+    np.testing.assert_array_equal(call(sums_back, x, result=want), want)
 
 
 @mlu.jit

@@ -68,6 +68,13 @@ def test_column_reduction_goes_from_first_to_last():
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_half_precision_scans_round_each_result_once(reverse):
+    x = np.array([2048, 1, 1, 1][:: 1 - 2 * reverse], np.float16)
+    out = execute(f"scan.fadd.f16 [o], [x], 1, 4, 1, {reverse}", ["f16"] * 2, x, out=np.zeros(4, np.float16))
+    np.testing.assert_array_equal(out[:: 1 - 2 * reverse], [2048, 2048, 2050, 2052])
+
+
 @pytest.mark.parametrize(
     ("operation", "values", "result"), [("fadd", [2048, 1, 1, 1], 2052), ("fmul", [2048, 64, 2**-9, 1], 256)]
 )

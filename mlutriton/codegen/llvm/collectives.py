@@ -18,6 +18,7 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import I32, DType
 from mlutriton.isa.native_interface import Context, Fault
+from mlutriton.isa.reduction import accumulator_type
 
 
 def column_reduction(library: Library, operation: str, dtype: DType) -> str:
@@ -66,6 +67,10 @@ def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str)
 def scan(library: Library, operation: str, dtype: DType) -> str:
     """``f(dst, a, outer, n, inner, reverse)``: running combination along n."""
     name = f"mlu.scan.{operation}.{dtype}"
+    held = accumulator_type(operation, dtype)
+
+    def converted(e: Emitter, value: Lanes, to: DType) -> Lanes:
+        return value if value.dtype is to else apply(e, "fpcast", [value], to)
 
     def define() -> str:
         e = Emitter(library)
@@ -77,21 +82,20 @@ def scan(library: Library, operation: str, dtype: DType) -> str:
         step = e.value(f"select i1 {backward}, i64 {e.value(f'sub i64 0, {line}')}, i64 {line}")
         single = e.value("icmp slt i64 %inner, 4")
         for lanes, condition in ((1, single), (LANES, e.value(f"xor i1 {single}, true"))):
-            vector, result = wide(kind(dtype), lanes), e.variable(wide(kind(dtype), lanes))
+            vector, result = wide(kind(held), lanes), e.variable(wide(kind(held), lanes))
             with e.when(condition), e.loop("%outer") as outer, e.loop("%inner", step=lanes) as inner:
                 offset = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
                 offset = e.add(offset, begin)
                 source, target = e.pointer("%a", offset), e.pointer("%dst", offset)
-                value = load(e, source, dtype, lanes)
                 with e.loop("%n", start=0) as k:
                     moved = e.value(f"mul i64 {k}, {step}")
-                    value = load(e, e.pointer(source, moved), dtype, lanes)
-                    before = Lanes(dtype, lanes, number=e.value(f"load {vector}, ptr {result}"))
+                    value = converted(e, load(e, e.pointer(source, moved), dtype, lanes), held)
+                    before = Lanes(held, lanes, number=e.value(f"load {vector}, ptr {result}"))
                     combined = number_of(e, apply(e, operation, [before, value]))
                     is_first = e.value(f"icmp eq i64 {k}, 0")
                     number = e.value(f"select i1 {is_first}, {vector} {number_of(e, value)}, {vector} {combined}")
                     e.do(f"store {vector} {number}, ptr {result}")
-                    after, to = Lanes(dtype, lanes, number=number), e.pointer(target, moved)
+                    after, to = converted(e, Lanes(held, lanes, number=number), dtype), e.pointer(target, moved)
                     if lanes == 1:
                         store(e, after, to)
                     else:
