@@ -274,6 +274,16 @@ def largest_part(out, x, COUNT: tl.constexpr):
     tl.store(out, values[0], mask=values[0] != 0)  # a scalar of what is in strips
 
 
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu-tiny"])
+def test_halves_are_added_without_a_gather(machine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+    x = RNG.integers(-50, 50, 16_384).astype(np.float32)
+    out = np.empty(128, dtype=np.float32)
+    run = largest_part[(1,)](out, x, COUNT=16_384)
+    np.testing.assert_array_equal(out, x.reshape(128, 128).sum(axis=0))
+    assert not any("gather" in each.row.name for each in run.program.instructions)
+
+
 def test_parts_of_what_is_computed_in_strips():
     before = mlu.current_machine()
     mlu.set_machine("mlu-tiny")

@@ -122,7 +122,7 @@ class _Pipeliner:
             names = plan.anew if has_chunks else plan.anew - plan.buffers
             plain.body = with_own_buffers(self.code, loop.body, names)
         latency_bytes = self.machine.core_dma_latency_bytes
-        late = _take_late(self.code, outside, plan, blocks, latency_bytes) if plan.arriving else []
+        late = take_late(self.code, outside, plan, blocks, latency_bytes) if plan.arriving else []
         self.surroundings.taken_back(late)
         if blocks:
             rotated = rotate_blocks(self.code, loop, plan, blocks, late)
@@ -204,7 +204,7 @@ class _Pipeliner:
         return _guarded(self.code, [replace(loop, stages=1)], rotated) if is_guarded else rotated
 
 
-def _take_late(
+def take_late(
     code: TileCode, before: list[Node], plan: Plan, blocks: BlockPlan | None, latency_bytes: int
 ) -> list[Node]:
     """Take from the end of a list what may as well come behind the first loads of a loop: arithmetic and short loads.

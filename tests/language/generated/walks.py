@@ -31,6 +31,7 @@ class Walk(Text):
     outs: int = 0
     totals: int = 0
     values: list[Value] = field(default_factory=list)
+    distances: list[str] = field(default_factory=list)  # small numbers that change from one iteration to the next
 
     @property
     def rows(self) -> int:
@@ -69,16 +70,33 @@ class Walk(Text):
     def load(self, column: str, inside: str) -> None:
         """A tile of what programs read."""
         other = self.pick(["0.0", "1.0", "-8.0"])
-        choice = self.pick(["x", "x", "x", "y", "weights", "found", "near", "page"])
+        choice = self.pick(["x", "x", "x", "y", "weights", "found", "near", "page", "uneven"])
         if choice == "found" and self.aliased:
             choice = "y"
-        name, row, at = {"near": "x", "found": "y", "page": "pages"}.get(choice, choice), "row", column
+        name, row, at = {"near": "x", "found": "y", "uneven": "y", "page": "pages"}.get(choice, choice), "row", column
         if choice == "near":
-            at = self.let(f"{column} + {self.pick(['1', '2', '-1', 'far'])}", "c")
+            at = self.let(f"{column} + {self.pick(['1', '2', '-1', 'far', *self.distances])}", "c")
             inside = f"({inside}) & ({at} < columns) & ({at} >= 0)"
         if choice == "found":
-            row = self.let(self.pick(["tl.load(ids + row)", "(row * 7 + 3) % ROWS", "tl.load(ids + row // 2)"]), "r")
-        if choice == "page" and not self.height:
+            rows = [
+                "tl.load(ids + row)",
+                "(row * 7 + 3) % ROWS",
+                "tl.load(ids + row // 2)",
+                "row // 2",
+                "(row ^ 1) % ROWS",
+            ]
+            rows += [
+                "tl.minimum(row, 3)",
+                "row * row % ROWS",
+                "(row + far) % ROWS",
+                "tl.load(ids + (row + far) % ROWS)",
+            ]
+            row = self.let(self.pick(rows), "r")
+        if choice == "uneven":  # rows at a distance that is none of the array's
+            distance = self.pick([*self.distances, "far", "first % 5"])
+            place = f"row[:, None] * ({distance}) + {at}[None, :]" if self.height else f"row * ({distance}) + {at}"
+            text = f"tl.load(y + {place}, mask={self.mask(inside)}, other={other})"
+        elif choice == "page" and not self.height:
             place = self.let(f"tl.load(table + row * 8 + ({column} // {PAGE}) % 8) * {PAGE} + {column} % {PAGE}", "q")
             text = f"tl.load(pages + {place}, mask={inside}, other={other})"
         elif choice in ("weights", "page"):
@@ -185,7 +203,10 @@ class Walk(Text):
         moved = bool(begin) and self.chance(4)
         if moved:
             self.line(f"moving = x + {self.place('row', self.let('tl.arange(0, BLOCK)', 'c'))} + {begin}")
+        away = self.let("0", "away") if self.chance(3) else ""
+        outer = self.distances
         with self.under(head):
+            self.distances = [*outer, *([away, away] if away else []), "k % 3"]
             column = self.let(f"{first} + tl.arange(0, BLOCK)", "c")
             inside = f"{column} < {end}" if end != "0" else f"{column} < columns"
             if end in ("first",):
@@ -200,8 +221,12 @@ class Walk(Text):
             self.body(column, inside, most)
             for each in sums:
                 self.gather_up(each)
+            if away:
+                more = self.pick(["1", "2", "far", "k % 3", f"{away} + 1", "tl.load(lengths + k % 7) % 2"])
+                self.line(f"{away} = ({away} + {more}) % 7")
             if head.startswith("while"):
                 self.line("k += BLOCK")
+        self.distances = [*outer, away] if away else outer
         self.values = outside
         self.values += [Value(each.name, each.kind, GREATEST_SUM) for each in sums]
 
@@ -243,8 +268,15 @@ class Walk(Text):
                     kept = list(self.values)
                     if self.of("tile"):
                         carried = self.let(f"{self.pick(self.of('tile')).name} * 1.0", "sum")
-                        with self.under(f"for j in range({self.pick(['3', 'flag', 'flag + 1', '0', '1'])}):"):
+                        with self.under(
+                            f"for j in range({self.pick(['3', 'flag', 'flag + 1', '0', '1', 'k // BLOCK', 'far'])}):"
+                        ):
+                            around = self.distances
+                            self.distances = [*around, "j", "j"]
+                            if self.chance(2):
+                                self.load(column, inside)
                             self.compute()
+                            self.distances = around
                             new = self.of("tile")[-1].name
                             self.line(f"{carried} = tl.minimum(tl.maximum({carried} + {new}, -64.0), 64.0)")
                         self.values = [*kept, Value(carried, "tile", 64)]
@@ -291,7 +323,15 @@ class Walk(Text):
             self.load("c", "c < columns")
             self.compute()
         for _ in range(1 + self.number(2)):
-            self.loop(5)
+            if self.chance(4):
+                with self.under(f"for h in range({self.pick(['flag', '2', 'far + 1'])}):"):
+                    kept, around = list(self.values), self.distances
+                    self.distances = [*around, "h", "h"]
+                    self.loop(3)
+                    self.total("h")
+                    self.values, self.distances = kept, around
+            else:
+                self.loop(5)
             for _ in range(self.number(2)):
                 self.pick([self.reduce, self.compute, self.rows_arithmetic, self.reduce])()
         if self.of("tile") and self.chance(2):
@@ -354,7 +394,7 @@ def walk(between: Between, machines: list[str], grids: list[tuple[int, ...]] = G
                 made[name] = np.zeros(rows * 16, np.float32)
         made |= {
             "x": base,
-            "y": integers(random, rows * stride + wide, types["y"]),
+            "y": integers(random, rows * max(stride, 7) + columns + 2 * wide, types["y"]),
             "weights": integers(random, columns + wide, types["weights"]),
             "pages": integers(random, 32 * PAGE, types["pages"]),
             "table": random.integers(0, 32, rows * 8).astype(np.int32),
