@@ -278,9 +278,13 @@ class Emitter:
 
     def prefetch(self, source: str, size_bytes: int | str) -> None:
         """Ask for bytes that will be read soon; they need not exist."""
-        self.library.declare("llvm.prefetch.p0", "void {}(ptr, i32, i32, i32)")
         with self.loop(str(size_bytes), step=_PREFETCHED_BYTES) as offset:
-            self.do(f"call void @llvm.prefetch.p0(ptr {self.pointer(source, offset)}, i32 0, i32 3, i32 1)")
+            self.prefetch_line(self.pointer(source, offset))
+
+    def prefetch_line(self, place: str) -> None:
+        """Ask for the line of the caches in which an address lies; it need not exist."""
+        self.library.declare("llvm.prefetch.p0", "void {}(ptr, i32, i32, i32)")
+        self.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def load64(self, address: str) -> str:
         """The 64-bit integer at an address."""

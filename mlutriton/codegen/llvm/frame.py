@@ -52,6 +52,7 @@ class Place:
         lines: how often each line of how many elements comes, of a source that is read that way.
         first: the parameter that tells where it begins, in a function that is shared by places of any beginning.
         ends: first byte, and the byte after the last one if the place is not empty, where both are polynomials.
+        is_lent: whether it may lie in DRAM, in a function that reads it.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
     """
@@ -65,6 +66,7 @@ class Place:
     lines: tuple[int, int] | None = None
     first: str = ""
     ends: tuple[Polynomial, Polynomial] | None = None
+    is_lent: bool = False
     low: int = field(init=False)
     high: int = field(init=False)
 

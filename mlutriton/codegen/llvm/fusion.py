@@ -38,6 +38,8 @@ from mlutriton.isa.operands import Mode
 _ALWAYS = 1 << 40
 # More instructions in one loop only make LLVM slower: registers are long exhausted.
 _MAXIMUM_STEPS = 64
+# What is lent comes from far away: loops that do more than copy ask for too little of it at a time.
+_AHEAD_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +341,7 @@ class _Inputs:
         key = (place.base, place.start, place.size)
         if key not in self._sources:
             self._sources[key] = self._loans.source(place)
-        return replace(place, first=self._parameter("i64", self._sources[key]))
+        return replace(place, first=self._parameter("i64", self._sources[key]), is_lent=True)
 
     def _scalar(self, value: Lanes) -> Lanes:
         # The value is kept with its counterpart: its identity is what tells it from others.
@@ -455,6 +457,8 @@ class _Loops:
             key = (place.base, place.start, place.dtype.bytes)
             if place.mode is Mode.COLUMN or key not in values:
                 pointer = e.pointer(self.pointers[_key(place)], e.multiply(column, place.dtype.bytes))
+                if place.is_lent and not mask:
+                    e.prefetch_line(e.pointer(pointer, _AHEAD_BYTES))
                 value = load(e, pointer, place.dtype, lanes)
                 if place.mode is Mode.COLUMN:
                     return value
