@@ -8,6 +8,7 @@ import mmap
 import numpy as np
 import pytest
 
+from mlutriton.codegen.llvm.boxes import STREAMED_ARRAY_BYTES
 from mlutriton.codegen.llvm.loans import LEAST_LENT_BYTES
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
@@ -129,7 +130,7 @@ def test_nothing_is_read_past_the_end_of_an_array(runtime):
 
 def test_large_arrays_are_stored_past_the_caches(runtime):
     """Lines that a store shares with its neighbours keep what those have stored."""
-    grid = (1 << 25) // (4 * N) + 3
+    grid = STREAMED_ARRAY_BYTES // (4 * N) + 3
     text = HEADER.replace(f"r3, {4 * N}\n", f"r3, {4 * (N - 5)}\n") + (LOAD + DOUBLE + STORE).replace(
         str(N), str(N - 5)
     )

@@ -16,7 +16,7 @@ from mlutriton.isa.trace_format import AMOUNT_SHIFT
 
 # An array so large does not stay in the caches of a host until someone reads it; such segments have more whole lines
 # than ends.
-_STREAMED_ARRAY_BYTES = 1 << 25
+STREAMED_ARRAY_BYTES = 1 << 26
 _STREAMED_SEGMENT_BYTES = 512
 
 
@@ -150,7 +150,7 @@ def _copy_box(e: Emitter, segment: Count, strides: list[Count], *, is_store: boo
 def _is_streamed(e: Emitter, segment: Count) -> str:
     """Whether a store goes by the caches: its array does not fit them, and there is enough to do between its ends."""
     start, end = (e.load64(_word(e, word)) for word in (Context.HIT_START, Context.HIT_END))
-    is_large = e.value(f"icmp sge i64 {e.subtract(end, start)}, {_STREAMED_ARRAY_BYTES}")
+    is_large = e.value(f"icmp sge i64 {e.subtract(end, start)}, {STREAMED_ARRAY_BYTES}")
     return e.value(f"and i1 {is_large}, {e.value(f'icmp sge i64 {segment}, {_STREAMED_SEGMENT_BYTES}')}")
 
 
