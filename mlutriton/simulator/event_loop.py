@@ -140,8 +140,9 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
     state.shared[at.NEXT_PROGRAM] = program + 1
     wave = state.timing[timing.LAUNCH_WAVE_CYCLES] if program >= units(state) else 0
     start = now + wave + state.timing[timing.DISPATCH_CYCLES]
-    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_CORE] = unit_core(state, unit, 0)
-    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_START] = start
+    if state.shared[at.KEEP_PROGRAMS]:
+        state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_CORE] = unit_core(state, unit, 0)
+        state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_START] = start
     for member in range(members):
         core = unit_core(state, unit, member)
         base = core * at.CORE_WORDS
@@ -149,16 +150,33 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         state.statistics[row + Cause.TAIL_IDLE] += now - state.cores[base + at.IDLE_SINCE]
         state.statistics[row + Cause.LAUNCH] += wave
         state.statistics[row + Cause.DISPATCH] += start - now - wave
-        if state.starts[program * members + member] < 0:
-            state.shared[at.STATUS] = at.MALFORMED
-            return
-        state.cores[base + at.RECORD] = state.starts[program * members + member]
-        if state.shared[at.HAS_OFFSETS]:
-            state.cores[base + at.OFFSETS] = state.first_offsets[program * members + member]
+        find_records(state, program, member, core)
         state.cores[base + at.SCALAR] = start
         state.cores[base + at.COMPUTE_FREE] = start
         state.cores[base + at.PROGRAM] = program
         advance(state, core)
+
+
+@inlined
+def find_records(state: ReplayState, program: int, member: int, core: int) -> None:
+    """Let a core have the records of a program, which is asked for in its turn, and what their addresses move by."""
+    base = core * at.CORE_WORDS
+    if not state.shared[at.HAS_RUNS]:
+        start = state.starts[program * state.shared[at.CORES_PER_PROGRAM] + member]
+        # What begins before the first record is as malformed as what goes on behind the last one.
+        state.cores[base + at.RECORD] = start if start >= 0 else state.shared[at.RECORDS]
+        return
+    run = state.shared[at.RUN]
+    while state.runs[run + state.shared[at.RUN_WORDS] + at.RUN_PROGRAM] <= program:
+        run += state.shared[at.RUN_WORDS]
+    state.shared[at.RUN] = run
+    row = run + at.RUN_CORES + member * at.RUN_CORE_WORDS
+    state.cores[base + at.RECORD] = state.runs[row + at.RUN_RECORD]
+    first = state.runs[row + at.RUN_DISTANCES]
+    moves = state.shared[at.MOVES_PER_CORE]
+    for group in range(moves):
+        step = (program - state.runs[run + at.RUN_PROGRAM]) * state.distances[first + moves + group]
+        state.moves[core * moves + group] = state.distances[first + group] + step
 
 
 def advance(state: ReplayState, core: int) -> None:
@@ -362,8 +380,8 @@ def arrive(state: ReplayState, core: int) -> None:
 def address_of(state: ReplayState, core: int, record: int) -> int:
     """The address of a core's record."""
     address = state.words[record * trace.RECORD_WORDS + 2] & trace.MAX_ADDRESS
-    if state.shared[at.HAS_OFFSETS]:
-        address += state.offsets[state.cores[core * at.CORE_WORDS + at.OFFSETS] + state.groups[record]]
+    if state.shared[at.HAS_RUNS]:
+        address += state.moves[core * state.shared[at.MOVES_PER_CORE] + state.groups[record]]
     return address
 
 
@@ -394,8 +412,8 @@ def finish_program(state: ReplayState, core: int, now: int) -> None:
     state.cores[base + at.REASON] = at.RUNNING
     state.cores[base + at.IDLE_SINCE] = now
     state.shared[at.MAKESPAN] = now
-    program = state.cores[base + at.PROGRAM]
-    state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_END] = now
+    if state.shared[at.KEEP_PROGRAMS]:
+        state.programs[state.cores[base + at.PROGRAM] * at.PROGRAM_WORDS + at.PROGRAM_END] = now
     unit = unit_of(state, core)
     for member in range(state.shared[at.CORES_PER_PROGRAM]):
         other = unit_core(state, unit, member)

@@ -58,7 +58,7 @@ _INTERRUPT_NS = 100_000_000
 _SOON_NS = 50_000_000
 # Tasks that run before anyone looks how much they record, and how much is recorded before programs share it.
 _FIRST_TASKS = 4096
-_PART_BYTES = 1 << 24
+_PART_BYTES = 1 << 22
 _LIMIT_WORD = 16
 _SHARED_WORDS = 32
 _RECORD_BYTES = 8 * RECORD_WORDS
@@ -247,14 +247,15 @@ class _Launch:
         self.count = run
         self.members = native.program.cores_per_program
         self.programs = grid[0] * grid[1] * grid[2]
-        # First task that is not taken, first that is not to run: on cache lines of their own. Then columns with a row
-        # for each core of each task: its owner, and start and size of its records.
-        self._rows = self.count * self.members
-        self._shared = (ctypes.c_int64 * (_SHARED_WORDS + 3 * self._rows))()
+        # First task that is not taken, first that is not to run: on cache lines of their own.
+        self._shared = (ctypes.c_int64 * _SHARED_WORDS)()
         self._shared[_LIMIT_WORD] = self.count
         shared = ctypes.addressof(self._shared)
-        owners = shared + 8 * _SHARED_WORDS
-        self._columns = owners, owners + 8 * self._rows, owners + 16 * self._rows
+        # Of large grids programs share records, which are kept from time to time.
+        self._sharer: TraceSharer | None = None
+        self._kept_tasks = 0
+        self.cores: list[HostCore] = []
+        self._provide_rows(self.count if native.has_waits else min(_FIRST_TASKS, self.count))
         self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
         self._parameters = int64_array(parameters)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
@@ -265,23 +266,32 @@ class _Launch:
         if native.has_waits:
             self._in_turns = TurnTaking(threads, self._run_in_turns, self._has_more, self._stop)
         before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
-        after = (*self._columns, ctypes.addressof(native.runtime_table))
+        table = ctypes.addressof(native.runtime_table)
         self._touched = TouchedMemory(memory) if native.goes_by_item else None
         touched = self._touched.addresses() if self._touched else (0, 0)
         turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
         flags = int(memory.is_disjoint), recorded_bytes_limit() // (threads * self.members)
-        self._words = before, after, flags, (*touched, tasks, 0, turn or 0)
+        self._words = before, table, flags, (*touched, tasks, 0, turn or 0)
         self._memory = memory
-        # Of large grids programs share records, which are kept from time to time.
-        self._sharer: TraceSharer | None = None
-        self._kept_tasks = 0
         self._idle = _idle_cores.setdefault(sizes, [])
         self._sizes = sizes
-        self.cores: list[HostCore] = []
         self._memories: list[GlobalMemory] = []
         self._contexts: list[Int64Array] = []
         for _ in range(1 if self._in_turns else threads):
             self._add_thread()
+
+    def _provide_rows(self, stop: int) -> None:
+        """Have a row for each core of each task before this one that is not kept: owner, and start and size of records.
+
+        Native code finds rows by the number of the task, so that columns begin where that of the first task would be.
+        """
+        first = self._kept_tasks * self.members
+        self._rows = rows = stop * self.members - first
+        self._row_words = (ctypes.c_int64 * (3 * rows or 1))()
+        owners = ctypes.addressof(self._row_words) - 8 * first
+        self._columns = owners, owners + 8 * rows, owners + 16 * rows
+        for core in self.cores:
+            core.context[Context.OWNERS : Context.SIZES + 1] = self._columns
 
     def _add_thread(self) -> None:
         """Give another thread its cores."""
@@ -292,7 +302,7 @@ class _Launch:
             contexts[member] = core.address
 
     def _add_core(self, member: int, contexts_address: int) -> HostCore:
-        before, after, flags, last = self._words
+        before, table, flags, last = self._words
         try:
             core = self._idle.pop()
         except IndexError:
@@ -303,7 +313,7 @@ class _Launch:
         own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
         first = self.cores[thread * self.members] if member else core
         last = (*flags, own_work, *last, memory.local_address, member, contexts_address)
-        core.prepare((*before, thread, *after), memory, last, first.sram_address)
+        core.prepare((*before, thread, *self._columns, table), memory, last, first.sram_address)
         self.cores.append(core)
         self._memories.append(memory)
         return core
@@ -330,6 +340,10 @@ class _Launch:
             if recorded_bytes > _PART_BYTES:
                 self._keep_trace(stop)
             stop = min(stop + max(tasks * _PART_BYTES // max(recorded_bytes, 1), 1), self.count)
+            before = [self._column(number).copy() for number in range(3)] if self._kept_tasks < begin else []
+            self._provide_rows(stop)
+            for number, rows in enumerate(before):
+                self._column(number)[: len(rows)] = rows
 
     @property
     def _recorded_bytes(self) -> int:
@@ -351,7 +365,7 @@ class _Launch:
         traces = int64_array([core.context[Context.TRACE] for core in self.cores])
         columns = (column + 8 * first for column in self._columns)
         self.native.concatenate(host_address(words), ctypes.addressof(traces), *columns, rows)
-        sizes = self._column(2)[first : first + rows]
+        sizes = self._column(2)[:rows]
         return words, (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
 
     def _stop(self) -> None:
@@ -469,8 +483,8 @@ class _Launch:
         return work
 
     def _column(self, number: int) -> NDArray[np.int64]:
-        """A column of what was noted of each program."""
-        return np.frombuffer(memoryview(self._shared), np.int64, self._rows, 8 * (_SHARED_WORDS + number * self._rows))
+        """A column of what was noted of each program that is not kept."""
+        return np.frombuffer(memoryview(self._row_words), np.int64, self._rows, 8 * number * self._rows)
 
     def prints(self) -> tuple[Print, ...]:
         """What programs have printed, in their order; after a fault, up to the first program that has one."""

@@ -52,7 +52,7 @@ _MOST_FIRST_BLOCKS = 1 << 14
 _CACHE_LINE_WORDS = 8
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
 # Those of a replay's trace and of its result: not of the memory that all replays use.
-_OWN = ("words", "starts", "groups", "offsets", "first_offsets", "statistics", "programs", "events", "stalls")
+_OWN = ("words", "starts", "groups", "runs", "distances", "moves", "statistics", "programs", "events", "stalls")
 _ARRAYS_OF_ITS_OWN = tuple((place, name) for place, name in enumerate(_ARRAYS) if name in _OWN)
 
 
@@ -63,26 +63,31 @@ _NOTHING_ADDRESS = host_address(_NOTHING)
 
 @dataclass(frozen=True)
 class StoredTrace:
-    """What is kept of a trace; cores of programs may share records.
+    """What is kept of a trace; programs may share records.
 
     Attributes:
         words: of the records.
-        starts: for each core of each program, the number of its first record.
-        groups: for each record, which offset of a core its address moves by; empty if none does.
-        offsets: bytes, a few for each core.
-        first_offsets: for each core of each program, where its offsets begin.
+        rows: cores of all programs.
+        starts: for each core of each program, the number of its first record; not used if there are runs.
+        groups: for each record, which distance its address moves by; empty if there are no runs.
+        runs: of programs that have records in common, see :mod:`mlutriton.simulator.replay_state`, and behind the last
+            one the number of programs.
+        distances: bytes, of the runs.
+        moves: how many distances a program has.
     """
 
     words: Words
+    rows: int
     starts: Words
     groups: Words
-    offsets: Words
-    first_offsets: Words
+    runs: Words
+    distances: Words
+    moves: int
 
     @classmethod
     def of(cls, words: Words, starts: Words) -> StoredTrace:
         """A trace of which nothing is shared."""
-        return cls(words, starts, _NOTHING[:0], _NOTHING, _NOTHING)
+        return cls(words, len(starts), starts, _NOTHING, _NOTHING, _NOTHING, 0)
 
     @property
     def records(self) -> int:
@@ -133,9 +138,9 @@ class Timing:
     """What a launch took and why.
 
     Shapes: ``cause_cycles`` is [cores, len(Cause)], its rows sum to ``cycles``; ``programs`` is [programs, 3] (first
-    core, start, end). If kept, ``events`` is [records, 2]: start and end on the record's queue, or, for a record that
-    the core waits at, of the wait; else 0. If kept, ``stalls`` is [instructions, len(Cause)]: what waits at an
-    instruction's records took, all cores together.
+    core, start, end), or has no row if programs share records and events are not kept. If kept, ``events`` is [records,
+    2]: start and end on the record's queue, or, for a record that the core waits at, of the wait; else 0. If kept,
+    ``stalls`` is [instructions, len(Cause)]: what waits at an instruction's records took, all cores together.
     Units: cycles from the launch on the device, and bytes.
     """
 
@@ -194,14 +199,11 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     )
     _run(schedule_alone.run_alone, state)
     _check_status(state)
-    programs: Table = state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS)
-    dispatch, launch = int(parameters[timing.DISPATCH_CYCLES]), int(parameters[timing.LAUNCH_CYCLES])
+    most, total = (int(state.shared[place]) for place in (replay_state.ALONE_MOST, replay_state.ALONE_SUM))
     units = machine.cores
     if trace.cores_per_program > 1:
         units = machine.clusters // (trace.cores_per_program // machine.cores_per_cluster)
-    alone = programs[:, replay_state.PROGRAM_END] + dispatch
-    alone[units:] += int(parameters[timing.LAUNCH_WAVE_CYCLES])
-    return launch + max(int(alone.max(initial=0)), -(-int(alone.sum()) // units))
+    return int(parameters[timing.LAUNCH_CYCLES]) + max(most, -(-total // units))
 
 
 def _check(trace: Trace, machine: Machine) -> None:
@@ -209,10 +211,9 @@ def _check(trace: Trace, machine: Machine) -> None:
     if members != 1 and (members < 1 or members % machine.cores_per_cluster or members > machine.cores):
         raise ValueError(f"tasks of {members} cores do not fill whole clusters of {machine.cores_per_cluster}")
     stored = trace.stored
-    starts = stored.starts
-    if stored.words.dtype != np.int64 or starts.dtype != np.int64:
+    if stored.words.dtype != np.int64 or stored.starts.dtype != np.int64:
         raise ValueError("a trace is made of int64 arrays")
-    if len(stored.words) % RECORD_WORDS or len(starts) % members:
+    if len(stored.words) % RECORD_WORDS or stored.rows % members:
         raise ValueError("a trace has whole records and programs")
 
 
@@ -221,7 +222,7 @@ def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: b
     # Events are of each record of each program.
     stored = StoredTrace.of(trace.words, trace.starts) if keep_events else trace.stored
     # A guess: tiles of a block of pages, each of many programs.
-    blocks = 1 << (stored.records + len(stored.starts)).bit_length()
+    blocks = 1 << (stored.records + stored.rows).bit_length()
     blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
     while True:
         state = initial_state(
@@ -271,7 +272,7 @@ def initial_state(
 ) -> Any:
     """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
     cores = machine.cores
-    uses = trace.records if not len(trace.groups) else cache_directory.MOST_TILES
+    uses = cache_directory.MOST_TILES if trace.moves else trace.records
     l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
     layout = _layout(
         cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks
@@ -281,9 +282,14 @@ def initial_state(
     parts["openings"][0] = replay_state.NEVER
     parts["timing"][:] = parameters
     shared = parts["shared"]
-    shared[replay_state.TRACES] = len(trace.starts)
+    shared[replay_state.TRACES] = trace.rows
     shared[replay_state.CORES_PER_PROGRAM] = cores_per_program
-    shared[replay_state.HAS_OFFSETS] = len(trace.groups) > 0
+    shared[replay_state.HAS_RUNS] = trace.moves > 0
+    shared[replay_state.RUN_WORDS] = replay_state.RUN_CORES + cores_per_program * replay_state.RUN_CORE_WORDS
+    shared[replay_state.MOVES_PER_CORE] = trace.moves
+    # They would be all that grows with the grid.
+    keep_programs = keep_events or not trace.moves
+    shared[replay_state.KEEP_PROGRAMS] = keep_programs
     shared[replay_state.RECORDS] = trace.records
     shared[replay_state.CLASSES] = layout.classes
     shared[replay_state.MEMORY_KEY] = replay_state.NEVER
@@ -305,12 +311,13 @@ def initial_state(
         **parts,
         words=np.ascontiguousarray(trace.words),
         starts=np.ascontiguousarray(trace.starts),
-        groups=trace.groups if len(trace.groups) else _NOTHING,
-        offsets=trace.offsets,
-        first_offsets=trace.first_offsets,
+        groups=trace.groups,
+        runs=trace.runs,
+        distances=trace.distances,
+        moves=np.empty(cores * trace.moves, np.int64) if trace.moves else _NOTHING,
         # These outlive the replay.
         statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
-        programs=_zeros(len(trace.starts) // cores_per_program * replay_state.PROGRAM_WORDS),
+        programs=_zeros((trace.rows // cores_per_program if keep_programs else 0) * replay_state.PROGRAM_WORDS),
         events=_zeros(trace.records * 2) if keep_events else _NOTHING,
         stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS) if keep_events else _NOTHING,
     )
@@ -464,7 +471,7 @@ def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
         dram_read_bytes=int(totals[replay_state.DRAM_READ_BYTES]),
         dram_write_bytes=int(totals[replay_state.DRAM_WRITE_BYTES]),
         l2_hit_bytes=int(totals[replay_state.L2_HIT_BYTES]),
-        programs=state.programs.reshape(trace.programs, replay_state.PROGRAM_WORDS),
+        programs=state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
         events=state.events.reshape(trace.records, 2) if kept else None,
         stalls=state.stalls.reshape(-1, replay_state.STALL_WORDS) if kept else None,
     )

@@ -27,7 +27,13 @@ SOURCES_PER_CORE = 4
     CLASSES,
     RING_ENTRIES,  # a power of two
     KEEP_EVENTS,
-    HAS_OFFSETS,  # whether programs share records
+    HAS_RUNS,  # whether programs share records
+    RUN_WORDS,  # words of a run
+    RUN,  # place of the run of the latest program
+    MOVES_PER_CORE,  # distances that the addresses of a program move by
+    KEEP_PROGRAMS,
+    ALONE_MOST,  # of programs that run alone: cycles of the longest one
+    ALONE_SUM,  # and of all of them
     MAKESPAN,
     L2_HELD_LINES,  # lines in it
     L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
@@ -58,7 +64,7 @@ SOURCES_PER_CORE = 4
     FIRST_OPENING,  # number of its first event
     NEXT_OPENING,  # and of the next one that is put there
     SHARED_WORDS,
-) = range(39)
+) = range(45)
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -71,8 +77,8 @@ DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
     WAIT_MASK,  # queues that it waits for
     REASON,  # why: the kind of the record that it waits at, or RUNNING
     PROGRAM,
-    OFFSETS,  # where what its program adds to addresses begins
     IDLE_SINCE,
+    CORE_FILLER,
     CORE_WORDS,
 ) = range(9)
 RUNNING = -1
@@ -159,6 +165,11 @@ BLOCK_SHIFT = 3
 BLOCK_PAGES = 1 << BLOCK_SHIFT
 (PAGE_VALID, PAGE_DIRTY, PAGE_TILE, BLOCK_WORDS) = range(BLOCK_PAGES, 5 * BLOCK_PAGES, BLOCK_PAGES)
 
+# A run of programs that share records: the first of them, then for each of its cores its first record, how many there
+# are, and where the distances of the first program begin; those from each program to the next lie behind them.
+RUN_PROGRAM, RUN_CORES = range(2)
+(RUN_RECORD, RUN_RECORDS, RUN_DISTANCES, RUN_CORE_WORDS) = range(4)
+
 # The head of a chain of tiles or blocks: which replay it is of, and the row of the first one.
 GENERATION_SHIFT = 32
 ROW_MASK = (1 << GENERATION_SHIFT) - 1
@@ -179,9 +190,10 @@ class ReplayState:
 
     words: IntArray
     starts: IntArray
-    groups: IntArray  # per record, and what each core of each program adds to addresses: as in a StoredTrace
-    offsets: IntArray
-    first_offsets: IntArray
+    groups: IntArray  # these three as in a StoredTrace
+    runs: IntArray
+    distances: IntArray
+    moves: IntArray  # per core: what its program adds to addresses, by group
     timing: IntArray
     shared: IntArray
     cores: IntArray

@@ -12,20 +12,17 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
-from mlutriton.simulator.event_loop import LOW_WORD, cycles_at, price_items, price_move
+from mlutriton.simulator.event_loop import LOW_WORD, cycles_at, find_records, price_items, price_move, units
 from mlutriton.simulator.replay_state import ReplayState
 
 
 def run_alone(state: ReplayState) -> None:
-    """Set the end of each program; ``shared[STATUS]`` says how it ended."""
+    """Find what the longest program takes, and what all do; ``shared[STATUS]`` says how it ended."""
     members = state.shared[at.CORES_PER_PROGRAM]
     for program in range(state.shared[at.TRACES] // members):
         for member in range(members):
             base = member * at.CORE_WORDS
-            if state.starts[program * members + member] < 0:
-                state.shared[at.STATUS] = at.MALFORMED
-                return
-            state.cores[base + at.RECORD] = state.starts[program * members + member]
+            find_records(state, program, member, member)
             state.cores[base + at.SCALAR] = 0
             state.cores[base + at.COMPUTE_FREE] = 0
             state.cores[base + at.REASON] = at.RUNNING
@@ -39,7 +36,11 @@ def run_alone(state: ReplayState) -> None:
         end = 0
         for member in range(members):
             end = max(end, state.cores[member * at.CORE_WORDS + at.SCALAR])
-        state.programs[program * at.PROGRAM_WORDS + at.PROGRAM_END] = end
+        end += state.timing[timing.DISPATCH_CYCLES]
+        if program >= units(state):
+            end += state.timing[timing.LAUNCH_WAVE_CYCLES]
+        state.shared[at.ALONE_MOST] = max(state.shared[at.ALONE_MOST], end)
+        state.shared[at.ALONE_SUM] += end
 
 
 def run_members(state: ReplayState) -> int:

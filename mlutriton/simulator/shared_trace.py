@@ -2,7 +2,8 @@
 
 The trace of a program that has no task to itself grows with the grid, although most programs take the same path and
 differ in where their tiles lie: each array that a program goes through moves by a distance of its own. So the records
-of one program stand for all of its class, and of every other one only those distances are kept.
+of one program stand for all of its class. From program to program these distances mostly grow by the same: a *run* of
+such programs is kept as one, however long it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from mlutriton.isa.trace_format import KIND_MASK, RECORD_WORDS, Kind
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import StoredTrace, Trace
 from mlutriton.simulator.replay import Words as Column
+from mlutriton.simulator.replay_state import (
+    RUN_CORE_WORDS,
+    RUN_CORES,
+    RUN_DISTANCES,
+    RUN_PROGRAM,
+    RUN_RECORDS,
+)
 
 Words = NDArray[np.int64]
 
@@ -29,41 +37,51 @@ _MOST_ALIKE = 8
 # Programs of one path in a part of a grid that are worth a class.
 _LEAST_MEMBERS = 4
 _PIECE_RECORDS = 1 << 19
+_NO_STARTS: Column = np.empty(0, np.int64)
 _MIXERS = (0x1E3779B97F4A7C15, 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D, 0x14057B7EF767814F)
 
 
 class SharedTrace(Trace):
     """A trace that is kept by classes; ``words`` and ``starts`` write it out when they are first asked for."""
 
-    def __init__(self, stored: StoredTrace, sizes: Words, cores_per_program: int) -> None:
+    def __init__(self, stored: StoredTrace, cores_per_program: int) -> None:
         """Take over what was kept.
 
         Args:
-            stored: records of classes, and of each core of each program where they are and what moves.
-            sizes: records of each core of each program.
+            stored: records of classes, and runs of programs.
             cores_per_program: as of any trace.
         """
-        self.__dict__.update(cores_per_program=cores_per_program, _stored=stored, _sizes=sizes)
+        self.__dict__.update(cores_per_program=cores_per_program, _stored=stored)
 
     @property
     def stored(self) -> StoredTrace:
         """What is kept."""
         return self.__dict__["_stored"]
 
+    @cached_property
+    def _runs(self) -> tuple[Words, Words]:
+        """The first program of each run and how many there are behind the last, and [runs, cores, RUN_CORE_WORDS]."""
+        members = self.cores_per_program
+        rows = self.stored.runs[:-1].reshape(-1, RUN_CORES + members * RUN_CORE_WORDS)
+        firsts = np.append(rows[:, RUN_PROGRAM], self.programs)
+        return firsts, rows[:, RUN_CORES:].reshape(-1, members, RUN_CORE_WORDS)
+
     @property
     def records(self) -> int:
         """Records of all programs."""
-        return int(self.__dict__["_sizes"].sum())
+        firsts, cores = self._runs
+        return int(np.diff(firsts) @ cores[:, :, RUN_RECORDS].sum(axis=1))
 
     @property
     def programs(self) -> int:
         """Programs of the launch."""
-        return len(self.stored.starts) // self.cores_per_program
+        return self.stored.rows // self.cores_per_program
 
     @cached_property
     def starts(self) -> Column:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of each program and core, the number of its first record in ``words``."""
-        sizes = self.__dict__["_sizes"]
+        firsts, cores = self._runs
+        sizes = np.repeat(cores[:, :, RUN_RECORDS], np.diff(firsts), axis=0).reshape(-1)
         return np.cumsum(sizes) - sizes
 
     @cached_property
@@ -73,16 +91,21 @@ class SharedTrace(Trace):
 
     def pieces(self) -> Iterator[Column]:
         """The words of all records, of some programs at a time."""
-        stored, sizes = self.stored, self.__dict__["_sizes"]
-        piece: Words = np.cumsum(sizes) // _PIECE_RECORDS
-        bounds = np.flatnonzero(np.diff(piece, prepend=-1, append=-1))
-        for first, last in pairwise(bounds.tolist()):
-            counts = sizes[first:last]
-            rows = np.repeat(np.arange(first, last), counts)
-            places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + stored.starts[rows]
-            records = stored.words.reshape(-1, RECORD_WORDS)[places]
-            records[:, 2] += stored.offsets[stored.first_offsets[rows] + stored.groups[places]]
-            yield records.reshape(-1)
+        stored, (firsts, cores) = self.stored, self._runs
+        records, moves = stored.words.reshape(-1, RECORD_WORDS), np.arange(stored.moves)
+        programs_per_piece = max(1, self.programs * _PIECE_RECORDS // max(self.records, 1))
+        for begin in range(0, self.programs, programs_per_piece):
+            programs = np.arange(begin, min(begin + programs_per_piece, self.programs))
+            runs = np.searchsorted(firsts, programs, side="right") - 1
+            start, counts, first = (cores[runs, :, word].reshape(-1) for word in range(RUN_CORE_WORDS))
+            members = np.repeat(programs - firsts[runs], self.cores_per_program)
+            at_first = first[:, None] + moves
+            distances = stored.distances[at_first] + members[:, None] * stored.distances[at_first + stored.moves]
+            rows = np.repeat(np.arange(len(counts)), counts)
+            places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + start[rows]
+            piece = records[places]
+            piece[:, 2] += distances[rows, stored.groups[places]]
+            yield piece.reshape(-1)
 
 
 @dataclass
@@ -112,11 +135,10 @@ class TraceSharer:
     _words: list[Words] = field(default_factory=list[Words])
     _groups: list[Words] = field(default_factory=list[Words])
     _records: int = 0
-    _starts: list[Words] = field(default_factory=list[Words])
-    _sizes: list[Words] = field(default_factory=list[Words])
-    _offsets: list[Words] = field(default_factory=lambda: [np.zeros(1, np.int64)])
-    _offset_count: int = 1
-    _first_offsets: list[Words] = field(default_factory=list[Words])
+    _programs: int = 0
+    _runs: list[Words] = field(default_factory=list[Words])
+    _first_programs: list[Words] = field(default_factory=list[Words])
+    _distances: list[Words] = field(default_factory=list[Words])
     _classes: dict[int, list[_Class]] = field(default_factory=dict[int, list[_Class]])
 
     def add(self, words: Words, starts: Words) -> None:
@@ -126,24 +148,23 @@ class TraceSharer:
         addresses = _addresses(records)
         bare = records.copy()
         bare[:, 2] -= addresses
-        self._starts.append(np.empty(len(starts), np.int64))
-        self._first_offsets.append(np.zeros(len(starts), np.int64))
-        self._sizes.append(sizes)
+        part = _Part(np.empty(len(starts), np.int64), sizes)
         whole = [np.empty(0, np.int64)]
         for key, rows in _alike(bare, starts, sizes):
             left = rows if len(rows) >= _LEAST_MEMBERS or key in self._classes else rows[:0]
             if len(left):
                 places: Words = starts[left][:, None] + np.arange(int(sizes[left[0]]))
-                left = self._share(key, left, bare, addresses, places)
+                left = self._share(part, key, left, bare, addresses, places)
             whole.append(left if len(rows) >= _LEAST_MEMBERS or key in self._classes else rows)
-        self._keep_whole(np.concatenate(whole), records, starts, sizes)
+        self._keep_whole(part, np.concatenate(whole), records, starts)
+        self._keep_runs(part)
 
-    def _share(self, key: int, rows: Words, bare: Words, addresses: Words, places: Words) -> Words:
+    def _share(self, part: _Part, key: int, rows: Words, bare: Words, addresses: Words, places: Words) -> Words:
         """Let programs that look alike be of classes; returns those that are of none."""
         known = self._classes.setdefault(key, [])
         for each in known:
             fits = self._fitting(each, bare, addresses, places)
-            self._enter(each, rows[fits], addresses[places[fits]])
+            part.enter(each, rows[fits], addresses[places[fits]])
             rows, places = rows[~fits], places[~fits]
             if not len(rows):
                 return rows
@@ -154,7 +175,7 @@ class TraceSharer:
             return rows
         known.append(made)
         fits = self._fitting(made, bare, addresses, places)
-        self._enter(made, rows[fits], addresses[places[fits]])
+        part.enter(made, rows[fits], addresses[places[fits]])
         return rows[~fits]
 
     def _fitting(self, each: _Class, bare: Words, addresses: Words, places: Words) -> NDArray[np.bool_]:
@@ -180,21 +201,29 @@ class TraceSharer:
         self._append(whole, made.groups)
         return made
 
-    def _enter(self, each: _Class, rows: Words, addresses: Words) -> None:
-        offsets = (addresses - each.addresses)[:, each.leaders]
-        count = len(each.leaders)
-        self._starts[-1][rows] = each.first_record
-        self._first_offsets[-1][rows] = self._offset_count + np.arange(len(rows)) * count
-        self._offsets.append(offsets.reshape(-1))
-        self._offset_count += offsets.size
-
-    def _keep_whole(self, rows: Words, records: Words, starts: Words, sizes: Words) -> None:
+    def _keep_whole(self, part: _Part, rows: Words, records: Words, starts: Words) -> None:
         rows = np.sort(rows)
-        counts = sizes[rows]
+        counts = part.sizes[rows]
         before = np.cumsum(counts) - counts
-        self._starts[-1][rows] = self._records + before
+        part.starts[rows] = self._records + before
         places = np.arange(int(counts.sum())) + np.repeat(starts[rows] - before, counts)
         self._append(records[places], np.zeros(len(places), np.int64))
+
+    def _keep_runs(self, part: _Part) -> None:
+        """Keep the programs of a part as runs."""
+        members = self.cores_per_program
+        starts, sizes = part.starts.reshape(-1, members), part.sizes.reshape(-1, members)
+        distances = part.distances()
+        distances = distances.reshape(len(starts), members * distances.shape[1])
+        firsts = _first_of_runs(starts, distances)
+        steps = np.zeros((len(firsts), distances.shape[1]), np.int64)
+        is_long = np.diff(firsts, append=len(starts)) > 1
+        steps[is_long] = distances[firsts[is_long] + 1] - distances[firsts[is_long]]
+        shape = len(firsts), members, distances.shape[1] // members
+        self._distances.append(np.stack([distances[firsts].reshape(shape), steps.reshape(shape)], axis=2))
+        self._runs.append(np.stack([starts[firsts], sizes[firsts]], axis=2))
+        self._first_programs.append(self._programs + firsts)
+        self._programs += len(starts)
 
     def _append(self, records: Words, groups: Words) -> None:
         self._words.append(records.reshape(-1))
@@ -203,9 +232,83 @@ class TraceSharer:
 
     def trace(self) -> SharedTrace:
         """The trace of all that was added."""
-        parts = self._words, self._starts, self._groups, self._offsets, self._first_offsets
-        stored = StoredTrace(*map(_column, parts))
-        return SharedTrace(stored, _column(self._sizes), self.cores_per_program)
+        members = self.cores_per_program
+        moves = max((each.shape[-1] for each in self._distances), default=1)
+        # [runs, cores, first and step, moves]
+        distances = np.concatenate(
+            [np.zeros((0, members, 2, moves), np.int64), *(_widened(each, moves) for each in self._distances)]
+        )
+        cores = np.concatenate([np.zeros((0, members, 2), np.int64), *self._runs])
+        firsts = _column(self._first_programs)
+        goes_on = self._goes_on(firsts, cores, distances)
+        firsts, cores, distances = firsts[~goes_on], cores[~goes_on], distances[~goes_on]
+        runs = np.empty((len(firsts), RUN_CORES + members * RUN_CORE_WORDS), np.int64)
+        runs[:, RUN_PROGRAM] = firsts
+        by_core = np.empty((len(firsts), members, RUN_CORE_WORDS), np.int64)
+        by_core[:, :, :RUN_DISTANCES] = cores
+        by_core[:, :, RUN_DISTANCES] = np.arange(len(firsts) * members).reshape(-1, members) * 2 * moves
+        runs[:, RUN_CORES:] = by_core.reshape(runs[:, RUN_CORES:].shape)
+        stored = StoredTrace(
+            _column(self._words),
+            self._programs * members,
+            _NO_STARTS,
+            _column(self._groups),
+            np.append(runs.reshape(-1), self._programs),
+            distances.reshape(-1),
+            moves,
+        )
+        return SharedTrace(stored, members)
+
+    def _goes_on(self, firsts: Words, cores: Words, distances: Words) -> NDArray[np.bool_]:
+        """Which runs go on with the one before them, as where one part ends and the next begins."""
+        goes_on = np.zeros(len(firsts), np.bool_)
+        lengths = np.diff(firsts, append=self._programs)
+        reached = distances[:-1, :, 0] + lengths[:-1, None, None] * distances[:-1, :, 1]
+        same_step = (distances[1:, :, 1] == distances[:-1, :, 1]).all(axis=(1, 2)) | (lengths[1:] == 1)
+        goes_on[1:] = (distances[1:, :, 0] == reached).all(axis=(1, 2)) & same_step & (lengths[:-1] > 1)
+        goes_on[1:] &= (cores[1:] == cores[:-1]).all(axis=(1, 2))
+        return goes_on
+
+
+@dataclass
+class _Part:
+    """Programs that are being added: where the records of each core are, how many, and what their addresses move by."""
+
+    starts: Words
+    sizes: Words
+    _moved: list[tuple[Words, Words]] = field(default_factory=list[tuple[Words, Words]])
+
+    def enter(self, each: _Class, rows: Words, addresses: Words) -> None:
+        """Let rows be of a class, as their addresses fit it."""
+        self.starts[rows] = each.first_record
+        self._moved.append((rows, (addresses - each.addresses)[:, each.leaders]))
+
+    def distances(self) -> Words:
+        """By group, [rows, moves]."""
+        moves = max((distances.shape[1] for _, distances in self._moved), default=1)
+        found = np.zeros((len(self.starts), moves), np.int64)
+        for rows, distances in self._moved:
+            found[rows, : distances.shape[1]] = distances
+        return found
+
+
+def _first_of_runs(starts: Words, distances: Words) -> Words:
+    """The first program of each run, in which all have the same records and are equally far from the one before."""
+    programs = len(starts)
+    is_like_last, step_changes = np.zeros((2, programs), np.bool_)
+    is_like_last[1:] = (starts[1:] == starts[:-1]).all(axis=1)
+    steps = np.diff(distances, axis=0)
+    step_changes[2:] = (steps[1:] != steps[:-1]).any(axis=1) & is_like_last[2:] & is_like_last[1:-1]
+    # Of programs in a row at which the step changes, every other one is the second of a run, whose step it settles.
+    places = np.arange(programs)
+    before = np.maximum.accumulate(np.where(step_changes, -1, places))
+    return np.flatnonzero(~is_like_last | (step_changes & ((places - before) % 2 == 1)))
+
+
+def _widened(distances: Words, moves: int) -> Words:
+    """With zeros for groups that there are not."""
+    widths = [(0, 0)] * (distances.ndim - 1) + [(0, moves - distances.shape[-1])]
+    return np.pad(distances, widths)
 
 
 def _column(parts: list[Words]) -> Column:
