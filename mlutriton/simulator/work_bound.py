@@ -238,13 +238,23 @@ def _segments(boxes: _Boxes) -> tuple[Words, Words]:
 
 
 def _merged(ranges: Words) -> Words:
-    """Disjoint ranges, in order, that hold what these ranges hold."""
+    """Disjoint ranges, in order, that hold what these ranges hold; as few as there can be of those that are kept."""
     if not ranges.size:
         return ranges
     ranges = np.sort(ranges)
     first = ranges >> _FOLLOW_BITS
     last = np.maximum.accumulate(first + (ranges & _FOLLOW_MASK))
     begins = np.ones(len(ranges), np.bool_)
-    begins[1:] = first[1:] > last[:-1]
+    begins[1:] = first[1:] > last[:-1] + 1
     first, last = first[begins], last[np.append(begins[1:], np.True_)]
+    if int((last - first).max()) > _FOLLOW_MASK:
+        first, last = _divided(first, last)
     return first << _FOLLOW_BITS | (last - first)
+
+
+def _divided(first: Words, last: Words) -> tuple[Words, Words]:
+    """Ranges of which none has more granules than can be kept."""
+    pieces = (last - first >> _FOLLOW_BITS) + 1
+    number = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = np.repeat(first, pieces) + (number << _FOLLOW_BITS)
+    return begin, np.minimum(begin + _FOLLOW_MASK, np.repeat(last, pieces))

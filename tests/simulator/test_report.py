@@ -127,6 +127,17 @@ def test_unique_bytes_are_those_of_all_granules_touched(given_transfers):
     assert unique_bytes([words_of(records)], GRANULE) == (loads, stores)
 
 
+def test_unique_bytes_of_more_than_a_range_can_hold():
+    size = (1 << 24) - 64
+    # Neighbours, each of which overlaps the next one, over three gigabytes; then one that touches the last.
+    records = [Record(Kind.LOAD, size, number * (size - 64)) for number in range(200)]
+    records.append(Record(Kind.LOAD, 64, 199 * (size - 64) + size))
+    assert unique_bytes([words_of(records[:100]), words_of(records[100:])], GRANULE) == (
+        199 * (size - 64) + size + 64,
+        0,
+    )
+
+
 def test_unique_bytes_of_many_segments_fit_in_parts(monkeypatch):
     records = [Record(Kind.LOAD, 400, BASE + 40 * n, extent=Extent(4, 100, 4096)) for n in range(50)]
     whole = unique_bytes([words_of(records)], GRANULE)
