@@ -46,7 +46,7 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.program import Buffer, Instruction, Parameter, Program, may_stand
-from mlutriton.isa.table import TABLE, Row
+from mlutriton.isa.table import TABLE, Row, SlotKind
 
 MAGIC = b"MLUPROG\0"
 VERSION = 1
@@ -89,8 +89,9 @@ for _row in _ROWS:
 @cache
 def table_hash() -> int:
     """64 bits of a hash over what the encoding depends on: rows, types and slots in their order."""
+    kinds = {kind: kind.name for kind in SlotKind}  # the name of an enumeration's member takes a call
     text = repr(
-        [(row.name, row.types, [(slot.name, slot.kind.name) for slot in row.slots]) for row in _ROWS] + [FORMATS]
+        [(row.name, row.types, [(slot.name, kinds[slot.kind]) for slot in row.slots]) for row in _ROWS] + [FORMATS]
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
