@@ -111,7 +111,9 @@ class _Pipeliner:
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
                 self.surroundings.replaced(before, loop.body)
-        pieces = self._in_pieces(loop, plain, own=bool(alike), are_disjoint=are_disjoint)
+        if loop.independent and (alike or are_disjoint):
+            plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=True)
+        pieces = self._in_pieces(loop, plain, plan, has_own=bool(alike) or are_disjoint)
         plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
         if plan.is_empty and not alike and not pieces:
             return None
@@ -131,18 +133,17 @@ class _Pipeliner:
         rotated = [*alike, *pieces, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
 
-    def _in_pieces(self, loop: Loop, plain: Loop, *, own: bool, are_disjoint: bool) -> list[Node]:
+    def _in_pieces(self, loop: Loop, plain: Loop, plan: Plan, *, has_own: bool) -> list[Node]:
         """Take programs in pieces if that is of use; what has to be computed before.
 
-        The plain version of the loop gets buffers of its own, if it has not got its ``own``.
+        The plain version of the loop gets buffers of its own, unless it ``has_own`` or is not needed.
         """
         if not loop.independent:
             return []
-        plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=are_disjoint or own)
         pieces = plan_pieces(self.code, loop, plan, self.machine, self.surroundings)
         if pieces is None:
             return []
-        if not are_disjoint and not own:
+        if not has_own:
             plain.body = with_own_buffers(self.code, loop.body, plan.anew)
         before = touch_counts(loop.body)
         nodes = pieces.rewrite()
