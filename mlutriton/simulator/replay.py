@@ -32,6 +32,7 @@ from mlutriton.simulator import (
     tile_families,
     tile_list,
     timing,
+    transfer_costs,
 )
 from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.event_tree import event_tree
@@ -445,6 +446,7 @@ def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
         tile_list,
         sector_map,
         memory_traffic,
+        transfer_costs,
         replay_state,
         timing,
         translator,

@@ -1,0 +1,136 @@
+"""What a transfer costs once it starts: set-up, bytes, DRAM traffic, and the class of flows that it will be in.
+
+In the subset of :mod:`mlutriton.simulator.machine_code`.
+"""
+
+from __future__ import annotations
+
+from mlutriton.isa import trace_format as trace
+from mlutriton.isa.trace_format import Kind
+from mlutriton.simulator import replay_state as at
+from mlutriton.simulator import timing
+from mlutriton.simulator.cache_directory import use_tile
+from mlutriton.simulator.machine_code import inlined
+from mlutriton.simulator.replay_state import ReplayState
+
+LOW_WORD = (1 << 32) - 1
+
+
+@inlined
+def address_of(state: ReplayState, core: int, record: int) -> int:
+    """The address of a core's record."""
+    address = state.words[record * trace.RECORD_WORDS + 2] & trace.MAX_ADDRESS
+    if state.shared[at.HAS_RUNS]:
+        address += state.moves[core * state.shared[at.MOVES_PER_CORE] + state.groups[record]]
+    return address
+
+
+@inlined
+def cycles_at(size: int, rate: int) -> int:
+    """How long bytes take at a rate."""
+    return ((size << 16) + rate - 1) // rate
+
+
+@inlined
+def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int) -> int:
+    """Setup, size and DRAM cost of a LOAD or STORE, whose lines enter the L2; returns its latency."""
+    base = lane * at.LANE_WORDS
+    store = kind == Kind.STORE
+    address = address_of(state, lane // at.LANES_PER_CORE, word // trace.RECORD_WORDS)
+    if address >= trace.LOCAL_START:
+        address += lane // at.LANES_PER_CORE * trace.LOCAL_STRIDE_BYTES
+    segment = amount
+    count1 = 1
+    stride1 = 0
+    count2 = 1
+    stride2 = 0
+    cost = 1 << 16
+    flags = state.words[word + 1] >> trace.FLAGS_SHIFT
+    if flags & (trace.FLAG_STRIDED | trace.FLAG_EXTENT):
+        if flags & trace.FLAG_STRIDED:
+            count1 = state.words[word + 1] & LOW_WORD
+            stride1 = state.words[word] >> trace.STRIDE_SHIFT
+            segment = amount // count1
+        else:
+            extent = word + trace.RECORD_WORDS
+            segment = state.words[extent] & LOW_WORD
+            count1 = state.words[extent] >> 32 & LOW_WORD
+            stride1 = state.words[extent + 1]
+            count2 = state.words[extent + 2] & 0xFFFF
+            stride2 = state.words[extent + 2] >> 16
+        if stride1 == segment:
+            segment *= count1
+            count1 = 1
+        if count1 == 1 and stride2 == segment:
+            segment *= count2
+            count2 = 1
+        if count1 * count2 > 1:
+            cost = state.timing[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
+    missing = 0
+    traffic = 0
+    if segment > 0:
+        missing = use_tile(state, address, segment, count1, stride1, count2, stride2, store)
+        traffic = state.shared[at.L2_READ_BYTES] + state.shared[at.L2_WRITTEN_BYTES]
+    # The tests spare most transfers a division.
+    weight = 0
+    if traffic:
+        weight = cost
+        if traffic != amount:
+            weight = (traffic * cost + amount - 1) // amount
+    setup = state.timing[timing.DMA_SETUP_CYCLES] + (count1 * count2 - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
+    state.lanes[base + at.SETUP] = setup
+    open_memory(state, lane, amount, weight)
+    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
+    state.statistics[row + at.L2_HIT_BYTES] += amount - missing
+    if traffic:
+        state.statistics[row + at.DRAM_READ_BYTES] += state.shared[at.L2_READ_BYTES]
+        state.statistics[row + at.DRAM_WRITE_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
+    return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+
+
+def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> None:
+    """Setup, size and DRAM cost of a GATHER or SCATTER, which passes the L2 by."""
+    granule = 1 << state.timing[timing.GRANULE_SHIFT]
+    granules = (item_bytes + granule - 1) // granule
+    if kind == Kind.SCATTER and item_bytes < granule:
+        granules = 2
+    traffic = granules * granule * items
+    setup = state.timing[timing.DMA_SETUP_CYCLES] + items * state.timing[timing.GATHER_ITEM_CYCLES]
+    state.lanes[lane * at.LANE_WORDS + at.SETUP] = setup
+    open_memory(state, lane, items * item_bytes, (granules * granule << 16) // max(item_bytes, 1))
+    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
+    written = kind == Kind.SCATTER
+    state.statistics[row + (at.DRAM_WRITE_BYTES if written else at.DRAM_READ_BYTES)] += traffic
+
+
+@inlined
+def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
+    """Make a transfer one of its cluster's DRAM flows, or of its L2 flows if it costs DRAM nothing."""
+    base = lane * at.LANE_WORDS
+    groups = state.timing[timing.PORT_GROUPS]
+    state.lanes[base + at.BYTES] = size
+    state.lanes[base + at.WEIGHT] = weight
+    state.lanes[base + at.LEAST] = cycles_at(size, state.timing[timing.CORE_RATE])
+    state.lanes[base + at.CLASS] = 0 if weight else groups
+    if groups > 1:
+        state.lanes[base + at.CLASS] += lane // at.LANES_PER_CORE % groups
+
+
+def price_move(state: ReplayState, lane: int, word: int, size: int) -> None:
+    """Setup and size of a MOVE; only one that touches SRAM shares anything."""
+    base = lane * at.LANE_WORDS
+    flags = state.words[word + 1] >> trace.FLAGS_SHIFT
+    setup = state.timing[timing.MOVE_SETUP_CYCLES]
+    if flags & trace.FLAG_BETWEEN_CLUSTERS:
+        rate = state.timing[timing.CLUSTER_COPY_RATE]
+        setup = state.timing[timing.CLUSTER_COPY_SETUP_CYCLES] + cycles_at(size, rate)
+    elif flags & trace.FLAG_SRAM:
+        cluster = lane // at.LANES_PER_CORE % state.timing[timing.CLUSTERS]
+        state.lanes[base + at.BYTES] = size
+        state.lanes[base + at.WEIGHT] = 0
+        state.lanes[base + at.LEAST] = cycles_at(size, state.timing[timing.MOVE_RATE])
+        state.lanes[base + at.CLASS] = 2 * state.timing[timing.PORT_GROUPS] + cluster
+    else:
+        rate = state.timing[timing.MOVE_RATE]
+        setup += cycles_at(size, rate)
+    state.lanes[base + at.SETUP] = setup
