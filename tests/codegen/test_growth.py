@@ -76,7 +76,17 @@ def products(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + i, total)
 
 
-KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products]
+@mlu.jit
+def branches(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    row = tl.load(x + i)
+    for k in tl.static_range(STEPS):
+        if n > k:
+            row = row * 2.0 + tl.load(x + k * BLOCK + i)
+    tl.store(out + i, row)
+
+
+KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products, branches]
 
 
 def work(kernel, steps, block):

@@ -106,7 +106,7 @@ def plan_blocks(
         gains |= merge is not None or not is_short
     if not gains:
         return None
-    memory = _Memory(code, plan, machine, surroundings)
+    memory = _Memory(code, loop, plan, machine, surroundings)
     shape = _shape(code, loop, plan, merged, machine, merging, memory)
     if shape.capacity < 2:
         return None
@@ -210,9 +210,9 @@ def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
 class _Memory:
     """How many iterations of a block fit beside everything else, their tiles in both phases."""
 
-    def __init__(self, code: TileCode, plan: Plan, machine: Machine, surroundings: Surroundings) -> None:
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings) -> None:
         self.limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
-        beside = surroundings.alive_beside() - plan.buffers
+        beside = surroundings.alive_beside(loop) - plan.buffers
         self.mine = [code.buffers[name] for name in plan.buffers]
         self.others = [code.buffers[name] for name in beside]
 

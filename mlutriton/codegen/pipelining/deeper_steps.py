@@ -75,7 +75,7 @@ def _visit(code: TileCode, nodes: list[Node], machine: Machine, surroundings: Su
             deepened = _deepened(code, node, machine, surroundings) if isinstance(node, Loop) else None
             if deepened is not None:
                 found = True
-                surroundings.replaced(touch_counts([node]), deepened)
+                surroundings.replaced(node, deepened)
         made = deepened or [node]
         if not isinstance(node, Branch):
             surroundings.passed(made)
@@ -358,7 +358,7 @@ def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machin
         ("wram", machine.usable_wram_bytes),
         ("sram", machine.usable_sram_bytes),
     )
-    beside = surroundings.alive_beside() - analysis.filled
+    beside = surroundings.alive_beside(loop) - analysis.filled
     for space, limit in limits:
         sizes = {name: code.buffers[name].bytes * (2 if name in twice else 1) for name in analysis.filled}
         step_bytes = sum(size for name, size in sizes.items() if code.buffers[name].space == space)

@@ -89,7 +89,7 @@ class _Pipeliner:
                     self.visit(nested, are_disjoint=are_disjoint or tested)
                 rotated = self._rotated(node, result, are_disjoint=are_disjoint) if isinstance(node, Loop) else None
                 if rotated is not None:
-                    self.surroundings.replaced(touch_counts([node]), rotated)
+                    self.surroundings.replaced(node, rotated)
             made = [node] if rotated is None else rotated
             if not isinstance(node, Branch):
                 self.surroundings.passed(made)
@@ -110,7 +110,7 @@ class _Pipeliner:
             alike = hoist(loop, loads_apart(loop, self.roots), fills)
             if alike:
                 plain.body = with_own_buffers(self.code, whole, plan.anew)
-                self.surroundings.replaced(before, loop.body)
+                self.surroundings.changed(before, loop.body)
         if loop.independent and (alike or are_disjoint):
             plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=True)
         pieces = self._in_pieces(loop, plain, plan, has_own=bool(alike) or are_disjoint)
@@ -149,7 +149,7 @@ class _Pipeliner:
         nodes = pieces.rewrite()
         self.roots.learn([*nodes, loop])
         self.surroundings.learn([*nodes, loop])
-        self.surroundings.replaced(before, loop.body)
+        self.surroundings.changed(before, loop.body)
         return nodes
 
     def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
@@ -160,7 +160,7 @@ class _Pipeliner:
                 continue
             before = touch_counts(loop.body)
             if share_buffers(self.code, loop, plan, self.machine):
-                self.surroundings.replaced(before, loop.body)
+                self.surroundings.changed(before, loop.body)
                 plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
             blocks = plan_blocks(self.code, loop, plan, self.machine, self.surroundings)
             if blocks:
@@ -180,12 +180,12 @@ class _Pipeliner:
             return None
         body, before = loop.body, touch_counts(loop.body)
         loop.body, in_tables = with_tables(self.code, loop)
-        self.surroundings.replaced(before, loop.body)
+        self.surroundings.changed(before, loop.body)
         in_blocks = self._plan(loop, None, are_disjoint=are_disjoint, lookups=in_tables)
         blocks = plan_blocks(self.code, loop, in_blocks, self.machine, self.surroundings)
         if blocks:
             return in_blocks, blocks
-        self.surroundings.replaced(touch_counts(loop.body), body)
+        self.surroundings.changed(touch_counts(loop.body), body)
         loop.body = body
         return plan, None
 

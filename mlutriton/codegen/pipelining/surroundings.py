@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from mlutriton.codegen.pipelining.merged_transfers import linear_definitions
 from mlutriton.codegen.pipelining.pipeline_plan import touch_counts
-from mlutriton.codegen.tile_code import Branch, Node
+from mlutriton.codegen.tile_code import Branch, Node, buffers_of
 from mlutriton.isa.program import Instruction
 
 
@@ -31,7 +31,7 @@ class Surroundings:
         self._before: Counter[str] = Counter()
         # What comes before too and is not counted yet: few loops want to know.
         self._passed: list[Node] = []
-        self._around: Counter[str] | None = None
+        self._around: Counter[str] = Counter()
         # Nodes that are being visited, one in the other, without branches.
         self._depth = 0
         # Buffers that are touched before and perhaps behind: a few, however many there are.
@@ -53,40 +53,42 @@ class Surroundings:
         finally:
             self._depth -= is_around
             if not self._depth:
-                self._around = None
+                self._around = Counter()
 
     def passed(self, nodes: Sequence[Node]) -> None:
         """What is visited next comes behind these nodes, of which the lists within have not been visited."""
-        if self._around is None:
+        if not self._depth:
             self._passed += nodes
 
     def taken_back(self, nodes: Sequence[Node]) -> None:
         """Nodes that had been passed before the visited one are taken out of the code."""
         touched = touch_counts(nodes)
-        if self._depth > 1:
-            self.replaced(touched, [])
-            return
-        self._count_passed()
-        self.touches.subtract(touched)
-        self._before.subtract(touched)
-        self._sort(touched)
+        if self._depth == 1:
+            self._count_passed()
+            self._before.subtract(touched)
+        self._change(self.touches, touched, Counter())
 
-    def replaced(self, before: Counter[str], nodes: Sequence[Node]) -> None:
-        """Nodes have come in the place of others, in the node that is visited, that touched so much."""
+    def changed(self, before: Counter[str], nodes: Sequence[Node]) -> None:
+        """Nodes have come in the place of others, within the visited loop, that touched so much."""
         after = touch_counts(nodes)
-        for counts in (self.touches, self._around):
-            if counts is not None:
-                counts.subtract(before)
-                counts.update(after)
-        self._sort({**before, **after})
+        self._change(self._around, before, after)
+        self._change(self.touches, before, after)
 
-    def alive_beside(self) -> set[str]:
+    def replaced(self, loop: Node, nodes: Sequence[Node]) -> None:
+        """Nodes come in the place of the visited loop: buffers that only they have hold nothing beside other loops."""
+        self._change(self.touches, touch_counts([loop]), touch_counts(nodes))
+
+    def alive_beside(self, loop: Node) -> set[str]:
         """Names of the buffers that hold something while the loop that is visited runs."""
         self._count_passed()
-        around = self._around or Counter[str]()
-        touches, before = self.touches, self._before
+        touches, before, around = self.touches, self._before, self._around
         alive = {name for name in self._open if touches[name] > before[name] + around[name]}
-        return alive | {name for name, count in around.items() if count > 0}
+        return alive | {name for name, count in around.items() if count > 0} | buffers_of([loop])
+
+    def _change(self, counts: Counter[str], before: Counter[str], after: Counter[str]) -> None:
+        counts.subtract(before)
+        counts.update(after)
+        self._sort({**before, **after})
 
     def _count_passed(self) -> None:
         touched = touch_counts(self._passed)
