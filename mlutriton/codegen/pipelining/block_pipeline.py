@@ -25,16 +25,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
 from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipelining.merged_transfers import (
-    Limit,
     LongerDimension,
     NewDimension,
     joined,
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
+from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -49,7 +50,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
 )
-from mlutriton.dtypes import F32, I64
+from mlutriton.dtypes import F32, I1, I64
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
@@ -248,12 +249,12 @@ class _BlockRotation:
         if line is None or not any(id(node) in self.blocks.merged for node in transfers):
             self._transfer_line(transfers, position, members, phases)
             return
-        end, number, places = self._integer("add", position, members), self.code.register(), dict[Part, Register]()
+        end, number = self._integer("add", position, members), self.code.register()
         with self._list() as nodes:
             line_begin = self._integer("mul", number, line)
             begin = self._integer("smax", position, line_begin)
             on_line = self._integer("sub", self._integer("smin", end, self._integer("add", line_begin, line)), begin)
-            before = self._integer("sub", begin, position)
+            before, places = self._integer("sub", begin, position), dict[Part, Register]()
             for size in self.sizes:
                 places[size] = self._scalar("mul", size.size(self.emitter), before)
                 if size in phases:
@@ -276,32 +277,83 @@ class _BlockRotation:
         at_block = self._scalars_of(position, phases)
         if any(id(node) in self.blocks.merged for node in transfers):
             nodes += at_block.nodes(self.plan.serves)
-        whole: dict[Limit, Register] = {}
         looking_up = [node for node in transfers if self.plan.looks_up(node)]
         if looking_up:
             nodes.append(self._each([*self.plan.lookups, *looking_up], position, members, phases))
-        for node in transfers:
-            if self.plan.looks_up(node):
+        rest = [node for node in transfers if not self.plan.looks_up(node)]
+        for is_cut, together in groupby(rest, lambda node: bool(self._tests(node))):
+            if is_cut:
+                nodes.append(self._in_pieces([*together], position, members, phases))
                 continue
-            merge = self.blocks.merged.get(id(node))
-            if merge is None or not isinstance(node, Instruction):
-                nodes.append(self._each([node], position, members, phases))
-                continue
-            together = at_block.nodes([self._merged(node, members, at_block)])
-            if isinstance(merge, NewDimension) and merge.limit is not None:
-                if merge.limit not in whole:
-                    whole[merge.limit] = self._are_whole(merge.limit, position, members)
-                one_by_one: list[Node] = [self._each([node], position, members, phases)]
-                nodes.append(Branch(whole[merge.limit], together, one_by_one, location=self.loop.location))
-            else:
-                nodes += together
+            for node in together:
+                if isinstance(node, Instruction) and id(node) in self.blocks.merged:
+                    nodes += at_block.nodes([self._merged(node, members, at_block)])
+                else:
+                    nodes.append(self._each([node], position, members, phases))
 
-    def _are_whole(self, limit: Limit, position: ScalarOperand, members: ScalarOperand) -> Register:
-        """Whether the limit leaves all tiles of a block whole: it does if it leaves the first and the last."""
+    def _tests(self, node: Node) -> Tests:
+        """What has to hold for the tiles of a transfer to be whole, and go together."""
+        merge = self.blocks.merged.get(id(node))
+        return merge.whole if isinstance(merge, NewDimension) else NONE
+
+    def _in_pieces(
+        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
+    ) -> Loop:
+        """Transfers of a block of which masks may cut tiles: of whole tiles together.
+
+        A block is one piece if none is cut; three if none is but the first or the last, as at the edges of an array;
+        else each tile is one. What masks leave of a piece is what they leave of its first tile.
+        """
+        integer, dtype, one = self._integer, self.loop.dtype, Immediate(1)
+        tests = list(dict.fromkeys(test for node in transfers for test in sorted(self._tests(node), key=str)))
+        whole = self._are_whole(tests, position, members)
+        inner, rest = integer("add", position, one), integer("sub", members, Immediate(2))
+        is_inner_whole = self._are_whole(tests, inner, rest)
+        are_three = self.emitter.scalar("sgt", (dtype,), rest, Immediate(0))
+        but_ends = self.emitter.scalar("and", (I1,), is_inner_whole, are_three)
+        pieces = self._scalar("select", whole, one, self._scalar("select", but_ends, Immediate(3), members))
+        piece, begin = self.code.register(), self.code.register()
+        names = buffers_of(transfers) & self.plan.buffers
+        sizes = [size for size in self.sizes if size in {self.members[name] for name in names}]
+        places = {size: self.code.register() for size in sizes}
+        for size in sizes:
+            if size in phases:
+                self.code.phases[places[size]] = phases[size]
+        with self._list() as nodes:
+            is_second = self.emitter.scalar("eq", (dtype,), piece, one)
+            is_middle = self.emitter.scalar("and", (I1,), but_ends, is_second)
+            count = self._scalar("select", whole, members, self._scalar("select", is_middle, rest, one))
+            at_piece = self._scalars_of(begin, places)
+            nodes += at_piece.nodes(self.plan.serves)
+            for node in transfers:
+                assert isinstance(node, Instruction)
+                nodes += at_piece.nodes([self._merged(node, count, at_piece)])
+            yielded = [integer("add", begin, count)]
+            yielded += [
+                integer("add", places[size], self._scalar("mul", size.size(self.emitter), count)) for size in sizes
+            ]
+        carried: list[tuple[Register, ScalarOperand]] = [(begin, position)]
+        carried += [(places[size], phases.get(size, Immediate(0))) for size in sizes]
+        return Loop(dtype, piece, Immediate(0), pieces, one, carried, nodes, yielded, location=self.loop.location)
+
+    def _are_whole(self, tests: Sequence[AtEnds], position: ScalarOperand, members: ScalarOperand) -> ScalarOperand:
+        """Whether masks leave the same of all tiles of a block: so it is if that can be told of the first and last."""
         last = self._integer("sub", self._integer("add", position, members), Immediate(1))
-        first_rest, last_rest = (self._scalars_of(place).operand(limit.rest) for place in (position, last))
-        least = self.emitter.integer("smin", first_rest, last_rest)
-        return self.emitter.scalar("sge", (I64,), least, Immediate(limit.extent))
+        ends = [self._scalars_of(place) for place in (position, last)]
+        holds: list[Register] = []
+        for test in tests:
+            for end in ends:
+                number = end.operand(test.register)
+                for name, bound in (("sge", test.least), ("sle", test.most)):
+                    if bound is not None:
+                        holds.append(self.emitter.scalar(name, (I64,), number, end.operand(bound)))
+                if test.least is test.most is None:
+                    assert isinstance(number, Register)
+                    holds.append(number)
+        whole = holds[0]
+        for each in holds[1:]:
+            whole = self.emitter.scalar("and", (I1,), whole, each)
+        return whole
 
     def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
         """A transfer for all members of a block, to be renamed as one of the first of them."""

@@ -136,7 +136,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
         first = step[0]
         if first.row.trace in _TRANSFERS and buffers_of(step) & own:
             merge = merging.merge(first)
-            if merge is None or (isinstance(merge, NewDimension) and merge.limit is not None):
+            if merge is None or (isinstance(merge, NewDimension) and merge.whole):
                 return None
             merges[id(first)] = merge
         elif first.row.queue is Queue.COMPUTE and buffers_of(step) & own:

@@ -3,7 +3,7 @@
 The tiles of U iterations stand one behind the other in their buffer. In global memory they may
 
 * lie at addresses that grow by the same step, whatever it is: then one transfer has a dimension more, which counts
-  iterations. All have the same extents; where a limit changes from tile to tile, no tile may reach it;
+  iterations. All have the same extents; where masks cut some of the tiles, those go together that are cut alike;
 * go on where the one before ends, along their last dimension: then one transfer has U times that extent. A limit on it,
   as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them;
 * lie anywhere if they are items of gathers and scatters, whose offsets follow each other like the tiles.
@@ -21,6 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
+from mlutriton.codegen.pipelining.whole_tiles import NONE, Tests, WholeTiles
 from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,
@@ -46,14 +47,10 @@ class Limit:
     """What a mask leaves of a tile along a dimension.
 
     Attributes:
-        dimension: which.
-        whole: the operand that says how many elements a tile has along it that the limit does not touch.
-        extent: how much of ``rest`` that takes.
+        extent: elements of a tile that it does not touch.
         rest: elements from the tile's begin to the limit, linear in the iteration.
     """
 
-    dimension: int
-    whole: Operand
     extent: int
     rest: Register
 
@@ -64,11 +61,12 @@ class NewDimension:
 
     Attributes:
         dimension: which.
-        limit: if not None, only tiles that are whole under it go together.
+        whole: what has to hold in the first and the last iteration for masks to leave the same of all tiles; only then
+            they go together.
     """
 
     dimension: int
-    limit: Limit | None = None
+    whole: Tests = NONE
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,6 @@ def joined(
     dimension, changed = merge.dimension, dict[str, Operand]()
     if isinstance(merge, NewDimension):
         assert step is not None
-        if merge.limit is not None:
-            changed[limiting(node, merge.limit.dimension)] = merge.limit.whole
         changed |= {f"n{dimension}": members, f"global{dimension}": step}
         if node.row.name == "dma.load_pad":
             changed[f"valid{dimension}"] = members
@@ -151,6 +147,11 @@ def with_operands(instruction: Instruction, changed: Mapping[str, Operand]) -> I
 def limiting(node: Instruction, dimension: int) -> str:
     """The name of the operand that says how many elements along a dimension are transferred."""
     return f"valid{dimension}" if node.row.name == "dma.load_pad" else f"n{dimension}"
+
+
+def _limits(node: Instruction) -> frozenset[str]:
+    """The names of all operands that say how many elements are transferred."""
+    return frozenset(limiting(node, dimension) for dimension in range(3))
 
 
 Step = dict[tuple[Register, ...], int]
@@ -183,6 +184,7 @@ class Merging:
         # What the loop carries, or finds out otherwise than by arithmetic, may be anything in its next iteration.
         self.unknown = {*definitions.opaque, *(register for register, _ in loop.carried)}
         self.varying: dict[Register, bool] = {}
+        self.whole = WholeTiles(definitions.scalar, lambda operand: self.step(operand) is not None, self._varies)
 
     def merge(self, node: Node) -> Merge | None:
         """How a transfer can be merged with those of the next iterations."""
@@ -264,15 +266,6 @@ class Merging:
     def _limit(self, node: Instruction, local: Address, dimension: int) -> Limit | None:
         """The limit along a dimension, if it is the least of the extent and of what is left, but not negative."""
         extent, operand = self._tile_extent(node, local, dimension), node.operand(limiting(node, dimension))
-        whole: Operand = Immediate(extent or 0)
-        definition = self.definitions.scalar.get(operand) if isinstance(operand, Register) else None
-        if definition is not None and definition.row.name == "mul":
-            # A dimension of one element is gone: its limit, 0 or 1, is a factor of this one.
-            varying = [each for each in definition.operands[1:] if isinstance(each, Register) and self._varies(each)]
-            rest = [each for each in definition.operands[1:] if each not in varying]
-            if len(varying) != 1 or len(rest) != 1:
-                return None
-            extent, whole, operand = 1, rest[0], varying[0]
         bounds = {"smax": Immediate(0), "smin": Immediate(-1 if extent is None else extent)}
         while bounds:
             definition = self.definitions.scalar.get(operand) if isinstance(operand, Register) else None
@@ -281,7 +274,7 @@ class Merging:
             operand = definition.operands[1]
         if extent is None or not isinstance(operand, Register) or self.step(operand) is None:
             return None
-        return Limit(dimension, whole, extent, operand)
+        return Limit(extent, operand)
 
     def _new(self, node: Instruction, local: Address, step: Step) -> NewDimension | None:
         dimension = next((d for d in (1, 2) if all(node.operand(f"n{k}") == Immediate(1) for k in range(d, 3))), None)
@@ -291,11 +284,15 @@ class Merging:
             return None
         if not self._others_vary(node):
             return NewDimension(dimension)
-        for limited in range(3):
-            if not self._others_vary(node, node.operand(limiting(node, limited))):
-                limit = self._limit(node, local, limited)
-                return None if limit is None else NewDimension(dimension, limit)
-        return None
+        tests = NONE
+        for slot, operand in zip(node.row.slots, node.operands, strict=True):
+            if not isinstance(operand, Register) or not self._varies(operand):
+                continue
+            same = self.whole.same(operand) if slot.name in _limits(node) else None
+            if same is None:
+                return None
+            tests |= same
+        return NewDimension(dimension, tests)
 
     def _others_vary(self, node: Instruction, but: Operand | None = None) -> bool:
         """True if anything but the place and one operand differs by iteration."""

@@ -1,0 +1,118 @@
+"""When masks leave the same of the tiles of all iterations of a block, told from the first of them and the last.
+
+How many elements of a tile are valid is made of numbers that grow by the same from iteration to iteration, by least and
+greatest of two, differences and choices under a condition. A number that so grows is nowhere below what it is at both
+ends of a block, nor above; and a comparison of two that holds at both ends holds between them. So for each count there
+is something that, if it holds at the ends, makes the count the same all along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mlutriton.codegen.tile_code import ScalarOperand
+from mlutriton.isa.operands import Immediate, Operand, Register
+from mlutriton.isa.program import Instruction
+
+_COMPARISONS = ("slt", "sle", "sgt", "sge", "eq")
+
+
+@dataclass(frozen=True)
+class AtEnds:
+    """What has to hold in the first and the last iteration.
+
+    Attributes:
+        register: a number, or a condition, which must hold.
+        least: of a number, what it must be at least; None if there is no such bound.
+        most: of a number, what it must be at most; None if there is no such bound.
+    """
+
+    register: Register
+    least: ScalarOperand | None = None
+    most: ScalarOperand | None = None
+
+
+Tests = frozenset[AtEnds]
+NONE: Tests = frozenset()
+
+
+class WholeTiles:
+    """Finds when counts are the same, by the instructions that make them.
+
+    Attributes:
+        definitions: by register, what sets it.
+        grows_evenly: whether an operand grows by the same from one iteration to the next; 0 counts.
+        varies: whether it differs by iteration at all.
+    """
+
+    def __init__(
+        self,
+        definitions: Mapping[Register, Instruction],
+        grows_evenly: Callable[[Operand], bool],
+        varies: Callable[[Register], bool],
+    ) -> None:
+        self.definitions, self.grows_evenly, self.varies = definitions, grows_evenly, varies
+
+    def same(self, operand: Operand) -> Tests | None:
+        """What has to hold at the ends for a number to be the same in all iterations; None if that cannot be told."""
+        if not isinstance(operand, Register) or not self.varies(operand):
+            return NONE
+        match self._definition(operand):
+            case ("smin" | "smax" as name, (a, b)):
+                both = _all(self.same(a), self.same(b))
+                if both is not None:
+                    return both
+                bounded, bound = (a, b) if self.same(b) == NONE else (b, a)
+                return self._beyond(bounded, bound, up=name == "smin") if self.same(bound) == NONE else None
+            case ("select", (condition, a, _)):
+                return _all(self._holds(condition), self.same(a))
+            case ("add" | "sub" | "mul", (a, b)):
+                return _all(self.same(a), self.same(b))
+            case ("mov" | "sext" | "zext", (source,)):
+                return self.same(source)
+            case _:
+                return None
+
+    def _definition(self, operand: Operand) -> tuple[str, tuple[Operand, ...]] | None:
+        made = self.definitions.get(operand) if isinstance(operand, Register) else None
+        return None if made is None else (made.row.name, tuple(made.operands[1:]))
+
+    def _beyond(self, operand: Operand, bound: Operand, *, up: bool) -> Tests | None:
+        """What has to hold at the ends for a number to be at least, or else at most, a bound in all iterations."""
+        nearer, farther = ("smin", "smax") if up else ("smax", "smin")
+        match self._definition(operand), bound:
+            case (name, (a, b)), _ if name == nearer:
+                return _all(self._beyond(a, bound, up=up), self._beyond(b, bound, up=up))
+            case (name, (a, _)), _ if name == farther:
+                return self._beyond(a, bound, up=up)
+            case ("select", (condition, a, _)), _:
+                return _all(self._holds(condition), self._beyond(a, bound, up=up))
+            case ("sub", (Immediate() as a, b)), Immediate():
+                return self._beyond(b, Immediate(int(a.value) - int(bound.value)), up=not up)
+            case ("sub", (a, Immediate() as b)), Immediate():
+                return self._beyond(a, Immediate(int(bound.value) + int(b.value)), up=up)
+            case _:
+                pass
+        if isinstance(operand, Immediate) and isinstance(bound, Immediate):
+            return NONE if (operand.value >= bound.value if up else operand.value <= bound.value) else None
+        if not isinstance(operand, Register) or not isinstance(bound, Register | Immediate):
+            return None
+        if not self.grows_evenly(operand):
+            return None
+        return frozenset({AtEnds(operand, bound, None) if up else AtEnds(operand, None, bound)})
+
+    def _holds(self, condition: Operand) -> Tests | None:
+        """What has to hold at the ends for a condition to hold in all iterations."""
+        match self._definition(condition):
+            case ("and", (a, b)):
+                return _all(self._holds(a), self._holds(b))
+            case (name, (a, b)) if name in _COMPARISONS and self.grows_evenly(a) and self.grows_evenly(b):
+                assert isinstance(condition, Register)
+                return frozenset({AtEnds(condition)})
+            case _:
+                return None
+
+
+def _all(first: Tests | None, second: Tests | None) -> Tests | None:
+    return None if first is None or second is None else first | second
