@@ -113,3 +113,29 @@ def test_the_first_gathers_wait_for_what_says_where(width, engine, monkeypatch):
     )
     sum_chosen[(1,)](out, x, chosen, 13, width, ITEMS=16, PART=32)
     np.testing.assert_allclose(out, x[chosen].sum(axis=1), rtol=1e-5)
+
+
+@mlu.jit
+def permute_rows(out, x, names, shifts, SIZE: tl.constexpr, SCATTER: tl.constexpr):
+    """Every program has a row, in which its offsets count."""
+    program, element = tl.program_id(0), tl.arange(0, SIZE)
+    row = program * SIZE
+    name = tl.load(names + row + element)
+    shift = tl.load(shifts + program)
+    if SCATTER:
+        tl.store(out + row + name, tl.load(x + row + element) + shift)
+    else:
+        tl.store(out + row + element, tl.load(x + row + name) + shift)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("scatter", [False, True])
+def test_the_offsets_of_a_program_count_from_its_own_place(scatter, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(0)
+    x = rng.integers(-99, 99, (201, 32)).astype(np.int32)
+    names = rng.permuted(np.tile(np.arange(32, dtype=np.int32), (201, 1)), axis=1)
+    shifts, out = rng.integers(-99, 99, 201).astype(np.int32), np.zeros_like(x)
+    permute_rows[(201,)](out, x, names, shifts, SIZE=32, SCATTER=scatter)
+    places = np.argsort(names, axis=1) if scatter else names
+    np.testing.assert_array_equal(out, np.take_along_axis(x, places, 1) + shifts[:, None])

@@ -6,7 +6,7 @@ The tiles of U iterations stand one behind the other in their buffer. In global 
   iterations. All have the same extents; where masks cut some of the tiles, those go together that are cut alike;
 * go on where the one before ends, along their last dimension: then one transfer has U times that extent. A limit on it,
   as a mask gives, may shrink from tile to tile by what a tile has: it is that of the first tile, for all of them;
-* lie anywhere if they are items of gathers and scatters, whose offsets follow each other like the tiles.
+* lie anywhere if they are items of gathers and scatters from one place, whose offsets follow each other like the tiles.
 
 Programs of a grid with several axes are neighbours if they lie on one line along its first axis: what differs from line
 to line is the same for them.
@@ -217,6 +217,8 @@ class Merging:
         counts = known_extents(node)
         if self._others_vary(node) or "n" not in counts or "length" not in counts:
             return None
+        if any(isinstance(each, GlobalAddress) and self._varies(each.register) for each in node.operands):
+            return None  # Offsets of other iterations count from other places.
         for slot, operand in zip(node.row.slots, node.operands, strict=True):
             if isinstance(operand, Address):
                 span = evaluate(parse(slot.span), counts) * node.dtype_of(slot).bytes
