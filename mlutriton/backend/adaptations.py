@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import os
 import shutil
 import sys
@@ -45,6 +46,7 @@ from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
 from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.frontend.triton_versions import PLACES_OPERATIONS_ROUGHLY
+from mlutriton.isa.encoding import is_whole
 from mlutriton.simulator.native import compiling
 
 # As much as the texts and the program of an ordinary kernel take.
@@ -107,7 +109,15 @@ def _replace_unwritable_cache() -> None:
 
 
 class _QuickCache(FileCacheManager):
-    """Triton's cache of files; it writes a file without a directory of its own, which takes some disks milliseconds."""
+    """Triton's cache of files; it writes a file without a directory of its own, which takes some disks milliseconds.
+
+    What is damaged is not there: Triton would fail on it, at every launch until somebody empties the cache.
+    """
+
+    def get_group(self, filename: str) -> dict[str, str] | None:
+        """Paths of the files of a compilation by their names; None if not all are there and whole."""
+        group = super().get_group(filename)
+        return group if group and all(_is_whole(Path(path)) for path in group.values()) else None
 
     def put(self, data: object, filename: str, binary: bool = True) -> str:
         """Write a file so that a reader sees all of it or nothing; returns its path."""
@@ -116,6 +126,17 @@ class _QuickCache(FileCacheManager):
         temporary.write_bytes(data if isinstance(data, bytes) else str(data).encode())
         temporary.replace(path)
         return str(path)
+
+
+def _is_whole(file: Path) -> bool:
+    """False for a file of a compilation that is damaged, as far as a launch depends on it."""
+    try:
+        content = file.read_bytes()
+        if file.suffix == ".json":
+            return isinstance(json.loads(content), dict)
+        return file.suffix != f".{MLUBackend.binary_ext}" or is_whole(content)
+    except (OSError, ValueError):
+        return False
 
 
 def _write_cache_files_at_once() -> None:

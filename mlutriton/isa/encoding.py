@@ -212,6 +212,15 @@ def decode(content: bytes) -> Program:
         raise _corrupt(f"its contents contradict each other: {error}") from error
 
 
+def is_whole(content: bytes) -> bool:
+    """True for a program file of this version that was written to its end and not damaged since."""
+    try:
+        _sections(content)
+    except ProgramError:
+        return False
+    return True
+
+
 def _corrupt(fact: str) -> ProgramError:
     return ProgramError("E0403", f"not a whole program file: {fact}", help="compile or assemble the program again")
 

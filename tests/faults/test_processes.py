@@ -137,5 +137,15 @@ def test_processes_share_a_cache_and_survive_each_other(run, tmp_path):
     assert finished(run(ADD, **own_caches(tmp_path)))[0] == "128.0\n"
 
 
+def test_a_damaged_kernel_is_compiled_again(run, tmp_path):
+    assert finished(run(ADD, **own_caches(tmp_path)))[0] == "128.0\n"
+    for pattern, content in (("add.json", b""), ("*.mluprog", None), ("__grp__*.json", b"{")):
+        damaged = list(tmp_path.rglob(pattern))
+        assert damaged
+        for file in damaged:
+            file.write_bytes(file.read_bytes()[:-7] if content is None else content)
+        assert finished(run(ADD, **own_caches(tmp_path))) == ("128.0\n", "")
+
+
 def own_caches(directory):
     return {"MLUTRITON_CACHE_DIR": str(directory / "code"), "TRITON_CACHE_DIR": str(directory / "compiled")}
