@@ -230,6 +230,18 @@ class Walk(Text):
         self.values = outside
         self.values += [Value(each.name, each.kind, GREATEST_SUM) for each in sums]
 
+    def straight(self) -> None:
+        """One block of a row, without a loop."""
+        column = self.let("tl.arange(0, BLOCK)", "c")
+        self.line("k = 0")
+        self.distances = ["program % 3", "program // 2 % 4", "(program ^ 1) % 5"]
+        inside = f"{column} < {self.pick(['columns', 'length', 'first'])}"
+        inside = f"({inside}) & ({column} < columns)"
+        for _ in range(1 + self.number(2)):
+            self.load(column, inside)
+        self.body(column, inside, 6)
+        self.store(column, inside)
+
     def gather_up(self, total: Value) -> None:
         """What an iteration adds to what the loop carries."""
         made = self.of(total.kind)
@@ -322,7 +334,10 @@ class Walk(Text):
             self.line("c = tl.arange(0, BLOCK)")
             self.load("c", "c < columns")
             self.compute()
-        for _ in range(1 + self.number(2)):
+        is_straight = self.chance(4)
+        if is_straight:
+            self.straight()
+        for _ in range(0 if is_straight else 1 + self.number(2)):
             if self.chance(4):
                 with self.under(f"for h in range({self.pick(['flag', '2', 'far + 1'])}):"):
                     kept, around = list(self.values), self.distances
