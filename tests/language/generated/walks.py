@@ -372,7 +372,9 @@ def walk(between: Between, machines: list[str], grids: list[tuple[int, ...]] = G
     text.exact = not text.chance(4)
     text.grid = text.pick(grids)
     text.height = text.pick([None, None, None, 1, 2, 4, 8])
-    text.block = text.pick([16, 16, 32, 64, 128])
+    # Long ones are shared by the cores of a cluster, and are loaded and stored one by one.
+    is_long = text.chance(6) and int(np.prod(text.grid)) < 30
+    text.block = text.pick([2048, 4096] if is_long else [16, 16, 32, 64, 128])
     most = 5 if np.prod(text.grid) < 100 else 3
     text.columns = text.pick([text.block * text.between(1, most), text.between(1, text.block * most)])
     text.shift = text.pick([0, 0, 0, 1, 5, text.block])
