@@ -30,6 +30,7 @@ HEADER = f"""
 .buffer b nram 8192 4096
 .buffer tail nram 4096 4096
 .buffer pieces nram 16384 131072
+.buffer shared sram 0 8192
     param r0, 0
     param r1, 1
     sreg r3, 0
@@ -82,6 +83,11 @@ PROGRAMS = {
         f"v.fadd.f32 [pieces + {4096 * i}], [b], 1.0, 1, {N}\n"
         for i in range(1, 20)
     )
+    + STORE,
+    # The SRAM's first bytes have the same numbers as those of NRAM.
+    "other bytes come through the SRAM": LOAD
+    + f"dma.load.f32 [shared], g[r1 + 64], {N}, 1, 1, 0, 0, 0, 0\nsync 1\nmove.f32 [tail], [shared], {N}, 1, 0, 0\n"
+    + f"sync 2\nv.fadd.f32 [b], [a], [tail], 1, {N}\n"
     + STORE,
     "a move takes it on": LOAD + f"move.f32 [b], [a], {N}, 1, 0, 0\nsync 2\n" + STORE + DOUBLE,
 }

@@ -205,7 +205,7 @@ class Loans:
 
     def lend(self, place: Place) -> str:
         """The table, for a load of a place that may be lent; else ``null``."""
-        if _window(place.buffer) in self._windows:
+        if place.buffer.space == "nram" and _window(place.buffer) in self._windows:
             return self.table
         if self.concern(place):
             self._call("settle", place)
