@@ -111,6 +111,18 @@ def test_programs_of_one_path_are_one_run() -> None:
     assert len(kept.stored.distances) == 6
 
 
+def test_rows_of_a_grid_are_runs() -> None:
+    words: list[int] = []
+    starts: list[int] = []
+    for row in range(30):
+        for column in range(40):
+            starts.append(len(words) // 3)
+            words += [*Record(Kind.LOAD, 64, (row << 20) + column * 64).words(), *END.words()]
+    kept = shared(Trace(np.array(words, np.int64), np.array(starts, np.int64)), 4)
+    assert kept.words.tolist() == words
+    assert (len(kept.stored.runs) - 1) // 4 == 30
+
+
 @mlu.jit
 def sum_in_steps(out, x, steps, BLOCK: tl.constexpr):
     place = tl.arange(0, BLOCK)
@@ -140,6 +152,19 @@ def test_large_grids_share_records(threads: int, num_warps: int, monkeypatch: py
     assert run.counters == whole.counters
     assert run.cycles == whole.cycles
     assert (run.schedule_bound_cycles, run.work_bound_cycles) == (whole.schedule_bound_cycles, whole.work_bound_cycles)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_tasks_of_later_parts_may_be_few_enough_to_be_kept_whole(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLUTRITON_THREADS", str(threads))
+    x, out = np.ones(900 * 4 * 64, np.float32), np.empty(900 * 64, np.float32)
+    whole = sum_in_steps[(900,)](out, x, 4, BLOCK=64)
+    monkeypatch.setattr(execution, "_FIRST_TASKS", 100)
+    monkeypatch.setattr(execution, "_PART_BYTES", 1 << 30)
+    run = sum_in_steps[(900,)](out, x, 4, BLOCK=64)
+    assert not isinstance(run.trace, SharedTrace)
+    assert run.trace.words.tolist() == whole.trace.words.tolist()
+    assert run.trace.starts.tolist() == whole.trace.starts.tolist()
 
 
 def test_a_fault_of_a_later_part_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
