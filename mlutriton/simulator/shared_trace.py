@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.isa.trace_format import KIND_MASK, RECORD_WORDS, Kind
+from mlutriton.isa.trace_format import KIND_MASK, MAX_ADDRESS, RECORD_WORDS, Kind
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import StoredTrace, Trace
 from mlutriton.simulator.replay import Words as Column
@@ -140,15 +140,40 @@ class TraceSharer:
     _first_programs: list[Words] = field(default_factory=list[Words])
     _distances: list[Words] = field(default_factory=list[Words])
     _classes: dict[int, list[_Class]] = field(default_factory=dict[int, list[_Class]])
+    _latest: _Class | None = None
 
     def add(self, words: Words, starts: Words) -> None:
         """Add programs: the words of their records, and the first record of each core."""
         records = words.reshape(-1, RECORD_WORDS)
         sizes = np.diff(starts, append=len(records))
+        part = _Part(np.empty(len(starts), np.int64), sizes)
+        if not self._is_all_of_latest(part, records):
+            self._classify(part, records, starts)
+        self._keep_runs(part)
+
+    def _is_all_of_latest(self, part: _Part, records: Words) -> bool:
+        """Enter all programs of a part into the class that was made last, if they are of it: most are."""
+        latest = self._latest
+        if latest is None or not (part.sizes == len(latest.records)).all():
+            return False
+        by_program = records.reshape(-1, *latest.records.shape)
+        addresses = np.where(_have_address(latest.records), by_program[:, :, 2] & MAX_ADDRESS, 0)
+        moved = addresses - latest.addresses
+        if (
+            (by_program[:, :, :2] != latest.records[:, :2]).any()
+            or (by_program[:, :, 2] - addresses != latest.records[:, 2]).any()
+            or (moved != moved[:, latest.leaders[latest.groups]]).any()
+        ):
+            return False
+        part.enter(latest, np.arange(len(by_program)), addresses)
+        return True
+
+    def _classify(self, part: _Part, records: Words, starts: Words) -> None:
+        """Find the classes of programs that are not all of one that is known."""
+        sizes = part.sizes
         addresses = _addresses(records)
         bare = records.copy()
         bare[:, 2] -= addresses
-        part = _Part(np.empty(len(starts), np.int64), sizes)
         whole = [np.empty(0, np.int64)]
         for key, rows in _alike(bare, starts, sizes):
             left = rows if len(rows) >= _LEAST_MEMBERS or key in self._classes else rows[:0]
@@ -157,7 +182,6 @@ class TraceSharer:
                 left = self._share(part, key, left, bare, addresses, places)
             whole.append(left if len(rows) >= _LEAST_MEMBERS or key in self._classes else rows)
         self._keep_whole(part, np.concatenate(whole), records, starts)
-        self._keep_runs(part)
 
     def _share(self, part: _Part, key: int, rows: Words, bare: Words, addresses: Words, places: Words) -> Words:
         """Let programs that look alike be of classes; returns those that are of none."""
@@ -195,7 +219,7 @@ class TraceSharer:
         _, leaders, groups = np.unique((moved * weights[:, None]).sum(axis=0), return_index=True, return_inverse=True)
         if len(leaders) > max(4, np.count_nonzero(has_address) // 2):
             return None
-        made = _Class(self._records, records, addresses[0], groups.reshape(-1), leaders)
+        made = self._latest = _Class(self._records, records, addresses[0], groups.reshape(-1), leaders)
         whole = records.copy()
         whole[:, 2] += addresses[0]
         self._append(whole, made.groups)
@@ -317,8 +341,12 @@ def _column(parts: list[Words]) -> Column:
 
 def _addresses(records: Words) -> Words:
     """The address of each record; 0 of those that have none."""
-    has_address = ~trace_columns.extent_records(records) & _HAS_ADDRESS[trace_columns.kinds(records)]
-    return np.where(has_address, trace_columns.payloads(records), 0)
+    return np.where(_have_address(records), trace_columns.payloads(records), 0)
+
+
+def _have_address(records: Words) -> NDArray[np.bool_]:
+    """Which records have an address."""
+    return ~trace_columns.extent_records(records) & _HAS_ADDRESS[trace_columns.kinds(records)]
 
 
 def _alike(bare: Words, starts: Words, sizes: Words) -> Iterator[tuple[int, Words]]:
