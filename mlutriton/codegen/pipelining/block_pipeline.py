@@ -283,7 +283,8 @@ class _BlockRotation:
         rest = [node for node in transfers if not self.plan.looks_up(node)]
         for is_cut, together in groupby(rest, lambda node: bool(self._tests(node))):
             if is_cut:
-                nodes.append(self._in_pieces([*together], position, members, phases))
+                cut = [node for node in together if isinstance(node, Instruction)]
+                nodes.append(self._of_whole_tiles(cut, position, members, phases, at_block))
                 continue
             for node in together:
                 if isinstance(node, Instruction) and id(node) in self.blocks.merged:
@@ -296,42 +297,55 @@ class _BlockRotation:
         merge = self.blocks.merged.get(id(node))
         return merge.whole if isinstance(merge, NewDimension) else NONE
 
-    def _in_pieces(
-        self, transfers: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
-    ) -> Loop:
-        """Transfers of a block of which masks may cut tiles: of whole tiles together.
-
-        A block is one piece if none is cut; three if none is but the first or the last, as at the edges of an array;
-        else each tile is one. What masks leave of a piece is what they leave of its first tile.
-        """
-        integer, dtype, one = self._integer, self.loop.dtype, Immediate(1)
+    def _of_whole_tiles(
+        self,
+        transfers: Sequence[Instruction],
+        position: ScalarOperand,
+        members: ScalarOperand,
+        phases: dict[Part, Register],
+        at_block: Renamer,
+    ) -> Branch:
+        """Transfers of a block of which masks may cut tiles: those of whole tiles go together."""
         tests = list(dict.fromkeys(test for node in transfers for test in sorted(self._tests(node), key=str)))
         whole = self._are_whole(tests, position, members)
+        together = at_block.nodes([self._merged(node, members, at_block) for node in transfers])
+        with self._list() as otherwise:
+            otherwise.append(self._in_pieces(transfers, tests, position, members, phases))
+        return Branch(whole, together, otherwise, location=self.loop.location)
+
+    def _in_pieces(
+        self,
+        transfers: Sequence[Instruction],
+        tests: Sequence[AtEnds],
+        position: ScalarOperand,
+        members: ScalarOperand,
+        phases: dict[Part, Register],
+    ) -> Loop:
+        """Transfers of a block of which masks cut some tiles, a piece at a time.
+
+        These are three if none is cut but the first or the last, as at the edges of an array; else each tile is one.
+        """
+        integer, dtype, one = self._integer, self.loop.dtype, Immediate(1)
         inner, rest = integer("add", position, one), integer("sub", members, Immediate(2))
         is_inner_whole = self._are_whole(tests, inner, rest)
         are_three = self.emitter.scalar("sgt", (dtype,), rest, Immediate(0))
         but_ends = self.emitter.scalar("and", (I1,), is_inner_whole, are_three)
-        pieces = self._scalar("select", whole, one, self._scalar("select", but_ends, Immediate(3), members))
+        pieces = self._scalar("select", but_ends, Immediate(3), members)
         piece, begin = self.code.register(), self.code.register()
         names = buffers_of(transfers) & self.plan.buffers
         sizes = [size for size in self.sizes if size in {self.members[name] for name in names}]
         places = {size: self.code.register() for size in sizes}
-        for size in sizes:
-            if size in phases:
-                self.code.phases[places[size]] = phases[size]
+        self.code.phases |= {places[size]: phases[size] for size in sizes if size in phases}
         with self._list() as nodes:
             is_second = self.emitter.scalar("eq", (dtype,), piece, one)
             is_middle = self.emitter.scalar("and", (I1,), but_ends, is_second)
-            count = self._scalar("select", whole, members, self._scalar("select", is_middle, rest, one))
+            count = self._scalar("select", is_middle, rest, one)
             at_piece = self._scalars_of(begin, places)
             nodes += at_piece.nodes(self.plan.serves)
-            for node in transfers:
-                assert isinstance(node, Instruction)
-                nodes += at_piece.nodes([self._merged(node, count, at_piece)])
-            yielded = [integer("add", begin, count)]
-            yielded += [
-                integer("add", places[size], self._scalar("mul", size.size(self.emitter), count)) for size in sizes
-            ]
+            nodes += at_piece.nodes([self._merged(node, count, at_piece) for node in transfers])
+            steps = [self._scalar("mul", size.size(self.emitter), count) for size in sizes]
+            behind = [integer("add", places[size], step) for size, step in zip(sizes, steps, strict=True)]
+            yielded = [integer("add", begin, count), *behind]
         carried: list[tuple[Register, ScalarOperand]] = [(begin, position)]
         carried += [(places[size], phases.get(size, Immediate(0))) for size in sizes]
         return Loop(dtype, piece, Immediate(0), pieces, one, carried, nodes, yielded, location=self.loop.location)
