@@ -75,6 +75,9 @@ class Accesses(AxisExpressions):
             place, length = self.row(scope, shape, depth), ROWS * shape[-1]
         else:
             place, length = self.computed(scope, shape, depth), GATHERED
+            if self.chance(2):  # counted from a place of the program's own, or of an iteration's
+                base, reach = self.affine(scope, ())
+                place, length = Expression.of(place.dtype, shape, "({} + {})", np.add, base, place), length + reach
         return self.load(scope, dtype, self.array(dtype, length), place, depth)
 
     def load_all(self, dtype: np.dtype, array: str, place: Expression) -> Expression:
