@@ -159,12 +159,18 @@ Step = dict[tuple[Register, ...], int]
 
 
 def linear_definitions(nodes: Sequence[Node]) -> dict[Register, Instruction]:
-    """By register, what sets it, where that is a copy or a multiple of another register."""
-    return {
-        register: each
-        for each in instructions(nodes)
-        if each.row.name in ("mov", "sext", "mul") and (register := written_register(each)) is not None
-    }
+    """By register, what sets it, where that is a copy or a multiple of another register wherever it is set."""
+    found: dict[Register, Instruction] = {}
+    others: set[Register] = set()
+    for each in instructions(nodes):
+        register = written_register(each)
+        if register is None:
+            continue
+        known = found.setdefault(register, each)
+        # The sides of a branch may set one to different numbers.
+        if each.row.name not in ("mov", "sext", "mul") or (known.row, known.operands) != (each.row, each.operands):
+            others.add(register)
+    return {register: each for register, each in found.items() if register not in others}
 
 
 class Merging:
