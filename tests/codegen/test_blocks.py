@@ -241,17 +241,23 @@ def test_what_is_made_before_a_loop_has_to_fit_beside_its_first_block():
 
 @mlu.jit
 def rows_of_some_distance(out, x, distances, distance, which, turns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    chosen = tl.load(distances) if which > 0 else distance
+    program = tl.program_id(0)
+    if which > 0:  # noqa: SIM108
+        chosen = tl.load(distances)
+    else:
+        chosen = distance
     row, column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     for turn in range(turns):
         tile = tl.load(x + turn * ROWS * distance + row[:, None] * chosen + column[None, :])
-        tl.store(out + (turn * ROWS + row)[:, None] * COLUMNS + column[None, :], tile + 1)
+        place = ((program * turns + turn) * ROWS + row)[:, None] * COLUMNS + column[None, :]
+        tl.store(out + place, tile + 1)
 
 
 @pytest.mark.parametrize("chosen", [80, 40, 7])
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 2])
 def test_a_distance_that_a_branch_chooses_may_be_either(chosen, which):
-    x, out = np.arange(2000, dtype=np.float32), np.zeros((5, 4, 16), np.float32)
-    rows_of_some_distance[(1,)](out, x, np.array([chosen], np.int32), 40, which, 5, ROWS=4, COLUMNS=16)
+    x, out = np.arange(2000, dtype=np.float32), np.zeros((13, 5, 4, 16), np.float32)
+    rows_of_some_distance[(13,)](out, x, np.array([chosen], np.int32), 40, which, 5, ROWS=4, COLUMNS=16)
     turn, row, column = np.arange(5)[:, None, None], np.arange(4)[:, None], np.arange(16)
-    np.testing.assert_array_equal(out, x[turn * 160 + row * (chosen if which else 40) + column] + 1)
+    found = x[turn * 160 + row * (chosen if which else 40) + column] + 1
+    np.testing.assert_array_equal(out, np.broadcast_to(found, out.shape))
