@@ -93,8 +93,11 @@ class Walk(Text):
             ]
             row = self.let(self.pick(rows), "r")
         if choice == "uneven":  # rows at a distance that is none of the array's
-            distance = self.pick([*self.distances, "far", "first % 5"])
+            distance = self.pick([*self.distances, "far", "first % 5", "pitch", "pitch"])
             place = f"row[:, None] * ({distance}) + {at}[None, :]" if self.height else f"row * ({distance}) + {at}"
+            if self.height and distance == "pitch":
+                begin, down = f"program * {self.height} * stride", f"tl.arange(0, {self.height})[:, None] * pitch"
+                place = f"{begin} + {down} + {at}[None, :]"
             text = f"tl.load(y + {place}, mask={self.mask(inside)}, other={other})"
         elif choice == "page" and not self.height:
             place = self.let(f"tl.load(table + row * 8 + ({column} // {PAGE}) % 8) * {PAGE} + {column} % {PAGE}", "q")
@@ -322,6 +325,10 @@ class Walk(Text):
         self.line(f"program = {self.pick(names)}")
         self.line(f"row = program * {self.height} + tl.arange(0, {self.height})" if self.height else "row = program")
         self.line(f"length = {self.pick(['columns', 'columns', 'tl.load(lengths + program)', 'columns - 3'])}")
+        with self.under("if flag > 1:"):
+            self.line("pitch = tl.load(pitches)")
+        with self.under("else:"):
+            self.line("pitch = stride")
         self.line("far = 0")
         if self.chance(4):
             self.scalar_loop()
@@ -394,8 +401,9 @@ def walk(between: Between, machines: list[str], grids: list[tuple[int, ...]] = G
     }
     scalars["last"] = text.rows - text.pick([0, 1, text.height or 1]) * text.is_ragged
     constants = {"BLOCK": text.block, "COLUMNS": text.columns, "ROWS": text.rows, "LIMIT": text.pick([0, 3, 40])}
-    read = ["x", "y", "weights", "pages", "table", "scales", "ids", "lengths"]
+    read = ["x", "y", "weights", "pages", "table", "scales", "ids", "lengths", "pitches"]
     types, rows, stride, columns, shift = text.types, text.rows, text.stride, text.columns, text.shift
+    pitch = text.pick([stride, 3, stride // 2])
     programs, wide, index = int(np.prod(text.grid)), text.block, text.pick([np.int32, np.int64])
 
     def memory() -> dict[str, object]:
@@ -418,6 +426,7 @@ def walk(between: Between, machines: list[str], grids: list[tuple[int, ...]] = G
             "scales": integers(random, rows, np.float32),
             "ids": random.permutation(rows).astype(index),
             "lengths": random.integers(0, columns + 1, programs + 32).astype(np.int32),
+            "pitches": np.array([pitch], np.int32),
         }
         return made | scalars | constants
 
