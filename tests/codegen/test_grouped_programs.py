@@ -232,3 +232,27 @@ def test_rows_whose_distance_a_loop_finds_out(turns, monkeypatch):
     sums_of_ever_wider_rows[(rows,)](wide, x, turns, BLOCK=block)
     expected = sum((x[place * distance + np.arange(block)] for distance in range(turns)), np.zeros((rows, block)))
     np.testing.assert_array_equal(wide, expected)
+
+
+@mlu.jit
+def running_sums_of_rows(out, most, x, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    greatest = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        place = first + tl.arange(0, BLOCK)
+        sums = tl.cumsum(tl.load(x + row * columns + place, mask=place < columns, other=0.0), 0)
+        tl.store(out + row * columns + place, sums, mask=place < columns)
+        greatest = tl.maximum(greatest, sums)
+    tl.store(most + row * BLOCK + tl.arange(0, BLOCK), greatest)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 13])
+def test_what_is_copied_of_few_programs_is_what_there_is(rows, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    monkeypatch.setenv("MLUTRITON_ENGINE", "interpreter")  # which faults where nothing has been written
+    x = np.random.default_rng(0).integers(-9, 9, (rows, 46)).astype(np.float32)
+    out, most = np.zeros_like(x), np.zeros((rows, 16), np.float32)
+    running_sums_of_rows[(rows,)](out, most, x, 46, BLOCK=16)
+    sums = np.pad(x, ((0, 0), (0, 2))).reshape(rows, 3, 16).cumsum(axis=2)
+    np.testing.assert_array_equal(out, sums.reshape(rows, 48)[:, :46])
+    np.testing.assert_array_equal(most, np.maximum(sums.max(axis=1), 0))

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes
 from mlutriton.codegen.renaming import rename_buffers
-from mlutriton.codegen.tile_code import Loop, TileCode, buffers_of, instructions, steps
+from mlutriton.codegen.tile_code import WRITING, Loop, TileCode, buffers_of, instructions, steps
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
-from mlutriton.isa.table import TABLE, Access
+from mlutriton.isa.table import TABLE, Access, SlotKind
 
 
 def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> bool:
@@ -51,6 +51,7 @@ def share_buffers(code: TileCode, loop: Loop, plan: Plan, machine: Machine) -> b
 def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: Machine) -> list[tuple[str, str]]:
     """Tiles to be stored that are to be copied to the place of a loaded one, with that."""
     pairs = sharing.dead_places(buffers_of(plan.stores), buffers_of(plan.arriving))
+    pairs = [(name, host) for name, host in pairs if _is_filled(loop, name)]
     copied_bytes = sum(code.buffers[name].bytes for name, _ in pairs)
     moved = {sharing.owner(name) for name in plan.buffers}
     moved_bytes = sum(code.buffers[name].bytes for name in moved)
@@ -60,6 +61,17 @@ def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: 
     transfers = (buffer_bytes(code, plan.arriving) + buffer_bytes(code, plan.stores)) / transfer_rate(machine)
     copying = copied_bytes / machine.vector_bytes_per_cycle + machine.vector_latency_cycles
     return pairs if after > before and arithmetic_cycles(loop, machine) + copying < transfers else []
+
+
+def _is_filled(loop: Loop, name: str) -> bool:
+    """True if all of a buffer is made; of programs that go together, there may be fewer than have room."""
+    return all(
+        isinstance(operand, Immediate)
+        for each in instructions(loop.body)
+        if name in buffers_of([each], *WRITING)
+        for slot, operand in zip(each.row.slots, each.operands, strict=True)
+        if slot.kind is SlotKind.COUNT
+    )
 
 
 def _copy(code: TileCode, loop: Loop, name: str, host: str) -> None:
