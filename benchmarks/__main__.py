@@ -24,6 +24,7 @@ from benchmarks import (
     against_numpy,
     compilation,
     cycles,
+    default_schedules,
     launching,
     small_kernels,
     tracing,
@@ -37,6 +38,7 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
     "Timing": tracing.FIGURES,
     "Launches": launching.FIGURES,
     "Simulated cycles": cycles.FIGURES,
+    "Kernels for GPUs as they are": default_schedules.FIGURES,
     "Simulated cycles against assembly by hand": against_handwritten.FIGURES,
 }
 HEADINGS = ("figure", "goal", "first aim", "measured", "from", "verdict")

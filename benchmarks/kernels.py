@@ -179,3 +179,61 @@ def add_in_loop(x, y, output, n, BLOCK: tl.constexpr):
     for start in range(first, min(first + BLOCK, n), BLOCK):
         offsets = start + tl.arange(0, BLOCK)
         tl.store(output + offsets, tl.load(x + offsets) + tl.load(y + offsets))
+
+
+@mlu.jit
+def tutorial_matmul(
+    a_ptr, b_ptr, c_ptr, M, N, K, stride_am, stride_ak, stride_bk, stride_bn, stride_cm, stride_cn,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
+):  # fmt: skip
+    # As most kernels for GPUs have it: rows and columns behind the end wrap, so that loads need no mask there.
+    pid = tl.program_id(axis=0)
+    num_pid_m = tl.cdiv(M, BLOCK_M)
+    num_pid_n = tl.cdiv(N, BLOCK_N)
+    num_pid_in_group = GROUP_M * num_pid_n
+    group_id = pid // num_pid_in_group
+    first_pid_m = group_id * GROUP_M
+    group_size_m = min(num_pid_m - first_pid_m, GROUP_M)
+    pid_m = first_pid_m + ((pid % num_pid_in_group) % group_size_m)
+    pid_n = (pid % num_pid_in_group) // group_size_m
+    offs_am = (pid_m * BLOCK_M + tl.arange(0, BLOCK_M)) % M
+    offs_bn = (pid_n * BLOCK_N + tl.arange(0, BLOCK_N)) % N
+    offs_k = tl.arange(0, BLOCK_K)
+    a_ptrs = a_ptr + (offs_am[:, None] * stride_am + offs_k[None, :] * stride_ak)
+    b_ptrs = b_ptr + (offs_k[:, None] * stride_bk + offs_bn[None, :] * stride_bn)
+    accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for k in range(tl.cdiv(K, BLOCK_K)):
+        a = tl.load(a_ptrs, mask=offs_k[None, :] < K - k * BLOCK_K, other=0.0)
+        b = tl.load(b_ptrs, mask=offs_k[:, None] < K - k * BLOCK_K, other=0.0)
+        accumulator = tl.dot(a, b, accumulator)
+        a_ptrs += BLOCK_K * stride_ak
+        b_ptrs += BLOCK_K * stride_bk
+    offs_cm = pid_m * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_cn = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    c_ptrs = c_ptr + stride_cm * offs_cm[:, None] + stride_cn * offs_cn[None, :]
+    tl.store(c_ptrs, accumulator.to(tl.float16), mask=(offs_cm[:, None] < M) & (offs_cn[None, :] < N))
+
+
+def tutorial_matmul_case(m, n, k, blocks=(128, 128, 32)):
+    def arguments():
+        rng = np.random.default_rng(0)
+        a, b = (rng.standard_normal(shape, np.float32).astype(np.float16) for shape in ((m, k), (k, n)))
+        sizes = {"M": m, "N": n, "K": k}
+        rows = {"stride_am": k, "stride_bk": n, "stride_cm": n}
+        columns = {"stride_ak": 1, "stride_bn": 1, "stride_cn": 1}
+        return {"a_ptr": a, "b_ptr": b, "c_ptr": np.empty((m, n), np.float16), **sizes, **rows, **columns}
+
+    return Case(
+        name="tutorial_matmul",
+        shape=f"{m}x{n}x{k} fp16",
+        kernel=tutorial_matmul,
+        arguments=arguments,
+        constants={**dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), blocks, strict=True)), "GROUP_M": 8},
+        grid=lambda meta: (triton.cdiv(m, meta["BLOCK_M"]) * triton.cdiv(n, meta["BLOCK_N"]),),
+        outputs=("c_ptr",),
+        reference=lambda a_ptr, b_ptr, **_: {
+            "c_ptr": (a_ptr.astype(np.float32) @ b_ptr.astype(np.float32)).astype(np.float16)
+        },
+        tolerance=(1e-3, 5e-7 * k),
+        flops=2 * m * n * k,
+    )

@@ -9,7 +9,7 @@ from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.interleave import interleave
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
-from mlutriton.codegen.pipelining.deeper_steps import deepen_loops
+from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
@@ -56,24 +56,25 @@ def generate(
 
 
 def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
-    most_programs, spread, deepen = MOST_PROGRAMS, True, True
+    most_programs, spread, depths = MOST_PROGRAMS, True, list(DEPTHS)
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
         fuse_chains(code)
-        deeper = stages > 1 and deepen and deepen_loops(code, machine)
+        deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
         together = stay_resident(code, machine, most_programs, spread=spread) if stages > 1 else 0
         try:
             return _finished(code, function, machine, stages, metadata)
         except OnChipMemoryError:
             # What is stored while the next program computes needs a place of its own, as does each of several programs
-            # and each of several steps.
+            # and each of several steps. Deep steps are worth the most.
             if not together and not deeper:
                 raise
         if spread and together == 1:
             spread = False
         elif deeper:
-            spread, deepen = True, False
+            del depths[0]
+            spread = True
         else:
             most_programs = together // 2
 

@@ -5,7 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
-from mlutriton import pipeline
+from mlutriton import placement
 from mlutriton.testing import load_examples
 from tests.kernels.engines import on_both_engines
 
@@ -376,7 +376,7 @@ def test_a_scan_goes_over_values_and_what_is_seen_of_them_in_another_order():
 def test_long_code_is_refused(monkeypatch):
     mlu.set_machine("mlu-tiny")
     x = normal(512, 32)
-    monkeypatch.setattr(pipeline, "MAXIMUM_STRIP_OPERATIONS", 50)
+    monkeypatch.setattr(placement, "MAXIMUM_STRIP_OPERATIONS", 50)
     with pytest.raises(mlu.OnChipMemoryError):
         flip[(1,)](np.zeros_like(x), x, ROWS=512, N=32)
 

@@ -48,8 +48,10 @@ from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Oper
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, WRAM_PANEL_COLUMNS, Access, Queue
 
-# The tiles of a turn flow for so many latencies: then the one that shows hardly counts.
-_LATENCIES = 4
+# The tiles of a turn flow for so many latencies: then the one that shows hardly counts. Fewer where memory is short.
+DEPTHS = (8, 6, 4)
+# Of one core alone for no longer than that: its pipeline has fewer stages to fill.
+_LATENCIES_ALONE = 6
 
 # Of what cores load together it is to be so many steps at least: their pipeline orders loads by what it knows of them,
 # and that is less of those of several steps.
@@ -61,18 +63,24 @@ _TURNS = 3
 _CORE = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
 
 
-def deepen_loops(code: TileCode, machine: Machine) -> bool:
-    """Let loops that add up products take several steps at once where that is of use; whether any does."""
-    return _visit(code, code.nodes, machine, Surroundings(code.nodes))
+def deepen_loops(code: TileCode, machine: Machine, latencies: int) -> bool:
+    """Let loops that add up products take several steps at once where that is of use; whether any does.
+
+    Args:
+        code: is rewritten.
+        machine: decides what is of use, and what there is room for.
+        latencies: of a transfer, for which the tiles of a turn are to flow.
+    """
+    return _visit(code, code.nodes, machine, latencies, Surroundings(code.nodes))
 
 
-def _visit(code: TileCode, nodes: list[Node], machine: Machine, surroundings: Surroundings) -> bool:
+def _visit(code: TileCode, nodes: list[Node], machine: Machine, latencies: int, surroundings: Surroundings) -> bool:
     found, result = False, list[Node]()
     for node in nodes:
         with surroundings.visiting(node):
             for nested in children(node):
-                found |= _visit(code, nested, machine, surroundings)
-            deepened = _deepened(code, node, machine, surroundings) if isinstance(node, Loop) else None
+                found |= _visit(code, nested, machine, latencies, surroundings)
+            deepened = _deepened(code, node, machine, latencies, surroundings) if isinstance(node, Loop) else None
             if deepened is not None:
                 found = True
                 surroundings.replaced(node, deepened)
@@ -84,14 +92,16 @@ def _visit(code: TileCode, nodes: list[Node], machine: Machine, surroundings: Su
     return found
 
 
-def _deepened(code: TileCode, loop: Loop, machine: Machine, surroundings: Surroundings) -> list[Node] | None:
+def _deepened(
+    code: TileCode, loop: Loop, machine: Machine, latencies: int, surroundings: Surroundings
+) -> list[Node] | None:
     """The loop with deeper steps, and what is computed before it; None if it cannot have them, or need not."""
     if loop.carried or loop.stages == 1 or not all(isinstance(node, Instruction | Sharing) for node in loop.body):
         return None
     analysis = _Analysis(code, loop, surroundings)
     if not analysis.succeeds():
         return None
-    most = _most_steps(code, loop, analysis, machine, surroundings)
+    most = _most_steps(code, loop, analysis, machine, latencies, surroundings)
     return _Deepening(code, loop, analysis, most).nodes() if most > 1 else None
 
 
@@ -336,7 +346,9 @@ class _Analysis:
         return limit if is_limited else Immediate(0)
 
 
-def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machine, surroundings: Surroundings) -> int:
+def _most_steps(
+    code: TileCode, loop: Loop, analysis: _Analysis, machine: Machine, latencies: int, surroundings: Surroundings
+) -> int:
     """How many steps are to be taken at once at most."""
     loaded = 0
     twice: set[str] = set()
@@ -350,8 +362,11 @@ def _most_steps(code: TileCode, loop: Loop, analysis: _Analysis, machine: Machin
                 if isinstance(operand, Address)
             )
             loaded += span
-    found = math.ceil(_LATENCIES * machine.core_dma_latency_bytes / max(1, loaded))
-    if found < _LEAST_SHARED_STEPS and any(isinstance(node, Sharing) for node in loop.body):
+    shared = any(isinstance(node, Sharing) for node in loop.body)
+    if not shared:
+        latencies = min(latencies, _LATENCIES_ALONE)
+    found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
+    if found < _LEAST_SHARED_STEPS and shared:
         return 1
     limits = (
         ("nram", machine.usable_nram_bytes),

@@ -21,18 +21,34 @@ from mlutriton.ir.core import Block, Function, Operation
 from mlutriton.ir.types import PointerType, element_type, shape_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
+from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
 
 
 def select(function: Function, machine: Machine, *, is_pipelined: bool) -> TileCode:
     """The kernel as tile code for a machine; if its loops are to be pipelined, in the form that suits this."""
     s = Selection(function, machine, is_pipelined=is_pipelined)
+    _select_parameters(s, function)
+    select_block(s, function.body)
+    return s.code
+
+
+def _select_parameters(s: Selection, function: Function) -> None:
     s.emitter.location = function.location
     for index, argument in enumerate(function.body.arguments):
         register = s.emitter.scalar("param", (), Immediate(index))
         s.views[argument] = ScalarView(register, storage_type(argument.type))
+
+
+def select_condition(function: Function, machine: Machine) -> tuple[list[Instruction], Register, int]:
+    """Scalar arithmetic on parameters: its instructions, the register of the last result, and how many registers."""
+    s = Selection(function, machine, is_pipelined=False)
+    _select_parameters(s, function)
     select_block(s, function.body)
-    return s.code
+    holds = s.register(function.body.operations[-1].result)
+    nodes = [node for node in s.code.nodes if isinstance(node, Instruction)]
+    assert len(nodes) == len(s.code.nodes), "arithmetic has no control flow"
+    return nodes, holds, s.code.register_count
 
 
 def select_block(s: Selection, block: Block) -> None:

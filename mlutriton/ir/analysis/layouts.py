@@ -26,6 +26,7 @@ from mlutriton.ir.ops import (
     If,
     IntToPtr,
     Join,
+    Load,
     PtrCast,
     PtrToInt,
     Range,
@@ -35,6 +36,7 @@ from mlutriton.ir.ops import (
     ScatterStore,
     Splat,
     Split,
+    Store,
     TileLoad,
     TileStore,
     Transpose,
@@ -53,7 +55,7 @@ _SHARED_WEIGHT = 2
 _PRODUCTS = 16
 _PRODUCT_COLUMNS = 64
 
-_POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast, Split)
+_POINTWISE = (Elementwise, AddPtr, PtrToInt, IntToPtr, PtrCast, Split, Load, Store)
 
 
 class NotSplitError(Exception):

@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mlutriton.dtypes import I32
-from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.access import Scalar
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, writes
 from mlutriton.ir.analysis.layouts import (
     WHOLE,
     Layouts,
     NotSplitError,
     can_be_split,
-    operand_layouts,
     part_shape,
 )
 from mlutriton.ir.analysis.waits import state_of_wait
@@ -50,19 +48,18 @@ from mlutriton.ir.ops import (
     GatherLoad,
     If,
     Load,
-    Print,
     Range,
     Reduce,
     Scan,
     ScatterStore,
     Splat,
-    Store,
     TileGeometry,
     TileLoad,
     TileStore,
     While,
     Yield,
 )
+from mlutriton.ir.passes.layout_emission import Emission
 from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype, with_shape
 
 # What a member may have to do of what the whole program is.
@@ -190,183 +187,77 @@ def _axes(operation: Operation, members: int) -> list[int]:
 # ---- the code of a member ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Emission:
+class _Emission(Emission):
     """Writes the code of a member.
 
     Attributes:
-        function: the source.
-        layouts: in which layouts its values are wanted.
         stored: the layouts of operations with an effect.
         orders: see ``_orders``.
         share: see ``partition``.
     """
 
-    function: Function
-    layouts: Layouts
-    stored: dict[Operation, int]
-    orders: dict[Operation, bool]
-    share: bool
-
-    def __post_init__(self) -> None:
-        self.members = self.layouts.members
-        self.code = Scalars(self.function.location)
-        # What stands at the beginning of the function, for all of it.
-        self.front = Scalars(self.function.location)
+    def __init__(
+        self,
+        function: Function,
+        layouts: Layouts,
+        stored: dict[Operation, int],
+        orders: dict[Operation, bool],
+        *,
+        share: bool,
+    ) -> None:
+        super().__init__(function, layouts)
+        self.stored, self.orders, self.share = stored, orders, share
+        self.members = layouts.members
         self.member = self.front.add(Member((), {"members": self.members}))
         self.starts: dict[int, Value] = {}
-        self.values: dict[tuple[Value, int], Value] = {}
-        self.depth = 0
 
-    def run(self) -> Function:
-        source = self.function
-        body = Block([each.type for each in source.body.arguments], [each.name for each in source.body.arguments])
-        for old, new in zip(source.body.arguments, body.arguments, strict=True):
-            self.values[old, WHOLE] = new
-        operations = self._block(source.body, ())
-        body.operations = [*self.front.operations, *operations]
-        return Function(source.name, body, source.argument_attributes, source.location)
-
-    # ---- blocks and control flow -----------------------------------------------------------------------------------
-
-    def _block(self, block: Block, receivers: Sequence[Value]) -> list[Operation]:
-        """The operations of a block, whose terminator hands values to those receivers."""
-        outside, self.code.operations = self.code.operations, []
-        for operation in block.operations[:-1]:
-            self.code.location = operation.location
-            self._operation(operation)
-        last = block.terminator
-        self.code.location = last.location
-        kept = len(last.operands) - len(receivers)
-        handed = [*(self.values[each, WHOLE] for each in last.operands[:kept])]
-        handed += self._handed(last.operands[kept:], receivers)
-        self._effect(last.__class__(handed, last.attributes))
-        inside, self.code.operations = self.code.operations, outside
-        return inside
-
-    def _effect(self, operation: Operation) -> Operation:
-        operation.location = self.code.location
-        self.code.operations.append(operation)
-        return operation
-
-    def _handed(self, values: Sequence[Value], receivers: Sequence[Value]) -> list[Value]:
-        """Values in all layouts in which those that they become are wanted."""
-        pairs = zip(values, receivers, strict=True)
-        return [self.values[value, layout] for value, become in pairs for layout in self.layouts.layouts(become)]
-
-    def _bind(self, values: Sequence[Value], made: Sequence[Value]) -> None:
-        keys = [(value, layout) for value in values for layout in self.layouts.layouts(value)]
-        for key, new in zip(keys, made, strict=True):
-            new.name = key[0].name
-            self.values[key] = new
-
-    def _arguments(self, values: Sequence[Value]) -> Block:
-        """A block whose arguments are those of the source, in all their layouts."""
-        types = [
-            with_shape(part_shape(shape_of(value.type), layout, self.members), element_type(value.type))
-            for value in values
-            for layout in self.layouts.layouts(value)
-        ]
-        block = Block(types)
-        self._bind(values, block.arguments)
-        return block
-
-    def _operation(self, operation: Operation) -> None:
-        match operation:
-            case For() | While() | If():
-                self._control(operation)
-            case TileStore() | ScatterStore() | Store() | Print() | Assert():
-                self._with_effect(operation)
-            case _:
-                for layout in self.layouts.layouts_of(operation):
-                    self._done(operation, layout)
-
-    def _control(self, operation: For | While | If) -> None:
-        match operation:
-            case For():
-                operands = [self.values[each, WHOLE] for each in operation.operands[:3]]
-                operands += self._handed(operation.initial, operation.carried)
-                receivers = [operation.carried]
-            case While():
-                before, after = operation.regions
-                operands = self._handed(operation.operands, before.arguments)
-                receivers = [after.arguments, before.arguments]
-            case If():
-                operands = [self.values[operation.operands[0], WHOLE]]
-                receivers = [operation.results] * 2
-        self.depth += isinstance(operation, For)
-        regions = [self._arguments(region.arguments) for region in operation.regions]
-        for region, source, become in zip(regions, operation.regions, receivers, strict=True):
-            region.operations = self._block(source, become)
-        self.depth -= isinstance(operation, For)
-        types = self._arguments(operation.results).arguments
-        made = operation.__class__(
-            operands,
-            operation.attributes,
-            result_types=[each.type for each in types],
-            regions=regions,
-        )
-        self._effect(made)
-        self._bind(operation.results, made.results)
+    def shape(self, shape: tuple[int, ...], layout: int) -> tuple[int, ...]:
+        """That of a member's part."""
+        return part_shape(shape, layout, self.members)
 
     # ---- effects ---------------------------------------------------------------------------------------------------
 
-    def _with_effect(self, operation: Operation) -> None:
+    def with_effect(self, operation: Operation) -> None:
+        """Do an operation once, or each member its part."""
         order = self.orders.get(operation)
         if order is not None:
-            self._effect(Order((), {"unless_disjoint": order}))
+            self.effect(Order((), {"unless_disjoint": order}))
         layout = self.stored.get(operation, WHOLE)
         if layout != WHOLE:
             self._stored_part(operation, layout)
         elif isinstance(operation, Assert):
-            self._effect(Assert(self._whole(operation), operation.attributes))
+            self.effect(Assert(self.whole(operation), operation.attributes))
         else:
             self._by_first(operation)
         if order is not None:
-            self._effect(Order((), {"unless_disjoint": order}))
-
-    def _whole(self, operation: Operation) -> list[Value]:
-        return [self.values[operand, WHOLE] for operand in operation.operands]
+            self.effect(Order((), {"unless_disjoint": order}))
 
     def _by_first(self, operation: Operation) -> None:
         """One member alone does what need not be done twice."""
         is_first = self.code.add(Elementwise.of("eq", self.member, self.code.value(0)))
-        made = operation.__class__(self._whole(operation), operation.attributes, location=operation.location)
+        made = operation.__class__(self.whole(operation), operation.attributes, location=operation.location)
         regions = [Block(), Block()]
         regions[0].operations = [made, Yield((), location=operation.location)]
         regions[1].operations = [Yield((), location=operation.location)]
-        self._effect(If([is_first], result_types=[], regions=regions))
+        self.effect(If([is_first], result_types=[], regions=regions))
 
     def _stored_part(self, operation: Operation, layout: int) -> None:
-        operands = self._operands(operation, layout)
+        operands = self.operands(operation, layout)
         match operation:
             case TileStore():
                 base, geometry = self._geometry(operation.base, operation.geometry, layout)
-                self._effect(TileStore([base, operands[1], *geometry], operation.attributes))
+                self.effect(TileStore([base, operands[1], *geometry], operation.attributes))
             case ScatterStore():
                 operands, attributes = self._items(operation, operands, layout)
-                self._effect(ScatterStore(operands, attributes))
+                self.effect(ScatterStore(operands, attributes))
             case _:
-                self._effect(Assert(operands, operation.attributes))
+                self.effect(Assert(operands, operation.attributes))
 
     # ---- everything else -------------------------------------------------------------------------------------------
 
-    def _operands(self, operation: Operation, layout: int) -> list[Value]:
-        """The operands that an operation needs for its results in a layout."""
-        if layout == WHOLE:
-            return self._whole(operation)
-        pairs = zip(operation.operands, operand_layouts(operation, layout), strict=True)
-        return [self.values[operand, part if shape_of(operand.type) else WHOLE] for operand, part in pairs]
-
-    def _done(self, operation: Operation, layout: int) -> None:
-        """Do an operation for its results in a layout."""
-        made = self._made(operation, layout)
-        for old, new in zip(operation.results, made, strict=True):
-            new.name = old.name
-            self.values[old, layout if shape_of(old.type) else WHOLE] = new
-
-    def _made(self, operation: Operation, layout: int) -> Sequence[Value]:
-        operands = self._operands(operation, layout)
+    def made(self, operation: Operation, layout: int) -> Sequence[Value]:
+        """Do an operation for a member's part of its results."""
+        operands = self.operands(operation, layout)
         attributes = operation.attributes
         types = [
             with_shape(part_shape(shape_of(result.type), layout, self.members), element_type(result.type))
@@ -378,7 +269,7 @@ class _Emission:
             case TileLoad() if (axis := self._shared_axis(operation)) is not None:
                 part = self._tile_part(operation, axis)
                 part.name = operation.result.name
-                return self._effect(Assemble([part], {"axis": axis, "members": self.members})).results
+                return self.effect(Assemble([part], {"axis": axis, "members": self.members})).results
             case Range() if layout != WHOLE:
                 return [self._range(operation)]
             case GatherLoad() if layout != WHOLE:
@@ -389,7 +280,7 @@ class _Emission:
                 pass
         regions = [copy_block(region, {}) for region in operation.regions]
         assert not regions or isinstance(operation, Reduce | Scan)
-        return self._effect(operation.__class__(operands, attributes, result_types=types, regions=regions)).results
+        return self.effect(operation.__class__(operands, attributes, result_types=types, regions=regions)).results
 
     def _start(self, part_extent: int) -> Value:
         """Where the member's part of so many elements begins."""

@@ -1,0 +1,257 @@
+"""Programs with two versions: one for launches of which certain facts hold, and one for all others.
+
+Which of them runs is decided when the program begins, by arithmetic on its parameters. Both are programs of their own
+up to then: they have their own registers, and their buffers lie in the same memory.
+
+Both have to be served alike. If a task of one serves several programs of the grid, that of the other does so too
+(:func:`resident`); if one runs on the cores of a cluster together, each of these serves programs of the other alone
+(:func:`apart`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from mlutriton.codegen.selection.select import select_condition
+from mlutriton.diagnostics import Location
+from mlutriton.dtypes import I1, I64
+from mlutriton.ir.core import Function
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
+from mlutriton.isa.program import Instruction, Program
+from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE
+
+Rewriting = Callable[[Instruction], Sequence[Instruction]]
+
+
+def join(special: Program, general: Program, conditions: Sequence[Function], machine: Machine) -> Program:
+    """One program of two versions.
+
+    Args:
+        special: runs where all conditions hold.
+        general: runs elsewhere.
+        conditions: arithmetic on the parameters and the size of the grid; its last result says whether one holds.
+        machine: for which it is compiled.
+    """
+    assert not special.strings + general.strings, "texts of prints and assertions have one numbering"
+    cores = max(special.cores_per_program, general.cores_per_program)
+    special, general = (apart(each, cores) for each in (special, general))
+    if special.is_resident or general.is_resident:
+        special, general = resident(special), resident(general)
+    chosen = _fresh("special", special.labels)
+    before, count = _choice(conditions, chosen, machine)
+    special = _renamed(special, "", count)
+    taken = {*special.labels, *special.buffers, chosen}
+    suffix = ".general"
+    while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
+        suffix += ".general"
+    general = _renamed(general, suffix, special.register_count)
+    behind = len(before) + len(general.instructions)
+    labels = {name: place + len(before) for name, place in general.labels.items()}
+    labels |= {name: place + behind for name, place in special.labels.items()} | {chosen: behind}
+    assert len(labels) == len(general.labels) + len(special.labels) + 1, "each label has a name of its own"
+    return replace(
+        special,
+        buffers={**special.buffers, **general.buffers},
+        instructions=(*before, *general.instructions, *special.instructions),
+        labels=labels,
+        register_count=general.register_count,
+        local_bytes=max(special.local_bytes, general.local_bytes),
+        metadata={**general.metadata, **special.metadata},
+    )
+
+
+def _fresh(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken."""
+    while name in taken:
+        name += ".special"
+    return name
+
+
+def _choice(conditions: Sequence[Function], chosen: str, machine: Machine) -> tuple[list[Instruction], int]:
+    """What goes to the special version if all conditions hold, else on; and how many registers that takes."""
+    instructions: list[Instruction] = []
+    count, all_hold = 0, None
+    for condition in conditions:
+        asked, holds, registers = select_condition(condition, machine)
+        location = condition.location
+        instructions += [replace(each, operands=tuple(_moved(one, count) for one in each.operands)) for each in asked]
+        holds = Register(holds.index + count)
+        count += registers
+        if all_hold is None:
+            all_hold = holds
+            continue
+        both, count = Register(count), count + 1
+        instructions.append(Instruction(TABLE["and"], (I1,), (both, all_hold, holds), location))
+        all_hold = both
+    assert all_hold is not None, "there is a condition"
+    location = conditions[0].location
+    return [*instructions, Instruction(TABLE["cbr"], (), (all_hold, Label(chosen)), location)], count
+
+
+def _moved(operand: Operand, registers: int) -> Operand:
+    return Register(operand.index + registers) if isinstance(operand, Register) else operand
+
+
+def neighbours_at_once(program: Program, count: int) -> Program:
+    """The program of neighbours along the first axis of a grid as a program of that grid: a task serves all of them."""
+    program = resident(program)
+    first = Register(program.register_count)
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        if each.row.name == "serve":
+            number = each.operands[0]
+            return [
+                _scalar("mul", each.location, first, number, Immediate(count)),
+                replace(each, operands=(first,)),
+            ]
+        if _special_of(each) in ("programs", "num_programs.x"):
+            result = each.operands[0]
+            return [each, _scalar("udiv", each.location, result, result, Immediate(count))]
+        return [each]
+
+    return replace(_rewritten(program, rewritten), register_count=program.register_count + 1)
+
+
+def resident(program: Program) -> Program:
+    """The program as one of which a task serves all that fall to it, one behind the other."""
+    if program.is_resident:
+        return program
+    location = program.instructions[0].location
+    count = program.register_count
+    number, tasks, programs, columns, lines, more, line = (Register(count + place) for place in range(7))
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        if each.row.name == "exit":
+            return [Instruction(TABLE["br"], (), (Label(_NEXT),), each.location)]
+        axis = _PROGRAM_ID.get(_special_of(each))
+        if axis is None:
+            return [each]
+        result = each.operands[0]
+        if axis == 0:
+            return [_scalar("urem", each.location, result, number, columns)]
+        quotient = _scalar("udiv", each.location, line, number, columns)
+        name = "urem" if axis == 1 else "udiv"
+        return [quotient, _scalar(name, each.location, result, line, lines)]
+
+    body = _rewritten(program, rewritten)
+    read = [
+        Instruction(TABLE["sreg"], (), (register, Immediate(SPECIAL_REGISTERS.index(name))), location)
+        for register, name in (
+            (number, "task"),
+            (tasks, "tasks"),
+            (programs, "programs"),
+            (columns, "num_programs.x"),
+            (lines, "num_programs.y"),
+        )
+    ]
+    meet = (
+        Instruction(TABLE["barrier.cluster"], (), (), location)
+        if program.cores_per_program > 1
+        else Instruction(TABLE["sync"], (), (Immediate(SYNC_IO + SYNC_MOVE + SYNC_COMPUTE),), location)
+    )
+    before = [
+        *read,
+        _scalar("sge", location, more, number, programs),
+        Instruction(TABLE["cbr"], (), (more, Label(_DONE)), location),
+    ]
+    serve = Instruction(TABLE["serve"], (), (number,), location)
+    behind = [
+        meet,
+        _scalar("add", location, number, number, tasks),
+        _scalar("slt", location, more, number, programs),
+        Instruction(TABLE["cbr"], (), (more, Label(_EACH)), location),
+        Instruction(TABLE["exit"], (), (), location),
+    ]
+    begin = len(before)
+    after = begin + 1 + len(body.instructions)
+    labels = {name: place + begin + 1 for name, place in body.labels.items()}
+    labels |= {_EACH: begin, _NEXT: after, _DONE: after + len(behind) - 1}
+    return replace(
+        body,
+        instructions=(*before, serve, *body.instructions, *behind),
+        labels=labels,
+        register_count=count + 7,
+    )
+
+
+_EACH, _NEXT, _DONE = "each_program", "next_program", "no_program"
+
+
+def apart(program: Program, cores: int) -> Program:
+    """The program of one core as one of a cluster, each core of which serves programs of its own."""
+    if program.cores_per_program == cores:
+        return program
+    program = resident(program)
+    member = Register(program.register_count)
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        name, result = _special_of(each), each.operands[0] if each.operands else None
+        if name not in ("task", "tasks") or not isinstance(result, Register):
+            return [each]
+        all_of_them = [each, _scalar("mul", each.location, result, result, Immediate(cores))]
+        if name == "tasks":
+            return all_of_them
+        index = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
+        own = Instruction(TABLE["sreg"], (), (member, index), each.location)
+        return [*all_of_them, own, _scalar("add", each.location, result, result, member)]
+
+    made = _rewritten(program, rewritten)
+    return replace(made, cores_per_program=cores, register_count=program.register_count + 1)
+
+
+_PROGRAM_ID = {f"program_id.{axis}": place for place, axis in enumerate("xyz")}
+
+
+def _scalar(name: str, location: Location, *operands: Operand) -> Instruction:
+    return Instruction(TABLE[name], (I64,), operands, location)
+
+
+def _special_of(instruction: Instruction) -> str:
+    """The name of the special register that an instruction reads; empty if it reads none."""
+    if instruction.row.name != "sreg":
+        return ""
+    index = instruction.operand("index")
+    assert isinstance(index, Immediate)
+    return SPECIAL_REGISTERS[int(index.value)]
+
+
+def _rewritten(program: Program, rewriting: Rewriting) -> Program:
+    """The program with others in the place of its instructions."""
+    places: list[int] = []
+    instructions: list[Instruction] = []
+    for each in program.instructions:
+        places.append(len(instructions))
+        instructions += rewriting(each)
+    places.append(len(instructions))
+    labels = {name: places[place] for name, place in program.labels.items()}
+    return replace(program, instructions=tuple(instructions), labels=labels)
+
+
+def _renamed(program: Program, suffix: str, registers: int) -> Program:
+    """The program with other names of buffers and labels, and registers from a number on."""
+
+    def operand(each: Operand) -> Operand:
+        match each:
+            case Register():
+                return Register(each.index + registers)
+            case Address() | GlobalAddress():
+                register = each.register and Register(each.register.index + registers)
+                if isinstance(each, Address):
+                    return replace(each, buffer=each.buffer + suffix, register=register)
+                return replace(each, register=register)
+            case Label():
+                return Label(each.name + suffix)
+            case _:
+                return each
+
+    return replace(
+        program,
+        buffers={name + suffix: replace(each, name=name + suffix) for name, each in program.buffers.items()},
+        instructions=tuple(
+            replace(each, operands=tuple(operand(one) for one in each.operands)) for each in program.instructions
+        ),
+        labels={name + suffix: place for name, place in program.labels.items()},
+        register_count=program.register_count + registers,
+    )

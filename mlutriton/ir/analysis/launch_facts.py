@@ -1,0 +1,151 @@
+"""What is known of the numbers of a launch only when it begins: facts that a version of a program may rest on.
+
+A fact here is that a number is a multiple of another. It can be checked once, before anything runs, if the number
+follows from the kernel's arguments and the size of the grid alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutriton.dtypes import I1
+from mlutriton.ir.analysis.access import Scalars
+from mlutriton.ir.copying import copy_operation
+from mlutriton.ir.core import Block, Function, Operation, Value
+from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
+from mlutriton.ir.types import shape_of
+
+# Zero is a multiple of everything.
+_EVERYTHING = 1 << 62
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long a grid takes: so many of its programs at a time, as long as one round of them takes.
+
+    Attributes:
+        programs: that run at the same time.
+        cycles: of one round.
+    """
+
+    programs: int
+    cycles: int
+
+    def share(self) -> float:
+        """Cycles that a program takes of the whole machine, where there are many of them."""
+        return self.cycles / self.programs
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """The fact that an integer of the launch is a multiple of a positive number."""
+
+    value: Value
+    of: int
+
+
+# Arithmetic nests no deeper in any kernel that is worth it.
+_DEPTH = 64
+
+
+class Factors:
+    """Powers of two of which integers of a function are multiples in every run, also where arithmetic overflows.
+
+    Attributes:
+        assumed: what is taken for granted beyond what the function itself says.
+    """
+
+    def __init__(self, function: Function) -> None:
+        pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
+        self.assumed = {argument: _power_of_two(facts.get("divisibility", 1)) for argument, facts in pairs}
+        loops = (each for each in function.walk() if isinstance(each, For))
+        self._loops = {loop.body.arguments[0]: loop for loop in loops}
+
+    def of(self, value: Value, depth: int = 0) -> int:
+        """The greatest such factor that is known of an integer."""
+        return max(self.assumed.get(value, 1), self._of(value, depth) if depth < _DEPTH else 1)
+
+    def _of(self, value: Value, depth: int) -> int:
+        operation = value.defining_op
+        match operation:
+            case None:
+                loop = self._loops.get(value)
+                return min(self.of(each, depth + 1) for each in loop.operands[:3:2]) if loop else 1
+            case Constant():
+                return _power_of_two(operation.value) if isinstance(operation.value, int) else 1
+            case Elementwise():
+                return self._of_arithmetic(operation, depth)
+            case _:
+                return 1
+
+    def _of_arithmetic(self, operation: Elementwise, depth: int) -> int:
+        match operation.name:
+            case "mul":
+                return min(math.prod(self.of(each, depth + 1) for each in operation.operands), _EVERYTHING)
+            case "add" | "sub" | "smin" | "smax" | "umin" | "umax" | "srem" | "urem":
+                return min(self.of(each, depth + 1) for each in operation.operands)
+            case "sext" | "zext" | "trunc_int":
+                return self.of(operation.operands[0], depth + 1)
+            case _:
+                return 1
+
+
+def _power_of_two(number: int) -> int:
+    """The greatest power of two of which a number is a multiple."""
+    return number & -number if number else _EVERYTHING
+
+
+def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Operation] | None:
+    """The operations that compute scalars from arguments and the grid's size, in order; None if more goes into them."""
+    arguments = set(function.body.arguments)
+    needed: set[Operation] = set()
+    pending = list(values)
+    while pending:
+        value = pending.pop()
+        operation = value.defining_op
+        if operation in needed or value in arguments:
+            continue
+        if not isinstance(operation, Elementwise | Constant | NumPrograms) or shape_of(value.type):
+            return None
+        needed.add(operation)
+        pending += operation.operands
+    return [each for each in function.walk() if each in needed]
+
+
+def condition_function(
+    function: Function, facts: Sequence[Multiple], faster: tuple[Rounds, Rounds] | None = None
+) -> Function:
+    """A function of the same arguments, the last operation of which tells whether something holds.
+
+    Args:
+        function: has the arguments, and the arithmetic that facts are about.
+        facts: all of them have to hold.
+        faster: a grid has to take no longer in the first rounds than in the others.
+    """
+    source = launch_arithmetic([each.value for each in facts], function)
+    assert source is not None, "facts follow from arguments"
+    body = Block([each.type for each in function.body.arguments], [each.name for each in function.body.arguments])
+    values = dict(zip(function.body.arguments, body.arguments, strict=True))
+    body.operations = [copy_operation(each, values) for each in source]
+    code = Scalars(function.location)
+    code.operations = body.operations
+    holds = code.add(Constant.of(1, I1))
+    for fact in dict.fromkeys(facts):
+        rest = code.value(code.remainder(code.value(values[fact.value]), fact.of))
+        holds = code.add(Elementwise.of("and", holds, code.add(Elementwise.of("eq", rest, code.value(0)))))
+    if faster is not None:
+        programs = code.value(1)
+        for axis in range(3):
+            extent = code.add(NumPrograms((), {"axis": axis}))
+            programs = code.value(code.binary("mul", programs, code.value(extent)))
+        one, other = (_cycles(code, programs, each) for each in faster)
+        holds = code.add(Elementwise.of("and", holds, code.add(Elementwise.of("sle", one, other))))
+    return Function(function.name, body, function.argument_attributes, function.location)
+
+
+def _cycles(code: Scalars, programs: Value, rounds: Rounds) -> Value:
+    """How long so many programs take."""
+    begun = code.quotient(code.binary("add", programs, rounds.programs - 1), rounds.programs)
+    return code.value(code.binary("mul", begun, rounds.cycles))

@@ -1,0 +1,180 @@
+"""Neighbouring programs as one, whose tiles are as many times as long.
+
+Tiles that suit other machines are small here: what a core loads for one of them takes longer than to multiply it. The
+tiles of neighbouring programs mostly lie side by side, and other tiles are the same for all of them:
+
+    rows = program * 128 + range(0, 128)                  rows = programs * 512 + range(0, 512)
+    store c[rows], dot(load a[rows], load b)              store c[rows], dot(load a[rows], load b)
+
+What one of them loads then does for all, and there is enough of it for the cores of a cluster to share. Whether tiles
+lie side by side follows from the arithmetic on the number of the program
+(:mod:`mlutriton.ir.analysis.neighbours`), in part only from facts of the launch. No sum changes its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutriton.ir.analysis.launch_facts import Multiple
+from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
+from mlutriton.ir.analysis.neighbours import ALIKE, Neighbours
+from mlutriton.ir.copying import copy_block
+from mlutriton.ir.core import Function, Operation, Value
+from mlutriton.ir.ops import (
+    Constant,
+    Elementwise,
+    For,
+    If,
+    Load,
+    NumPrograms,
+    ProgramId,
+    Range,
+    Store,
+)
+from mlutriton.ir.passes.layout_emission import Emission
+from mlutriton.ir.types import element_type, shape_of, with_shape
+
+# Neighbours along the first axis of the grid have consecutive numbers.
+_AXIS = 0
+
+
+@dataclass(frozen=True)
+class Widened:
+    """Programs as one.
+
+    Attributes:
+        function: that does what all of them do; its own number is that of the first, divided by how many they are.
+        source: the function of one of them.
+        facts: what has to hold of a launch, of values of the source.
+        count: how many they are.
+        extent: elements of a tile of one of them along the axis along which they lie side by side, at most.
+    """
+
+    function: Function
+    source: Function
+    facts: list[Multiple]
+    count: int
+    extent: int
+
+
+def run(function: Function, count: int) -> Widened | None:
+    """So many neighbouring programs as one; None if their tiles do not lie side by side, for all that is known."""
+    if not all(_may_be_widened(each) for each in function.walk()):
+        return None
+    grid = NumPrograms((), {"axis": _AXIS}, location=function.location)
+    source = Function(function.name, copy_block(function.body, {}), function.argument_attributes, function.location)
+    source.body.operations.insert(0, grid)
+    neighbours = Neighbours(source, _AXIS, count)
+    found = _Search(source, neighbours)
+    neighbours.settle(found.look)
+    if found.layouts is None:
+        return None
+    facts = [Multiple(grid.result, count), *neighbours.facts]
+    extent = max(shape_of(store.operands[1].type)[axis] for store, axis in found.stored.items())
+    made = _Emission(source, found.layouts, found.stored, facts, count).run()
+    return Widened(made, source, facts, count, extent)
+
+
+def _may_be_widened(operation: Operation) -> bool:
+    """False for what programs do one by one, or that depends on how many there are."""
+    if isinstance(operation, Store):
+        return bool(shape_of(operation.operands[1].type))
+    is_control = isinstance(operation, For | If) or operation.TERMINATOR
+    return is_control or (operation.PURE and not isinstance(operation, NumPrograms)) or isinstance(operation, Load)
+
+
+class _Search:
+    """Looks for the axes along which tiles that are stored lie side by side."""
+
+    def __init__(self, function: Function, neighbours: Neighbours) -> None:
+        self.function, self.neighbours = function, neighbours
+        self.stored: dict[Operation, int] = {}
+        self.layouts: Layouts | None = None
+
+    def look(self) -> None:
+        """Choose an axis for each store; no layouts if there is none for one of them."""
+        self.layouts, self.stored = None, {}
+        for operation in self.function.walk():
+            if isinstance(operation, For) and not all(map(self.neighbours.is_alike, operation.operands[:3])):
+                return
+            if isinstance(operation, If) and not self.neighbours.is_alike(operation.operands[0]):
+                return
+            if isinstance(operation, Store):
+                axis = self._axis(operation)
+                if axis is None:
+                    return
+                self.stored[operation] = axis
+        try:
+            layouts = Layouts(self.function, 1, self.stored)
+        except NotSplitError:
+            return
+        # What is computed along an axis of one element could have come from elsewhere.
+        is_clear = all(
+            axis == WHOLE or shape_of(value.type)[axis] > 1 for value, axes in layouts.wanted.items() for axis in axes
+        )
+        self.layouts = layouts if is_clear and self.stored else None
+
+    def _axis(self, store: Store) -> int | None:
+        for axis in range(len(shape_of(store.operands[1].type))):
+            is_beside = all(self.neighbours.lie_beside(each, axis) for each in store.operands)
+            if is_beside and self.neighbours.of(store.operands[0], axis) != ALIKE:
+                return axis
+        return None
+
+
+class _Emission(Emission):
+    """Writes the function of all neighbours."""
+
+    def __init__(
+        self,
+        function: Function,
+        layouts: Layouts,
+        stored: dict[Operation, int],
+        facts: Sequence[Multiple],
+        count: int,
+    ) -> None:
+        super().__init__(function, layouts)
+        self.stored, self.count = stored, count
+        self.multiples = {each.value: each.of for each in facts}
+
+    def shape(self, shape: tuple[int, ...], layout: int) -> tuple[int, ...]:
+        """That of the tensors of all neighbours, side by side."""
+        return tuple(extent * self.count if axis == layout else extent for axis, extent in enumerate(shape))
+
+    def with_effect(self, operation: Operation) -> None:
+        """Store the tiles of all neighbours."""
+        layout = self.stored[operation]
+        self.effect(operation.__class__([self.values[each, layout] for each in operation.operands], {}))
+
+    def made(self, operation: Operation, layout: int) -> Sequence[Value]:
+        """Do an operation for all neighbours; what is known to be a multiple is written as one."""
+        made = self._made(operation, layout)
+        multiple = self.multiples.get(operation.results[0]) if len(operation.results) == 1 else None
+        return made if multiple is None else [self._times(self._quotient(made[0], multiple), multiple)]
+
+    def _times(self, value: Value, factor: int) -> Value:
+        return self.code.add(Elementwise.of("mul", value, self.code.add(Constant.of(factor, value.type))))
+
+    def _quotient(self, value: Value, divisor: int) -> Value:
+        return self.code.add(Elementwise.of("sdiv", value, self.code.add(Constant.of(divisor, value.type))))
+
+    def _made(self, operation: Operation, layout: int) -> Sequence[Value]:
+        types = [
+            with_shape(self.shape(shape_of(result.type), layout), element_type(result.type))
+            for result in operation.results
+        ]
+        match operation:
+            case ProgramId() if operation.integer("axis") == _AXIS:
+                number = self.code.add(ProgramId((), operation.attributes))
+                return [self._times(number, self.count)]
+            case Range() if layout != WHOLE:
+                start = operation.integer("start")
+                return [self.code.add(Range((), {"start": start, "end": start + types[0].shape[0]}))]  # type: ignore[union-attr]
+            case Constant():
+                return [self.code.add(Constant.of(operation.value, types[0]))]
+            case _:
+                regions = [copy_block(region, {}) for region in operation.regions]
+                operands = self.operands(operation, layout)
+                made = operation.__class__(operands, operation.attributes, result_types=types, regions=regions)
+                return self.effect(made).results

@@ -1,0 +1,268 @@
+"""Where a program runs and what of it at a time: on how many cores, and as it stands or in strips that fit on chip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.estimate import estimated_cycles
+from mlutriton.codegen.generate import generate
+from mlutriton.codegen.versions import join
+from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
+from mlutriton.ir.analysis.layouts import NotSplitError
+from mlutriton.ir.copying import copy_function
+from mlutriton.ir.core import Function
+from mlutriton.ir.memory_ops import Assert, Print, TileLoad, TileStore
+from mlutriton.ir.passes import (
+    canonicalize,
+    cse,
+    dce,
+    loop_invariant,
+    merge_dimensions,
+    merge_interleaved,
+    merge_loads,
+    partition,
+    strip_mine,
+)
+from mlutriton.ir.tensor_ops import Dot
+from mlutriton.ir.verifier import verify
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import ONE_CORE_REASON, Program
+
+Observer = Callable[[str, Function | Program], None]
+Metadata = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What decides a compilation.
+
+    Attributes:
+        machine: decides tile sizes, instruction forms and legality.
+        num_stages: depth of the software pipeline; 1 for none.
+        fuse_multiply_add: an intermediate result that is used once need not be rounded.
+        cores: of a cluster that run a program together, where that is possible.
+    """
+
+    machine: Machine
+    num_stages: int = 2
+    fuse_multiply_add: bool = True
+    cores: int = 1
+
+
+# What makes a function ready for strips.
+MERGE_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+    ("merge_dimensions", merge_dimensions.run),
+    ("canonicalize_merged", canonicalize.run),
+    ("cse_merged", cse.run),
+    ("dce_merged", dce.run),
+)
+
+# What simplifies the code of strips: much of it is arithmetic on positions that a strip makes constant.
+STRIP_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+    ("canonicalize_strips", canonicalize.run),
+    ("cse_strips", cse.run),
+    ("dce_strips", dce.run),
+    ("loop_invariant_strips", loop_invariant.run_on_scalars),
+)
+LEAST_STRIP_BYTES = 512
+# A part of a tile has to flow for so many latencies of a transfer for a program to be worth splitting.
+_LATENCIES = 2
+# Where the code of strips is longer, code generation takes minutes.
+MAXIMUM_STRIP_OPERATIONS = 65_536
+
+
+# A program is to take so much less of all cores on one core for that to be worth a version of its own.
+WORTH_WHILE = 0.9
+
+
+def multiplies(function: Function) -> bool:
+    """True if a function multiplies matrices, and nothing in it has a text of its own: then versions may pay."""
+    operations = list(function.walk())
+    return any(isinstance(each, Dot) for each in operations) and not any(
+        isinstance(each, Print | Assert) for each in operations
+    )
+
+
+def placed(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function: for as many cores as are wanted if it can be split among them, else for one.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    if options.cores == 1:
+        return _on_one_core(function, options, metadata, observe)
+    try:
+        program, part = _split(function, options, metadata, observe)
+    except NotSplitError as error:
+        reason = f"{error.reason} ({error.location})"
+    except OnChipMemoryError as error:
+        reason = error.summary
+    else:
+        return _or_apart(program, part, function, options, metadata, observe)
+    return _fitted(function, options, {**metadata, ONE_CORE_REASON: reason}, observe)
+
+
+def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function for one core; products that do not fit there rather go to a cluster than in strips.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    try:
+        return _whole(function, options, metadata, observe)
+    except OnChipMemoryError as error:
+        refusal = error
+    if multiplies(function):
+        with suppress(NotSplitError, OnChipMemoryError):
+            part = partitioned(function, replace(options, cores=options.machine.cores_per_cluster), share=True)
+            program = generate(part, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
+            observe("partition", part)
+            return program
+    return _in_strips(function, options, metadata, observe, refusal)
+
+
+def _or_apart(
+    program: Program,
+    part: Function,
+    function: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+) -> Program:
+    """The program that cores run together, with one for grids of which each core better runs a program of its own."""
+    together, alone = rounds_of(part, options), rounds_of(function, replace(options, cores=1))
+    if not multiplies(function) or alone.share() > WORTH_WHILE * together.share():
+        return program
+    try:
+        apart = generate(function, options.machine, max(1, options.num_stages), metadata)
+    except OnChipMemoryError:
+        return program
+    return join(program, apart, [condition_function(function, [], (together, alone))], options.machine)
+
+
+def rounds_of(function: Function, options: CompileOptions) -> Rounds:
+    """How many programs run at a time on how many cores each, and how long that takes about."""
+    machine = options.machine
+    return Rounds(machine.cores // options.cores, round(estimated_cycles(function, machine)))
+
+
+def _split(
+    function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
+) -> tuple[Program, Function]:
+    """The program of a function for several cores, which share tiles if these fit, and the part of each core.
+
+    Raises:
+        NotSplitError: it cannot be split, or that is of no use.
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    sharing = partitioned(function, options, share=True)
+    try:
+        program = generate(sharing, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
+    except OnChipMemoryError:
+        split = partitioned(function, options, share=False)
+        observe("partition", split)
+        return _fitted(split, options, metadata, observe), sharing
+    observe("partition", sharing)
+    return program, sharing
+
+
+def partitioned(function: Function, options: CompileOptions, *, share: bool) -> Function:
+    """The part of a function that each core does."""
+    latency_bytes = options.machine.core_dma_latency_bytes
+    part = partition.partition(function, options.cores, share=share, least_part_bytes=_LATENCIES * latency_bytes)
+    verify(part, "partition")
+    for _, run in STRIP_PASSES:
+        run(part)
+        verify(part, "partition")
+    return part
+
+
+def _fitted(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
+    """
+    try:
+        return _whole(function, options, metadata, observe)
+    except OnChipMemoryError as error:
+        refusal = error
+    return _in_strips(function, options, metadata, observe, refusal)
+
+
+def _whole(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+    """The program of a function as it stands.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not fit.
+    """
+    machine, stages = options.machine, max(1, options.num_stages)
+    if merged := _with_merged_accesses(function):
+        with suppress(OnChipMemoryError):
+            program = generate(merged, machine, stages, metadata)
+            observe("merge_accesses", merged)
+            return program
+    return generate(function, machine, stages, metadata)
+
+
+def _with_merged_accesses(function: Function) -> Function | None:
+    """A copy of a function whose accesses are fewer and longer; None if there is nothing to merge."""
+    if sum(isinstance(each, TileLoad | TileStore) for each in function.walk()) < 2:
+        return None
+    merged = copy_function(function)
+    is_merged = [run(merged) for run in (merge_interleaved.run, merge_loads.run)]
+    if not any(is_merged):
+        return None
+    for run in (canonicalize.run, cse.run, dce.run):
+        verify(merged, "merge_accesses")
+        run(merged)
+    verify(merged, "merge_accesses")
+    return merged
+
+
+def _in_strips(
+    function: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    refusal: OnChipMemoryError,
+) -> Program:
+    """The program of a function that does not fit as it stands, of ever smaller strips.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
+    """
+    machine, stages = options.machine, max(1, options.num_stages)
+    for name, run in MERGE_PASSES:
+        run(function)
+        verify(function, name)
+    strip_bytes = machine.usable_nram_bytes // 4
+    refused: list[Function] = []
+    while strip_bytes >= LEAST_STRIP_BYTES:
+        mined = strip_mine.run(function, strip_bytes)
+        verify(mined, "strip_mine")
+        for _, run in STRIP_PASSES:
+            run(mined)
+            verify(mined, "strip_mine")
+        if sum(1 for _ in mined.walk()) > MAXIMUM_STRIP_OPERATIONS:
+            break
+        try:
+            program = generate(mined, machine, stages, metadata, single_buffers=False)
+        except OnChipMemoryError as error:
+            refused.append(mined)
+            # What is not of strips does not shrink with them: at half their size, at least half is needed.
+            strip_bytes >>= max(1, math.ceil(math.log2(error.used_bytes / error.limit_bytes)))
+            continue
+        observe("strip_mine", mined)
+        return program
+    # Blocks of a loop may take what the loops around it need for double buffering, whatever the size of strips.
+    for mined in refused if stages > 1 else ():
+        with suppress(OnChipMemoryError):
+            program = generate(mined, machine, 1, metadata)
+            observe("strip_mine", mined)
+            return program
+    raise refusal
