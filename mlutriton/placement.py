@@ -135,7 +135,8 @@ def _or_apart(
 ) -> Program:
     """The program that cores run together, with one for grids of which each core better runs a program of its own."""
     together, alone = rounds_of(part, options), rounds_of(function, replace(options, cores=1))
-    if not multiplies(function) or alone.share() > WORTH_WHILE * together.share():
+    # Programs of unequal length are better dealt out as cores fall free, which those of two versions are not.
+    if not multiplies(function) or not program.is_resident or alone.share() > WORTH_WHILE * together.share():
         return program
     try:
         apart = generate(function, options.machine, max(1, options.num_stages), metadata)

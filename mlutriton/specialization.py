@@ -72,11 +72,11 @@ def neighbours(function: Function, options: CompileOptions) -> widen.Widened | N
     machine = options.machine
     if not multiplies(function) or options.num_stages < 2 or machine.cores_per_cluster == 1:
         return None
-    wide = widen.run(function, _MOST_NEIGHBOURS)
+    found = (widen.run(function, 1 << power) for power in range(_MOST_NEIGHBOURS.bit_length() - 1, 0, -1))
+    wide = next((each for each in found if each is not None), None)
     if wide is None:
         return None
-    wanted = _MEMBER_ROWS * machine.cores_per_cluster // wide.extent
-    count = min(_power_of_two(wanted), _MOST_NEIGHBOURS)
+    count = min(_power_of_two(_MEMBER_ROWS * machine.cores_per_cluster // wide.extent), wide.count)
     if count < 2:
         return None
     return wide if count == wide.count else widen.run(function, count)

@@ -28,15 +28,15 @@ def multiply(
 SIZE_M, SIZE_N = 512, 256
 
 
-def launched(depth, *, length=None, own=None, num_warps=4):
+def launched(depth, *, length=None, own=None, num_warps=4, columns=SIZE_N, block_n=64):
     rng = np.random.default_rng(depth)
     a = rng.standard_normal((SIZE_M, max(depth, 1)), np.float32).astype(np.float16)
-    b = rng.standard_normal((max(depth, 1), SIZE_N), np.float32).astype(np.float16)
-    c = np.full((SIZE_M, SIZE_N), np.nan, np.float16)
-    blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "EQUAL": own is None}
-    grid = (SIZE_N // 64, SIZE_M // 64)
+    b = rng.standard_normal((max(depth, 1), columns), np.float32).astype(np.float16)
+    c = np.full((SIZE_M, columns), np.nan, np.float16)
+    blocks = {"BLOCK_M": 64, "BLOCK_N": block_n, "BLOCK_K": 32, "EQUAL": own is None}
+    grid = (columns // block_n, SIZE_M // 64)
     ends = depth if length is None else length, own or 0
-    run = multiply[grid](a, b, c, SIZE_N, max(depth, 1), *ends, **blocks, num_warps=num_warps)
+    run = multiply[grid](a, b, c, columns, max(depth, 1), *ends, **blocks, num_warps=num_warps)
     return run, a, b, c
 
 
@@ -78,7 +78,8 @@ def test_loops_of_unequal_length_are_left_to_whichever_core_is_free(few_cores):
 
 
 def test_programs_of_one_core_are_left_as_they_are(few_cores):
-    run, a, b, c = launched(64, num_warps=1)
+    # Tiles as long as a cluster is at its best with: of shorter ones it takes several together.
+    run, a, b, c = launched(64, num_warps=1, columns=1024, block_n=512)
     assert not run.program.is_resident
     np.testing.assert_allclose(c, expected(a, b), rtol=2e-3, atol=2e-3)
 
