@@ -76,7 +76,7 @@ class MLUOptions:
 EFFECTS: dict[str, str] = {
     "num_warps": "1 runs a program on one core (Block task), 4 on the four cores of a cluster (Union1 task) if it can"
     " be split among them and gains by that; 2 counts as 1, more as 4. Products of matrices run on clusters whatever is"
-    " asked for, several neighbouring programs at a time, if tiles are small and the launch allows it, or if a tile does"
+    " asked for, several neighbouring programs at a time if tiles are small and the launch allows it, or if a tile does"
     " not fit one core. The report says where it ran, and why on one core.",
     "num_stages": "Depth of the software pipeline of loops; 1 loads and computes in turn.",
     "enable_fp_fusion": "Whether a product and a sum become one fused multiply-add.",
