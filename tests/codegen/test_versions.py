@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import triton
 
-from benchmarks.kernels import tutorial_matmul
+import mlutriton as mlu
+import mlutriton.language as tl
+from benchmarks.kernels import tutorial_matmul, tutorial_matmul_case
 
 
 def launch(m, n, k, blocks, **options):
@@ -29,6 +31,8 @@ def launch(m, n, k, blocks, **options):
     [
         (128, 128, 64),
         (192, 128, 80),
+        # Eight tiles of rows: neighbours go together.
+        (512, 128, 64),
         # Tiles wrap: along the rows, the columns, both.
         (100, 128, 64),
         (128, 90, 64),
@@ -43,3 +47,63 @@ def test_every_version_computes_the_product(m, n, k, num_warps, engine, monkeypa
 def test_tiles_that_do_not_wrap_are_single_transfers():
     # Of 512 rows and columns none wraps, of 510 the last ones do: much less would be gained by that alone.
     assert launch(512, 512, 512, (64, 64, 32)).cycles < 0.6 * launch(510, 510, 512, (64, 64, 32)).cycles
+
+
+@mlu.jit
+def product_of_rows(a, b, c, most, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    # Row by row of tiles, in batches, with more than one result.
+    columns = tl.cdiv(N, BN)
+    m = (tl.program_id(0) // columns) * BM + tl.arange(0, BM)
+    n = (tl.program_id(0) % columns) * BN + tl.arange(0, BN)
+    batch = tl.program_id(1)
+    total = tl.zeros((BM, BN), tl.float32)
+    for first in range(0, K, BK):
+        k = first + tl.arange(0, BK)
+        left = tl.load(a + (batch * M + m[:, None]) * K + k[None, :], mask=(m[:, None] < M) & (k[None, :] < K), other=0)
+        right = tl.load(
+            b + (batch * K + k[:, None]) * N + n[None, :], mask=(k[:, None] < K) & (n[None, :] < N), other=0
+        )
+        total = tl.dot(left, right, total)
+    mask = (m[:, None] < M) & (n[None, :] < N)
+    tl.store(c + (batch * M + m[:, None]) * N + n[None, :], total, mask=mask)
+    tl.store(most + batch * N + n, tl.max(tl.where(mask, total, -float("inf")), axis=0), mask=n < N)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(("n", "num_warps"), [(256, 1), (256, 4), (250, 1), (320, 4)])
+def test_neighbours_along_columns(n, num_warps, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(1)
+    batches, m, k = 2, 32, 96
+    a = rng.integers(-3, 4, (batches, m, k)).astype(np.float16)
+    b = rng.integers(-3, 4, (batches, k, n)).astype(np.float16)
+    c, most = np.full((batches, m, n), np.nan, np.float32), np.full((batches, n), np.nan, np.float32)
+    grid = (triton.cdiv(n, 32), batches)
+    product_of_rows[grid](a, b, c, most, m, n, k, BM=32, BN=32, BK=32, num_warps=num_warps)
+    expected = np.matmul(a.astype(np.float32), b.astype(np.float32))
+    np.testing.assert_array_equal(c, expected)
+    np.testing.assert_array_equal(most, expected.max(axis=1))
+
+
+def estimated(size, *blocks, **options):
+    case = tutorial_matmul_case(size, size, size, blocks)
+    return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants, **options)
+
+
+@pytest.mark.parametrize("num_warps", [1, 4])
+def test_small_tiles_take_hardly_longer_than_large_ones(num_warps):
+    run = estimated(2048, 128, 256, 64, num_warps=num_warps)
+    assert run.program.cores_per_program == 4
+    assert run.cycles < 1.15 * estimated(2048, 512, 256, 256, num_warps=4).cycles
+
+
+def test_cores_run_small_tiles_apart_where_there_are_many():
+    # A quarter of 64 columns each is a poor product: on one core a tile takes less of the machine.
+    together = estimated(1024, 64, 64, 32, num_warps=4)
+    assert together.cycles <= 1.01 * estimated(1024, 64, 64, 32, num_warps=1).cycles
+
+
+def test_a_product_that_does_not_fit_one_core_goes_to_a_cluster():
+    run = estimated(2048, 512, 256, 256, num_warps=1)
+    assert run.program.cores_per_program == 4
+    assert run.cycles == estimated(2048, 512, 256, 256, num_warps=4).cycles
