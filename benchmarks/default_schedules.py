@@ -15,11 +15,12 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from triton.compiler.errors import CompilationError
 
 import mlutriton as mlu
 from benchmarks import kernels
 from benchmarks.figure import Figure, Measured, Unit
-from examples import cross_entropy, cumsum, dropout, flash_attention, rms_norm, softmax, transpose, vector_add
+from examples import cumsum, dropout, flash_attention, rms_norm, softmax, transpose, vector_add
 from mlutriton.diagnostics import CompileError
 from mlutriton.testing import Case
 
@@ -58,7 +59,7 @@ class Port:
             constants = {**self.written, **dict(zip(self.space, values, strict=True))}
             try:
                 found.append((self.cycles(constants), constants))
-            except CompileError:
+            except (CompileError, CompilationError):  # tiles do not fit, or the kernel refuses them itself
                 continue
         return min(found, key=lambda each: each[0])
 
@@ -114,11 +115,6 @@ PORTS: dict[str, Port] = {
         partial(rms_norm.case, 2048, 4096, ml_dtypes.bfloat16, "bf16"),
         {"ROWS": 1, "num_warps": 8},
         {"ROWS": (1, 2, 4, 8), "num_warps": (1,)},
-    ),
-    "cross entropy 512x32000 fp32": Port(
-        partial(cross_entropy.case, 512, 32_000),
-        {"BLOCK": 1024, "num_warps": 4},
-        {"BLOCK": (1024, 4096, 8192, 16_384, 32_768), "num_warps": (1,)},
     ),
     "cumsum 768x4096 fp32": Port(
         partial(cumsum.case, 768, 4096),
