@@ -34,7 +34,6 @@ from mlutriton.isa.program import Program
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS
 from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
-    FLAG_SRAM,
     FLAG_STRIDED,
     LOCAL_START,
     RECORD_WORDS,
@@ -127,8 +126,8 @@ def unique_bytes(trace: Iterable[Words], granule_bytes: int, touched: TouchedMem
     for words in trace:
         records = words.reshape(-1, RECORD_WORDS)
         kinds = trace_columns.kinds(records)
-        on_dram = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_SRAM == 0)
-        on_dram &= trace_columns.payloads(records) < LOCAL_START
+        # Loads to the SRAM come from DRAM too; moves between memories on the chip are of another kind.
+        on_dram = ~trace_columns.extent_records(records) & (trace_columns.payloads(records) < LOCAL_START)
         for write, touching in enumerate((_LOADING, _STORING)):
             boxes = _boxes(records, np.flatnonzero(on_dram & np.isin(kinds, touching)))
             covered[write] = _with_boxes(covered[write], _joined(_distinct(boxes), granule_bytes), granule_bytes)

@@ -166,9 +166,14 @@ def test_items_touch_what_they_mark():
     assert unique_bytes([words_of(records)], GRANULE, touched) == ((1 << 12) + 3 * GRANULE, GRANULE)
 
 
-def test_sram_transfers_and_items_without_marks_touch_no_dram():
+def test_what_is_loaded_to_the_sram_comes_from_dram():
+    records = [Record(Kind.LOAD, 4096, BASE, FLAG_SRAM), Record(Kind.LOAD, 4096, BASE + 2048, FLAG_SRAM)]
+    assert unique_bytes([words_of(records)], GRANULE) == (6144, 0)
+
+
+def test_moves_and_items_without_marks_touch_no_dram():
     records = [
-        Record(Kind.LOAD, 4096, 0, FLAG_SRAM),
+        Record(Kind.MOVE, 4096, 0, FLAG_SRAM),
         Record(Kind.MOVE, 4096),
         Record(Kind.GATHER, 100, 4),
         Record(Kind.SCALAR_LOAD),
