@@ -20,6 +20,8 @@ from mlutriton.configuration import current_machine, set_machine
 from mlutriton.diagnostics import ArgumentError, OnChipMemoryError
 from mlutriton.frontend.arguments import pointer_argument
 from mlutriton.frontend.jit import activate, jit
+from mlutriton.isa.encoding import encode
+from mlutriton.isa.program import Program
 
 
 @dataclass
@@ -40,6 +42,11 @@ class RecordedRun:
     variant: str
 
 
+def numbered_program(number):
+    """A program file that is told from others by its name."""
+    return encode(Program(f"program_{number}", 592, (), {}, (), {}, 0))
+
+
 @pytest.fixture
 def recorded(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -49,7 +56,7 @@ def recorded(monkeypatch, tmp_path):
         if options.num_stages == record.refuse_stages:
             raise OnChipMemoryError("too large", used_bytes=200, limit_bytes=100, memory="NRAM", note="a 200")
         record.compiled.append((text, options))
-        return b"program %d" % len(record.compiled)
+        return numbered_program(len(record.compiled))
 
     def launch(kernel, grid, values, variant, printing_threads):
         run = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
@@ -131,7 +138,7 @@ def test_a_plain_triton_kernel_runs_too(recorded, arrays):
     compiled = triton.jit(copy)[(3,)](pointer_argument(out), pointer_argument(x), 100, BLOCK=32)
     assert recorded.launches[0].values[2] == 100
     assert recorded.launches[0].variant == "BLOCK=32, num_stages=2, num_warps=1"
-    assert compiled.asm["mluprog"] == b"program 1"
+    assert compiled.asm["mluprog"] == numbered_program(1)
     properties = device_properties(current_device())
     # How ported kernels count the programs that fit a core.
     assert properties["max_shared_mem"] // compiled.metadata.shared == 1
@@ -168,7 +175,7 @@ def test_programs_come_back_from_tritons_cache(recorded, arrays):
     jit(copy)[(1,)](*arrays, 100, BLOCK=64)
     run = jit(copy)[(1,)](*arrays, 100, BLOCK=64)
     assert len(recorded.compiled) == 1
-    assert run.kernel.program == b"program 1"
+    assert run.kernel.program == numbered_program(1)
 
 
 def configurations(*stages):

@@ -41,7 +41,7 @@ def test_every_cycle_of_every_core_is_in_one_category(launch):
 
 
 def test_waits_for_tensor_units_are_told_from_others():
-    assert examine(matmul_run()).core_cycles[MATMUL] > 0
+    assert examine(staircase_run()).core_cycles[MATMUL] > 0
     cycles = examine(softmax_run(rows=2000, columns=1000)).core_cycles
     assert cycles[MATMUL] == 0 < cycles[VECTOR]
 
@@ -149,7 +149,7 @@ def test_gains_of_a_resident_program_leave_its_cores_alone():
     run = softmax_run()
     assert run.program.is_resident
     assert "clusters" not in {gain.parameter for gain in sensitivity(run)}
-    assert "clusters" in {gain.parameter for gain in sensitivity(matmul_run())}
+    assert "clusters" in {gain.parameter for gain in sensitivity(staircase_run())}
 
 
 def test_gains_of_programs_of_clusters_leave_these_as_they_are():
