@@ -171,8 +171,9 @@ def _segments(run: Run, numbers: Sequence[int], line: LineCost, location: Locati
     transfers, pieces = alterations.segments(run.trace, chosen)
     if not transfers:
         return
-    size = _bytes(run.trace, chosen) / max(pieces + int(chosen.sum()) - transfers, 1)
-    rate = line.bytes / max(line.io_cycles, 1)
+    moved = _bytes(run.trace, chosen)
+    size = moved / max(pieces + int(chosen.sum()) - transfers, 1)
+    rate = moved / max(line.io_cycles, 1)
     cap = min(run.machine.core_dma_bytes_per_cycle, run.machine.core_dma_total_bytes_per_cycle)
     fact = (
         f"segments of {size:,.0f} B, {pieces / transfers:,.0f} a transfer: DMA moves {rate:.1f} B/cycle, "
