@@ -102,7 +102,11 @@ def measure_what_if(name: str, quick: bool) -> Measured:
 
 
 FIGURES = (
-    *(Figure(f"replay of {name}", Unit.MILLIONS_PER_SECOND, partial(measure_replay, name), goal=20) for name in CASES),
+    # With L2 and ports of clusters beside DRAM, as here, half of the goal is the aim.
+    *(
+        Figure(f"replay of {name}", Unit.MILLIONS_PER_SECOND, partial(measure_replay, name), goal=20, aim=10)
+        for name in CASES
+    ),
     *(
         Figure(f"trace of {name}", Unit.BYTES, partial(measure_bytes, name), goal=24, less_is_better=True)
         for name in _TRACED
