@@ -205,6 +205,7 @@ def cores_section() -> tuple[str, dict[str, str]]:
 
 {CORES[0]} to {CORES[-1]} cores, otherwise of {mlu.current_machine().name}: up to four in one cluster, then whole
 clusters. Each point is compiled for its machine. Dashed: as many times faster as there are cores.
+Products gain more where the cores of a cluster share what they load.
 
 ![Simulated cycles over cores](images/scaling-cores.svg)
 
