@@ -131,10 +131,9 @@ class _QuickCache(FileCacheManager):
 def _is_whole(file: Path) -> bool:
     """False for a file of a compilation that is damaged, as far as a launch depends on it."""
     try:
-        content = file.read_bytes()
         if file.suffix == ".json":
-            return isinstance(json.loads(content), dict)
-        return file.suffix != f".{MLUBackend.binary_ext}" or is_whole(content)
+            return isinstance(json.loads(file.read_bytes()), dict)
+        return is_whole(file.read_bytes()) if file.suffix == f".{MLUBackend.binary_ext}" else file.exists()
     except (OSError, ValueError):
         return False
 

@@ -32,6 +32,13 @@ def writes(operation: Operation) -> bool:
     return isinstance(operation, TileStore | ScatterStore | Store | GatherAtomic | AtomicRmw | AtomicCas)
 
 
+def may_write(operation: Operation) -> bool:
+    """True unless all that stands in an operation, itself included, is known to leave global memory as it is."""
+    return any(
+        writes(each) or not (each.PURE or each.READS or each.TERMINATOR or each.regions) for each in operation.walk()
+    )
+
+
 class Aliasing:
     """Origins of the addresses of a function.
 

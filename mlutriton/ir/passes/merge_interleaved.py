@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 
 from mlutriton.ir.analysis.access import Scalars
-from mlutriton.ir.analysis.aliasing import writes
+from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
-from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
+from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import Concatenate, Constant, Reshape, TileLoad, TileStore, Transpose, Window
-from mlutriton.ir.passes.placement import put
+from mlutriton.ir.passes.insertion import put
 from mlutriton.ir.types import TensorType, element_type, shape_of
 
 # More than so many accesses are hardly ever one.
@@ -47,7 +47,7 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[_Access]]:
     written = touched = 0
     last_stored: object = None
     for operation in block.operations:
-        is_write = any(writes(each) or not _is_known(each) for each in operation.walk())
+        is_write = may_write(operation)
         if isinstance(operation, TileLoad | TileStore) and _step(operation):
             alike_in = _key(operation, forms)
             if isinstance(operation, TileLoad):
@@ -110,10 +110,6 @@ def _key(access: _Access, forms: ScalarForms) -> object:
     other = access.other.defining_op
     fill = repr(other.value) if isinstance(other, Constant) else access.other
     return pointer, geometry, access.result.type, fill
-
-
-def _is_known(operation: Operation) -> bool:
-    return operation.PURE or operation.READS or operation.TERMINATOR or bool(operation.regions)
 
 
 def _load_together(block: Block, loads: Sequence[TileLoad]) -> None:

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.ir.analysis.access import Scalar, Scalars
-from mlutriton.ir.analysis.aliasing import writes
+from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.edges import Edge
 from mlutriton.ir.analysis.families import Family, family_of
 from mlutriton.ir.analysis.overlaps import Box, Span, boxes
 from mlutriton.ir.analysis.scalar_forms import ScalarForms
 from mlutriton.ir.analysis.uses import Uses
-from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
+from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import AddPtr, Constant, Reshape, TileLoad, Window
+from mlutriton.ir.passes.insertion import put
 from mlutriton.ir.passes.longer_rows import lengthen
-from mlutriton.ir.passes.placement import put
 from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
 
 # Of what loads ask for together, so much may be loaded for one load to be worth its longer rows; and so long rows may
@@ -124,7 +124,7 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[TileLoad]]:
     groups: dict[object, list[TileLoad]] = {}
     written = 0
     for operation in block.operations:
-        written += any(writes(each) or not _is_known(each) for each in operation.walk())
+        written += may_write(operation)
         if isinstance(operation, TileLoad) and not any(operation.geometry.wraps):
             pointer, _ = forms.place(operation.base)
             strides = tuple(frozenset(forms.of(stride).items()) for stride in operation.geometry.strides)
@@ -133,11 +133,6 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[TileLoad]]:
             key = (written, pointer, strides, fill, operation.result.type)
             groups.setdefault(key, []).append(operation)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _is_known(operation: Operation) -> bool:
-    """True for what is pure, reads or controls; all else counts as a write."""
-    return operation.PURE or operation.READS or operation.TERMINATOR or bool(operation.regions)
 
 
 def _loaded(box: Box) -> int:
