@@ -28,6 +28,13 @@ def columns(out, x, n, pitch, GROUP: tl.constexpr, B: tl.constexpr):
 
 
 @mlu.jit
+def squared(out, x, n, step, GROUP: tl.constexpr, B: tl.constexpr):
+    j = tl.arange(0, B)
+    for i in range(1, n, step):
+        tl.store(out + i * B + j, tl.load(x + (i * i + j) // GROUP))
+
+
+@mlu.jit
 def advanced(out, x, n, GROUP: tl.constexpr, B: tl.constexpr):
     """As `columns`, by an index that a loop carries."""
     i = tl.arange(0, B)
@@ -86,6 +93,14 @@ def test_an_index_that_a_loop_advances(group):
     out = np.empty(256, np.float32)
     on_both_engines(lambda: advanced[1,](out, x, 256, GROUP=group, B=64), out)
     np.testing.assert_array_equal(out, x.repeat(group)[:256])
+
+
+def test_a_product_of_what_is_no_multiple_is_none():
+    x = np.arange(200, dtype=np.float32)
+    out = np.zeros((8, 1024), np.float32)
+    on_both_engines(lambda: squared[1,](out, x, 8, 3, GROUP=8, B=1024), out)
+    for i in range(1, 8, 3):
+        np.testing.assert_array_equal(out[i], x[(i * i + np.arange(1024)) // 8])
 
 
 @pytest.mark.parametrize("by", [-64, -8, -5, 0, 3, 8])

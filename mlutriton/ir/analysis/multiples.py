@@ -17,7 +17,7 @@ class Multiples:
 
     def __init__(self, advancing: Mapping[Value, Sequence[Value]]) -> None:
         self._advancing = advancing
-        # What is asked already holds as long as nothing else speaks against it: loops begin with multiples.
+        # What is being asked, and what has been found to hold with it: loops begin with multiples.
         self._asked: set[tuple[int, Value]] = set()
 
     def divides(self, factor: int, value: Value) -> bool:
@@ -34,8 +34,12 @@ class Multiples:
             case Elementwise(name="mul", operands=[a, b]):
                 return self._divides_product(factor, a, b) or self._divides_product(factor, b, a)
             case None if value in self._advancing:
+                before = set(self._asked)
                 self._asked.add((factor, value))
-                return all(self.divides(factor, each) for each in self._advancing[value])
+                holds = all(self.divides(factor, each) for each in self._advancing[value])
+                if not holds:
+                    self._asked = before  # nor does what was concluded from it
+                return holds
             case _:
                 return False
 
