@@ -137,6 +137,32 @@ def test_places_of_extremes_are_the_first_of_equals(dtype):
 
 
 @mlu.jit
+def greater(value, place, other_value, other_place):
+    is_first = (value > other_value) | ((value == other_value) & (place < other_place))
+    return tl.where(is_first, value, other_value), tl.where(is_first, place, other_place)
+
+
+@mlu.jit
+def places_from(out, values, x, first, stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr, AXIS: tl.constexpr):
+    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    tile = tl.load(x + rows * COLUMNS + columns)
+    numbers = tl.broadcast_to((columns if AXIS else rows) + first - 7, (ROWS, COLUMNS)) + stride * 3
+    value, place = tl.reduce((tile, numbers), AXIS, greater)
+    tl.store(values + tl.arange(0, COLUMNS if AXIS == 0 else ROWS), value)
+    tl.store(out + tl.arange(0, COLUMNS if AXIS == 0 else ROWS), place)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_numbers_that_follow_each_other_are_places_and_an_offset(axis):
+    x = sample(np.float32, (16, 32)).round()
+    values, out = np.zeros(x.max(axis).shape, np.float32), np.zeros(x.max(axis).shape, np.int32)
+    run = places_from[(1,)](out, values, x, -1000, 11, ROWS=16, COLUMNS=32, AXIS=axis)
+    np.testing.assert_array_equal(values, x.max(axis))
+    np.testing.assert_array_equal(out, x.argmax(axis) - 1000 - 7 + 33)
+    assert [each.row.name for each in run.program.instructions if each.row.name.startswith("red.")] == ["red.argmax"]
+
+
+@mlu.jit
 def three(a, b, c, d, e, f):
     return a + d, tl.maximum(b, e), tl.where(c > f, c, f * 1)
 

@@ -11,7 +11,7 @@ from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView,
 from mlutriton.diagnostics import CompileError
 from mlutriton.ir import ops
 from mlutriton.ir.analysis.combine import combine_kind
-from mlutriton.ir.core import Operation
+from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.operands import Immediate
 from mlutriton.isa.table import REDUCTIONS, SCANS
@@ -28,34 +28,57 @@ def reduce(s: Selection, operation: Operation) -> None:
         s.emitter.emit(f"red.{kind}", (target.dtype,), (target.address(), sources[0].address(), *counts))
         s.views[operation.result] = target
         return
-    first = _first_place(operation) if kind in ("argmax", "argmin") else None
-    if first is not None:
+    offsets = _offsets_of_places(operation) if kind in ("argmax", "argmin") else None
+    if offsets is not None:
         extreme, place = (s.destination(result) for result in operation.results)
         s.emitter.emit(
             f"red.{kind}", (extreme.dtype,), (extreme.address(), place.address(), sources[0].address(), *counts)
         )
-        if first:
-            one_row = (Immediate(1), Immediate(place.count))
-            s.emitter.emit("v.add", (place.dtype,), (place.address(), place.address(), Immediate(first), *one_row))
+        for offset in offsets:
+            view = s.views[offset] if isinstance(offset, Value) else ScalarView(Immediate(offset), place.dtype)
+            rows, columns, operands = s.vector_operands([place, view], place.shape)
+            extents = (Immediate(rows), Immediate(columns))
+            s.emitter.emit("v.add", (place.dtype,), (place.address(), *operands, *extents))
         s.views.update(zip(operation.results, (extreme, place), strict=True))
         return
     _reduce_by_halves(s, operation, [_axis_first(s, source, counts) for source in sources])
 
 
-def _first_place(operation: ops.Reduce) -> int | None:
-    """The first of the consecutive numbers along the axis that the second operand consists of; None if of others."""
-    value, axis = operation.operands[1], operation.axis
+def _offsets_of_places(operation: ops.Reduce) -> list[int | Value] | None:
+    """What has to be added to places along the axis, for the second operand to consist of them; None if of others.
+
+    They are taken not to overflow then, like all index arithmetic: the first place is the least one.
+    """
+    value, axis, offsets = operation.operands[1], operation.axis, list[int | Value]()
     while True:
         match value.defining_op:
             case ops.Range() as numbers if axis == 0:
-                return numbers.integer("start")
+                start = numbers.integer("start")
+                return [start, *offsets] if start else offsets
             case ops.ExpandDims() as expanded if expanded.integer("axis") != axis:
                 axis -= expanded.integer("axis") < axis
+                value = expanded.operands[0]
             case ops.Broadcast() as broadcast if shape_of(broadcast.operands[0].type)[axis] != 1:
-                pass
+                value = broadcast.operands[0]
+            case ops.Elementwise(name="add", operands=(one, other)):
+                offset = _uniform(other)
+                value, offset = (one, offset) if offset is not None else (other, _uniform(one))
+                if offset is None:
+                    return None
+                offsets.append(offset)
             case _:
                 return None
-        value = value.defining_op.operands[0]
+
+
+def _uniform(value: Value) -> int | Value | None:
+    """The integer that every element of a tensor is."""
+    match value.defining_op:
+        case ops.Splat(operands=(scalar,)):
+            return scalar
+        case ops.Constant(value=int(number)):
+            return number
+        case _:
+            return None
 
 
 def _axis_first(s: Selection, source: DenseView, counts: tuple[Immediate, ...]) -> DenseView:
