@@ -20,7 +20,9 @@ import numpy as np
 
 import mlutriton as mlu
 from benchmarks import kernels
+from benchmarks.cycles import NEEDS
 from benchmarks.figure import Figure, Measured, Unit
+from benchmarks.machine_limit import NOTHING_KNOWN, machine_limit
 from examples import cumsum, flash_attention, layer_norm, matmul, paged_attention, softmax, transpose, vector_add
 from mlutriton.testing import Case
 
@@ -136,7 +138,7 @@ def _on(change: Change) -> Iterator[None]:
 
 
 @cache
-def _runs(name: str, machine: str) -> tuple[Any, Any]:
+def runs(name: str, machine: str) -> tuple[Any, Any]:
     """The runs of the kernel and of the program."""
     with _on(machines()[machine]):
         return PAIRS[name].compiled(), PAIRS[name].written()
@@ -144,12 +146,19 @@ def _runs(name: str, machine: str) -> tuple[Any, Any]:
 
 def measure(name: str, quick: bool) -> Measured:
     """Cycles of the kernel over those of the program."""
-    compiled, written = _runs(name, "as it is")
+    compiled, written = runs(name, "as it is")
     # What the kernel asks for: a program may do less where arrays are padded to powers of two.
     bound = min(compiled.work_bound_cycles, written.work_bound_cycles)
-    numbers = {"compiled": compiled.cycles, "handwritten": written.cycles, "work_bound": bound}
+    needs = NEEDS.get(name, NOTHING_KNOWN)
+    limit = min(machine_limit(compiled, needs).cycles, machine_limit(written, needs).cycles)
+    numbers = {
+        "compiled": compiled.cycles,
+        "handwritten": written.cycles,
+        "work_bound": bound,
+        "machine_limit": limit,
+    }
     text = (
-        f"compiled {compiled.cycles:,}, by hand {written.cycles:,}, bound {bound:,};"
+        f"compiled {compiled.cycles:,}, by hand {written.cycles:,}, bound {bound:,}, machine limit {limit:,};"
         f" by hand {written.cycles / bound:.2f}x, compiled {compiled.cycles / bound:.2f}x of it"
     )
     return Measured(compiled.cycles / written.cycles, text, numbers)
@@ -160,7 +169,7 @@ def measure_all(machine: str, quick: bool) -> Measured:
     names = list(PAIRS)[:2] if quick else list(PAIRS)
     ratios: dict[str, float] = {}
     for name in names:
-        compiled, written = _runs(name, machine)
+        compiled, written = runs(name, machine)
         ratios[name] = compiled.cycles / written.cycles
     worst = max(ratios, key=ratios.__getitem__)
     return Measured(geometric_mean(ratios.values()), f"worst {worst} {ratios[worst]:.2f}x", ratios)

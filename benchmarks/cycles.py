@@ -11,6 +11,7 @@ import numpy as np
 
 import mlutriton as mlu
 from benchmarks.figure import Figure, Measured, Unit
+from benchmarks.machine_limit import NOTHING_KNOWN, Needs, machine_limit
 from examples import flash_attention, layer_norm, matmul, rms_norm, softmax, transpose, vector_add
 from mlutriton.configuration import current_machine
 from mlutriton.testing import Case
@@ -23,6 +24,14 @@ MEMORY_BOUND: dict[str, MakeCase] = {
     "RMS norm 2048x4096 bf16": partial(rms_norm.case, 2048, 4096, ml_dtypes.bfloat16, "bf16"),
     "softmax 1823x781 fp32": partial(softmax.case, 1823, 781, 8),
     "layer norm 1151x8192 fp32": partial(layer_norm.case, 1151, 8192),
+}
+# What kernels say of the work that counters do not tell.
+NEEDS: dict[str, Needs] = {
+    # The maximum; x - maximum, its power, the sum of these; the quotients.
+    "softmax 1823x781 fp32": Needs(4 * 1823 * 781, connected=(1,), reductions=2, specials=1, divisions=1),
+    # v = x + bias; 0.04 v v v + v, scaled; 1 + its power; the quotients.
+    "GELU 4096x4096 fp32": Needs(4 * 4096 * 4096, connected=(5, 1), specials=1, divisions=1),
+    "transpose 8x1024x768 fp32": Needs(rearranges=True),
 }
 _LARGE = partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16", on_cluster=True)
 TENSOR_BOUND: dict[str, tuple[MakeCase, float]] = {
@@ -58,6 +67,14 @@ def measure_over_work_bound(make_case: MakeCase, quick: bool) -> Measured:
     return Measured(run.cycles / bound, text, {"cycles": run.cycles, "work_bound_cycles": bound})
 
 
+def measure_over_machine_limit(make_case: MakeCase, needs: Needs, quick: bool) -> Measured:
+    """Cycles over the least that any program takes for the work on the machine."""
+    run = _estimate(make_case)
+    limit = machine_limit(run, needs)
+    numbers = {"cycles": run.cycles, "machine_limit_cycles": limit.cycles, **limit.parts}
+    return Measured(run.cycles / limit.cycles, f"{run.cycles:,} cycles, {limit.text()}", numbers)
+
+
 def measure_share_of_peak(make_case: MakeCase, quick: bool) -> Measured:
     """Cycles that the multiply-accumulates need at the tensor units' peak rate, over the cycles of the launch."""
     run = _estimate(make_case)
@@ -84,6 +101,15 @@ FIGURES = (
             partial(measure_over_work_bound, make_case),
             goal=1.15,
             aim=1.4,
+            less_is_better=True,
+        )
+        for name, make_case in MEMORY_BOUND.items()
+    ),
+    *(
+        Figure(
+            f"cycles over machine limit, {name}",
+            Unit.TIMES,
+            partial(measure_over_machine_limit, make_case, NEEDS.get(name, NOTHING_KNOWN)),
             less_is_better=True,
         )
         for name, make_case in MEMORY_BOUND.items()
