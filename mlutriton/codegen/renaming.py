@@ -130,7 +130,7 @@ class Renamer:
         if register is None:
             return replace(address, register=phase)
         total = self.code.register()
-        self.code.phases[total] = self.code.phases.get(phase, phase)
+        self.code.keep_phase(total, phase)
         before.append(Instruction(TABLE["add"], (I64,), (total, register, phase)))
         return replace(address, register=total)
 

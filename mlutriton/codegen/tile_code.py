@@ -165,6 +165,11 @@ class TileCode:
         self.register_count += 1
         return Register(self.register_count - 1)
 
+    def keep_phase(self, offset: Register, start: ScalarOperand) -> None:
+        """Note that an offset lies in the phase of another one, from which it counts, if that is in a known phase."""
+        if isinstance(start, Register) and start in self.phases:
+            self.phases[offset] = self.phases[start]
+
 
 def children(node: Node) -> tuple[list[Node], ...]:
     """The nested node lists of a node, in the order they run."""

@@ -261,3 +261,26 @@ def test_a_distance_that_a_branch_chooses_may_be_either(chosen, which):
     turn, row, column = np.arange(5)[:, None, None], np.arange(4)[:, None], np.arange(16)
     found = x[turn * 160 + row * (chosen if which else 40) + column] + 1
     np.testing.assert_array_equal(out, np.broadcast_to(found, out.shape))
+
+
+@mlu.jit
+def here_and_odd(out, x, BLOCK: tl.constexpr):
+    column, line = tl.program_id(0), tl.program_id(1)
+    i = tl.arange(0, BLOCK)
+    here = tl.load(x + line * BLOCK + i, mask=line % 4 != 0, other=-1.0)
+    odd = tl.load(x + i, mask=(i ^ 1) != 3, other=0.0)
+    tl.store(out + (line * tl.num_programs(0) + column) * BLOCK + i, here + odd)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("grid", [(3, 4), (1, 9), (30, 1)])
+def test_gathers_of_a_block_on_several_lines_wait_for_their_masks(grid, engine, monkeypatch):
+    """Places in a block are counted from its line's, these from the phase's: all are of that phase."""
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    x = np.arange(1, 64 * grid[1] + 1, dtype=np.float32)
+    out = np.zeros((grid[1], grid[0], 64), np.float32)
+    here_and_odd[grid](out, x, BLOCK=64)
+    here = np.where(np.arange(grid[1])[:, None] % 4 != 0, x.reshape(-1, 64), -1)
+    odd = np.where(np.arange(64) ^ 1 != 3, x[:64], 0)
+    np.testing.assert_array_equal(out, np.broadcast_to((here + odd)[:, None], out.shape))

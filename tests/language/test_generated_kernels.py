@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
 from mlutriton.isa.program import Program
 from tests.language.generated.kernels import Case, cases, jitted
+from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.tensors import tensor_kernel
 from tests.language.generated.texts import TextCase, drawn, seeded
@@ -103,6 +104,12 @@ kernels = seeded if EXAMPLES else drawn
 @given(case=kernels(walk, BOTH))
 @examples(20)
 def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(place_kernel, BOTH))
+@examples(40)
+def test_places_of_many_forms_are_those_that_numpy_says(case: TextCase) -> None:
     judged(case)
 
 

@@ -259,7 +259,7 @@ class _BlockRotation:
                 places[size] = self._scalar("mul", size.size(self.emitter), before)
                 if size in phases:
                     places[size] = self._scalar("add", places[size], phases[size])
-                    self.code.phases[places[size]] = phases[size]
+                    self.code.keep_phase(places[size], phases[size])
             self._transfer_line(transfers, begin, on_line, places)
         first = self._scalar("udiv", position, line)
         last = self._scalar("udiv", self._integer("sub", end, Immediate(1)), line)
@@ -335,7 +335,8 @@ class _BlockRotation:
         names = buffers_of(transfers) & self.plan.buffers
         sizes = [size for size in self.sizes if size in {self.members[name] for name in names}]
         places = {size: self.code.register() for size in sizes}
-        self.code.phases |= {places[size]: phases[size] for size in sizes if size in phases}
+        for size in sizes:
+            self.code.keep_phase(places[size], phases.get(size, Immediate(0)))
         with self._list() as nodes:
             is_second = self.emitter.scalar("eq", (dtype,), piece, one)
             is_middle = self.emitter.scalar("and", (I1,), but_ends, is_second)
@@ -434,8 +435,7 @@ class _BlockRotation:
         """A loop over the members of a block; it carries their index and, by size, their place in buffers."""
         places = {size: self.code.register() for size in starts}
         for size, start in starts.items():
-            if isinstance(start, Register):
-                self.code.phases[places[size]] = start
+            self.code.keep_phase(places[size], start)
         carried: list[tuple[Register, ScalarOperand]] = [(index, self._index(position))]
         carried += [(places[size], start) for size, start in starts.items()]
         with self._list() as nodes:

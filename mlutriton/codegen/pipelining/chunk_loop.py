@@ -51,7 +51,7 @@ class ChunkLoop:
         starts = {(self._unit(name), phase): phase for name, phase in self.phases.items()}
         offsets = {key: code.register() for key in starts}
         for key, offset in offsets.items():
-            code.phases[offset] = starts[key]
+            code.keep_phase(offset, starts[key])
         places = {name: offsets[self._unit(name), phase] for name, phase in self.phases.items()}
         first, total = code.register(), self._integer("mul", members, Immediate(chunks.units))
         self.first = first
@@ -109,7 +109,7 @@ class ChunkLoop:
             key = place, self._unit(name)
             if key not in moved:
                 moved[key] = self._offset(place, first, key[1])
-                self.code.phases[moved[key]] = self.code.phases[place]
+                self.code.keep_phase(moved[key], place)
             there[name] = moved[key]
         others = self._instructions(second, there, own, self._integer("add", self.first, first), is_first=False)
         for one, other in zip(self._instructions(first, places, {}, self.first), others, strict=True):

@@ -150,7 +150,7 @@ def _part(
     left = emitter.integer("smin", emitter.integer("sub", valid, row), height)
     away = emitter.integer("mul", emitter.integer("mul", stride, row), Immediate(store.element_bytes))
     place = emitter.scalar("add", (I64,), store.other, emitter.integer("mul", row, Immediate(store.row_bytes)))
-    emitter.code.phases[place] = store.other
+    emitter.code.keep_phase(place, store.other)
     return {
         **operands,
         "dst": replace(target, register=emitter.scalar("add", (I64,), target.register, away)),

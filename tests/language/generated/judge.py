@@ -356,7 +356,7 @@ class Language(SimpleNamespace):
                 base, shape, strides, block_shape
             ),
             "debug_barrier": lambda: None,
-            "range": lambda *ends, **hints: range(*(int(each) for each in ends)),
+            "range": lambda *ends, **hints: (tensor(each, INT32) for each in range(*(int(each) for each in ends))),
             "static_range": lambda *ends, **hints: range(*ends),
             "multiple_of": lambda x, value: x,
             "assume": lambda x: None,
@@ -384,7 +384,13 @@ class Language(SimpleNamespace):
 def run(text: str, grid: tuple[int, ...], arguments: dict[str, object]) -> None:
     """Run the kernel named ``generated`` of a text for every program of a grid; arrays are written in place."""
     language = Language()
-    namespace: dict = {"tl": language, "mlu": SimpleNamespace(jit=_jit), "math": math, "__name__": "judge"}
+    namespace: dict = {
+        "tl": language,
+        "range": language.range,
+        "mlu": SimpleNamespace(jit=_jit),
+        "math": math,
+        "__name__": "judge",
+    }
     exec(compile(text, "<judged>", "exec"), namespace)
     language.grid = (*grid, 1, 1)[:3]
     values = {}
