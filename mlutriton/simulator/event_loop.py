@@ -348,23 +348,33 @@ def book_io_wait(state: ReplayState, core: int, record: int, wait: int) -> None:
 def arrive(state: ReplayState, core: int) -> None:
     """A core is at a barrier; if it is the last, all go on from the latest arrival."""
     reason = state.cores[core * at.CORE_WORDS + at.REASON]
-    unit = unit_of(state, core)
-    clusters = state.timing[timing.CLUSTERS]
+    cores = state.timing[timing.CORES]
+    # Those of one cluster are so many numbers apart.
+    distance = state.timing[timing.CLUSTERS]
+    first = core % distance
+    stop = first + 1
+    cycles = state.timing[timing.CLUSTER_BARRIER_CYCLES]
+    if reason == Kind.BARRIER_UNION:
+        first = unit_of(state, core) * unit_clusters(state)
+        stop = first + unit_clusters(state)
+        cycles = state.timing[timing.UNION_BARRIER_CYCLES]
+    if state.shared[at.CORES_PER_PROGRAM] == 1:
+        first = core
+        stop = core + 1
+        distance = cores
     latest = 0
-    for member in range(state.shared[at.CORES_PER_PROGRAM]):
-        other = unit_core(state, unit, member)
-        if reason == Kind.BARRIER_UNION or other % clusters == core % clusters:
+    for number in range(first, stop):
+        other = number
+        while other < cores:
             base = other * at.CORE_WORDS
             if state.cores[base + at.REASON] != reason or state.cores[base + at.WAIT_MASK]:
                 return
             latest = max(latest, state.cores[base + at.SCALAR])
-    if reason == Kind.BARRIER_UNION:
-        latest += state.timing[timing.UNION_BARRIER_CYCLES]
-    else:
-        latest += state.timing[timing.CLUSTER_BARRIER_CYCLES]
-    for member in range(state.shared[at.CORES_PER_PROGRAM]):
-        other = unit_core(state, unit, member)
-        if reason == Kind.BARRIER_UNION or other % clusters == core % clusters:
+            other += distance
+    latest += cycles
+    for number in range(first, stop):
+        other = number
+        while other < cores:
             arrived = state.cores[other * at.CORE_WORDS + at.SCALAR]
             record = state.cores[other * at.CORE_WORDS + at.RECORD] - 1
             keep_event(state, record, arrived, latest)
@@ -373,6 +383,7 @@ def arrive(state: ReplayState, core: int) -> None:
             # No longer at the barrier, although it goes on only then.
             state.cores[other * at.CORE_WORDS + at.REASON] = Kind.LOCAL
             schedule_core(state, other, latest)
+            other += distance
 
 
 @inlined

@@ -1,8 +1,9 @@
 """Families of tiles, no two of which have a line in common: most tiles of most launches are of one.
 
-The tiles of a family have one geometry of whole lines. Their segments lie in the columns of a grid as wide as their
-stride, and in each column tiles begin at every so many rows: so two of them are the same tile, or share no line. And
-no tile of another family, or of none, comes into the regions of memory where they lie.
+The tiles of a family are made of whole lines and lie in one grid, as wide as the stride of their segments. Those that
+begin in one column of it have one geometry, which fills its columns alone, and begin at every so many rows: so two of
+them are the same tile, or share no line. And no tile of another family, or of none, comes into the regions of memory
+where they lie.
 
 In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
@@ -26,10 +27,15 @@ from mlutriton.simulator.timing import LINE_SHIFT
 
 MOST_FAMILIES = 16
 MOST_COLUMNS = 256
-# A family: whether it is one no longer, its geometry, the address of its first tile, and for each column of the grid in
-# which row, modulo the rows of a tile, its tiles begin, plus one; 0 before the first.
-(BROKEN, SEGMENT, COUNT1, STRIDE1, ORIGIN, FIRST_COLUMN) = range(6)
+# A family: whether it is one no longer, the bytes of a row and of a column of its grid, its columns, address and
+# geometry of its first tile, and of each column what the tiles that lie there have in common; 0 before the first.
+(BROKEN, WIDTH, UNIT, COLUMNS, ORIGIN, SEGMENT, COUNT1, FIRST_COLUMN) = range(8)
 FAMILY_WORDS = FIRST_COLUMN + MOST_COLUMNS
+# What tiles have in common: in which row modulo their rows they begin, their rows, first column, and how many columns.
+PHASE_SHIFT = 40
+COUNT_SHIFT = 17
+COLUMN_SHIFT = 9
+MOST_ROWS = 1 << PHASE_SHIFT - COUNT_SHIFT
 # No array begins in a region in which another one ends. Regions a table apart are taken for the same. What has tiles in
 # a region is in a byte of a word: the number of a family, 0 for nothing yet, or
 NO_FAMILY = 127
@@ -46,46 +52,101 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
         width = stride1
     if count2 > 1 or (address | segment | width) & (1 << state.timing[LINE_SHIFT]) - 1 or width < segment:
         return 0
-    columns = width // segment
-    if columns * segment != width or columns > MOST_COLUMNS:
+    if count1 >= MOST_ROWS:
         return 0
     for number in range(1, state.shared[FAMILIES] + 1):
         family = number * FAMILY_WORDS
         if (
-            state.families[family + SEGMENT] == segment
-            and state.families[family + COUNT1] == count1
-            and state.families[family + STRIDE1] == width
+            state.families[family + WIDTH] == width
             and not state.families[family + BROKEN]
-            and joins_family(state, family, address, columns)
+            and joins_family(state, number, address, segment, count1)
         ):
             return number
-    if state.shared[FAMILIES] == MOST_FAMILIES:
+    unit = column_bytes(state, segment, width)
+    columns = width // unit
+    if state.shared[FAMILIES] == MOST_FAMILIES or columns > MOST_COLUMNS:
         return 0
     state.shared[FAMILIES] += 1
     family = state.shared[FAMILIES] * FAMILY_WORDS
-    for place in range(family + BROKEN, family + FIRST_COLUMN + columns):
+    for place in range(family + FIRST_COLUMN, family + FIRST_COLUMN + columns):
         state.families[place] = 0
+    state.families[family + BROKEN] = 0
+    state.families[family + WIDTH] = width
+    state.families[family + UNIT] = unit
+    state.families[family + COLUMNS] = columns
+    state.families[family + ORIGIN] = address
     state.families[family + SEGMENT] = segment
     state.families[family + COUNT1] = count1
-    state.families[family + STRIDE1] = width
-    state.families[family + ORIGIN] = address
-    joins_family(state, family, address, columns)
+    joins_family(state, state.shared[FAMILIES], address, segment, count1)
     return state.shared[FAMILIES]
 
 
+def column_bytes(state: ReplayState, segment: int, width: int) -> int:
+    """How wide the columns of a family are: lines if these are not too many, so that other segments fit in as well."""
+    if segment < width <= MOST_COLUMNS << state.timing[LINE_SHIFT]:
+        return 1 << state.timing[LINE_SHIFT]
+    unit = segment
+    rest = width % segment
+    while rest:
+        common = rest
+        rest = unit % rest
+        unit = common
+    return unit
+
+
 @inlined
-def joins_family(state: ReplayState, family: int, address: int, columns: int) -> int:
-    """Whether a tile of a family's geometry lies in its grid; of a column without tiles it is the first one."""
+def joins_family(state: ReplayState, number: int, address: int, segment: int, count1: int) -> int:
+    """Whether a tile as wide as a family is one of it.
+
+    In columns in which there are none yet it is the first one, if it is like the family's first tile or lies in memory
+    that is the family's. Else it would take columns from tiles to come: those of several arrays have one width.
+    """
+    family = number * FAMILY_WORDS
+    unit = state.families[family + UNIT]
+    columns = state.families[family + COLUMNS]
     distance = address - state.families[family + ORIGIN]
-    cell = distance // state.families[family + SEGMENT]
-    if cell * state.families[family + SEGMENT] != distance:
+    row = distance // unit
+    if row * unit != distance:
         return 0
-    row = cell // columns
-    column = family + FIRST_COLUMN + cell - row * columns
-    phase = row % state.families[family + COUNT1] + 1
-    if not state.families[column]:
-        state.families[column] = phase
-    return state.families[column] == phase
+    # The tests spare most tiles divisions.
+    size = 1
+    column = 0
+    if segment != unit:
+        size = segment // unit
+        if size * unit != segment:
+            return 0
+    if columns > 1:
+        cell = row
+        row = cell // columns
+        column = cell - row * columns
+    if column + size > columns:
+        return 0
+    if count1 > 1:
+        row %= count1
+    else:
+        row = 0
+    first = family + FIRST_COLUMN + column
+    common = row << PHASE_SHIFT | count1 << COUNT_SHIFT | column << COLUMN_SHIFT | size
+    if state.families[first]:
+        return state.families[first] == common
+    if (
+        state.families[family + SEGMENT] != segment or state.families[family + COUNT1] != count1 or column % size
+    ) and family_at(state, address) != number:
+        return 0
+    for place in range(first + 1, first + size):
+        if state.families[place]:
+            return 0
+    for place in range(first, first + size):
+        state.families[place] = common
+    return 1
+
+
+@inlined
+def family_at(state: ReplayState, address: int) -> int:
+    """What has tiles in the region of an address."""
+    region = address >> REGION_SHIFT
+    word = state.regions[region >> REGIONS_SHIFT & state.shared[REGIONS] - 1]
+    return word >> ((region & (1 << REGIONS_SHIFT) - 1) << 3) & NO_FAMILY
 
 
 def claim_regions(state: ReplayState, family: int, tile: int) -> int:

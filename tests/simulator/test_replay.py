@@ -416,6 +416,64 @@ def test_tiles_of_matrices_in_a_small_cache_equal_the_reference(uses: list[Recor
     assert result.dram_write_bytes == reference.dram_write_bytes
 
 
+def cut_matrix(widths: list[int], heights: list[int], stride: int, origin: int = MEGABYTE) -> list[tuple[int, Extent]]:
+    """Tiles of a matrix, each with its address: all of its rows are cut alike, and so are its columns."""
+    return [
+        (origin + sum(heights[:row]) * stride + sum(widths[:column]), Extent(widths[column], heights[row], stride))
+        for row in range(len(heights))
+        for column in range(len(widths))
+    ]
+
+
+# Rows of which tiles leave something over, at the end and below; matrices of the same width that are cut otherwise; and
+# rows too long for columns of a line.
+CUTS = [
+    *cut_matrix([384, 384, 256], [4, 4, 2], 1024),
+    *cut_matrix([256] * 4, [4, 4, 2], 1024, 2 * MEGABYTE),
+    *cut_matrix([512, 512], [2] * 5, 1024, 3 * MEGABYTE),
+    *cut_matrix([80_000, 80_000, 40_000], [4, 2], 200_000, 4 * MEGABYTE),
+]
+
+
+@settings(RANDOM, max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from(CUTS), st.sampled_from([0] * 20 + [128, 60]), st.booleans()), max_size=60),
+    st.sampled_from([2048, 10_240, 65_536, MEGABYTE]),
+)
+def test_tiles_that_leave_something_over_equal_the_reference(
+    uses: list[tuple[tuple[int, Extent], int, bool]], l2_bytes: int
+) -> None:
+    kinds = {False: Kind.LOAD, True: Kind.STORE}
+    records = [
+        Record(kinds[stores], extent.segment_bytes * extent.count1, address + across, extent=extent)
+        for (address, extent), across, stores in uses
+    ]
+    model = TINY.replace(l2_bytes=l2_bytes)
+    trace = trace_of([*records, END])
+    result, reference = replay(trace, model), ReferenceReplay(trace.words.tolist(), [0], 1, model)
+    assert reference.run()
+    assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
+    assert result.dram_read_bytes == reference.dram_read_bytes
+    assert result.dram_write_bytes == reference.dram_write_bytes
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_tiles_leave_over_at_the_ends_of_rows_is_whole_too(order: int) -> None:
+    tiles = [
+        Record(Kind.LOAD, extent.segment_bytes * extent.count1, address, extent=extent)
+        for address, extent in cut_matrix([384, 384, 256], [16, 16], 1024)[::order]
+    ]
+    trace = trace_of([*tiles, *tiles, END])
+    state = initial_state(
+        trace.stored, 1, TINY, timing_parameters(TINY), ring_entries=64, blocks=256, keep_events=False
+    )
+    names = [field.name for field in dataclasses.fields(state)]
+    lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
+    event_loop.run_replay(lists)
+    assert lists.shared[replay_state.STATUS] == replay_state.DONE
+    assert lists.shared[replay_state.NEXT_BLOCK] == replay_state.BLOCK_WORDS, "the map is not asked"
+
+
 @st.composite
 def strips(draw: st.DrawFn) -> Record:
     """A strip of a row, or some rows of a matrix whose rows begin anywhere; neighbours share lines."""
