@@ -256,3 +256,36 @@ def test_what_is_copied_of_few_programs_is_what_there_is(rows, monkeypatch):
     sums = np.pad(x, ((0, 0), (0, 2))).reshape(rows, 3, 16).cumsum(axis=2)
     np.testing.assert_array_equal(out, sums.reshape(rows, 48)[:, :46])
     np.testing.assert_array_equal(most, np.maximum(sums.max(axis=1), 0))
+
+
+@mlu.jit
+def running_sums(x, out, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    before = tl.zeros((ROWS, 1), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)[None, :]
+        mask = (row < rows) & (column < columns)
+        tile = tl.load(x + row * columns + column, mask=mask, other=0.0)
+        tl.store(out + row * columns + column, tl.cumsum(tile, axis=1) + before, mask=mask)
+        before += tl.sum(tile, axis=1, keep_dims=True)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(("rows", "height", "programs"), [(203, 2, 102), (203, 2, 110), (100, 1, 100), (3, 4, 5)])
+def test_masks_that_cut_the_last_programs_cut_them_out_of_groups(engine, rows, height, programs, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    x = np.random.default_rng(4).random((rows + 8, 150), np.float32)
+    out = np.zeros_like(x)
+    running_sums[(programs,)](x, out, rows, 150, ROWS=height, BLOCK=64)
+    np.testing.assert_allclose(out[:rows], x[:rows].cumsum(1, dtype=np.float64), rtol=1e-5)
+    assert not out[rows:].any()
+
+
+@pytest.mark.parametrize("rows", [768, 767])
+def test_programs_go_together_where_masks_leave_them_whole(rows):
+    x = np.random.default_rng(5).random((rows, 4096), np.float32)
+    out, single = np.zeros_like(x), np.zeros_like(x)
+    run = running_sums[(768,)](x, out, rows, 4096, ROWS=1, BLOCK=1024)
+    alone = running_sums[(768,)](x, single, rows, 4096, ROWS=1, BLOCK=1024, num_stages=1)
+    np.testing.assert_array_equal(out, single)
+    assert run.cycles < 0.5 * alone.cycles

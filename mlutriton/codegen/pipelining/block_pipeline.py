@@ -35,7 +35,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
     joined,
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
-from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests
+from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -354,21 +354,7 @@ class _BlockRotation:
     def _are_whole(self, tests: Sequence[AtEnds], position: ScalarOperand, members: ScalarOperand) -> ScalarOperand:
         """Whether masks leave the same of all tiles of a block: so it is if that can be told of the first and last."""
         last = self._integer("sub", self._integer("add", position, members), Immediate(1))
-        ends = [self._scalars_of(place) for place in (position, last)]
-        holds: list[Register] = []
-        for test in tests:
-            for end in ends:
-                number = end.operand(test.register)
-                for name, bound in (("sge", test.least), ("sle", test.most)):
-                    if bound is not None:
-                        holds.append(self.emitter.scalar(name, (I64,), number, end.operand(bound)))
-                if test.least is test.most is None:
-                    assert isinstance(number, Register)
-                    holds.append(number)
-        whole = holds[0]
-        for each in holds[1:]:
-            whole = self.emitter.scalar("and", (I1,), whole, each)
-        return whole
+        return are_whole(self.emitter, tests, [self._scalars_of(place) for place in (position, last)])
 
     def _merged(self, node: Instruction, members: ScalarOperand, at_block: Renamer) -> Instruction:
         """A transfer for all members of a block, to be renamed as one of the first of them."""

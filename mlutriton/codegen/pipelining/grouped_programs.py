@@ -15,7 +15,8 @@ in all programs, and programs have nothing to do with each other, a task takes V
 Transfers of neighbours are joined as in blocks of iterations (:mod:`mlutriton.codegen.pipelining.merged_transfers`),
 and instructions count V times as many rows (:mod:`mlutriton.codegen.pipelining.row_chunks`), so that values stay the
 same to the bit. What all programs load and compute alike, a piece of the weights say, is there once for all V of them.
-The software pipeline then takes the loops within like any others.
+Programs whose tiles are cut by masks go together if the masks leave the same of all; otherwise the last one of a group,
+or else each, goes by itself. The software pipeline then takes the loops within like any others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
+from mlutriton.codegen.pipelining.whole_tiles import NONE, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
     READING,
@@ -49,6 +51,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_read,
+    registers_set,
     steps,
     written_register,
 )
@@ -109,6 +112,7 @@ class _Programs:
         merges: by the identity of a transfer of such, how those of a group are joined.
         groups: by the identity of the first instruction of a chain, what it works along.
         units: equal parts of a program.
+        tests: what has to hold for the first and the last of programs that go together.
     """
 
     definitions: Definitions
@@ -116,6 +120,7 @@ class _Programs:
     merges: dict[int, Merge]
     groups: dict[int, Group]
     units: int
+    tests: Tests
 
 
 def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
@@ -131,26 +136,35 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     definitions = Definitions(flat)
     merging = Merging(code, loop, definitions, own, linear_definitions(code.nodes))
     merges: dict[int, Merge] = {}
+    tests = NONE
     chains: list[list[Instruction]] = []
     for step in all_steps(loop.body):
         first = step[0]
         if first.row.trace in _TRANSFERS and buffers_of(step) & own:
             merge = merging.merge(first)
-            if merge is None or (isinstance(merge, NewDimension) and merge.whole):
+            if merge is None:
                 return None
             merges[id(first)] = merge
+            tests |= merge.whole if isinstance(merge, NewDimension) else NONE
         elif first.row.queue is Queue.COMPUTE and buffers_of(step) & own:
             if not buffers_of(step, *WRITING) <= own or any(varying & set(registers_read(each)) for each in step):
                 return None
             chains.append(step)
     groups = _groups(code, chains, own)
-    if groups is None:
+    if groups is None or not _are_known_before_loops(tests, loop):
         return None
     units = math.gcd(*(group.limit for group in groups))
     units = next((some for some in (units, 1) if all(group.can_be_cut(some) for group in groups)), 0)
     if not units:
         return None
-    return _Programs(definitions, own, merges, {id(c[0]): g for c, g in zip(chains, groups, strict=True)}, units)
+    by_first = {id(chain[0]): group for chain, group in zip(chains, groups, strict=True)}
+    return _Programs(definitions, own, merges, by_first, units, tests)
+
+
+def _are_known_before_loops(tests: Tests, loop: Loop) -> bool:
+    """True if no loop of a program sets what tells whether masks leave the same of its tiles."""
+    needed = {each for test in tests for each in (test.register, test.least, test.most)}
+    return needed.isdisjoint(registers_set([node for node in loop.body if not isinstance(node, Instruction)]))
 
 
 def _is_plain(instruction: Instruction) -> bool:
@@ -263,12 +277,48 @@ class _Grouping:
         line_begin = integer("mul", number, loop.line)
         begin = integer("smax", lower, line_begin)
         self.emitter.emit("smin", (I64,), (end, upper, integer("add", line_begin, loop.line)))
-        body = self._group(size, end)
-        on_line.append(Loop(I64, loop.index, begin, end, size, [], body, stages=1, location=loop.location))
+        on_line.append(self._groups_of_line(begin, end, size))
         lines = Loop(I64, number, first_line, end_line, Immediate(1), [], on_line, stages=1, location=loop.location)
         for name, size_bytes in self.tile_bytes.items():
             self.code.buffers[name].bytes = size_bytes * self.capacity
         return [*nodes, lines]
+
+    def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop:
+        """The loop over the groups of a line, each in parts of which masks leave all tiles alike."""
+        loop, outside = self.loop, self.emitter.nodes
+        if not self.programs.tests:
+            body = self._group(size, end)
+            return Loop(I64, loop.index, begin, end, size, [], body, stages=1, location=loop.location)
+        group = self.code.register()
+        self.emitter.nodes = parts = list[Node]()
+        rest = self.emitter.integer("sub", end, group)
+        members = self.emitter.integer("smin", rest, size)
+        behind = self.emitter.integer("add", group, members)
+        part = self._alike(group, members)
+        body = self._group(part, behind)
+        parts.append(Loop(I64, loop.index, group, behind, part, [], body, stages=1, location=loop.location))
+        self.emitter.nodes = outside
+        return Loop(I64, group, begin, end, size, [], parts, stages=1, location=loop.location)
+
+    def _alike(self, group: Register, members: ScalarOperand) -> ScalarOperand:
+        """How many programs of a group go together: all, all but the last one, or one at a time."""
+        integer, emitter = self.emitter.integer, self.emitter
+        one = Immediate(1)
+        fewer = integer("smax", integer("sub", members, one), one)
+        first, *lasts = (
+            self._before_loops(integer("sub", integer("add", group, count), one)) for count in (one, members, fewer)
+        )
+        tests = sorted(self.programs.tests, key=str)
+        all_alike, fewer_alike = (are_whole(emitter, tests, [first, last]) for last in lasts)
+        rest = emitter.scalar("select", (I64,), fewer_alike, fewer, one)
+        return emitter.scalar("select", (I64,), all_alike, members, rest)
+
+    def _before_loops(self, program: ScalarOperand) -> Renamer:
+        """Names under which the scalars of a program are known that its loops do not set."""
+        renamer = Renamer(self.code, {self.loop.index: program}, {})
+        scalars = [node for node in self.loop.body if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR]
+        self.emitter.nodes += renamer.nodes(scalars)
+        return renamer
 
     def _balanced(self, count: ScalarOperand) -> ScalarOperand:
         """How many programs a group has so that, of so many, all groups have about as many."""
@@ -306,7 +356,7 @@ class _Grouping:
         visit(self.loop.body)
         return renamer
 
-    def _group(self, size: ScalarOperand, end: Register) -> list[Node]:
+    def _group(self, size: ScalarOperand, end: ScalarOperand) -> list[Node]:
         """The programs of a group."""
         loop, outside = self.loop, self.emitter.nodes
         self.emitter.nodes = head = list[Node]()

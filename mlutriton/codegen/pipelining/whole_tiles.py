@@ -8,10 +8,12 @@ is something that, if it holds at the ends, makes the count the same all along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import ScalarOperand
+from mlutriton.codegen.renaming import Renamer
+from mlutriton.codegen.tile_code import Emitter, ScalarOperand
+from mlutriton.dtypes import I1, I64
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 
@@ -35,6 +37,30 @@ class AtEnds:
 
 Tests = frozenset[AtEnds]
 NONE: Tests = frozenset()
+
+
+def are_whole(emitter: Emitter, tests: Iterable[AtEnds], ends: Sequence[Renamer]) -> Register:
+    """Whether masks leave the same of all tiles.
+
+    Args:
+        emitter: takes the arithmetic.
+        tests: what has to hold; at least one.
+        ends: the names under which scalars are known in the first iteration and in the last one.
+    """
+    holds: list[Register] = []
+    for test in tests:
+        for end in ends:
+            number = end.operand(test.register)
+            for name, bound in (("sge", test.least), ("sle", test.most)):
+                if bound is not None:
+                    holds.append(emitter.scalar(name, (I64,), number, end.operand(bound)))
+            if test.least is test.most is None:
+                assert isinstance(number, Register)
+                holds.append(number)
+    whole = holds[0]
+    for each in holds[1:]:
+        whole = emitter.scalar("and", (I1,), whole, each)
+    return whole
 
 
 class WholeTiles:
