@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
@@ -52,11 +53,15 @@ def generate(
     except OnChipMemoryError:
         if stages == 1 or not single_buffers:
             raise
-        return _generate(function, machine, 1, metadata)
+    with suppress(OnChipMemoryError):
+        return _generate(function, machine, stages, metadata, in_place=True)
+    return _generate(function, machine, 1, metadata)
 
 
-def _generate(function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]) -> Program:
-    most_programs, spread, depths = MOST_PROGRAMS, True, list(DEPTHS)
+def _generate(
+    function: Function, machine: Machine, stages: int, metadata: Mapping[str, object], *, in_place: bool = False
+) -> Program:
+    most_programs, spread, depths = (0, False, []) if in_place else (MOST_PROGRAMS, True, list(DEPTHS))
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
@@ -64,7 +69,7 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
         deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
         together = stay_resident(code, machine, most_programs, spread=spread) if stages > 1 else 0
         try:
-            return _finished(code, function, machine, stages, metadata)
+            return _finished(code, function, machine, stages, metadata, in_place=in_place)
         except OnChipMemoryError:
             # What is stored while the next program computes needs a place of its own, as does each of several programs
             # and each of several steps. Deep steps are worth the most.
@@ -80,13 +85,19 @@ def _generate(function: Function, machine: Machine, stages: int, metadata: Mappi
 
 
 def _finished(
-    code: TileCode, function: Function, machine: Machine, stages: int, metadata: Mapping[str, object]
+    code: TileCode,
+    function: Function,
+    machine: Machine,
+    stages: int,
+    metadata: Mapping[str, object],
+    *,
+    in_place: bool,
 ) -> Program:
     narrow_rows(code)
     reuse_scalars(code)
     ordered = set_order_aside(code)
     if stages > 1:
-        pipeline_loops(code, stages, machine, are_disjoint=bool(ordered))
+        pipeline_loops(code, stages, machine, are_disjoint=bool(ordered), in_place=in_place)
     apply_widths(code)
     join_by_overlap(code, ordered)
     place_barriers(code)

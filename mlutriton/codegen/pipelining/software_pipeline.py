@@ -36,6 +36,7 @@ from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.rotation import Rotation
 from mlutriton.codegen.pipelining.shared_pipeline import is_only_issued, plan_shared, rotate_shared
+from mlutriton.codegen.pipelining.single_places import rotate_in_place
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import with_own_buffers
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -57,7 +58,9 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
 
-def pipeline_loops(code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False) -> None:
+def pipeline_loops(
+    code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False, in_place: bool = False
+) -> None:
     """Pipeline every loop that wants more than one stage and has transfers that can move.
 
     Args:
@@ -65,13 +68,15 @@ def pipeline_loops(code: TileCode, default_stages: int, machine: Machine, *, are
         default_stages: depth of loops that do not ask for one themselves.
         machine: decides what fits and what is worth while.
         are_disjoint: the code runs only where the arrays of the launch share no bytes.
+        in_place: there is no room for ping-pong buffers.
     """
-    _Pipeliner(code, default_stages, machine).visit(code.nodes, are_disjoint=are_disjoint)
+    _Pipeliner(code, default_stages, machine, in_place=in_place).visit(code.nodes, are_disjoint=are_disjoint)
 
 
 class _Pipeliner:
-    def __init__(self, code: TileCode, default_stages: int, machine: Machine) -> None:
+    def __init__(self, code: TileCode, default_stages: int, machine: Machine, *, in_place: bool) -> None:
         self.code = code
+        self.in_place = in_place
         self.default_stages = default_stages
         self.machine = machine
         self.roots = PointerRoots(code)
@@ -100,6 +105,8 @@ class _Pipeliner:
         """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
         if (loop.stages or self.default_stages) == 1:
             return None
+        if self.in_place:
+            return self._rotated_in_place(loop, are_disjoint=are_disjoint)
         if any(isinstance(node, Sharing | Ordering) for node in loop.body):
             return self._rotated_shared(loop, are_disjoint=are_disjoint)
         plain, alike = replace(loop, stages=1), list[Node]()
@@ -132,6 +139,24 @@ class _Pipeliner:
             rotated = [loop] if plan.is_empty else _rotate(self.code, loop, plan, late)
         rotated = [*alike, *pieces, *rotated]
         return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
+
+    def _rotated_in_place(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
+        """The same of a loop whose tiles have one place each."""
+        if any(isinstance(node, Sharing | Ordering) for node in loop.body):
+            return None
+        plan = self._plan(loop, None, are_disjoint=are_disjoint)
+        if not plan.loads:
+            return None
+        is_guarded = plan.needs_disjoint_arrays and not are_disjoint
+        plain = replace(loop, stages=1)
+        if is_guarded:
+            plain.body = with_own_buffers(self.code, loop.body, plan.anew)
+        before = touch_counts(loop.body)
+        if share_buffers(self.code, loop, plan, self.machine):
+            self.surroundings.changed(before, loop.body)
+            plan = self._plan(loop, None, are_disjoint=are_disjoint)
+        rotated = rotate_in_place(self.code, loop, plan, self.machine)
+        return _guarded(self.code, [plain], rotated) if is_guarded else rotated
 
     def _in_pieces(self, loop: Loop, plain: Loop, plan: Plan, *, has_own: bool) -> list[Node]:
         """Take programs in pieces if that is of use; what has to be computed before.
