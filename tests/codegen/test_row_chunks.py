@@ -313,3 +313,22 @@ def test_random_numbers_of_many_programs_are_made_at_once():
     np.testing.assert_array_equal(out, single)
     assert 0.45 < (out != 0).mean() < 0.55
     assert chunks.cycles < 0.25 * plain.cycles
+
+
+@mlu.jit
+def multiply_by_vectors(out, x, matrices, SIZE: tl.constexpr):
+    """Each program has a square matrix and a vector of its own; results are as many as the vector's elements."""
+    i, j = tl.arange(0, SIZE), tl.arange(0, SIZE)
+    vector = tl.load(x + tl.program_id(0) * SIZE + j).to(tl.float32)
+    matrix = tl.load(matrices + (tl.program_id(0) * SIZE + i[:, None]) * SIZE + j[None, :]).to(tl.float32)
+    tl.store(out + tl.program_id(0) * SIZE + i, tl.sum(matrix * vector[None, :], axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize(("programs", "size"), [(1, 32), (CORES + 3, 32), (5, 64)])
+def test_a_result_for_each_row_takes_no_place_of_what_all_rows_share(programs, size, dtype):
+    rng = np.random.default_rng(0)
+    x, matrices = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((programs, size), (programs, size, size)))
+    out = np.empty_like(x)
+    multiply_by_vectors[(programs,)](out, x, matrices, SIZE=size)
+    assert (out == np.einsum("pij,pj->pi", matrices, x)).all()

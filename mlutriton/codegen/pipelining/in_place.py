@@ -12,7 +12,9 @@ rules save it:
   copied to it.
 
 Only buffers of one size that each iteration makes anew take part; so every place has one owner at a time, whatever
-phase of a ping-pong buffer it becomes.
+phase of a ping-pong buffer it becomes. A row that all rows of an iteration share and what each row makes for itself do
+not take each other's place, be they of one size: the rows are cut into parts, of which the first alone makes what is
+shared.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes
+from mlutriton.codegen.pipelining.row_chunks import shared_rows
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import WRITING, Loop, TileCode, buffers_of, instructions, steps
 from mlutriton.isa.machine import Machine
@@ -106,12 +109,15 @@ class _Sharing:
 
     Attributes:
         owners: by the name of a buffer that is given up, the one whose memory it takes.
+        shared: names of buffers of which all rows of an iteration take the same.
     """
 
     def __init__(self, code: TileCode, loop: Loop, plan: Plan) -> None:
         self.code = code
         self.owners: dict[str, str] = {}
         self.steps = list(steps(loop.body))
+        chains = [[node for node in step if isinstance(node, Instruction)] for step in self.steps]
+        self.shared = shared_rows(chains, plan.anew)
         self.lives: dict[str, _Life] = {}
         for position, step in enumerate(self.steps):
             for name in buffers_of(step) & plan.anew:
@@ -194,6 +200,8 @@ class _Sharing:
 
     def _fits(self, name: str, host: str) -> bool:
         mine, other = self.code.buffers[name], self.code.buffers[host]
+        if (name in self.shared) != (host in self.shared):
+            return False
         return name != host and mine.bytes == other.bytes and mine.space == other.space and mine.extent == other.extent
 
     def _give(self, name: str, host: str) -> None:
