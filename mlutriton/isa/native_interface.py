@@ -23,8 +23,8 @@ RUN = "run"
 # The same for cluster programs.
 TOGETHER = "together"
 RUN_TOGETHER = "run_together"
-# What a thread that works for launches runs for ever, and how they wait for it.
-SERVE, WAIT = "serve", "wait"
+# What a thread that works for launches runs for ever, how they hand it something, and how they wait for it.
+SERVE, BEGIN, WAIT = "serve", "begin", "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,8 @@ class Worker(IntEnum):
     TASK = 10
     # Nanoseconds of the processor that the call took.
     BUSY_NS = 11
+    # 1 from when it is handed something until someone has seen that it finished.
+    IS_BUSY = 12
 
 
 class Counter(IntEnum):

@@ -7,13 +7,12 @@ import os
 import threading
 from typing import Any
 
-from mlutriton.isa.native_interface import SERVE, WAIT, WORKER_WORDS, Worker
+from mlutriton.isa.native_interface import BEGIN, SERVE, WAIT, WORKER_WORDS, Worker
 from mlutriton.simulator.host_core import int64_array
 from mlutriton.simulator.native import NativeModule
 
 _libc = ctypes.CDLL(None)
 _libc.sem_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint]
-_libc.sem_post.argtypes = [ctypes.c_void_p]
 
 
 class HostWorker:
@@ -34,13 +33,12 @@ class HostWorker:
         """
         self._words = int64_array([0] * WORKER_WORDS)
         self._address = ctypes.addressof(self._words)
-        self._wanted = self._address + 8 * Worker.WANTED
         for semaphore in (Worker.WANTED, Worker.FINISHED):
             if _libc.sem_init(self._address + 8 * semaphore, 0, 0):
                 raise OSError("this host has no semaphores without names")
         self._wait: Any = basic.function(WAIT, [ctypes.c_void_p, ctypes.c_int64], ctypes.c_int64)
         self._serve = basic.function(SERVE, [ctypes.c_void_p])
-        self._is_idle = True
+        self._begin = basic.function(BEGIN, [ctypes.c_void_p, *[ctypes.c_int64] * 3])
         # The thread's own frame keeps this object.
         threading.Thread(target=self._work, name="mlutriton", daemon=True).start()
 
@@ -49,14 +47,11 @@ class HostWorker:
 
     def begin(self, run: int, context: int, task: int) -> None:
         """Let it call the function at ``run`` with two addresses."""
-        self._words[Worker.RUN : Worker.TASK + 1] = run, context, task
-        self._is_idle = False
-        _libc.sem_post(self._wanted)
+        self._begin(self._address, run, context, task)
 
     def has_ended(self, limit_ns: int) -> bool:
         """Wait for it; False after so long, or after a signal."""
-        self._is_idle = self._is_idle or self._wait(self._address, limit_ns) == 1
-        return self._is_idle
+        return not self._words[Worker.IS_BUSY] or self._wait(self._address, limit_ns) == 1
 
     @property
     def busy_ns(self) -> int:

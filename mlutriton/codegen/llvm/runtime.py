@@ -28,11 +28,12 @@ from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.loans import lend, overwrite, settle, settle_from, source
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
-from mlutriton.codegen.llvm.tasks import run, serve, wait
+from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
 from mlutriton.dtypes import F16, F32, DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
+    BEGIN,
     CONCATENATE,
     FULL,
     RUN,
@@ -83,9 +84,10 @@ def basic_module() -> str:
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
         SERVE: serve(library),
+        BEGIN: begin(library),
         WAIT: wait(library),
     }
-    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER, SERVE, WAIT}
+    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT}
     return "\n".join([library.text(), *functions.values(), "!0 = !{i32 1}", ""])
 
 

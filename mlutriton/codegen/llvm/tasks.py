@@ -6,7 +6,7 @@ from time import CLOCK_REALTIME, CLOCK_THREAD_CPUTIME_ID
 
 from mlutriton.codegen.llvm.cooperation import IMAGES
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.isa.native_interface import ENDED, OVER, RUN, RUN_TOGETHER, SERVE, WAIT, Context, Worker
+from mlutriton.isa.native_interface import BEGIN, ENDED, OVER, RUN, RUN_TOGETHER, SERVE, WAIT, Context, Worker
 
 # To sleep and to be woken takes about as long as this, and no other thread is wanted meanwhile.
 _AWAKE_NS = 50_000
@@ -113,6 +113,25 @@ def serve(library: Library) -> str:
     return e.function(f"define void @{SERVE}(ptr %worker)")
 
 
+def begin(library: Library) -> str:
+    """``begin(worker, run, context, task)``: lets the worker call ``run`` with the other two.
+
+    It is one call, so that no signal leaves the interpreter with a worker that is busy for ever.
+    """
+    e = Emitter(library)
+    library.declare("sem_post", "i32 {}(ptr)")
+    for word, value in (
+        (Worker.RUN, "%run"),
+        (Worker.CONTEXT, "%context"),
+        (Worker.TASK, "%task"),
+        (Worker.IS_BUSY, 1),
+    ):
+        e.store64(value, e.pointer("%worker", 8 * word))
+    e.do(f"call i32 @sem_post(ptr {e.pointer('%worker', 8 * Worker.WANTED)})")
+    e.do("ret void")
+    return e.function(f"define void @{BEGIN}(ptr %worker, i64 %run, i64 %context, i64 %task)")
+
+
 def wait(library: Library) -> str:
     """``wait(worker, limit in ns)``: 1 once the worker has finished; 0 after so long, or when a signal arrives."""
     e = Emitter(library)
@@ -131,9 +150,11 @@ def wait(library: Library) -> str:
     e.store64(e.value(f"udiv i64 {until}, {_NS_PER_SECOND}"), time)
     e.store64(e.value(f"urem i64 {until}, {_NS_PER_SECOND}"), e.pointer(time, 8))
     slept = e.value(f"call i32 @sem_timedwait(ptr {finished}, ptr {time})")
-    has_ended = e.value(f"icmp eq i32 {slept}, 0")
-    e.do(f"ret i64 {e.value(f'zext i1 {has_ended} to i64')}")
+    e.branch(e.value(f"icmp eq i32 {slept}, 0"), "over", "busy")
+    e.label("busy")
+    e.do("ret i64 0")
     e.label("over")
+    e.store64(0, e.pointer("%worker", 8 * Worker.IS_BUSY))
     e.do("ret i64 1")
     return e.function(f"define i64 @{WAIT}(ptr %worker, i64 %limit)")
 
