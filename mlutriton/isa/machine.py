@@ -77,7 +77,7 @@ class Machine:
     isa: Annotated[int, positive(CHIP, "", "ISA number: 220, 270, 290, 372 or 592.")]
     clusters: Annotated[int, positive(CHIP, "", "Clusters of the chip.")]
     cores_per_cluster: Annotated[int, positive(CHIP, "", "Cores of a cluster, not counting its memory core.")]
-    max_union_clusters: Annotated[int, positive(CHIP, "", "Most clusters that one task may span.")]
+    max_union_clusters: Annotated[int, positive(CHIP, "", "Most clusters that one task may span. Recorded only.")]
     clock_mhz: Annotated[int, positive(CHIP, "MHz", "Clock of the cores.")]
 
     nram_bytes: Annotated[int, positive(ON_CHIP, "bytes", "NRAM of a core: the operands of the vector unit.")]
@@ -87,7 +87,7 @@ class Machine:
     wram_reserve_bytes: Annotated[int, natural(ON_CHIP, "bytes", "WRAM kept from tiles.")]
     sram_reserve_bytes: Annotated[int, natural(ON_CHIP, "bytes", "SRAM kept from tiles.")]
 
-    l1_bytes: Annotated[int, natural(CACHE, "bytes", "L1 of a cluster; 0 = none.")]
+    l1_bytes: Annotated[int, natural(CACHE, "bytes", "L1 of a cluster; 0 = none. Recorded only.")]
     l2_bytes: Annotated[int, positive(CACHE, "bytes", "L2 of the chip.")]
     l2_line_bytes: Annotated[int, positive(CACHE, "bytes", "Line of the L2; the lines used longest ago leave.")]
     l2_bytes_per_cycle: Annotated[int, positive(CACHE, "bytes/cycle", "Rate of the L2, all cores together.")]
@@ -122,7 +122,7 @@ class Machine:
     vector_fma_passes: Annotated[int, positive(VECTOR, "passes", "Fused multiply-add.")]
     vector_divide_passes: Annotated[int, positive(VECTOR, "passes", "Division.")]
     vector_special_passes: Annotated[int, positive(VECTOR, "passes", "Accurate exp, log, sin, sqrt, reciprocal, ...")]
-    vector_fast_passes: Annotated[int, positive(VECTOR, "passes", "Inaccurate exp, log, sin, ..., by table.")]
+    vector_fast_passes: Annotated[int, positive(VECTOR, "passes", "exp, log, ..., by table: inaccurate. Recorded only.")]
     vector_transpose_passes: Annotated[int, positive(VECTOR, "passes", "Transposition.")]
     vector_i64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on 64-bit integers (emulated).")]
     vector_f64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on f64 (emulated).")]
@@ -156,12 +156,12 @@ class Machine:
     union_barrier_cycles: Annotated[int, natural(ATOMIC, "cycles", "A union task's barrier, after the last arrival.")]
 
     launch_device_ns: Annotated[int, natural(LAUNCH, "ns", "Floor of a kernel's time on the device.")]
-    launch_host_ns: Annotated[int, natural(LAUNCH, "ns", "Time of a launch on the host.")]
+    launch_host_ns: Annotated[int, natural(LAUNCH, "ns", "Time of a launch on the host. Recorded only.")]
     launch_wave_ns: Annotated[int, natural(LAUNCH, "ns", "Each further wave: each task that finds no core free.")]
     dispatch_cycles: Annotated[int, natural(LAUNCH, "cycles", "Dispatch of a task to a core.")]
 
     has_move_queue: Annotated[bool, switch("Moves have a queue of their own, apart from DMA.")]
-    has_gather: Annotated[bool, switch("There is a gather and scatter unit.")]
+    has_gather: Annotated[bool, switch("There is a gather and scatter unit. Recorded only.")]
     has_tf32: Annotated[bool, switch("tf32 is known.")]
     has_bf16: Annotated[bool, switch("bf16 is known.")]
     has_fp8: Annotated[bool, switch("The 8-bit floats are known.")]
