@@ -56,6 +56,16 @@ def shape_of(type: Type) -> tuple[int, ...]:
     return type.shape if isinstance(type, TensorType) else ()
 
 
+# Of narrower integers arithmetic is for its own sake, not for an index.
+_INDEX_BITS = 32
+
+
+def is_index(type: Type) -> bool:
+    """True for integers of a type whose arithmetic is taken not to overflow, as Triton's own address analysis does."""
+    element = element_type(type)
+    return isinstance(element, DType) and element.is_int and element.bits >= _INDEX_BITS
+
+
 def with_element(type: Type, element: ScalarType) -> Type:
     """The same shape with another element type."""
     return TensorType(type.shape, element) if isinstance(type, TensorType) else element

@@ -85,6 +85,34 @@ def test_neighbours_along_columns(n, num_warps, engine, monkeypatch):
     np.testing.assert_array_equal(most, expected.max(axis=1))
 
 
+@mlu.jit
+def product_in_one_column(
+    c, a, b, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr
+):
+    rows = tl.cdiv(M, BM)
+    p = tl.program_id(0)
+    begun = p // 2 * 2
+    group = tl.minimum(rows - begun, 2)
+    m = (begun + p % 2 % group) * BM + tl.arange(0, BM)
+    n = p % 2 // group * N + tl.arange(0, N)
+    total = tl.zeros((BM, N), tl.int32)
+    for first in range(0, K // BK):
+        k = first * BK + tl.arange(0, BK)
+        left = tl.load(a + m[:, None] * K + k[None, :], mask=m[:, None] < M, other=0)
+        total = tl.dot(left, tl.load(b + k[:, None] * N + n[None, :]), total, out_dtype=tl.int32)
+    tl.store(c + m[:, None] * N + n[None, :], total, mask=m[:, None] < M)
+
+
+def test_no_launch_makes_a_known_number_a_multiple():
+    """Groups of one tile: neighbours in a column would be in one group if 1 were a multiple of how many they are."""
+    m, n, k = 128, 128, 1536
+    rng = np.random.default_rng(2)
+    a, b = (rng.integers(-3, 4, shape).astype(np.int8) for shape in ((m, k), (k, n)))
+    c = np.zeros((m, n), np.int32)
+    product_in_one_column[(1,)](c, a, b, m, n, k, BM=128, BK=128)
+    np.testing.assert_array_equal(c, a.astype(np.int32) @ b.astype(np.int32))
+
+
 def estimated(size, *blocks, **options):
     case = tutorial_matmul_case(size, size, size, blocks)
     return mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants, **options)

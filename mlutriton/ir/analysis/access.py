@@ -10,6 +10,7 @@ it is true exactly where ``first_d <= i_d < limit_d`` for every d. Loads and sto
 masks are tiles; all others are gathers.
 
 Index arithmetic is taken not to overflow its type, as Triton's own address analysis does; everything here is 64-bit.
+That goes for types of 32 bits and more, and for what can be so: not for a tile whose own elements lie further apart.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from mlutriton.ir.ops import (
     Splat,
     Transpose,
 )
-from mlutriton.ir.types import TensorType, element_type, shape_of
+from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, storage_dtype
 
 Scalar = int | Value
+
+_CASTS = ("sext", "zext", "trunc_int")
 
 
 class Scalars:
@@ -262,10 +265,22 @@ class AccessAnalysis:
 
     def _elementwise(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
-        if name in ("sext", "zext", "trunc_int"):
-            if element_type(operation.operands[0].type) == I1:
-                return None
-            return self.linear(operation.operands[0], scalars)
+        if not is_index(operation.result.type):
+            return None
+        form = self._cast(operation, scalars) if name in _CASTS else self._arithmetic(operation, scalars)
+        return form if form and not _certainly_overflows(form, operation.result) else None
+
+    def _cast(self, cast: Elementwise, scalars: Scalars) -> Linear | None:
+        """An integer of another width, of the same value."""
+        (source,) = cast.operands
+        if element_type(source.type) == I1 or (cast.name == "zext" and not is_never_negative(source, self.signs)):
+            return None
+        return self.linear(source, scalars)
+
+    def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
+        name = operation.name
+        if name in ("urem", "udiv") and not is_never_negative(operation.operands[0], self.signs):
+            return None
         if name not in ("add", "sub", "mul", "shl", "srem", "urem", "sdiv", "udiv"):
             return None
         a = self.linear(operation.operands[0], scalars)
@@ -406,6 +421,16 @@ class AccessAnalysis:
 def _verdict(bounds: Bounds, rank: int, dimension: int = 0) -> list[Bounds]:
     """Bounds of one dimension and none of the others."""
     return [bounds if d == dimension else FREE for d in range(rank)]
+
+
+def _certainly_overflows(form: Linear, value: Value) -> bool:
+    """True if elements along a dimension differ by more than their type can: a hash, that is, and no index."""
+    span = 1 << storage_dtype(element_type(value.type)).bits - 1
+    strides = (term.stride if term and term.wrap is None else 0 for term in form.terms)
+    return any(
+        isinstance(stride, int) and abs(stride) * (extent - 1) >= span
+        for stride, extent in zip(strides, shape_of(value.type), strict=True)
+    )
 
 
 def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:

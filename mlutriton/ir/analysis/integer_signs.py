@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId, Range, Reshape, Splat
+from mlutriton.ir.types import is_index
 
 
 def is_never_negative(value: Value, known: dict[Value, bool]) -> bool:
@@ -41,6 +42,8 @@ def _examine(value: Value, known: dict[Value, bool]) -> bool:
 def _examine_arithmetic(operation: Elementwise, known: dict[Value, bool]) -> bool:
     operands = operation.operands
     match operation.name:
+        case "add" | "mul" | "shl" if not is_index(operation.result.type):
+            return False
         case "add" | "mul" | "sdiv" | "smin":
             return all(is_never_negative(operand, known) for operand in operands)
         case "smax" | "and":

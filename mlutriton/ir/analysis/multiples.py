@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import Constant, Elementwise
+from mlutriton.ir.types import is_index
 
 
 class Multiples:
@@ -27,6 +28,8 @@ class Multiples:
         match value.defining_op:
             case Constant(value=int(number)):
                 return number % factor == 0
+            case _ if not is_index(value.type):
+                return False
             case Elementwise(name="sext" | "trunc_int", operands=[source]):
                 return self.divides(factor, source)
             case Elementwise(name="add" | "sub" | "smin" | "smax", operands=operands):

@@ -35,7 +35,7 @@ from mlutriton.ir.ops import (
     Splat,
     Transpose,
 )
-from mlutriton.ir.types import shape_of
+from mlutriton.ir.types import is_index, shape_of
 
 
 class Opaque(Enum):
@@ -63,7 +63,6 @@ class Progression:
 Relation = Progression | Opaque
 ALIKE = Progression(0, 0)
 
-_CASTS = ("sext", "zext", "trunc_int")
 _OPAQUE = (Elementwise, AddPtr, Load, Dot, Reduce, Scan)
 
 
@@ -173,6 +172,8 @@ class Neighbours:
 
     def _of_operation(self, operation: Operation, axis: int) -> Relation:
         operands = operation.operands
+        if not is_index(operation.result.type):
+            return self._of_opaque(operation, axis)
         match operation.name:
             case "add":
                 return self._sum(operation, axis, 1)
@@ -182,7 +183,9 @@ class Neighbours:
                 return self._scaled(operands[0], axis, factor)
             case "mul" if (factor := _constant(operands[0])) is not None:
                 return self._scaled(operands[1], axis, factor)
-            case name if name in _CASTS:
+            case "sext" | "trunc_int":
+                return self.of(operands[0], axis)
+            case "zext" if is_never_negative(operands[0], self._signs):
                 return self.of(operands[0], axis)
             case "sdiv" | "udiv" | "srem" | "urem" if not shape_of(operation.result.type):
                 return self._divided(operation)
@@ -235,6 +238,8 @@ class Neighbours:
         """True if an integer is a multiple of a number, or if that is a fact of the launch from now on."""
         if self._factors.of(value) % of == 0:
             return True
+        if isinstance(value.defining_op, Constant):
+            return False  # nor will it be in any launch
         if launch_arithmetic([value], self.function) is not None:
             self.facts.append(Multiple(value, of))
             self._factors.assumed[value] = of

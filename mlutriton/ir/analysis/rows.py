@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I64
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
+from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat, Transpose
-from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
+from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
 
 _NOTHING = Linear(None, (), (None,))
 
@@ -92,6 +93,8 @@ class RowAnalysis:
             case Elementwise() if operation.name == "add":
                 return self._sum(operation, axis)
             case Elementwise() if operation.name in ("sext", "zext"):
+                if not self._keeps_value(operation):
+                    return None
                 source = self.split(operation.operands[0], axis)
                 if source is None or source.row is None:
                     return source
@@ -106,6 +109,12 @@ class RowAnalysis:
                 return source if source.row is None else replace(source, row=self._moved(operation, source.row, axis))
             case _:
                 return None
+
+    def _keeps_value(self, cast: Elementwise) -> bool:
+        """True if a sum is extended to the sum of what its parts are extended to."""
+        (source,) = cast.operands
+        is_signed = cast.name == "sext" or is_never_negative(source, self.analysis.signs)
+        return is_signed and is_index(source.type)
 
     def _cast(self, row: Value, cast: Elementwise) -> Value:
         return self.scalars.add(Elementwise([row], cast.attributes))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import AddPtr, Constant, Elementwise
+from mlutriton.ir.types import is_index
 
 Form = dict[tuple[Value, ...], int]
 """A sum: by its factors in an order of their own, how often each product counts; ``()`` stands for 1. No zeros."""
@@ -52,13 +53,13 @@ class ScalarForms:
         match operation:
             case Constant() if isinstance(operation.value, int):
                 return constant(operation.value)
-            case Elementwise(name="add" | "sub" | "mul", operands=[a, b]):
+            case Elementwise(name="add" | "sub" | "mul", operands=[a, b]) if is_index(value.type):
                 first, second = self.of(a), self.of(b)
                 if operation.name != "mul":
                     return plus(first, second, 1 if operation.name == "add" else -1)
                 if len(first) * len(second) <= _MOST_TERMS:
                     return _product(first, second)
-            case Elementwise(name="sext", operands=[source]):
+            case Elementwise(name="sext", operands=[source]) if is_index(source.type):
                 return self.of(source)
             case _:
                 pass

@@ -39,7 +39,7 @@ from mlutriton.ir.ops import (
     Transpose,
     pointee,
 )
-from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
+from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
 
 
 def run(function: Function) -> None:
@@ -384,8 +384,7 @@ def _comes_from_memory(scalar: Scalar) -> bool:
 def _is_index_tensor(value: Value) -> bool:
     if not isinstance(value.type, TensorType):
         return False
-    element = value.type.element
-    return isinstance(element, PointerType) or element.is_int
+    return isinstance(value.type.element, PointerType) or is_index(value.type)
 
 
 def _is_tensor_access(operation: Operation) -> bool:
