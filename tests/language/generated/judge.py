@@ -288,6 +288,14 @@ def _pair(function: Callable) -> Callable:
     return lambda a, b, **rest: tensor(function(*_met(a, b)))
 
 
+def swizzled(i, j, rows, columns, height):
+    """The place of a tile among groups of so many rows, which are taken column by column."""
+    number = i * columns + j
+    first = number // (height * columns) * height
+    of_group, inside = np.fmin(rows - first, height), number % (height * columns)
+    return tensor(first + inside % of_group), tensor(inside // of_group)
+
+
 def _jit(function: Callable | None = None, **options) -> Callable:
     return function if function is not None else lambda each: each
 
@@ -339,6 +347,7 @@ class Language(SimpleNamespace):
             "minimum": _pair(np.fmin),
             "clamp": lambda x, low, high: tensor(np.fmin(np.fmax(x, x.dtype.type(low)), x.dtype.type(high))),
             "cdiv": lambda a, b: (a + (b - 1)) // b,
+            "swizzle2d": swizzled,
             "exp": _of_float(np.exp),
             "exp2": _of_float(np.exp2),
             "log": _of_float(np.log),

@@ -127,7 +127,22 @@ class Places(Text):
             case _:
                 if a.low > LEAST and self.chance(2):
                     return self.fitted(f"(-{a.text})", -a.high, -a.low, a)
-                return Index(f"({a.text}).to(tl.int64)", a.low, a.high, a.axes) if "tl.where" not in a.text else a
+                return self.converted(a)
+
+    def converted(self, a: Index) -> Index:
+        """An integer by way of another type, which may not hold it."""
+        match self.pick(["wide", "narrow", "narrow", "unsigned"]):
+            case "wide":
+                return Index(f"({a.text}).to(tl.int64)", a.low, a.high, a.axes)
+            case "unsigned":
+                divisor = self.pick([3, 16, 24, 100])
+                return Index(f"(({a.text}).to(tl.uint32) % {divisor}).to(tl.int32)", 0, divisor - 1, a.axes)
+            case _:
+                name, low, high = self.pick([("int8", -128, 127), ("uint8", 0, 255), ("int16", -(1 << 15), 1 << 15)])
+                more = self.pick(["", " + 100", " * 3"])
+                if not more and low <= a.low and a.high <= high:
+                    low, high = a.low, a.high
+                return Index(f"(({a.text}).to(tl.{name}){more}).to(tl.int32)", low, high, a.axes)
 
     def remainder(self, a: Index) -> Index:
         name, number = self.divisor(a)
@@ -371,7 +386,9 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
     text.grid = text.pick(grids)
     programs = math.prod(text.grid)
     wide = [[16], [32], [64], [128], [8], [4, 8], [8, 16], [2, 32], [16, 16]]
-    text.shape = tuple(text.pick(wide + ([[1024], [2048], [32, 64]] if programs < 6 else [])))
+    if programs < 14 and text.chance(2):
+        wide = [[1024], [1024], [2048], [32, 64], [16, 128], [64, 64], [4096]]
+    text.shape = tuple(text.pick(wide))
     text.scale = text.pick([1, 1, 2, 3, 4])
     text.kind = text.pick([INT32, FLOAT32])
     kinds = [INT32, INT32, INT8, INT64] if text.kind == INT32 else [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8]

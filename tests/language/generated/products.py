@@ -28,8 +28,26 @@ class Product(Text):
     )  # whether the depth is the outer axis of a, the inner one of b
     outs: int = 1
     is_plain: bool = False  # a product as most are written, with nothing that keeps its steps apart
+    order: str = "rows"  # in which programs take tiles
+    is_persistent: bool = False  # programs take tile after tile
 
     def draw_all(self) -> None:
+        self.line("tiles_m = tl.cdiv(M, BM)")
+        self.line("tiles_n = tl.cdiv(N, BN)")
+        if self.batches > 1:
+            self.line(f"z = tl.program_id({2 if self.order == 'grid' else 1})")
+            self.line("a += z * batch_a")
+            self.line("b += z * batch_b")
+            for k in range(2):
+                self.line(f"c{k} += z * M * N")
+        if not self.is_persistent:
+            self.line("p = tl.program_id(0)")
+            self.tile_of_product()
+            return
+        with self.under("for p in tl.range(tl.program_id(0), tiles_m * tiles_n, tl.num_programs(0)):"):
+            self.tile_of_product()
+
+    def tile_of_product(self) -> None:
         self.place_tile()
         if self.is_plain or not self.chance(3):
             self.steps()
@@ -37,43 +55,38 @@ class Product(Text):
             self.attention()
 
     def place_tile(self) -> None:
-        self.line("tiles_m = tl.cdiv(M, BM)")
-        self.line("tiles_n = tl.cdiv(N, BN)")
-        self.line("p = tl.program_id(0)")
-        order = self.pick(["rows", "columns", "groups"])
         if self.splits > 1:
             self.line("split = p % SPLITS")
             self.line("p = p // SPLITS")
-        if order == "rows":
-            self.line("pm, pn = p // tiles_n, p % tiles_n")
-        elif order == "columns":
-            self.line("pm, pn = p % tiles_m, p // tiles_m")
-        else:
-            self.line("first_m = (p // (2 * tiles_n)) * 2")
-            self.line("group_m = tl.minimum(tiles_m - first_m, 2)")
-            self.line("pm = first_m + (p % (2 * tiles_n)) % group_m")
-            self.line("pn = (p % (2 * tiles_n)) // group_m")
+        match self.order:
+            case "rows":
+                self.line("pm, pn = p // tiles_n, p % tiles_n")
+            case "columns":
+                self.line("pm, pn = p % tiles_m, p // tiles_m")
+            case "grid":
+                self.line("pm, pn = p, tl.program_id(1)")
+            case "swizzled":
+                self.line("pm, pn = tl.swizzle2d(p // tiles_n, p % tiles_n, tiles_m, tiles_n, GROUP)")
+            case _:
+                self.line("first_m = (p // (GROUP * tiles_n)) * GROUP")
+                self.line("group_m = tl.minimum(tiles_m - first_m, GROUP)")
+                self.line("pm = first_m + (p % (GROUP * tiles_n)) % group_m")
+                self.line("pn = (p % (GROUP * tiles_n)) // group_m")
         wraps = self.chance(4)
         self.line("m = pm * BM + tl.arange(0, BM)")
         self.line("n = pn * BN + tl.arange(0, BN)")
         self.line("am, bn = m % M, n % N" if wraps else "am, bn = m, n")
         self.masks_m, self.masks_n = (not wraps and "am[:, None] < M"), (not wraps and "bn[None, :] < N")
-        if self.batches > 1:
-            self.line("z = tl.program_id(1)")
-            self.line("a += z * M * K")
-            self.line("b += z * K * N")
-            for k in range(2):
-                self.line(f"c{k} += z * M * N")
 
     def factor(self, name: str, depth: str, masked: str | None) -> str:
         """The text of a tile of a factor at some depth."""
         rows = "am[:, None]" if name == "a" else f"({depth})[:, None]"
         columns = f"({depth})[None, :]" if name == "a" else "bn[None, :]"
         if name == "a":
-            place = f"{rows} + {columns} * M" if self.turned[name] else f"{rows} * K + {columns}"
+            place = f"{rows} + {columns} * pitch_a" if self.turned[name] else f"{rows} * pitch_a + {columns}"
             outer, inner = self.masks_m, f"({depth})[None, :] < {masked}"
         else:
-            place = f"{rows} + {columns} * K" if self.turned[name] else f"{rows} * N + {columns}"
+            place = f"{rows} + {columns} * pitch_b" if self.turned[name] else f"{rows} * pitch_b + {columns}"
             outer, inner = self.masks_n, f"({depth})[:, None] < {masked}"
         masks = [f"({each})" for each in (outer, inner if masked else False) if each]
         rest = f", mask={' & '.join(masks)}, other=0" if masks else ""
@@ -141,8 +154,8 @@ class Product(Text):
                 form = self.pick(["tl.dot(at, bt)", "tl.dot(at, (bt * 2).to(at.dtype))"])
                 self.line(f"more += {form[:-1]}{options})")
             if carried:
-                self.line(f"ap += {step}{' * M' if self.turned['a'] else ''}")
-                self.line(f"bp += {step}{'' if self.turned['b'] else ' * N'}")
+                self.line(f"ap += {step}{' * pitch_a' if self.turned['a'] else ''}")
+                self.line(f"bp += {step}{'' if self.turned['b'] else ' * pitch_b'}")
             if loop == "while":
                 self.line(f"k += {step}")
         if second:
@@ -263,21 +276,36 @@ def product(between: Between, machines: list[str]) -> TextCase:
     text.turned = {name: text.chance(3) for name in "ab"}
     sizes = []
     for k, size in enumerate(text.tile):
-        most = (12 if text.is_plain else 6) if k == 2 else 4
+        most = (12 if text.is_plain else 6) if k == 2 else 8 if text.is_plain and size == 16 else 4
         sizes.append(text.pick([size * text.between(1, most), text.between(1, size * most), size]))
     text.sizes = tuple(sizes)
     text.batches = text.pick([1, 1, 1, 3])
     text.splits = text.pick([1, 1, 1, 1, 2]) if text.batches == 1 else 1
+    text.is_persistent = text.splits == 1 and text.chance(5)
+    orders = ["rows", "columns", "groups", "groups", "swizzled"]
+    text.order = text.pick(orders if text.splits > 1 or text.is_persistent else [*orders, "grid"])
     text.draw_all()
     m, n, k = text.sizes
     splits = text.splits if any("SPLITS" in line for line in text.lines) else 1
-    tiles = -(-m // text.tile[0]) * -(-n // text.tile[1]) * splits
-    grid = (tiles,) if text.batches == 1 else (tiles, text.batches)
+    rows, columns = -(-m // text.tile[0]), -(-n // text.tile[1])
+    grid = (rows, columns) if text.order == "grid" else (rows * columns * splits,)
+    if text.is_persistent:
+        grid = (min(*grid, text.pick([1, 3, 8, 32])),)
+    grid = grid if text.batches == 1 else (*grid, text.batches)
     atomic = any("atomic" in line for line in text.lines)
     kind = FLOAT32 if atomic else text.pick([FLOAT32, FLOAT16, BFLOAT16])
     batches, stored = text.batches, text.stored
+    pitches = {
+        "pitch_a": (m if text.turned["a"] else k) + text.pick([0, 0, 0, 3, 16]),
+        "pitch_b": (k if text.turned["b"] else n) + text.pick([0, 0, 0, 5, 32]),
+    }
+    counts = {
+        "batch_a": pitches["pitch_a"] * (k if text.turned["a"] else m),
+        "batch_b": pitches["pitch_b"] * (n if text.turned["b"] else k),
+    }
     scalars = {"M": m, "N": n, "K": k}
-    constants = dict(zip(("BM", "BN", "BK"), text.tile, strict=True)) | {"SPLITS": text.splits}
+    constants = dict(zip(("BM", "BN", "BK"), text.tile, strict=True))
+    constants |= {"SPLITS": text.splits, "GROUP": text.pick([1, 2, 2, 3, 4, 8])}
     constant_sizes = text.chance(4)
     flag = text.pick([0, 1, 2])
 
@@ -286,14 +314,16 @@ def product(between: Between, machines: list[str]) -> TextCase:
         return {
             "c0": np.zeros(batches * m * max(n, 128), kind),
             "c1": np.zeros(batches * m * n, np.float32),
-            "a": integers(random, batches * m * k, stored["a"], 4),
-            "b": integers(random, batches * k * n, stored["b"], 4),
+            "a": integers(random, batches * counts["batch_a"], stored["a"], 4),
+            "b": integers(random, batches * counts["batch_b"], stored["b"], 4),
             "v": integers(random, n * 128, np.float32, 4),
             "r": integers(random, m * n, np.float32),
             "scales": integers(random, n * (k // min(text.tile[2], k) + 2) + n, np.float32, 2),
             "lengths": random.integers(0, n + 1, -(-m // text.tile[0])).astype(np.int32),
             "table": random.integers(0, max(1, n // text.tile[1]), -(-n // text.tile[1])).astype(np.int32),
             "flag": flag,
+            **pitches,
+            **counts,
             **scalars,
             **constants,
         }
@@ -303,7 +333,7 @@ def product(between: Between, machines: list[str]) -> TextCase:
     arguments = [f"{name}: tl.constexpr" if name in constant else name for name in names]
     lines = [f"def generated({', '.join(arguments)}):", *text.lines]
     options = {
-        "num_warps": text.pick([1, 4, 4] if text.is_plain else [1, 1, 4]),
+        "num_warps": text.pick([1, 2, 4, 4] if text.is_plain else [1, 1, 2, 4]),
         "num_stages": text.pick([2, 2, 1, 3, 4, 5]),
     }
     return TextCase("\n".join(lines) + "\n", memory, grid, text.pick(machines), options)
