@@ -66,16 +66,22 @@ def measure_overhead(name: str, quick: bool) -> Measured:
     """What it takes to trace and replay, over a launch with values.
 
     Launches without values run the same code without its arithmetic, so that they stand for the tracing. What any
-    launch costs, that of a single program whose cycles nobody asks for, is no part of it.
+    launch costs, that of a single program whose cycles nobody asks for, is no part of it. Both follow a launch with
+    values, which leaves the host's caches to them as it does to its own cycles.
     """
     case = OVERHEAD_CASES[name][0]()
     arguments = case.arguments()
     launcher = case.kernel[case.grid]
     specs = _specs(case)
-    with_values, with_cycles, launch = medians(
+
+    def run() -> object:
+        return launcher(**arguments, **case.constants)
+
+    with_values, with_cycles, _, launch = medians(
         [
-            lambda: launcher(**arguments, **case.constants),
+            run,
             lambda: mlu.estimate(case.kernel, case.grid, **specs, **case.constants).cycles,
+            run,
             lambda: mlu.estimate(case.kernel, (1,), **specs, **case.constants),
         ],
         quick=quick,

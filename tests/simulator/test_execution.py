@@ -403,6 +403,63 @@ def test_items_that_lie_in_two_arrays(name, second, runtime):
     assert not apart.any()
 
 
+MANY_ITEMS = """
+.program items
+.isa {isa}
+.cores 1
+.param out ptr f32
+.param x ptr f32
+.param places ptr i32
+.param chosen ptr i8
+.buffer offsets nram 0 8192
+.buffer mask nram 8192 2048
+.buffer a nram 10240 8192
+    param r0, 0
+    param r1, 1
+    param r2, 2
+    param r3, 3
+    dma.load.i32 [offsets], g[r2], {n}, 1, 1, 0, 0, 0, 0
+    dma.load.i8 [mask], g[r3], {n}, 1, 1, 0, 0, 0, 0
+    sync 1
+    gather.f32.i32 [a], g[r1], [offsets], {scale}, {mask}, 0.5, {n}, 1, 1
+    sync 1
+    scatter.f32.i32 g[r0], [a], [offsets], {scale}, {mask}, {n}, 1, 1
+    exit
+"""
+
+
+@pytest.mark.parametrize("n", [255, 256, 700])
+@pytest.mark.parametrize("scale", [4, 6])
+@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("mask", ["1", "[mask]"])
+@pytest.mark.parametrize("left_out", [0, 300, 1000])
+def test_many_items(n, scale, skip, mask, left_out, runtime):
+    """Several at a time, some of them in two units of memory, where the mask chooses all and where it does not."""
+    program = assemble(MANY_ITEMS.format(isa=MACHINE.isa, n=n, scale=scale, mask=mask))
+    check(program, MACHINE)
+    rng = np.random.default_rng(n)
+    x, places = rng.standard_normal(6 * 1024, np.float32), rng.integers(0, 2048, n).astype(np.int32)
+    chosen = np.ones(n, np.int8)
+    chosen[left_out::7] = 0
+    results = []
+    for engine in ("interpreter", "native"):
+        out = np.zeros_like(x)
+        arrays = (out, x, places, chosen)
+        names = ("out", "x", "places", "chosen")
+        memory = GlobalMemory(Allocation.of_array(name, array) for name, array in zip(names, arrays, strict=True))
+        parameters = [each.ctypes.data + skip * (each.itemsize == 4 and each is not places) for each in arrays]
+        if engine == "native":
+            done = execute(load(program, runtime), (1, 1, 1), parameters, memory, MACHINE, 1)
+        else:
+            done = interpreter.run(program, (1, 1, 1), parameters, memory, MACHINE)
+        results.append((out, done.touched.marks))
+    (expected, touched), (got, marks) = results
+    assert equal(expected, got).all()
+    assert np.count_nonzero(got)
+    assert (touched == marks).all()
+    assert marks.any(axis=1).all()
+
+
 def test_a_program_without_arrays_faults_where_it_touches_one(runtime):
     program = assemble(HEADER + "mov.i64 r1, 8\nldg.f32 r5, g[r1]\nexit")
     with pytest.raises(KernelFault, match="no array was passed"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import reduce
 
 from mlutriton.codegen.llvm.collectives import as_index
 from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, bits_of, intrinsic, lanes_below, load, store
@@ -61,12 +62,12 @@ def _mark(e: Emitter, marks: Context, device: str, size_bytes: Count) -> None:
     """
     shift = TOUCHED_UNIT_BYTES.bit_length() - 1
     table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * marks))} to ptr")
-    last = e.value(f"sub i64 {e.add(device, size_bytes)}, 1")
-    units = [e.value(f"lshr i64 {address}, {shift}") for address in (device, last)]
+    ends = [device] if size_bytes == 1 else [device, e.value(f"sub i64 {e.add(device, size_bytes)}, 1")]
+    units = [e.value(f"lshr i64 {address}, {shift}") for address in ends]
     if isinstance(size_bytes, int) and size_bytes <= TOUCHED_UNIT_BYTES:
         places = [e.pointer(table, unit) for unit in units]
-        first, second = (e.value(f"load i8, ptr {place}, align 1") for place in places)
-        with e.when(e.value(f"icmp eq i8 {e.value(f'and i8 {first}, {second}')}, 0")):
+        marked = [e.value(f"load i8, ptr {place}, align 1") for place in places]
+        with e.when(e.value(f"icmp eq i8 {reduce(lambda a, b: e.value(f'and i8 {a}, {b}'), marked)}, 0")):
             for place in places:
                 e.do(f"store i8 1, ptr {place}, align 1")
         return
@@ -104,19 +105,23 @@ def gather(library: Library, dtype: DType, offset_dtype: DType, by_element: bool
         length, valid = (1, 1) if by_element else ("%length", "%valid")
         line, size = e.multiply(length, width), e.multiply(valid, width)
         fill = _step(e, "%fill", "%fill_stride")
+
+        def move(k: str, least: str | None) -> None:
+            address, target = _address(e, k, offset_dtype), e.pointer("%local", e.multiply(k, width))
+            if least is None:
+                e.copy(target, e.value(f"inttoptr i64 {address} to ptr"), width)
+                return
+            wanted = _is_set(e, k)
+            # Loaded whether wanted or not: no branch to be guessed wrong.
+            address = e.value(f"select i1 {wanted}, i64 {address}, i64 {least}")
+            source = e.value(f"inttoptr i64 {address} to ptr")
+            loaded = e.value(f"load {bits}, ptr {source}, align 1")
+            rest = e.value(f"load {bits}, ptr {fill(k)}, align 1")
+            chosen = e.value(f"select i1 {wanted}, {bits} {loaded}, {bits} {rest}")
+            e.do(f"store {bits} {chosen}, ptr {target}, align 1")
+
         if by_element:
-            with (
-                _when_in_one_region(e, width, offset_dtype, Context.TOUCHED_LOADED) as (least, start, stop),
-                e.loop(stop, start=start) as k,
-            ):
-                wanted = _is_set(e, k)
-                # Loaded whether wanted or not: no branch to be guessed wrong.
-                address = e.value(f"select i1 {wanted}, i64 {_address(e, k, offset_dtype)}, i64 {least}")
-                source = e.value(f"inttoptr i64 {address} to ptr")
-                loaded = e.value(f"load {bits}, ptr {source}, align 1")
-                rest = e.value(f"load {bits}, ptr {fill(k)}, align 1")
-                chosen = e.value(f"select i1 {wanted}, {bits} {loaded}, {bits} {rest}")
-                e.do(f"store {bits} {chosen}, ptr {e.pointer('%local', e.multiply(k, width))}, align 1")
+            _move_in_one_region(e, width, offset_dtype, Context.TOUCHED_LOADED, move)
         count = e.variable("i64")
         with e.loop("%n") as k:
             target = e.pointer("%local", e.multiply(k, line))
@@ -144,14 +149,14 @@ def scatter(library: Library, dtype: DType, offset_dtype: DType, by_element: boo
         e = Emitter(library)
         length, valid = (1, 1) if by_element else ("%length", "%valid")
         line, size = e.multiply(length, dtype.bytes), e.multiply(valid, dtype.bytes)
-        if by_element:
-            with (
-                _when_in_one_region(e, dtype.bytes, offset_dtype, Context.TOUCHED_STORED) as (_, start, stop),
-                e.loop(stop, start=start) as k,
-                e.when(_is_set(e, k)),
-            ):
+
+        def move(k: str, least: str | None) -> None:
+            with nullcontext() if least is None else e.when(_is_set(e, k)):
                 target = e.value(f"inttoptr i64 {_address(e, k, offset_dtype)} to ptr")
                 e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
+
+        if by_element:
+            _move_in_one_region(e, dtype.bytes, offset_dtype, Context.TOUCHED_STORED, move)
         with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
             target = _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_STORED)
             e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
@@ -173,15 +178,26 @@ _LARGEST_SCALE = 1 << 16
 _ITEMS_AHEAD = 256
 
 
-@contextmanager
-def _when_in_one_region(e: Emitter, width: int, offset_dtype: DType, marks: Context) -> Generator[tuple[str, str, str]]:
+# So many at a time need no count for each.
+_UNROLLED_ITEMS = 4
+
+
+def _move_in_one_region(
+    e: Emitter, width: int, offset_dtype: DType, marks: Context, move: Callable[[str, str | None], None]
+) -> None:
     """Write what is done if all elements that the mask chooses lie in one region; none is checked by itself then.
 
-    Yields, for some items at a time that are marked already and on their way into the cache, the address of the lowest
-    of all, and the first and the stop of their numbers. After it the function returns 0. What comes after it, a check
-    of each element, finds what a fault is.
+    After it the function returns 0. What comes after it, a check of each element, finds what a fault is.
+
+    Args:
+        e: where to write.
+        width: bytes of an element.
+        offset_dtype: of the offsets.
+        marks: what it marks elements in.
+        move: writes how the element of a number is moved, which is marked already and on its way into the cache; it is
+            given the address of the lowest one of all, or None if the mask is known to choose it.
     """
-    low, high = _extremes(e, offset_dtype)
+    low, high, chooses_all = _extremes(e, offset_dtype)
     plain: str | bool = True
     for condition in (
         f"icmp sle i64 {low}, {high}",
@@ -198,25 +214,46 @@ def _when_in_one_region(e: Emitter, width: int, offset_dtype: DType, marks: Cont
         # A fault of the hull need not be one of an element.
         e.store64(int(Fault.NONE), e.pointer("%context", 8 * Context.FAULT))
         with e.when(e.value(f"icmp ne i64 {device}, -1")):
-            is_local = e.value(f"icmp uge i64 {device}, {LOCAL_START}")
+            is_global = e.value(f"icmp ult i64 {device}, {LOCAL_START}")
             shift = e.value(f"sub i64 {device}, {first}")
+            unaligned = e.value(f"and i64 {e.value(f'or i64 {device}, %scale')}, {width - 1}")
+            is_easy = e.both(chooses_all, e.value(f"icmp eq i64 {unaligned}, 0"))
+
+            def prepare(k: str, marked_bytes: int) -> None:
+                address = _address(e, k, offset_dtype)
+                e.prefetch_line(e.value(f"inttoptr i64 {address} to ptr"))
+                _mark(e, marks, str(e.add(address, shift)), marked_bytes)
+
             with e.loop("%n", step=_ITEMS_AHEAD) as start:
                 stop = str(e.minimum(e.add(start, _ITEMS_AHEAD), "%n"))
-                with (
-                    e.when(e.value(f"xor i1 {is_local}, true")),
-                    e.loop(stop, start=start) as k,
-                    e.when(_is_set(e, k)),
-                ):
-                    address = _address(e, k, offset_dtype)
-                    e.prefetch(e.value(f"inttoptr i64 {address} to ptr"), width)
-                    _mark(e, marks, str(e.add(address, shift)), width)
-                yield first, start, stop
+                easy = e.both(is_easy, e.equal(e.subtract(stop, start), _ITEMS_AHEAD))
+                with e.when(str(easy)):
+                    with e.when(is_global):
+                        for k in _unrolled(e, start, stop):
+                            prepare(k, 1)  # an element that is aligned lies in one unit, as its first byte does
+                    for k in _unrolled(e, start, stop):
+                        move(k, None)
+                with e.when(str(e.negated(easy))):
+                    with e.when(is_global), e.loop(stop, start=start) as k, e.when(_is_set(e, k)):
+                        prepare(k, width)
+                    with e.loop(stop, start=start) as k:
+                        move(k, first)
             e.do("ret i64 0")
             e.label(e.fresh("unreachable"))
 
 
-def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str]:
-    """The least and the greatest offset that the mask chooses; the least is greater if it chooses none."""
+def _unrolled(e: Emitter, start: str, stop: str) -> Iterator[str]:
+    """The numbers of items, several in each round of a loop; their count is a multiple."""
+    with e.loop(stop, start=start, step=_UNROLLED_ITEMS) as first:
+        for item in range(_UNROLLED_ITEMS):
+            yield str(e.add(first, item))
+
+
+def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str, str]:
+    """The least and the greatest offset that the mask chooses, and whether it chooses all.
+
+    The least is greater if it chooses none.
+    """
     scalar, bits = f"i{offset_dtype.bits}", offset_dtype.bits
     vector = f"<{LANES} x {scalar}>"
     bounds = {"smin": (1 << bits - 1) - 1, "smax": -(1 << bits - 1)}
@@ -224,6 +261,8 @@ def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str]:
     for name, start in bounds.items():
         e.do(f"store {vector} splat ({scalar} {start}), ptr {found[name]}")
     one_for_all = e.value("icmp eq i64 %mask_stride, 0")
+    left_out = e.variable(f"<{LANES} x i1>")
+    e.do(f"store <{LANES} x i1> zeroinitializer, ptr {left_out}")
     with e.loop("%n", step=LANES) as k:
         # Past the last item too: the images have slack.
         offsets = e.value(f"load {vector}, ptr {e.pointer('%offsets', e.multiply(k, offset_dtype.bytes))}, align 1")
@@ -232,7 +271,11 @@ def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str]:
         is_set = e.value(f"icmp ne <{LANES} x i8> {flags}, zeroinitializer")
         shared = e.value(f"icmp ne i8 {e.value('load i8, ptr %mask, align 1')}, 0")
         chosen = e.value(f"select i1 {one_for_all}, <{LANES} x i1> {_in_all_lanes(e, shared)}, <{LANES} x i1> {is_set}")
-        chosen = e.value(f"and <{LANES} x i1> {chosen}, {lanes_below(e, e.subtract('%n', k))}")
+        exists = lanes_below(e, e.subtract("%n", k))
+        missing = e.value(f"select <{LANES} x i1> {chosen}, <{LANES} x i1> zeroinitializer, <{LANES} x i1> {exists}")
+        missing = e.value(f"or <{LANES} x i1> {e.value(f'load <{LANES} x i1>, ptr {left_out}')}, {missing}")
+        e.do(f"store <{LANES} x i1> {missing}, ptr {left_out}")
+        chosen = e.value(f"and <{LANES} x i1> {chosen}, {exists}")
         for name, start in bounds.items():
             function = intrinsic(e.library, name, scalar, LANES, 2)
             value = e.value(f"select <{LANES} x i1> {chosen}, {vector} {offsets}, {vector} splat ({scalar} {start})")
@@ -244,7 +287,8 @@ def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str]:
         function = e.library.declare(f"llvm.vector.reduce.{name}.v{LANES}{scalar}", f"{scalar} {{}}({vector})")
         result = e.value(f"call {scalar} @{function}({vector} {e.value(f'load {vector}, ptr {found[name]}')})")
         results.append(result if bits == 64 else e.value(f"sext {scalar} {result} to i64"))
-    return results[0], results[1]
+    missing = e.value(f"bitcast <{LANES} x i1> {e.value(f'load <{LANES} x i1>, ptr {left_out}')} to i{LANES}")
+    return results[0], results[1], e.value(f"icmp eq i{LANES} {missing}, 0")
 
 
 def _in_all_lanes(e: Emitter, condition: str) -> str:
