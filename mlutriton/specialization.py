@@ -8,7 +8,8 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.generate import generate
@@ -18,8 +19,9 @@ from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import TileLoad
-from mlutriton.ir.passes import unwrap, widen
+from mlutriton.ir.passes import canonicalize, cse, dce, numbering, unwrap, widen
 from mlutriton.ir.verifier import verify
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.placement import (
     WORTH_WHILE,
@@ -32,11 +34,14 @@ from mlutriton.placement import (
     rounds_of,
 )
 
-# Programs that go together at most.
+# Programs that go together along an axis at most.
 _MOST_NEIGHBOURS = 8
 # Rows of a product that a core of a cluster is to have: it takes as long to multiply them as to take the other matrix
 # from the SRAM, whose port all cores share.
 _MEMBER_ROWS = 128
+# Columns of a product that a cluster is to have, so that it takes about as long to multiply them as to load both
+# matrices.
+_COLUMNS = 256
 
 
 @dataclass(frozen=True)
@@ -52,34 +57,79 @@ class _Version:
     conditions: list[Function]
 
 
-def _straight(function: Function) -> _Version | None:
+def _straight(function: Function, together: Sequence[int] = (1, 1, 1)) -> _Version | None:
     """The function without tiles that wrap, if there are any and that can be known of a launch."""
-    found = unwrap.run(function)
+    found = unwrap.run(function, together)
     if found is None:
         return None
-    straight, facts = found
+    straight, condition = found
+    for simplify in (canonicalize.run, cse.run, dce.run):
+        simplify(straight)
     verify(straight, "unwrap")
-    return _Version(straight, [condition_function(straight, facts)])
+    return _Version(straight, [condition])
 
 
-def neighbours(function: Function, options: CompileOptions) -> widen.Widened | None:
-    """Programs that go together, if they multiply tiles, and as many as a cluster is at its best with.
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring programs as one.
+
+    Attributes:
+        function: does what all of them do.
+        conditions: functions that say of which launches it is right.
+        counts: how many are one along each axis of the grid.
+    """
+
+    function: Function
+    conditions: list[Function]
+    counts: tuple[int, ...]
+
+
+def neighbours(function: Function, options: CompileOptions) -> list[Block]:
+    """Programs that go together, if they multiply tiles, and as many as a cluster is at its best with; best first.
 
     Args:
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
     """
-    machine = options.machine
-    if not multiplies(function) or options.num_stages < 2 or machine.cores_per_cluster == 1:
+    is_of_use = options.num_stages > 1 and options.machine.cores_per_cluster > 1
+    if not is_of_use or not multiplies(function) or not widen.may_be_widened(function):
+        return []
+    numberings = [numbering.run(function), numbering.as_written(function)]
+    blocks = [_block(each, options.machine) for each in numberings if each is not None]
+    found = [each for each in blocks if each is not None]
+    # Fewer facts have to hold for numbers as they are written.
+    return found if len(found) < 2 or math.prod(found[0].counts) > math.prod(found[1].counts) else found[1:]
+
+
+def _block(numbered: numbering.Numbering, machine: Machine) -> Block | None:
+    """Neighbours along one axis of their tiles, or along two."""
+    counts: dict[int, int] = {}
+    function, conditions = numbered.function, list(numbered.conditions)
+    wanted = {1: _MEMBER_ROWS * machine.cores_per_cluster, 0: _COLUMNS}
+    extents: dict[int, int] = {}
+    for digit in numbered.digits:
+        powers = (1 << power for power in range(_MOST_NEIGHBOURS.bit_length() - 1, 0, -1))
+        candidates = (widen.run(function, digit.axis, each) for each in powers if digit.has_blocks_of(each))
+        wide = next((each for each in candidates if each is not None), None)
+        if wide is None or wide.from_last not in wanted:
+            continue
+        extent = max(wide.extent, extents.get(wide.from_last, 0))
+        count = min(_power_of_two(wanted[wide.from_last] // extent), wide.count)
+        if count < 2:
+            continue
+        wide = wide if count == wide.count else widen.run(function, digit.axis, count)
+        if wide is None:
+            continue
+        if wide.facts:
+            conditions.append(condition_function(function, wide.facts))
+        function = wide.function
+        counts[digit.axis] = count
+    if not counts:
         return None
-    found = (widen.run(function, 1 << power) for power in range(_MOST_NEIGHBOURS.bit_length() - 1, 0, -1))
-    wide = next((each for each in found if each is not None), None)
-    if wide is None:
-        return None
-    count = min(_power_of_two(_MEMBER_ROWS * machine.cores_per_cluster // wide.extent), wide.count)
-    if count < 2:
-        return None
-    return wide if count == wide.count else widen.run(function, count)
+    conditions.append(numbered.condition(counts))
+    numbered.join_digits(function, counts)
+    along = (math.prod(counts.get(each.axis, 1) for each in numbered.digits if each.of == axis) for axis in range(3))
+    return Block(function, conditions, tuple(along))
 
 
 def _power_of_two(number: int) -> int:
@@ -89,7 +139,7 @@ def _power_of_two(number: int) -> int:
 
 def specialized(
     function: Function,
-    wide: widen.Widened | None,
+    wide: Sequence[Block],
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -109,51 +159,69 @@ def specialized(
         OnChipMemoryError: E0202, it does not fit.
     """
     straight = _straight(function) if multiplies(function) else None
-    together = None
-    if wide is not None:
-        prepare(wide.function)
-        best = function if straight is None else straight.function
-        together = _at_once(wide, best, options, metadata, observe)
+    best = function if straight is None else straight.function
+    together = _together(wide, best, options, metadata, observe, prepare)
     program = placed(function, options, metadata, observe)
     if straight is not None:
         special = placed(straight.function, options, metadata, observe)
         program = join(special, program, straight.conditions, options.machine)
-    return program if together is None else join(together[0], program, together[1], options.machine)
+    for special, conditions in reversed(together):
+        program = join(special, program, conditions, options.machine)
+    return program
 
 
-def _at_once(
-    wide: widen.Widened, alone: Function, options: CompileOptions, metadata: Metadata, observe: Observer
-) -> tuple[Program, list[Function]] | None:
-    """The program of several programs at a time on the cores of a cluster, and when it is to run; None if it is no use.
+def _together(
+    blocks: Sequence[Block],
+    alone: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    prepare: Callable[[Function], None],
+) -> list[tuple[Program, list[Function]]]:
+    """The programs of neighbours on the cores of a cluster that are of use, and when each is to run.
 
     Args:
-        wide: these programs.
+        blocks: these neighbours, best first.
         alone: each of them alone.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
+        prepare: brings a block's function to where the one of ``alone`` is.
     """
     machine = options.machine
-    observe("widen", wide.function)
-    straight = _straight(wide.function) or _Version(wide.function, [])
-    if any(any(each.geometry.flags()) for each in straight.function.walk() if isinstance(each, TileLoad)):
-        return None
     on_cluster = replace(options, cores=machine.cores_per_cluster)
-    other = rounds_of(alone, replace(options, cores=1))
+    others = [_rounds_alone(alone, options)]
+    found: list[tuple[Program, list[Function]]] = []
+    for block in reversed(blocks):
+        prepare(block.function)
+        observe("widen", block.function)
+        straight = _straight(block.function, block.counts) or _Version(block.function, [])
+        if any(any(each.geometry.flags()) for each in straight.function.walk() if isinstance(each, TileLoad)):
+            continue
+        try:
+            part = partitioned(straight.function, on_cluster, share=True)
+            rounds = rounds_of(part, on_cluster)
+            rounds = Rounds(rounds.programs * math.prod(block.counts), rounds.cycles)
+            if any(rounds.share() > WORTH_WHILE * each.share() for each in others):
+                continue
+            program = generate(part, machine, options.num_stages, metadata, single_buffers=False)
+        except (NotSplitError, OnChipMemoryError):
+            continue
+        observe("partition", part)
+        faster = [condition_function(part, [], (rounds, each)) for each in others]
+        conditions = [*block.conditions, *straight.conditions, *faster]
+        found.insert(0, (neighbours_at_once(program, block.counts), conditions))
+        others.append(rounds)
+    return found
+
+
+def _rounds_alone(function: Function, options: CompileOptions) -> Rounds:
+    """How long programs take each for itself, on one core or on those that are wanted."""
+    alone = rounds_of(function, replace(options, cores=1))
     try:
         if options.cores > 1:
-            other = min(other, rounds_of(partitioned(alone, options, share=True), options), key=Rounds.share)
+            together = rounds_of(partitioned(function, options, share=True), options)
+            return min(alone, together, key=Rounds.share)
     except NotSplitError:
         pass
-    try:
-        part = partitioned(straight.function, on_cluster, share=True)
-        one = rounds_of(part, on_cluster)
-        rounds = Rounds(one.programs * wide.count, one.cycles)
-        if rounds.share() > WORTH_WHILE * other.share():
-            return None
-        program = generate(part, machine, options.num_stages, metadata, single_buffers=False)
-    except (NotSplitError, OnChipMemoryError):
-        return None
-    observe("partition", part)
-    conditions = [condition_function(wide.source, wide.facts, (rounds, other)), *straight.conditions]
-    return neighbours_at_once(program, wide.count), conditions
+    return alone

@@ -10,6 +10,7 @@ Both have to be served alike. If a task of one serves several programs of the gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -94,21 +95,24 @@ def _moved(operand: Operand, registers: int) -> Operand:
     return Register(operand.index + registers) if isinstance(operand, Register) else operand
 
 
-def neighbours_at_once(program: Program, count: int) -> Program:
-    """The program of neighbours along the first axis of a grid as a program of that grid: a task serves all of them."""
+def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
+    """The program of so many neighbours along each axis of a grid as one of that grid: a task serves all of them."""
     program = resident(program)
     first = Register(program.register_count)
+    divisors = {f"num_programs.{axis}": count for axis, count in zip("xyz", counts, strict=True)}
+    divisors["programs"] = math.prod(counts)
 
     def rewritten(each: Instruction) -> list[Instruction]:
         if each.row.name == "serve":
             number = each.operands[0]
             return [
-                _scalar("mul", each.location, first, number, Immediate(count)),
+                _scalar("mul", each.location, first, number, Immediate(divisors["programs"])),
                 replace(each, operands=(first,)),
             ]
-        if _special_of(each) in ("programs", "num_programs.x"):
+        divisor = divisors.get(_special_of(each), 1)
+        if divisor > 1:
             result = each.operands[0]
-            return [each, _scalar("udiv", each.location, result, result, Immediate(count))]
+            return [each, _scalar("udiv", each.location, result, result, Immediate(divisor))]
         return [each]
 
     return replace(_rewritten(program, rewritten), register_count=program.register_count + 1)

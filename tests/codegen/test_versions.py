@@ -1,5 +1,7 @@
 """Programs with a version for launches of which more is known: both compute the same, and the right one runs."""
 
+import math
+
 import numpy as np
 import pytest
 import triton
@@ -7,6 +9,8 @@ import triton
 import mlutriton as mlu
 import mlutriton.language as tl
 from benchmarks.kernels import tutorial_matmul, tutorial_matmul_case
+from mlutriton import specialization
+from mlutriton.ir.analysis.launch_facts import condition_function as of_launch
 
 
 def launch(m, n, k, blocks, **options):
@@ -44,9 +48,45 @@ def test_every_version_computes_the_product(m, n, k, num_warps, engine, monkeypa
     launch(m, n, k, (64, 64, 32), num_warps=num_warps)
 
 
-def test_tiles_that_do_not_wrap_are_single_transfers():
-    # Of 512 rows and columns none wraps, of 510 the last ones do: much less would be gained by that alone.
-    assert launch(512, 512, 512, (64, 64, 32)).cycles < 0.6 * launch(510, 510, 512, (64, 64, 32)).cycles
+def test_tiles_end_where_what_wraps_is_not_stored():
+    # Of 512 rows and columns none wraps, of 510 the last ones do.
+    assert launch(510, 510, 512, (64, 64, 32)).cycles < 1.1 * launch(512, 512, 512, (64, 64, 32)).cycles
+
+
+@mlu.jit
+def wrapping_product(a, b, c, M, N, K, margin, shift, BM: tl.constexpr, BN: tl.constexpr, MASKED: tl.constexpr):
+    rows = tl.program_id(0) * BM + tl.arange(0, BM) + shift
+    columns = tl.program_id(1) * BN + tl.arange(0, BN)
+    total = tl.zeros((BM, BN), tl.float32)
+    for first in range(0, K, 32):
+        k = first + tl.arange(0, 32)
+        left = tl.load(a + (margin + rows % M)[:, None] * K + k[None, :], mask=k[None, :] < K, other=0)
+        right = tl.load(b + k[:, None] * N + (columns % N)[None, :], mask=k[:, None] < K, other=0)
+        total = tl.dot(left, right, total)
+    places = c + (margin + rows[:, None]) * tl.num_programs(1) * BN + columns[None, :]
+    tl.store(places, total, mask=(rows[:, None] < M) & (columns[None, :] < N) if MASKED else rows[:, None] >= 0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(
+    ("m", "n", "shift"), [(128, 64, 0), (70, 50, 0), (30, 20, 0), (70, 50, 5), (70, 50, -5), (30, 64, -5)]
+)
+def test_wraps_that_are_stored_are_read(m, n, shift, masked, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(3)
+    k, margin = 48, 128
+    # Also before the beginning there is something to read and write: remainders have the sign of the dividend.
+    a, b = (rng.integers(-3, 4, shape).astype(np.float16) for shape in ((margin + m, k), (k, n)))
+    lines, columns = triton.cdiv(m, 64), triton.cdiv(n, 32)
+    c = np.full((margin + 64 * lines + margin, 32 * columns), 7, np.float32)
+    expected = c.copy()
+    wrapping_product[lines, columns](a, b, c, m, n, k, margin, shift, BM=64, BN=32, MASKED=masked)
+    rows, places = np.arange(64 * lines) + shift, np.arange(32 * columns)
+    product = a[margin + np.fmod(rows, m)].astype(np.float32) @ b[:, np.fmod(places, n)].astype(np.float32)
+    kept = (rows[:, None] < m) & (places < n) if masked else rows[:, None] + 0 * places >= 0
+    expected[margin + rows] = np.where(kept, product, 7)
+    np.testing.assert_array_equal(c, expected)
 
 
 @mlu.jit
@@ -123,6 +163,66 @@ def test_small_tiles_take_hardly_longer_than_large_ones(num_warps):
     run = estimated(2048, 128, 256, 64, num_warps=num_warps)
     assert run.program.cores_per_program == 4
     assert run.cycles < 1.15 * estimated(2048, 512, 256, 256, num_warps=4).cycles
+
+
+@pytest.mark.parametrize("blocks", [(128, 128, 32), (64, 64, 32)])
+def test_neighbours_go_together_along_both_axes(blocks):
+    # One axis alone would leave a cluster 64 or 128 columns, for which it loads twice what it multiplies.
+    assert estimated(2048, *blocks).cycles < 1.15 * estimated(2048, 512, 256, 256, num_warps=4).cycles
+
+
+@mlu.jit
+def product_by_order(a, b, c, M, N, K, ORDER: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, GROUP: tl.constexpr):
+    program = tl.program_id(0)
+    lines, columns = tl.cdiv(M, BM), tl.cdiv(N, BN)
+    if ORDER == "groups":
+        first = program // (GROUP * columns) * GROUP
+        height = min(lines - first, GROUP)
+        m, n = first + program % (GROUP * columns) % height, program % (GROUP * columns) // height
+    elif ORDER == "rows":
+        m, n = program // columns, program % columns
+    elif ORDER == "columns":
+        m, n = program % lines, program // lines
+    else:
+        m, n = tl.swizzle2d(program // columns, program % columns, lines, columns, GROUP)
+    rows, places = m * BM + tl.arange(0, BM), n * BN + tl.arange(0, BN)
+    total = tl.zeros((BM, BN), tl.float32)
+    for first in range(0, K, 32):
+        k = first + tl.arange(0, 32)
+        left = tl.load(a + rows[:, None] * K + k[None, :], mask=(rows[:, None] < M) & (k[None, :] < K), other=0)
+        right = tl.load(b + k[:, None] * N + places[None, :], mask=(k[:, None] < K) & (places[None, :] < N), other=0)
+        total = tl.dot(left, right, total)
+    tl.store(c + rows[:, None] * N + places[None, :], total, mask=(rows[:, None] < M) & (places[None, :] < N))
+
+
+@pytest.mark.parametrize("order", ["groups", "rows", "columns", "swizzle"])
+@pytest.mark.parametrize(
+    ("tiles", "group", "more"),
+    [
+        ((16, 8), 8, 0),
+        ((32, 4), 4, 0),
+        ((16, 16), 1, 0),
+        # The last group has fewer lines; no block of columns is whole; programs outside of the matrix.
+        ((12, 8), 8, 0),
+        ((16, 7), 8, 0),
+        ((16, 8), 8, 64),
+    ],
+)
+def test_programs_in_any_order(order, tiles, group, more, monkeypatch):
+    # Small tiles are not worth going together: have them do so wherever that is right.
+    monkeypatch.setattr(specialization, "WORTH_WHILE", math.inf)
+    monkeypatch.setattr(
+        specialization, "condition_function", lambda function, facts, _=None: of_launch(function, facts)
+    )
+    rng = np.random.default_rng(2)
+    m, n, k = tiles[0] * 16, tiles[1] * 16, 40
+    a, b = (rng.integers(-3, 4, shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    c = np.full((m, n), np.nan, np.float32)
+    # Rows, columns and swizzled tiles behind the end would be tiles of another line.
+    grid = (tiles[0] * tiles[1] + (more if order == "rows" else 0),)
+    run = product_by_order[grid](a, b, c, m, n, k, ORDER=order, BM=16, BN=16, GROUP=group, num_warps=4)
+    assert run.program.cores_per_program == 4
+    np.testing.assert_array_equal(c, a.astype(np.float32) @ b.astype(np.float32))
 
 
 def test_cores_run_small_tiles_apart_where_there_are_many():

@@ -97,6 +97,16 @@ def test_integers_with_constants(operation: str, constant: object, left: list[st
     assert compare(with_constant(operation, value), dtype) == left
 
 
+@pytest.mark.parametrize("dtype", ALL_INTS, ids=str)
+@pytest.mark.parametrize("sign", ["s", "u"])
+@pytest.mark.parametrize("sum", ["%c, %b", "%b, %c"])
+@pytest.mark.parametrize("product", ["%a, %y", "%y, %a"])
+def test_a_quotient_and_its_remainder(sign: str, sum: str, product: str, dtype: DType) -> None:
+    parts = f"%a = {sign}div %x, %y : T\n%b = {sign}rem %x, %y : T\n"
+    assert compare(f"{parts}%c = mul {product} : T\n%r = add {sum} : T", dtype) == []
+    assert compare(f"{parts}%c = mul %a, %x : T\n%r = add {sum} : T", dtype) != []
+
+
 # operation, constant, what is left: the second half are rules that would be wrong.
 FLOAT_RULES: list[tuple[str, str, list[str]]] = [
     ("fmul", "1.0", []), ("fdiv", "1.0", []), ("fadd", "-0.0", []), ("fsub", "0.0", []),

@@ -1,7 +1,7 @@
 """What is known of the numbers of a launch only when it begins: facts that a version of a program may rest on.
 
-A fact here is that a number is a multiple of another. It can be checked once, before anything runs, if the number
-follows from the kernel's arguments and the size of the grid alone.
+A fact here is that a number is a multiple of another, or a condition. It can be checked once, before anything runs, if
+what it is about follows from the kernel's arguments and the size of the grid alone.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ class Multiple:
 
     value: Value
     of: int
+
+
+@dataclass(frozen=True)
+class Holds:
+    """The fact that a condition of the launch is true."""
+
+    value: Value
+
+
+Fact = Multiple | Holds
 
 
 # Arithmetic nests no deeper in any kernel that is worth it.
@@ -115,7 +125,7 @@ def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Opera
 
 
 def condition_function(
-    function: Function, facts: Sequence[Multiple], faster: tuple[Rounds, Rounds] | None = None
+    function: Function, facts: Sequence[Fact], faster: tuple[Rounds, Rounds] | None = None
 ) -> Function:
     """A function of the same arguments, the last operation of which tells whether something holds.
 
@@ -133,8 +143,11 @@ def condition_function(
     code.operations = body.operations
     holds = code.add(Constant.of(1, I1))
     for fact in dict.fromkeys(facts):
-        rest = code.value(code.remainder(code.value(values[fact.value]), fact.of))
-        holds = code.add(Elementwise.of("and", holds, code.add(Elementwise.of("eq", rest, code.value(0)))))
+        one = values[fact.value]
+        if isinstance(fact, Multiple):
+            rest = code.value(code.remainder(code.value(one), fact.of))
+            one = code.add(Elementwise.of("eq", rest, code.value(0)))
+        holds = code.add(Elementwise.of("and", holds, one))
     if faster is not None:
         programs = code.value(1)
         for axis in range(3):

@@ -87,6 +87,8 @@ def simplify_elementwise(op: Elementwise, make: Make) -> Value | None:
             if op.operand_dtype.is_float:
                 return _with_float(op, a, float(constants[1]), make)
             return _with_integer(op, a, b, int(constants[1]), make)
+        case [a, b] if op.name == "add":
+            return _whole_of(a, b) or _whole_of(b, a)
         case _:
             return None
 
@@ -163,6 +165,23 @@ def _same_operands(op: Elementwise, a: Value, make: Make) -> Value | None:
     if op.name in _TRUE_ON_EQUAL or op.name in _FALSE_ON_EQUAL:
         return make(Constant.of(op.name in _TRUE_ON_EQUAL, op.result.type))
     return make(Constant.of(0, op.result.type)) if op.name in ("sub", "xor") else None
+
+
+_REMAINDERS = {"sdiv": "srem", "udiv": "urem"}
+
+
+def _whole_of(multiple: Value, rest: Value) -> Value | None:
+    """The number of which one value is the multiple of a divisor, and the other the remainder."""
+    product, remainder = multiple.defining_op, rest.defining_op
+    if not isinstance(product, Elementwise) or product.name != "mul" or not isinstance(remainder, Elementwise):
+        return None
+    for quotient, divisor in (product.operands, product.operands[::-1]):
+        division = quotient.defining_op
+        if not isinstance(division, Elementwise) or _REMAINDERS.get(division.name) != remainder.name:
+            continue
+        if division.operands == remainder.operands and division.operands[1] is divisor:
+            return remainder.operands[0]
+    return None
 
 
 def _with_integer(op: Elementwise, a: Value, b: Value, c: int, make: Make) -> Value | None:

@@ -1,85 +1,153 @@
-"""Tiles that wrap, as if none did: right where the number of places is a multiple of what a tile takes of them.
+"""Tiles that wrap, as if none did, for launches of which that is right.
 
 Kernels written for machines without masks on loads read ``(start + range) % size``: what stands behind the end is read
-from the beginning, and never used. A tile of so many places that begins at a multiple of them reaches the end only
-where ``size`` is no multiple of them. Without wraps a tile is one transfer, and can be shared and deepened like any.
+from the beginning. Without wraps a tile is one transfer, and can be shared and deepened like any. There are two ways:
+
+* What is read from the beginning makes rows or columns of a result that the mask of its store, ``start + range <
+  size``, drops. Then the tile may as well end there. Only the signs of numbers have to be known of a launch.
+* A tile that begins at a multiple of its extent reaches the end only where ``size`` is no multiple of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from mlutriton.ir.analysis.access import Scalars
-from mlutriton.ir.analysis.launch_facts import Factors, Multiple, launch_arithmetic
-from mlutriton.ir.copying import copy_block
+from mlutriton.ir.analysis.edges import FormKey, edges_of
+from mlutriton.ir.analysis.launch_bounds import Bounds
+from mlutriton.ir.analysis.launch_facts import Fact, Factors, Multiple, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
+from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import AddPtr, TileGeometry, TileLoad, TileStore
+from mlutriton.ir.types import shape_of
 
 
-def run(function: Function) -> tuple[Function, list[Multiple]] | None:
-    """The function without wraps, and the facts that it rests on.
+@dataclass(frozen=True)
+class _Straight:
+    """A tile without a wrap along a dimension: where it begins there, and where it ends if it would wrap."""
+
+    start: Value
+    end: Value | None
+
+
+_Found = dict[tuple[Operation, int], _Straight]
+
+
+def run(function: Function, together: Sequence[int] = (1, 1, 1)) -> tuple[Function, Function] | None:
+    """The function without wraps, and the condition under which it is right.
+
+    Args:
+        function: whose memory accesses are known.
+        together: how many programs of the launch each of its programs is, along each axis of its grid.
 
     Returns:
         None if nothing wraps, or it depends on more than the arguments of the launch whether anything does.
     """
-    facts: list[Multiple] = []
-    factors = Factors(function)
-    for operation in function.walk():
-        if isinstance(operation, TileLoad | TileStore):
-            found = _facts(operation, function, factors)
-            if found is None:
-                return None
-            facts += found
-    if not facts:
+    made = copy_function(function)
+    search = _Search(made, together)
+    accesses = [each for each in made.walk() if isinstance(each, TileLoad | TileStore)]
+    found: _Found = {}
+    for access in accesses:
+        for dimension, wrap in enumerate(access.geometry.wraps):
+            if wrap is not None:
+                straight = search.straight(access, dimension)
+                if straight is None:
+                    return None
+                found[access, dimension] = straight
+    if not found:
         return None
-    values: dict[Value, Value] = {}
-    body = copy_block(function.body, values)
-    _straighten(body)
-    made = Function(function.name, body, function.argument_attributes, function.location)
-    return made, [Multiple(values.get(each.value, each.value), each.of) for each in facts]
+    search.ask()
+    condition = condition_function(made, search.facts)
+    _straighten(made.body, found)
+    return made, condition
 
 
-def _facts(operation: TileLoad | TileStore, function: Function, factors: Factors) -> list[Multiple] | None:
-    """What has to hold for a tile not to wrap; None if no facts of the launch say that."""
-    facts: list[Multiple] = []
-    geometry = operation.geometry
-    for extent, wrap in zip(geometry.shape, geometry.wraps, strict=True):
-        if wrap is None:
-            continue
-        start, modulus = wrap
-        if not _begins_at_multiple(start, modulus, extent, factors) or launch_arithmetic([modulus], function) is None:
+class _Search:
+    """Finds how tiles can do without wraps.
+
+    Attributes:
+        facts: what has to hold of a launch for that.
+    """
+
+    def __init__(self, function: Function, together: Sequence[int]) -> None:
+        self.function = function
+        self.facts: list[Fact] = []
+        self._bounds = Bounds(function, together)
+        self._factors = Factors(function)
+        self._forms = ScalarForms()
+        self._layouts: dict[FormKey, Layouts | None] = {}
+
+    def ask(self) -> None:
+        """Have the function compute what facts are about."""
+        self.function.body.operations[-1:-1] = self._bounds.code.operations
+
+    def straight(self, access: TileLoad | TileStore, dimension: int) -> _Straight | None:
+        """How a tile does without its wrap along a dimension; None if no facts of the launch say that."""
+        wrap = access.geometry.wraps[dimension]
+        remainder = wrap[0].defining_op if wrap is not None else None
+        if wrap is None or remainder is None or remainder.name != "srem" or remainder.operands[1] is not wrap[1]:
             return None
-        facts.append(Multiple(modulus, extent))
-    return facts
+        start, size = remainder.operands
+        if isinstance(access, TileLoad) and self._is_unread_behind(access, dimension, start, size):
+            signs = self._bounds.at_least(start, 0), self._bounds.at_least(size, 1)
+            if signs[0] is not None and signs[1] is not None:
+                self.facts += [*signs[0], *signs[1]]
+                return _Straight(start, size)
+        extent = access.geometry.shape[dimension]
+        # Provided that the size is a multiple of the extent, the tile begins at one.
+        if self._factors.of(start) % extent or launch_arithmetic([size], self.function) is None:
+            return None
+        self.facts.append(Multiple(size, extent))
+        return _Straight(wrap[0], None)
+
+    def _is_unread_behind(self, load: TileLoad, dimension: int, start: Value, size: Value) -> bool:
+        """True if all that is made of a tile's elements that wrap is never stored."""
+        end = plus(self._forms.of(size), self._forms.of(start), -1)
+        layouts = self._stored_up_to(frozenset(end.items()))
+        return layouts is not None and layouts.wanted.get(load.result) == {dimension}
+
+    def _stored_up_to(self, end: FormKey) -> Layouts | None:
+        """What stored tensors are made of, place by place along the axes that their stores end at a number."""
+        if end not in self._layouts:
+            axes: dict[Operation, int] = {}
+            for store in (each for each in self.function.walk() if isinstance(each, TileStore)):
+                dimensions = range(len(shape_of(store.value.type)))
+                ending = (each for each in dimensions if end in edges_of(store, each, self._forms)[1].keys)
+                axes[store] = next(ending, WHOLE)
+            try:
+                self._layouts[end] = Layouts(self.function, 1, axes)
+            except NotSplitError:
+                self._layouts[end] = None
+        return self._layouts[end]
 
 
-def _begins_at_multiple(start: Value, modulus: Value, extent: int, factors: Factors) -> bool:
-    """True if a tile begins at a multiple of its extent, provided that the modulus is one."""
-    operation = start.defining_op
-    if operation is None or operation.name != "srem" or operation.operands[1] is not modulus:
-        return False
-    return factors.of(operation.operands[0]) % extent == 0
-
-
-def _straighten(block: Block) -> None:
+def _straighten(block: Block, found: _Found) -> None:
     rewritten: list[Operation] = []
     for operation in block.operations:
         for region in operation.regions:
-            _straighten(region)
+            _straighten(region, found)
         if isinstance(operation, TileLoad | TileStore) and any(operation.geometry.flags()):
-            rewritten += _moved_to_start(operation)
+            rewritten += _moved_to_start(operation, found)
         rewritten.append(operation)
     block.operations = rewritten
 
 
-def _moved_to_start(operation: TileLoad | TileStore) -> list[Operation]:
+def _moved_to_start(operation: TileLoad | TileStore, found: _Found) -> list[Operation]:
     """Let a tile begin where its wraps do; returns the arithmetic for that."""
     scalars, geometry = Scalars(operation.location), operation.geometry
-    base = operation.base
-    for stride, wrap in zip(geometry.strides, geometry.wraps, strict=True):
-        if wrap is not None:
-            base = scalars.add(AddPtr([base, scalars.value(scalars.binary("mul", wrap[0], stride))]))
-    straight = TileGeometry(
-        geometry.shape, geometry.strides, geometry.firsts, geometry.limits, [None] * len(geometry.shape)
-    )
+    base, limits = operation.base, list(geometry.limits)
+    for dimension, stride in enumerate(geometry.strides):
+        straight = found.get((operation, dimension))
+        if straight is None:
+            continue
+        base = scalars.add(AddPtr([base, scalars.value(scalars.binary("mul", straight.start, stride))]))
+        if straight.end is not None:
+            rest = scalars.value(scalars.binary("sub", straight.end, straight.start))
+            limits[dimension] = scalars.value(scalars.minimum([limits[dimension], rest]))
+    straight = TileGeometry(geometry.shape, geometry.strides, geometry.firsts, limits, [None] * len(geometry.shape))
     operation.operands = [base, operation.operands[1], *straight.operands()]
     operation.attributes = {**operation.attributes, "wraps": straight.flags()}
     return scalars.operations

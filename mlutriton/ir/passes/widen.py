@@ -13,6 +13,7 @@ lie side by side follows from the arithmetic on the number of the program
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,49 +36,52 @@ from mlutriton.ir.ops import (
 from mlutriton.ir.passes.layout_emission import Emission
 from mlutriton.ir.types import element_type, shape_of, with_shape
 
-# Neighbours along the first axis of the grid have consecutive numbers.
-_AXIS = 0
-
 
 @dataclass(frozen=True)
 class Widened:
     """Programs as one.
 
     Attributes:
-        function: that does what all of them do; its own number is that of the first, divided by how many they are.
-        source: the function of one of them.
-        facts: what has to hold of a launch, of values of the source.
+        function: that does what all of them do; its number is that of the first, divided by how many they are.
+        facts: what has to hold of a launch, of values of the function of one of them.
         count: how many they are.
         extent: elements of a tile of one of them along the axis along which they lie side by side, at most.
+        from_last: how many axes the largest of these tiles has behind that axis.
     """
 
     function: Function
-    source: Function
     facts: list[Multiple]
     count: int
     extent: int
+    from_last: int
 
 
-def run(function: Function, count: int) -> Widened | None:
-    """So many neighbouring programs as one; None if their tiles do not lie side by side, for all that is known."""
-    if not all(_may_be_widened(each) for each in function.walk()):
-        return None
-    grid = NumPrograms((), {"axis": _AXIS}, location=function.location)
-    source = Function(function.name, copy_block(function.body, {}), function.argument_attributes, function.location)
-    source.body.operations.insert(0, grid)
-    neighbours = Neighbours(source, _AXIS, count)
-    found = _Search(source, neighbours)
+def may_be_widened(function: Function) -> bool:
+    """False if programs do anything one by one, or that depends on how many there are."""
+    return all(_may_be_widened(each) for each in function.walk())
+
+
+def run(function: Function, axis: int, count: int) -> Widened | None:
+    """So many neighbouring programs along an axis as one; None if their tiles do not lie side by side.
+
+    Args:
+        function: of which :func:`may_be_widened` is true.
+        axis: of the queries for a program's number.
+        count: a power of two.
+    """
+    neighbours = Neighbours(function, axis, count)
+    found = _Search(function, neighbours)
     neighbours.settle(found.look)
     if found.layouts is None:
         return None
-    facts = [Multiple(grid.result, count), *neighbours.facts]
-    extent = max(shape_of(store.operands[1].type)[axis] for store, axis in found.stored.items())
-    made = _Emission(source, found.layouts, found.stored, facts, count).run()
-    return Widened(made, source, facts, count, extent)
+    shapes = [(shape_of(store.operands[1].type), along) for store, along in found.stored.items()]
+    extent = max(shape[along] for shape, along in shapes)
+    largest, along = max(shapes, key=lambda each: math.prod(each[0]))
+    made = _Emission(function, found.layouts, found.stored, neighbours.facts, axis, count).run()
+    return Widened(made, neighbours.facts, count, extent, len(largest) - 1 - along)
 
 
 def _may_be_widened(operation: Operation) -> bool:
-    """False for what programs do one by one, or that depends on how many there are."""
     if isinstance(operation, Store):
         return bool(shape_of(operation.operands[1].type))
     is_control = isinstance(operation, For | If) or operation.TERMINATOR
@@ -132,10 +136,11 @@ class _Emission(Emission):
         layouts: Layouts,
         stored: dict[Operation, int],
         facts: Sequence[Multiple],
+        axis: int,
         count: int,
     ) -> None:
         super().__init__(function, layouts)
-        self.stored, self.count = stored, count
+        self.stored, self.axis, self.count = stored, axis, count
         self.multiples = {each.value: each.of for each in facts}
 
     def shape(self, shape: tuple[int, ...], layout: int) -> tuple[int, ...]:
@@ -165,7 +170,7 @@ class _Emission(Emission):
             for result in operation.results
         ]
         match operation:
-            case ProgramId() if operation.integer("axis") == _AXIS:
+            case ProgramId() if operation.axis == self.axis:
                 number = self.code.add(ProgramId((), operation.attributes))
                 return [self._times(number, self.count)]
             case Range() if layout != WHOLE:

@@ -1,0 +1,106 @@
+"""The least and the greatest that integers are in any program of a launch, as arithmetic that the launch can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, launch_arithmetic
+from mlutriton.ir.core import Function, Value
+from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId
+from mlutriton.ir.types import shape_of
+
+
+class Bounds:
+    """Bounds of a function's integers. Index arithmetic is taken not to overflow.
+
+    Attributes:
+        code: the arithmetic that facts and bounds are of, which is no part of the function yet.
+    """
+
+    def __init__(self, function: Function, together: Sequence[int] = (1, 1, 1)) -> None:
+        """Look at a function of which each program is so many of the launch along each axis of its grid."""
+        self.function = function
+        self.code = Scalars(function.location)
+        self._together = together
+        self._signs: dict[Value, bool] = {}
+
+    def at_least(self, value: Value, number: int) -> list[Fact] | None:
+        """What has to hold of a launch for an integer never to be less than 0 or 1; None if that is not known."""
+        if number == 0 and is_never_negative(value, self._signs):
+            return []
+        operation = value.defining_op
+        match operation:
+            case Constant():
+                return [] if int(operation.value) >= number else None
+            case Elementwise(name="sext", operands=[source]):
+                return self.at_least(source, number)
+            case Elementwise(name="smin", operands=operands):
+                return _all(self.at_least(each, number) for each in operands)
+            case Elementwise(name="add" | "mul", operands=operands) if number == 0 and not self._is_launched(value):
+                return _all(self.at_least(each, 0) for each in operands)
+            case Elementwise(name="srem", operands=[dividend, _]) if number == 0:
+                return self.at_least(dividend, 0)
+            case Elementwise(name="sdiv", operands=operands) if number == 0 and not self._is_launched(value):
+                return _all(self.at_least(each, least) for least, each in enumerate(operands))
+            case _:
+                facts: list[Fact] = []
+                bound = self.of(value, facts, least=True)
+                return None if bound is None else [*facts, self.is_at_least(bound, number)]
+
+    def is_at_least(self, bound: Scalar, other: Scalar) -> Fact:
+        """The fact that a bound is no less than a number of the launch."""
+        return Holds(self.code.add(Elementwise.of("sge", self.code.value(bound), self.code.value(other))))
+
+    def of(self, value: Value, facts: list[Fact], *, least: bool) -> Scalar | None:
+        """The least or the greatest that an integer is; None if that is not known.
+
+        Args:
+            value: the integer.
+            facts: what has to hold for that is added.
+            least: which of both.
+        """
+        if self._is_launched(value):
+            return self.code.value(value)
+        operation = value.defining_op
+        match operation:
+            case ProgramId() if least:
+                return 0
+            case ProgramId():
+                programs = self.code.add(NumPrograms((), {"axis": operation.axis}))
+                programs = self.code.quotient(programs, self._together[operation.axis])
+                return self.code.binary("sub", programs, 1)
+            case Elementwise(name="add" | "sub", operands=[one, other]):
+                left = self.of(one, facts, least=least)
+                right = self.of(other, facts, least=least if operation.name == "add" else not least)
+                return None if left is None or right is None else self.code.binary(operation.name, left, right)
+            case Elementwise(name="mul", operands=operands):
+                one, factor = operands if self._is_launched(operands[1]) else operands[::-1]
+                return self._scaled(one, factor, facts, least=least)
+            case Elementwise(name="sdiv", operands=[one, divisor]) if self._is_launched(divisor):
+                bound = self.of(one, facts, least=least)
+                facts.append(self.is_at_least(divisor, 1))
+                return None if bound is None else self.code.binary("sdiv", bound, self.code.maximum([divisor, 1]))
+            case _:
+                return None
+
+    def _scaled(self, one: Value, factor: Value, facts: list[Fact], *, least: bool) -> Scalar | None:
+        if not self._is_launched(factor):
+            return None
+        facts.append(self.is_at_least(factor, 0))
+        bound = self.of(one, facts, least=least)
+        return None if bound is None else self.code.binary("mul", bound, factor)
+
+    def _is_launched(self, value: Value) -> bool:
+        return not shape_of(value.type) and launch_arithmetic([value], self.function) is not None
+
+
+def _all(found: Iterable[list[Fact] | None]) -> list[Fact] | None:
+    """All facts, if all are known."""
+    facts: list[Fact] = []
+    for each in found:
+        if each is None:
+            return None
+        facts += each
+    return facts
