@@ -122,7 +122,7 @@ class Machine:
     vector_fma_passes: Annotated[int, positive(VECTOR, "passes", "Fused multiply-add.")]
     vector_divide_passes: Annotated[int, positive(VECTOR, "passes", "Division.")]
     vector_special_passes: Annotated[int, positive(VECTOR, "passes", "Accurate exp, log, sin, sqrt, reciprocal, ...")]
-    vector_fast_passes: Annotated[int, positive(VECTOR, "passes", "exp, log, ..., by table: inaccurate. Recorded only.")]
+    vector_fast_passes: Annotated[int, positive(VECTOR, "passes", "exp, log, ... by table, inaccurate. Recorded only.")]
     vector_transpose_passes: Annotated[int, positive(VECTOR, "passes", "Transposition.")]
     vector_i64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on 64-bit integers (emulated).")]
     vector_f64_passes: Annotated[int, positive(VECTOR, "passes", "A one-pass operation on f64 (emulated).")]
