@@ -136,7 +136,7 @@ def product_in_one_column(
     m = (begun + p % 2 % group) * BM + tl.arange(0, BM)
     n = p % 2 // group * N + tl.arange(0, N)
     total = tl.zeros((BM, N), tl.int32)
-    for first in range(0, K // BK):
+    for first in range(K // BK):
         k = first * BK + tl.arange(0, BK)
         left = tl.load(a + m[:, None] * K + k[None, :], mask=m[:, None] < M, other=0)
         total = tl.dot(left, tl.load(b + k[:, None] * N + n[None, :]), total, out_dtype=tl.int32)

@@ -1,4 +1,4 @@
-"""Indices by way of types that do not hold them, unsigned ones and ones that overflow: what wraps is no longer linear."""
+"""Indices by way of types that do not hold them, unsigned ones and ones that overflow."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import mlutriton.language as tl
 from tests.kernels.engines import on_both_engines
 
 BLOCK = 512
-I = np.arange(BLOCK, dtype=np.int32)
+PLACES = np.arange(BLOCK, dtype=np.int32)
 X = np.arange(4096, dtype=np.int32) * 3 + 1
 
 
@@ -79,7 +79,7 @@ def beside_bytes_of_rows(out, x, n, BLOCK: tl.constexpr):
 
 
 def bytes_that_advance(n):
-    return sum(X[128 + I + np.int64(np.int8(k % 256 - 256 * (k % 256 > 127)))] for k in range(n))
+    return sum(X[128 + PLACES + np.int64(np.int8(k % 256 - 256 * (k % 256 > 127)))] for k in range(n))
 
 
 def bytes_of_rows(n):
@@ -87,20 +87,24 @@ def bytes_of_rows(n):
     return X[256 + rows[:, None] + np.arange(BLOCK // 32)].ravel()
 
 
-UNSIGNED = (I.astype(np.int64) - 5) % (1 << 32)
+UNSIGNED = (PLACES.astype(np.int64) - 5) % (1 << 32)
 CASES = [
-    (of_bytes, 0, lambda n: X[128 + I.astype(np.int8).astype(np.int64)]),
-    (of_unsigned_bytes, 0, lambda n: X[I.astype(np.uint8)]),
-    (where_bytes_are_positive, 0, lambda n: np.where(I.astype(np.int8) >= 0, X[I], -1)),
+    (of_bytes, 0, lambda n: X[128 + PLACES.astype(np.int8).astype(np.int64)]),
+    (of_unsigned_bytes, 0, lambda n: X[PLACES.astype(np.uint8)]),
+    (where_bytes_are_positive, 0, lambda n: np.where(PLACES.astype(np.int8) >= 0, X[PLACES], -1)),
     (
         where_short_products_are_small,
         30_000,
-        lambda n: np.where(I.astype(np.int16) * np.int16(100) < n, X[I], -1),
+        lambda n: np.where(PLACES.astype(np.int16) * np.int16(100) < n, X[PLACES], -1),
     ),
     (of_unsigned_remainders, 5, lambda n: X[UNSIGNED % 24]),
     (of_unsigned_quotients, 5, lambda n: X[UNSIGNED // 64 % 1000]),
-    (where_unsigned_are_small, 5, lambda n: np.where(UNSIGNED < 100, X[I], -1)),
-    (where_hashes_are_positive, 7, lambda n: np.where(I * np.int32(1_103_515_245) + np.int32(n) >= 0, X[I], -1)),
+    (where_unsigned_are_small, 5, lambda n: np.where(UNSIGNED < 100, X[PLACES], -1)),
+    (
+        where_hashes_are_positive,
+        7,
+        lambda n: np.where(PLACES * np.int32(1_103_515_245) + np.int32(n) >= 0, X[PLACES], -1),
+    ),
     (of_bytes_that_advance, 200, bytes_that_advance),
     (beside_bytes_of_rows, 100, bytes_of_rows),
 ]
