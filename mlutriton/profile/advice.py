@@ -17,6 +17,8 @@ import numpy as np
 
 from mlutriton.diagnostics import Location
 from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import InstructionWork
+from mlutriton.isa.operands import Address, Mode, Operand
 from mlutriton.isa.table import Queue
 from mlutriton.isa.trace_format import Kind
 from mlutriton.profile import alterations
@@ -263,6 +265,7 @@ def _launch_candidates(run: Run, lines: dict[tuple[str, int], LineCost]) -> Iter
     yield from _cores(run)
     yield from _cache(run)
     yield from _compute(run, lines)
+    yield from _divisions(run)
     launch = run.machine.cycles_from_ns(run.machine.launch_device_ns)
     yield _Candidate(
         Variant(run.trace, run.machine.replace(launch_device_ns=0)),
@@ -289,6 +292,36 @@ def _compute(run: Run, lines: dict[tuple[str, int], LineCost]) -> Iterator[_Cand
             Location(*place),
         ),
     )
+
+
+def _divisions(run: Run) -> Iterator[_Candidate]:
+    """Divisions of many elements by one number, at the line where they take longest."""
+    if run.instruction_work is None:
+        return
+    cycles = run.instruction_work[InstructionWork.COMPUTE_CYCLES]
+    divisions: dict[Location, int] = defaultdict(int)
+    for instruction, own in zip(run.program.instructions, cycles.tolist(), strict=True):
+        if instruction.row.name == "v.fdiv" and own and _is_single(instruction.operand("b")):
+            divisions[Location(instruction.location.file, instruction.location.line)] += own
+    if not divisions:
+        return
+    location, own = max(divisions.items(), key=lambda pair: pair[1])
+    total = int(cycles.sum())
+    kept = 1 / run.machine.vector_divide_passes
+    yield _Candidate(
+        Variant(alterations.with_compute(run.trace, 1 - (1 - kept) * own / total), run.machine),
+        _unrated(
+            f"many elements are divided by one number each time, which is {own / total:.0%} of all arithmetic",
+            "if they were multiplied by its reciprocal",
+            "Compute 1 / x once and multiply, where the last bit of a result may differ.",
+            location,
+        ),
+    )
+
+
+def _is_single(operand: Operand) -> bool:
+    """True if a row, or all that an instruction works on, sees one element of the operand."""
+    return not isinstance(operand, Address) or operand.mode is Mode.ROW
 
 
 def _compute_units(run: Run) -> str:

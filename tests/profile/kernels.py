@@ -21,6 +21,16 @@ def softmax(out, x, columns, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def softmax_by_reciprocals(out, x, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * columns
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    values = tl.load(x + row + column, mask=mask, other=-float("inf"))
+    powers = tl.exp(values - tl.max(values, axis=0))
+    tl.store(out + row + column, powers * (1 / tl.sum(powers, axis=0)), mask=mask)
+
+
+@mlu.jit
 def column_copy(out, x, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     j = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)

@@ -14,6 +14,7 @@ from kernels import (
     matmul,
     matmul_run,
     softmax,
+    softmax_by_reciprocals,
     softmax_run,
     staircase_run,
 )
@@ -124,6 +125,16 @@ def test_idle_cores_are_worth_what_more_programs_would_gain():
     [each] = [each for each in examine(run).advice if "cores have work" in each.fact]
     assert each.fact.startswith("12 of 48 cores")
     assert each.cycles == -(-replay(alterations.repeated(run.trace, 4), run.machine).cycles // 4)
+
+
+def test_rows_may_be_multiplied_by_reciprocals():
+    run = softmax_run(rows=2000)
+    [each] = [each for each in advice_at(examine(run), softmax, "tl.sum") if "divided" in each.fact]
+    # What the advice promises is kept if it is followed, but for the reciprocals themselves.
+    x = np.random.default_rng(0).random((2000, 500), dtype=np.float32)
+    followed = softmax_by_reciprocals[(2000,)](np.empty_like(x), x, 500, BLOCK=512)
+    assert followed.cycles == pytest.approx(each.cycles, rel=0.1)
+    assert not [each for each in examine(followed).advice if "divided" in each.fact]
 
 
 def test_no_advice_where_nothing_can_be_saved():
