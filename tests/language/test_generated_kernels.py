@@ -7,10 +7,13 @@ import os
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
+from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.isa.program import Program
+from tests.language.generated.blocks import block_kernel
 from tests.language.generated.kernels import Case, cases, jitted
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
@@ -86,13 +89,13 @@ def judged(case: TextCase) -> None:
 
 
 @given(case=SMALL)
-@examples(120)
+@examples(90)
 def test_kernels_write_what_numpy_says(case: Case) -> None:
     check(case)
 
 
 @given(case=LARGE)
-@examples(30)
+@examples(25)
 def test_kernels_whose_tensors_do_not_fit_write_what_numpy_says(case: Case) -> None:
     check(case)
 
@@ -110,6 +113,14 @@ def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(place_kernel, BOTH))
 @examples(40)
 def test_places_of_many_forms_are_those_that_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@pytest.mark.filterwarnings("ignore:tl.make_block_ptr is deprecated")
+@given(case=kernels(block_kernel, BOTH))
+@examples(20)
+def test_block_pointers_reach_what_numpy_says(case: TextCase) -> None:
+    install_block_pointers()
     judged(case)
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -26,7 +27,9 @@ class Tensor(np.ndarray):
     def __array_wrap__(self, array, context=None, return_scalar=False):
         return np.asarray(array).view(Tensor)
 
-    def to(self, dtype: np.dtype, bitcast: bool = False) -> Tensor:
+    def to(self, dtype: np.dtype | PointerType, bitcast: bool = False) -> Tensor | Pointer:
+        if isinstance(dtype, PointerType):
+            return dtype.at(np.asarray(self))
         dtype = np.dtype(dtype)
         return tensor(np.asarray(self).view(dtype) if bitcast else converted(np.asarray(self), dtype))
 
@@ -134,6 +137,23 @@ class Pointer:
         return places, where
 
 
+class PointerType:
+    """The type of pointers to elements of arrays, which are made of addresses."""
+
+    arrays: ClassVar[list[np.ndarray]] = []  # the kernel's
+
+    def __init__(self, element: np.dtype) -> None:
+        self.element = element
+
+    def at(self, addresses: np.ndarray) -> Pointer:
+        """Pointers to what lies at some addresses, all of one array."""
+        for array in self.arrays:
+            away = addresses - array.ctypes.data
+            if array.dtype == self.element and ((away >= 0) & (away < array.nbytes)).all():
+                return Pointer(array, away // array.itemsize)
+        raise AssertionError("a kernel was generated that takes a number for an address")
+
+
 class Descriptor:
     """A view of a base pointer, of which blocks are loaded and stored; what lies outside is zero and is not stored."""
 
@@ -144,10 +164,14 @@ class Descriptor:
     def _block(self, offsets) -> tuple[Pointer, np.ndarray]:
         place, inside = np.zeros(self.block_shape, np.int64), np.ones(self.block_shape, np.bool_)
         for axis, (offset, size, stride) in enumerate(zip(offsets, self.shape, self.strides, strict=True)):
-            lengths = [-1 if each == axis else 1 for each in range(len(self.block_shape))]
-            index = (int(offset) + np.arange(self.block_shape[axis])).reshape(lengths)
+            index = self.index(axis, int(offset))
             place, inside = place + index * stride, inside & (index >= 0) & (index < size)
         return self.base + place, inside
+
+    def index(self, axis: int, offset: int) -> np.ndarray:
+        """Positions along an axis, which broadcast over the others."""
+        lengths = [-1 if each == axis else 1 for each in range(len(self.block_shape))]
+        return (offset + np.arange(self.block_shape[axis])).reshape(lengths)
 
     def load(self, offsets) -> Tensor:
         pointer, inside = self._block(offsets)
@@ -158,10 +182,34 @@ class Descriptor:
         store(pointer, value, inside)
 
 
+class Block:
+    """A block pointer: what it points to, some of whose axes end at a tensor's bounds if it is asked for."""
+
+    def __init__(self, base: Pointer, shape, strides, offsets, block_shape, order=None) -> None:
+        self.base, self.shape, self.strides, self.block_shape = base, shape, strides, block_shape
+        self.offsets = [int(each) for each in offsets]
+
+    def advanced(self, offsets) -> Block:
+        moved = [here + int(by) for here, by in zip(self.offsets, offsets, strict=True)]
+        return Block(self.base, self.shape, self.strides, moved, self.block_shape)
+
+    def place(self, checked) -> tuple[Pointer, np.ndarray]:
+        descriptor = Descriptor(self.base, self.shape, self.strides, self.block_shape)
+        pointer, inside = np.zeros(self.block_shape, np.int64), np.ones(self.block_shape, np.bool_)
+        for axis, offset in enumerate(self.offsets):
+            index = descriptor.index(axis, offset)
+            pointer = pointer + index * int(self.strides[axis])
+            if axis in checked:
+                inside = inside & (index >= 0) & (index < int(self.shape[axis]))
+        return self.base + pointer, inside
+
+
 # ---- memory
 
 
-def load(pointer, mask=None, other=None, **hints) -> Tensor:
+def load(pointer, mask=None, other=None, boundary_check=(), padding_option="", **hints) -> Tensor:
+    if isinstance(pointer, Block):
+        (pointer, mask), other = pointer.place(boundary_check), np.nan if padding_option == "nan" else 0
     places, where = pointer.found(mask)
     dtype = pointer.array.dtype
     rest = np.asarray(OPEN if other is None else other).astype(dtype)
@@ -169,7 +217,9 @@ def load(pointer, mask=None, other=None, **hints) -> Tensor:
     return tensor(np.where(where, flat[np.where(where, places, 0)], rest))
 
 
-def store(pointer, value, mask=None, **hints) -> None:
+def store(pointer, value, mask=None, boundary_check=(), **hints) -> None:
+    if isinstance(pointer, Block):
+        pointer, mask = pointer.place(boundary_check)
     places, where = pointer.found(mask)
     value = converted(_of_numbers(value), pointer.array.dtype)
     pointer.array.reshape(-1)[places[where]] = np.broadcast_to(value, places.shape)[where]
@@ -361,6 +411,9 @@ class Language(SimpleNamespace):
         memory = {
             "load": load,
             "store": store,
+            "pointer_type": PointerType,
+            "make_block_ptr": Block,
+            "advance": lambda block, offsets: block.advanced(offsets),
             "make_tensor_descriptor": lambda base, shape, strides, block_shape: Descriptor(
                 base, shape, strides, block_shape
             ),
@@ -403,6 +456,7 @@ def run(text: str, grid: tuple[int, ...], arguments: dict[str, object]) -> None:
     exec(compile(text, "<judged>", "exec"), namespace)
     language.grid = (*grid, 1, 1)[:3]
     values = {}
+    PointerType.arrays = [value for value in arguments.values() if isinstance(value, np.ndarray)]
     for name, value in arguments.items():
         if isinstance(value, np.ndarray):
             values[name] = Pointer(value, 0)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, INT64
+from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, INT64, triton
 from tests.language.generated.texts import Between, Text, TextCase, Value, integers
 
 GRIDS = [(1,), (2,), (5,), (13,), (37,), (3, 4), (1, 9), (6, 5), (4, 2, 3), (150,)]
 RUNTIME = [1, 1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 32, 48, 64, 100, 256]
 LEAST, MOST = -(1 << 31), (1 << 31) - 1
 REACH = 1 << 13  # elements over which one load may be spread
-TABLE = 64  # entries of the table that is looked up
+TABLE = 64  # entries of the tables that are looked up
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Places(Text):
     atoms: list[Index] = field(default_factory=list)
     values: list[tuple[Value, frozenset[str]]] = field(default_factory=list)
     outs: int = 0
+    has_holes: bool = False  # arrays of floats have elements that are no numbers
 
     # ---- indices
 
@@ -182,7 +183,7 @@ class Places(Text):
         place = self.near(self.tile_place() if self.chance(2) else self.index(self.between(1, 4)))
         if self.chance(3):
             place = Index(self.let(place.text, "i"), place.low, place.high, place.axes)
-        name = self.pick(["x", "x", "x", "y", "both"])
+        name = self.pick(["x", "x", "x", "y", "both", "pool"])
         spread = self.pick([0, 1, 2, self.scale, 5, self.shape[-1]])
         for _ in range(self.pick([1, 1, 2, 3, 4, 6])):
             self.tap(name if not self.chance(6) else "y", place + self.between(-spread, spread))
@@ -213,19 +214,35 @@ class Places(Text):
                 low, high = 0, 0
         shift = 0 if low >= 0 else -low
         self.lengths[name] = max(self.lengths.get(name, 0), high + shift + 1)
+        array = name
         if name == "both":
             name = "both + program * BOTH"
+        elif name == "pool":
+            name, of = self.row_of_pool(place)
+            axes |= of
         tail = f", mask={mask}, other={other}" if mask else ""
-        if mask and self.kind == FLOAT32 and self.types[name.split()[0]].kind != "i":
+        if mask and self.kind == FLOAT32 and self.types[array].kind != "i":
             tail += ".0"
         address = f"{name} + {shift} + {place.text}" if shift else f"{name} + {place.text}"
         address += "".join(f" + {each} * 0" for each in sorted(axes - place.axes))
         text = f"tl.load({address}{tail})"
-        stored = self.types[name.split()[0]]
+        stored = self.types[array]
         if stored != self.kind:
             text += ".to(tl.float32)" if self.kind == FLOAT32 else ".to(tl.int32)"
+        if self.has_holes and stored != INT8:
+            loaded = self.let(text)
+            text = f"tl.where({loaded} == {loaded}, {loaded}, 2.0)"
         bound = 1 << 14 if stored == INT32 else 8
         self.keep(text, bound if self.kind == FLOAT32 else 0, axes)
+
+    def row_of_pool(self, place: Index) -> tuple[str, frozenset[str]]:
+        """A pointer from a table of addresses, or one for each of some elements."""
+        row = self.near(self.index(self.number(2)))
+        if row.axes and not place.axes:
+            row = self.atoms[0]
+        shift = max(0, -row.low)
+        text = f"tl.load(rows + (({row.text}) + {shift}) % {TABLE}).to(tl.pointer_type({triton(self.types['pool'])}))"
+        return self.let(text, "a"), row.axes
 
     def keep(self, text: str, bound: float, axes: frozenset[str]) -> None:
         self.values.append((self.value("tile", text, bound), axes))
@@ -392,22 +409,41 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
     text.scale = text.pick([1, 1, 2, 3, 4])
     text.kind = text.pick([INT32, FLOAT32])
     kinds = [INT32, INT32, INT8, INT64] if text.kind == INT32 else [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8]
-    text.types = {name: text.pick(kinds) for name in ("x", "y", "both")} | {"out": text.pick([text.kind, kinds[2]])}
+    text.types = {name: text.pick(kinds) for name in ("x", "y", "both", "pool")} | {
+        "out": text.pick([text.kind, kinds[2]])
+    }
     text.runtime = {name: text.pick(RUNTIME) for name in ("n", "w", "h")}
+    text.has_holes = text.kind == FLOAT32 and text.chance(3)
+    # One program may write what it reads by another name.
+    is_aliased = programs == 1 and text.types["x"] == text.types["both"] and text.chance(2)
     text.draw_all()
-    types, scale = text.types, text.scale
-    sizes = {name: text.lengths.get(name, 0) + 8 for name in ("x", "y", "both", "out")}
+    types, scale, has_holes, apart = text.types, text.scale, text.has_holes, text.pick([0, 1, 3, 16, text.shape[-1]])
+    sizes = {name: text.lengths.get(name, 0) + 8 for name in ("x", "y", "both", "out", "pool")}
     size, runtime, skew = math.prod(text.shape), dict(text.runtime), text.pick([0, 0, 3])
 
     def memory() -> dict[str, object]:
         random = np.random.default_rng(4)
+
+        def array(name: str, count: int = 1) -> np.ndarray:
+            made = integers(random, sizes[name] * count + skew, types[name])[skew:]
+            if has_holes and types[name] != INT8:
+                made[random.random(made.size) < 0.1] = np.nan
+            return made
+
+        x, both, pool = array("x"), array("both", programs), array("pool", TABLE)
+        if is_aliased:
+            both = array("x", 1 - (-apart - sizes["both"]) // sizes["x"])
+            x = both[apart:]
+        rows = pool.ctypes.data + random.permutation(TABLE) * sizes["pool"] * pool.itemsize
         return {
             "out": np.zeros(programs * sizes["out"], types["out"]),
             "close": np.zeros(programs * size * scale + scale, types["out"]),
             "last": np.zeros(programs * size, text.kind),
-            "both": integers(random, programs * sizes["both"] + skew, types["both"])[skew:],
-            "x": integers(random, sizes["x"] + skew, types["x"])[skew:],
-            "y": integers(random, sizes["y"], types["y"]),
+            "both": both,
+            "x": x,
+            "y": array("y"),
+            "pool": pool,
+            "rows": rows.astype(np.int64),
             "table": random.integers(0, TABLE, TABLE).astype(np.int32),
             **runtime,
             "OUT": sizes["out"],
@@ -417,4 +453,4 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
     arguments = [name if name.islower() else f"{name}: tl.constexpr" for name in memory()]
     lines = [f"def generated({', '.join(arguments)}):", *text.lines]
     options = {"num_warps": text.pick([1, 1, 4]), "num_stages": text.pick([2, 1, 3])}
-    return TextCase("\n".join(lines) + "\n", memory, text.grid, text.pick(machines), options)
+    return TextCase("\n".join(lines) + "\n", memory, text.grid, text.pick(machines), options, addresses="rows")

@@ -26,6 +26,7 @@ class TextCase:
     Attributes:
         memory: makes the arguments as they are before a launch, new arrays each time; arrays may share their bytes.
         tolerance: how far results may be from NumPy's, absolutely and relatively; 0 where all arithmetic is exact.
+        addresses: name of an array that has addresses of others, and is not looked at.
     """
 
     text: str
@@ -34,6 +35,7 @@ class TextCase:
     machine: str
     options: dict[str, object]
     tolerance: float = 0.0
+    addresses: str = ""
 
     def _repr_pretty_(self, printer, cycle: bool) -> None:
         """What Hypothesis shows of a case that fails."""
@@ -46,13 +48,18 @@ class TextCase:
         """The arrays as NumPy leaves them."""
         arguments = self.memory()
         judge.run(self.text, self.grid, arguments)
-        return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+        return self._arrays(arguments)
 
     def written(self) -> tuple[dict[str, np.ndarray], mlu.Run]:
         """The arrays as the current engine leaves them, and the run."""
         arguments = self.memory()
         run = jitted(self.text)[self.grid](*arguments.values(), enable_fp_fusion=False, **self.options)
-        return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}, run
+        return self._arrays(arguments), run
+
+    def _arrays(self, arguments: dict[str, object]) -> dict[str, np.ndarray]:
+        return {
+            name: value for name, value in arguments.items() if isinstance(value, np.ndarray) and name != self.addresses
+        }
 
 
 def jitted(text: str):
