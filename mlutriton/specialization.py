@@ -9,7 +9,7 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.generate import generate
@@ -39,9 +39,10 @@ _MOST_NEIGHBOURS = 8
 # Rows of a product that a core of a cluster is to have: it takes as long to multiply them as to take the other matrix
 # from the SRAM, whose port all cores share.
 _MEMBER_ROWS = 128
-# Columns of a product that a cluster is to have, so that it takes about as long to multiply them as to load both
-# matrices.
-_COLUMNS = 256
+# Columns of a product that a cluster is to have besides, so that it takes about as long to multiply as to load.
+_MOST_COLUMNS = 256
+# Axes of a product, as how many axes are behind.
+_COLUMNS, _ROWS = range(2)
 
 
 @dataclass(frozen=True)
@@ -102,34 +103,59 @@ def neighbours(function: Function, options: CompileOptions) -> list[Block]:
 
 
 def _block(numbered: numbering.Numbering, machine: Machine) -> Block | None:
-    """Neighbours along one axis of their tiles, or along two."""
-    counts: dict[int, int] = {}
-    function, conditions = numbered.function, list(numbered.conditions)
-    wanted = {1: _MEMBER_ROWS * machine.cores_per_cluster, 0: _COLUMNS}
-    extents: dict[int, int] = {}
+    """Neighbours along both axes of their tiles, or along one, as far as a cluster is at its best."""
+    most = _MEMBER_ROWS * machine.cores_per_cluster
+    found = _widened(numbered, {_ROWS: most, _COLUMNS: _MOST_COLUMNS})
+    if found is not None and _ROWS not in found.extents:
+        # Alone, either axis does: tiles are split along the one that leaves cores the least work.
+        found = _widened(numbered, {_COLUMNS: most})
+    if found is None:
+        return None
+    numbered.join_digits(found.function, found.counts)
+    conditions = [*numbered.conditions, *found.conditions, numbered.condition(found.counts)]
+    digits = [[each.axis for each in numbered.digits if each.of == axis] for axis in range(numbering.GRID_AXES)]
+    counts = tuple(math.prod(found.counts.get(each, 1) for each in axes) for axes in digits)
+    return Block(found.function, conditions, counts)
+
+
+@dataclass(frozen=True)
+class _Widening:
+    """Programs as one, so many along each digit.
+
+    Attributes:
+        function: does what all of them do.
+        conditions: functions that say of which launches it is right.
+        counts: by the axis of a digit.
+        extents: of tiles, by how many axes they have behind the one along which they lie side by side.
+    """
+
+    function: Function
+    conditions: list[Function]
+    counts: dict[int, int]
+    extents: dict[int, int]
+
+
+def _widened(numbered: numbering.Numbering, wanted: Mapping[int, int]) -> _Widening | None:
+    """Programs as one until tiles have the extents that are wanted, by how many axes they have behind that one."""
+    found = _Widening(numbered.function, [], {}, {})
     for digit in numbered.digits:
         powers = (1 << power for power in range(_MOST_NEIGHBOURS.bit_length() - 1, 0, -1))
-        candidates = (widen.run(function, digit.axis, each) for each in powers if digit.has_blocks_of(each))
+        candidates = (widen.run(found.function, digit.axis, each) for each in powers if digit.has_blocks_of(each))
         wide = next((each for each in candidates if each is not None), None)
         if wide is None or wide.from_last not in wanted:
             continue
-        extent = max(wide.extent, extents.get(wide.from_last, 0))
-        count = min(_power_of_two(wanted[wide.from_last] // extent), wide.count)
-        if count < 2:
-            continue
-        wide = wide if count == wide.count else widen.run(function, digit.axis, count)
-        if wide is None:
-            continue
-        if wide.facts:
-            conditions.append(condition_function(function, wide.facts))
-        function = wide.function
-        counts[digit.axis] = count
-    if not counts:
-        return None
-    conditions.append(numbered.condition(counts))
-    numbered.join_digits(function, counts)
-    along = (math.prod(counts.get(each.axis, 1) for each in numbered.digits if each.of == axis) for axis in range(3))
-    return Block(function, conditions, tuple(along))
+        count = min(_power_of_two(wanted[wide.from_last] // wide.extent), wide.count)
+        if count < wide.count:
+            wide = widen.run(found.function, digit.axis, count) if count > 1 else None
+        if wide is not None:
+            conditions = [condition_function(found.function, wide.facts)] if wide.facts else []
+            found = _Widening(
+                wide.function,
+                [*found.conditions, *conditions],
+                {**found.counts, digit.axis: count},
+                {**found.extents, wide.from_last: wide.extent * count},
+            )
+    return found if found.counts else None
 
 
 def _power_of_two(number: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,27 @@ def test_a_quotient_and_its_remainder(sign: str, sum: str, product: str, dtype: 
     parts = f"%a = {sign}div %x, %y : T\n%b = {sign}rem %x, %y : T\n"
     assert compare(f"{parts}%c = mul {product} : T\n%r = add {sum} : T", dtype) == []
     assert compare(f"{parts}%c = mul %a, %x : T\n%r = add {sum} : T", dtype) != []
+
+
+@pytest.mark.parametrize("sign", ["s", "u"])
+@pytest.mark.parametrize("product", ["%a, %y", "%y, %a"])
+def test_a_number_without_the_multiple_of_a_divisor(sign: str, product: str) -> None:
+    values = specials(I32)
+    body = f"%a = {sign}div %x, %y : i32\n%c = mul {product} : i32\n%r = sub %x, %c : i32"
+    text = f'func @rule(%x: i32, %y: i32) {{\n{body}\nprint %r {{prefix = "", style = "signed"}}\nreturn\n}}'
+    function = parse_function(text)
+    canonicalize.run(function)
+    dce.run(function)
+    assert [operation.name for operation in function.body.operations[:-2]] == [f"{sign}rem"]
+    for x, y in itertools.product(values, values):
+        before, after = (
+            evaluate(each, (1,), [np.int32(x), np.int32(y)], ArrayMemory())[0].values[0]
+            for each in (parse_function(text), function)
+        )
+        assert before == after
+    # Vectors divide once more for a remainder.
+    tensors = f"%a = {sign}div %x, %y : T\n%c = mul {product} : T\n%r = sub %x, %c : T"
+    assert compare(tensors, I32) == [f"{sign}div", "mul", "sub"]
 
 
 # operation, constant, what is left: the second half are rules that would be wrong.

@@ -89,6 +89,8 @@ def simplify_elementwise(op: Elementwise, make: Make) -> Value | None:
             return _with_integer(op, a, b, int(constants[1]), make)
         case [a, b] if op.name == "add":
             return _whole_of(a, b) or _whole_of(b, a)
+        case [a, b] if op.name == "sub":
+            return _rest_of(a, b, make)
         case _:
             return None
 
@@ -170,18 +172,34 @@ def _same_operands(op: Elementwise, a: Value, make: Make) -> Value | None:
 _REMAINDERS = {"sdiv": "srem", "udiv": "urem"}
 
 
-def _whole_of(multiple: Value, rest: Value) -> Value | None:
-    """The number of which one value is the multiple of a divisor, and the other the remainder."""
-    product, remainder = multiple.defining_op, rest.defining_op
-    if not isinstance(product, Elementwise) or product.name != "mul" or not isinstance(remainder, Elementwise):
+def _divided(multiple: Value) -> Elementwise | None:
+    """The division of which a value is the quotient times the divisor."""
+    product = multiple.defining_op
+    if not isinstance(product, Elementwise) or product.name != "mul":
         return None
     for quotient, divisor in (product.operands, product.operands[::-1]):
         division = quotient.defining_op
-        if not isinstance(division, Elementwise) or _REMAINDERS.get(division.name) != remainder.name:
+        if not isinstance(division, Elementwise) or division.name not in _REMAINDERS:
             continue
-        if division.operands == remainder.operands and division.operands[1] is divisor:
-            return remainder.operands[0]
+        if division.operands[1] is divisor:
+            return division
     return None
+
+
+def _whole_of(multiple: Value, rest: Value) -> Value | None:
+    """The number of which one value is the multiple of a divisor, and the other the remainder."""
+    division, remainder = _divided(multiple), rest.defining_op
+    if division is None or not isinstance(remainder, Elementwise) or remainder.name != _REMAINDERS[division.name]:
+        return None
+    return division.operands[0] if division.operands == remainder.operands else None
+
+
+def _rest_of(whole: Value, multiple: Value, make: Make) -> Value | None:
+    """A number without the multiple of a divisor, as the remainder; that of tensors takes longer."""
+    division = _divided(multiple)
+    if division is None or division.operands[0] is not whole or shape_of(whole.type):
+        return None
+    return make(Elementwise.of(_REMAINDERS[division.name], *division.operands))
 
 
 def _with_integer(op: Elementwise, a: Value, b: Value, c: int, make: Make) -> Value | None:
