@@ -25,6 +25,13 @@ MEMORY_BOUND: dict[str, MakeCase] = {
     "softmax 1823x781 fp32": partial(softmax.case, 1823, 781, 8),
     "layer norm 1151x8192 fp32": partial(layer_norm.case, 1151, 8192),
 }
+
+
+def _attention(scores: int) -> Needs:
+    """What so many scores need: their maxima; the powers of what they lack, the sum of these, these in halves."""
+    return Needs(4 * scores, connected=(1, 1), reductions=2, specials=1)
+
+
 # What kernels say of the work that counters do not tell.
 NEEDS: dict[str, Needs] = {
     # The maximum; x - maximum, its power, the sum of these; the quotients.
@@ -32,6 +39,10 @@ NEEDS: dict[str, Needs] = {
     # v = x + bias; 0.04 v v v + v, scaled; 1 + its power; the quotients.
     "GELU 4096x4096 fp32": Needs(4 * 4096 * 4096, connected=(5, 1), specials=1, divisions=1),
     "transpose 8x1024x768 fp32": Needs(rearranges=True),
+    "attention 4x48x1024x64 fp16": _attention(4 * 48 * 1024**2),
+    "attention 4x48x1024x64 fp16 causal": _attention(4 * 48 * 1024**2 // 2),
+    "attention 1x12x4096x128 fp16": _attention(12 * 4096**2),
+    "attention 1x12x4096x128 fp16, num_warps=4": _attention(12 * 4096**2),
 }
 _LARGE = partial(matmul.case, 4096, 4096, 4096, np.float16, "fp16", on_cluster=True)
 TENSOR_BOUND: dict[str, tuple[MakeCase, float]] = {
@@ -75,12 +86,13 @@ def measure_over_machine_limit(make_case: MakeCase, needs: Needs, quick: bool) -
     return Measured(run.cycles / limit.cycles, f"{run.cycles:,} cycles, {limit.text()}", numbers)
 
 
-def measure_share_of_peak(make_case: MakeCase, quick: bool) -> Measured:
+def measure_share_of_peak(make_case: MakeCase, needs: Needs, quick: bool) -> Measured:
     """Cycles that the multiply-accumulates need at the tensor units' peak rate, over the cycles of the launch."""
     run = _estimate(make_case)
-    peak = run.work_bound.tensor_cycles
-    text = f"{run.cycles:,} cycles, at peak {peak:,}"
-    return Measured(100 * peak / run.cycles, text, {"cycles": run.cycles, "peak_cycles": peak})
+    peak, limit = run.work_bound.tensor_cycles, machine_limit(run, needs)
+    text = f"{run.cycles:,} cycles, at peak {peak:,}; at best {100 * peak / limit.cycles:.1f} %, {limit.text()}"
+    numbers = {"cycles": run.cycles, "peak_cycles": peak, "machine_limit_cycles": limit.cycles}
+    return Measured(100 * peak / run.cycles, text, numbers)
 
 
 def measure_elsewhere(make_case: MakeCase, machine: str, quick: bool) -> Measured:
@@ -88,7 +100,7 @@ def measure_elsewhere(make_case: MakeCase, machine: str, quick: bool) -> Measure
     before = current_machine()
     try:
         mlu.set_machine(machine)
-        return measure_share_of_peak(make_case, quick)
+        return measure_share_of_peak(make_case, NOTHING_KNOWN, quick)
     finally:
         mlu.set_machine(before)
 
@@ -115,7 +127,12 @@ FIGURES = (
         for name, make_case in MEMORY_BOUND.items()
     ),
     *(
-        Figure(f"share of peak MACs, {name}", Unit.PERCENT, partial(measure_share_of_peak, make_case), goal)
+        Figure(
+            f"share of peak MACs, {name}",
+            Unit.PERCENT,
+            partial(measure_share_of_peak, make_case, NEEDS.get(name, NOTHING_KNOWN)),
+            goal,
+        )
         for name, (make_case, goal) in TENSOR_BOUND.items()
     ),
     *(

@@ -5,11 +5,12 @@ The work bound says how long the work itself takes. No program reaches it, as a 
     launch floor + dispatch + the greatest of
         first load + bytes at the DRAM's rate
         first load + bytes at the rate of all cores' transfers + last store
-        products or vector work + last store, behind the first load if it works on what is loaded
+        products + vector work + last store, behind the first load if the vector work is on what is loaded
 
 * Dispatch: a task reaches its core so late.
 * First load: nothing lies in the L2 when a launch begins. A scalar load is quickest; a transfer's set-up and latency
   are longer, but the DRAM has as good as nothing to do meanwhile.
+* Products and vector work: one queue has both, and serves them one behind the other.
 * Last store: what depends on what was loaded, or computed, can be stored only after its core has waited for it, so that
   nothing hides how a store begins. It counts as the least that any way of storing takes: a transfer to where the L2 was
   written already, a scalar store, an atomic where the program has any.
@@ -93,9 +94,10 @@ def machine_limit(run: Any, needs: Needs = NOTHING_KNOWN) -> MachineLimit:
     ways = (
         first | {"DRAM": bound.dram_cycles, "strides": strides},
         first | {"transfers of the cores": transfers} | last if bound.loaded_bytes else {},
-        {"tensor": bound.tensor_cycles} | last,
-        {"vector": bound.vector_cycles} | last,
-        first | {"vector": needs.vector_cycles(machine)} | last if needs.vector_bytes else {},
+        {"tensor": bound.tensor_cycles, "vector": bound.vector_cycles} | last,
+        first | {"tensor": bound.tensor_cycles, "vector": needs.vector_cycles(machine)} | last
+        if needs.vector_bytes
+        else {},
     )
     binding = max(ways, key=lambda parts: sum(parts.values()))
     parts = {"launch": bound.launch_cycles, "dispatch": machine.dispatch_cycles, **binding}
