@@ -31,6 +31,7 @@ from mlutriton.simulator.memory_traffic import (
     take_opening,
 )
 from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.tile_families import BROKEN
 from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.transfer_costs import LOW_WORD, address_of, price_block, price_items, price_move
 
@@ -40,6 +41,7 @@ RECORDS_AHEAD = 16
 
 def run_replay(state: ReplayState) -> None:
     """Replay all programs; ``shared[STATUS]`` says how it ended."""
+    begin(state)
     launch = state.timing[timing.LAUNCH_CYCLES]
     for core in range(state.timing[timing.CORES]):
         state.cores[core * at.CORE_WORDS + at.IDLE_SINCE] = launch
@@ -73,6 +75,20 @@ def run_replay(state: ReplayState) -> None:
         state.statistics[core * at.STATISTIC_WORDS + Cause.TAIL_IDLE] += idle
         if state.cores[core * at.CORE_WORDS + at.REASON] != at.RUNNING and not state.shared[at.STATUS]:
             state.shared[at.STATUS] = at.DEADLOCK
+
+
+@inlined
+def begin(state: ReplayState) -> None:
+    """Bring what is not zero before a replay to how it begins."""
+    for node in range(state.shared[at.TREE_NODES]):
+        state.tree[node] = at.NEVER
+    state.openings[0] = at.NEVER
+    state.shared[at.MEMORY_KEY] = at.NEVER
+    state.shared[at.NEXT_BLOCK] = at.BLOCK_WORDS
+    state.shared[at.FRESH_TILES] = 1
+    for word in range(at.TILE_WORDS):
+        state.tiles[word] = 0
+    state.families[BROKEN] = 0
 
 
 @inlined

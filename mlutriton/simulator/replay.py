@@ -183,9 +183,12 @@ def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timi
         KernelFault: E0306, cores wait for each other at barriers for ever.
         ValueError: the trace is not one, or its tasks do not fit the machine.
     """
-    _check(trace, machine)
-    state = _replay(trace, machine, timing_parameters(machine), keep_events=keep_events)
-    return _result(state, machine, trace)
+    stored = trace.stored
+    _check(stored, trace.cores_per_program, machine)
+    if keep_events:  # they are of each record of each program
+        stored = StoredTrace.of(trace.words, trace.starts)
+    state = _replay(stored, trace.cores_per_program, machine, keep_events=keep_events)
+    return _result(state, machine, stored)
 
 
 def schedule_bound(trace: Trace, machine: Machine) -> int:
@@ -193,47 +196,36 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
 
     The larger of the longest program and of all programs spread evenly over the cores, after the launch.
     """
-    _check(trace, machine)
+    stored, members = trace.stored, trace.cores_per_program
+    _check(stored, members, machine)
     parameters = timing_parameters(machine)
-    state = initial_state(
-        trace.stored, trace.cores_per_program, machine, parameters, ring_entries=1, blocks=1, keep_events=False
-    )
+    state = initial_state(stored, members, machine, parameters, ring_entries=1, blocks=1, keep_events=False)
     _run(schedule_alone.run_alone, state)
     _check_status(state)
     most, total = (int(state.shared[place]) for place in (replay_state.ALONE_MOST, replay_state.ALONE_SUM))
     units = machine.cores
-    if trace.cores_per_program > 1:
-        units = machine.clusters // (trace.cores_per_program // machine.cores_per_cluster)
+    if members > 1:
+        units = machine.clusters // (members // machine.cores_per_cluster)
     return int(parameters[timing.LAUNCH_CYCLES]) + max(most, -(-total // units))
 
 
-def _check(trace: Trace, machine: Machine) -> None:
-    members = trace.cores_per_program
+def _check(trace: StoredTrace, members: int, machine: Machine) -> None:
     if members != 1 and (members < 1 or members % machine.cores_per_cluster or members > machine.cores):
         raise ValueError(f"tasks of {members} cores do not fill whole clusters of {machine.cores_per_cluster}")
-    stored = trace.stored
-    if stored.words.dtype != np.int64 or stored.starts.dtype != np.int64:
+    if trace.words.dtype != np.int64 or trace.starts.dtype != np.int64:
         raise ValueError("a trace is made of int64 arrays")
-    if len(stored.words) % RECORD_WORDS or stored.rows % members:
+    if len(trace.words) % RECORD_WORDS or trace.rows % members:
         raise ValueError("a trace has whole records and programs")
 
 
-def _replay(trace: Trace, machine: Machine, parameters: Words, *, keep_events: bool) -> Any:
-    ring_entries = _FIRST_RING_ENTRIES
-    # Events are of each record of each program.
-    stored = StoredTrace.of(trace.words, trace.starts) if keep_events else trace.stored
+def _replay(trace: StoredTrace, members: int, machine: Machine, *, keep_events: bool) -> Any:
+    parameters, ring_entries = timing_parameters(machine), _FIRST_RING_ENTRIES
     # A guess: tiles of a block of pages, each of many programs.
-    blocks = 1 << (stored.records + stored.rows).bit_length()
+    blocks = 1 << (trace.records + trace.rows).bit_length()
     blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
     while True:
         state = initial_state(
-            stored,
-            trace.cores_per_program,
-            machine,
-            parameters,
-            ring_entries=ring_entries,
-            blocks=blocks,
-            keep_events=keep_events,
+            trace, members, machine, parameters, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events
         )
         _run(event_loop.run_replay, state)
         # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
@@ -271,57 +263,40 @@ def initial_state(
     blocks: int,
     keep_events: bool,
 ) -> Any:
-    """A replay's memory before the first event, as a ``ReplayState`` of arrays."""
-    cores = machine.cores
-    uses = cache_directory.MOST_TILES if trace.moves else trace.records
+    """A replay's memory before the first event, a ``ReplayState`` of arrays; the thread's next one takes it over."""
+    cores, records, moves = machine.cores, trace.records, trace.moves
+    uses = cache_directory.MOST_TILES if moves else records
     l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
     layout = _layout(
         cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks
     )
-    parts = _memory.lay_out(layout)
-    parts["tree"].fill(replay_state.NEVER)
-    parts["openings"][0] = replay_state.NEVER
-    parts["timing"][:] = parameters
-    shared = parts["shared"]
-    shared[replay_state.TRACES] = trace.rows
-    shared[replay_state.CORES_PER_PROGRAM] = cores_per_program
-    shared[replay_state.HAS_RUNS] = trace.moves > 0
-    shared[replay_state.RUN_WORDS] = replay_state.RUN_CORES + cores_per_program * replay_state.RUN_CORE_WORDS
-    shared[replay_state.MOVES_PER_CORE] = trace.moves
+    state = _memory.lay_out(layout)
+    state.timing[:] = parameters
     # They would be all that grows with the grid.
-    keep_programs = keep_events or not trace.moves
-    shared[replay_state.KEEP_PROGRAMS] = keep_programs
-    shared[replay_state.RECORDS] = trace.records
-    shared[replay_state.CLASSES] = layout.classes
-    shared[replay_state.MEMORY_KEY] = replay_state.NEVER
-    shared[replay_state.OPENINGS] = len(parts["openings"])
-    shared[replay_state.RING_ENTRIES] = ring_entries
-    shared[replay_state.TILE_BUCKETS] = min(_FIRST_TILE_BUCKETS, len(parts["tile_table"]))
-    shared[replay_state.MOST_TILE_BUCKETS] = len(parts["tile_table"])
-    shared[replay_state.REGIONS] = len(parts["regions"])
-    shared[replay_state.BLOCK_HEADS] = blocks
-    shared[replay_state.NEXT_BLOCK] = replay_state.BLOCK_WORDS
-    shared[replay_state.BLOCKS_END] = len(parts["pages"])
-    shared[replay_state.GENERATION] = _memory.generation
-    shared[replay_state.TILE_ROWS] = len(parts["tiles"]) // replay_state.TILE_WORDS
-    shared[replay_state.FRESH_TILES] = 1
-    parts["tiles"][: replay_state.TILE_WORDS].fill(0)
-    parts["families"][: tile_families.FAMILY_WORDS].fill(0)
-    shared[replay_state.KEEP_EVENTS] = keep_events
-    return ReplayState(
-        **parts,
-        words=np.ascontiguousarray(trace.words),
-        starts=np.ascontiguousarray(trace.starts),
-        groups=trace.groups,
-        runs=trace.runs,
-        distances=trace.distances,
-        moves=np.empty(cores * trace.moves, np.int64) if trace.moves else _NOTHING,
-        # These outlive the replay.
-        statistics=_zeros(cores * replay_state.STATISTIC_WORDS),
-        programs=_zeros((trace.rows // cores_per_program if keep_programs else 0) * replay_state.PROGRAM_WORDS),
-        events=_zeros(trace.records * 2) if keep_events else _NOTHING,
-        stalls=_zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS) if keep_events else _NOTHING,
+    keep_programs = keep_events or not moves
+    _memory.numbers[: replay_state.END_OF_REPLAY] = (
+        *layout.numbers,
+        # From here on in the order of the numbers from GENERATION on.
+        _memory.generation,
+        trace.rows,
+        cores_per_program,
+        records,
+        moves,
+        moves > 0,
+        replay_state.RUN_CORES + cores_per_program * replay_state.RUN_CORE_WORDS,
+        keep_programs,
+        keep_events,
+        min(_FIRST_TILE_BUCKETS, layout.numbers[replay_state.MOST_TILE_BUCKETS]),
     )
+    state.words, state.starts = np.ascontiguousarray(trace.words), np.ascontiguousarray(trace.starts)
+    state.groups, state.runs, state.distances = trace.groups, trace.runs, trace.distances
+    state.moves = np.empty(cores * moves, np.int64) if moves else _NOTHING
+    # These outlive the replay.
+    state.statistics = _zeros(cores * replay_state.STATISTIC_WORDS)
+    state.programs = _zeros((trace.rows // cores_per_program if keep_programs else 0) * replay_state.PROGRAM_WORDS)
+    state.events = _zeros(records * 2) if keep_events else _NOTHING
+    state.stalls = _zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS) if keep_events else _NOTHING
+    return state
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,13 +304,13 @@ class _Layout:
     """How many words the arrays take that a replay works in.
 
     Attributes:
-        classes: of flows.
+        numbers: the first of the single numbers of a replay.
         leaves: the node of each event source.
         cleared: arrays that are zero before a replay.
         uncleared: those of which nothing is read before it is written, or that know what is of this replay.
     """
 
-    classes: int
+    numbers: tuple[int, ...]
     leaves: Words
     cleared: dict[str, int]
     uncleared: dict[str, int]
@@ -374,7 +349,18 @@ def _layout(
         "pages": (blocks + 1) * replay_state.BLOCK_WORDS,
         "owners": (blocks + 1) * replay_state.BLOCK_PAGES * sector_map.PAGE_SECTORS,
     }
-    return _Layout(classes, leaves, cleared, uncleared)
+    numbers = {
+        replay_state.CLASSES: classes,
+        replay_state.RING_ENTRIES: ring_entries,
+        replay_state.TREE_NODES: tree_nodes,
+        replay_state.OPENINGS: uncleared["openings"],
+        replay_state.TILE_ROWS: tiles,
+        replay_state.MOST_TILE_BUCKETS: uncleared["tile_table"],
+        replay_state.REGIONS: cleared["regions"],
+        replay_state.BLOCK_HEADS: blocks,
+        replay_state.BLOCKS_END: uncleared["pages"],
+    }
+    return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, cleared, uncleared)
 
 
 class _Memory(threading.local):
@@ -382,20 +368,22 @@ class _Memory(threading.local):
 
     Attributes:
         layout: of its arrays.
-        parts: the arrays, in one piece of memory.
-        pointers: where all arrays of a replay begin, in the order of ``ReplayState``; others have to be filled in.
-        zeros: those that are zero before a replay.
+        state: the arrays, most of them in one piece of memory; those of a replay of its own are filled in.
+        pointers: where all of them begin, in the order of ``ReplayState``.
+        numbers: ``state.shared``.
+        zeros: what is zero before a replay.
         generation: number of the replay since there is this memory.
     """
 
     def __init__(self) -> None:
         self.layout: _Layout | None = None
-        self.parts: dict[str, Words] = {}
+        self.state: Any = ReplayState(**dict.fromkeys(_ARRAYS, _NOTHING))
         self.pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * len(_ARRAYS))()
+        self.numbers: ctypes.Array[ctypes.c_int64] = (ctypes.c_int64 * 0)()
         self.zeros: Words = np.empty(0, np.int64)
         self.generation = 0
 
-    def lay_out(self, layout: _Layout) -> dict[str, Words]:
+    def lay_out(self, layout: _Layout) -> Any:
         """Arrays as a layout says; the last replay of this thread is over with them."""
         if self.layout is not layout:
             sizes = layout.cleared | layout.uncleared
@@ -405,18 +393,19 @@ class _Memory(threading.local):
             words = words[-(host_address(words) // words.itemsize) % _CACHE_LINE_WORDS :]
             start, place = host_address(words), 0
             for name, size in sizes.items():
-                self.parts[name] = words[place : place + size]
+                setattr(self.state, name, words[place : place + size])
                 self.pointers[_ARRAYS.index(name)] = start + place * words.itemsize
                 place += lines[name] * _CACHE_LINE_WORDS
             self.zeros = words[: sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
-            self.parts["leaves"][:] = layout.leaves
+            self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
+            self.state.leaves[:] = layout.leaves
             self.layout = layout
             self.generation = 0
         self.generation += 1
-        if self.parts["shared"][replay_state.HAS_ATOMICS]:
-            self.parts["atomics"].fill(0)
+        if self.numbers[replay_state.HAS_ATOMICS]:
+            self.state.atomics.fill(0)
         self.zeros.fill(0)
-        return self.parts
+        return self.state
 
 
 _memory = _Memory()
@@ -427,7 +416,7 @@ def _zeros(count: int) -> Words:
 
 
 def _run(entry: Callable[[Any], None], state: Any) -> None:
-    pointers = _memory.pointers  # to the state that this thread has just made
+    pointers = _memory.pointers
     for place, name in _ARRAYS_OF_ITS_OWN:
         array = getattr(state, name)
         pointers[place] = _NOTHING_ADDRESS if array is _NOTHING else host_address(array)
@@ -460,19 +449,19 @@ def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
     return compiled.function(entry.__name__, [ctypes.c_void_p])
 
 
-def _result(state: Any, machine: Machine, trace: Trace) -> Timing:
+def _result(state: Any, machine: Machine, trace: StoredTrace) -> Timing:
+    numbers = _memory.numbers
     rows: Table = state.statistics.reshape(machine.cores, replay_state.STATISTIC_WORDS)
-    totals = rows.sum(axis=0)
-    kept = bool(state.shared[replay_state.KEEP_EVENTS])
+    kept = bool(numbers[replay_state.KEEP_EVENTS])
     return Timing(
-        cycles=int(state.shared[replay_state.MAKESPAN]),
+        cycles=numbers[replay_state.MAKESPAN],
         cause_cycles=rows[:, : len(Cause)],
         compute_busy_cycles=rows[:, replay_state.COMPUTE_BUSY],
         io_busy_cycles=rows[:, replay_state.IO_BUSY],
         move_busy_cycles=rows[:, replay_state.MOVE_BUSY],
-        dram_read_bytes=int(totals[replay_state.DRAM_READ_BYTES]),
-        dram_write_bytes=int(totals[replay_state.DRAM_WRITE_BYTES]),
-        l2_hit_bytes=int(totals[replay_state.L2_HIT_BYTES]),
+        dram_read_bytes=numbers[replay_state.READ_BYTES],
+        dram_write_bytes=numbers[replay_state.WRITTEN_BYTES],
+        l2_hit_bytes=numbers[replay_state.HIT_BYTES],
         programs=state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
         events=state.events.reshape(trace.records, 2) if kept else None,
         stalls=state.stalls.reshape(-1, replay_state.STALL_WORDS) if kept else None,

@@ -17,41 +17,48 @@ LANES_PER_CORE = 2
 # that never does, so that all of them are found without a division.
 SOURCES_PER_CORE = 4
 
-# Single numbers.
+# Single numbers. The first ones say how large arrays are.
 (
+    CLASSES,
+    RING_ENTRIES,  # a power of two
+    TREE_NODES,
+    OPENINGS,  # entries of the list of openings; a power of two
+    TILE_ROWS,  # rows of tiles
+    MOST_TILE_BUCKETS,  # entries of the table of tiles
+    REGIONS,  # entries of the table of regions; a power of two
+    BLOCK_HEADS,  # entries of the table of chains of blocks of pages; a power of two
+    BLOCKS_END,  # behind their last one
+    # These say what is replayed.
+    GENERATION,  # number of the replay among those in this memory: heads of chains of earlier ones mean nothing
     TRACES,
     CORES_PER_PROGRAM,
     RECORDS,
-    NEXT_PROGRAM,
-    STATUS,
-    CLASSES,
-    RING_ENTRIES,  # a power of two
-    KEEP_EVENTS,
+    MOVES_PER_CORE,  # distances that the addresses of a program move by
     HAS_RUNS,  # whether programs share records
     RUN_WORDS,  # words of a run
-    RUN,  # place of the run of the latest program
-    MOVES_PER_CORE,  # distances that the addresses of a program move by
     KEEP_PROGRAMS,
+    KEEP_EVENTS,
+    TILE_BUCKETS,  # entries of the table of tiles that are in use; a power of two
+    # All others are zero before a replay.
+    NEXT_PROGRAM,
+    STATUS,
+    RUN,  # place of the run of the latest program
     ALONE_MOST,  # of programs that run alone: cycles of the longest one
     ALONE_SUM,  # and of all of them
     MAKESPAN,
+    READ_BYTES,  # of DRAM, by all cores
+    WRITTEN_BYTES,
+    HIT_BYTES,
     L2_HELD_LINES,  # lines in it
     L2_MISSING_BYTES,  # of the latest tile: bytes that were not there
     L2_READ_BYTES,  # what DRAM has to read for it
     L2_WRITTEN_BYTES,  # and to write
-    TILE_BUCKETS,  # entries of the table of tiles that are in use; a power of two
-    MOST_TILE_BUCKETS,  # entries that it has
     FRESH_TILES,  # rows of tiles that have been used
     FREED_TILE,  # the first of those that are free again, each naming the next; 0 if there is none
-    TILE_ROWS,  # rows of tiles
-    BLOCK_HEADS,  # entries of the table of chains of blocks of pages; a power of two
     NEXT_BLOCK,  # the next row of blocks
-    BLOCKS_END,  # behind their last one
-    GENERATION,  # number of the replay among those in this memory: heads of chains of earlier ones mean nothing
     HAS_SHARED_LINES,  # whether a line may be of more than one tile
     HAS_OWNERS,  # whether it is known which of them used it last
     LINES_TO_DROP,  # lines that have to leave, while they do
-    REGIONS,  # entries of the table of regions; a power of two
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
     HAS_ATOMICS,  # whether there was a scalar atomic
@@ -60,11 +67,11 @@ SOURCES_PER_CORE = 4
     MEMORY_KEY,  # of the event at which the next flow of a memory class is done; NEVER if there is none
     DUE_SOURCES,  # event sources that act now
     DUE_WORD,  # no word of theirs before this one has any
-    OPENINGS,  # entries of the list of openings; a power of two
-    FIRST_OPENING,  # number of its first event
+    FIRST_OPENING,  # number of the first event of the list of openings
     NEXT_OPENING,  # and of the next one that is put there
     SHARED_WORDS,
-) = range(45)
+) = range(49)
+FIRST_OF_REPLAY, END_OF_REPLAY = GENERATION, NEXT_PROGRAM
 
 # What a replay ends with.
 DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
@@ -126,9 +133,7 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
 MEMBER_SPACE = 2
 
 # A row of statistics: cycles by cause, then these.
-(COMPUTE_BUSY, IO_BUSY, MOVE_BUSY, DRAM_READ_BYTES, DRAM_WRITE_BYTES, L2_HIT_BYTES, STATISTIC_WORDS) = range(
-    len(Cause), len(Cause) + 7
-)
+(COMPUTE_BUSY, IO_BUSY, MOVE_BUSY, STATISTIC_WORDS) = range(len(Cause), len(Cause) + 4)
 
 # A row of an instruction's stalls: cycles by cause.
 STALL_WORDS = len(Cause)

@@ -80,11 +80,10 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     setup = state.timing[timing.DMA_SETUP_CYCLES] + (count1 * count2 - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
     state.lanes[base + at.SETUP] = setup
     open_memory(state, lane, amount, weight)
-    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
-    state.statistics[row + at.L2_HIT_BYTES] += amount - missing
+    state.shared[at.HIT_BYTES] += amount - missing
     if traffic:
-        state.statistics[row + at.DRAM_READ_BYTES] += state.shared[at.L2_READ_BYTES]
-        state.statistics[row + at.DRAM_WRITE_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
+        state.shared[at.READ_BYTES] += state.shared[at.L2_READ_BYTES]
+        state.shared[at.WRITTEN_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
     return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
 
 
@@ -98,9 +97,7 @@ def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes
     setup = state.timing[timing.DMA_SETUP_CYCLES] + items * state.timing[timing.GATHER_ITEM_CYCLES]
     state.lanes[lane * at.LANE_WORDS + at.SETUP] = setup
     open_memory(state, lane, items * item_bytes, (granules * granule << 16) // max(item_bytes, 1))
-    row = lane // at.LANES_PER_CORE * at.STATISTIC_WORDS
-    written = kind == Kind.SCATTER
-    state.statistics[row + (at.DRAM_WRITE_BYTES if written else at.DRAM_READ_BYTES)] += traffic
+    state.shared[at.WRITTEN_BYTES if kind == Kind.SCATTER else at.READ_BYTES] += traffic
 
 
 @inlined
