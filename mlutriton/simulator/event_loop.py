@@ -102,7 +102,8 @@ def act_on(state: ReplayState, slot: int, now: int) -> None:
         state.shared[at.MEMORY_KEY] = at.NEVER
         state.shared[at.MEMORY_CHANGED] = 1
         for number in range(2 * state.timing[timing.PORT_GROUPS]):
-            finish_flows(state, number, now)
+            if state.classes[number * at.CLASS_WORDS + at.COUNT]:
+                finish_flows(state, number, now)
         return
     source = slot - state.shared[at.CLASSES]
     core = source // at.SOURCES_PER_CORE
