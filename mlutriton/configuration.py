@@ -6,6 +6,7 @@
 ``MLUTRITON_ENGINE``              ``native`` (the default), or ``interpreter``: slow, finds races and unset reads
 ``MLUTRITON_CACHE_DIR``           directory of compiled code; by default ``mlutriton`` in the user's cache directory
 ``MLUTRITON_DUMP``                directory to write every stage of every compilation to, as text
+``MLUTRITON_VERIFY``              if set, the compiler checks its work after every stage, as it does for a dump
 ``MLUTRITON_LAUNCHES``            directories to record launches in: how ``mlutriton profile`` follows child processes
 ``MLUTRITON_BLOCK_POINTERS``      if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
 ``MLUTRITON_CAMBRICON_LANGUAGE``  if set, plain ``triton.jit`` kernels may use what Cambricon's Triton adds
@@ -28,6 +29,7 @@ MACHINE_VARIABLE = "MLUTRITON_MACHINE"
 THREADS_VARIABLE = "MLUTRITON_THREADS"
 ENGINE_VARIABLE = "MLUTRITON_ENGINE"
 DUMP_VARIABLE = "MLUTRITON_DUMP"
+VERIFY_VARIABLE = "MLUTRITON_VERIFY"
 LAUNCHES_VARIABLE = "MLUTRITON_LAUNCHES"
 WARP_SIZE_VARIABLE = "MLUTRITON_WARP_SIZE"
 BLOCK_POINTERS_VARIABLE = "MLUTRITON_BLOCK_POINTERS"
@@ -148,6 +150,11 @@ def dump_directory() -> Path | None:
     """Where stages of compilations are to be written, if anywhere."""
     text = os.environ.get(DUMP_VARIABLE)
     return Path(text) if text else None
+
+
+def verifies_stages() -> bool:
+    """Whether the compiler is to check its work after every stage, so that what breaks it is known by name."""
+    return bool(os.environ.get(VERIFY_VARIABLE)) or dump_directory() is not None
 
 
 @cache

@@ -98,12 +98,12 @@ def _run_passes(
     options: CompileOptions,
     observe: Observer,
 ) -> None:
-    """Run passes, and verify and show what each makes."""
+    """Run passes, and show what each makes."""
     for name, run in passes:
         if name == "fuse_multiply_add" and not options.fuse_multiply_add:
             continue
         run(function)
-        verify(function, name)
+        options.verify(function, name)
         observe(name, function)
 
 

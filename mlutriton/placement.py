@@ -45,12 +45,23 @@ class CompileOptions:
         num_stages: depth of the software pipeline; 1 for none.
         fuse_multiply_add: an intermediate result that is used once need not be rounded.
         cores: of a cluster that run a program together, where that is possible.
+        verifies_stages: the IR is checked after every stage, else where it is made and where code is made from it.
     """
 
     machine: Machine
     num_stages: int = 2
     fuse_multiply_add: bool = True
     cores: int = 1
+    verifies_stages: bool = True
+
+    def verify(self, function: Function, stage: str) -> None:
+        """Check a function after a stage, if that is wanted.
+
+        Raises:
+            CompileError: E0203, the stage broke it.
+        """
+        if self.verifies_stages:
+            verify(function, stage)
 
 
 # What makes a function ready for strips.
@@ -175,10 +186,10 @@ def partitioned(function: Function, options: CompileOptions, *, share: bool) -> 
     """The part of a function that each core does."""
     latency_bytes = options.machine.core_dma_latency_bytes
     part = partition.partition(function, options.cores, share=share, least_part_bytes=_LATENCIES * latency_bytes)
-    verify(part, "partition")
+    options.verify(part, "partition")
     for _, run in STRIP_PASSES:
         run(part)
-        verify(part, "partition")
+        options.verify(part, "partition")
     return part
 
 
@@ -202,7 +213,7 @@ def _whole(function: Function, options: CompileOptions, metadata: Metadata, obse
         OnChipMemoryError: E0202, it does not fit.
     """
     machine, stages = options.machine, max(1, options.num_stages)
-    if merged := _with_merged_accesses(function):
+    if merged := _with_merged_accesses(function, options):
         with suppress(OnChipMemoryError):
             program = generate(merged, machine, stages, metadata)
             observe("merge_accesses", merged)
@@ -210,7 +221,7 @@ def _whole(function: Function, options: CompileOptions, metadata: Metadata, obse
     return generate(function, machine, stages, metadata)
 
 
-def _with_merged_accesses(function: Function) -> Function | None:
+def _with_merged_accesses(function: Function, options: CompileOptions) -> Function | None:
     """A copy of a function whose accesses are fewer and longer; None if there is nothing to merge."""
     if sum(isinstance(each, TileLoad | TileStore) for each in function.walk()) < 2:
         return None
@@ -219,9 +230,9 @@ def _with_merged_accesses(function: Function) -> Function | None:
     if not any(is_merged):
         return None
     for run in (canonicalize.run, cse.run, dce.run):
-        verify(merged, "merge_accesses")
+        options.verify(merged, "merge_accesses")
         run(merged)
-    verify(merged, "merge_accesses")
+    options.verify(merged, "merge_accesses")
     return merged
 
 
@@ -240,15 +251,15 @@ def _in_strips(
     machine, stages = options.machine, max(1, options.num_stages)
     for name, run in MERGE_PASSES:
         run(function)
-        verify(function, name)
+        options.verify(function, name)
     strip_bytes = machine.usable_nram_bytes // 4
     refused: list[Function] = []
     while strip_bytes >= LEAST_STRIP_BYTES:
         mined = strip_mine.run(function, strip_bytes)
-        verify(mined, "strip_mine")
+        options.verify(mined, "strip_mine")
         for _, run in STRIP_PASSES:
             run(mined)
-            verify(mined, "strip_mine")
+            options.verify(mined, "strip_mine")
         if sum(1 for _ in mined.walk()) > MAXIMUM_STRIP_OPERATIONS:
             break
         try:

@@ -20,7 +20,6 @@ from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import TileLoad
 from mlutriton.ir.passes import canonicalize, cse, dce, numbering, unwrap, widen
-from mlutriton.ir.verifier import verify
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.placement import (
@@ -58,7 +57,7 @@ class _Version:
     conditions: list[Function]
 
 
-def _straight(function: Function, together: Sequence[int] = (1, 1, 1)) -> _Version | None:
+def _straight(function: Function, options: CompileOptions, together: Sequence[int] = (1, 1, 1)) -> _Version | None:
     """The function without tiles that wrap, if there are any and that can be known of a launch."""
     found = unwrap.run(function, together)
     if found is None:
@@ -66,7 +65,7 @@ def _straight(function: Function, together: Sequence[int] = (1, 1, 1)) -> _Versi
     straight, condition = found
     for simplify in (canonicalize.run, cse.run, dce.run):
         simplify(straight)
-    verify(straight, "unwrap")
+    options.verify(straight, "unwrap")
     return _Version(straight, [condition])
 
 
@@ -184,7 +183,7 @@ def specialized(
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
-    straight = _straight(function) if multiplies(function) else None
+    straight = _straight(function, options) if multiplies(function) else None
     best = function if straight is None else straight.function
     together = _together(wide, best, options, metadata, observe, prepare)
     program = placed(function, options, metadata, observe)
@@ -221,7 +220,7 @@ def _together(
     for block in reversed(blocks):
         prepare(block.function)
         observe("widen", block.function)
-        straight = _straight(block.function, block.counts) or _Version(block.function, [])
+        straight = _straight(block.function, options, block.counts) or _Version(block.function, [])
         if any(any(each.geometry.flags()) for each in straight.function.walk() if isinstance(each, TileLoad)):
             continue
         try:

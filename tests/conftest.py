@@ -20,6 +20,7 @@ def pytest_configure(config):
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
     directory = Path(tempfile.mkdtemp(prefix="mlutriton-tests-"))
+    os.environ["MLUTRITON_VERIFY"] = "1"
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
     os.environ["MLUTRITON_CACHE_DIR"] = str(directory / "mlutriton")
     os.environ["TRITON_CACHE_DIR"] = str(directory / "triton")

@@ -124,6 +124,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
 
 def compile_options_of(options: MLUOptions, machine: Machine) -> CompileOptions:
     """What the options of a launch say to the compiler behind Triton's own code generator."""
+    from mlutriton.configuration import verifies_stages  # loads NumPy
     from mlutriton.pipeline import CompileOptions  # loads the compiler
 
     return CompileOptions(
@@ -131,6 +132,7 @@ def compile_options_of(options: MLUOptions, machine: Machine) -> CompileOptions:
         num_stages=options.num_stages,
         fuse_multiply_add=options.enable_fp_fusion,
         cores=machine.cores_per_cluster if options.num_warps > 1 else 1,
+        verifies_stages=verifies_stages(),
     )
 
 

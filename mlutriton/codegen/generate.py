@@ -23,6 +23,7 @@ from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.core import Function
 from mlutriton.ir.ops import Member
 from mlutriton.ir.types import PointerType
+from mlutriton.ir.verifier import verify
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Buffer, Parameter, Program
@@ -46,8 +47,10 @@ def generate(
         single_buffers: give up double buffering if the tiles do not fit with it.
 
     Raises:
+        CompileError: E0203, the function is broken.
         OnChipMemoryError: E0202, also without double buffering the tiles do not fit.
     """
+    verify(function)
     try:
         return _generate(function, machine, stages, metadata)
     except OnChipMemoryError:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
-from mlutriton.isa.operands import FORWARD, MEMORY_OPERANDS, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
@@ -217,14 +217,9 @@ def all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
                 yield from all_steps(nested)
 
 
-def accesses(instruction: Instruction) -> list[tuple[Address | GlobalAddress, Access]]:
+def accesses(instruction: Instruction) -> tuple[tuple[Address | GlobalAddress, Access], ...]:
     """The memory operands of an instruction with what happens to their bytes."""
-    operands = instruction.operands
-    return [
-        (operand, access)
-        for place, access in instruction.row.memory_slots
-        if isinstance(operand := operands[place], MEMORY_OPERANDS)
-    ]
+    return instruction.accesses
 
 
 # Of the ways to touch bytes, those that change them and those that depend on what they were.
@@ -244,11 +239,7 @@ def buffers_of(nodes: Sequence[Node], *ways: Access) -> set[str]:
 
 def written_register(instruction: Instruction) -> Register | None:
     """The scalar register that the instruction sets."""
-    if not instruction.row.has_result:
-        return None
-    operand = instruction.operands[0]
-    assert isinstance(operand, Register)
-    return operand
+    return instruction.written_register
 
 
 def registers_set(nodes: Sequence[Node]) -> set[Register]:
@@ -270,12 +261,9 @@ def registers_set(nodes: Sequence[Node]) -> set[Register]:
     return found
 
 
-def registers_read(instruction: Instruction) -> Iterator[Register]:
+def registers_read(instruction: Instruction) -> tuple[Register, ...]:
     """Every register that the instruction reads, addresses included."""
-    for operand in instruction.operands[1:] if instruction.row.has_result else instruction.operands:
-        register = operand.register if isinstance(operand, MEMORY_OPERANDS) else operand
-        if isinstance(register, Register):
-            yield register
+    return instruction.registers_read
 
 
 def known_extents(instruction: Instruction) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Checks a function; runs after every stage of the compiler.
+"""Checks a function: where it is made, where code is generated from it, and after every stage if that is wanted.
 
 Invariants:
 
@@ -43,6 +43,7 @@ def verify(function: Function, stage: str = "") -> None:
             f"the IR of {function.name} is broken{where}: {violation.complaint}",
             location=violation.operation.location if violation.operation else function.location,
             note=print_function(function, complaints=complaints),
+            help="" if stage else "with MLUTRITON_VERIFY=1 the stage that broke it is named",
         ) from None
 
 

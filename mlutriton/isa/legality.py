@@ -157,13 +157,14 @@ class _Checker:
         for instruction in program.instructions:
             self.instruction = instruction
             self._types(instruction)
-            placed = list(zip(instruction.row.slots, instruction.operands, strict=True))
-            for slot, operand in placed:
+            row, operands = instruction.row, instruction.operands
+            for slot, operand in zip(row.slots, operands, strict=True):
                 self._operand(instruction, slot, operand)
             touches = [
                 touch
-                for slot, operand in placed
-                if isinstance(operand, Address) and (touch := self._address(instruction, slot, operand))
+                for place, _ in row.memory_slots
+                if isinstance(operand := operands[place], Address)
+                and (touch := self._address(instruction, row.slots[place], operand))
             ]
             self.touches.append(touches)
             self._overlap(touches)
@@ -313,7 +314,8 @@ class _Checker:
         forwarded: DType | None = None
         for index, instruction in enumerate(self.program.instructions):
             self.instruction = instruction
-            places = [slot for slot in instruction.row.slots if isinstance(instruction.operand(slot.name), Forward)]
+            placed = zip(instruction.row.slots, instruction.operands, strict=True)
+            places = [slot for slot, operand in placed if isinstance(operand, Forward)]
             sources = [slot for slot in places if slot.kind is SlotKind.VECTOR]
             targets = [slot for slot in places if slot.kind is SlotKind.TARGET]
             if len(sources) != (forwarded is not None):

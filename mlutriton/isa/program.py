@@ -8,8 +8,18 @@ from functools import cached_property
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I1, I32, I64, DType
-from mlutriton.isa.operands import ABSENT, Address, Forward, GlobalAddress, Immediate, Label, Operand, Register
-from mlutriton.isa.table import BOOL, INT32, INT64, SPECIAL_REGISTERS, Row, Slot, SlotKind
+from mlutriton.isa.operands import (
+    ABSENT,
+    MEMORY_OPERANDS,
+    Address,
+    Forward,
+    GlobalAddress,
+    Immediate,
+    Label,
+    Operand,
+    Register,
+)
+from mlutriton.isa.table import BOOL, INT32, INT64, SPECIAL_REGISTERS, Access, Row, Slot, SlotKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +84,12 @@ def slot_dtype(slot: Slot, dtypes: tuple[DType, ...]) -> DType:
     return dtypes[slot.type] if slot.type >= 0 else _FIXED_DTYPES[slot.type]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instruction:
-    """One instruction: a table row with element types and operands, in the order of the row's slots."""
+    """One instruction: a table row with element types and operands, in the order of the row's slots.
+
+    Compilers ask the same of an instruction again and again, so that what is asked the most is found once.
+    """
 
     row: Row
     dtypes: tuple[DType, ...]
@@ -95,6 +108,32 @@ class Instruction:
     def operand(self, slot_name: str) -> Operand:
         """The operand that stands in a named slot."""
         return self.operands[self.row.slot_index[slot_name]]
+
+    @cached_property
+    def accesses(self) -> tuple[tuple[Address | GlobalAddress, Access], ...]:
+        """The memory operands with what happens to their bytes."""
+        operands = self.operands
+        return tuple(
+            (operand, access)
+            for place, access in self.row.memory_slots
+            if isinstance(operand := operands[place], MEMORY_OPERANDS)
+        )
+
+    @cached_property
+    def registers_read(self) -> tuple[Register, ...]:
+        """Every scalar register that is read, addresses included."""
+        operands = self.operands[1:] if self.row.has_result else self.operands
+        registers = [operand.register if isinstance(operand, MEMORY_OPERANDS) else operand for operand in operands]
+        return tuple(each for each in registers if isinstance(each, Register))
+
+    @property
+    def written_register(self) -> Register | None:
+        """The scalar register that is set, if one is."""
+        if not self.row.has_result:
+            return None
+        operand = self.operands[0]
+        assert isinstance(operand, Register)
+        return operand
 
     def __str__(self) -> str:
         text = ", ".join(str(operand) for operand in self.operands)

@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlutriton.configuration import verifies_stages
 from mlutriton.isa.native_interface import NativeText
 
 CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
@@ -215,13 +216,17 @@ class _Toolchain:
 
     @cached_property
     def _jit(self) -> Any:
-        return self.llvm.create_lljit_compiler(self._target_machine(_SPEED_LEVEL))
+        # This linker lays all of a module side by side, and reaches what is far away by a table, as the code model
+        # asks for.
+        return self.llvm.create_lljit_compiler(self._target_machine(_SPEED_LEVEL), use_jit_link=True)
 
     def _target_machine(self, speed_level: int) -> Any:
         triple, cpu, features = self._host
         target = self.llvm.Target.from_triple(triple)
+        # In the model for code at any distance, calls and constants are by 64-bit addresses, which LLVM's quick
+        # selection of instructions does not know.
         return target.create_target_machine(
-            cpu=cpu, features=features, opt=speed_level, reloc="pic", codemodel="jitdefault", jit=True
+            cpu=cpu, features=features, opt=speed_level, reloc="pic", codemodel="small", jit=True
         )
 
     @cached_property
@@ -260,7 +265,8 @@ class _Toolchain:
         module = self.llvm.parse_assembly(ir_text)
         module.triple = self._host[0]
         module.data_layout = str(machine.target_data)
-        module.verify()
+        if verifies_stages():
+            module.verify()
         if not quickly:
             passes, builder = self._passes
             passes.run(module, builder)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import reduce
 
 from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
-from mlutriton.isa.operands import MEMORY_OPERANDS, Address, Immediate, Label, Register
+from mlutriton.isa.operands import Address, Immediate, Label, Register
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import SPECIAL_REGISTERS, Access, SlotKind
+from mlutriton.isa.table import SPECIAL_REGISTERS, Access
 
 _ARRAYS_DISJOINT = Immediate(SPECIAL_REGISTERS.index("arrays_disjoint"))
 
@@ -66,10 +65,10 @@ def disjoint_flags(program: Program) -> set[Register]:
     held: set[Register] = set()
     others: set[Register] = set()
     for instruction in program.instructions:
-        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
-            if slot.kind is SlotKind.RESULT and isinstance(operand, Register):
-                is_flag = instruction.row.name == "sreg" and instruction.operand("index") == _ARRAYS_DISJOINT
-                (held if is_flag else others).add(operand)
+        result = instruction.written_register
+        if result is not None:
+            is_flag = instruction.row.name == "sreg" and instruction.operand("index") == _ARRAYS_DISJOINT
+            (held if is_flag else others).add(result)
     return held - others
 
 
@@ -81,19 +80,14 @@ def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int
     used: dict[int, int] = {}
     written: dict[int, int] = {}
     for block in blocks:
-        reads, results = set[int](), set[int]()
+        reads = results = 0
         for instruction in program.instructions[block.start : block.end]:
-            operands, has_result = instruction.operands, instruction.row.has_result
-            for operand in operands[1:] if has_result else operands:
-                register = operand.register if isinstance(operand, MEMORY_OPERANDS) else operand
-                if isinstance(register, Register) and register.index not in results:
-                    reads.add(register.index)
-            if has_result:
-                result = operands[0]
-                assert isinstance(result, Register)
-                results.add(result.index)
-        used[block.start] = reduce(lambda bits, index: bits | 1 << index, reads, 0)
-        written[block.start] = reduce(lambda bits, index: bits | 1 << index, results, 0)
+            for register in instruction.registers_read:
+                reads |= 1 << register.index & ~results
+            result = instruction.written_register
+            if result is not None:
+                results |= 1 << result.index
+        used[block.start], written[block.start] = reads, results
     live_in = {block.start: 0 for block in blocks}
     live_out = {block.start: 0 for block in blocks}
     changed = True
@@ -169,7 +163,8 @@ def _accesses(
     """Bytes of NRAM that an instruction may read, and bytes that it certainly writes; ``spans`` remembers spans."""
     reads: list[tuple[int, int]] = []
     writes: list[tuple[int, int]] = []
-    for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
+    for place, _ in instruction.row.memory_slots:
+        slot, operand = instruction.row.slots[place], instruction.operands[place]
         if not isinstance(operand, Address) or program.buffers[operand.buffer].space != "nram":
             continue
         buffer = program.buffers[operand.buffer]

@@ -260,6 +260,8 @@ _INTRINSICS = {
     "sqrt": "sqrt",
     "fmin": "minimumnum", "fmax": "maximumnum", "fminimum": "minimum", "fmaximum": "maximum",
 }  # fmt: skip
+# Those that are two instructions of one lane.
+_EXTREMES = {"smin": "slt", "smax": "sgt", "umin": "ult", "umax": "ugt"}
 # The f32 result of these is a value of the narrower type already.
 _EXACT = frozenset(
     {"fneg", "fabs", "copysign", "floor", "ceil", "trunc", "round_even", "fmin", "fmax", "fminimum", "fmaximum"}
@@ -290,6 +292,8 @@ def apply(e: Emitter, name: str, operands: list[Lanes], to: DType | None = None)
         text = e.value(f"{_INSTRUCTIONS[name]} {scalar} {', '.join(numbers)}")
     elif name == "fneg":
         text = e.value(f"fneg {scalar} {numbers[0]}")
+    elif name in _EXTREMES and lanes == 1:
+        text = e.extreme(_EXTREMES[name], scalar, *numbers)
     elif name in _INTRINSICS:
         function = intrinsic(e.library, _INTRINSICS[name], kind(dtype), lanes, operation.arity)
         text = e.value(f"call {scalar} @{function}({', '.join(f'{scalar} {number}' for number in numbers)})")

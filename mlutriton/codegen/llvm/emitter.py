@@ -229,15 +229,28 @@ class Emitter:
         """The greater, signed."""
         if isinstance(a, int) and isinstance(b, int):
             return max(a, b)
-        self.library.declare("llvm.smax.i64", "i64 {}(i64, i64)")
-        return self.value(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
+        return self.extreme("sgt", "i64", a, b)
 
     def minimum(self, a: int | str, b: int | str) -> int | str:
         """The lesser, signed."""
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
-        self.library.declare("llvm.smin.i64", "i64 {}(i64, i64)")
-        return self.value(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
+        return self.extreme("slt", "i64", a, b)
+
+    def extreme(self, predicate: str, kind: str, a: int | str, b: int | str) -> str:
+        """``a`` where it compares so to ``b``, else ``b``.
+
+        LLVM has intrinsics for that, but compiles a block with one in the slow way, also where it is to be quick.
+        """
+        condition = self.value(f"icmp {predicate} {kind} {a}, {b}")
+        return self.value(f"select i1 {condition}, {kind} {a}, {kind} {b}")
+
+    def ceil_divide(self, a: int | str, b: int | str) -> int | str:
+        """``a / b``, rounded up, of numbers that are not negative."""
+        above = self.add(a, self.subtract(b, 1))
+        if isinstance(b, int) and b.bit_count() == 1:
+            return self.value(f"ashr i64 {above}, {b.bit_length() - 1}")
+        return self.value(f"sdiv i64 {above}, {b}")
 
     # ---- conditions, likewise ---------------------------------------------------------------------------------------
 

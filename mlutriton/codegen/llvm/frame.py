@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -174,8 +174,10 @@ class Frame:
         # What this block has written that no one has asked for as 64 bits: types, and values in both forms.
         self._typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
-        # What IR values are, as far as it helps; they keep their names.
+        # What IR values are, as far as it helps, and how those are computed that nobody has asked about; they keep
+        # their names.
         self._polynomials: dict[str, Polynomial] = {}
+        self._computed: dict[str, tuple[str, Sequence[str]]] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
@@ -296,14 +298,25 @@ class Frame:
         """What is known of a 64-bit value."""
         if isinstance(value, int) or not value.startswith("%"):
             return polynomial(int(value))
+        pending = [value]
+        while pending and self._computed:
+            asked = pending[-1]
+            operation, operands = self._computed.get(asked, ("", ()))
+            unknown = [each for each in operands if each in self._computed]
+            pending += unknown
+            if not unknown:
+                pending.pop()
+            if operation and not unknown:
+                del self._computed[asked]
+                a, b = map(self.polynomial, operands)
+                form = a.times(b) if operation == "mul" else a.plus(b, 1 if operation == "add" else -1)
+                if form is not None:
+                    self._polynomials[asked] = form
         return self._polynomials.get(value) or polynomial(value)
 
-    def learn(self, result: str, operation: str, operands: list[str]) -> None:
+    def learn(self, result: str, operation: str, operands: Sequence[str]) -> None:
         """Note what operation on 64-bit integers an IR value is the result of."""
-        a, b = map(self.polynomial, operands)
-        form = a.times(b) if operation == "mul" else a.plus(b, 1 if operation == "add" else -1)
-        if form is not None:
-            self._polynomials[result] = form
+        self._computed[result] = (operation, operands)
 
     def integer(self, name: str) -> Count:
         """The signed 64-bit integer in a named slot: a stride or an index."""
@@ -455,8 +468,7 @@ class Frame:
             case "min", [a, b]:
                 return e.minimum(a, b)
             case "ceil_div", [a, b]:
-                above = e.add(a, e.subtract(b, 1))
-                return e.value(f"sdiv i64 {above}, {b}")
+                return e.ceil_divide(a, b)
             case "round_up", [a, b]:
                 return e.multiply(self._call("ceil_div", [a, b]), b)
             case "log2_ceil", [a]:

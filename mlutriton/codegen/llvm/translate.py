@@ -191,8 +191,11 @@ class _Translation:
 
     def _places(self, *access: Access) -> list[Place]:
         """What the current instruction touches on the chip."""
-        slots = [slot for slot in self.frame.instruction.row.slots if slot.access in access]
-        return [place for slot in slots if (place := self.frame.place(slot.name)) is not None]
+        row, found = self.frame.instruction.row, list[Place]()
+        for slot, how in row.memory_slots:
+            if how in access and (place := self.frame.place(row.slots[slot].name)) is not None:
+                found.append(place)
+        return found
 
     def _write_what_is_left(self) -> None:
         """Let what is known be written, if the current instruction writes over a part of it and it is read by then.
@@ -217,8 +220,9 @@ class _Translation:
         self.learnt = []
 
     def _check_windows(self) -> None:
-        for slot in self.frame.instruction.row.slots:
-            self.frame.check_window(slot.name)
+        row = self.frame.instruction.row
+        for slot, _ in row.memory_slots:
+            self.frame.check_window(row.slots[slot].name)
 
     def _place(self, name: str) -> Place:
         place = self.frame.place(name)
