@@ -10,7 +10,7 @@ from examples import transpose, vector_add
 from mlutriton.testing import load_examples
 from tests.conftest import REPOSITORY
 
-EXAMPLES = load_examples(REPOSITORY / "examples")
+CASES = [example.cases[-1] for example in load_examples(REPOSITORY / "examples")]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def chosen():
 @pytest.mark.parametrize("machine", ["mlu370-x4", "mlu590-m9"])
 def test_no_example_is_below_the_limit(machine, chosen):
     chosen(machine)
-    for case in (example.cases[-1] for example in EXAMPLES):
+    for case in CASES:
         run = case.run().run
         assert run.work_bound_cycles < machine_limit(run).cycles <= run.cycles, case.label
 
@@ -69,3 +69,10 @@ def test_passes_are_those_of_groups_that_are_connected():
     assert passes(connected=(5, 1)) == 3
     assert passes(reductions=2) == 0.5
     assert passes(specials=1, divisions=1) == machine.vector_special_passes + machine.vector_divide_passes
+
+
+@pytest.mark.parametrize(("machine", "most"), [("as it is", 1.07), ("twice the latency", 1.12)])
+def test_arithmetic_that_binds_waits_for_little(machine, most):
+    name = "GELU 4096x4096 fp32"
+    run, _ = against_handwritten.runs(name, machine)
+    assert run.cycles < most * machine_limit(run, cycles.NEEDS[name]).cycles
