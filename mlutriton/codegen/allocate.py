@@ -1,20 +1,22 @@
 """Placement of buffers in NRAM, WRAM and SRAM by liveness.
 
 Positions number the instructions in program order; the steps of a chain are one, as they run as one. A buffer lives
-from its first to its last access; one that is alive when a loop begins and is touched inside lives to the loop's end.
+from its first to its last access; one that is alive when a loop begins and is touched inside lives to the loop's end,
+and one whose phases a loop swaps lives as long as the loop.
 Where all buffers fit side by side no memory is reused, so that queues never wait for each other over an address; else
 memory is reused as soon as a buffer dies. That of SRAM is not: while one core is done with a buffer, another is not.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from mlutriton.codegen.intervals import members, overlaps
 from mlutriton.codegen.tile_code import (
+    Loop,
     Node,
     TileBuffer,
     TileCode,
@@ -24,7 +26,7 @@ from mlutriton.codegen.tile_code import (
 )
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
-from mlutriton.isa.operands import FORWARD, Address, Mode
+from mlutriton.isa.operands import FORWARD, Address, Mode, Register
 from mlutriton.isa.program import Buffer, Instruction, slot_dtype
 
 ALIGNMENT_BYTES = 64
@@ -120,6 +122,8 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
     elementwise: list[tuple[int, Sequence[Instruction]]] = []
     position = 0
     chain: list[Instruction] = []
+    # By the register of a phase, the buffers that are touched there.
+    phased: defaultdict[Register, set[str]] = defaultdict(set)
 
     def visit(nodes: Sequence[Node]) -> set[str]:
         nonlocal position, chain
@@ -136,6 +140,8 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
                 for operand, _ in accesses(node):
                     if isinstance(operand, Address):
                         touched.add(operand.buffer)
+                        if operand.register in code.phases:
+                            phased[code.phases[operand.register]].add(operand.buffer)
                         buffer = code.buffers[operand.buffer]
                         size = round_up(_size(buffer), ALIGNMENT_BYTES)
                         life = lives.setdefault(operand.buffer, _Life(buffer, position, position, size))
@@ -145,9 +151,12 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
             inside: set[str] = set()
             for nested in children(node):
                 inside |= visit(nested)
+            carried = {register for register, _ in node.carried} if isinstance(node, Loop) else set[Register]()
+            swapped = {name for register in carried & phased.keys() for name in phased[register]}
             for name in inside:
-                if lives[name].first < begin:
-                    lives[name].last = position
+                life = lives[name]
+                if name in swapped or life.first < begin:
+                    life.first, life.last = min(life.first, begin), position
             touched |= inside
         return touched
 

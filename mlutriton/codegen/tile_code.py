@@ -282,10 +282,12 @@ class Part:
     Attributes:
         bytes: that it has if rows are as long as can be.
         extent: of the rows of which the part has a whole number; None if there is nothing to it.
+        is_collected: the buffer has the parts of several blocks of iterations.
     """
 
     bytes: int
     extent: RowExtent | None = None
+    is_collected: bool = False
 
     def size(self, emitter: Emitter) -> ScalarOperand:
         """The bytes from the begin of a part to that of the next."""

@@ -17,6 +17,10 @@ where evenly spaced short tiles are loaded and stored as one transfer of a dimen
 memory allows, but no more than an eighth of a task's iterations: at both ends of the loop a block stands alone.
 Programs of a grid are dealt out in blocks of neighbours.
 
+Short results beyond the first would show a latency in each turn, as only one short transfer hides behind a long one.
+Such are collected: several blocks make a group, whose results lie behind each other in one phase, and are stored when
+the group is full, while the next one fills the other phase.
+
 Gathers of the next block run with its loads. Their offsets are made right before, from what was loaded a block earlier
 still: it lies in the phase of the block that it is for, where that of the block before last has been used up.
 """
@@ -25,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
@@ -61,6 +66,25 @@ def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, lat
     return _BlockRotation(code, loop, plan, blocks).nodes(late)
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The blocks whose short results are stored at once.
+
+    Attributes:
+        begin: position at which the group begins that is filled.
+        is_full: the block before was the last of its group.
+        phase: by part, where the phase of the group begins.
+        other: by part, where that of the group before does.
+        span: iterations of a group.
+    """
+
+    begin: Register
+    is_full: Register
+    phase: dict[Part, Register]
+    other: dict[Part, Register]
+    span: ScalarOperand
+
+
 class _BlockRotation:
     """The parts of a loop over blocks. Positions count iterations, of the loop or of the grid."""
 
@@ -70,14 +94,16 @@ class _BlockRotation:
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
         self.members = {
-            name: Part(code.buffers[name].bytes, code.buffers[name].extent) for name in sorted(plan.buffers)
+            name: Part(code.buffers[name].bytes, code.buffers[name].extent, name in blocks.collected)
+            for name in sorted(plan.buffers)
         }
         self.sizes = list(dict.fromkeys(self.members.values()))
         self.now, self.other = ({size: code.register() for size in self.sizes} for _ in range(2))
         code.phases |= {phase: phase for phase in (*self.now.values(), *self.other.values())}
+        self.collected = [node for node in plan.stores if buffers_of([node]) & blocks.collected]
         self.steps: dict[int, ScalarOperand] = {}
         for name in plan.buffers:
-            code.buffers[name].bytes *= blocks.shape.capacity
+            code.buffers[name].bytes *= self._room(self.members[name])
             code.buffers[name].phases = 2
 
     def nodes(self, late: Sequence[Node]) -> list[Node]:
@@ -87,22 +113,31 @@ class _BlockRotation:
             self._measure_loop()
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
+            group = self._group() if self.collected else None
             nodes += [*self._first(), *late, self._sync()]
             with self._list() as body:
-                body += [
-                    *self._store_before(self.plan.stores_first, position, ran),
+                transfers = [
+                    *self._store_before(self._one_by_one(self.plan.stores_first), position, ran),
                     *self._next(position),
-                    *self._store_before(self.plan.stores_last, position, ran),
-                    *self._compute(position),
-                    self._sync(),
+                    *self._store_before(self._one_by_one(self.plan.stores_last), position, ran),
+                    *(self._store_full(group) if group else []),
                 ]
+                arithmetic = self._compute(position)
+                parts = (
+                    [*arithmetic, *transfers] if self._is_arithmetic_first(arithmetic) else [*transfers, *arithmetic]
+                )
+                body += [*parts, self._sync()]
             carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
                 (ran, Immediate(0), Immediate(1)),
                 (last, Immediate(0), position),
             ]
             for size in self.sizes:
                 now, other = self.now[size], self.other[size]
-                carried += [(now, Immediate(0), other), (other, Immediate(size.bytes * self.shape.capacity), now)]
+                if not size.is_collected:
+                    carried += [(now, Immediate(0), other), (other, Immediate(size.bytes * self._room(size)), now)]
+            if group:
+                with self._behind(body):
+                    carried += self._fill(group, position)
             turn = Loop(
                 loop.dtype, position, self.first, self.upper, self.block,
                 [(register, initial) for register, initial, _ in carried], body,
@@ -110,8 +145,24 @@ class _BlockRotation:
             )  # fmt: skip
             nodes.append(turn)
             begin = self._begin(last)
-            nodes += self._store(self.plan.stores, ran, begin, self._integer("sub", self.upper, begin))
+            stores = self._one_by_one(self.plan.stores)
+            nodes += self._store(stores, ran, begin, self._integer("sub", self.upper, begin), self.other)
+            nodes += self._store_rest(group, ran) if group else []
         return nodes
+
+    def _one_by_one(self, stores: Sequence[Node]) -> list[Node]:
+        """Those of the stores that are not collected."""
+        return [node for node in stores if not any(node is each for each in self.collected)]
+
+    def _room(self, size: Part) -> int:
+        """Parts that a phase has room for."""
+        return self.shape.capacity * (self.blocks.collected_blocks if size.is_collected else 1)
+
+    def _is_arithmetic_first(self, arithmetic: Sequence[Node]) -> bool:
+        """True if the arithmetic is to be handed over before the transfers, which then do not wait for it."""
+        queues = {each.row.queue for each in instructions(arithmetic)}
+        touches = any(any(accesses(each)) for each in instructions(arithmetic) if each.row.queue is Queue.SCALAR)
+        return self.shape.arithmetic_first and queues <= {Queue.COMPUTE, Queue.SCALAR} and not touches
 
     # ---- extents ----------------------------------------------------------------------------------------------------
 
@@ -192,7 +243,7 @@ class _BlockRotation:
         before = [self._if_any(self.lower, lambda: self._transfer(plan.early, self.lower, members, {})), self._sync()]
         following = self._integer("add", self.first, self.block)
         phases = {
-            size: self.emitter.scalar("mov", (I64,), Immediate(size.bytes * self.shape.capacity)) for size in self.sizes
+            size: self.emitter.scalar("mov", (I64,), Immediate(size.bytes * self._room(size))) for size in self.sizes
         }
         self.code.phases |= {phase: phase for phase in phases.values()}
         return [*before, self._arrive(self.lower, members, {}), self._early(following, phases)]
@@ -231,14 +282,21 @@ class _BlockRotation:
         if not stores:
             return []
         begin = self._begin(self._integer("sub", position, self.block))
-        return self._store(stores, ran, begin, self._integer("sub", position, begin))
+        return self._store(stores, ran, begin, self._integer("sub", position, begin), self.other)
 
-    def _store(self, stores: Sequence[Node], ran: Register, begin: ScalarOperand, members: ScalarOperand) -> list[Node]:
+    def _store(
+        self,
+        stores: Sequence[Node],
+        ran: Register,
+        begin: ScalarOperand,
+        members: ScalarOperand,
+        phases: dict[Part, Register],
+    ) -> list[Node]:
         """Stores of a block, if it ran."""
         if not stores:
             return []
         with self._list() as nodes:
-            self._transfer(stores, begin, members, self.other)
+            self._transfer(stores, begin, members, phases)
         return [Branch(ran, nodes, location=self.loop.location)]
 
     def _transfer(
@@ -377,6 +435,57 @@ class _BlockRotation:
         starts = {size: phases.get(size, Immediate(0)) for size in sizes}
         return self._for_members(index, position, members, starts, body)
 
+    # ---- results that are collected ---------------------------------------------------------------------------------
+
+    def _group(self) -> _Group:
+        parts = [size for size in self.sizes if size.is_collected]
+        span = self._integer("mul", self.block, Immediate(self.blocks.collected_blocks))
+        phase, other = {part: self.code.register() for part in parts}, {part: self.other[part] for part in parts}
+        return _Group(self.code.register(), self.code.register(), phase, other, span)
+
+    def _store_full(self, group: _Group) -> list[Node]:
+        """Stores of the group that the block before has filled, if it has."""
+        begin = self._first_of_full(group)
+        members = self._integer("sub", group.begin, begin)
+        return self._store(self.collected, group.is_full, begin, members, group.other)
+
+    def _fill(self, group: _Group, position: Register) -> list[tuple[Register, ScalarOperand, ScalarOperand]]:
+        """What the loop carries for a group: registers, what they are at first, and what at the end of a turn."""
+        integer, scalar = self.emitter.integer, self.emitter.scalar
+        following = self._integer("add", position, self.block)
+        filled = self._integer("sub", following, group.begin)
+        is_full = scalar("sge", (self.loop.dtype,), filled, group.span)
+        carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
+            (group.begin, self.first, self._scalar("select", is_full, following, group.begin)),
+            (group.is_full, Immediate(0), is_full),
+        ]
+        end = self._integer("smin", following, self.upper)
+        members = self._integer("sub", end, self._begin(position))
+        for part, phase in group.phase.items():
+            other, now = group.other[part], self.now[part]
+            behind = integer("add", now, integer("mul", part.size(self.emitter), members))
+            second = Immediate(part.bytes * self._room(part))
+            carried += [
+                (phase, Immediate(0), scalar("select", (I64,), is_full, other, phase)),
+                (other, second, scalar("select", (I64,), is_full, phase, other)),
+                (now, Immediate(0), scalar("select", (I64,), is_full, other, behind)),
+            ]
+        return carried
+
+    def _store_rest(self, group: _Group, ran: Register) -> list[Node]:
+        """Stores of the last group, which may be the one that the last block has filled."""
+        scalar, is_full = self.emitter.scalar, group.is_full
+        begin = self._scalar("select", is_full, self._first_of_full(group), self._begin(group.begin))
+        phases = {
+            part: scalar("select", (I64,), is_full, group.other[part], phase) for part, phase in group.phase.items()
+        }
+        self.code.phases |= {phase: phase for phase in phases.values()}
+        return self._store(self.collected, ran, begin, self._integer("sub", self.upper, begin), phases)
+
+    def _first_of_full(self, group: _Group) -> ScalarOperand:
+        """The first iteration of the group before."""
+        return self._begin(self._integer("sub", group.begin, group.span))
+
     # ---- arithmetic -------------------------------------------------------------------------------------------------
 
     def _compute(self, position: Register) -> list[Node]:
@@ -434,6 +543,14 @@ class _BlockRotation:
         )
 
     # ---- small parts ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _behind(self, nodes: list[Node]) -> Generator[None]:
+        """Scalar arithmetic goes to the end of these nodes meanwhile."""
+        outside = self.emitter.nodes
+        self.emitter.nodes = nodes
+        yield
+        self.emitter.nodes = outside
 
     @contextmanager
     def _list(self) -> Generator[list[Node]]:

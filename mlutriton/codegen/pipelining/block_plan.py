@@ -11,22 +11,24 @@ Those whose places are looked up in memory follow each other, so that all of a b
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
     IterationCycles,
     arithmetic_cycles,
+    flow_cycles,
     gather_cycles,
+    issue_cycles_of,
     transfer_latency,
-    transfer_rate,
 )
-from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging
+from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging, MoreItems
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, instructions
+from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, buffers_of, instructions, registers_set
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Register
 from mlutriton.isa.program import Instruction
@@ -34,6 +36,19 @@ from mlutriton.isa.table import Queue
 
 # The bytes of the longest blocks flow for so many latencies: the one that shows then hardly counts.
 _LATENCIES = 16
+
+# Transfers that take such a part of a latency hide nothing.
+_MUCH_SHORTER = 4
+
+# Short results of so many blocks at most are stored together, if they take no more than such a part of the memory.
+_MOST_COLLECTED = 8
+_COLLECTED_SHARE = 8
+
+# Of so many short transfers, not all can be the last of a burst.
+_LEAST_SHORT = 2
+
+# Scalar work of a turn of the loop over chunks.
+_CHUNK_CYCLES = 20
 
 # What halves of chunks have to save.
 _CYCLES_FOR_HALVES = 0.02
@@ -52,6 +67,8 @@ class BlockShape:
         chunks: how the arithmetic is done in chunks; None if it is done iteration by iteration.
         chunk_units: the most units of a chunk.
         in_halves: the halves of a chunk are computed by turns.
+        arithmetic_first: it is handed over before the transfers, as it takes longer.
+        transfers_bind: they take longer than the arithmetic.
     """
 
     capacity: int
@@ -59,6 +76,8 @@ class BlockShape:
     chunks: RowChunks | None = None
     chunk_units: int = 0
     in_halves: bool = False
+    arithmetic_first: bool = False
+    transfers_bind: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,8 @@ class BlockPlan:
         shape: of the blocks.
         beside: names of the buffers that are alive beside the blocks.
         spare_bytes: of NRAM that the largest blocks leave.
+        collected: names of the buffers of results that are stored when several blocks have made theirs.
+        collected_blocks: how many.
     """
 
     scalars: list[Instruction]
@@ -78,6 +99,8 @@ class BlockPlan:
     shape: BlockShape
     beside: set[str]
     spare_bytes: int
+    collected: frozenset[str] = frozenset()
+    collected_blocks: int = 1
 
 
 def plan_blocks(
@@ -107,7 +130,13 @@ def plan_blocks(
     if not gains:
         return None
     memory = _Memory(code, loop, plan, machine, surroundings)
-    shape = _shape(code, loop, plan, merged, machine, merging, memory)
+    placing = [each for each in definitions.instructions(needed) if id(each) not in looked_up]
+    placing_cycles = issue_cycles_of(placing, machine)
+    shape = _shape(code, loop, plan, merged, machine, merging, memory, placing_cycles)
+    collected, blocks = _collected(code, plan, merged, machine, shape)
+    if collected:
+        memory.times = dict.fromkeys(collected, blocks)
+        shape = _shape(code, loop, plan, merged, machine, merging, memory, placing_cycles)
     if shape.capacity < 2:
         return None
     numbers = {number.register for number in shape.chunks.numbers} if shape.chunks is not None else set[Register]()
@@ -117,7 +146,40 @@ def plan_blocks(
     if shape.chunks is not None and not shape.chunks.is_within:
         temporaries = {name: shape.chunks.unit_bytes[name] * shape.chunk_units for name in shape.chunks.temporaries}
     spare_bytes = memory.spare_bytes("nram", temporaries, shape.capacity)
-    return BlockPlan(scalars, merged, shape, {each.name for each in memory.others}, spare_bytes)
+    beside = {each.name for each in memory.others}
+    return BlockPlan(scalars, merged, shape, beside, spare_bytes, collected, blocks)
+
+
+def _collected(
+    code: TileCode, plan: Plan, merged: Mapping[int, Merge], machine: Machine, shape: BlockShape
+) -> tuple[frozenset[str], int]:
+    """Names of buffers of short results that are better stored for several blocks at a time, and for how many.
+
+    Behind a long transfer one short one is free. Each further one shows a latency in every turn, if transfers bind.
+    """
+    size = min(_ordinary_size(shape.size, shape.capacity), shape.capacity)
+    short = [
+        each
+        for each in plan.transfers
+        if id(each) in merged and buffer_bytes(code, [each]) * size * _MUCH_SHORTER < machine.core_dma_latency_bytes
+    ]
+    touched = Counter(name for each in plan.transfers for name in buffers_of([each]))
+    stores = [
+        each
+        for each in short
+        if any(each is store for store in plan.stores)
+        and not isinstance(merged[id(each)], MoreItems)
+        and all(touched[name] == 1 for name in buffers_of([each]))
+    ]
+    names = buffers_of(stores)
+    rest_bytes = sum(code.buffers[name].bytes for name in plan.buffers - names)
+    own_bytes = sum(code.buffers[name].bytes for name in names)
+    blocks = _MOST_COLLECTED
+    while blocks > 1 and own_bytes * blocks * _COLLECTED_SHARE > rest_bytes:
+        blocks //= 2
+    if not shape.transfers_bind or len(short) < _LEAST_SHORT or blocks == 1:
+        return frozenset(), 1
+    return frozenset(names), blocks
 
 
 def _shape(
@@ -128,25 +190,33 @@ def _shape(
     machine: Machine,
     merging: Merging,
     memory: _Memory,
+    placing_cycles: int,
 ) -> BlockShape:
     """The block for which the loop is shortest."""
-    rate, latency = transfer_rate(machine), transfer_latency(machine)
+    latency, varying = transfer_latency(machine), registers_set(loop.body)
+
+    def flow(transfer: Node) -> float:
+        return flow_cycles(transfer, ordinary_bytes(code, [transfer]), varying, machine)
 
     def cycles_of(transfers: Sequence[Node]) -> float:
         # Those that follow each other hide no more latency than they flow.
-        return sum(max(ordinary_bytes(code, [each]) / rate, 0 if id(each) in merged else latency) for each in transfers)
+        return sum(max(flow(each), 0 if id(each) in merged else latency) for each in transfers)
 
     load, store = cycles_of([*plan.early, *plan.arriving]), cycles_of(plan.stores)
     load = max(load, gather_cycles(plan.gathers, machine))
     most = math.ceil(_LATENCIES * latency / (load + store))
+    joined = [flow(each) for each in plan.transfers if id(each) in merged]
+    apart = len(plan.transfers) - len(joined)
+    without = IterationCycles(load, store, 0, latency, 0, placing_cycles * apart, tuple(joined))
     chunks = plan_chunks(code, loop, plan, merging)
-    if chunks is None:
-        cycles = IterationCycles(load, store, arithmetic_cycles(loop, machine), latency)
-        return BlockShape(min(memory.iterations({}), most), cycles.block_size())
-    if chunks.is_within:
-        arithmetic = _chunk_cycles(chunks, chunks.units, machine, in_halves=True)
-        size = IterationCycles(load, store, arithmetic, latency).block_size()
-        return BlockShape(min(memory.iterations({}), most), size, chunks, chunks.units, in_halves=True)
+    if chunks is None or chunks.is_within:
+        cycles = _iteration_as_a_whole(loop, chunks, without, machine)
+        capacity, size = min(memory.iterations({}), most), cycles.block_size()
+        ordinary = _ordinary_size(size, capacity)
+        first, bind = cycles.is_arithmetic_first(ordinary), cycles.do_transfers_bind(ordinary)
+        if chunks is None:
+            return BlockShape(capacity, size, arithmetic_first=first, transfers_bind=bind)
+        return BlockShape(capacity, size, chunks, chunks.units, True, first, bind)
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
     while True:
@@ -155,13 +225,12 @@ def _shape(
         if capacity < 1:
             break
         for in_halves in (False, True)[: min(2, chunk_units)]:
-            cycles, size = _iteration(
-                chunks, chunk_units, (load, store, latency), capacity, machine, in_halves=in_halves
-            )
+            cycles, size = _iteration(chunks, chunk_units, without, capacity, machine, in_halves=in_halves)
             # Halves make code longer.
             whole = cycles.of_loop(_ORDINARY_ITERATIONS, size) * (1 + _CYCLES_FOR_HALVES * in_halves)
             if whole <= best_cycles:
-                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves)
+                first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
+                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves, first, bind)
                 best_cycles = whole
         if chunk_units >= capacity * chunks.units:
             break
@@ -169,25 +238,41 @@ def _shape(
     return best
 
 
+def _iteration_as_a_whole(
+    loop: Loop, chunks: RowChunks | None, without: IterationCycles, machine: Machine
+) -> IterationCycles:
+    """What an iteration takes that is not divided, but may be computed in halves, beside what its transfers do."""
+    if chunks is not None:
+        arithmetic = _chunk_cycles(chunks, chunks.units, machine, in_halves=True)
+        return replace(without, arithmetic=arithmetic, issue=_chunk_issue_cycles(chunks, machine, in_halves=True))
+    handed_over = [each for each in instructions(loop.body) if each.row.queue is Queue.COMPUTE]
+    issue = issue_cycles_of(handed_over, machine) + _CHUNK_CYCLES
+    return replace(without, arithmetic=arithmetic_cycles(loop, machine), issue=issue)
+
+
 def _iteration(
     chunks: RowChunks,
     chunk_units: int,
-    transfers: tuple[float, float, float],
+    without: IterationCycles,
     capacity: int,
     machine: Machine,
     *,
     in_halves: bool,
 ) -> tuple[IterationCycles, float]:
     """What an iteration of an ordinary loop takes, and the size of its blocks, which may be less than a chunk."""
-    load, store, latency = transfers
-    units, size = chunk_units, float(capacity)
-    cycles = IterationCycles(load, store, 0, latency)
+    units, size, cycles = chunk_units, float(capacity), without
     for _ in range(2):
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
-        cycles = IterationCycles(load, store, arithmetic, latency)
-        size = min(cycles.block_size().of(_ORDINARY_ITERATIONS), capacity, _ORDINARY_ITERATIONS / 2)
+        issue = _chunk_issue_cycles(chunks, machine, in_halves=in_halves) * chunks.units / units
+        cycles = replace(without, arithmetic=arithmetic, issue=issue)
+        size = _ordinary_size(cycles.block_size(), capacity)
         units = max(2, min(chunk_units, int(size * chunks.units)))
     return cycles, size
+
+
+def _ordinary_size(size: BlockSize, capacity: int) -> float:
+    """Iterations of a block of an ordinary loop."""
+    return min(size.of(_ORDINARY_ITERATIONS), capacity, _ORDINARY_ITERATIONS / 2)
 
 
 def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves: bool) -> int:
@@ -195,6 +280,12 @@ def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves:
     if in_halves:
         return 2 * (chunks.cycles(-(-units // 2), machine) + len(chunks.groups) * machine.vector_gap_cycles)
     return chunks.cycles(units, machine) + len(chunks.groups) * machine.vector_latency_cycles
+
+
+def _chunk_issue_cycles(chunks: RowChunks, machine: Machine, *, in_halves: bool) -> int:
+    """Cycles of the scalar unit to hand a chunk over."""
+    of_part = sum(issue_cycles_of(group.instructions, machine) for group in chunks.groups)
+    return of_part * (1 + in_halves) + _CHUNK_CYCLES
 
 
 def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
@@ -208,10 +299,15 @@ def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
 
 
 class _Memory:
-    """How many iterations of a block fit beside everything else, their tiles in both phases."""
+    """How many iterations of a block fit beside everything else, their tiles in both phases.
+
+    Attributes:
+        times: by the name of a buffer, how many blocks a phase of it has room for.
+    """
 
     def __init__(self, code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings) -> None:
         self.limits = {"nram": machine.usable_nram_bytes, "wram": machine.usable_wram_bytes}
+        self.times: Mapping[str, int] = {}
         beside = surroundings.alive_beside(loop) - plan.buffers
         self.mine = [code.buffers[name] for name in plan.buffers]
         self.others = [code.buffers[name] for name in beside]
@@ -234,4 +330,4 @@ class _Memory:
 
     def _iteration_bytes(self, space: str) -> int:
         """Both phases of what moves."""
-        return 2 * sum(each.bytes for each in self.mine if each.space == space)
+        return 2 * sum(each.bytes * self.times.get(each.name, 1) for each in self.mine if each.space == space)

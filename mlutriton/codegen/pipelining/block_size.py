@@ -10,19 +10,22 @@ to do at both ends, where nothing goes on beside it. In between there is a least
 
     transfers bind, c < l + s:    b = sqrt(N (latency + turn) / max(2 c - l - s, little))
     arithmetic binds:             b = sqrt(N turn / (l + s)), but long enough that it hides a latency
+
+Where arithmetic binds by enough, it is handed over first in each turn, so that the COMPUTE queue does not wait until
+the scalar unit knows where transfers go. They begin later by what handing it over takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.interleave import interleaved
 from mlutriton.codegen.tile_code import Loop, Node, accesses, children, instructions, known_extents, steps
-from mlutriton.isa.cost import occupancy_cycles
+from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Address
+from mlutriton.isa.operands import Address, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue, SlotKind
 
@@ -56,17 +59,40 @@ class IterationCycles:
         store: cycles of its stores without their latency.
         arithmetic: cycles of the COMPUTE queue.
         latency: cycles of a transfer until its bytes flow.
+        issue: cycles of the scalar unit to hand the arithmetic over.
+        placing: cycles of the scalar unit to know where transfers go that do not go together.
+        joined: cycles that bytes flow of each of the transfers of a block that go together.
     """
 
     load: float
     store: float
     arithmetic: float
     latency: float
+    issue: float = 0
+    placing: float = 0
+    joined: tuple[float, ...] = ()
 
     @property
     def transfers(self) -> float:
         """Cycles of all transfers without their latency."""
         return self.load + self.store
+
+    def is_arithmetic_first(self, size: float) -> bool:
+        """True if turns of blocks of a size are shorter if the arithmetic is handed over before the transfers."""
+        arithmetic, transfers = self.arithmetic * size, self._transfers_of_turn(size)
+        return max(arithmetic, self.issue * size + transfers) < max(self._placing(size) + arithmetic, transfers)
+
+    def do_transfers_bind(self, size: float) -> bool:
+        """True if the transfers of a block take longer than its arithmetic."""
+        return self._transfers_of_turn(size) > self.arithmetic * size
+
+    def _transfers_of_turn(self, size: float) -> float:
+        # Of transfers that go together, each shows what of its latency the one before does not hide.
+        shown = self.latency + sum(max(self.latency - cycles * size, 0) for cycles in sorted(self.joined)[:-1])
+        return self._placing(size) + self.transfers * size + shown
+
+    def _placing(self, size: float) -> float:
+        return _TURN_CYCLES + self.placing * size
 
     def of_loop(self, iterations: int, size: float) -> float:
         """Cycles of a loop in blocks of a size."""
@@ -85,12 +111,44 @@ class IterationCycles:
             low = high = math.sqrt((self.latency + turn) / at_ends)
             return BlockSize(1, low, high)
         low, high = math.sqrt(turn / transfers), math.sqrt((self.latency + turn) / transfers)
-        return BlockSize(min(self.latency / excess, self.latency), low, high)
+        return BlockSize(min(math.ceil(self.latency / excess), self.latency), low, high)
 
 
 def transfer_rate(machine: Machine) -> float:
     """Bytes per cycle that a core transfers while all others do so too."""
     return min(machine.core_dma_bytes_per_cycle, machine.dram_bytes_per_cycle / machine.cores)
+
+
+def flow_cycles(node: Node, size_bytes: float, varying: Collection[Register], machine: Machine) -> float:
+    """Cycles that bytes flow while all cores transfer: the DRAM is slower where they are strided.
+
+    Args:
+        node: a transfer.
+        size_bytes: what it moves.
+        varying: registers that differ by iteration.
+        machine: has the rates.
+    """
+    share = 1.0
+    if isinstance(node, Instruction) and _is_strided(node, varying):
+        is_store = node.row.trace == "STORE"
+        share = machine.strided_write_efficiency if is_store else machine.strided_read_efficiency
+    at_dram = machine.dram_bytes_per_cycle / machine.cores * share
+    return size_bytes / min(machine.core_dma_bytes_per_cycle, at_dram)
+
+
+def _is_strided(transfer: Instruction, varying: Collection[Register]) -> bool:
+    """True if a tile has parts of rows: how much of a row differs by where in it the tile begins."""
+    slots = transfer.row.slot_index
+    if "global1" not in slots:
+        return False
+    limit = "valid" if "valid1" in slots else "n"
+    rows, row = (transfer.operands[slots[f"{limit}{axis}"]] for axis in (1, 0))
+    return rows != Immediate(1) and row in varying
+
+
+def issue_cycles_of(chain: Sequence[Instruction], machine: Machine) -> int:
+    """Cycles of the scalar unit to hand instructions over."""
+    return sum(issue_cycles(each, machine) for each in chain)
 
 
 def transfer_latency(machine: Machine) -> int:

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
-from mlutriton.codegen.pipelining.merged_loops import LoopingProgram, looping_program, merged
+from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
 from mlutriton.codegen.tile_code import (
     READING,
@@ -50,6 +50,9 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
 __all__ = ["MOST_PROGRAMS", "hoist", "short_fills", "stay_resident"]
 
+# Tiles that flow for less than such a part of a latency gain nothing if the loops of programs become one.
+_SHORT_SHARE = 2
+
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
@@ -70,10 +73,14 @@ def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, sprea
         if any(is_transfer(node) for node in body):
             _serve_in_turn(code, body, end, machine)
         return 0
-    program = looping_program(code, body, machine.core_dma_latency_bytes) if most_programs else None
-    if program is not None and _serve_in_one_loop(code, program, end, spread=spread):
+    latency_bytes = machine.core_dma_latency_bytes if most_programs else None
+    if latency_bytes and _serve_in_one_loop(code, body, end, latency_bytes, spread=spread):
         return 1
-    return _serve_in_groups(code, body, end, machine, most_programs)
+    together = _serve_in_groups(code, body, end, machine, most_programs)
+    # What flows for less than a latency is better loaded for several programs at a time, if that can be.
+    if not together and latency_bytes:
+        return int(_serve_in_one_loop(code, body, end, latency_bytes // _SHORT_SHARE, spread=spread))
+    return together
 
 
 def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: Machine, most_programs: int) -> int:
@@ -110,8 +117,11 @@ def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Reg
     return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
-def _serve_in_one_loop(code: TileCode, program: LoopingProgram, end: Node, *, spread: bool) -> bool:
-    """Make one loop of those of a task's programs; False if they differ in length."""
+def _serve_in_one_loop(code: TileCode, body: Sequence[Node], end: Node, short_bytes: int, *, spread: bool) -> bool:
+    """Make one loop of those of a task's programs; False if they differ in length, or their tiles are short."""
+    program = looping_program(code, body, short_bytes)
+    if program is None:
+        return False
     nodes = code.nodes
     emitter = Emitter(code)
     emitter.location = end.location
