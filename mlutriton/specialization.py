@@ -51,10 +51,12 @@ class _Version:
     Attributes:
         function: ready to be placed.
         conditions: functions that say what.
+        is_usual: it holds for almost all launches.
     """
 
     function: Function
     conditions: list[Function]
+    is_usual: bool = False
 
 
 def _straight(function: Function, options: CompileOptions, together: Sequence[int] = (1, 1, 1)) -> _Version | None:
@@ -62,11 +64,10 @@ def _straight(function: Function, options: CompileOptions, together: Sequence[in
     found = unwrap.run(function, together)
     if found is None:
         return None
-    straight, condition = found
     for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(straight)
-    options.verify(straight, "unwrap")
-    return _Version(straight, [condition])
+        simplify(found.function)
+    options.verify(found.function, "unwrap")
+    return _Version(found.function, [found.condition], found.is_usual)
 
 
 @dataclass(frozen=True)
@@ -186,10 +187,13 @@ def specialized(
     straight = _straight(function, options) if multiplies(function) else None
     best = function if straight is None else straight.function
     together = _together(wide, best, options, metadata, observe, prepare)
-    program = placed(function, options, metadata, observe)
-    if straight is not None:
+    if straight is None:
+        program = placed(function, options, metadata, observe)
+    else:
         special = placed(straight.function, options, metadata, observe)
-        program = join(special, program, straight.conditions, options.machine)
+        # What hardly ever runs is rather compiled quickly.
+        others = replace(options, cores=1) if straight.is_usual else options
+        program = join(special, placed(function, others, metadata, observe), straight.conditions, options.machine)
     for special, conditions in reversed(together):
         program = join(special, program, conditions, options.machine)
     return program

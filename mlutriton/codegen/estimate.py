@@ -1,7 +1,8 @@
 """How long a program of the tile IR takes about, from what it loads, moves and computes: to choose between forms of it.
 
-Loops are taken to be pipelined, so that the longest of their queues counts. Latencies are left out: they are what the
-pipeline hides. All forms that are compared have the same loops.
+Loops are taken to be pipelined, so that the longest of their queues counts. The pipeline hides latencies of transfers
+from other queues, but not from each other: each step shows one of them, or several steps one if they are taken together
+(:mod:`mlutriton.codegen.pipelining.deeper_steps`). All forms that are compared have the same loops.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mlutriton.codegen.pipelining.deeper_steps import LATENCIES_ALONE
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
 from mlutriton.ir.ops import Dot, Elementwise, For, If, Reduce, Scan, TileLoad, TileStore, While
@@ -49,6 +51,7 @@ def _block(block: Block, machine: Machine) -> tuple[_Queues, float]:
         match operation:
             case For() | While():
                 inner, nested = _block(operation.regions[-1], machine)
+                inner.transfers += min(_latency_cycles(machine), inner.transfers / LATENCIES_ALONE)
                 loops += _TRIPS * (inner.longest() + nested)
             case If():
                 for region in operation.regions:
@@ -77,6 +80,11 @@ def _operation(operation: Operation, machine: Machine) -> _Queues:
             return _Queues(compute=passes + machine.vector_gap_cycles)
         case _:
             return _Queues()
+
+
+def _latency_cycles(machine: Machine) -> float:
+    """Of a transfer, until its first byte."""
+    return machine.core_dma_latency_bytes / machine.core_dma_bytes_per_cycle
 
 
 def _transfer_rate(machine: Machine) -> float:

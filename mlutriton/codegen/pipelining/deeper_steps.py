@@ -51,7 +51,7 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, WRAM_PANEL_COLUMNS, Access, Q
 # The tiles of a turn flow for so many latencies: then the one that shows hardly counts. Fewer where memory is short.
 DEPTHS = (8, 6, 4)
 # Of one core alone for no longer than that: its pipeline has fewer stages to fill.
-_LATENCIES_ALONE = 6
+LATENCIES_ALONE = 6
 
 # Of what cores load together it is to be so many steps at least: their pipeline orders loads by what it knows of them,
 # and that is less of those of several steps.
@@ -364,7 +364,7 @@ def _most_steps(
             loaded += span
     shared = any(isinstance(node, Sharing) for node in loop.body)
     if not shared:
-        latencies = min(latencies, _LATENCIES_ALONE)
+        latencies = min(latencies, LATENCIES_ALONE)
     found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
     if found < _LEAST_SHARED_STEPS and shared:
         return 1

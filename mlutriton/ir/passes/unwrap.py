@@ -33,11 +33,26 @@ class _Straight:
     end: Value | None
 
 
+@dataclass(frozen=True)
+class Unwrapped:
+    """A function without wraps.
+
+    Attributes:
+        function: the function.
+        condition: what has to hold of a launch for it to be right.
+        is_usual: the condition holds for all sizes: tiles rather end than wrap.
+    """
+
+    function: Function
+    condition: Function
+    is_usual: bool
+
+
 _Found = dict[tuple[Operation, int], _Straight]
 
 
-def run(function: Function, together: Sequence[int] = (1, 1, 1)) -> tuple[Function, Function] | None:
-    """The function without wraps, and the condition under which it is right.
+def run(function: Function, together: Sequence[int] = (1, 1, 1)) -> Unwrapped | None:
+    """The function without wraps.
 
     Args:
         function: whose memory accesses are known.
@@ -62,7 +77,7 @@ def run(function: Function, together: Sequence[int] = (1, 1, 1)) -> tuple[Functi
     search.ask()
     condition = condition_function(made, search.facts)
     _straighten(made.body, found)
-    return made, condition
+    return Unwrapped(made, condition, is_usual=not any(isinstance(each, Multiple) for each in search.facts))
 
 
 class _Search:
