@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from triton import knobs
 from triton._C.libtriton import ir, passes
-from triton.backends.compiler import BaseBackend, GPUTarget
+from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from mlutriton.backend.options import FOREIGN_OPTIONS, OPTION_NAMES, MLUOptions, parse_options
-from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.diagnostics import ArgumentError, OnChipMemoryError
 
 if TYPE_CHECKING:
     from mlutriton.isa.machine import Machine
@@ -49,7 +49,18 @@ class MLUBackend(BaseBackend):
         return parse_options(options, _machine_identity(), f"mlu{self.target.arch}")
 
     def add_stages(self, stages: dict[str, Any], options: MLUOptions, language: object = None) -> None:
-        """Names the two stages: ``ttir``, then the program file; a hook of the user's may replace them."""
+        """Names the two stages: ``ttir``, then the program file; a hook of the user's may replace them.
+
+        Raises:
+            ArgumentError: E0112, the kernel is written in Gluon.
+        """
+        if language is Language.GLUON:
+            raise ArgumentError(
+                "E0112",
+                "a kernel of Gluon cannot become one for an MLU",
+                note="Gluon says how a GPU lays tiles out over its threads; an MLU has none",
+                help="write it in triton.language, under @triton.jit",
+            )
         stages["ttir"] = run_ttir_passes
         stages["mluprog"] = functools.partial(_compile_program, options=options)
         if knobs.runtime.add_stages_inspection_hook is not None:

@@ -334,3 +334,15 @@ print(driver.BangUtils().get_device_properties(0)["core_num_per_cluster"])
 """
     ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
     assert ran.stdout == "4\n", ran.stderr
+
+
+def test_kernels_of_gluon_are_refused():
+    from triton.experimental import gluon  # no part of Triton's interface yet
+
+    @gluon.jit
+    def nothing():
+        pass
+
+    with pytest.raises(ArgumentError, match="Gluon") as caught:
+        nothing[(1,)]()
+    assert caught.value.code == "E0112"
