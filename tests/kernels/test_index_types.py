@@ -61,6 +61,12 @@ def where_hashes_are_positive(out, x, n, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def of_remainders_of_negative_numbers(out, x, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + 200 + (i - 100) % n))
+
+
+@mlu.jit
 def of_bytes_that_advance(out, x, n, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     at = tl.zeros((BLOCK,), tl.int8)
@@ -105,6 +111,7 @@ CASES = [
         7,
         lambda n: np.where(PLACES * np.int32(1_103_515_245) + np.int32(n) >= 0, X[PLACES], -1),
     ),
+    (of_remainders_of_negative_numbers, 7, lambda n: X[200 + np.fmod(PLACES - 100, n)]),
     (of_bytes_that_advance, 200, bytes_that_advance),
     (beside_bytes_of_rows, 100, bytes_of_rows),
 ]

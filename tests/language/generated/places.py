@@ -54,6 +54,7 @@ class Places(Text):
     atoms: list[Index] = field(default_factory=list)
     values: list[tuple[Value, frozenset[str]]] = field(default_factory=list)
     outs: int = 0
+    is_stencil: bool = False  # a tile and its neighbours, with little else
     has_holes: bool = False  # arrays of floats have elements that are no numbers
 
     # ---- indices
@@ -282,6 +283,70 @@ class Places(Text):
         self.line(f"tl.store({name} + {place} + {distance}, {text}{tail})")
         self.outs += 1
 
+    # ---- what is loaded and stored together
+
+    def stencil(self) -> None:
+        """Loads of one tile's neighbours, or of all elements of its steps, as most kernels of such write them."""
+        name, (rows, columns) = self.pick(["x", "x", "y"]), (self.shape[0], self.shape[-1])
+        high = columns * self.grid[0]
+        self.line(f"j = p0 * {columns} + c")
+        place, pitch, axes = f"j * {self.scale}", 0, frozenset("c")
+        if len(self.shape) == 2:
+            pitch = self.pick([high * self.scale + 7, *self.runtime.values()])
+            pitch_text = next((text for text, number in self.runtime.items() if number == pitch), str(pitch))
+            self.line(f"i = p1 * {rows} + r")
+            place, axes = f"i * {pitch_text} + {place}", frozenset("rc")
+        ends = {"j": self.pick([high, high - 3, self.number(high)])}
+        if pitch:
+            most = rows * (*self.grid, 1)[1]
+            ends["i"] = self.pick([most, most - 1, self.number(most)])
+        last = high * self.scale + (rows * (*self.grid, 1)[1] * pitch if pitch else 0)
+        shift = 4 * (pitch + self.scale)
+        self.lengths[name] = max(self.lengths.get(name, 0), shift + last + shift)
+        kind, reach = self.pick(["", "own", "own", "inside", "any"]), self.pick([1, 2, 4])
+        taps = [(self.between(-1, 1) if pitch else 0, self.between(-reach, reach)) for _ in range(self.between(2, 7))]
+        if self.scale > 1 and self.chance(2):
+            taps = [(0, k) for k in range(self.scale)]
+            if self.chance(2):
+                taps.reverse()
+        other = self.pick(["0", "1"]) + (".0" if self.types[name].kind != "i" else "")
+        for down, right in taps:
+            moved = {"i": f"i + {down}", "j": f"j + {right}"}
+            masks = {
+                "own": [f"({each} < {end})" for each, end in ends.items()],
+                "inside": [f"({moved[each]} >= 0) & ({moved[each]} < {end})" for each, end in ends.items()],
+            }
+            mask = masks.get(self.pick(["own", "inside", ""]) if kind == "any" else kind)
+            away = down * pitch + right
+            tail = f", mask={' & '.join(mask)}, other={other}" if mask else ""
+            text = f"tl.load({name} + {shift + away} + {place}{tail})"
+            if self.types[name] != self.kind:
+                text += ".to(tl.float32)" if self.kind == FLOAT32 else ".to(tl.int32)"
+            if self.has_holes and self.types[name] != INT8:
+                loaded = self.let(text)
+                text = f"tl.where({loaded} == {loaded}, {loaded}, 2.0)"
+            bound = 1 << 14 if self.types[name] == INT32 else 8
+            self.keep(text, bound if self.kind == FLOAT32 else 0, axes)
+            if self.chance(12):
+                self.store()
+        tapped = [value for value, _ in self.values[-len(taps) :]]
+        factors = [self.pick(["", "", " * 2", " * -3"]) for _ in tapped]
+        text = " + ".join(f"{value.name}{factor}" for value, factor in zip(tapped, factors, strict=True))
+        self.keep(text, 3 * sum(value.bound for value in tapped), axes)
+        for _ in range(self.pick([0, 0, 1, 3])):
+            self.compute()
+        own = f"program * OWN + {'r * ' + str(columns * self.scale) + ' + ' if pitch else ''}c * {self.scale}"
+        self.lengths["own"] = rows * columns * self.scale if pitch else columns * self.scale
+        mask = f", mask={' & '.join(f'({each} < {end})' for each, end in ends.items())}"
+        if self.chance(4):
+            mask = ""
+        order = list(range(self.scale))
+        if self.chance(2):
+            order.reverse()
+        for k in order:
+            self.line(f"tl.store(own + {own} + {k}, {self.values[-1][0].name}{mask})")
+            self.compute()
+
     # ---- values
 
     def compute(self) -> None:
@@ -290,7 +355,7 @@ class Places(Text):
         (a, a_axes), (b, b_axes) = self.recent(), self.recent()
         if self.kind == FLOAT32:
             made = self.computed("tile", a, b, lambda each: each.name)
-            self.values.append((made, a_axes | b_axes))
+            self.values.append((made, a_axes & b_axes))
             return
         forms = [
             "{} + {}",
@@ -301,7 +366,7 @@ class Places(Text):
             "{} ^ {}",
             "tl.where({} > 0, {}, 7)",
         ]
-        self.keep(self.pick(forms).format(a.name, b.name), 0, a_axes | b_axes)
+        self.keep(self.pick(forms).format(a.name, b.name), 0, a_axes & b_axes)
 
     def reduce(self) -> None:
         whole = [value for value, axes in self.values if len(axes) == len(self.shape)]
@@ -384,6 +449,9 @@ class Places(Text):
             shift = max(0, -place.low)
             self.line(f"found = tl.load(table + (({place.text}) + {shift}) % {TABLE})")
             self.atoms.append(Index("found", 0, TABLE - 1, place.axes))
+        if self.is_stencil:
+            self.stencil()
+            return
         if self.chance(3):
             self.looped(1)
         self.body(5, 0)
@@ -400,13 +468,14 @@ class Places(Text):
 def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, ...]] = GRIDS) -> TextCase:
     """Kernels that load and store at places of many forms."""
     text = Places(between)
-    text.grid = text.pick(grids)
+    text.is_stencil = text.chance(3)
+    text.grid = text.pick([each for each in grids if math.prod(each) < 14] if text.is_stencil else grids)
     programs = math.prod(text.grid)
     wide = [[16], [32], [64], [128], [8], [4, 8], [8, 16], [2, 32], [16, 16]]
-    if programs < 14 and text.chance(2):
+    if (programs < 14 and text.chance(2)) or text.is_stencil:
         wide = [[1024], [1024], [2048], [32, 64], [16, 128], [64, 64], [4096]]
     text.shape = tuple(text.pick(wide))
-    text.scale = text.pick([1, 1, 2, 3, 4])
+    text.scale = text.pick([1, 1, 1, 1, 1, 2, 3] if text.is_stencil else [1, 1, 2, 3, 4])
     text.kind = text.pick([INT32, FLOAT32])
     kinds = [INT32, INT32, INT8, INT64] if text.kind == INT32 else [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8]
     text.types = {name: text.pick(kinds) for name in ("x", "y", "both", "pool")} | {
@@ -418,7 +487,7 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
     is_aliased = programs == 1 and text.types["x"] == text.types["both"] and text.chance(2)
     text.draw_all()
     types, scale, has_holes, apart = text.types, text.scale, text.has_holes, text.pick([0, 1, 3, 16, text.shape[-1]])
-    sizes = {name: text.lengths.get(name, 0) + 8 for name in ("x", "y", "both", "out", "pool")}
+    sizes = {name: text.lengths.get(name, 0) + 8 for name in ("x", "y", "both", "out", "pool", "own")}
     size, runtime, skew = math.prod(text.shape), dict(text.runtime), text.pick([0, 0, 3])
 
     def memory() -> dict[str, object]:
@@ -438,6 +507,7 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
         return {
             "out": np.zeros(programs * sizes["out"], types["out"]),
             "close": np.zeros(programs * size * scale + scale, types["out"]),
+            "own": np.zeros(programs * sizes["own"], text.kind),
             "last": np.zeros(programs * size, text.kind),
             "both": both,
             "x": x,
@@ -447,6 +517,7 @@ def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, .
             "table": random.integers(0, TABLE, TABLE).astype(np.int32),
             **runtime,
             "OUT": sizes["out"],
+            "OWN": sizes["own"],
             "BOTH": sizes["both"],
         }
 
