@@ -102,14 +102,24 @@ def compile_llvm(
         return _compiled(ir_text, cache_key, thoroughly)
 
 
+def kept_module(cache_key: str) -> NativeModule | None:
+    """What the disk cache has of a name, loaded; None if it has nothing that can be."""
+    with compiling:
+        toolchain = _toolchain()
+        stored = _read(cache_directory() / toolchain.file_name(cache_key))
+        if stored is not None:
+            # A file of the right digest that still does not link comes from a broken writer.
+            with contextlib.suppress(RuntimeError):
+                return NativeModule(toolchain, stored)
+        return None
+
+
 def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None, thoroughly: bool) -> NativeModule:
     toolchain = _toolchain()
+    kept = None if cache_key is None else kept_module(cache_key)
+    if kept is not None:
+        return kept
     path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
-    stored = None if path is None else _read(path)
-    if stored is not None:
-        # A file of the right digest that still does not link comes from a broken writer: compile instead.
-        with contextlib.suppress(RuntimeError):
-            return NativeModule(toolchain, stored)
     text = ir_text() if callable(ir_text) else ir_text
     if isinstance(text, str):
         objects = [toolchain.compile(text, thoroughly=thoroughly)]

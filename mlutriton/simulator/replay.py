@@ -1,42 +1,35 @@
 """The timing replay: from the traces of a launch to its cycles, deterministic and in integers.
 
-``replay`` runs :mod:`mlutriton.simulator.event_loop` as machine code; what it computes is said in plain Python by
-:mod:`mlutriton.simulator.replay_reference`.
+``replay`` runs :mod:`mlutriton.simulator.event_loop`, mostly as machine code; what it computes is said in plain Python
+by :mod:`mlutriton.simulator.replay_reference`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import host_address
-from mlutriton.isa import trace_format
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
 from mlutriton.simulator import (
     cache_directory,
     event_loop,
-    memory_traffic,
+    replay_code,
     replay_state,
     schedule_alone,
     sector_map,
     tile_families,
-    tile_list,
     timing,
-    transfer_costs,
 )
-from mlutriton.simulator import machine_code as translator
 from mlutriton.simulator.event_tree import event_tree
-from mlutriton.simulator.native import compile_llvm
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.timing import Cause, timing_parameters
 
@@ -415,38 +408,12 @@ def _zeros(count: int) -> Words:
     return np.zeros(count, dtype=np.int64)
 
 
-def _run(entry: Callable[[Any], None], state: Any) -> None:
+def _run(loop: Callable[[Any], None], state: Any) -> None:
     pointers = _memory.pointers
     for place, name in _ARRAYS_OF_ITS_OWN:
         array = getattr(state, name)
         pointers[place] = _NOTHING_ADDRESS if array is _NOTHING else host_address(array)
-    _machine_code(entry)(ctypes.addressof(pointers))
-
-
-@cache
-def _machine_code(entry: Callable[[Any], None]) -> Callable[[int], None]:
-    """A function with all that it calls, as machine code: each apart, for most launches need but the replay."""
-    # The sources name what is compiled, so that a warm start translates nothing.
-    modules = (
-        event_loop,
-        schedule_alone,
-        cache_directory,
-        tile_families,
-        tile_list,
-        sector_map,
-        memory_traffic,
-        transfer_costs,
-        replay_state,
-        timing,
-        translator,
-        trace_format,
-    )
-    digest = hashlib.sha256(entry.__name__.encode())
-    for module in modules:
-        digest.update(Path(str(module.__file__)).read_bytes())
-    key = f"replay {digest.hexdigest()}"
-    compiled = compile_llvm(lambda: translator.translate(entry), cache_key=key, thoroughly=True)
-    return compiled.function(entry.__name__, [ctypes.c_void_p])
+    replay_code.run(loop, state, pointers)
 
 
 def _result(state: Any, machine: Machine, trace: StoredTrace) -> Timing:

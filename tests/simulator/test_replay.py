@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections import Counter
+from collections.abc import Generator
 from unittest import mock
 
 import numpy as np
@@ -26,7 +29,7 @@ from mlutriton.isa.trace_format import (
     Record,
     unpack,
 )
-from mlutriton.simulator import event_loop, replay_state, timing
+from mlutriton.simulator import event_loop, replay_code, replay_state, timing
 from mlutriton.simulator.replay import Trace, initial_state, replay, schedule_bound
 from mlutriton.simulator.replay_reference import ReferenceReplay
 from mlutriton.simulator.timing import CAUSE_PARAMETERS, Cause, timing_parameters
@@ -516,6 +519,50 @@ def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Mach
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
     assert replay(trace, model).cycles == lists.shared[replay_state.MAKESPAN]
+
+
+@settings(RANDOM, max_examples=15)
+@given(traces(most_members=4), st.sampled_from(MACHINES))
+def test_what_is_interpreted_first_is_what_machine_code_finds(trace: Trace, model: Machine) -> None:
+    expected = replay(trace, model), schedule_bound(trace, model)
+    with without_machine_code():
+        result, bound = replay(trace, model), schedule_bound(trace, model)
+    assert (result.cycles, bound) == (expected[0].cycles, expected[1])
+    for name in ("cause_cycles", "compute_busy_cycles", "io_busy_cycles", "move_busy_cycles", "programs"):
+        assert getattr(result, name).tolist() == getattr(expected[0], name).tolist()
+    for name in ("dram_read_bytes", "dram_write_bytes", "l2_hit_bytes"):
+        assert getattr(result, name) == getattr(expected[0], name)
+
+
+@contextlib.contextmanager
+def without_machine_code() -> Generator[mock.Mock]:
+    """As in a process that finds nothing compiled on disk; yields what compiles."""
+    parts = {"_compiled": {}, "_interpreted": Counter(), "kept_module": mock.Mock(return_value=None)}
+    with (
+        mock.patch.multiple(replay_code, **parts),
+        mock.patch.object(replay_code, "compile_llvm", side_effect=AssertionError("it is compiled")) as compiling,
+    ):
+        yield compiling
+
+
+def test_machine_code_is_made_once_there_is_enough_to_replay() -> None:
+    trace = trace_of([*(load(4096, 4096 * i) for i in range(50)), END])
+    with without_machine_code() as compiling:
+        times = 0
+        while not compiling.called:
+            with contextlib.suppress(AssertionError):
+                replay(trace, TINY)
+                times += 1
+        assert 10 <= times <= 20, "each load is a record and a page"
+    for large in (
+        trace_of([load(1 << 23, i << 23) for i in range(2)] + [END]),
+        trace_of([load(4096 * 64, extent=Extent(64, 4096, 128)), END]),
+        trace_of([*(sync() for _ in range(3000)), END]),
+    ):
+        with without_machine_code(), pytest.raises(AssertionError, match="it is compiled"):
+            replay(large, TINY)
+    with without_machine_code(), pytest.raises(AssertionError, match="it is compiled"):
+        replay(trace, TINY, keep_events=True)
 
 
 @RANDOM
