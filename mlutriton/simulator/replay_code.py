@@ -1,6 +1,6 @@
 """Runs the loops of the replay: as machine code, or as the Python that they are.
 
-To compile one takes as long as to replay thousands of records in Python, at some 20 us each. So a process that finds
+To compile one takes as long as to replay ten thousand records in Python, at some 20 us each. So a process that finds
 none compiled on disk interprets what it has to replay first, and compiles once it has more.
 """
 
@@ -54,10 +54,11 @@ _SOURCES: tuple[ModuleType, ...] = (
     machine_code,
     trace_format,
 )
-# What a process interprets of a loop before it compiles it, in steps of about 20 us: an eighth of the compilation.
-_INTERPRETED_STEPS = 2000
-_NEVER = 1 << 62
+# What a process interprets of a loop before it compiles it, in steps of 1 to 5 us: a tenth of the compilation.
+_INTERPRETED_STEPS = 8000
+_STEPS_PER_RECORD = 4
 _BYTES_PER_STEP = 4096
+_NEVER = 1 << 62
 _LOW_WORD = (1 << 32) - 1
 
 _GIVEN = ("words", "starts", "statistics", "programs", "shared", "timing", "leaves")
@@ -110,7 +111,7 @@ def _steps(state: Any) -> int:
     # Programs that share records are many, and stalls have a row for each instruction that there may be.
     if numbers[replay_state.HAS_RUNS] or numbers[replay_state.KEEP_EVENTS]:
         return _NEVER
-    if numbers[replay_state.RECORDS] > _INTERPRETED_STEPS:
+    if _STEPS_PER_RECORD * numbers[replay_state.RECORDS] > _INTERPRETED_STEPS:
         return _NEVER
     records = state.words.reshape(-1, RECORD_WORDS)
     is_extent = trace_columns.extent_records(records)
@@ -119,7 +120,7 @@ def _steps(state: Any) -> int:
     strided = transfers[trace_columns.flags(transfers) & FLAG_STRIDED != 0]
     segments = (strided[:, 1] & _LOW_WORD).sum() + ((extents[:, 0] >> 32 & _LOW_WORD) * (extents[:, 2] & 0xFFFF)).sum()
     pages = trace_columns.amounts(transfers).sum() // _BYTES_PER_STEP
-    return len(records) + len(state.starts) + int(segments + pages)
+    return _STEPS_PER_RECORD * len(records) + len(state.starts) + int(segments + pages)
 
 
 def _interpret(loop: Loop, state: Any) -> None:
