@@ -31,7 +31,7 @@ from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, Parameter, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
@@ -298,8 +298,9 @@ class LoadedKernel:
         key = [(each.first_address, each.bytes, each.writable) for each in pointers]
         known = self._known_memory
         if known is None or known[0] != key:
+            written = cast("Sequence[int]", self.program.metadata.get(WRITES, self._pointers))
             allocations = (
-                Allocation(self.program.parameters[index].name, *reach)
+                Allocation(self.program.parameters[index].name, *reach, written=index in written)
                 for index, reach in zip(self._pointers, key, strict=True)
             )
             known = self._known_memory = (key, GlobalMemory(allocations))

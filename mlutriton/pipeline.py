@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
+from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
@@ -21,7 +23,7 @@ from mlutriton.ir.passes import (
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Program
 from mlutriton.placement import CompileOptions, Observer
 from mlutriton.specialization import neighbours, specialized
 
@@ -76,6 +78,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
     wide = neighbours(function, options)
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
+    written = Aliasing(function).written
     program = specialized(
         function,
         wide,
@@ -84,6 +87,9 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         observe,
         lambda other: _run_passes(other, PASSES[_AS_WRITTEN:], options, _look_away),
     )
+    if written is not None and program.asks_for_disjoint:
+        places = [place for place, each in enumerate(function.body.arguments) if each in written]
+        program = replace(program, metadata={**program.metadata, WRITES: places})
     try:
         check(program, options.machine)
     except ProgramError as error:

@@ -143,6 +143,9 @@ class Instruction:
 FOLLOWS_ADDRESSES = "follows_addresses"
 """The fact of a program that it makes pointers of integers: what it may touch depends on the values it is passed."""
 
+WRITES = "writes"
+"""The fact of a program through which of its parameters it writes, by number; without it, it may be any."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -177,8 +180,16 @@ class Program:
     @cached_property
     def is_resident(self) -> bool:
         """True if a task serves program after program itself: its text asks how many tasks there are."""
-        tasks = Immediate(SPECIAL_REGISTERS.index("tasks"))
-        return any(each.row.name == "sreg" and each.operand("index") == tasks for each in self.instructions)
+        return self._asks_for("tasks")
+
+    @cached_property
+    def asks_for_disjoint(self) -> bool:
+        """True if it matters whether the arrays of a launch share bytes."""
+        return self._asks_for("arrays_disjoint")
+
+    def _asks_for(self, special: str) -> bool:
+        index = Immediate(SPECIAL_REGISTERS.index(special))
+        return any(each.row.name == "sreg" and each.operand("index") == index for each in self.instructions)
 
     @cached_property
     def legal_machines(self) -> set[str]:

@@ -40,6 +40,7 @@ class Allocation:
         address: of the first byte.
         bytes: how many.
         writable: false if a store is a fault.
+        written: false if the program is known not to store there, as far as this parameter goes.
         owner: kept alive as long as the allocation is.
         dtype: element type, where known.
     """
@@ -50,6 +51,7 @@ class Allocation:
     writable: bool = True
     owner: object = None
     dtype: DType | None = None
+    written: bool = True
 
     @property
     def end(self) -> int:
@@ -77,14 +79,14 @@ class GlobalMemory:
         allocations: as registered.
         table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code.
         table_address: where native code finds the table.
-        is_disjoint: true if no two allocations share bytes.
+        is_disjoint: true if no two allocations share bytes that are written: whoever only reads meets nobody.
         local_address: where the local memory of a core begins that may be touched too; 0 if there is none.
     """
 
     def __init__(self, allocations: Iterable[Allocation] = (), local: NDArray[np.uint8] | None = None) -> None:
         self.allocations = tuple(allocations)
         self.table = _regions(self.allocations)
-        self.is_disjoint = len(self.table) == sum(1 for each in self.allocations if each.bytes)
+        self.is_disjoint = _is_disjoint(self.allocations)
         self.local_address = 0
         if local is not None:
             self.local_address = host_address(local)
@@ -180,6 +182,17 @@ class GlobalMemory:
         row = self._row(address)
         assert row is not None, f"{address:#x} belongs to no array"
         return row[3] + address - row[0]
+
+
+def _is_disjoint(allocations: Iterable[Allocation]) -> bool:
+    """True if none that is written shares bytes with another."""
+    end, written_end = 0, 0
+    for each in sorted((each for each in allocations if each.bytes), key=lambda each: each.address):
+        if each.address < (end if each.written else written_end):
+            return False
+        end = max(end, each.end)
+        written_end = max(written_end, each.end) if each.written else written_end
+    return True
 
 
 def _regions(allocations: tuple[Allocation, ...]) -> NDArray[np.int64]:
