@@ -26,7 +26,7 @@ from mlutriton.codegen.tile_code import (
 )
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.isa.expression import round_up
-from mlutriton.isa.operands import FORWARD, Address, Mode, Register
+from mlutriton.isa.operands import Address, Mode, Register
 from mlutriton.isa.program import Buffer, Instruction, slot_dtype
 
 ALIGNMENT_BYTES = 64
@@ -133,7 +133,7 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
                 if not chain:
                     position += 1
                 chain.append(node)
-                if node.operands[:1] != (FORWARD,):
+                if not node.hands_on:
                     if node.row.is_elementwise or node.row.name == "v.mov":
                         elementwise.append((position, chain))
                     chain = []

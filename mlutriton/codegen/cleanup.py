@@ -37,21 +37,21 @@ def remove_dead_code(code: TileCode) -> None:
 def _dead(nodes: Sequence[Node]) -> set[int]:
     """The identities of instructions that nothing needs."""
     readers: Counter[str | Register] = Counter(_control_registers(nodes))
-    makers: dict[str | Register, list[Instruction]] = {}
-    every = list(instructions(nodes))
-    for instruction in every:
-        readers.update(_read(instruction))
-        for made in _made(instruction):
-            makers.setdefault(made, []).append(instruction)
+    every = [(instruction, _made(instruction), _read(instruction)) for instruction in instructions(nodes)]
+    makers: dict[str | Register, list[int]] = {}
+    for number, (_, made, read) in enumerate(every):
+        for each in read:
+            readers[each] += 1
+        for each in made:
+            makers.setdefault(each, []).append(number)
     dead: set[int] = set()
-    pending = every
+    pending = list(range(len(every)))
     while pending:
-        instruction = pending.pop()
-        made = _made(instruction)
+        instruction, made, read = every[pending.pop()]
         if id(instruction) in dead or not made or any(readers[each] for each in made):
             continue
         dead.add(id(instruction))
-        for each in _read(instruction):
+        for each in read:
             readers[each] -= 1
             if not readers[each]:
                 pending += makers.get(each, [])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from mlutriton.codegen.intervals import overlaps
 from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, accesses, instructions
-from mlutriton.isa.operands import FORWARD, Address, Immediate
+from mlutriton.isa.operands import Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
 
@@ -226,7 +226,7 @@ def _is_entered(loop: Loop) -> bool:
 
 def _hands_on(node: Node) -> bool:
     """True for a step of a fused chain that is not its last."""
-    return isinstance(node, Instruction) and bool(node.operands) and node.operands[0] == FORWARD
+    return isinstance(node, Instruction) and node.hands_on
 
 
 def _sets(pairs: Sequence[tuple[int, Access]], overlaps: Sequence[int]) -> _Touched:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
-from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
@@ -201,7 +201,7 @@ def steps(nodes: Sequence[Node]) -> Iterator[list[Node]]:
     chain: list[Node] = []
     for node in nodes:
         chain.append(node)
-        if not (isinstance(node, Instruction) and node.operands[:1] == (FORWARD,)):
+        if not (isinstance(node, Instruction) and node.hands_on):
             yield chain
             chain = []
 

@@ -127,6 +127,11 @@ class Instruction:
         return tuple(each for each in registers if isinstance(each, Register))
 
     @property
+    def hands_on(self) -> bool:
+        """Whether its result goes straight to the instruction behind it, as in a fused chain."""
+        return bool(self.operands) and isinstance(self.operands[0], Forward)
+
+    @property
     def written_register(self) -> Register | None:
         """The scalar register that is set, if one is."""
         if not self.row.has_result:

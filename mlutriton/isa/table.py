@@ -50,6 +50,8 @@ class SlotKind(Enum):
     LABEL = "label"
     INDEX = "immediate integer: an index, flag or mask"
 
+    __hash__ = object.__hash__
+
 
 MEMORY_SLOT_KINDS = (SlotKind.VECTOR, SlotKind.TARGET, SlotKind.ON_CHIP, SlotKind.GLOBAL)
 """Slots in which an address may stand."""

@@ -266,7 +266,9 @@ def _iteration(
         issue = _chunk_issue_cycles(chunks, machine, in_halves=in_halves) * chunks.units / units
         cycles = replace(without, arithmetic=arithmetic, issue=issue)
         size = _ordinary_size(cycles.block_size(), capacity)
-        units = max(2, min(chunk_units, int(size * chunks.units)))
+        before, units = units, max(2, min(chunk_units, int(size * chunks.units)))
+        if units == before:
+            break
     return cycles, size
 
 

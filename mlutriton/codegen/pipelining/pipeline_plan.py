@@ -226,10 +226,11 @@ def _plan_loads(
             targets, found = {name for name, access in _on_chip(node) if access is Access.WRITE}, gathered
         is_first = not targets & touched
         touched |= buffers_of([node])
-        if stored is None or (stored and not _is_apart(node, stored, roots)):
+        if stored is None or not (targets and is_first and targets <= plan.anew):
             continue
-        is_free = id(node) not in tells and _closure(definitions, node) is not None
-        if targets and is_first and targets <= plan.anew and is_free:
+        if stored and not _is_apart(node, stored, roots):
+            continue
+        if id(node) not in tells and _closure(definitions, node) is not None:
             found[id(node)] = targets
             passed[id(node)] = stored
     if gathered:
@@ -512,6 +513,7 @@ class Definitions:
         self.loop = loop
         self.scalar: dict[Register, Instruction] = {}
         self.opaque: set[Register] = set()
+        self._carried = {register: place for place, (register, _) in enumerate(loop.carried)}
         for node in loop.body:
             if isinstance(node, Instruction):
                 written = written_register(node)
@@ -527,7 +529,6 @@ class Definitions:
 
     def closure(self, registers: set[Register]) -> set[Register] | None:
         """All registers of the loop that these depend on, carried ones too; None if one is not plain arithmetic."""
-        carried = {register: place for place, (register, _) in enumerate(self.loop.carried)}
         found: set[Register] = set()
         pending = list(registers)
         while pending:
@@ -539,9 +540,9 @@ class Definitions:
             if register in self.scalar:
                 found.add(register)
                 pending += registers_read(self.scalar[register])
-            elif register in carried:
+            elif register in self._carried:
                 found.add(register)
-                pending += _registers([self.loop.yielded[carried[register]]])
+                pending += _registers([self.loop.yielded[self._carried[register]]])
             elif register == self.loop.index:
                 found.add(register)
         return found

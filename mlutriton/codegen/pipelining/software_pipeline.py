@@ -53,7 +53,7 @@ from mlutriton.codegen.tile_code import (
     written_register,
 )
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import FORWARD, Immediate
+from mlutriton.isa.operands import Immediate
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
@@ -257,7 +257,7 @@ def take_late(
         else:
             break
         before.pop()
-    while taken and before and isinstance(before[-1], Instruction) and before[-1].operands[:1] == (FORWARD,):
+    while taken and before and isinstance(before[-1], Instruction) and before[-1].hands_on:
         before.append(taken.popleft())  # a fused chain stays together
     before += kept
     return list(taken)
