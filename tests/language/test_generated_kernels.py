@@ -89,7 +89,7 @@ def judged(case: TextCase) -> None:
 
 
 @given(case=SMALL)
-@examples(90)
+@examples(80)
 def test_kernels_write_what_numpy_says(case: Case) -> None:
     check(case)
 
@@ -111,7 +111,7 @@ def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
 
 
 @given(case=kernels(place_kernel, BOTH))
-@examples(40)
+@examples(30)
 def test_places_of_many_forms_are_those_that_numpy_says(case: TextCase) -> None:
     judged(case)
 
