@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from mlutriton import longer_rows
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.analysis.aliasing import Aliasing
+from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
@@ -77,11 +79,13 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     metadata: dict[str, object] = {FOLLOWS_ADDRESSES: True} if follows_addresses else {}
     _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
     wide = neighbours(function, options)
+    as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     written = Aliasing(function).written
     program = specialized(
         function,
         wide,
+        as_written,
         options,
         metadata,
         observe,

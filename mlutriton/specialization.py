@@ -3,7 +3,8 @@
 Which version runs is decided when a program begins (:mod:`mlutriton.codegen.versions`). There are those
 
 * without tiles that wrap (:mod:`mlutriton.ir.passes.unwrap`),
-* of neighbouring programs at a time, on the cores of a cluster (:mod:`mlutriton.ir.passes.widen`).
+* of neighbouring programs at a time (:mod:`mlutriton.ir.passes.widen`), on the cores of a cluster where these multiply,
+* of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlutriton import longer_rows
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import join, neighbours_at_once
 from mlutriton.diagnostics import OnChipMemoryError
@@ -166,6 +168,7 @@ def _power_of_two(number: int) -> int:
 def specialized(
     function: Function,
     wide: Sequence[Block],
+    written: Function | None,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -176,10 +179,11 @@ def specialized(
     Args:
         function: whose memory accesses are known.
         wide: what :func:`neighbours` said of it.
+        written: a copy of the function as it is written if longer rows may be of use, else None.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide`` is to where ``function`` is.
+        prepare: brings a function from where ``wide`` and ``written`` are to where ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -187,6 +191,9 @@ def specialized(
     straight = _straight(function, options) if multiplies(function) else None
     best = function if straight is None else straight.function
     together = _together(wide, best, options, metadata, observe, prepare)
+    if written is not None:
+        longer = longer_rows.together(written, function, options, metadata, observe, prepare)
+        together += [longer] if longer else []
     if straight is None:
         program = placed(function, options, metadata, observe)
     else:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from mlutriton.codegen.pipelining.deeper_steps import LATENCIES_ALONE
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
-from mlutriton.ir.ops import Dot, Elementwise, For, If, Reduce, Scan, TileLoad, TileStore, While
+from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, Reduce, Scan, TileLoad, TileStore, While
 from mlutriton.ir.types import element_type, shape_of, storage_dtype
+from mlutriton.isa.cost import class_passes
 from mlutriton.isa.machine import Machine
 
 # Of a loop whose length is not known.
@@ -40,46 +41,99 @@ class _Queues:
 
 def estimated_cycles(function: Function, machine: Machine) -> float:
     """Cycles of a program, or of a member of it."""
-    queues, loops = _block(function.body, machine)
+    queues, loops = _Estimate(function, machine).block(function.body)
     return queues.longest() + loops
 
 
-def _block(block: Block, machine: Machine) -> tuple[_Queues, float]:
-    """What the straight part of a block takes of each queue, and what its loops take."""
-    queues, loops = _Queues(), 0.0
-    for operation in block.operations:
+def estimated_ends(function: Function, machine: Machine) -> float:
+    """Cycles of a program that are hidden by those of its neighbours on a core, but not of the first and the last."""
+    queues, _ = _Estimate(function, machine).block(function.body)
+    return queues.transfers + queues.moves + queues.compute - queues.longest()
+
+
+class _Estimate:
+    """Adds up what operations take.
+
+    Beside products, arithmetic is taken to need one pass, and the set-up of rows to be hidden: the steps of products are
+    deepened until it is, and it is alike in all forms of them.
+    """
+
+    def __init__(self, function: Function, machine: Machine) -> None:
+        self.machine = machine
+        self.multiplies = any(isinstance(each, Dot) for each in function.walk())
+
+    def block(self, block: Block) -> tuple[_Queues, float]:
+        """What the straight part of a block takes of each queue, and what its loops take."""
+        queues, loops = _Queues(), 0.0
+        for operation in block.operations:
+            match operation:
+                case For() | While():
+                    inner, nested = self.block(operation.regions[-1])
+                    inner.transfers += min(_latency_cycles(self.machine), inner.transfers / LATENCIES_ALONE)
+                    loops += _TRIPS * (inner.longest() + nested)
+                case If():
+                    for region in operation.regions:
+                        inner, nested = self.block(region)
+                        queues.add(inner)
+                        loops += nested
+                case _:
+                    queues.add(self._operation(operation))
+        return queues, loops
+
+    def _operation(self, operation: Operation) -> _Queues:
+        machine = self.machine
         match operation:
-            case For() | While():
-                inner, nested = _block(operation.regions[-1], machine)
-                inner.transfers += min(_latency_cycles(machine), inner.transfers / LATENCIES_ALONE)
-                loops += _TRIPS * (inner.longest() + nested)
-            case If():
-                for region in operation.regions:
-                    inner, nested = _block(region, machine)
-                    queues.add(inner)
-                    loops += nested
+            case TileLoad() | TileStore():
+                flow = _tile_bytes(operation) / _transfer_rate(machine)
+                if self.multiplies:
+                    return _Queues(transfers=flow)
+                setup = _segments(operation) * machine.dma_segment_cycles
+                # Of two transfers in a row, the set-up of one shows, that of the other goes on while the first flows.
+                return _Queues(transfers=(setup + flow + max(setup, flow)) / 2)
+            case Assemble():
+                shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
+                rate = min(shared, machine.move_bytes_per_cycle)
+                return _Queues(moves=_bytes(operation.result) / rate)
+            case Dot():
+                return _Queues(compute=_product_cycles(operation, machine))
+            case Elementwise() | Reduce() | Scan() if operation.operands and shape_of(operation.operands[0].type):
+                one_pass = _bytes(operation.operands[0]) / machine.vector_bytes_per_cycle
+                return _Queues(compute=self._passes(operation) * one_pass + machine.vector_gap_cycles)
             case _:
-                queues.add(_operation(operation, machine))
-    return queues, loops
+                return _Queues()
+
+    def _passes(self, operation: Elementwise | Reduce | Scan) -> int:
+        if self.multiplies or not isinstance(operation, Elementwise):
+            return 1
+        return class_passes(operation.arithmetic.cost_class, self.machine)
 
 
-def _operation(operation: Operation, machine: Machine) -> _Queues:
-    match operation:
-        case TileLoad():
-            return _Queues(transfers=_bytes(operation.result) / _transfer_rate(machine))
-        case TileStore():
-            return _Queues(transfers=_bytes(operation.operands[1]) / _transfer_rate(machine))
-        case Assemble():
-            shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
-            rate = min(shared, machine.move_bytes_per_cycle)
-            return _Queues(moves=_bytes(operation.result) / rate)
-        case Dot():
-            return _Queues(compute=_product_cycles(operation, machine))
-        case Elementwise() | Reduce() | Scan() if operation.operands and shape_of(operation.operands[0].type):
-            passes = _bytes(operation.operands[0]) / machine.vector_bytes_per_cycle
-            return _Queues(compute=passes + machine.vector_gap_cycles)
-        case _:
-            return _Queues()
+def shortest_segment_bytes(function: Function) -> int:
+    """Of tiles that are several runs of consecutive bytes each, the length of the shortest run; 0 if there are none."""
+    tiles = [each for each in function.walk() if isinstance(each, TileLoad | TileStore)]
+    parted = [(_tile_bytes(each), segments) for each in tiles if (segments := _segments(each)) > 1]
+    return min((size // segments for size, segments in parted), default=0)
+
+
+def _segments(tile: TileLoad | TileStore) -> int:
+    """How many runs of consecutive elements a tile has, for all that is known."""
+    geometry = tile.geometry
+    run = 1
+    extents = [(_constant(stride), extent) for stride, extent in zip(geometry.strides, geometry.shape, strict=True)]
+    left = [each for each in extents if each[1] > 1]
+    while (found := next((each for each in left if each[0] == run), None)) is not None:
+        left.remove(found)
+        run *= found[1]
+    return math.prod(extent for _, extent in left)
+
+
+def _constant(value: Value) -> int | None:
+    made = value.defining_op
+    return made.value if isinstance(made, Constant) and isinstance(made.value, int) else None
+
+
+def _tile_bytes(tile: TileLoad | TileStore) -> int:
+    return _bytes(tile.result if isinstance(tile, TileLoad) else tile.value)
 
 
 def _latency_cycles(machine: Machine) -> float:

@@ -53,16 +53,21 @@ def _machine_fields(machine: Machine) -> dict[str, int]:
     return {name: value for name, value in machine.values.items() if isinstance(value, int)}
 
 
-def _passes(row: Row, dtypes: tuple[DType, ...], machine: Machine) -> int:
-    operation = row.operation or row.combine
-    if operation is None:
-        return 1
-    passes = {
+def class_passes(cost_class: str, machine: Machine) -> int:
+    """Passes of the vector unit that element-wise operations of a class take."""
+    return {
         "simple": 1,
         "fma": machine.vector_fma_passes,
         "divide": machine.vector_divide_passes,
         "special": machine.vector_special_passes,
-    }[operation.cost_class]
+    }[cost_class]
+
+
+def _passes(row: Row, dtypes: tuple[DType, ...], machine: Machine) -> int:
+    operation = row.operation or row.combine
+    if operation is None:
+        return 1
+    passes = class_passes(operation.cost_class, machine)
     if operation.is_cast and any(dtype.is_float8 for dtype in dtypes):
         return 1 if machine.has_fp8 or operation.name == "bitcast" else machine.vector_f8_passes
     emulation = {I64: machine.vector_i64_passes, F64: machine.vector_f64_passes}

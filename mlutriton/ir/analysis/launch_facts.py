@@ -28,10 +28,14 @@ class Rounds:
     Attributes:
         programs: that run at the same time.
         cycles: of one round.
+        ends: cycles before the first round and behind the last one, in which a core waits for the one or the other.
+        is_even: fewer programs take as much less, as those that run have more of what all share.
     """
 
     programs: int
     cycles: int
+    ends: int = 0
+    is_even: bool = False
 
     def share(self) -> float:
         """Cycles that a program takes of the whole machine, where there are many of them."""
@@ -160,5 +164,9 @@ def condition_function(
 
 def _cycles(code: Scalars, programs: Value, rounds: Rounds) -> Value:
     """How long so many programs take."""
-    begun = code.quotient(code.binary("add", programs, rounds.programs - 1), rounds.programs)
-    return code.value(code.binary("mul", begun, rounds.cycles))
+    if rounds.is_even:
+        cycles = code.quotient(code.binary("mul", programs, rounds.cycles), rounds.programs)
+    else:
+        begun = code.quotient(code.binary("add", programs, rounds.programs - 1), rounds.programs)
+        cycles = code.binary("mul", begun, rounds.cycles)
+    return code.value(code.binary("add", cycles, rounds.ends))

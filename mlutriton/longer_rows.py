@@ -1,0 +1,162 @@
+"""Neighbouring programs as one where what each of them transfers is in short pieces.
+
+A tile of 32 columns of float32 is rows of 128 bytes, each of which is set up by itself: that takes longer than their
+flow. The tiles of neighbours mostly lie side by side (:mod:`mlutriton.ir.passes.widen`), so that several programs
+transfer rows as many times as long. A transpose gains along both axes, as it loads along one and stores along the
+other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+
+from mlutriton.codegen.estimate import estimated_cycles, estimated_ends, shortest_segment_bytes
+from mlutriton.codegen.generate import generate
+from mlutriton.codegen.versions import neighbours_at_once
+from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
+from mlutriton.ir.core import Function
+from mlutriton.ir.memory_ops import Assert, Print, Store
+from mlutriton.ir.passes import numbering, widen
+from mlutriton.ir.tensor_ops import Dot
+from mlutriton.ir.types import shape_of
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.program import Program
+from mlutriton.placement import WORTH_WHILE, CompileOptions, Metadata, Observer
+
+# Programs that go together along an axis at most.
+_MOST_NEIGHBOURS = 8
+# Setting up rows of so many bytes takes less time than their flow, on any machine.
+_ROW_BYTES = 512
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring programs as one.
+
+    Attributes:
+        function: does what all of them do.
+        conditions: functions that say of which launches it is right.
+        counts: how many are one along each axis of the grid.
+    """
+
+    function: Function
+    conditions: list[Function]
+    counts: tuple[int, ...]
+
+
+def may_gain(function: Function, options: CompileOptions) -> bool:
+    """True if programs may be worth taking together for what they transfer alone.
+
+    Args:
+        function: as it is written, before its memory accesses are known.
+        options: what decides a compilation.
+    """
+    every = list(function.walk())
+    return (
+        options.num_stages > 1
+        and not any(isinstance(each, Dot | Print | Assert) for each in every)
+        and any(isinstance(each, Store) and len(shape_of(each.operands[1].type)) > 1 for each in every)
+        and widen.may_be_widened(function)
+    )
+
+
+def together(
+    written: Function,
+    alone: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    prepare: Callable[[Function], None],
+) -> tuple[Program, list[Function]] | None:
+    """The program of several programs at a time whose tiles have longer rows, and when it is to run; None if no use.
+
+    Args:
+        written: the function before its memory accesses are known, which :func:`may_gain`.
+        alone: the function when they are.
+        options: what decides a compilation.
+        metadata: facts for the program file.
+        observe: called with what is made.
+        prepare: brings a function from where ``written`` is to where ``alone`` is.
+    """
+    shortest = shortest_segment_bytes(alone)
+    count = min(_power_of_two(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
+    # Taking several at once leaves fewer to share out among cores.
+    other = replace(_rounds(alone, 1, options.machine), is_even=True)
+    while count > 1:
+        chosen = _best(written, count, other, options.machine, prepare)
+        if chosen is None:
+            return None
+        block, rounds = chosen
+        try:
+            program = generate(block.function, options.machine, options.num_stages, metadata, single_buffers=False)
+        except OnChipMemoryError:
+            count //= 2
+            continue
+        observe("widen", block.function)
+        faster = condition_function(block.function, [], (rounds, other))
+        return neighbours_at_once(program, block.counts), [*block.conditions, faster]
+    return None
+
+
+def _best(
+    written: Function, count: int, other: Rounds, machine: Machine, prepare: Callable[[Function], None]
+) -> tuple[_Block, Rounds] | None:
+    """So many neighbours along one axis or along each of several as one program, if that takes less than they do."""
+    best: tuple[_Block, Rounds] | None = None
+    for block in _blocks(written, count):
+        prepare(block.function)
+        rounds = _rounds(block.function, math.prod(block.counts), machine)
+        if rounds.share() < WORTH_WHILE * (best[1] if best else other).share():
+            best = block, rounds
+    return best
+
+
+def _blocks(written: Function, count: int) -> Iterator[_Block]:
+    """So many neighbours along one axis of their tiles, along each such axis in turn, and along all of them."""
+    digits = [each for each in _numbered(written).digits if each.has_blocks_of(count)]
+    along: list[int] = []
+    for digit in digits:
+        block = _block(written, [digit.axis], count)
+        if block is not None:
+            along.append(digit.axis)
+            yield block
+    if len(along) > 1:
+        block = _block(written, along, count)
+        if block is not None:
+            yield block
+
+
+def _numbered(written: Function) -> numbering.Numbering:
+    return numbering.run(written) or numbering.as_written(written)
+
+
+def _block(written: Function, axes: Collection[int], count: int) -> _Block | None:
+    """So many neighbours along each of some axes as one program, if their tiles lie side by side."""
+    numbered = _numbered(written)
+    function, conditions = numbered.function, list(numbered.conditions)
+    for axis in axes:
+        wide = widen.run(function, axis, count)
+        if wide is None:
+            return None
+        if wide.facts:
+            conditions.append(condition_function(function, wide.facts))
+        function = wide.function
+    counts = dict.fromkeys(axes, count)
+    conditions.append(numbered.condition(counts))
+    numbered.join_digits(function, counts)
+    along = (math.prod(counts.get(each.axis, 1) for each in numbered.digits if each.of == axis) for axis in range(3))
+    return _Block(function, conditions, tuple(along))
+
+
+def _rounds(function: Function, count: int, machine: Machine) -> Rounds:
+    """How many programs run at a time if a core takes so many at once, and how long that takes about."""
+    cycles, ends = (round(each(function, machine)) for each in (estimated_cycles, estimated_ends))
+    return Rounds(machine.cores * count, cycles, ends)
+
+
+def _power_of_two(number: int) -> int:
+    """The greatest power of two that is no more than a number; 0 of 0."""
+    return 1 << number.bit_length() >> 1
