@@ -289,3 +289,26 @@ def test_programs_go_together_where_masks_leave_them_whole(rows):
     alone = running_sums[(768,)](x, single, rows, 4096, ROWS=1, BLOCK=1024, num_stages=1)
     np.testing.assert_array_equal(out, single)
     assert run.cycles < 0.5 * alone.cycles
+
+
+@mlu.jit
+def sum_columns(x, out, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    total = tl.zeros((COLUMNS,), tl.float32)
+    for first in range(0, rows, ROWS):
+        row = first + tl.arange(0, ROWS)[:, None]
+        total += tl.sum(tl.load(x + row * columns + column[None, :], mask=(row < rows) & (column < columns)), axis=0)
+    tl.store(out + column, total, mask=column < columns)
+
+
+@pytest.mark.parametrize("columns", [64, 4096, 5000])
+def test_few_programs_with_long_loops_go_one_by_one(columns):
+    x = np.random.default_rng(6).standard_normal((2048, columns), np.float32)
+    out, single = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    grid = (-(-columns // 64),)
+    run = sum_columns[grid](x, out, 2048, columns, ROWS=64, COLUMNS=64)
+    sum_columns[grid](x, single, 2048, columns, ROWS=64, COLUMNS=64, num_stages=1)
+    np.testing.assert_array_equal(out, single)
+    np.testing.assert_allclose(out, x.sum(0), atol=1e-2)
+    if columns == 4096:
+        assert run.cycles < 3.4 * run.work_bound_cycles

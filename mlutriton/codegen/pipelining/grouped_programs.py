@@ -17,6 +17,9 @@ and instructions count V times as many rows (:mod:`mlutriton.codegen.pipelining.
 same to the bit. What all programs load and compute alike, a piece of the weights say, is there once for all V of them.
 Programs whose tiles are cut by masks go together if the masks leave the same of all; otherwise the last one of a group,
 or else each, goes by itself. The software pipeline then takes the loops within like any others.
+
+Few programs do not fill what there is room for, and a program by itself could have several iterations of a long loop at
+a time instead. So where a task has few of them and their loops are long, they go one by one.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.allocate import most_alive_bytes
+from mlutriton.codegen.pipelining.merged_loops import iterations
 from mlutriton.codegen.pipelining.merged_transfers import (
     LongerDimension,
     Merge,
@@ -66,6 +70,9 @@ _TRANSFERS = ("LOAD", "STORE")
 # The tiles of a group flow for so many latencies: then the one that shows hardly counts.
 _LATENCIES = 4
 
+# At the ends of a loop, a core waits for its first tiles and for its last ones.
+_WAITS_AT_ENDS = 2
+
 # More programs than this at a time are of no more use, however small their tiles.
 MOST_PROGRAMS = 256
 
@@ -75,12 +82,18 @@ class Groups:
     """Programs of a task, several at a time.
 
     Attributes:
-        nodes: the code.
+        nodes: the code in front of the loop over groups, and that loop.
         capacity: the most programs that go together.
+        pays: says when a task begins whether its programs better go together than one by one.
+        begin: the first program of a task.
+        end: the one behind its last.
     """
 
     nodes: list[Node]
     capacity: int
+    pays: Register
+    begin: ScalarOperand
+    end: ScalarOperand
 
 
 def group_programs(code: TileCode, loop: Loop, machine: Machine, most_programs: int) -> Groups | None:
@@ -99,7 +112,7 @@ def group_programs(code: TileCode, loop: Loop, machine: Machine, most_programs: 
     if found is None:
         return None
     capacity = min(_capacity(code, loop, found, machine), most_programs)
-    return Groups(_Grouping(code, loop, found, capacity).nodes(), capacity) if capacity > 1 else None
+    return _Grouping(code, loop, found, capacity, machine).groups() if capacity > 1 else None
 
 
 @dataclass(frozen=True)
@@ -249,8 +262,9 @@ def _capacity(code: TileCode, loop: Loop, programs: _Programs, machine: Machine)
 class _Grouping:
     """Writes the loop over groups. Its index is that of the first program of a group."""
 
-    def __init__(self, code: TileCode, loop: Loop, programs: _Programs, capacity: int) -> None:
+    def __init__(self, code: TileCode, loop: Loop, programs: _Programs, capacity: int, machine: Machine) -> None:
         self.code, self.loop, self.programs, self.capacity = code, loop, programs, capacity
+        self.machine = machine
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
         self.tile_bytes = {name: code.buffers[name].bytes for name in programs.own}
@@ -260,7 +274,7 @@ class _Grouping:
         self.members: ScalarOperand = Immediate(1)
         self.units: ScalarOperand = Immediate(1)
 
-    def nodes(self) -> list[Node]:
+    def groups(self) -> Groups:
         """The loop over all lines of the grid that a task has programs on, and over groups on each."""
         loop, integer = self.loop, self.emitter.integer
         assert loop.line is not None
@@ -270,6 +284,7 @@ class _Grouping:
         lower = integer("sdiv", share, loop.step)
         upper = integer("sdiv", integer("add", share, loop.end), loop.step)
         size = self._balanced(integer("sub", upper, lower))
+        pays = self._pays(size)
         first_line = integer("udiv", lower, loop.line)
         end_line = integer("udiv", integer("add", upper, integer("sub", loop.line, Immediate(1))), loop.line)
         number, end = self.code.register(), self.code.register()
@@ -281,7 +296,44 @@ class _Grouping:
         lines = Loop(I64, number, first_line, end_line, Immediate(1), [], on_line, stages=1, location=loop.location)
         for name, size_bytes in self.tile_bytes.items():
             self.code.buffers[name].bytes = size_bytes * self.capacity
-        return [*nodes, lines]
+        return Groups([*nodes, lines], self.capacity, pays, lower, upper)
+
+    def _pays(self, size: ScalarOperand) -> Register:
+        """Whether so many programs take less together than one by one, going by what a core waits for.
+
+        Together, it waits for transfers in each of their ``I`` iterations. One by one, each of the ``m`` programs has
+        as many iterations at a time as programs would fit, ``V``: it waits in ``I / V`` of them, and at the ends of
+        each loop; and instructions wait for each other in each iteration of each program.
+        """
+        integer, machine = self.emitter.integer, self.machine
+        latency = machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns)
+        count, instructions_cycles = self._iterations(self.loop.body)
+        room = integer("sub", Immediate(self.capacity), size)
+        together = integer("mul", integer("mul", count, room), Immediate(latency))
+        ends = integer("add", instructions_cycles, Immediate(_WAITS_AT_ENDS * latency))
+        others = integer("mul", integer("sub", size, Immediate(1)), Immediate(self.capacity))
+        return self.emitter.scalar("sle", (I64,), together, integer("mul", ends, others))
+
+    def _iterations(self, nodes: Sequence[Node]) -> tuple[ScalarOperand, ScalarOperand]:
+        """How many iterations the loops of a program have, and for how long their instructions wait for each other.
+
+        Those of loops within count too if it is known before how many they are.
+        """
+        integer = self.emitter.integer
+        total: ScalarOperand = Immediate(0)
+        waiting: ScalarOperand = Immediate(0)
+        inside = registers_set(self.loop.body)
+        for node in nodes:
+            if not isinstance(node, Loop):
+                continue
+            ends = {each for each in (node.start, node.end, node.step) if isinstance(each, Register)}
+            count = iterations(self.emitter, node) if ends.isdisjoint(inside) else Immediate(1)
+            within, waiting_within = self._iterations(node.body)
+            own = sum(id(step[0]) in self.programs.groups for step in steps(node.body))
+            cycles = integer("add", waiting_within, Immediate(own * self.machine.vector_latency_cycles))
+            total = integer("add", total, integer("mul", count, integer("smax", within, Immediate(1))))
+            waiting = integer("add", waiting, integer("mul", count, cycles))
+        return total, waiting
 
     def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop:
         """The loop over the groups of a line, each in parts of which masks leave all tiles alike."""

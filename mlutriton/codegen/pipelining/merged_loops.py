@@ -231,7 +231,7 @@ def merged(
     emitter = Emitter(code)
     emitter.location = loop.location
     emitter.nodes = nodes = list[Node](program.fills)
-    steps = _steps(emitter, loop)
+    steps = iterations(emitter, loop)
     turns = emitter.integer("sub", programs, task)
     turns = emitter.integer("sub", emitter.integer("add", turns, tasks), Immediate(1))
     count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
@@ -288,7 +288,7 @@ def merged(
     return [*nodes, Branch(some, [whole, *after], apart)]
 
 
-def _steps(emitter: Emitter, loop: Loop) -> ScalarOperand:
+def iterations(emitter: Emitter, loop: Loop) -> ScalarOperand:
     """How many iterations a loop has."""
     if isinstance(loop.start, Immediate) and isinstance(loop.end, Immediate) and isinstance(loop.step, Immediate):
         start, end, step = (int(each.value) for each in (loop.start, loop.end, loop.step))

@@ -22,13 +22,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
 from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
+from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     READING,
     WRITING,
+    Branch,
     Emitter,
     Loop,
     Node,
@@ -98,6 +101,7 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
     loop.body = [
         each for node in body for each in _with_program_ids(emitter, node, loop.index, extents, in_lines=False)
     ]
+    apart = _one_by_one(code, loop)
     # What all programs store alike has to stand there once for each of a group.
     stores = [each for each in instructions(loop.body) if each.row.trace == "STORE"]
     code.nodes += hoist(loop, _reads_before_all_writes(loop), buffers_of(stores, *READING))
@@ -105,8 +109,20 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
     if groups is None:
         code.nodes = nodes
         return 0
-    code.nodes += [*groups.nodes, end]
+    *before, together = groups.nodes
+    apart = replace(apart, start=groups.begin, end=groups.end, step=Immediate(1))
+    code.nodes += [*before, Branch(groups.pays, [together], [apart], location=end.location), end]
     return groups.capacity
+
+
+def _one_by_one(code: TileCode, loop: Loop) -> Loop:
+    """A copy of a loop over programs, with registers and buffers of its own."""
+    served = Instruction(TABLE["serve"], (), (loop.index,), loop.location)
+    plain = replace(loop, body=[served, *loop.body], line=None, independent=False, stages=1)
+    copied = Renamer(code, {}, {}).nodes([plain])
+    (copied,) = with_own_buffers(code, copied, buffers_of(copied))
+    assert isinstance(copied, Loop)
+    return copied
 
 
 def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Register]]:
