@@ -54,8 +54,8 @@ def estimated_ends(function: Function, machine: Machine) -> float:
 class _Estimate:
     """Adds up what operations take.
 
-    Beside products, arithmetic is taken to need one pass, and the set-up of rows to be hidden: the steps of products are
-    deepened until it is, and it is alike in all forms of them.
+    Beside products, arithmetic is taken to need one pass, and the set-up of rows to be hidden: the steps of products
+    are deepened until it is, and all forms of them have the same arithmetic.
     """
 
     def __init__(self, function: Function, machine: Machine) -> None:
