@@ -487,8 +487,14 @@ class Frame:
         """``a * b``, or a number far above the size of any memory: a span must not wrap around into its window."""
         if 1 in (a, b):
             return self.e.multiply(a, b)
+        if self._is_count(a) and self._is_count(b):
+            return self.e.minimum(self.e.multiply(a, b), _BEYOND_EVERY_SPAN)
         name = self.e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
         return self.e.minimum(self.e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
+
+    def _is_count(self, value: Count) -> bool:
+        """True if a value is from 0 to ``MAXIMUM_COUNT``, so that the product of two is exact."""
+        return 0 <= value <= MAXIMUM_COUNT if isinstance(value, int) else value in self._counts.values()
 
     @property
     def is_surely_empty(self) -> bool:
