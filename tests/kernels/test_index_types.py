@@ -123,3 +123,33 @@ def test_integers_wrap_as_their_types_do(kernel, n, expected):
     on_both_engines(lambda: kernel[(1,)](out, X, n, BLOCK=BLOCK), out)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(out, expected(n))
+
+
+@mlu.jit
+def turned(out, x, start, period, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + 300 + (start + i) % period))
+
+
+@pytest.mark.parametrize("start", [-200, -71, -70, -1, 0, 69, 140])
+@pytest.mark.parametrize("period", [70, 64, 7, 1, 0, -7, -64])
+def test_remainders_have_the_sign_of_what_is_divided(start, period):
+    x = np.arange(1000).astype(np.float32)
+    out = np.zeros(64, np.float32)
+    turned[(1,)](out, x, start, period, BLOCK=64)
+    i = start + np.arange(64)
+    np.testing.assert_array_equal(out, x[300 + (np.fmod(i, period) if period else i)])
+
+
+@mlu.jit
+def begun_again(out, x, period, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + i % period))
+
+
+@pytest.mark.parametrize("period", [70, 64, 7, 1, 0, -7, -64])
+def test_tiles_begin_again_after_any_period(period):
+    x, out = np.arange(1000).astype(np.float32), np.zeros(128, np.float32)
+    begun_again[(2,)](out, x, period, BLOCK=64)
+    i = np.arange(128)
+    np.testing.assert_array_equal(out, x[np.fmod(i, period) if period else i])

@@ -28,6 +28,8 @@ from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, R
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS
 
 ZERO, ONE = Immediate(0), Immediate(1)
+# More elements than any tile has.
+_FOREVER = Immediate(1 << 40)
 _DMA_DIMENSIONS = 3
 
 
@@ -289,7 +291,12 @@ def _pieces(
 ) -> None:
     """Run ``piece(count, global address, local offset in elements)`` for each unbroken run of a wrapped dimension."""
     assert dimension.wrap is not None
-    start, modulo = dimension.wrap
+    start, period = dimension.wrap
+    if isinstance(period, Register):
+        # The sign of a divisor does not matter, and what is divided by 0 does not wrap.
+        size = s.emitter.scalar("smax", (I64,), period, s.emitter.integer("sub", ZERO, period))
+        divides = s.emitter.scalar("sgt", (I64,), size, ZERO)
+        period = s.emitter.scalar("select", (I64,), divides, size, _FOREVER)
     done, position = s.code.register(), s.code.register()
     loop = While(ZERO, [(done, ZERO), (position, start)], location=s.emitter.location)
     outside = s.emitter.nodes
@@ -298,7 +305,7 @@ def _pieces(
     loop.condition = s.emitter.scalar("slt", (I64,), done, dimension.valid)
     s.emitter.nodes = loop.body
     left = s.emitter.integer("sub", dimension.valid, done)
-    count = s.emitter.integer("smin", left, s.emitter.integer("sub", modulo, position))
+    count = s.emitter.integer("smin", left, s.emitter.integer("sub", period, position))
     address = _advance(s, base, s.emitter.integer("mul", position, dimension.stride), dtype)
     piece(count, address, s.emitter.integer("mul", done, Immediate(dimension.local)))
     loop.yielded = [s.emitter.integer("add", done, count), ZERO]

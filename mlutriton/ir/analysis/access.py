@@ -304,15 +304,15 @@ class AccessAnalysis:
                 shape = shape_of(operation.result.type)
                 return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
             case _:
-                if not b.is_uniform or self._begins_below_zero(a):
+                if not b.is_uniform or self._may_begin_below_zero(a):
                     return None
                 return _modulo(a, scalars.sum(b.offset), scalars)
 
-    def _begins_below_zero(self, a: Linear) -> bool:
-        """True if what is not negative is added to a negative number: remainders of such do not begin again at 0."""
+    def _may_begin_below_zero(self, a: Linear) -> bool:
+        """True unless positions begin at 0 or behind it: remainders of negative numbers do not begin again at 0."""
         constant = sum(each for each in a.offset if isinstance(each, int))
         others = (each for each in a.offset if not isinstance(each, int))
-        return constant < 0 and all(is_never_negative(each, self.signs) for each in others)
+        return constant < 0 or not all(is_never_negative(each, self.signs) for each in others)
 
     def _quotient(self, a: Linear, divisor: int, shape: tuple[int, ...], scalars: Scalars) -> Linear | None:
         """A range of stride 1 by a known number: it repeats each position, or is the same for all.

@@ -10,7 +10,7 @@ from mlutriton.ir.types import is_index
 def is_never_negative(value: Value, known: dict[Value, bool]) -> bool:
     """Whether a signed integer is zero or more in every run.
 
-    Index arithmetic is taken not to overflow, as Triton's own address analysis does.
+    Index arithmetic is taken not to overflow, as Triton's own address analysis does, and to divide by nothing negative.
 
     Args:
         value: a scalar or tensor.
@@ -44,7 +44,9 @@ def _examine_arithmetic(operation: Elementwise, known: dict[Value, bool]) -> boo
     match operation.name:
         case "add" | "mul" | "shl" if not is_index(operation.result.type):
             return False
-        case "add" | "mul" | "sdiv" | "smin":
+        case "sdiv" if not (isinstance(divisor := operands[1].defining_op, Constant) and divisor.value < 0):
+            return is_never_negative(operands[0], known)
+        case "add" | "mul" | "smin":
             return all(is_never_negative(operand, known) for operand in operands)
         case "smax" | "and":
             return any(is_never_negative(operand, known) for operand in operands)
