@@ -252,3 +252,26 @@ def test_a_matrix_times_itself_needs_no_order(engine, monkeypatch):
         np.testing.assert_array_equal(c, expected)
         cycles.append(run.cycles)
     assert cycles[0] <= cycles[1]
+
+
+@mlu.jit
+def scan_products(out, x, w, SIZE: tl.constexpr):
+    """What is scanned, two values at a time, is made of a product of tiles that neighbouring programs share."""
+    i, j = tl.program_id(0) * SIZE + tl.arange(0, SIZE), tl.program_id(1) * SIZE + tl.arange(0, SIZE)
+    k = tl.arange(0, SIZE)
+    product = tl.dot(tl.load(x + i[:, None] * SIZE + k[None, :]), tl.load(w + k[:, None] * SIZE * 2 + j[None, :]))
+    _, last = tl.associative_scan((product, product * 2), 1, _sum_and_last)
+    tl.store(out + i[:, None] * SIZE * 2 + j[None, :], last)
+
+
+@mlu.jit
+def _sum_and_last(sum1, last1, sum2, last2):
+    return sum1 + sum2, last2
+
+
+def test_scans_of_several_values_in_programs_with_products():
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-3, 4, shape).astype(np.float16) for shape in ((128, 32), (32, 64)))
+    out = np.zeros((128, 64), np.float32)
+    scan_products[(4, 2)](out, x, w, SIZE=32)
+    assert (out == 2 * x.astype(np.float32) @ w.astype(np.float32)).all()

@@ -172,7 +172,7 @@ class Neighbours:
 
     def _of_operation(self, operation: Operation, axis: int) -> Relation:
         operands = operation.operands
-        if not is_index(operation.result.type):
+        if len(operation.results) != 1 or not is_index(operation.result.type):
             return self._of_opaque(operation, axis)
         match operation.name:
             case "add":
