@@ -120,7 +120,7 @@ class _Recorder:
     def pytest_sessionfinish(self) -> None:
         """Replaces the suites of this session in the record."""
         record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
-        versions = {name: version(name) for name in ("triton", "torch", "liger-kernel", "flag-gems")}
+        versions = {name: version(name) for name in ("triton", "torch", "liger-kernel", "flag-gems", "fla-core")}
         suites = record.get("suites", {}) | {name: dict(sorted(suite.items())) for name, suite in self._suites.items()}
         text = json.dumps({"versions": versions, "suites": dict(sorted(suites.items()))}, indent=1)
         RECORD.write_text(text + "\n", encoding="utf-8")

@@ -10,9 +10,10 @@ RECORD = Path(__file__).parent / "reference" / "clients.json"
 _INTRODUCTION = """\
 # Kernels of other projects
 
-Written by `make test-clients`: unmodified kernels of Liger ({liger-kernel}) and FlagGems ({flag-gems}) on CPU tensors
-of torch ({torch}), compiled under Triton {triton}, and compared with what torch computes. Where a reason is
-given in words, the other project's code does something else than torch or refuses; an error with a code is mlutriton's.
+Written by `make test-clients`: unmodified kernels of Liger ({liger-kernel}), flash-linear-attention ({fla-core}) and
+FlagGems ({flag-gems}) on CPU tensors of torch ({torch}), compiled under Triton {triton}, and compared with what
+torch computes. Where a reason is given in words, the other project's code does something else than torch or refuses; an
+error with a code is mlutriton's.
 """
 
 # Suite of the record, heading, and what it is.
@@ -22,6 +23,12 @@ SECTIONS = (
         "Liger",
         "Results and gradients of every operator: all of its forward and backward kernels but those for\n"
         "other vendors' devices.",
+    ),
+    (
+        "fla",
+        "flash-linear-attention",
+        "Results and gradients of its operators, in chunks, in parallel and token by token, against its own plain\n"
+        "formulas.",
     ),
     (
         "torch.compile",
