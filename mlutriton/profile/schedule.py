@@ -48,12 +48,17 @@ class Schedule:
 
 
 def schedule(run: Run) -> Schedule | None:
-    """The schedule of core 0 from its first program on, as far as it can be drawn; None if it has none."""
+    """The schedule of the core with the longest program, from its first one on as far as it can be drawn.
+
+    None if no core has anything to show.
+    """
+    programs = run.timing_with_events.programs
+    if not len(programs):
+        return None
+    chosen = int(programs[(programs[:, 2] - programs[:, 1]).argmax(), 0])
     slices: list[Slice] = []
-    for number, (core, _, _) in enumerate(run.timing_with_events.programs.tolist()):
-        if core != 0:
-            continue
-        slices += (each for each in _slices(run, number) if each.core == 0)
+    for number in (programs[:, 0] == chosen).nonzero()[0].tolist():
+        slices += (each for each in _slices(run, number) if each.core == chosen)
         if len(slices) > MOST_SLICES:
             break
     if not slices:
@@ -61,7 +66,7 @@ def schedule(run: Run) -> Schedule | None:
     slices = sorted(slices, key=lambda each: (each.start, -each.end))[:MOST_SLICES]
     start, end = slices[0].start, max(each.end for each in slices[1:] or slices)
     boxes = (_box(each, start, end) for each in slices if each.end > each.start)
-    return Schedule(0, start, end, tuple(boxes))
+    return Schedule(chosen, start, end, tuple(boxes))
 
 
 def _slices(run: Run, number: int) -> Iterator[Slice]:
