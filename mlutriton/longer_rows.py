@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mlutriton.codegen.estimate import estimated_cycles, estimated_ends, shortest_segment_bytes
 from mlutriton.codegen.generate import generate
@@ -30,21 +30,6 @@ from mlutriton.placement import WORTH_WHILE, CompileOptions, Metadata, Observer
 _MOST_NEIGHBOURS = 8
 # Setting up rows of so many bytes takes less time than their flow, on any machine.
 _ROW_BYTES = 512
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Neighbouring programs as one.
-
-    Attributes:
-        function: does what all of them do.
-        conditions: functions that say of which launches it is right.
-        counts: how many are one along each axis of the grid.
-    """
-
-    function: Function
-    conditions: list[Function]
-    counts: tuple[int, ...]
 
 
 def may_gain(function: Function, options: CompileOptions) -> bool:
@@ -82,7 +67,7 @@ def together(
         prepare: brings a function from where ``written`` is to where ``alone`` is.
     """
     shortest = shortest_segment_bytes(alone)
-    count = min(_power_of_two(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
+    count = min(widen.power_of_two_up_to(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
     # Taking several at once leaves fewer to share out among cores.
     other = replace(_rounds(alone, 1, options.machine), is_even=True)
     while count > 1:
@@ -103,9 +88,9 @@ def together(
 
 def _best(
     written: Function, count: int, other: Rounds, machine: Machine, prepare: Callable[[Function], None]
-) -> tuple[_Block, Rounds] | None:
+) -> tuple[numbering.Block, Rounds] | None:
     """So many neighbours along one axis or along each of several as one program, if that takes less than they do."""
-    best: tuple[_Block, Rounds] | None = None
+    best: tuple[numbering.Block, Rounds] | None = None
     for block in _blocks(written, count):
         prepare(block.function)
         rounds = _rounds(block.function, math.prod(block.counts), machine)
@@ -114,7 +99,7 @@ def _best(
     return best
 
 
-def _blocks(written: Function, count: int) -> Iterator[_Block]:
+def _blocks(written: Function, count: int) -> Iterator[numbering.Block]:
     """So many neighbours along one axis of their tiles, along each such axis in turn, and along all of them."""
     digits = [each for each in _numbered(written).digits if each.has_blocks_of(count)]
     along: list[int] = []
@@ -133,10 +118,10 @@ def _numbered(written: Function) -> numbering.Numbering:
     return numbering.run(written) or numbering.as_written(written)
 
 
-def _block(written: Function, axes: Collection[int], count: int) -> _Block | None:
+def _block(written: Function, axes: Collection[int], count: int) -> numbering.Block | None:
     """So many neighbours along each of some axes as one program, if their tiles lie side by side."""
     numbered = _numbered(written)
-    function, conditions = numbered.function, list(numbered.conditions)
+    function, conditions = numbered.function, list[Function]()
     for axis in axes:
         wide = widen.run(function, axis, count)
         if wide is None:
@@ -144,19 +129,10 @@ def _block(written: Function, axes: Collection[int], count: int) -> _Block | Non
         if wide.facts:
             conditions.append(condition_function(function, wide.facts))
         function = wide.function
-    counts = dict.fromkeys(axes, count)
-    conditions.append(numbered.condition(counts))
-    numbered.join_digits(function, counts)
-    along = (math.prod(counts.get(each.axis, 1) for each in numbered.digits if each.of == axis) for axis in range(3))
-    return _Block(function, conditions, tuple(along))
+    return numbered.block(function, conditions, dict.fromkeys(axes, count))
 
 
 def _rounds(function: Function, count: int, machine: Machine) -> Rounds:
     """How many programs run at a time if a core takes so many at once, and how long that takes about."""
     cycles, ends = (round(each(function, machine)) for each in (estimated_cycles, estimated_ends))
     return Rounds(machine.cores * count, cycles, ends)
-
-
-def _power_of_two(number: int) -> int:
-    """The greatest power of two that is no more than a number; 0 of 0."""
-    return 1 << number.bit_length() >> 1

@@ -72,22 +72,7 @@ def _straight(function: Function, options: CompileOptions, together: Sequence[in
     return _Version(found.function, [found.condition], found.is_usual)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Neighbouring programs as one.
-
-    Attributes:
-        function: does what all of them do.
-        conditions: functions that say of which launches it is right.
-        counts: how many are one along each axis of the grid.
-    """
-
-    function: Function
-    conditions: list[Function]
-    counts: tuple[int, ...]
-
-
-def neighbours(function: Function, options: CompileOptions) -> list[Block]:
+def neighbours(function: Function, options: CompileOptions) -> list[numbering.Block]:
     """Programs that go together, if they multiply tiles, and as many as a cluster is at its best with; best first.
 
     Args:
@@ -104,7 +89,7 @@ def neighbours(function: Function, options: CompileOptions) -> list[Block]:
     return found if len(found) < 2 or math.prod(found[0].counts) > math.prod(found[1].counts) else found[1:]
 
 
-def _block(numbered: numbering.Numbering, machine: Machine) -> Block | None:
+def _block(numbered: numbering.Numbering, machine: Machine) -> numbering.Block | None:
     """Neighbours along both axes of their tiles, or along one, as far as a cluster is at its best."""
     most = _MEMBER_ROWS * machine.cores_per_cluster
     found = _widened(numbered, {_ROWS: most, _COLUMNS: _MOST_COLUMNS})
@@ -113,11 +98,7 @@ def _block(numbered: numbering.Numbering, machine: Machine) -> Block | None:
         found = _widened(numbered, {_COLUMNS: most})
     if found is None:
         return None
-    numbered.join_digits(found.function, found.counts)
-    conditions = [*numbered.conditions, *found.conditions, numbered.condition(found.counts)]
-    digits = [[each.axis for each in numbered.digits if each.of == axis] for axis in range(numbering.GRID_AXES)]
-    counts = tuple(math.prod(found.counts.get(each, 1) for each in axes) for axes in digits)
-    return Block(found.function, conditions, counts)
+    return numbered.block(found.function, found.conditions, found.counts)
 
 
 @dataclass(frozen=True)
@@ -146,7 +127,7 @@ def _widened(numbered: numbering.Numbering, wanted: Mapping[int, int]) -> _Widen
         wide = next((each for each in candidates if each is not None), None)
         if wide is None or wide.from_last not in wanted:
             continue
-        count = min(_power_of_two(wanted[wide.from_last] // wide.extent), wide.count)
+        count = min(widen.power_of_two_up_to(wanted[wide.from_last] // wide.extent), wide.count)
         if count < wide.count:
             wide = widen.run(found.function, digit.axis, count) if count > 1 else None
         if wide is not None:
@@ -160,14 +141,9 @@ def _widened(numbered: numbering.Numbering, wanted: Mapping[int, int]) -> _Widen
     return found if found.counts else None
 
 
-def _power_of_two(number: int) -> int:
-    """The greatest power of two that is no more than a number; 0 of 0."""
-    return 1 << number.bit_length() >> 1
-
-
 def specialized(
     function: Function,
-    wide: Sequence[Block],
+    wide: Sequence[numbering.Block],
     written: Function | None,
     options: CompileOptions,
     metadata: Metadata,
@@ -207,7 +183,7 @@ def specialized(
 
 
 def _together(
-    blocks: Sequence[Block],
+    blocks: Sequence[numbering.Block],
     alone: Function,
     options: CompileOptions,
     metadata: Metadata,

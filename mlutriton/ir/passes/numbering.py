@@ -17,7 +17,8 @@ size is no less for any program.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.dtypes import I32
@@ -30,7 +31,7 @@ from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId
 from mlutriton.ir.passes import canonicalize, cse, dce
 from mlutriton.ir.types import shape_of
 
-GRID_AXES = 3
+_GRID_AXES = 3
 _QUOTIENTS, _REMAINDERS = ("sdiv", "udiv"), ("srem", "urem")
 
 
@@ -54,6 +55,21 @@ class Digit:
         return not isinstance(operation, Constant) or int(operation.value) % count == 0
 
 
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring programs as one.
+
+    Attributes:
+        function: does what all of them do.
+        conditions: functions that say of which launches it is right.
+        counts: how many are one along each axis of the grid.
+    """
+
+    function: Function
+    conditions: list[Function]
+    counts: tuple[int, ...]
+
+
 @dataclass
 class Numbering:
     """A function whose programs have their numbers by digits.
@@ -70,14 +86,28 @@ class Numbering:
     facts: list[Fact] = field(default_factory=list[Fact])
     conditions: list[Function] = field(default_factory=list[Function])
 
-    def condition(self, counts: Mapping[int, int]) -> Function:
+    def block(self, function: Function, conditions: Sequence[Function], counts: Mapping[int, int]) -> Block:
+        """Neighbouring programs as one.
+
+        Args:
+            function: made of this one, does what all of them do; is rewritten.
+            conditions: what has to hold of a launch for that.
+            counts: by axis of a digit, how many of it are one.
+        """
+        self._join_digits(function, counts)
+        along = (
+            math.prod(counts.get(each.axis, 1) for each in self.digits if each.of == axis) for axis in range(_GRID_AXES)
+        )
+        return Block(function, [*self.conditions, *conditions, self._condition(counts)], tuple(along))
+
+    def _condition(self, counts: Mapping[int, int]) -> Function:
         """What has to hold of a launch for digits to go together in blocks.
 
         Args:
             counts: by axis of a digit, how many of it are one.
         """
         code, facts = Scalars(self.function.location), list(self.facts)
-        for axis in range(GRID_AXES):
+        for axis in range(_GRID_AXES):
             below: Scalar = 1
             whole: Scalar = 1
             for digit in (each for each in self.digits if each.of == axis):
@@ -94,7 +124,7 @@ class Numbering:
         self.function.body.operations[-1:-1] = code.operations
         return condition_function(self.function, facts)
 
-    def join_digits(self, function: Function, counts: Mapping[int, int]) -> None:
+    def _join_digits(self, function: Function, counts: Mapping[int, int]) -> None:
         """Compute digits from the program's number again, of which there is one for each block.
 
         Args:
@@ -107,7 +137,7 @@ class Numbering:
         assert arithmetic is not None, "radices are numbers of the launch"
         code.operations = [copy_operation(each, values) for each in arithmetic]
         numbers: dict[int, Value] = {}
-        for axis in range(GRID_AXES):
+        for axis in range(_GRID_AXES):
             rest = code.add(ProgramId((), {"axis": axis}))
             for digit in (each for each in self.digits if each.of == axis):
                 numbers[digit.axis] = rest
@@ -125,7 +155,7 @@ class Numbering:
 
 def as_written(function: Function) -> Numbering:
     """The numbers as the grid has them."""
-    return Numbering(copy_function(function), [Digit(axis, axis) for axis in range(GRID_AXES)])
+    return Numbering(copy_function(function), [Digit(axis, axis) for axis in range(_GRID_AXES)])
 
 
 def run(function: Function) -> Numbering | None:
@@ -133,7 +163,7 @@ def run(function: Function) -> Numbering | None:
     settled, conditions = _settled(function)
     found = Numbering(settled, [], conditions=conditions)
     search = _Search(found)
-    for axis in range(GRID_AXES):
+    for axis in range(_GRID_AXES):
         query = next(
             (each for each in settled.body.operations if isinstance(each, ProgramId) and each.axis == axis), None
         )
@@ -190,7 +220,7 @@ class _Search:
     def _digit(self, value: Value, axis: int, radix: Value | None) -> None:
         operation = value.defining_op
         is_whole = isinstance(operation, ProgramId)
-        digit = Digit(axis if is_whole else GRID_AXES + len(self.numbering.digits), axis, radix)
+        digit = Digit(axis if is_whole else _GRID_AXES + len(self.numbering.digits), axis, radix)
         self.numbering.digits.append(digit)
         if not is_whole:
             query = ProgramId((), {"axis": digit.axis}, location=self.numbering.function.location)

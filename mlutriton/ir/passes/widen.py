@@ -183,3 +183,8 @@ class _Emission(Emission):
                 operands = self.operands(operation, layout)
                 made = operation.__class__(operands, operation.attributes, result_types=types, regions=regions)
                 return self.effect(made).results
+
+
+def power_of_two_up_to(number: int) -> int:
+    """The greatest power of two that is no more than a number; 0 of 0."""
+    return 1 << number.bit_length() >> 1
