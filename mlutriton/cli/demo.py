@@ -17,7 +17,7 @@ from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.testing import Case, CaseResult, load_examples
 
 # Of the picture, in columns.
-PICTURE_WIDTH = 140
+PICTURE_WIDTH = 148
 
 
 @dataclass(frozen=True)
