@@ -179,12 +179,12 @@ def _share_in_place(
         if not isinstance(target, Address) or lives[target.buffer].first != position:
             continue
         new = lives[target.buffer]
-        if new.buffer.phases > 1 or not _is_whole(target):
+        if new.buffer.phases > 1 or not target.is_at_begin:
             continue
         width = slot_dtype(chain[-1].row.slots[0], chain[-1].dtypes).bytes
         sources = [source for instruction in chain for source in _sources(instruction)]
         for source, _ in sources:
-            if not _is_whole(source) or source.mode is not Mode.FULL:
+            if not source.is_at_begin or source.mode is not Mode.FULL:
                 continue
             old = lives[source.buffer].root()
             has_room = lives[source.buffer].buffer.bytes == new.buffer.bytes or (in_larger and old.bytes > new.bytes)
@@ -201,10 +201,6 @@ def _sources(instruction: Instruction) -> Iterator[tuple[Address, int]]:
     for slot, operand in zip(instruction.row.slots[1:], instruction.operands[1:], strict=True):
         if isinstance(operand, Address):
             yield operand, slot_dtype(slot, instruction.dtypes).bytes
-
-
-def _is_whole(address: Address) -> bool:
-    return address.register is None and address.offset_bytes == 0
 
 
 def _place(roots: list[_Life]) -> int:

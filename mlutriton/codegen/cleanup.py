@@ -192,7 +192,7 @@ def _join(
     if _shape(producer) != _shape(consumer):
         return None
     readers = [place for place, operand in enumerate(consumer.operands) if operand == target]
-    plain = target.mode is Mode.FULL and target.register is None and target.offset_bytes == 0
+    plain = target.mode is Mode.FULL and target.is_at_begin
     if len(readers) != 1 or readers[0] == 0 or not plain:
         return None
     # A bit cast is no instruction: the consumer just reads the bytes as another type.

@@ -75,6 +75,11 @@ class Address:
     offset_bytes: int = 0
     mode: Mode = Mode.FULL
 
+    @property
+    def is_at_begin(self) -> bool:
+        """True if it names its buffer from the begin on."""
+        return self.register is None and not self.offset_bytes
+
     def __str__(self) -> str:
         inner = self.buffer
         if self.register is not None:

@@ -183,12 +183,12 @@ class _Analysis:
 
     def _layout(self, operand: Operand) -> _Layout | None:
         """How a whole tile is to lie."""
-        is_whole = isinstance(operand, Address) and operand.register is None and not operand.offset_bytes
+        is_whole = isinstance(operand, Address) and operand.is_at_begin
         return self.layouts.get(_buffer(operand)) if is_whole else None
 
     def _same(self, operand: Operand, layout: _Layout | None) -> bool:
         """Let the whole tile of an operand lie in a way; False if it does not change, or has to lie in another."""
-        is_whole = isinstance(operand, Address) and operand.register is None and not operand.offset_bytes
+        is_whole = isinstance(operand, Address) and operand.is_at_begin
         name = _buffer(operand)
         if layout is None or not is_whole or name not in self.filled:
             return False

@@ -173,13 +173,13 @@ class _Sharing:
 
     def _is_born(self, target: Address, position: int) -> bool:
         life = self.lives.get(target.buffer)
-        return life is not None and life.first == position and _is_whole(target)
+        return life is not None and life.first == position and target.is_at_begin
 
     def _dying(self, chain: Sequence[Instruction], position: int) -> Iterator[Address]:
         """Operands of a chain that are read as a whole, element for element, for the last time."""
         for instruction in chain:
             for operand in instruction.operands[1:]:
-                if isinstance(operand, Address) and _is_whole(operand) and operand.mode is Mode.FULL:
+                if isinstance(operand, Address) and operand.is_at_begin and operand.mode is Mode.FULL:
                     life = self.lives.get(self.owner(operand.buffer))
                     if life is not None and life.last == position:
                         yield operand
@@ -193,7 +193,7 @@ class _Sharing:
             for slot, operand in zip(instruction.row.slots[1:], instruction.operands[1:], strict=True):
                 if isinstance(operand, Address) and self.owner(operand.buffer) == host:
                     same_width = slot_dtype(slot, instruction.dtypes).bytes == width
-                    if not (same_width and _is_whole(operand) and operand.mode is Mode.FULL):
+                    if not (same_width and operand.is_at_begin and operand.mode is Mode.FULL):
                         return False
         self._give(name, host)
         return True
@@ -207,7 +207,3 @@ class _Sharing:
     def _give(self, name: str, host: str) -> None:
         self.owners[name] = host
         self.lives[host].last = max(self.lives[host].last, self.lives.pop(name).last)
-
-
-def _is_whole(address: Address) -> bool:
-    return address.register is None and address.offset_bytes == 0

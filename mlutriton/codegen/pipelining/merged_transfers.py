@@ -213,7 +213,7 @@ class Merging:
         assert isinstance(local, Address)
         assert isinstance(place, GlobalAddress)
         step = self.step(place.register)
-        if local.register is not None or local.offset_bytes or step is None:
+        if not local.is_at_begin or step is None:
             return None
         if any(register in self.set_inside for registers in step for register in registers):
             return None  # The step differs from line to line, or from one iteration of a loop within to the next.
@@ -228,7 +228,7 @@ class Merging:
         for slot, operand in zip(node.row.slots, node.operands, strict=True):
             if isinstance(operand, Address):
                 span = evaluate(parse(slot.span), counts) * node.dtype_of(slot).bytes
-                is_whole = operand.register is None and not operand.offset_bytes and operand.mode is Mode.FULL
+                is_whole = operand.is_at_begin and operand.mode is Mode.FULL
                 if (
                     not is_whole
                     or operand.buffer not in self.members

@@ -136,7 +136,7 @@ def _use(code: TileCode, invariants: Invariants, step: Sequence[Instruction], le
 def _is_plain(code: TileCode, instruction: Instruction) -> bool:
     """True if all on-chip operands are buffers of the NRAM from their begin on."""
     return all(
-        operand.register is None and not operand.offset_bytes and code.buffers[operand.buffer].space == "nram"
+        operand.is_at_begin and code.buffers[operand.buffer].space == "nram"
         for operand, _ in accesses(instruction)
         if isinstance(operand, Address)
     )

@@ -274,7 +274,7 @@ def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[s
                     return False
                 continue
             span = _span(instruction, slot.span, operand.mode) * instruction.dtype_of(slot).bytes
-            if operand.register is not None or operand.offset_bytes or span != code.buffers[operand.buffer].bytes:
+            if not operand.is_at_begin or span != code.buffers[operand.buffer].bytes:
                 return False
     return True
 

@@ -40,11 +40,10 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.dtypes import I64
 from mlutriton.isa.expression import round_up
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import FORWARD, Address, GlobalAddress, Immediate, Mode, Operand, Register
+from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
 
-# A part flows as long as it takes a transfer to begin, so many times, and there are at most so many.
-_LATENCIES = 1
+# A part flows as long as it takes a transfer to begin, and there are at most so many.
 _MOST_PARTS = 8
 # Parts begin at whole beats of the vector unit, whatever their elements.
 _PART_ELEMENTS = 128
@@ -97,13 +96,9 @@ def _last_use(rest: Sequence[Node], load: Node, tail: _Tail | None) -> int:
     """The place of the last node that touches what a load brings, or of the end of its chain, or of the tail."""
     targets = buffers_of([load], *WRITING)
     place = max((place for place, node in enumerate(rest) if buffers_of([node]) & targets), default=0)
-    while _hands_on(rest[place]):
+    while isinstance(node := rest[place], Instruction) and node.hands_on:
         place += 1
     return tail.end - 1 if tail is not None and tail.first <= place < tail.end else place
-
-
-def _hands_on(node: Node) -> bool:
-    return isinstance(node, Instruction) and node.operands[:1] == (FORWARD,)
 
 
 def _is_scalar(node: Node) -> bool:
@@ -170,7 +165,7 @@ class _Tail:
     def part(self) -> int:
         """Elements of a part, but for the last one."""
         row_bytes = self.elements * max(self.widths.values())
-        parts = min(_MOST_PARTS, max(1, row_bytes // (_LATENCIES * self.machine.core_dma_latency_bytes)))
+        parts = min(_MOST_PARTS, max(1, row_bytes // self.machine.core_dma_latency_bytes))
         return round_up(-(-self.elements // parts), _PART_ELEMENTS)
 
     @property
@@ -209,7 +204,7 @@ class _Tail:
             width = instruction.dtype_of(slot).bytes
             if operand.mode is Mode.ROW:
                 singles.add(operand.buffer)
-            elif not _is_whole(operand) or widths.setdefault(operand.buffer, width) != width:
+            elif not operand.is_at_begin or widths.setdefault(operand.buffer, width) != width:
                 return False
         return self._agrees(widths, singles)
 
@@ -242,7 +237,7 @@ def _is_one_row(transfer: Instruction, local: str) -> bool:
     return (
         all(transfer.operand(name) == Immediate(1) for name in names)
         and all(transfer.operand(name) == Immediate(0) for name in before)
-        and _is_whole(_local(transfer, local))
+        and _local(transfer, local).is_at_begin
     )
 
 
@@ -250,10 +245,6 @@ def _local(transfer: Instruction, slot: str) -> Address:
     address = transfer.operand(slot)
     assert isinstance(address, Address)
     return address
-
-
-def _is_whole(address: Address) -> bool:
-    return address.register is None and not address.offset_bytes
 
 
 def _width(transfer: Instruction) -> int:

@@ -67,7 +67,7 @@ def parted_store(code: TileCode, behind: Sequence[Node]) -> PartedStore | None:
         return None
     node = stores[0]
     source, n1, n2, local1 = (node.operand(name) for name in ("src", "n1", "n2", "local1"))
-    if not isinstance(source, Address) or source.register is not None or source.offset_bytes or n2 != Immediate(1):
+    if not isinstance(source, Address) or not source.is_at_begin or n2 != Immediate(1):
         return None
     if n1 == Immediate(1) or not isinstance(local1, Immediate) or not int(local1.value):
         return None
