@@ -61,6 +61,18 @@ def where_hashes_are_positive(out, x, n, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def where_hashes_of_hashes_are_positive(out, x, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + i, mask=i * 1664525 + n * 1013904223 >= 0, other=-1))
+
+
+@mlu.jit
+def where_lower_bits_are_small(out, x, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK) + (n.to(tl.int64) << 32)
+    tl.store(out + i.to(tl.int32), tl.load(x + i.to(tl.int32), mask=i.to(tl.int32) < 100, other=-1))
+
+
+@mlu.jit
 def of_remainders_of_negative_numbers(out, x, n, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     tl.store(out + i, tl.load(x + 200 + (i - 100) % n))
@@ -111,6 +123,12 @@ CASES = [
         7,
         lambda n: np.where(PLACES * np.int32(1_103_515_245) + np.int32(n) >= 0, X[PLACES], -1),
     ),
+    (
+        where_hashes_of_hashes_are_positive,
+        2,
+        lambda n: np.where(PLACES * np.int32(1_664_525) + np.int32(n) * np.int32(1_013_904_223) >= 0, X[PLACES], -1),
+    ),
+    (where_lower_bits_are_small, 5, lambda n: np.where(PLACES < 100, X[PLACES], -1)),
     (of_remainders_of_negative_numbers, 7, lambda n: X[200 + np.fmod(PLACES - 100, n)]),
     (of_bytes_that_advance, 200, bytes_that_advance),
     (beside_bytes_of_rows, 100, bytes_of_rows),

@@ -56,6 +56,15 @@ def crossing(out, n, B: tl.constexpr):
 
 
 @mlu.jit
+def overlapping(out, far, PLACES: tl.constexpr, B: tl.constexpr):
+    """Stores of every second element that overlap: the last one counts."""
+    i = tl.arange(0, B)
+    for k in tl.static_range(len(PLACES)):
+        place = far if PLACES[k] < 0 else PLACES[k]
+        tl.store(out + 2 * i + place, i + 1000 * k)
+
+
+@mlu.jit
 def in_place(x, n, B: tl.constexpr):
     """What is stored first is loaded next."""
     i = tl.arange(0, B)
@@ -117,6 +126,16 @@ def test_stores_keep_their_order():
     want[0:110:2] = i[:55] + 100
     want[:3] = np.arange(3) + 300
     want[1:120:2] = i + 400
+    np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("places", [(0, 2, 1), (2, 1, 3, 0), (0, 1, 2, 3), (2, 3, 0, 1), (0, 1, 0), (0, -1, 1)])
+@pytest.mark.parametrize("far", [0, 2, 4])
+def test_the_last_of_stores_that_overlap_counts(places, far):
+    out, want = np.full(140, -1, np.int32), np.full(140, -1, np.int32)
+    on_both_engines(lambda: overlapping[1,](out, far, PLACES=places, B=64), out)
+    for k, place in enumerate(places):
+        want[2 * np.arange(64) + (far if place < 0 else place)] = np.arange(64) + 1000 * k
     np.testing.assert_array_equal(out, want)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
-from mlutriton.dtypes import I1, I64, DType
+from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.core import Operation, Value
@@ -39,6 +39,8 @@ from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, sto
 
 Scalar = int | Value
 
+# Neighbours further apart than any row is long are hashes of indices, which are meant to overflow.
+_LONGEST_ROW = 1 << 16
 _CASTS = ("sext", "zext", "trunc_int")
 
 
@@ -275,7 +277,17 @@ class AccessAnalysis:
         (source,) = cast.operands
         if element_type(source.type) == I1 or (cast.name == "zext" and not is_never_negative(source, self.signs)):
             return None
-        return self.linear(source, scalars)
+        form = self.linear(source, scalars)
+        return self._truncated(form, scalars) if form and cast.name == "trunc_int" else form
+
+    def _truncated(self, form: Linear, scalars: Scalars) -> Linear:
+        """A form whose addends have the sum's lower 32 bits alone: what was loaded, or hashed, may have more."""
+        if all(isinstance(each, int) or _is_narrow(each) for each in form.offset):
+            return form
+        total = scalars.value(scalars.sum(form.offset))
+        narrow = scalars.add(Elementwise.of("sext", scalars.add(Elementwise.of("trunc_int", total, to=I32)), to=I64))
+        self.signs[narrow] = is_never_negative(total, self.signs)
+        return replace(form, offset=(narrow,))
 
     def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
@@ -403,6 +415,8 @@ class AccessAnalysis:
         ((dimension, term),) = moving
         if term.wrap is not None or term.repeats > 1 or not isinstance(term.stride, int):
             return None
+        if abs(term.stride) > _LONGEST_ROW:
+            return None
         if term.stride > 0:
             # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
             rounded = scalars.binary("add", bound, term.stride - 1)
@@ -424,6 +438,14 @@ class AccessAnalysis:
             and all(isinstance(x, int) for x in a.offset)
             and all(is_never_negative(x, self.signs) for x in values)
         )
+
+
+def _is_narrow(value: Value) -> bool:
+    """True if an integer has 32 bits, perhaps with its sign in front of them."""
+    operation = value.defining_op
+    if isinstance(operation, Elementwise) and operation.name == "sext":
+        value = operation.operands[0]
+    return storage_dtype(element_type(value.type)).bits <= I32.bits
 
 
 def _verdict(bounds: Bounds, rank: int, dimension: int = 0) -> list[Bounds]:

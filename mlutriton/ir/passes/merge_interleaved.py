@@ -68,17 +68,11 @@ def _runs(accesses: Sequence[_Access], forms: ScalarForms) -> list[list[_Access]
     """Of accesses that are alike, those that together leave no gap."""
     _, origin = forms.place(accesses[0].base)
     begins: dict[int, _Access] = {}
-    again: set[int] = set()
     for access in accesses:
         _, place = forms.place(access.base)
         distance = plus(place, origin, -1)
         if not distance.keys() - {()}:
-            begin = distance.get((), 0)
-            again |= {begin} & begins.keys()
-            begins[begin] = access
-    if any(isinstance(access, TileStore) for access in accesses):
-        # What is stored twice is what was stored last.
-        begins = {begin: access for begin, access in begins.items() if begin not in again}
+            begins[distance.get((), 0)] = access
     step, found = _step(accesses[0]), list[list[_Access]]()
     taken: set[int] = set()
     for begin in sorted(begins):
@@ -86,7 +80,13 @@ def _runs(accesses: Sequence[_Access], forms: ScalarForms) -> list[list[_Access]
         if all(place in begins and place not in taken for place in places):
             taken.update(places)
             found.append([begins[place] for place in places])
-    return found
+    return [run for run in found if isinstance(run[0], TileLoad) or _follow_each_other(run, accesses)]
+
+
+def _follow_each_other(stores: Sequence[_Access], among: Sequence[_Access]) -> bool:
+    """True if no other store stands between some, which may be to what they store: the last one counts."""
+    places = [among.index(store) for store in stores]
+    return max(places) - min(places) < len(places)
 
 
 def _step(access: _Access) -> int:
