@@ -141,7 +141,7 @@ FORMATS_BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in FORMATS}
 
 def host_address(array: NDArray[Any]) -> int:
     """Where an array begins; ``array.ctypes`` says so too, but slowly."""
-    flags = array.flags
-    if array.size and flags.writeable and flags.c_contiguous and array.dtype.isbuiltin == 1:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    return array.ctypes.data
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # it has no bytes, or may not be written, or is not dense, or of a type of others
+        return array.ctypes.data

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,19 +44,17 @@ _MOST_REGIONS = 1 << 17
 _FIRST_BLOCKS = 1 << 7
 _MOST_FIRST_BLOCKS = 1 << 14
 _CACHE_LINE_WORDS = 8
+_WORD_BYTES = 8
+_WORD = np.dtype(np.int64)
 _ARRAYS = tuple(field.name for field in fields(ReplayState))
-# Those of a replay's trace and of its result: not of the memory that all replays use.
-_OWN = ("words", "starts", "groups", "runs", "distances", "moves", "statistics", "programs", "events", "stalls")
-_ARRAYS_OF_ITS_OWN = tuple((place, name) for place, name in enumerate(_ARRAYS) if name in _OWN)
-
+_PLACES = {name: place for place, name in enumerate(_ARRAYS)}
 
 # In the place of an array that is not needed.
 _NOTHING: Words = np.zeros(1, np.int64)
 _NOTHING_ADDRESS = host_address(_NOTHING)
 
 
-@dataclass(frozen=True)
-class StoredTrace:
+class StoredTrace(NamedTuple):
     """What is kept of a trace; programs may share records.
 
     Attributes:
@@ -131,24 +129,42 @@ class Trace:
 class Timing:
     """What a launch took and why.
 
-    Shapes: ``cause_cycles`` is [cores, len(Cause)], its rows sum to ``cycles``; ``programs`` is [programs, 3] (first
-    core, start, end), or has no row if programs share records and events are not kept. If kept, ``events`` is [records,
-    2]: start and end on the record's queue, or, for a record that the core waits at, of the wait; else 0. If kept,
-    ``stalls`` is [instructions, len(Cause)]: what waits at an instruction's records took, all cores together.
+    Shapes: ``statistics`` is [cores, STATISTIC_WORDS], see :mod:`mlutriton.simulator.replay_state`; ``programs`` is
+    [programs, 3] (first core, start, end), or has no row if programs share records and events are not kept. If kept,
+    ``events`` is [records, 2]: start and end on the record's queue, or, for a record that the core waits at, of the
+    wait; else 0. If kept, ``stalls`` is [instructions, len(Cause)]: what waits at an instruction's records took, all
+    cores together.
     Units: cycles from the launch on the device, and bytes.
     """
 
     cycles: int
-    cause_cycles: Table
-    compute_busy_cycles: Words
-    io_busy_cycles: Words
-    move_busy_cycles: Words
     dram_read_bytes: int
     dram_write_bytes: int
     l2_hit_bytes: int
+    statistics: Table
     programs: Table
     events: Table | None = None
     stalls: Table | None = None
+
+    @property
+    def cause_cycles(self) -> Table:
+        """Cycles of each core by cause, [cores, len(Cause)]: the rows sum to ``cycles``."""
+        return self.statistics[:, : len(Cause)]
+
+    @property
+    def compute_busy_cycles(self) -> Words:
+        """Cycles in which the compute queue of each core was busy."""
+        return self.statistics[:, replay_state.COMPUTE_BUSY]
+
+    @property
+    def io_busy_cycles(self) -> Words:
+        """Cycles in which the IO queue of each core was busy."""
+        return self.statistics[:, replay_state.IO_BUSY]
+
+    @property
+    def move_busy_cycles(self) -> Words:
+        """Cycles in which the MOVE queue of each core was busy."""
+        return self.statistics[:, replay_state.MOVE_BUSY]
 
     def cycles_of(self, cause: Cause) -> int:
         """Cycles of all cores that have this cause."""
@@ -176,12 +192,27 @@ def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timi
         KernelFault: E0306, cores wait for each other at barriers for ever.
         ValueError: the trace is not one, or its tasks do not fit the machine.
     """
-    stored = trace.stored
-    _check(stored, trace.cores_per_program, machine)
+    stored, members = trace.stored, trace.cores_per_program
+    _check(stored, members, machine)
     if keep_events:  # they are of each record of each program
         stored = StoredTrace.of(trace.words, trace.starts)
-    state = _replay(stored, trace.cores_per_program, machine, keep_events=keep_events)
-    return _result(state, machine, stored)
+    ring_entries = _FIRST_RING_ENTRIES
+    # A guess: tiles of a block of pages, each of many programs.
+    blocks = 1 << (stored.records + stored.rows).bit_length()
+    blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
+    while True:
+        memory = _prepared(stored, members, machine, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events)
+        replay_code.run(event_loop.run_replay, memory.state, memory.pointers)
+        status = memory.numbers[replay_state.STATUS]
+        # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
+        # and rare.
+        if status == replay_state.RING_FULL:
+            ring_entries *= 8
+        elif status == replay_state.PAGES_FULL:
+            blocks *= 8
+        else:
+            _check_status(status)
+            return _result(memory, stored, keep_events=keep_events)
 
 
 def schedule_bound(trace: Trace, machine: Machine) -> int:
@@ -191,51 +222,26 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     """
     stored, members = trace.stored, trace.cores_per_program
     _check(stored, members, machine)
-    parameters = timing_parameters(machine)
-    state = initial_state(stored, members, machine, parameters, ring_entries=1, blocks=1, keep_events=False)
-    _run(schedule_alone.run_alone, state)
-    _check_status(state)
-    most, total = (int(state.shared[place]) for place in (replay_state.ALONE_MOST, replay_state.ALONE_SUM))
+    memory = _prepared(stored, members, machine, ring_entries=1, blocks=1, keep_events=False)
+    replay_code.run(schedule_alone.run_alone, memory.state, memory.pointers)
+    _check_status(memory.numbers[replay_state.STATUS])
+    most, total = memory.numbers[replay_state.ALONE_MOST], memory.numbers[replay_state.ALONE_SUM]
     units = machine.cores
     if members > 1:
         units = machine.clusters // (members // machine.cores_per_cluster)
-    return int(parameters[timing.LAUNCH_CYCLES]) + max(most, -(-total // units))
+    return int(timing_parameters(machine)[timing.LAUNCH_CYCLES]) + max(most, -(-total // units))
 
 
 def _check(trace: StoredTrace, members: int, machine: Machine) -> None:
     if members != 1 and (members < 1 or members % machine.cores_per_cluster or members > machine.cores):
         raise ValueError(f"tasks of {members} cores do not fill whole clusters of {machine.cores_per_cluster}")
-    if trace.words.dtype != np.int64 or trace.starts.dtype != np.int64:
+    if trace.words.dtype != _WORD or trace.starts.dtype != _WORD:
         raise ValueError("a trace is made of int64 arrays")
     if len(trace.words) % RECORD_WORDS or trace.rows % members:
         raise ValueError("a trace has whole records and programs")
 
 
-def _replay(trace: StoredTrace, members: int, machine: Machine, *, keep_events: bool) -> Any:
-    parameters, ring_entries = timing_parameters(machine), _FIRST_RING_ENTRIES
-    # A guess: tiles of a block of pages, each of many programs.
-    blocks = 1 << (trace.records + trace.rows).bit_length()
-    blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
-    while True:
-        state = initial_state(
-            trace, members, machine, parameters, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events
-        )
-        _run(event_loop.run_replay, state)
-        # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
-        # and rare.
-        match int(state.shared[replay_state.STATUS]):
-            case replay_state.RING_FULL:
-                ring_entries *= 8
-            case replay_state.PAGES_FULL:
-                blocks *= 8
-            case _:
-                break
-    _check_status(state)
-    return state
-
-
-def _check_status(state: Any) -> None:
-    status = int(state.shared[replay_state.STATUS])
+def _check_status(status: int) -> None:
     if status == replay_state.DEADLOCK:
         raise KernelFault(
             "E0306",
@@ -250,46 +256,61 @@ def initial_state(
     trace: StoredTrace,
     cores_per_program: int,
     machine: Machine,
-    parameters: Words,
     *,
     ring_entries: int,
     blocks: int,
     keep_events: bool,
 ) -> Any:
     """A replay's memory before the first event, a ``ReplayState`` of arrays; the thread's next one takes it over."""
-    cores, records, moves = machine.cores, trace.records, trace.moves
+    return _prepared(
+        trace, cores_per_program, machine, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events
+    ).state
+
+
+def _prepared(
+    trace: StoredTrace, members: int, machine: Machine, *, ring_entries: int, blocks: int, keep_events: bool
+) -> _Memory:
+    """This thread's memory before the first event of a replay.
+
+    Most of what a small replay takes is this and the result, if its caches have gone cold: it does as few different
+    things as it can.
+    """
+    records, moves = len(trace.words) // RECORD_WORDS, trace.moves
     uses = cache_directory.MOST_TILES if moves else records
-    l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
-    layout = _layout(
-        cores, machine.clusters, port_groups, l2_lines, max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks
-    )
-    state = _memory.lay_out(layout)
-    state.timing[:] = parameters
+    memory: _Memory = _of_thread.memory
+    memory.lay_out(machine, (max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks))
     # They would be all that grows with the grid.
     keep_programs = keep_events or not moves
-    _memory.numbers[: replay_state.END_OF_REPLAY] = (
-        *layout.numbers,
-        # From here on in the order of the numbers from GENERATION on.
-        _memory.generation,
+    memory.numbers[replay_state.FIRST_OF_REPLAY : replay_state.END_OF_REPLAY] = (
+        memory.generation,
         trace.rows,
-        cores_per_program,
+        members,
         records,
         moves,
         moves > 0,
-        replay_state.RUN_CORES + cores_per_program * replay_state.RUN_CORE_WORDS,
+        replay_state.RUN_CORES + members * replay_state.RUN_CORE_WORDS,
         keep_programs,
         keep_events,
-        min(_FIRST_TILE_BUCKETS, layout.numbers[replay_state.MOST_TILE_BUCKETS]),
+        min(_FIRST_TILE_BUCKETS, memory.numbers[replay_state.MOST_TILE_BUCKETS]),
     )
-    state.words, state.starts = np.ascontiguousarray(trace.words), np.ascontiguousarray(trace.starts)
-    state.groups, state.runs, state.distances = trace.groups, trace.runs, trace.distances
-    state.moves = np.empty(cores * moves, np.int64) if moves else _NOTHING
-    # These outlive the replay.
-    state.statistics = _zeros(cores * replay_state.STATISTIC_WORDS)
-    state.programs = _zeros((trace.rows // cores_per_program if keep_programs else 0) * replay_state.PROGRAM_WORDS)
-    state.events = _zeros(records * 2) if keep_events else _NOTHING
-    state.stalls = _zeros((MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS) if keep_events else _NOTHING
-    return state
+    memory.take("words", np.ascontiguousarray(trace.words))
+    memory.take("starts", np.ascontiguousarray(trace.starts))
+    # What outlives the replay is one array: of statistics, and of programs behind them.
+    programs = trace.rows // members if keep_programs else 0
+    results = np.zeros(memory.statistic_words + programs * replay_state.PROGRAM_WORDS, np.int64)
+    memory.take_results(results)
+    if moves or memory.has_runs:
+        memory.has_runs = moves > 0
+        memory.take("groups", trace.groups)
+        memory.take("runs", trace.runs)
+        memory.take("distances", trace.distances)
+        memory.take("moves", np.empty(machine.cores * moves, np.int64) if moves else _NOTHING)
+    if keep_events or memory.has_events:
+        memory.has_events = keep_events
+        stalls = (MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS
+        memory.take("events", np.zeros(records * 2, np.int64) if keep_events else _NOTHING)
+        memory.take("stalls", np.zeros(stalls, np.int64) if keep_events else _NOTHING)
+    return memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,80 +377,99 @@ def _layout(
     return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, cleared, uncleared)
 
 
-class _Memory(threading.local):
+class _Memory:
     """What replays of a thread work in, one after another: to lay it out takes longer than a small replay.
 
     Attributes:
+        machine: whose replay it is laid out for.
+        sizes: and for how large ones: the last arguments of ``_layout``.
         layout: of its arrays.
         state: the arrays, most of them in one piece of memory; those of a replay of its own are filled in.
         pointers: where all of them begin, in the order of ``ReplayState``.
         numbers: ``state.shared``.
         zeros: what is zero before a replay.
+        statistic_words: of all cores.
+        has_runs: whether the last replay was of runs.
+        has_events: whether it kept its events.
         generation: number of the replay since there is this memory.
     """
 
     def __init__(self) -> None:
+        self.machine: Machine | None = None
+        self.sizes = 0, 0, 0
         self.layout: _Layout | None = None
         self.state: Any = ReplayState(**dict.fromkeys(_ARRAYS, _NOTHING))
-        self.pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * len(_ARRAYS))()
+        self.pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * len(_ARRAYS))(
+            *[_NOTHING_ADDRESS] * len(_ARRAYS)
+        )
         self.numbers: ctypes.Array[ctypes.c_int64] = (ctypes.c_int64 * 0)()
         self.zeros: Words = np.empty(0, np.int64)
+        self.statistic_words = 0
+        self.has_runs = self.has_events = False
         self.generation = 0
 
-    def lay_out(self, layout: _Layout) -> Any:
-        """Arrays as a layout says; the last replay of this thread is over with them."""
-        if self.layout is not layout:
-            sizes = layout.cleared | layout.uncleared
-            # Arrays begin where cache lines of the host do.
-            lines = {name: -(-size // _CACHE_LINE_WORDS) for name, size in sizes.items()}
-            words = np.zeros((sum(lines.values()) + 1) * _CACHE_LINE_WORDS, np.int64)
-            words = words[-(host_address(words) // words.itemsize) % _CACHE_LINE_WORDS :]
-            start, place = host_address(words), 0
-            for name, size in sizes.items():
-                setattr(self.state, name, words[place : place + size])
-                self.pointers[_ARRAYS.index(name)] = start + place * words.itemsize
-                place += lines[name] * _CACHE_LINE_WORDS
-            self.zeros = words[: sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
-            self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
-            self.state.leaves[:] = layout.leaves
-            self.layout = layout
-            self.generation = 0
+    def lay_out(self, machine: Machine, sizes: tuple[int, int, int]) -> None:
+        """Have arrays for a machine and so large a replay; the last replay of this thread is over with them."""
+        if machine is not self.machine or sizes != self.sizes:
+            self.machine, self.sizes = machine, sizes
+            parameters = timing_parameters(machine)
+            l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
+            self._lay_out(_layout(machine.cores, machine.clusters, port_groups, l2_lines, *sizes))
+            self.state.timing[:] = parameters
+            self.statistic_words = machine.cores * replay_state.STATISTIC_WORDS
         self.generation += 1
         if self.numbers[replay_state.HAS_ATOMICS]:
             self.state.atomics.fill(0)
         self.zeros.fill(0)
-        return self.state
+
+    def _lay_out(self, layout: _Layout) -> None:
+        if self.layout is layout:
+            return
+        sizes = layout.cleared | layout.uncleared
+        # Arrays begin where cache lines of the host do.
+        lines = {name: -(-size // _CACHE_LINE_WORDS) for name, size in sizes.items()}
+        words = np.zeros((sum(lines.values()) + 1) * _CACHE_LINE_WORDS, np.int64)
+        words = words[-(host_address(words) // _WORD_BYTES) % _CACHE_LINE_WORDS :]
+        start, place = host_address(words), 0
+        for name, size in sizes.items():
+            setattr(self.state, name, words[place : place + size])
+            self.pointers[_PLACES[name]] = start + place * _WORD_BYTES
+            place += lines[name] * _CACHE_LINE_WORDS
+        self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
+        self.numbers[: replay_state.FIRST_OF_REPLAY] = layout.numbers
+        # The first array is that of the numbers, of which those that say what is replayed are written anyway.
+        self.zeros = words[replay_state.END_OF_REPLAY : sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
+        self.state.leaves[:] = layout.leaves
+        self.layout = layout
+        self.generation = 0
+
+    def take(self, name: str, array: Words) -> None:
+        """Let an array be one of the replay."""
+        setattr(self.state, name, array)
+        self.pointers[_PLACES[name]] = _NOTHING_ADDRESS if array is _NOTHING else host_address(array)
+
+    def take_results(self, results: Words) -> None:
+        """Let statistics and programs, which lie behind one another, be those of the replay."""
+        words, address = self.statistic_words, host_address(results)
+        self.state.statistics, self.state.programs = results[:words], results[words:]
+        self.pointers[_PLACES["statistics"]] = address
+        self.pointers[_PLACES["programs"]] = address + words * _WORD_BYTES
 
 
-_memory = _Memory()
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.memory = _Memory()
 
 
-def _zeros(count: int) -> Words:
-    return np.zeros(count, dtype=np.int64)
+_of_thread = _OfThread()
 
 
-def _run(loop: Callable[[Any], None], state: Any) -> None:
-    pointers = _memory.pointers
-    for place, name in _ARRAYS_OF_ITS_OWN:
-        array = getattr(state, name)
-        pointers[place] = _NOTHING_ADDRESS if array is _NOTHING else host_address(array)
-    replay_code.run(loop, state, pointers)
-
-
-def _result(state: Any, machine: Machine, trace: StoredTrace) -> Timing:
-    numbers = _memory.numbers
-    rows: Table = state.statistics.reshape(machine.cores, replay_state.STATISTIC_WORDS)
-    kept = bool(numbers[replay_state.KEEP_EVENTS])
+def _result(memory: _Memory, trace: StoredTrace, *, keep_events: bool) -> Timing:
+    state = memory.state
     return Timing(
-        cycles=numbers[replay_state.MAKESPAN],
-        cause_cycles=rows[:, : len(Cause)],
-        compute_busy_cycles=rows[:, replay_state.COMPUTE_BUSY],
-        io_busy_cycles=rows[:, replay_state.IO_BUSY],
-        move_busy_cycles=rows[:, replay_state.MOVE_BUSY],
-        dram_read_bytes=numbers[replay_state.READ_BYTES],
-        dram_write_bytes=numbers[replay_state.WRITTEN_BYTES],
-        l2_hit_bytes=numbers[replay_state.HIT_BYTES],
-        programs=state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
-        events=state.events.reshape(trace.records, 2) if kept else None,
-        stalls=state.stalls.reshape(-1, replay_state.STALL_WORDS) if kept else None,
+        *memory.numbers[replay_state.MAKESPAN : replay_state.HIT_BYTES + 1],
+        state.statistics.reshape(-1, replay_state.STATISTIC_WORDS),
+        state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
+        state.events.reshape(trace.records, 2) if keep_events else None,
+        state.stalls.reshape(-1, replay_state.STALL_WORDS) if keep_events else None,
     )

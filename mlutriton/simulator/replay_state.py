@@ -45,7 +45,7 @@ SOURCES_PER_CORE = 4
     RUN,  # place of the run of the latest program
     ALONE_MOST,  # of programs that run alone: cycles of the longest one
     ALONE_SUM,  # and of all of them
-    MAKESPAN,
+    MAKESPAN,  # this and the next three are what a Timing begins with
     READ_BYTES,  # of DRAM, by all cores
     WRITTEN_BYTES,
     HIT_BYTES,

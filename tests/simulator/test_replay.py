@@ -467,9 +467,7 @@ def test_what_tiles_leave_over_at_the_ends_of_rows_is_whole_too(order: int) -> N
         for address, extent in cut_matrix([384, 384, 256], [16, 16], 1024)[::order]
     ]
     trace = trace_of([*tiles, *tiles, END])
-    state = initial_state(
-        trace.stored, 1, TINY, timing_parameters(TINY), ring_entries=64, blocks=256, keep_events=False
-    )
+    state = initial_state(trace.stored, 1, TINY, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
@@ -511,10 +509,7 @@ def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[in
 @settings(RANDOM, max_examples=15)
 @given(traces(), st.sampled_from(MACHINES))
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
-    parameters = timing_parameters(model)
-    state = initial_state(
-        trace.stored, trace.cores_per_program, model, parameters, ring_entries=64, blocks=256, keep_events=False
-    )
+    state = initial_state(trace.stored, trace.cores_per_program, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
