@@ -231,7 +231,9 @@ SPECIAL_FUNCTIONS = (
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),
 )  # fmt: skip
 RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
-CONCATENATE = "concatenate"
+# What the host calls to join what threads have recorded and counted.
+CONCATENATE, ADD_WORK = "concatenate", "add_work"
+HOST_FUNCTIONS = (CONCATENATE, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
 
 _SPECIAL_NAMES = {"v.transpose": "transpose", "dma.weight": "weight_{}", "move.weight": "weight_{}", "mm": "mm_{}"}
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mlutriton.dtypes import I8, host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
+    ADD_WORK,
     BASIC_FUNCTIONS,
     CONCATENATE,
     FULL,
@@ -33,7 +35,7 @@ from mlutriton.isa.native_interface import (
 )
 from mlutriton.isa.program import Program
 from mlutriton.isa.trace_format import RECORD_WORDS
-from mlutriton.simulator.host_core import COUNTERS_END, HostCore, Int64Array, core_sizes, int64_array
+from mlutriton.simulator.host_core import COUNTERS_END, HostCore, core_sizes, int64_array
 from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter_state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
@@ -80,6 +82,7 @@ class NativeProgram:
         task_address: of the function that runs one task.
         block_starts: for each instruction the first one of its block.
         concatenate: the runtime function that joins the traces of threads.
+        add_work: the one that adds up what threads have counted by instruction.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
         goes_by_item: true if it computes values of items of DRAM.
@@ -113,7 +116,8 @@ class NativeProgram:
         self.run: Callable[[int], None] = lambda context: run_tasks(context, task)
         called = {name: runtime(name) for name in special_functions(program) if with_values}
         self._modules = module, called  # the code lives as long as they do
-        self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 5 + [ctypes.c_int64])
+        self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 6 + [ctypes.c_int64])
+        self.add_work: Any = basic.function(ADD_WORK, [ctypes.c_void_p, *[ctypes.c_int64] * 2, ctypes.c_void_p])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
         self.runtime_table = int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
@@ -121,7 +125,9 @@ class NativeProgram:
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
         self.program_ns: float | None = None
-        self.block_starts = np.array(program.block_starts)
+        self.block_starts = int64_array(program.block_starts)
+        self._numbers = [index for index, each in enumerate(program.parameters) if not each.pointer]
+        self._kept: list[_Launch] = []
         self._depends_on_data = depends_on_data
         self._last: tuple[object, ...] = ()
         self._last_ns = 0
@@ -140,8 +146,20 @@ class NativeProgram:
 
     def likeness(self, grid: tuple[int, int, int], parameters: Sequence[int]) -> tuple[object, ...]:
         """All of a launch that decides how long it takes, unless that depends on data."""
-        named = zip(parameters, self.program.parameters, strict=True)
-        return grid, *(word for word, parameter in named if not parameter.pointer)
+        return grid, *[parameters[index] for index in self._numbers]
+
+    def launch(self, grid: tuple[int, int, int], run: int, machine: Machine, threads: int) -> _Launch:
+        """A launch of so many tasks; the last one again, if it was like this one."""
+        try:
+            kept = self._kept.pop()
+        except IndexError:
+            return _Launch(self, grid, run, machine, threads)
+        return kept if kept.fits(grid, run, machine, threads) else _Launch(self, grid, run, machine, threads)
+
+    def keep(self, launch: _Launch) -> None:
+        """Keep a launch that is over for the next one."""
+        if launch.can_be_kept and not self._kept:
+            self._kept.append(launch)
 
     def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
         """Remember how long a launch took that went to its end."""
@@ -196,27 +214,31 @@ def execute(
         KernelFault: the fault of the first program that has one.
     """
     program = native.program
-    count = grid[0] * grid[1] * grid[2]
+    programs = grid[0] * grid[1] * grid[2]
     likeness = native.likeness(grid, parameters)
-    is_short = (not program.labels or program.is_resident) and count <= _SHORT_PROGRAMS
+    is_short = (not program.labels or program.is_resident) and programs <= _SHORT_PROGRAMS
     is_over_soon = is_short or native.is_over_soon(likeness)
     if native.has_waits:
         threads = machine.cores // program.cores_per_program
-    elif native.has_atomics or (is_over_soon and native.is_done_before_shared(count)):
+    elif native.has_atomics or (is_over_soon and native.is_done_before_shared(programs)):
         threads = 1
-    tasks = program.task_count(count, machine.cores)
+    tasks = program.task_count(programs, machine.cores)
     run = tasks if first_tasks is None or native.has_waits else min(tasks, first_tasks)
-    launch = _Launch(native, grid, tasks, run, parameters, memory, core_sizes(machine), max(1, min(threads, run)))
+    launch = native.launch(grid, run, machine, max(1, min(threads, run)))
     try:
+        launch.begin(parameters, memory)
         busy_ns = launch.run(is_over_soon=is_over_soon)
         if run == tasks:
-            native.note(likeness, count, busy_ns)
+            native.note(likeness, programs, busy_ns)
         prints = launch.prints()
-        show(prints, printing_threads)
+        if prints:
+            show(prints, printing_threads)
         launch.raise_fault()
-        return launch.result(prints)
+        result = launch.result(prints)
     finally:
         launch.release()
+    native.keep(launch)
+    return result
 
 
 @cache
@@ -228,56 +250,71 @@ def recorded_bytes_limit() -> int:
 # Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.
 _idle_cores: dict[tuple[int, ...], list[HostCore]] = {}
 
+_numbers = count()
+_NO_MEMORY = GlobalMemory()
+
 
 class _Launch:
-    """The cores of one launch: one a thread, or of cluster programs those of one task a thread, the first one first."""
+    """The cores of a launch: one a thread, or of cluster programs those of one task a thread, the first one first.
+
+    It serves one launch after another, as long as these differ only in their arguments: most of what a small launch
+    takes is to begin and to end.
+    """
 
     def __init__(
-        self,
-        native: NativeProgram,
-        grid: tuple[int, int, int],
-        tasks: int,
-        run: int,
-        parameters: Sequence[int],
-        memory: GlobalMemory,
-        sizes: tuple[int, ...],
-        threads: int,
+        self, native: NativeProgram, grid: tuple[int, int, int], run: int, machine: Machine, threads: int
     ) -> None:
-        self.native, self.grid = native, grid
+        program = native.program
+        self.native, self.grid, self._machine, self._threads = native, grid, machine, threads
+        self._number = next(_numbers)
         self.count = run
-        self.members = native.program.cores_per_program
+        self.members = program.cores_per_program
         self.programs = grid[0] * grid[1] * grid[2]
         # First task that is not taken, first that is not to run: on cache lines of their own.
         self._shared = (ctypes.c_int64 * _SHARED_WORDS)()
-        self._shared[_LIMIT_WORD] = self.count
-        shared = ctypes.addressof(self._shared)
+        self._parameters = int64_array([0] * len(program.parameters))
         # Of large grids programs share records, which are kept from time to time.
         self._sharer: TraceSharer | None = None
         self._kept_tasks = 0
         self.cores: list[HostCore] = []
-        self._provide_rows(self.count if native.has_waits else min(_FIRST_TASKS, self.count))
-        self._instruction_work = np.zeros((threads, len(InstructionWork), len(native.program.instructions)), np.int64)
-        self._parameters = int64_array(parameters)
+        self._provide_rows(run if native.has_waits else min(_FIRST_TASKS, run))
+        self._work_shape = threads, len(InstructionWork), len(program.instructions)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
-        largest = 1 if native.program.is_resident or native.has_waits else _MAXIMUM_CHUNK
-        chunk = max(1, min(largest, self.count // (threads * _CHUNKS_PER_THREAD)))
+        largest = 1 if program.is_resident or native.has_waits else _MAXIMUM_CHUNK
+        chunk = max(1, min(largest, run // (threads * _CHUNKS_PER_THREAD)))
         # Cores of programs that wait are made when they are needed: most such programs never do.
         self._in_turns: TurnTaking | None = None
         if native.has_waits:
             self._in_turns = TurnTaking(threads, self._run_in_turns, self._has_more, self._stop)
-        before = (ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk)
-        table = ctypes.addressof(native.runtime_table)
-        self._touched = TouchedMemory(memory) if native.goes_by_item else None
-        touched = self._touched.addresses() if self._touched else (0, 0)
         turn = ctypes.cast(self._in_turns.callback, ctypes.c_void_p).value if self._in_turns else 0
-        flags = int(memory.is_disjoint), recorded_bytes_limit() // (threads * self.members)
-        self._words = before, table, flags, (*touched, tasks, 0, turn or 0)
-        self._memory = memory
-        self._idle = _idle_cores.setdefault(sizes, [])
-        self._sizes = sizes
+        shared = ctypes.addressof(self._shared)
+        before = ctypes.addressof(self._parameters), *grid, shared, shared + 8 * _LIMIT_WORD, chunk
+        tasks = program.task_count(self.programs, machine.cores)
+        self._words = before, ctypes.addressof(native.runtime_table), (tasks, 0, turn or 0)
+        sizes = core_sizes(machine)
+        self._idle, self._sizes = _idle_cores.setdefault(sizes, []), sizes
         self._memories: list[GlobalMemory] = []
-        self._contexts: list[Int64Array] = []
-        for _ in range(1 if self._in_turns else threads):
+        # Of all cores, in the order of threads.
+        self._contexts = (ctypes.c_int64 * (threads * self.members))()
+
+    def fits(self, grid: tuple[int, int, int], run: int, machine: Machine, threads: int) -> bool:
+        """Whether it is made for such a launch."""
+        return grid == self.grid and run == self.count and machine is self._machine and threads == self._threads
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether it can serve another launch."""
+        return self._in_turns is None and self.count <= _FIRST_TASKS
+
+    def begin(self, parameters: Sequence[int], memory: GlobalMemory) -> None:
+        """Take what it needs to run with these arguments: parameters, and the arrays that may be touched."""
+        self._parameters[:] = parameters
+        self._memory = memory
+        self._shared[_LIMIT_WORD] = self.count
+        self._instruction_work = np.zeros(self._work_shape, np.int64)
+        self._work_address = host_address(self._instruction_work)
+        self._touched = TouchedMemory(memory) if self.native.goes_by_item else None
+        for _ in range(1 if self._in_turns else self._threads):
             self._add_thread()
 
     def _provide_rows(self, stop: int) -> None:
@@ -295,28 +332,33 @@ class _Launch:
 
     def _add_thread(self) -> None:
         """Give another thread its cores."""
-        contexts = (ctypes.c_int64 * self.members)()
-        self._contexts.append(contexts)
+        thread = len(self.cores) // self.members
+        work = self._work_address + thread * 8 * self._work_shape[1] * self._work_shape[2]
         for member in range(self.members):
-            core = self._add_core(member, ctypes.addressof(contexts))
-            contexts[member] = core.address
+            self._add_core(thread, member, work)
 
-    def _add_core(self, member: int, contexts_address: int) -> HostCore:
-        before, table, flags, last = self._words
+    def _add_core(self, thread: int, member: int, work: int) -> None:
+        place, memory = thread * self.members + member, self._memory
         try:
             core = self._idle.pop()
         except IndexError:
             core = HostCore(self._sizes)
-        thread, memory, local_bytes = len(self._contexts) - 1, self._memory, self.native.program.local_bytes
-        if local_bytes:
-            memory = core.with_local(memory, local_bytes)
-        own_work = host_address(self._instruction_work) + thread * self._instruction_work[0].nbytes
-        first = self.cores[thread * self.members] if member else core
-        last = (*flags, own_work, *last, memory.local_address, member, contexts_address)
-        core.prepare((*before, thread, *self._columns, table), memory, last, first.sram_address)
+        sram = self.cores[thread * self.members].sram_address if member else core.sram_address
         self.cores.append(core)
+        self._contexts[place] = core.address
+        if local_bytes := self.native.program.local_bytes:
+            memory = core.with_local(memory, local_bytes)
         self._memories.append(memory)
-        return core
+        use = self._number, place, memory.number, sram
+        if self._touched is None and core.is_prepared_for(use):
+            core.prepare_again(work)
+            return
+        before, table, last = self._words
+        touched = self._touched.addresses() if self._touched else (0, 0)
+        flags = int(memory.is_disjoint), recorded_bytes_limit() // (self._threads * self.members)
+        contexts = ctypes.addressof(self._contexts) + 8 * thread * self.members
+        last = (*flags, work, *touched, *last, memory.local_address, member, contexts)
+        core.prepare((*before, thread, *self._columns, table), memory, last, use)
 
     def run(self, *, is_over_soon: bool) -> int:
         """Run all programs, if they are over soon in this thread too; else apart, so that it can be interrupted.
@@ -330,9 +372,10 @@ class _Launch:
         busy_ns, begin, stop = 0, 0, min(_FIRST_TASKS, self.count)
         while True:
             self._shared[0], self._shared[_LIMIT_WORD] = begin, stop
-            is_alone = is_over_soon and len(self._contexts) == 1
+            is_alone = is_over_soon and self._threads == 1
             busy_ns += self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
-            self._find_first_faults()
+            if self.native.program.is_resident:
+                self._find_first_faults()
             if stop == self.count or self._shared[_LIMIT_WORD] != stop:
                 return busy_ns
             recorded_bytes = self._recorded_bytes
@@ -360,13 +403,20 @@ class _Launch:
 
     def _joined(self, begin: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What threads have recorded of some tasks, in their order: words, and the first record of each core."""
-        words = np.empty(self._recorded_bytes // 8, np.int64)
-        first, rows = begin * self.members, (stop - begin) * self.members
-        traces = int64_array([core.context[Context.TRACE] for core in self.cores])
-        columns = (column + 8 * first for column in self._columns)
-        self.native.concatenate(host_address(words), ctypes.addressof(traces), *columns, rows)
-        sizes = self._column(2)[:rows]
-        return words, (np.add.accumulate(sizes) - sizes) // _RECORD_BYTES
+        rows, words = (stop - begin) * self.members, self._recorded_bytes // 8
+        joined = np.empty(words + rows, np.int64)
+        target, before = host_address(joined), 8 * begin * self.members
+        owners, starts, sizes = self._columns
+        self.native.concatenate(
+            target,
+            target + 8 * words,
+            ctypes.addressof(self._contexts),
+            owners + before,
+            starts + before,
+            sizes + before,
+            rows,
+        )
+        return joined[:words], joined[words:]
 
     def _stop(self) -> None:
         self._shared[_LIMIT_WORD] = STOP
@@ -376,7 +426,7 @@ class _Launch:
 
     def _run_in_turns(self, number: int) -> bool:
         """Run programs as the core of that number; False after a fault."""
-        if number == len(self._contexts):
+        if number == len(self.cores) // self.members:
             self._add_thread()
         self.native.run(self.cores[number * self.members].address)
         return self._faulted(number) is None
@@ -394,10 +444,9 @@ class _Launch:
 
     def _find_first_faults(self) -> None:
         """Where tasks serve several programs, see that each thread has the fault of the first one that has any."""
-        if self.native.program.is_resident:
-            for thread in range(len(self._contexts)):
-                if (core := self._faulted(thread)) is not None:
-                    self._find_first_fault(thread, core)
+        for thread in range(self._threads):
+            if (core := self._faulted(thread)) is not None:
+                self._find_first_fault(thread, core)
 
     def _find_first_fault(self, thread: int, core: HostCore) -> None:
         """Run the tasks that remain: though they begin with later programs, they may serve earlier ones."""
@@ -415,7 +464,7 @@ class _Launch:
 
     def _run_threads(self, *, takes_part: bool) -> int:
         """Nanoseconds that threads were busy, the calling one among them if it takes part."""
-        native, helped = self.native, range(int(takes_part), len(self._contexts))
+        native, helped = self.native, range(int(takes_part), self._threads)
         workers = [take_worker(native.basic) for _ in helped]
         try:
             for thread, worker in zip(helped, workers, strict=True):
@@ -453,34 +502,16 @@ class _Launch:
 
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
-        if len(self.cores) == 1 and self._sharer is None:
-            return self._result_of_one(self.cores[0].context, prints)
         if self._sharer is None:
             trace = Trace(*self._joined(0, self.count), self.members)
         else:
             self._keep_trace(self.count)
             trace = self._sharer.trace()
         counted = [core.context[Context.COUNTERS : COUNTERS_END] for core in self.cores]
-        counters = tuple(map(sum, zip(*counted, strict=True)))
-        work = self._instruction_work.sum(axis=0)
-        return Execution(trace, counters, self._spread(work), prints, self._touched)
-
-    def _result_of_one(self, context: Int64Array, prints: tuple[Print, ...]) -> Execution:
-        """The same of one thread, whose trace is in order already: most of what a small launch takes is this."""
-        begin = context[Context.TRACE]
-        recorded_bytes = context[Context.TRACE_NEXT] - begin
-        words = np.empty(recorded_bytes // 8, np.int64)
-        if recorded_bytes:
-            ctypes.memmove(host_address(words), begin, recorded_bytes)
-        counters = tuple(context[Context.COUNTERS : COUNTERS_END])
-        trace = Trace(words, self._column(1) // _RECORD_BYTES)
-        return Execution(trace, counters, self._spread(self._instruction_work[0]), prints, self._touched)
-
-    def _spread(self, work: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Executions of every instruction, which were counted at the first one of its block."""
-        executions = work[InstructionWork.EXECUTIONS]
-        executions[...] = executions.take(self.native.block_starts)
-        return work
+        counters = tuple(counted[0] if len(counted) == 1 else map(sum, zip(*counted, strict=True)))
+        threads, _, instructions = self._work_shape
+        self.native.add_work(self._work_address, threads, instructions, self.native.block_starts)
+        return Execution(trace, counters, self._instruction_work[0], prints, self._touched)
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program that is not kept."""
@@ -488,14 +519,15 @@ class _Launch:
 
     def prints(self) -> tuple[Print, ...]:
         """What programs have printed, in their order; after a fault, up to the first program that has one."""
+        printed = [core for core in self.cores if core.has_prints]
+        if not printed:
+            return ()
         faulted = [core.context[Context.FAULT_PROGRAM] for core in self.cores if core.context[Context.FAULT]]
         last = min(faulted, default=self.programs)
         found: list[tuple[int, Print]] = []
         program = self.native.program
-        for core in self.cores:
+        for core in printed:
             begin, end = core.context[Context.PRINTS], core.context[Context.PRINTS_NEXT]
-            if begin == end:
-                continue
             data = np.frombuffer(ctypes.string_at(begin, end - begin), np.uint8)
             place: int = 0
             while place < len(data):
@@ -509,5 +541,8 @@ class _Launch:
         return tuple(each for number, each in sorted(found, key=lambda pair: pair[0]) if number <= last)
 
     def release(self) -> None:
-        """Give back what was taken."""
-        self._idle.extend(self.cores)
+        """Give back what was taken; the next launch takes the same core first, of which host caches may have a part."""
+        self._idle.extend(reversed(self.cores))
+        self.cores.clear()
+        self._memories.clear()
+        self._memory, self._touched = _NO_MEMORY, None

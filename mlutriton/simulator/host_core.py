@@ -23,6 +23,8 @@ from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.memory import GlobalMemory
 
 Int64Array = ctypes.Array[ctypes.c_int64]
+Use = tuple[int, int, int, int]
+"""What the words of a context say: numbers of launch, core, and memory that may be touched, and address of its SRAM."""
 
 COUNTERS_END = Context.COUNTERS + len(Counter)
 """The word of a context behind its counters."""
@@ -82,10 +84,36 @@ class HostCore:
         self.context[Context.NRAM : Context.PARAMETERS] = images
         # Its own image of SRAM, which a cluster may share.
         self.sram_address = images[Context.SRAM]
+        self._use: Use | None = None
 
-    def prepare(self, launch: Sequence[int], memory: GlobalMemory, last: Sequence[int], sram_address: int) -> None:
-        """Write the words of a launch, and clear those that the last one has left behind."""
-        self.context[Context.SRAM] = sram_address
+    @property
+    def has_prints(self) -> bool:
+        """Whether programs have printed since it was prepared."""
+        return self.context[Context.PRINTS] != self.context[Context.PRINTS_NEXT]
+
+    def is_prepared_for(self, use: Use) -> bool:
+        """Whether nothing but what a run writes has to be written anew."""
+        return use == self._use and self._has_first_buffer(Context.TRACE) and self._has_first_buffer(Context.PRINTS)
+
+    def prepare_again(self, work_address: int) -> None:
+        """Clear what the last run has left behind; the work by instruction of the next one goes to that address."""
+        context = self.context
+        context[Context.TRACE_NEXT], context[Context.PRINTS_NEXT] = context[Context.TRACE], context[Context.PRINTS]
+        context[Context.HIT_START : Context.DISJOINT] = _NO_HIT_NO_FAULT
+        context[Context.INSTRUCTION_WORK] = work_address
+        context[Context.FOLD_SCALAR : COUNTERS_END] = _NO_WORK
+
+    def prepare(self, launch: Sequence[int], memory: GlobalMemory, last: Sequence[int], use: Use) -> None:
+        """Write the words of a launch, and clear those that the last one has left behind.
+
+        Args:
+            launch: words from ``PARAMETERS`` on.
+            memory: what may be touched.
+            last: words from ``DISJOINT`` on.
+            use: tells what the words say.
+        """
+        self._use = use
+        self.context[Context.SRAM] = use[3]
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
         words = (*launch, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
         self.context[Context.PARAMETERS : COUNTERS_END] = words
@@ -98,14 +126,18 @@ class HostCore:
 
     def _emptied(self, word: Context) -> tuple[int, int, int]:
         """Begin, next and end of a buffer that grows, as they are before a launch."""
-        begin, end = self.context[word], self.context[word + 2]
+        begin = self.context[word]
         # What a launch has recorded decides where it overflows, not what launches before it have.
-        if end != begin + _BUFFER_BYTES or not begin:
+        if not self._has_first_buffer(word):
             begin = _libc.realloc(begin, _BUFFER_BYTES)
             if not begin:
                 raise MemoryError
             self.context[word] = begin
         return begin, begin, begin + _BUFFER_BYTES
+
+    def _has_first_buffer(self, word: Context) -> bool:
+        """Whether a buffer has the size with which it begins."""
+        return self.context[word] != 0 and self.context[word + 2] - self.context[word] == _BUFFER_BYTES
 
 
 def _searched(memory: GlobalMemory) -> tuple[int, int]:

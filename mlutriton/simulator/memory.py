@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,9 @@ class Allocation:
         return f"{self.name}, bytes {self.address:#x} to {self.end:#x}"
 
 
+_numbers = count()
+
+
 class GlobalMemory:
     """The allocations of one launch.
 
@@ -81,10 +85,12 @@ class GlobalMemory:
         table_address: where native code finds the table.
         is_disjoint: true if no two allocations share bytes that are written: whoever only reads meets nobody.
         local_address: where the local memory of a core begins that may be touched too; 0 if there is none.
+        number: tells it from all others of this process.
     """
 
     def __init__(self, allocations: Iterable[Allocation] = (), local: NDArray[np.uint8] | None = None) -> None:
         self.allocations = tuple(allocations)
+        self.number = next(_numbers)
         self.table = _regions(self.allocations)
         self.is_disjoint = _is_disjoint(self.allocations)
         self.local_address = 0

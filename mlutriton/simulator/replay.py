@@ -465,9 +465,13 @@ _of_thread = _OfThread()
 
 
 def _result(memory: _Memory, trace: StoredTrace, *, keep_events: bool) -> Timing:
-    state = memory.state
+    state, numbers = memory.state, memory.numbers
+    cycles, read_bytes, written_bytes, hit_bytes = numbers[replay_state.MAKESPAN : replay_state.HIT_BYTES + 1]
     return Timing(
-        *memory.numbers[replay_state.MAKESPAN : replay_state.HIT_BYTES + 1],
+        cycles,
+        read_bytes,
+        written_bytes,
+        hit_bytes,
         state.statistics.reshape(-1, replay_state.STATISTIC_WORDS),
         state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
         state.events.reshape(trace.records, 2) if keep_events else None,

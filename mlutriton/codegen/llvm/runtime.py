@@ -31,11 +31,13 @@ from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
 from mlutriton.dtypes import F16, F32, DType
 from mlutriton.isa.native_interface import (
+    ADD_WORK,
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
     BEGIN,
     CONCATENATE,
     FULL,
+    HOST_FUNCTIONS,
     RUN,
     RUN_TOGETHER,
     SERVE,
@@ -44,8 +46,10 @@ from mlutriton.isa.native_interface import (
     Allocation,
     Context,
     Fault,
+    InstructionWork,
 )
 from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, admitted
+from mlutriton.isa.trace_format import RECORD_WORDS
 
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
@@ -81,13 +85,14 @@ def basic_module() -> str:
         "source": source(library),
         "overwrite": overwrite(library),
         CONCATENATE: _concatenate(library),
+        ADD_WORK: _add_work(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
         SERVE: serve(library),
         BEGIN: begin(library),
         WAIT: wait(library),
     }
-    assert functions.keys() == {*BASIC_FUNCTIONS, CONCATENATE, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT}
+    assert functions.keys() == {*BASIC_FUNCTIONS, *HOST_FUNCTIONS}
     return "\n".join([library.text(), *functions.values(), "!0 = !{i32 1}", ""])
 
 
@@ -531,21 +536,48 @@ class _Panels:
 
 
 def _concatenate(library: Library) -> str:
-    """``concatenate(target, traces, owners, starts, sizes, programs)``: the records of all programs, in their order."""
+    """``concatenate(target, firsts, contexts, owners, starts, sizes, rows)``: the records of all rows, in their order.
+
+    Of each row, ``firsts`` gets the number of its first record. Owners are places of contexts, which have the traces.
+    """
     e = Emitter(library)
-    place = e.variable("ptr")
-    e.do(f"store ptr %target, ptr {place}")
-    with e.loop("%programs") as program:
-        offset = e.multiply(program, 8)
+    place = e.variable("i64")
+    e.store64(0, place)
+    with e.loop("%rows") as row:
+        offset = e.multiply(row, 8)
         owner, start, size = (e.load64(e.pointer(array, offset)) for array in ("%owners", "%starts", "%sizes"))
-        trace = e.value(f"load ptr, ptr {e.pointer('%traces', e.multiply(owner, 8))}")
-        target = e.value(f"load ptr, ptr {place}")
-        e.copy(target, e.pointer(trace, start), size)
-        e.do(f"store ptr {e.pointer(target, size)}, ptr {place}")
+        context = e.value(f"load ptr, ptr {e.pointer('%contexts', e.multiply(owner, 8))}")
+        trace = e.value(f"load ptr, ptr {e.pointer(context, 8 * Context.TRACE)}")
+        before = e.load64(place)
+        e.copy(e.pointer("%target", before), e.pointer(trace, start), size)
+        e.store64(e.value(f"udiv exact i64 {before}, {8 * RECORD_WORDS}"), e.pointer("%firsts", offset))
+        e.store64(e.add(before, size), place)
     e.do("ret void")
     return e.function(
-        f"define void @{CONCATENATE}(ptr %target, ptr %traces, ptr %owners, ptr %starts, ptr %sizes, i64 %programs)"
+        f"define void @{CONCATENATE}(ptr %target, ptr %firsts, ptr %contexts, ptr %owners, ptr %starts, ptr %sizes,"
+        " i64 %rows)"
     )
+
+
+def _add_work(library: Library) -> str:
+    """``add_work(work, threads, instructions, starts)``: the work of all threads, in the place of that of the first.
+
+    Executions were counted at the first instruction of each block, of which each instruction has the number.
+    """
+    e = Emitter(library)
+    words = e.multiply("%instructions", len(InstructionWork))
+    with e.loop("%threads", start="1") as thread:
+        other = _moved(e, "%work", thread, str(e.multiply(words, 8)))
+        with e.loop(str(words)) as word:
+            place = e.pointer("%work", e.multiply(word, 8))
+            e.store64(e.add(e.load64(place), e.load64(e.pointer(other, e.multiply(word, 8)))), place)
+    executions = _moved(e, "%work", str(InstructionWork.EXECUTIONS.value), str(e.multiply("%instructions", 8)))
+    with e.loop("%instructions") as instruction:
+        start = e.load64(e.pointer("%starts", e.multiply(instruction, 8)))
+        counted = e.load64(e.pointer(executions, e.multiply(start, 8)))
+        e.store64(counted, e.pointer(executions, e.multiply(instruction, 8)))
+    e.do("ret void")
+    return e.function(f"define void @{ADD_WORK}(ptr %work, i64 %threads, i64 %instructions, ptr %starts)")
 
 
 _SPECIAL: dict[str, Callable[[Library], str]] = {
