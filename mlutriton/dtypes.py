@@ -141,7 +141,8 @@ FORMATS_BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in FORMATS}
 
 def host_address(array: NDArray[Any]) -> int:
     """Where an array begins; ``array.ctypes`` says so too, but slowly."""
+    memory: Any = array  # NumPy does not say in types that an array is a buffer
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
     except (TypeError, ValueError):  # it has no bytes, or may not be written, or is not dense, or of a type of others
         return array.ctypes.data

@@ -294,8 +294,10 @@ class LoadedKernel:
 
     def memory(self, values: Sequence[Any]) -> GlobalMemory:
         """The host memory that the values point to; whoever calls keeps it alive."""
-        pointers = [cast("Pointer", values[index]) for index in self._pointers]
-        key = [(each.first_address, each.bytes, each.writable) for each in pointers]
+        key: list[tuple[int, int, bool]] = []
+        for place in self._pointers:
+            pointer = values[place]
+            key.append((pointer.first_address, pointer.bytes, pointer.writable))
         known = self._known_memory
         if known is None or known[0] != key:
             written = cast("Sequence[int]", self.program.metadata.get(WRITES, self._pointers))
@@ -308,7 +310,10 @@ class LoadedKernel:
 
     def only_cycles_wanted(self, values: Sequence[Any]) -> bool:
         """True if one of the arrays is not there."""
-        return any(isinstance(values[index].owner, Spec) for index in self._pointers)
+        for place in self._pointers:  # noqa: SIM110 - every launch asks
+            if isinstance(values[place].owner, Spec):
+                return True
+        return False
 
 
 def load(program_file: bytes, machine: Machine) -> LoadedKernel:
