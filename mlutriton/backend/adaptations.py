@@ -1,4 +1,4 @@
-"""What is replaced inside Triton, all of it here.
+"""What is replaced inside Triton, all of it here and in ``early_adaptations``.
 
 The replacements are made when the driver is created, do what the original does, and leave other backends alone.
 """
@@ -27,19 +27,17 @@ import triton.compiler.compiler
 import triton.runtime.autotuner
 import triton.runtime.cache
 import triton.runtime.jit
-import triton.testing
 from triton._C.libtriton import ir
 from triton.compiler.code_generator import CodeGenerator
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.cache import FileCacheManager
-from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 import mlutriton.language as language
 from mlutriton.backend.cambricon_language import extend_language
 from mlutriton.backend.compiler import MLUBackend
-from mlutriton.backend.driver import benchmark
+from mlutriton.backend.early_adaptations import is_simulated
 from mlutriton.backend.options import MLUOptions
 from mlutriton.backend.stage_texts import StageTexts
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
@@ -84,9 +82,6 @@ def adapt_triton() -> None:
     extend_language()
     if os.environ.get(BLOCK_POINTERS_VARIABLE):
         install_block_pointers()
-    # The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same.
-    triton.testing.do_bench = _simulated_or(triton.testing.do_bench)
-    triton.testing.do_bench_cudagraph = _simulated_or(triton.testing.do_bench_cudagraph)
 
 
 def _replace_unwritable_cache() -> None:
@@ -226,7 +221,7 @@ def _alone(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def compile_alone(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        with compiling if _is_simulated() else nullcontext():
+        with compiling if is_simulated() else nullcontext():
             return original(kernel, *args, **kwargs)
 
     return compile_alone
@@ -289,15 +284,3 @@ def _once(original: Callable[[Any], None]) -> Callable[[Any], None]:
             original(error)
 
     return filter_traceback
-
-
-def _simulated_or(original: Any) -> Any:
-    @functools.wraps(original)
-    def do_bench(fn: Any, *args: Any, **kwargs: Any) -> Any:
-        return benchmark(fn, *args, **kwargs) if _is_simulated() else original(fn, *args, **kwargs)
-
-    return do_bench
-
-
-def _is_simulated() -> bool:
-    return hasattr(driver.active, "last_run")

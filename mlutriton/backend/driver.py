@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
+from mlutriton.backend.early_adaptations import adapt_early
+from mlutriton.backend.simulated_time import SimulatedEvent, benchmark, clock
 from mlutriton.backend.vendor_names import install_vendor_names
 
 if TYPE_CHECKING:
@@ -33,20 +34,6 @@ _CPP_TYPES = {
     "fp64": "double",
 }
 
-
-class SimulatedClock:
-    """Simulated time since the process began to ask for it, in milliseconds."""
-
-    def __init__(self) -> None:
-        self.milliseconds = 0.0
-        self.running = False
-
-    def start(self) -> None:
-        """Counts every launch from now on."""
-        self.running = True
-
-
-clock = SimulatedClock()
 _runs = threading.local()
 
 
@@ -54,7 +41,7 @@ def record_run(run: Run) -> None:
     """Keeps the run of a launch for whoever launched it, and advances the clock."""
     _runs.last = run
     if clock.running:
-        clock.milliseconds += run.time_us / 1e3
+        clock.advance(run.time_us / 1e3)
 
 
 def last_run() -> Run | None:
@@ -63,25 +50,6 @@ def last_run() -> Run | None:
     It is kept until the next launch.
     """
     return getattr(_runs, "last", None)
-
-
-class SimulatedEvent:
-    """A point in simulated time, with the methods of a CUDA event that Triton's benchmarks use."""
-
-    def __init__(self, enable_timing: bool = True) -> None:
-        clock.start()
-        self._milliseconds = 0.0
-
-    def record(self, stream: object = None) -> None:
-        """Sets the event to the present."""
-        self._milliseconds = clock.milliseconds
-
-    def elapsed_time(self, end: SimulatedEvent) -> float:
-        """Simulated milliseconds from this event to ``end``."""
-        return end._milliseconds - self._milliseconds
-
-    def synchronize(self) -> None:
-        """Does nothing: launches are synchronous."""
 
 
 class DeviceInterface:
@@ -104,26 +72,6 @@ class DeviceInterface:
     def is_available() -> bool:
         """True: a simulator is always there."""
         return True
-
-
-def benchmark(
-    kernel_call: Callable[[], object],
-    *args: object,
-    quantiles: Sequence[float] | None = None,
-    return_mode: str = "mean",
-    **kwargs: object,
-) -> float | list[float]:
-    """Simulated milliseconds of one call, in the form of ``triton.testing.do_bench``.
-
-    Simulated time is the same each time, so one call tells every quantile; warm-up and repetition are ignored.
-    """
-    clock.start()
-    start = clock.milliseconds
-    kernel_call()
-    elapsed = clock.milliseconds - start
-    if quantiles is not None:
-        return elapsed if len(quantiles) == 1 else [elapsed] * len(quantiles)
-    return [elapsed] if return_mode == "all" else elapsed
 
 
 class DeviceUtilities:
@@ -165,6 +113,7 @@ BangUtils = DeviceUtilities
 """The name in Cambricon's driver, of which their libraries ask the sizes of the device."""
 
 install_vendor_names()
+adapt_early()
 
 
 class MLUDriver(DriverBase):

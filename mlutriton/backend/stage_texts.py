@@ -48,7 +48,8 @@ class StageTexts(dict[str, Any]):
             case "llir":
                 text = str(translate(decode(self["mluprog"]), self._machine))
             case _:
-                raise KeyError(stage)
+                known = ", ".join(sorted({*self, "ir", "s", "llir"}))
+                raise KeyError(f"a kernel of the MLU has no stage {stage!r}; it has {known}")
         self[stage] = text
         return text
 

@@ -60,7 +60,7 @@ class Kernel(JITFunction):
             compiled = super().run(*args, grid=_checked(grid), warmup=warmup, **kwargs)
         except Exception as problem:
             compiler: Any = backends[BACKEND_NAME].compiler
-            better = explained(problem, self, args, kwargs, compiler.option_names)
+            better = explained(problem, self, args, kwargs, compiler.option_names, grid)
             if better is problem:
                 raise
             raise better from problem

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import traceback
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
@@ -11,7 +13,33 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.jit import JITFunction
 
 from mlutriton.diagnostics import ArgumentError, CompileError, Location, MluError
-from mlutriton.frontend.arguments import unpassable
+from mlutriton.frontend.arguments import unknown_dtype, unpassable
+
+# What to write instead, by what Triton's own message says.
+_REMEDIES = {
+    r"arange's arguments must be of type tl.constexpr": "annotate the parameter in the def: BLOCK: tl.constexpr",
+    r"range must be a power of 2|[Ss]hape .* must be a power of 2|not a power of two": (
+        "round up with triton.next_power_of_2(n), and mask what is beyond: tl.load(pointer, mask=offsets < n)"
+    ),
+    r"'NoneType' object has no attribute|NoneType.* cannot be|unsupported ptr type None": (
+        "an argument is None here: pass an array, or let the kernel ask first: if x is not None"
+    ),
+    r"incompatible dimensions|[Cc]annot broadcast": (
+        "tensors meet in shapes that broadcast: x[:, None] is a column, x[None, :] a row"
+    ),
+    r"breakpoint is not defined": "set TRITON_INTERPRET=1, under which Python itself runs the kernel",
+    r"unsupported tensor index": (
+        "tensors cannot be sliced: load the part by its own offsets, or take it with tl.gather, tl.reshape and tl.split"
+    ),
+    r"cannot cast pointer": "a pointer is stored in the place of what it points to: tl.load it first",
+    r"is not string": 'the first thing to print is a text: tl.device_print("x", x)',
+    r"'(List|Tuple|Name|Attribute)' object has no attribute 'func'": (
+        "a loop goes over range, tl.range or tl.static_range: of a tuple, for i in tl.static_range(len(values))"
+    ),
+    r"Unsupported ptr type|unsupported pointer type|must be (a )?pointer": (
+        "the argument is no pointer: pass an array, or the offsets are added to something else than one"
+    ),
+}
 
 
 def explained(
@@ -20,6 +48,7 @@ def explained(
     arguments: Sequence[object],
     keywords: Mapping[str, object],
     option_names: Iterable[str],
+    grid: object = None,
 ) -> Exception:
     """The error to raise for one that Triton raised: a better one where there is one, else itself.
 
@@ -29,6 +58,7 @@ def explained(
         arguments: positional arguments of the launch.
         keywords: the others.
         option_names: what a launch can be given beside the kernel's arguments.
+        grid: of the launch, if it is one.
     """
     if isinstance(problem, MluError):
         return problem
@@ -43,8 +73,15 @@ def explained(
             )
         case TypeError() if text.startswith("unhashable type"):
             return _unhashable(kernel, arguments, keywords) or problem
+        case TypeError() if text.endswith("has no len()"):
+            return ArgumentError(
+                "E0104", f"a grid is a tuple of integers: {text}", help="kernel[(programs,)](...), with the comma"
+            )
         case KeyError() if "unrecognised" in text:
             return _unknown_keyword(kernel, keywords, option_names)
+        case KeyError(args=(str(name),)):
+            given = [*zip(kernel.arg_names, arguments, strict=False), *keywords.items()]
+            return _unknown_name(problem, name, given, kernel, grid)
         case CompilationError():
             return _located(problem, kernel)
         case _:
@@ -79,9 +116,30 @@ def _unknown_keyword(kernel: JITFunction, keywords: Mapping[str, object], option
     )
 
 
+def _unknown_name(
+    problem: KeyError, name: str, arguments: Iterable[tuple[str, object]], kernel: JITFunction, grid: object
+) -> Exception:
+    """Two things are looked up by name: the dtype of an array, and what the function of a grid asks for."""
+    for parameter, value in arguments:
+        dtype = getattr(value, "dtype", None)
+        if str(dtype).rpartition(".")[2] == name:
+            return unknown_dtype(dtype, parameter)
+    *_, (innermost, _) = traceback.walk_tb(problem.__traceback__)
+    if innermost.f_code is not getattr(grid, "__code__", None):
+        return problem
+    return ArgumentError(
+        "E0104",
+        f"the grid asks for {name}, which is no parameter of {kernel.fn.__name__}",
+        help=f"it can ask for {', '.join(kernel.arg_names)}",
+    )
+
+
 def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
     """Triton counts lines from the kernel's ``def``; here is the line of the file."""
-    lines, first_line = inspect.getsourcelines(kernel.fn)
+    try:
+        lines, first_line = inspect.getsourcelines(kernel.fn)
+    except OSError:  # the file is gone, or its text was never in one
+        return problem
     skipped = next(number for number, line in enumerate(lines) if line.lstrip().startswith("def "))
     line = first_line + skipped + getattr(problem.node, "lineno", 1) - 1
     indent = len(lines[skipped]) - len(lines[skipped].lstrip())
@@ -98,6 +156,10 @@ def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
             help="write a loop, or let a tl.constexpr parameter end the recursion",
         )
     problem.add_note(f"  --> {location}")
+    for pattern, remedy in _REMEDIES.items():
+        if re.search(pattern, f"{problem}\n{cause}"):
+            problem.add_note(f"  help: {remedy}")
+            break
     return problem
 
 

@@ -1,0 +1,101 @@
+"""What is replaced in Triton before anybody can have it in hand: its benchmarks, and how launches fail.
+
+Triton imports the plug-in while it is itself being imported. The replacements are made as soon as ``triton.testing`` is
+there, the last of its modules that has any of them: ``from triton.testing import do_bench`` finds the new one, and so
+does the launch that first asks for a driver. All else waits for that, see ``adaptations``.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+from mlutriton.backend.simulated_time import benchmark
+
+_TESTING = "triton.testing"
+_BENCHMARKS = ("do_bench", "do_bench_cudagraph", "do_bench_proton", "do_bench_cudagraph_proton")
+
+
+def adapt_early() -> None:
+    """Makes the replacements, now or as soon as it can be done."""
+    if _TESTING in sys.modules:
+        _adapt(sys.modules[_TESTING])
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def is_simulated() -> bool:
+    """True if the simulator is Triton's device; finds out which is, if nobody has asked yet."""
+    return hasattr(sys.modules["triton.runtime.driver"].driver.active, "last_run")
+
+
+class _Finder(MetaPathFinder):
+    """Finds ``triton.testing`` where it is, and adapts Triton when it has been executed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The specification that is found without this finder; nothing for any other module."""
+        if fullname != _TESTING:
+            return None
+        specification = PathFinder.find_spec(fullname, path, target)
+        if specification is not None and specification.loader is not None:
+            loader: Any = specification.loader
+            execute = loader.exec_module
+
+            def execute_and_adapt(module: ModuleType) -> None:
+                execute(module)
+                _adapt(module)
+
+            loader.exec_module = execute_and_adapt
+        return specification
+
+
+def _adapt(testing: ModuleType) -> None:
+    function: Any = sys.modules["triton.runtime.jit"].JITFunction
+    if hasattr(function.run, "__wrapped__"):
+        return
+    function.run = _explaining(function.run)
+    for name in _BENCHMARKS:
+        original = getattr(testing, name, None)
+        if original is not None:  # not all versions have all of them
+            setattr(testing, name, _simulated_or(original))
+
+
+def _simulated_or(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The original calls the kernel for 125 ms of device time, thousands of times: of a simulator, all the same."""
+
+    @functools.wraps(original)
+    def do_bench(fn: Callable[[], object], *args: Any, **kwargs: Any) -> Any:
+        return benchmark(fn, *args, **kwargs) if is_simulated() else original(fn, *args, **kwargs)
+
+    return do_bench
+
+
+def _explaining(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds place and remedy to what Triton refuses, as a note: who catches the error finds it as it was.
+
+    Kernels of ``mlu.jit`` raise better errors in its place.
+    """
+
+    @functools.wraps(original)
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        try:
+            return original(kernel, *args, grid=grid, warmup=warmup, **kwargs)
+        except Exception as problem:
+            if type(kernel).__module__ == "triton.runtime.jit" and is_simulated():
+                # These load what Triton does not have yet when it imports this.
+                from mlutriton.backend.options import FOREIGN_OPTIONS, OPTION_NAMES
+                from mlutriton.frontend.refusals import explained
+
+                better = explained(problem, kernel, args, kwargs, OPTION_NAMES | FOREIGN_OPTIONS, grid)
+                if better is not problem:
+                    problem.add_note(f"{better}")
+            raise
+
+    return run

@@ -1,0 +1,172 @@
+"""Plain kernels of Triton: what it refuses is raised as it is, with a note of where it is and what to write instead."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def copy(out, x, n, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, tl.load(x + place, mask=place < n), mask=place < n)
+
+
+@triton.jit
+def unannotated(out, BLOCK):
+    tl.store(out + tl.arange(0, BLOCK), 0.0)
+
+
+@triton.jit
+def sliced(out, BLOCK: tl.constexpr):
+    tl.store(out + tl.arange(0, BLOCK)[:8], 0.0)
+
+
+@triton.jit
+def stopping(out, BLOCK: tl.constexpr):
+    breakpoint()
+    tl.store(out + tl.arange(0, BLOCK), 0.0)
+
+
+@triton.jit
+def unequal(out, BLOCK: tl.constexpr):
+    tl.store(out + tl.arange(0, BLOCK), tl.arange(0, BLOCK) + tl.arange(0, 32))
+
+
+@triton.jit
+def listed(out, BLOCK: tl.constexpr):
+    for value in [1.0, 2.0]:
+        tl.store(out + tl.arange(0, BLOCK), value)
+
+
+def arrays():
+    return np.zeros(100, np.float32), np.ones(100, np.float32)
+
+
+def notes_of(launch):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - Triton's own, of many types
+        launch()
+    assert "error[" not in str(caught.value)  # the notes say it, not Triton's text
+    return "\n".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("launch", "line", "remedy"),
+    [
+        (lambda: unannotated[(1,)](arrays()[0], 16), "tl.arange(0, BLOCK)", "BLOCK: tl.constexpr"),
+        (lambda: copy[(1,)](*arrays(), 100, BLOCK=100), "tl.arange(0, BLOCK)", "triton.next_power_of_2"),
+        (lambda: copy[(1,)](arrays()[0], None, 100, BLOCK=128), "tl.load(x", "is not None"),
+        (lambda: sliced[(1,)](arrays()[0], BLOCK=16), "[:8]", "tl.gather"),
+        (lambda: stopping[(1,)](arrays()[0], BLOCK=16), "breakpoint()", "TRITON_INTERPRET=1"),
+        (lambda: unequal[(1,)](arrays()[0], BLOCK=16), "tl.arange(0, 32)", "x[:, None]"),
+        (lambda: listed[(1,)](arrays()[0], BLOCK=16), "for value in", "tl.static_range"),
+    ],
+)
+def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
+    notes = notes_of(launch)
+    assert remedy in notes
+    file, number, _ = notes.split("--> ")[1].splitlines()[0].rsplit(":", 2)
+    assert line in Path(file).read_text().splitlines()[int(number) - 1]
+
+
+@pytest.mark.parametrize(
+    ("launch", "code", "remedy"),
+    [
+        (lambda: copy[(1,)](*arrays(), [100], BLOCK=128), "E0101", "the argument n is a list"),
+        (lambda: copy[(1,)](*arrays(), 2**70, BLOCK=128), "E0101", "does not fit 64 bits"),
+        (lambda: copy[(1,)](*arrays(), 100), "E0101", "the kernel takes out, x, n, BLOCK"),
+        (lambda: copy[(1,)](*arrays(), 100, BLOCK=128, num_wraps=4), "E0107", "did you mean num_warps?"),
+        (lambda: copy[1](*arrays(), 100, BLOCK=128), "E0104", "kernel[(programs,)]"),
+        (lambda: copy[lambda meta: (meta["BLOK"],)](*arrays(), 100, BLOCK=128), "E0104", "out, x, n, BLOCK"),
+    ],
+)
+def test_wrong_launches_tell_the_cause(launch, code, remedy):
+    notes = notes_of(launch)
+    assert f"error[{code}]" in notes
+    assert remedy in notes
+
+
+def test_a_lookup_that_fails_elsewhere_is_not_the_grids():
+    def hook(*args, **kwargs):
+        return {}["BLOK"]
+
+    @triton.jit
+    def hooked(out, BLOCK: tl.constexpr):
+        tl.store(out + tl.arange(0, BLOCK), 0.0)
+
+    hooked.add_pre_run_hook(hook)
+    with pytest.raises(KeyError, match="BLOK") as caught:
+        hooked[(1,)](arrays()[0], BLOCK=16)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_a_stage_that_is_none_tells_those_that_are():
+    _out, x = arrays()
+    kernel = copy.warmup(x, x, 100, BLOCK=128, grid=(1,))
+    with pytest.raises(KeyError, match="no stage 'ptx'; it has ir, llir, mluprog, s, source, ttir"):
+        kernel.asm["ptx"]
+
+
+SCRIPT = """
+from triton.testing import do_bench
+
+import warnings
+import numpy as np
+import triton
+import triton.language as tl
+
+launches = 0
+
+def count(*args, **kwargs):
+    global launches
+    launches += 1
+
+@triton.jit
+def copy(out, x, n, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, tl.load(x + place, mask=place < n), mask=place < n)
+
+copy.add_pre_run_hook(count)
+tuned = triton.autotune([triton.Config({"BLOCK": size}) for size in (64, 128)], key=["n"], warmup=25, rep=100)(copy)
+out, x = np.zeros(1000, np.float32), np.ones(1000, np.float32)
+tuned[lambda meta: (triton.cdiv(1000, meta["BLOCK"]),)](out, x, 1000)
+assert (out == 1).all() and launches == 3, launches
+assert do_bench(lambda: copy[(8,)](out, x, 1000, BLOCK=128)) > 0 and launches == 4, launches
+with warnings.catch_warnings(record=True) as caught:
+    assert not do_bench(lambda: x + x) == 0
+assert "launches no kernel" in str(caught[0].message)
+"""
+
+
+def test_the_first_benchmark_of_a_process_calls_each_kernel_once(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    ran = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+WRONG_AT_FIRST = """
+import numpy as np
+import triton
+import triton.language as tl
+
+@triton.jit
+def clear(out, BLOCK):
+    tl.store(out + tl.arange(0, BLOCK), 0.0)
+
+clear[(1,)](np.zeros(16, np.float32), 16)
+"""
+
+
+def test_the_first_launch_of_a_process_is_explained_too(tmp_path):
+    (tmp_path / "script.py").write_text(WRONG_AT_FIRST)
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "script.py:8:20" in ran.stderr
+    assert "help: annotate the parameter in the def: BLOCK: tl.constexpr" in ran.stderr
