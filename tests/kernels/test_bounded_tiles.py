@@ -169,6 +169,49 @@ def test_weights_within_bounds(at):
 
 
 @mlu.jit
+def rows_again(out, x, period, lowest, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    row = (tl.program_id(0) * ROWS + i) % period
+    tl.store(out + (tl.program_id(0) * ROWS + i) * COLUMNS + j,
+             tl.load(x + row * COLUMNS + j, mask=(i >= lowest) & (j >= 2), other=-1))  # fmt: skip
+
+
+@pytest.mark.parametrize("period", [-40, -7, -1, 0, 1, 7, 40])
+@pytest.mark.parametrize("lowest", [0, 3, 99])
+def test_bounded_rows_begin_again_after_any_period(period, lowest):
+    x, out = np.arange(640, dtype=np.int32).reshape(40, 16), np.zeros((40, 16), np.int32)
+    on_both_engines(lambda: rows_again[(5,)](out, x, period, lowest, ROWS=8, COLUMNS=16), out)
+    row = np.arange(40)
+    wanted = x[np.fmod(row, period) if period else row]
+    wanted[row % 8 < lowest] = -1
+    wanted[:, :2] = -1
+    np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def product_of_turned_columns(out, x, weight, period, limit, BLOCK: tl.constexpr):
+    i, j = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    column = (tl.program_id(0) * BLOCK + j) % period
+    left = tl.load(x + i * BLOCK + j)
+    right = tl.load(weight + i * 64 + column, mask=j < limit, other=3.0)
+    tl.store(out + (tl.program_id(0) * BLOCK + i) * BLOCK + j, tl.dot(left, right, input_precision="ieee"))
+
+
+@pytest.mark.parametrize("limit", [0, 5, 31, 32])
+@pytest.mark.parametrize("period", [7, 33, 64])
+def test_a_mask_fills_weights_whose_columns_begin_again(period, limit):
+    generator = np.random.default_rng(period)
+    x = generator.integers(-4, 5, (32, 32)).astype(np.float32)
+    weight = generator.integers(-4, 5, (32, 64)).astype(np.float32)
+    out = np.zeros((3, 32, 32), np.float32)
+    on_both_engines(lambda: product_of_turned_columns[(3,)](out, x, weight, period, limit, BLOCK=32), out)
+    for program, found in enumerate(out):
+        right = weight[:, (program * 32 + np.arange(32)) % period]
+        right[:, limit:] = 3
+        np.testing.assert_array_equal(found, x @ right)
+
+
+@mlu.jit
 def every_nth(out, x, rows, columns, pitch, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEP: tl.constexpr):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, COLUMNS)[None, :]

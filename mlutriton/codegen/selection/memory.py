@@ -43,7 +43,7 @@ class Dimension:
         first: elements before them, 0 to extent.
         stride: step in global memory.
         local: step in the on-chip buffer.
-        wrap: (start, modulo) of positions that wrap around.
+        wrap: (start, period) of positions that wrap around, both positive or the start 0.
     """
 
     extent: int
@@ -70,13 +70,22 @@ def dimensions_of(s: Selection, geometry: TileGeometry) -> list[Dimension]:
         pair = geometry.wraps[d]
         wrap = None
         if pair:
-            start, modulo = s.operand(pair[0]), s.operand(pair[1])
+            start, period = s.operand(pair[0]), _period(s, s.operand(pair[1]))
             if first != ZERO:
-                start = s.emitter.integer("urem", s.emitter.integer("add", start, first), modulo)
-            wrap = start, modulo
+                start = s.emitter.integer("urem", s.emitter.integer("add", start, first), period)
+            wrap = start, period
         local = math.prod(geometry.shape[d + 1 :])
         found.append(Dimension(extent, valid, s.operand(geometry.strides[d]), local, wrap, first))
     return found
+
+
+def _period(s: Selection, modulo: ScalarOperand) -> ScalarOperand:
+    """Positions of one period: the sign of a divisor does not matter, and what is divided by 0 does not wrap."""
+    if isinstance(modulo, Immediate):
+        return Immediate(abs(int(modulo.value))) if modulo.value else _FOREVER
+    size = s.emitter.scalar("smax", (I64,), modulo, s.emitter.integer("sub", ZERO, modulo))
+    divides = s.emitter.scalar("sgt", (I64,), size, ZERO)
+    return s.emitter.scalar("select", (I64,), divides, size, _FOREVER)
 
 
 def _clamped(s: Selection, value: Value, extent: int) -> ScalarOperand:
@@ -292,11 +301,6 @@ def _pieces(
     """Run ``piece(count, global address, local offset in elements)`` for each unbroken run of a wrapped dimension."""
     assert dimension.wrap is not None
     start, period = dimension.wrap
-    if isinstance(period, Register):
-        # The sign of a divisor does not matter, and what is divided by 0 does not wrap.
-        size = s.emitter.scalar("smax", (I64,), period, s.emitter.integer("sub", ZERO, period))
-        divides = s.emitter.scalar("sgt", (I64,), size, ZERO)
-        period = s.emitter.scalar("select", (I64,), divides, size, _FOREVER)
     done, position = s.code.register(), s.code.register()
     loop = While(ZERO, [(done, ZERO), (position, start)], location=s.emitter.location)
     outside = s.emitter.nodes
@@ -419,6 +423,8 @@ def weight_load(s: Selection, operation: TileLoad) -> bool:
     depth, column = reversed(dimensions) if use.transposed else dimensions
     if depth.wrap is not None or depth.first != ZERO or column.first != ZERO:
         return False
+    if column.wrap is not None and not column.is_full:
+        return False  # what a mask leaves out belongs to no piece, and would be what was there before
     base, fill = s.register(operation.base), s.operand(operation.other)
     panels = -(-column.extent // WRAM_PANEL_COLUMNS)
     target = s.emitter.buffer(
