@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mlutriton.codegen.tile_code import (
@@ -142,7 +142,7 @@ def _fuse(nodes: list[Node], counts: dict[str, int]) -> None:
     for node in nodes:
         for nested in children(node):
             _fuse(nested, counts)
-        if isinstance(node, Instruction) and _is_step(node):
+        if isinstance(node, Instruction) and is_step(node):
             joined = False
             if last is not None and steps < MAXIMUM_CHAIN_STEPS:
                 producer = fused[last]
@@ -169,7 +169,8 @@ def _is_plain_scalar(instruction: Instruction) -> bool:
     return instruction.row.queue is Queue.SCALAR and written is not None and not any(accesses(instruction))
 
 
-def _is_step(instruction: Instruction) -> bool:
+def is_step(instruction: Instruction) -> bool:
+    """True for an instruction that can be part of a chain."""
     row = instruction.row
     if row.name == "v.mov":
         return True
@@ -180,49 +181,53 @@ def _join(
     producer: Instruction, consumer: Instruction, counts: dict[str, int]
 ) -> tuple[Instruction, Instruction] | None:
     target = producer.operand("dst")
-    if not isinstance(target, Address) or counts[target.buffer] != 2:
+    if not isinstance(target, Address):
         return None
-    if not all(isinstance(extent, Immediate) for step in (producer, consumer) for extent in _shape(step)):
+    if not all(isinstance(extent, Immediate) for step in (producer, consumer) for extent in shape_of_step(step)):
         return None
-    if _shape(producer) != _shape(consumer):
-        if _goes_in_order(consumer):
-            consumer = _reshaped(consumer, producer)
-        elif _goes_in_order(producer):
-            producer = _reshaped(producer, consumer)
-    if _shape(producer) != _shape(consumer):
+    if shape_of_step(producer) != shape_of_step(consumer):
+        if goes_in_order(consumer):
+            consumer = reshaped(consumer, producer)
+        elif goes_in_order(producer) and FORWARD not in producer.operands:
+            producer = reshaped(producer, consumer)
+    if shape_of_step(producer) != shape_of_step(consumer):
         return None
     readers = [place for place, operand in enumerate(consumer.operands) if operand == target]
     plain = target.mode is Mode.FULL and target.is_at_begin
-    if len(readers) != 1 or readers[0] == 0 or not plain:
+    if not readers or readers[0] == 0 or not plain or counts[target.buffer] != 1 + len(readers):
         return None
-    # A bit cast is no instruction: the consumer just reads the bytes as another type.
-    written, read = (
-        slot_dtype(step.row.slots[place], step.dtypes) for step, place in ((producer, 0), (consumer, readers[0]))
-    )
-    if written is not read:
-        return None
-    operands = list(consumer.operands)
-    operands[readers[0]] = FORWARD
-    first = list(producer.operands)
-    first[0] = FORWARD
-    return replace(producer, operands=tuple(first)), replace(consumer, operands=tuple(operands))
+    return None if reads_other_bits(producer, consumer, readers) else linked(producer, consumer)
 
 
-def _shape(step: Instruction) -> tuple[Operand, Operand]:
+def reads_other_bits(producer: Instruction, consumer: Instruction, readers: Iterable[int]) -> bool:
+    """True if a step reads in one of these places another type than was written.
+
+    A bit cast is no instruction: its reader just reads the bytes as another type.
+    """
+    written = slot_dtype(producer.row.slots[0], producer.dtypes)
+    return any(slot_dtype(consumer.row.slots[place], consumer.dtypes) is not written for place in readers)
+
+
+def linked(producer: Instruction, consumer: Instruction) -> tuple[Instruction, Instruction]:
+    """Two steps of which the first hands its result to the second, which reads it."""
+    target = producer.operand("dst")
+    operands = (FORWARD if operand == target else operand for operand in consumer.operands)
+    return replace(producer, operands=(FORWARD, *producer.operands[1:])), replace(consumer, operands=tuple(operands))
+
+
+def shape_of_step(step: Instruction) -> tuple[Operand, Operand]:
+    """Rows and columns of a step."""
     return step.operand("rows"), step.operand("columns")
 
 
-def _goes_in_order(step: Instruction) -> bool:
-    """True for a step that is alone and goes through all its operands from first to last, whatever its rows are."""
-    return not any(
-        operand == FORWARD or (isinstance(operand, Address) and operand.mode is not Mode.FULL)
-        for operand in step.operands
-    )
+def goes_in_order(step: Instruction) -> bool:
+    """True for a step that goes through all its operands from first to last, whatever its rows are."""
+    return not any(isinstance(operand, Address) and operand.mode is not Mode.FULL for operand in step.operands)
 
 
-def _reshaped(step: Instruction, other: Instruction) -> Instruction:
+def reshaped(step: Instruction, other: Instruction) -> Instruction:
     """The step with the rows of another one, if it has as many elements."""
-    counts = [math.prod(int(str(extent)) for extent in _shape(each)) for each in (step, other)]
+    counts = [math.prod(int(str(extent)) for extent in shape_of_step(each)) for each in (step, other)]
     if counts[0] != counts[1]:
         return step
     operands = list(step.operands)

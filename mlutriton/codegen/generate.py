@@ -14,6 +14,7 @@ from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
+from mlutriton.codegen.repeated_steps import repeat_cheap_steps
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select
 from mlutriton.codegen.selection.state import storage_type
@@ -69,6 +70,7 @@ def _generate(
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
         fuse_chains(code)
+        repeat_cheap_steps(code)
         deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
         together = stay_resident(code, machine, most_programs, spread=spread) if stages > 1 else 0
         try:

@@ -54,9 +54,10 @@ RULES: dict[str, str] = {
     "overlap": "What an instruction writes is disjoint from what it reads and else writes. But the target of an"
     " element-wise instruction (and of v.mov) may begin exactly where a source in full mode does, if its elements are"
     " not wider; this holds for the target of a chain and all of the chain's sources.",
-    "chain": f"An instruction with target ~ hands its result to the next instruction, in which exactly one source is ~,"
-    f" of the same type; nothing else is ~. A chain has at most {MAXIMUM_CHAIN_STEPS} instructions, all with the same"
-    " rows and columns operands, each v.mov or element-wise of cost class simple or fma; no label stands inside it.",
+    "chain": "An instruction with target ~ hands its result to the next instruction, in which at least one source is ~,"
+    f" each of the same type; nothing else is ~. A chain has at most {MAXIMUM_CHAIN_STEPS} instructions, all with the"
+    " same rows and columns operands, each v.mov or element-wise of cost class simple or fma; no label stands inside"
+    " it.",
     "end": "The last instruction is exit or br, and control can reach an exit.",
 }
 
@@ -318,15 +319,14 @@ class _Checker:
             places = [slot for slot, operand in placed if isinstance(operand, Forward)]
             sources = [slot for slot in places if slot.kind is SlotKind.VECTOR]
             targets = [slot for slot in places if slot.kind is SlotKind.TARGET]
-            if len(sources) != (forwarded is not None):
+            if bool(sources) != (forwarded is not None):
                 self.fail("chain", f"{len(sources)} sources are ~, the instruction before hands on {int(bool(chain))}")
             if places:
                 self._chain_step(instruction, chain)
             if forwarded is not None:
-                if instruction.dtype_of(sources[0]) is not forwarded:
-                    self.fail(
-                        "chain", f"{sources[0].name} is {instruction.dtype_of(sources[0])}, handed on is {forwarded}"
-                    )
+                for source in sources:
+                    if instruction.dtype_of(source) is not forwarded:
+                        self.fail("chain", f"{source.name} is {instruction.dtype_of(source)}, handed on is {forwarded}")
                 if index in labelled:
                     self.fail("chain", "a label stands inside the chain")
             chain = [*chain, instruction]

@@ -65,7 +65,8 @@ of a program has none before it.
 
 ### Chains
 
-Neighbouring element-wise instructions are fused by `~`: the first hands its result on instead of writing it. A chain
+Neighbouring element-wise instructions are fused by `~`: the first hands its result on instead of writing it, and the
+second may take it for more than one of its sources. A chain
 of at most {MAXIMUM_CHAIN_STEPS} steps is one instruction for the queue: its occupancy is the greatest of its steps,
 it waits once (its reads are those of all steps), and it starts when its last step has been issued; each step costs
 its issue.

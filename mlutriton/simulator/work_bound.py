@@ -10,8 +10,8 @@
   rounding up to granules, fill or drain.
 * Vector units: cycles of the element-wise operations and reductions as if all of them stood in full chains: those that
   may be chained cost a share of ``1 / MAXIMUM_CHAIN_STEPS``, and so do reductions, which another compilation might do
-  as chained additions of whole tiles; divisions and transcendental functions cost what they take. Copies, fills and
-  rearrangements are left out: another compilation might not need them.
+  as chained additions of whole tiles; divisions and transcendental functions cost what they take. Copies, fills,
+  rearrangements and steps that are done again are left out: another compilation might not need them.
 
 Transfers to and from local memory are left out: another compilation might not need them.
 

@@ -123,7 +123,7 @@ class Generator:
         waiting = forwarded is not None
         for slot in row.slots[1:-2]:
             dtype = I1 if slot.type == -3 else types[slot.type]
-            if waiting and dtype is forwarded:
+            if dtype is forwarded and (waiting or self.chance(0.2)):
                 sources.append(FORWARD)
                 waiting = False
             elif self.chance(0.2):

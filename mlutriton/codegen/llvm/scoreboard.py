@@ -15,6 +15,7 @@ from mlutriton.isa.expression import parse
 from mlutriton.isa.native_interface import NO_HEAD, Context, Counter, InstructionWork
 from mlutriton.isa.operands import Forward
 from mlutriton.isa.program import Instruction
+from mlutriton.isa.repetition import repeated_steps
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
 from mlutriton.isa.trace_format import (
     AMOUNT_SHIFT,
@@ -64,6 +65,7 @@ class Scoreboard:
         self._block_cycles: dict[int, int] = {}
         self._chain_reads: list[tuple[str, Place]] = []
         self._chain_cycles: Count = 0
+        self._repeated = repeated_steps(frame.program)
         # By row, and by mnemonic: evaluated once.
         self._issue_cycles: dict[str, int] = {}
         self._environments: dict[str, dict[str, int]] = {}
@@ -130,7 +132,7 @@ class Scoreboard:
         elif row.combine is not None:
             self._count_in_block(Counter.VECTOR_REDUCTION_CYCLES, cycles)
         else:
-            operation = row.operation
+            operation = None if frame.index in self._repeated else row.operation
             self._count_in_block(
                 _CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_OTHER_CYCLES, cycles
             )
