@@ -332,3 +332,25 @@ def test_a_result_for_each_row_takes_no_place_of_what_all_rows_share(programs, s
     out = np.empty_like(x)
     multiply_by_vectors[(programs,)](out, x, matrices, SIZE=size)
     assert (out == np.einsum("pij,pj->pi", matrices, x)).all()
+
+
+@mlu.jit
+def softmax_of_columns(out, x, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.arange(0, ROWS)[:, None]
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    mask = (row < rows) & (column < columns)
+    tile = tl.load(x + row * columns + column, mask=mask, other=-float("inf"))
+    powers = tl.exp(tile - tl.max(tile, axis=0, keep_dims=True))
+    tl.store(out + row * columns + column, powers / tl.sum(powers, axis=0, keep_dims=True), mask=mask)
+
+
+def test_tiles_that_all_rows_depend_on_are_computed_in_place():
+    """They are not cut into parts, so that a third tile of 128 KB, for which there is no room, is not needed."""
+    rows, columns = 1000, 48 * 32 * 2 + 5
+    x = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
+    out = np.empty_like(x)
+    run = softmax_of_columns[(-(-columns // 32),)](out, x, rows, columns, ROWS=1024, COLUMNS=32)
+    powers = np.exp(x - x.max(axis=0))
+    np.testing.assert_allclose(out, powers / powers.sum(axis=0), rtol=1e-5, atol=1e-9)
+    tiles = [each for each in run.program.buffers.values() if each.bytes >= 1024 * 32 * 4]
+    assert [each.bytes for each in tiles] == [2 * 1024 * 32 * 4]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes
-from mlutriton.codegen.pipelining.row_chunks import shared_rows
+from mlutriton.codegen.pipelining.row_chunks import rows_that_stay_whole
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import WRITING, Loop, TileCode, buffers_of, instructions, steps
 from mlutriton.isa.machine import Machine
@@ -117,7 +117,7 @@ class _Sharing:
         self.owners: dict[str, str] = {}
         self.steps = list(steps(loop.body))
         chains = [[node for node in step if isinstance(node, Instruction)] for step in self.steps]
-        self.shared = shared_rows(chains, plan.anew)
+        self.shared = rows_that_stay_whole(chains, plan.anew)
         self.lives: dict[str, _Life] = {}
         for position, step in enumerate(self.steps):
             for name in buffers_of(step) & plan.anew:

@@ -254,6 +254,23 @@ def shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[
     return shared
 
 
+def rows_that_stay_whole(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[str]:
+    """As ``shared_rows``, but nothing if no iteration is cut into parts: a tile of rows is among what these share."""
+    shared = shared_rows(chains, anew)
+    others = [chain for chain in chains if not buffers_of(chain, *WRITING) & shared]
+    arithmetic = [chain for chain in others if not any(each.row.trace for each in chain)]
+    return set() if any(_divides(chain, shared) for chain in arithmetic) else shared
+
+
+def _divides(chain: Sequence[Instruction], shared: set[str]) -> bool:
+    """True if a chain takes what all rows share for rows themselves."""
+    return any(
+        isinstance(operand, Address) and operand.mode is not Mode.COLUMN and operand.buffer in shared
+        for each in chain
+        for operand in each.operands
+    )
+
+
 def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
     chain: list[Instruction] = []
     for instruction in instructions:
@@ -412,11 +429,7 @@ def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: s
     is_narrow = any(code.buffers[name].extent for name in touched)
     if buffers_of(chain, *WRITING) & shared:
         return _Whole(chain, anew, "", 0, is_narrow)
-    if any(
-        isinstance(operand, Address) and operand.mode is not Mode.COLUMN and operand.buffer in shared
-        for each in chain
-        for operand in each.operands
-    ):
+    if _divides(chain, shared):
         return None
     if first.row.is_elementwise_or_mov:
         if "rows" not in extents or "columns" not in extents:
