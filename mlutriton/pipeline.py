@@ -21,6 +21,7 @@ from mlutriton.ir.passes import (
     fuse_multiply_add,
     loop_invariant,
     memory_access,
+    unread_positions,
 )
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
@@ -37,6 +38,7 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("canonicalize", canonicalize.run),
     ("cse", cse.run),
     ("loop_invariant", loop_invariant.run),
+    ("unread_positions", unread_positions.run),
     ("memory_access", memory_access.run),
     ("canonicalize_accesses", canonicalize.run),
     ("cse_accesses", cse.run),

@@ -142,6 +142,14 @@ def _reshaped_axis(operation: Reshape, axis: int) -> int:
     raise NotSplitError("the cores of a cluster cannot share out reshape", operation.location)
 
 
+def _is_done_anyway(operation: Operation) -> bool:
+    """True for what is done even if nothing wants a tensor of it: it has an effect, or gives scalars."""
+    if operation.TERMINATOR or isinstance(operation, For | While | If):
+        return False
+    has_effect = not (operation.PURE or operation.READS)
+    return has_effect or not any(shape_of(result.type) for result in operation.results)
+
+
 class Layouts:
     """The layouts in which each value of a function is wanted.
 
@@ -167,9 +175,7 @@ class Layouts:
             layout = stored.get(operation, WHOLE)
             if layout != WHOLE:
                 self._want_all(operation.operands, operand_layouts(operation, layout))
-            elif not (operation.TERMINATOR or isinstance(operation, For | While | If)) and not any(
-                shape_of(result.type) for result in operation.results
-            ):
+            elif _is_done_anyway(operation):
                 self._want_all(operation.operands, [WHOLE] * len(operation.operands))
         while self._pending:
             self._spread(*self._pending.pop())

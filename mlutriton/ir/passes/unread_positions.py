@@ -1,0 +1,249 @@
+"""Positions that a kernel moves elsewhere where nothing of them is read or stored, left where they are.
+
+Kernels for machines without masks on loads send rows and columns behind the end of a matrix to the first one:
+
+    rows = where(rows < M, rows, 0)                       total = dot(load a[rows, k] where rows < M, load b, total)
+    total = dot(load a[rows, k], load b, total)           store c[rows], total where rows < M
+    store c[rows], total where rows < M
+
+On the left, rows do not follow one another, so each of them is gathered; on the right they are a tile. What is read for
+a row behind the end makes elements of results that the mask of their store drops, or a load masks it itself. No facts
+of a launch are needed for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError, operand_layouts
+from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus
+from mlutriton.ir.analysis.uses import Uses
+from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
+from mlutriton.ir.ops import (
+    AddPtr,
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    For,
+    If,
+    Load,
+    Range,
+    Splat,
+    Store,
+    Transpose,
+    While,
+    Yield,
+)
+from mlutriton.ir.types import is_index, shape_of
+
+Condition = tuple[int, frozenset[tuple[tuple[Value, ...], int]]]
+"""What is the same for conditions that hold for the same elements along an axis: how many elements there are, and how
+many of them, from the first on, it holds for.
+"""
+
+_MOVED = (AddPtr, Broadcast, Elementwise, ExpandDims, Transpose)
+
+
+def run(function: Function) -> None:
+    """Drop choices of positions wherever only those are read or stored that they leave as they are."""
+    choices = [each for each in function.walk() if _is_choice(each)]
+    if not choices:
+        return
+    search = _Search(function)
+    masks: dict[Operation, list[tuple[Value, int]]] = {}
+    kept: dict[Value, Value] = {}
+    for choice in choices:
+        loads = search.loads_at(choice)
+        if loads is None:
+            continue
+        kept[choice.results[0]] = choice.operands[1]
+        for load, axis in loads.items():
+            masks.setdefault(load, []).append((choice.operands[0], axis))
+    _mask(function.body, masks)
+    replace_uses(function.body, kept)
+
+
+def _is_choice(operation: Operation) -> bool:
+    """True for a choice of positions along one axis."""
+    return (
+        isinstance(operation, Elementwise)
+        and operation.name == "select"
+        and len(shape_of(operation.result.type)) == 1
+        and is_index(operation.result.type)
+    )
+
+
+class _Search:
+    """Looks for loads of which nothing is read or stored at positions that are moved."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self._uses = Uses(function)
+        self._forms = ScalarForms()
+        self._stores = [each for each in function.walk() if isinstance(each, Store)]
+        # What else is done with values is not known element by element.
+        self._is_clear = all(_is_clear(each) for each in function.walk())
+        self._layouts: dict[Condition, Layouts | None] = {}
+
+    def loads_at(self, choice: Operation) -> dict[Operation, int] | None:
+        """The loads at chosen positions, with the axis of each along which they are; None if the choice counts."""
+        condition = self._condition(choice.operands[0], 0)
+        loads = self._reached(choice.results[0])
+        if condition is None or not loads:
+            return None
+        for load, axis in loads.items():
+            if condition not in self._conditions(load.operands[1], axis):
+                layouts = self._stored_where(condition)
+                if layouts is None or layouts.wanted.get(load.results[0]) != {axis}:
+                    return None
+        return loads
+
+    def _reached(self, chosen: Value) -> dict[Operation, int] | None:
+        """The loads to whose addresses positions go, with their axes; None if they go anywhere else."""
+        loads: dict[Operation, int] = {}
+        seen, pending = {(chosen, 0)}, [(chosen, 0)]
+        while pending:
+            value, axis = pending.pop()
+            carried = self._uses.carried_with(value)
+            if carried is None:
+                return None
+            found = [(each, axis) for group in carried for each in group if each is not group[0]]
+            for user in self._uses.of(value):
+                match user:
+                    case Load() if user.operands[0] is value and value not in user.operands[1:]:
+                        if loads.setdefault(user, axis) != axis:
+                            return None
+                    case _ if isinstance(user, _MOVED):
+                        found.append((user.results[0], _axis_of_result(user, axis)))
+                    case For() | Yield():
+                        pass
+                    case _:
+                        return None
+            fresh = [each for each in dict.fromkeys(found) if each not in seen]
+            seen.update(fresh)
+            pending += fresh
+        return loads
+
+    def _stored_where(self, condition: Condition) -> Layouts | None:
+        """What stored tensors are made of, place by place along the axes that have a condition for each element."""
+        if condition not in self._layouts:
+            self._layouts[condition] = self._found(condition) if self._is_clear else None
+        return self._layouts[condition]
+
+    def _found(self, condition: Condition) -> Layouts | None:
+        axes: dict[Operation, int] = {}
+        for store in self._stores:
+            places = range(len(shape_of(store.operands[1].type)))
+            masked = (each for each in places if condition in self._conditions(store.operands[2], each))
+            axes[store] = next(masked, WHOLE)
+        try:
+            return Layouts(self.function, 1, axes)
+        except NotSplitError:
+            return None
+
+    # ---- conditions ------------------------------------------------------------------------------------------------
+
+    def _conditions(self, mask: Value, axis: int) -> set[Condition]:
+        """All conditions along an axis that have to hold where a mask is set."""
+        found = (self._condition(*each) for each in _parts(mask, axis))
+        return {each for each in found if each is not None}
+
+    def _condition(self, value: Value, axis: int) -> Condition | None:
+        """That consecutive positions are below a number; None for any other condition."""
+        operation, axis = _source(value, axis)
+        if not isinstance(operation, Elementwise) or operation.name != "slt":
+            return None
+        position, end = (self._position(each, axis) for each in operation.operands)
+        if position is None or end is None or position[0] is None or end[0] is not None:
+            return None
+        return position[0], frozenset(plus(end[1], position[1], -1).items())
+
+    def _position(self, value: Value, axis: int) -> tuple[int | None, Form] | None:
+        """An integer as a number and how many consecutive ones are added, None for the same along the axis."""
+        operation, axis = _source(value, axis)
+        match operation:
+            case Range():
+                return shape_of(operation.result.type)[0], constant(operation.integer("start"))
+            case Splat(operands=[scalar]):
+                return None, self._forms.of(scalar)
+            case Constant(value=int(number)):
+                return None, constant(number)
+            case Elementwise(name="add", operands=operands):
+                one, other = (self._position(each, axis) for each in operands)
+                if one is None or other is None or (one[0] is not None and other[0] is not None):
+                    return None
+                return one[0] if one[0] is not None else other[0], plus(one[1], other[1])
+            case Elementwise(name="sext", operands=[source]) if is_index(source.type):
+                return self._position(source, axis)
+            case _:
+                return None
+
+
+def _is_clear(operation: Operation) -> bool:
+    return operation.PURE or operation.TERMINATOR or isinstance(operation, Load | Store | For | If | While)
+
+
+def _axis_of_result(operation: Operation, axis: int) -> int:
+    """Where an axis of an operand is in the result."""
+    places = range(len(shape_of(operation.results[0].type)))
+    if isinstance(operation, ExpandDims):
+        return axis + (axis >= operation.integer("axis"))
+    if isinstance(operation, Transpose):
+        return next(each for each in places if operand_layouts(operation, each)[0] == axis)
+    return axis
+
+
+def _source(value: Value, axis: int) -> tuple[Operation | None, int]:
+    """What a value repeats beside an axis, and where that is there."""
+    operation = value.defining_op
+    while isinstance(operation, ExpandDims | Broadcast):
+        [operand] = operation.operands
+        if isinstance(operation, ExpandDims):
+            if axis == operation.integer("axis"):
+                return None, axis
+            axis -= axis > operation.integer("axis")
+        elif shape_of(operand.type)[axis] != shape_of(operation.results[0].type)[axis]:
+            return None, axis
+        operation = operand.defining_op
+    return operation, axis
+
+
+def _parts(mask: Value, axis: int) -> Iterator[tuple[Value, int]]:
+    """The conditions that a mask is made of, each with the axis there."""
+    operation, place = _source(mask, axis)
+    if isinstance(operation, Elementwise) and operation.name == "and":
+        for each in operation.operands:
+            yield from _parts(each, place)
+    else:
+        yield mask, axis
+
+
+# ---- masks -----------------------------------------------------------------------------------------------------------
+
+
+def _mask(block: Block, masks: dict[Operation, list[tuple[Value, int]]]) -> None:
+    """Let loads read only where conditions hold."""
+    rewritten: list[Operation] = []
+    for operation in block.operations:
+        for region in operation.regions:
+            _mask(region, masks)
+        for condition, axis in masks.get(operation, ()):
+            added = _masked(operation, condition, axis)
+            operation.operands[1] = added[-1].results[0]
+            rewritten += added
+        rewritten.append(operation)
+    block.operations = rewritten
+
+
+def _masked(load: Operation, condition: Value, axis: int) -> Sequence[Operation]:
+    """A load's mask and a condition along one of its axes."""
+    code: list[Operation] = []
+    type = load.operands[1].type
+    for place in range(len(shape_of(type))):
+        if place != axis:
+            code.append(ExpandDims([condition], {"axis": place}, location=load.location))
+            condition = code[-1].results[0]
+    code.append(Broadcast([condition], result_types=[type], location=load.location))
+    code.append(Elementwise.of("and", load.operands[1], code[-1].results[0], location=load.location))
+    return code

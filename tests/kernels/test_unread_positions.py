@@ -1,0 +1,92 @@
+"""Products that send rows and columns behind the end to the first one, or to the beginning."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+
+@mlu.jit
+def product(
+    c, sums, a, b, m, n, k,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, WRAPS: tl.constexpr, KIND: tl.constexpr,
+):  # fmt: skip
+    """A product of int8; KIND tells what else becomes of rows and columns behind the end."""
+    row = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    column = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    rows = row % m if WRAPS else tl.where(row < m, row, 0)
+    columns = column % n if WRAPS else tl.where(column < n, column, 0)
+    depth = tl.arange(0, BLOCK_K)
+    left = a + rows[:, None] * k + depth[None, :]
+    right = b + depth[:, None] * n + columns[None, :]
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
+    for begin in range(0, k, BLOCK_K):
+        x = tl.load(left, mask=depth[None, :] < k - begin, other=0)
+        y = tl.load(right, mask=depth[:, None] < k - begin, other=0)
+        total = tl.dot(x, y, total, out_dtype=tl.int32)
+        left += BLOCK_K
+        right += BLOCK_K * n
+    mask = (row[:, None] < m) & (column[None, :] < n)
+    if KIND == "all rows":
+        mask = column[None, :] < n
+    if KIND == "summed":
+        total += tl.sum(total, axis=0)[None, :]
+    if KIND == "atomic":
+        tl.atomic_add(sums + rows, tl.sum(total, axis=1))
+    if KIND == "positions":
+        total += rows[:, None]
+    tl.store(c + row[:, None] * n + column[None, :], total, mask=mask)
+
+
+def launch(m, n, k, wraps, kind):
+    rng = np.random.default_rng(m + n + k)
+    a, b = rng.integers(-4, 5, (m, k), np.int8), rng.integers(-4, 5, (k, n), np.int8)
+    block_m, block_n = 32, 64
+    c = np.full((-(-m // block_m) * block_m, n), 77, np.int32)
+    sums = np.zeros(m, np.int32)
+
+    def run():
+        grid = -(-m // block_m), -(-n // block_n)
+        return product[grid](
+            c, sums, a, b, m, n, k, BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=32, WRAPS=wraps, KIND=kind
+        )
+
+    on_both_engines(run, c, sums)
+    return a, b, c, sums, block_m, block_n
+
+
+def chosen(count, block, wraps):
+    positions = np.arange(-(-count // block) * block)
+    return positions % count if wraps else np.where(positions < count, positions, 0)
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "all rows", "summed", "atomic", "positions"])
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 128, 64), (70, 130, 50), (33, 65, 1), (5, 7, 96)])
+def test_products_are_of_the_rows_and_columns_that_are_chosen(m, n, k, kind, wraps):
+    a, b, c, sums, block_m, block_n = launch(m, n, k, wraps, kind)
+    rows, columns = chosen(m, block_m, wraps), chosen(n, block_n, wraps)
+    whole = a[rows].astype(np.int32) @ b[:, columns].astype(np.int32)
+    result = whole.copy()
+    if kind == "summed":
+        result += np.repeat(whole.reshape(-1, block_m, len(columns)).sum(1), block_m, axis=0)
+    if kind == "positions":
+        result += rows[:, None].astype(np.int32)
+    stored = len(rows) if kind == "all rows" else m
+    expected = np.full_like(c, 77)
+    expected[:stored] = result[:stored, :n]
+    np.testing.assert_array_equal(c, expected)
+    if kind == "atomic":
+        expected_sums = np.zeros(m, np.int32)
+        np.add.at(expected_sums, rows, whole.sum(1))
+        np.testing.assert_array_equal(sums, expected_sums)
+
+
+def test_rows_that_are_sent_to_the_first_one_are_a_tile():
+    matrix, result = mlu.spec((1000, 1000), np.int8), mlu.spec((1024, 1000), np.int32)
+    arguments = result, mlu.spec((1000,), np.int32), matrix, matrix, 1000, 1000, 1000
+    constants = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32, "KIND": "plain"}
+    moved, wrapping = (mlu.estimate(product, (32, 16), *arguments, WRAPS=each, **constants) for each in (False, True))
+    assert moved.cycles <= wrapping.cycles
