@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mlutriton import longer_rows
+from mlutriton.codegen.versions import join, over_tiles
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
@@ -18,6 +19,7 @@ from mlutriton.ir.passes import (
     carried_offsets,
     cse,
     dce,
+    deal_out,
     fuse_multiply_add,
     loop_invariant,
     memory_access,
@@ -27,7 +29,7 @@ from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Program
-from mlutriton.placement import CompileOptions, Observer
+from mlutriton.placement import CompileOptions, Observer, multiplies
 from mlutriton.specialization import neighbours, specialized
 
 __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
@@ -80,19 +82,16 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     follows_addresses = any(isinstance(operation, IntToPtr) for operation in function.walk())
     metadata: dict[str, object] = {FOLLOWS_ADDRESSES: True} if follows_addresses else {}
     _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
-    wide = neighbours(function, options)
-    as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
-    _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
+    tiles = deal_out.run(function) if options.num_stages > 1 and multiplies(function) else None
+    if tiles is None:
+        program = _program(function, options, metadata, observe)
+    else:
+        # What hardly ever runs is rather compiled quickly.
+        as_written = _program(function, replace(options, cores=1), metadata, _look_away)
+        observe("deal_out", tiles.function)
+        special = over_tiles(_program(tiles.function, options, metadata, observe), tiles.count, options.machine)
+        program = join(special, as_written, [tiles.condition], options.machine)
     written = Aliasing(function).written
-    program = specialized(
-        function,
-        wide,
-        as_written,
-        options,
-        metadata,
-        observe,
-        lambda other: _run_passes(other, PASSES[_AS_WRITTEN:], options, _look_away),
-    )
     if written is not None and program.asks_for_disjoint:
         places = [place for place, each in enumerate(function.body.arguments) if each in written]
         program = replace(program, metadata={**program.metadata, WRITES: places})
@@ -102,6 +101,26 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         raise _refused(error) from error
     observe("program", program)
     return program
+
+
+def _program(function: Function, options: CompileOptions, metadata: Mapping[str, object], observe: Observer) -> Program:
+    """The program of a function as it is written.
+
+    Raises:
+        CompileError: E02xx; names the kernel's line.
+    """
+    wide = neighbours(function, options)
+    as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
+    _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
+    return specialized(
+        function,
+        wide,
+        as_written,
+        options,
+        metadata,
+        observe,
+        lambda other: _run_passes(other, PASSES[_AS_WRITTEN:], options, _look_away),
+    )
 
 
 def _run_passes(

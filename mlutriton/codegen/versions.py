@@ -6,6 +6,9 @@ up to then: they have their own registers, and their buffers lie in the same mem
 Both have to be served alike. If a task of one serves several programs of the grid, that of the other does so too
 (:func:`resident`); if one runs on the cores of a cluster together, each of these serves programs of the other alone
 (:func:`apart`).
+
+A version may also be of other programs than the launch has: of several at a time (:func:`neighbours_at_once`), or of
+the tiles that a program goes over (:func:`over_tiles`).
 """
 
 from __future__ import annotations
@@ -118,6 +121,53 @@ def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
     return replace(_rewritten(program, rewritten), register_count=program.register_count + 1)
 
 
+def over_tiles(program: Program, tiles: Function, machine: Machine) -> Program:
+    """The program of a tile as one of the grid: its first axis has as many programs as there are tiles.
+
+    Args:
+        program: of a tile, whose number is that of a program.
+        tiles: arithmetic on the parameters; its last result says how many tiles there are, at least one.
+        machine: for which it is compiled.
+    """
+    program = resident(program)
+    location = program.instructions[0].location
+    begin = program.register_count
+    asked, found, taken = select_condition(tiles, machine)
+    count, lines, columns, every, line, tile = (Register(begin + taken + place) for place in range(6))
+    known = {"num_programs.x": count, "programs": every}
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        if each.row.name == "serve":
+            # Its tiles are those of the program that it would have been.
+            number = each.operands[0]
+            return [
+                _scalar("udiv", location, line, number, count),
+                _scalar("urem", location, tile, number, count),
+                _scalar("urem", location, tile, tile, columns),
+                _scalar("mul", location, line, line, columns),
+                _scalar("add", location, tile, tile, line),
+                replace(each, operands=(tile,)),
+            ]
+        instead = known.get(_special_of(each))
+        return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
+
+    body = _rewritten(program, rewritten)
+    before = [replace(each, operands=tuple(_moved(one, begin) for one in each.operands)) for each in asked]
+    before += [
+        _scalar("mov", location, count, Register(found.index + begin)),
+        _read("num_programs.x", columns, location),
+        _read("programs", lines, location),
+        _scalar("udiv", location, lines, lines, columns),
+        _scalar("mul", location, every, lines, count),
+    ]
+    return replace(
+        body,
+        instructions=(*before, *body.instructions),
+        labels={name: place + len(before) for name, place in body.labels.items()},
+        register_count=begin + taken + 6,
+    )
+
+
 def resident(program: Program) -> Program:
     """The program as one of which a task serves all that fall to it, one behind the other."""
     if program.is_resident:
@@ -141,14 +191,11 @@ def resident(program: Program) -> Program:
 
     body = _rewritten(program, rewritten)
     read = [
-        Instruction(TABLE["sreg"], (), (register, Immediate(SPECIAL_REGISTERS.index(name))), location)
-        for register, name in (
-            (number, "task"),
-            (tasks, "tasks"),
-            (programs, "programs"),
-            (columns, "num_programs.x"),
-            (lines, "num_programs.y"),
-        )
+        _read("task", number, location),
+        _read("tasks", tasks, location),
+        _read("programs", programs, location),
+        _read("num_programs.x", columns, location),
+        _read("num_programs.y", lines, location),
     ]
     meet = (
         Instruction(TABLE["barrier.cluster"], (), (), location)
@@ -197,8 +244,7 @@ def apart(program: Program, cores: int) -> Program:
         all_of_them = [each, _scalar("mul", each.location, result, result, Immediate(cores))]
         if name == "tasks":
             return all_of_them
-        index = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
-        own = Instruction(TABLE["sreg"], (), (member, index), each.location)
+        own = _read("core_in_cluster", member, each.location)
         return [*all_of_them, own, _scalar("add", each.location, result, result, member)]
 
     made = _rewritten(program, rewritten)
@@ -210,6 +256,11 @@ _PROGRAM_ID = {f"program_id.{axis}": place for place, axis in enumerate("xyz")}
 
 def _scalar(name: str, location: Location, *operands: Operand) -> Instruction:
     return Instruction(TABLE[name], (I64,), operands, location)
+
+
+def _read(name: str, register: Register, location: Location) -> Instruction:
+    """The instruction that reads a special register."""
+    return Instruction(TABLE["sreg"], (), (register, Immediate(SPECIAL_REGISTERS.index(name))), location)
 
 
 def _special_of(instruction: Instruction) -> str:

@@ -1,4 +1,4 @@
-"""Which kernel parameters a scalar pointer may have been made from, and so which accesses may meet in memory."""
+"""Which kernel parameters a pointer may have been made from, and so which accesses may meet in memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mlutriton.ir.memory_ops import (
     TileLoad,
     TileStore,
 )
-from mlutriton.ir.ops import Elementwise, For, If, While
-from mlutriton.ir.types import PointerType
+from mlutriton.ir.ops import Broadcast, Elementwise, ExpandDims, For, If, Reshape, Splat, Transpose, While
+from mlutriton.ir.types import PointerType, element_type
 
 Roots = frozenset[Value] | None
 """Parameters; None if an address may come from anywhere."""
@@ -85,7 +85,7 @@ class Aliasing:
         """The parameters from which an access gets its address."""
         assert isinstance(operation, _ACCESSES)
         pointer = operation.operands[0]
-        return self._of(pointer) if isinstance(pointer.type, PointerType) else None
+        return self._of(pointer) if isinstance(element_type(pointer.type), PointerType) else None
 
     def _of(self, pointer: Value) -> Roots:
         found: set[Value] = set()
@@ -100,7 +100,7 @@ class Aliasing:
             match operation:
                 case _ if value in self._parameters:
                     found.add(value)
-                case AddPtr() | PtrCast():
+                case AddPtr() | PtrCast() | Splat() | ExpandDims() | Broadcast() | Reshape() | Transpose():
                     pending.append(operation.operands[0])
                 case Elementwise() if operation.name == "select":
                     pending += operation.operands[1:]

@@ -14,6 +14,7 @@ from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
+from mlutriton.ir.memory_ops import ArraysDisjoint
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
 from mlutriton.ir.types import shape_of
 
@@ -121,11 +122,30 @@ def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Opera
         operation = value.defining_op
         if operation in needed or value in arguments:
             continue
-        if not isinstance(operation, Elementwise | Constant | NumPrograms) or shape_of(value.type):
+        if not isinstance(operation, Elementwise | Constant | NumPrograms | ArraysDisjoint) or shape_of(value.type):
             return None
         needed.add(operation)
         pending += operation.operands
     return [each for each in function.walk() if each in needed]
+
+
+def launch_function(function: Function, value: Value) -> Function:
+    """A function of the same arguments, the last operation of which gives an integer of the launch in 64 bits."""
+    body, code, values = _launched(function, [value])
+    code.add(Elementwise.of("add", code.value(values[value]), code.value(0)))
+    return Function(function.name, body, function.argument_attributes, function.location)
+
+
+def _launched(function: Function, wanted: Sequence[Value]) -> tuple[Block, Scalars, dict[Value, Value]]:
+    """The arithmetic on the launch that gives some values: where it stands, what adds to it, and what is what there."""
+    source = launch_arithmetic(wanted, function)
+    assert source is not None, "it follows from arguments"
+    body = Block([each.type for each in function.body.arguments], [each.name for each in function.body.arguments])
+    values = dict(zip(function.body.arguments, body.arguments, strict=True))
+    body.operations = [copy_operation(each, values) for each in source]
+    code = Scalars(function.location)
+    code.operations = body.operations
+    return body, code, values
 
 
 def condition_function(
@@ -138,13 +158,7 @@ def condition_function(
         facts: all of them have to hold.
         faster: a grid has to take no longer in the first rounds than in the others.
     """
-    source = launch_arithmetic([each.value for each in facts], function)
-    assert source is not None, "facts follow from arguments"
-    body = Block([each.type for each in function.body.arguments], [each.name for each in function.body.arguments])
-    values = dict(zip(function.body.arguments, body.arguments, strict=True))
-    body.operations = [copy_operation(each, values) for each in source]
-    code = Scalars(function.location)
-    code.operations = body.operations
+    body, code, values = _launched(function, [each.value for each in facts])
     holds = code.add(Constant.of(1, I1))
     for fact in dict.fromkeys(facts):
         one = values[fact.value]

@@ -171,8 +171,9 @@ def run(function: Function) -> Numbering | None:
             found.digits.append(Digit(axis, axis))
         else:
             search.take_apart(query.result, axis, None)
-    settled.body.operations[:0] = search.queries
     replace_uses(settled.body, search.replaced)
+    left = [each for each in settled.body.operations if search.replaced.keys().isdisjoint(each.results)]
+    settled.body.operations = [*search.queries, *left]
     return found if search.replaced else None
 
 
@@ -191,6 +192,7 @@ class _Search:
     def take_apart(self, value: Value, axis: int, radix: Value | None) -> None:
         """Find the digits of a number that is below a radix."""
         function = self.numbering.function
+        self._by_one_divisor(value)
         users = self._users.get(value, [])
         quotients = [each for each in users if _divides_by_launch(each, value, _QUOTIENTS, function)]
         remainders = [each for each in users if _divides_by_launch(each, value, _REMAINDERS, function)]
@@ -216,6 +218,28 @@ class _Search:
         function.body.operations[:-1] = code.operations
         self.take_apart(low, axis, divisor)
         self.take_apart(high, axis, above)
+
+    def _by_one_divisor(self, value: Value) -> None:
+        """Take remainders by what divides the divisor of quotients from the remainder by that."""
+        function = self.numbering.function
+        users = self._users.get(value, [])
+        quotients = {each.operands[1] for each in users if _divides_by_launch(each, value, _QUOTIENTS, function)}
+        remainders = [each for each in users if _divides_by_launch(each, value, _REMAINDERS, function)]
+        if len(quotients) != 1:
+            return
+        (divisor,) = quotients
+        low = next((each for each in remainders if each.operands[1] is divisor), None)
+        places = function.body.operations
+        for each in remainders if low in places else ():
+            if each.operands[1] is not divisor and each in places:
+                assert low is not None
+                code = Scalars(function.location)
+                code.operations = function.body.operations[:-1]
+                self.numbering.facts.append(_divides(code, each.operands[1], divisor))
+                function.body.operations[:-1] = code.operations
+                each.operands[0] = low.result
+                users.remove(each)
+                self._users.setdefault(low.result, []).append(each)
 
     def _digit(self, value: Value, axis: int, radix: Value | None) -> None:
         operation = value.defining_op

@@ -93,7 +93,7 @@ class _Search:
         self._bounds = Bounds(function, together)
         self._factors = Factors(function)
         self._forms = ScalarForms()
-        self._layouts: dict[FormKey, Layouts | None] = {}
+        self._layouts: dict[tuple[FormKey, int], Layouts | None] = {}
 
     def ask(self) -> None:
         """Have the function compute what facts are about."""
@@ -121,22 +121,22 @@ class _Search:
     def _is_unread_behind(self, load: TileLoad, dimension: int, start: Value, size: Value) -> bool:
         """True if all that is made of a tile's elements that wrap is never stored."""
         end = plus(self._forms.of(size), self._forms.of(start), -1)
-        layouts = self._stored_up_to(frozenset(end.items()))
+        layouts = self._stored_up_to(frozenset(end.items()), load.geometry.shape[dimension])
         return layouts is not None and layouts.wanted.get(load.result) == {dimension}
 
-    def _stored_up_to(self, end: FormKey) -> Layouts | None:
-        """What stored tensors are made of, place by place along the axes that their stores end at a number."""
-        if end not in self._layouts:
+    def _stored_up_to(self, end: FormKey, extent: int) -> Layouts | None:
+        """What stored tensors are made of, place by place along axes of an extent that their stores end at a number."""
+        if (end, extent) not in self._layouts:
             axes: dict[Operation, int] = {}
             for store in (each for each in self.function.walk() if isinstance(each, TileStore)):
-                dimensions = range(len(shape_of(store.value.type)))
+                dimensions = (at for at, each in enumerate(shape_of(store.value.type)) if each == extent)
                 ending = (each for each in dimensions if end in edges_of(store, each, self._forms)[1].keys)
                 axes[store] = next(ending, WHOLE)
             try:
-                self._layouts[end] = Layouts(self.function, 1, axes)
+                self._layouts[end, extent] = Layouts(self.function, 1, axes)
             except NotSplitError:
-                self._layouts[end] = None
-        return self._layouts[end]
+                self._layouts[end, extent] = None
+        return self._layouts[end, extent]
 
 
 def _straighten(block: Block, found: _Found) -> None:
