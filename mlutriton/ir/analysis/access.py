@@ -15,11 +15,12 @@ That goes for types of 32 bits and more, and for what can be so: not for a tile 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64, DType
+from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.core import Operation, Value
@@ -195,12 +196,21 @@ class AccessAnalysis:
         known: forms of loop-carried values and loop results that the caller has established.
         signs: which of them, among other integers, are never negative.
         advancing: what integers that loops advance begin with and advance by.
+
+    Args:
+        assumed: numbers of which arguments of the function are multiples.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, assumed: Mapping[Value, int]) -> None:
         self.known: dict[Value, Linear] = {}
         self.signs: dict[Value, bool] = {}
         self.advancing: dict[Value, list[Value]] = {}
+        self._assumed = assumed
+
+    @property
+    def multiples(self) -> Multiples:
+        """What is known of multiples."""
+        return Multiples(self.advancing, self._assumed)
 
     def linear(self, value: Value, scalars: Scalars) -> Linear | None:
         """The closed form of an integer or pointer tensor (or scalar), or None."""
@@ -291,9 +301,10 @@ class AccessAnalysis:
 
     def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
+        digits = (*DIVISIONS, *REMAINDERS)
         if name in ("urem", "udiv") and not is_never_negative(operation.operands[0], self.signs):
             return None
-        if name not in ("add", "sub", "mul", "shl", "srem", "urem", "sdiv", "udiv"):
+        if name not in ("add", "sub", "mul", "shl", *digits):
             return None
         a = self.linear(operation.operands[0], scalars)
         b = a and self.linear(operation.operands[1], scalars)
@@ -311,14 +322,69 @@ class AccessAnalysis:
             case "shl":
                 amount = scalars.sum(b.offset) if b.is_uniform else None
                 return _scale(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
-            case "sdiv" | "udiv":
-                divisor = scalars.sum(b.offset) if b.is_uniform else None
-                shape = shape_of(operation.result.type)
-                return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
+            case _ if not b.is_uniform or b.base is not None:
+                return None
             case _:
-                if not b.is_uniform or self._may_begin_below_zero(a):
-                    return None
-                return _modulo(a, scalars.sum(b.offset), scalars)
+                divisor, shape = scalars.sum(b.offset), shape_of(operation.result.type)
+                digit = self._digit(a, divisor, shape, scalars, is_quotient=name in DIVISIONS)
+                if digit is not None:
+                    return digit
+                if name in DIVISIONS:
+                    return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
+                return None if self._may_begin_below_zero(a) else _modulo(a, divisor, scalars)
+
+    def _digit(
+        self, a: Linear, divisor: Scalar, shape: tuple[int, ...], scalars: Scalars, *, is_quotient: bool
+    ) -> Linear | None:
+        """A quotient or remainder of which neighbours are the same, or advance as the number does."""
+        terms = [term for term in a.terms if term is not None]
+        if a.base is not None or divisor == 0 or any(term.wrap or term.repeats > 1 for term in terms):
+            return None
+        if not terms:
+            part = scalars.binary("sdiv" if is_quotient else "srem", scalars.sum(a.offset), divisor)
+            return Linear(None, (), a.terms).plus(part)
+        known = divisor if isinstance(divisor, int) else None
+        quotients: list[Term | None] = []
+        remainders: list[Term | None] = []
+        reach = 0
+        for term, extent in zip(a.terms, shape or (1,) * len(a.terms), strict=True):
+            stride = 0 if term is None else term.stride
+            if not isinstance(stride, int) or stride < 0:
+                return None
+            is_whole = known is not None and stride % known == 0
+            quotients.append(replace(term, stride=stride // known) if term and known and is_whole else None)
+            remainders.append(None if is_whole else term)
+            reach += 0 if is_whole else stride * (extent - 1)
+        if not self._begins_at_unit(a.offset, divisor, reach):
+            return None
+        total = scalars.sum(a.offset)
+        if is_quotient:
+            return Linear(None, (), tuple(quotients)).plus(self._part("sdiv", total, divisor, scalars))
+        return Linear(None, (), tuple(remainders)).plus(self._part("srem", total, divisor, scalars))
+
+    def _begins_at_unit(self, offset: Sequence[Scalar], divisor: Scalar, reach: int) -> bool:
+        """Whether what is less than ``reach`` further on than an offset has the same quotient for certain."""
+        multiples = self.multiples
+        if isinstance(divisor, int):
+            candidates = units(divisor, reach) if divisor > 0 else iter(())
+        else:
+            unit = 1 << reach.bit_length()
+            candidates = iter([unit] if multiples.divides(unit, divisor) else [])
+        return any(all(self._is_multiple(each, unit) for each in offset) for unit in candidates)
+
+    def _part(self, operation: str, dividend: Scalar, divisor: Scalar, scalars: Scalars) -> Scalar:
+        """A quotient or remainder of what is not negative."""
+        if isinstance(divisor, int) and self._is_multiple(dividend, divisor) and operation == "srem":
+            return 0
+        match operation, dividend, divisor:
+            case _, 0, _:
+                return 0
+            case "sdiv", _, int():
+                return scalars.quotient(dividend, divisor)
+            case _, _, int():
+                return scalars.remainder(dividend, divisor)
+            case _:
+                return scalars.binary(operation, dividend, divisor)
 
     def _may_begin_below_zero(self, a: Linear) -> bool:
         """True unless positions begin at 0 or behind it: remainders of negative numbers do not begin again at 0."""
@@ -327,31 +393,27 @@ class AccessAnalysis:
         return constant < 0 or not all(is_never_negative(each, self.signs) for each in others)
 
     def _quotient(self, a: Linear, divisor: int, shape: tuple[int, ...], scalars: Scalars) -> Linear | None:
-        """A range of stride 1 by a known number: it repeats each position, or is the same for all.
+        """A range of stride 1 by a known number that divides its extent: it repeats each position.
 
         What it begins with must be a multiple, so that no group of neighbours is cut.
         """
         moving = [d for d, term in enumerate(a.terms) if term is not None]
         if a.base is not None or divisor <= 0 or len(moving) != 1 or a.terms[moving[0]] != Term(1):
             return None
-        (dimension,), terms = moving, [None] * len(a.terms)
-        extent = shape[dimension]
-        factor = min(extent, divisor)
-        if max(extent, divisor) % factor or not all(self._is_multiple(each, factor) for each in a.offset):
+        (dimension,) = moving
+        if shape[dimension] % divisor or not all(self._is_multiple(each, divisor) for each in a.offset):
             return None
-        quotient = Linear(None, (), (None,) * len(a.terms))
-        for addend in (scalars.sum(a.offset),) if extent <= divisor else a.offset:
-            quotient = quotient.plus(scalars.quotient(addend, divisor))
-        if extent <= divisor:
-            return quotient
         repeated = Term(1, repeats=divisor)
-        return replace(quotient, terms=tuple(repeated if d == dimension else None for d in range(len(terms))))
+        quotient = Linear(None, (), tuple(repeated if d == dimension else None for d in range(len(a.terms))))
+        for addend in a.offset:
+            quotient = quotient.plus(scalars.quotient(addend, divisor))
+        return quotient
 
     def _is_multiple(self, scalar: Scalar, factor: int) -> bool:
         """Whether a number is certainly a multiple of another, and not negative."""
         if isinstance(scalar, int):
             return scalar >= 0 and scalar % factor == 0
-        return is_never_negative(scalar, self.signs) and Multiples(self.advancing).divides(factor, scalar)
+        return is_never_negative(scalar, self.signs) and self.multiples.divides(factor, scalar)
 
     # ---- masks -----------------------------------------------------------------------------------------------------
 
@@ -411,7 +473,7 @@ class AccessAnalysis:
             limit = scalars.binary("mul", scalars.minimum([1, bound]), shape[0])
             return _verdict(Bounds(limit=(limit,)), rank)
         if len(moving) > 1:
-            return None
+            return self._flat_comparison(difference, shape, bound, scalars)
         ((dimension, term),) = moving
         if term.wrap is not None or term.repeats > 1 or not isinstance(term.stride, int):
             return None
@@ -428,6 +490,34 @@ class AccessAnalysis:
             size = -term.stride
             bounds = Bounds(first=(scalars.quotient(scalars.binary("sub", size, bound), size),))
         return _verdict(bounds, rank, dimension)
+
+    def _flat_comparison(
+        self, difference: Linear, shape: tuple[int, ...], bound: Scalar, scalars: Scalars
+    ) -> list[Bounds] | None:
+        """Bounds of ``position < bound``, where the position in a tensor of several dimensions counts in one go.
+
+        None unless the bound is a multiple of what the outermost of them counts.
+        """
+        strides = [0 if term is None else term.stride for term in difference.terms]
+        if any(term and (term.wrap or term.repeats > 1) for term in difference.terms):
+            return None
+        counts = {d: stride for d, stride in enumerate(strides) if isinstance(stride, int) and stride}
+        if len(counts) < sum(term is not None for term in difference.terms):
+            return None
+        if isinstance(bound, int):
+            extremes = [stride * (shape[d] - 1) for d, stride in counts.items()]
+            if sum(each for each in extremes if each > 0) < bound:
+                return _verdict(FREE, len(shape))
+        following = 1
+        for d in sorted(counts, key=lambda d: counts[d]):
+            if counts[d] != following:
+                return None
+            following *= shape[d]
+        outermost = max(counts, key=lambda d: counts[d])
+        step = counts[outermost]
+        is_whole = bound % step == 0 if isinstance(bound, int) else self.multiples.divides(step, bound)
+        limit = Bounds(limit=(scalars.quotient(bound, step),))
+        return _verdict(limit, len(shape), outermost) if is_whole else None
 
     def _is_less(self, a: Linear, b: Linear) -> bool:
         """Whether the offset of ``a`` is certainly below that of ``b``, so far as signs tell."""

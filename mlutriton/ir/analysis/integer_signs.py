@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from mlutriton.ir.core import Value
-from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId, Range, Reshape, Splat
+from mlutriton.ir.ops import (
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    NumPrograms,
+    ProgramId,
+    Range,
+    Reshape,
+    Splat,
+    Transpose,
+)
 from mlutriton.ir.types import is_index
 
 
@@ -31,7 +42,7 @@ def _examine(value: Value, known: dict[Value, bool]) -> bool:
             return True
         case Range():
             return operation.integer("start") >= 0
-        case Splat() | Reshape():
+        case Splat() | Reshape() | Broadcast() | ExpandDims() | Transpose():
             return is_never_negative(operation.operands[0], known)
         case Elementwise():
             return _examine_arithmetic(operation, known)

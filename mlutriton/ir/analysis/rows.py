@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I64
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
+from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat, Transpose
@@ -67,6 +68,7 @@ class RowAnalysis:
         self.known = known
         self.scalars = scalars
         self._dropped: dict[tuple[Value, int], Value | None] = {}
+        self._firsts: dict[tuple[Value, int], Value | None] = {}
 
     def split(self, value: Value, axis: int) -> Split | None:
         """The form of an integer or pointer tensor along an axis, or None."""
@@ -92,6 +94,8 @@ class RowAnalysis:
                 return self._sum(operation, axis)
             case Elementwise() if operation.name == "add":
                 return self._sum(operation, axis)
+            case Elementwise() if operation.name in REMAINDERS:
+                return self._remainder(operation, axis)
             case Elementwise() if operation.name in ("sext", "zext"):
                 if not self._keeps_value(operation):
                     return None
@@ -100,7 +104,7 @@ class RowAnalysis:
                     return source
                 return replace(source, row=self._cast(source.row, operation))
             case Broadcast() | ExpandDims() | Transpose():
-                inner = _inner_axis(operation, axis)
+                inner = inner_axis(operation, axis)
                 source = None if inner is None else self.split(operation.operands[0], inner)
                 if source is None or inner is None:
                     return None
@@ -109,6 +113,92 @@ class RowAnalysis:
                 return source if source.row is None else replace(source, row=self._moved(operation, source.row, axis))
             case _:
                 return None
+
+    def _remainder(self, operation: Elementwise, axis: int) -> Split | None:
+        """A remainder that advances along the axis as the number does."""
+        if not self._keeps_digits(operation, axis):
+            return None
+        number = self.split(operation.operands[0], axis)
+        row = self.first(operation.result, axis)
+        return number and row and Split(row, replace(number.linear, base=None, offset=()))
+
+    def _keeps_digits(self, operation: Elementwise, axis: int) -> bool:
+        """True if the quotient is the same all along the axis (see :mod:`~mlutriton.ir.analysis.digits`).
+
+        Or, of a comparison, the verdict.
+        """
+        number, other = operation.operands
+        divisor = self.drop(other, axis)
+        split = None if divisor is None else self.split(number, axis)
+        (term,) = split.linear.terms if split else (None,)
+        if divisor is None or term is None or term.wrap or term.repeats > 1 or not isinstance(term.stride, int):
+            return False
+        reach = term.stride * (shape_of(number.type)[axis] - 1)
+        row = self.first(number, axis) if reach >= 0 else None
+        if row is None or not is_never_negative(row, self.analysis.signs):
+            return False
+        multiples, constant = self.analysis.multiples, divisor.defining_op
+        number = constant.value if isinstance(constant, Constant) else None
+        if isinstance(number, int) and number > 0:
+            return any(multiples.divides(unit, row) for unit in units(number, reach))
+        unit = 1 << reach.bit_length()
+        return multiples.divides(unit, divisor) and multiples.divides(unit, row)
+
+    def is_prefix(self, mask: Value, axis: int) -> bool:
+        """True if a mask is false from some position along the axis on, and true before it."""
+        operation = mask.defining_op
+        match operation:
+            case Elementwise(name="and", operands=operands):
+                return all(self.is_prefix(each, axis) for each in operands)
+            case Elementwise(name="slt" | "sle", operands=[number, end]):
+                split = self.split(number, axis)
+                (term,) = split.linear.terms if split else (None,)
+                advances = term is not None and isinstance(term.stride, int) and term.stride >= 0 and not term.wrap
+                return (advances and self.drop(end, axis) is not None) or self.drop(mask, axis) is not None
+            case Broadcast() | ExpandDims() | Transpose():
+                inner = inner_axis(operation, axis)
+                return inner is None or self.is_prefix(operation.operands[0], inner)
+            case _:
+                return self.drop(mask, axis) is not None
+
+    def first(self, value: Value, axis: int) -> Value | None:
+        """What a tensor is at position 0 of an axis, without the axis; None if that takes more than arithmetic."""
+        if (value, axis) not in self._firsts:
+            self._firsts[value, axis] = self._first(value, axis)
+        return self._firsts[value, axis]
+
+    def _first(self, value: Value, axis: int) -> Value | None:
+        operation = value.defining_op
+        match operation:
+            case Constant() | Splat():
+                return self.drop(value, axis)
+            case Broadcast() | ExpandDims() | Transpose():
+                form = self.analysis.linear(value, self.scalars) if is_index(value.type) else None
+                start = self._only_along(form, axis)
+                if start is not None:
+                    type = TensorType(without(shape_of(value.type), axis), element_type(value.type))
+                    return self.scalars.add(Constant.of(start, type))
+                inner = inner_axis(operation, axis)
+                row = self.drop(value, axis) if inner is None else self.first(operation.operands[0], inner)
+                return row and (row if inner is None else self._moved(operation, row, axis))
+            case Elementwise():
+                rows = [self.first(operand, axis) for operand in operation.operands]
+                known = [row for row in rows if row is not None]
+                return self.scalars.add(Elementwise(known, operation.attributes)) if len(known) == len(rows) else None
+            case _:
+                return self.drop(value, axis)
+
+    @staticmethod
+    def _only_along(form: Linear | None, axis: int) -> int | None:
+        """What a number that depends on nothing but the position along an axis begins with."""
+        if form is None or form.base is not None or not all(isinstance(each, int) for each in form.offset):
+            return None
+        if any(term is not None for d, term in enumerate(form.terms) if d != axis):
+            return None
+        term = form.terms[axis]
+        if term is not None and term.wrap is not None:
+            return None
+        return sum(each for each in form.offset if isinstance(each, int))
 
     def _keeps_value(self, cast: Elementwise) -> bool:
         """True if a sum is extended to the sum of what its parts are extended to."""
@@ -154,7 +244,7 @@ class RowAnalysis:
                 both = a.row and b.row and self.scalars.add(Elementwise.of("and", a.row, b.row))
                 return MaskSplit(both or a.row or b.row, a.limits + b.limits)
             case Broadcast() | ExpandDims() | Transpose():
-                inner = _inner_axis(operation, axis)
+                inner = inner_axis(operation, axis)
                 if inner is None or _extent(operation.operands[0], inner) != _extent(mask, axis):
                     return None
                 source = self.split_mask(operation.operands[0], inner)
@@ -186,13 +276,20 @@ class RowAnalysis:
             case Splat():
                 return self.scalars.add(Splat(operation.operands, result_types=[type]))
             case Broadcast() | ExpandDims() | Transpose():
-                inner = _inner_axis(operation, axis)
+                inner = inner_axis(operation, axis)
                 row = None if inner is None else self.drop(operation.operands[0], inner)
                 return row and self._moved(operation, row, axis)
-            case Elementwise():
+            case Elementwise() | AddPtr():
                 rows = [self.drop(operand, axis) for operand in operation.operands]
                 known = [row for row in rows if row is not None]
-                return self.scalars.add(Elementwise(known, operation.attributes)) if len(known) == len(rows) else None
+                if len(known) == len(rows):
+                    return self.scalars.add(operation.__class__(known, operation.attributes))
+                is_digit = (
+                    isinstance(operation, Elementwise)
+                    and operation.name in (*DIVISIONS, "slt", "sge")
+                    and self._keeps_digits(operation, axis)
+                )
+                return self.first(value, axis) if is_digit else None
             case _:
                 return None
 
@@ -210,18 +307,6 @@ class RowAnalysis:
                 order = tuple(d - (d > gone) for d in without(operation.order, axis))
                 moved = Transpose([row], {"order": order})
         return self.scalars.add(moved)
-
-
-def _inner_axis(operation: Broadcast | ExpandDims | Transpose, axis: int) -> int | None:
-    """The operand's axis that becomes an axis of the result; None if it is new."""
-    match operation:
-        case Broadcast():
-            return axis
-        case ExpandDims():
-            added = operation.integer("axis")
-            return None if added == axis else axis - (added < axis)
-        case Transpose():
-            return operation.order[axis]
 
 
 def _extent(value: Value, axis: int) -> int:

@@ -7,12 +7,14 @@ Pointer and index tensors that a loop carries and only advances by a uniform amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
+from mlutriton.ir.analysis.digits import Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
@@ -23,6 +25,7 @@ from mlutriton.ir.ops import (
     Broadcast,
     Constant,
     Elementwise,
+    ExpandDims,
     For,
     GatherAtomic,
     GatherLoad,
@@ -39,17 +42,23 @@ from mlutriton.ir.ops import (
     Transpose,
     pointee,
 )
+from mlutriton.ir.passes.refinement import Refinement
 from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
+
+# More than an axis of any tile has.
+_MOST_GROUPS = 1 << 32
 
 
 def run(function: Function) -> None:
     """Rewrite every access of a tensor of pointers; scalar accesses stay as they are."""
-    _Rewriter().block(function.body)
+    pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
+    _Rewriter({argument: facts.get("divisibility", 1) for argument, facts in pairs}).block(function.body)
 
 
 class _Rewriter:
-    def __init__(self) -> None:
-        self.analysis = AccessAnalysis()
+    def __init__(self, assumed: Mapping[Value, int]) -> None:
+        self.analysis = AccessAnalysis(assumed)
+        self.cuts = Cuts(lambda scalar: self.analysis.multiples.power_of_two(scalar))
         self.known_rows: dict[tuple[Value, int], Split] = {}
         # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
         self.replaced: dict[Value, Value] = {}
@@ -152,20 +161,28 @@ class _Rewriter:
 
     def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
         if isinstance(operation, Load | Store):
-            for form in (self._tile, self._rows):
+            for form in (self._tile, self._finer_tile, self._wrapped_tile, self._rows, self._finer_rows):
                 scalars = Scalars(operation.location)
                 found = form(operation, scalars)
                 if found is not None:
                     return scalars.operations, found
         return (), _gather(operation)
 
-    def _tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+    def _wrapped_tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        return self._tile(operation, scalars, may_wrap=True)
+
+    def _tile(self, operation: Load | Store, scalars: Scalars, *, may_wrap: bool = False) -> Sequence[Operation] | None:
         pointer, mask = operation.operands[0], _mask(operation)
         form = self.analysis.linear(pointer, scalars)
         bounds = self.analysis.bounds(mask, scalars)
         if form is None or form.base is None or bounds is None:
             return None
-        repeats = tuple(term.repeats if term else 1 for term in form.terms)
+        if not may_wrap and any(term and term.wrap for term in form.terms):
+            return None
+        repeats = tuple(
+            term.repeats if term else extent
+            for term, extent in zip(form.terms, shape_of(pointer.type), strict=True)
+        )  # fmt: skip
         if max(repeats, default=1) > 1:
             return self._repeated(operation, form, bounds, repeats, scalars) if isinstance(operation, Load) else None
         shape = shape_of(pointer.type)
@@ -185,14 +202,7 @@ class _Rewriter:
         shape, element = shape_of(load.result.type), element_type(load.result.type)
         short = tuple(extent // times for extent, times in zip(shape, repeats, strict=True))
         terms = tuple(term and replace(term, repeats=1) for term in form.terms)
-        # A group of neighbours that a mask cuts is loaded whole.
-        outer = [
-            each if times == 1 else Bounds(
-                tuple(scalars.quotient(scalars.maximum([0, first]), times) for first in each.first),
-                tuple(scalars.quotient(scalars.binary("add", limit, times - 1), times) for limit in each.limit),
-            )
-            for each, times in zip(bounds, repeats, strict=True)
-        ]  # fmt: skip
+        outer = [_grouped(each, times, scalars) for each, times in zip(bounds, repeats, strict=True)]
         location = load.location
         base = _base_pointer(form, scalars, location)
         geometry = _geometry(short, replace(form, terms=terms), outer, scalars)
@@ -201,14 +211,39 @@ class _Rewriter:
         loaded = scalars.add(
             TileLoad([base, zero, *geometry.operands()], {"wraps": geometry.flags()}, result_types=[type])
         )
-        apart = [extent for pair in zip(short, repeats, strict=True) for extent in ((pair[0], 1))]
-        spread = [extent for pair in zip(short, repeats, strict=True) for extent in pair]
+        apart: list[int] = []
+        spread: list[int] = []
+        for extent, times in zip(short, repeats, strict=True):
+            apart += [extent, 1] if 1 < times < extent * times else [extent]
+            spread += [extent, times] if 1 < times < extent * times else [extent * times]
         line = scalars.add(Reshape([loaded], result_types=[TensorType(tuple(apart), element)]))
         wide = scalars.add(Broadcast([line], result_types=[TensorType(tuple(spread), element)]))
         made: list[Operation] = [Reshape([wide], result_types=[load.result.type], location=location)]
         if any(each != FREE for each in bounds):
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=location))
         return made
+
+    def _finer_tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """The access as a tile of more dimensions: of the digits that its positions are taken apart into."""
+        return self._finer(operation, self.cuts.parts(operation.operands[0]), self._tile, scalars)
+
+    def _finer(
+        self,
+        operation: Load | Store,
+        parts: Parts,
+        form: Callable[[Load | Store, Scalars], Sequence[Operation] | None],
+        scalars: Scalars,
+    ) -> Sequence[Operation] | None:
+        """The access in some form on finer axes, if it has one there."""
+        if all(len(part) == 1 for part in parts):
+            return None
+        refinement = Refinement(scalars)
+        operands = [refinement.of(operand, parts) for operand in operation.operands]
+        finer = operation.__class__(operands, location=operation.location)
+        found = form(finer, scalars)
+        if found is None or isinstance(operation, Store):
+            return found
+        return [*found, Reshape([found[-1].result], result_types=[operation.result.type], location=operation.location)]
 
     @staticmethod
     def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:
@@ -255,6 +290,39 @@ class _Rewriter:
             return self._gather_rows(operation, run, axis, analysis)
         return None
 
+    def _finer_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """The access as one of rows that no digit of a position begins amid."""
+        parts = self.cuts.parts(operation.operands[0])
+        found = self._finer(operation, parts, self._rows_or_repeats, scalars)
+        if found is None:
+            *outer, last = parts
+            end = math.gcd(last[-1], self.cuts.ends(_mask(operation)))
+            coarse = (*outer, (math.prod(last) // end, end) if end < math.prod(last) else last)
+            found = self._finer(operation, coarse, self._rows_or_repeats, scalars) if end > 1 else None
+        return found
+
+    def _rows_or_repeats(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        found = self._rows(operation, scalars)
+        return self._repeated_rows(operation, scalars) if found is None and isinstance(operation, Load) else found
+
+    def _repeated_rows(self, load: Load, scalars: Scalars) -> Sequence[Operation] | None:
+        """A load of which neighbours along the last axis are the same: one of each is loaded, and repeated."""
+        pointer, mask, other = load.operands
+        axis = len(shape_of(pointer.type)) - 1
+        analysis = RowAnalysis(self.analysis, self.known_rows, scalars)
+        row = analysis.drop(pointer, axis)
+        # What is false somewhere along the axis is so from there on: the first tells whether any is true.
+        row_mask = analysis.first(mask, axis) if analysis.is_prefix(mask, axis) else None
+        if row is None or row_mask is None:
+            return None
+        element = element_type(load.result.type)
+        zero = scalars.add(Constant.of(0, TensorType(shape_of(row.type), element)))
+        before, made = self._access(Load([row, row_mask, zero], location=load.location))
+        scalars.operations += [*before, *made]
+        line = scalars.add(ExpandDims([made[-1].result], {"axis": axis}))
+        wide = Broadcast([line], result_types=[load.result.type], location=load.location)
+        return [wide, Elementwise.of("select", mask, wide.result, other, location=load.location)]
+
     @staticmethod
     def _gather_rows(load: Load, run: _Run, axis: int, analysis: RowAnalysis) -> Sequence[Operation]:
         _, mask, other = load.operands
@@ -272,6 +340,19 @@ class _Rewriter:
         if row_other is None:
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=load.location))
         return made
+
+
+def _grouped(bounds: Bounds, times: int, scalars: Scalars) -> Bounds:
+    """Bounds of groups of neighbours: one that a mask cuts is loaded whole, one that it clears is not."""
+    if times == 1:
+        return bounds
+    first = scalars.maximum([0, *bounds.first])
+    limits = [scalars.quotient(scalars.binary("add", limit, times - 1), times) for limit in bounds.limit]
+    if bounds.first:
+        # Nothing is left of bounds that exclude each other, though they may lie in one group.
+        some = [scalars.maximum([0, scalars.binary("sub", limit, first)]) for limit in bounds.limit]
+        limits += [scalars.binary("mul", scalars.minimum([1, each]), _MOST_GROUPS) for each in some]
+    return Bounds((scalars.quotient(first, times),) if bounds.first else (), tuple(limits))
 
 
 def _geometry(shape: tuple[int, ...], form: Linear, bounds: Sequence[Bounds], scalars: Scalars) -> TileGeometry:

@@ -1,0 +1,132 @@
+"""Digits of positions: quotients and remainders of linear forms.
+
+Kernels that treat tensors as flat take positions apart again: ``channel = index // (H * W) % C``. Along the neighbours
+that a tile has, such digits are either the same for all or advance as the index does, provided that no tile begins
+amid them: for a number ``x`` that is a multiple of ``m``, and a divisor that is one too,
+
+    (x + r) // divisor = x // divisor        and        (x + r) % divisor = x % divisor + r        for 0 <= r < m.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from mlutriton.ir.core import Value
+from mlutriton.ir.ops import (
+    AddPtr,
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    Range,
+    Splat,
+    Transpose,
+)
+from mlutriton.ir.types import shape_of
+
+Parts = tuple[tuple[int, ...], ...]
+"""The extents that the positions along each axis are digits of, outermost first."""
+
+DIVISIONS = ("sdiv", "udiv")
+REMAINDERS = ("srem", "urem")
+
+
+def units(divisor: int, reach: int) -> Iterator[int]:
+    """The numbers above ``reach`` of which a divisor is a multiple, the least first."""
+    small = [each for each in range(1, math.isqrt(divisor) + 1) if divisor % each == 0]
+    found = [*small, *(divisor // each for each in reversed(small))]
+    return (each for each in dict.fromkeys(found) if each > reach)
+
+
+def inner_axis(operation: Broadcast | ExpandDims | Transpose, axis: int) -> int | None:
+    """The operand's axis that becomes an axis of the result; None if it is new."""
+    match operation:
+        case Broadcast():
+            return axis
+        case ExpandDims():
+            added = operation.integer("axis")
+            return None if added == axis else axis - (added < axis)
+        case Transpose():
+            return operation.order[axis]
+
+
+class Cuts:
+    """Where digits of positions begin along the axes of a tensor.
+
+    Args:
+        known_factor: the greatest number of which a scalar is known to be a multiple.
+    """
+
+    def __init__(self, known_factor: Callable[[Value], int]) -> None:
+        self._known_factor = known_factor
+        self._found: dict[tuple[Value, int], tuple[frozenset[int], int]] = {}
+
+    def parts(self, value: Value) -> Parts:
+        """For each axis of a tensor the extents of its digits, outermost first."""
+        return tuple(_chain(extent, self._of(value, axis)[0]) for axis, extent in enumerate(shape_of(value.type)))
+
+    def ends(self, mask: Value) -> int:
+        """A number of which the ends are multiples that a mask compares positions along the last axis to."""
+        operation = mask.defining_op
+        match operation:
+            case Elementwise(name="and", operands=[a, b]):
+                return math.gcd(self.ends(a), self.ends(b))
+            case Elementwise(name="slt", operands=[_, end]):
+                return self._divisor(end)
+            case Broadcast() | ExpandDims():
+                return self.ends(operation.operands[0])
+            case _:
+                return 0
+
+    def _of(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
+        """The lengths of digits along an axis, and by what positions have been divided; 0 if there are none."""
+        found = self._found.get((value, axis))
+        if found is None:
+            found = self._found[value, axis] = self._find(value, axis)
+        return found
+
+    def _find(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
+        operation, nothing = value.defining_op, (frozenset[int](), 0)
+        match operation:
+            case Range():
+                return frozenset(), 1
+            case Broadcast() | ExpandDims() | Transpose():
+                inner = inner_axis(operation, axis)
+                return nothing if inner is None else self._of(operation.operands[0], inner)
+            case Elementwise() | AddPtr():
+                parts = [self._of(each, axis) for each in operation.operands]
+                cuts = frozenset[int]().union(*(part[0] for part in parts))
+                scale = max(part[1] for part in parts)
+                divides = isinstance(operation, Elementwise) and operation.name in (*DIVISIONS, *REMAINDERS)
+                if divides and parts[0][1]:
+                    length = parts[0][1] * self._divisor(operation.operands[1])
+                    return cuts | {length}, length if operation.name in DIVISIONS else scale
+                return cuts, scale
+            case _:
+                return nothing
+
+    def _divisor(self, value: Value) -> int:
+        operation = value.defining_op
+        match operation:
+            case Constant(value=int(number)) if number > 0:
+                return number
+            case Splat():
+                return self._known_factor(operation.operands[0])
+            case Broadcast() | ExpandDims():
+                return self._divisor(operation.operands[0])
+            case _:
+                return 1
+
+
+def _chain(extent: int, lengths: frozenset[int]) -> tuple[int, ...]:
+    """The extents of digits that begin at multiples of all lengths, so far as they divide each other."""
+    parts: list[int] = []
+    done = 1
+    for length in sorted({math.gcd(extent, each) for each in lengths}):
+        if length % done == 0 and length > done:
+            parts.append(length // done)
+            done = length
+    if extent > done or not parts:
+        parts.append(extent // done)
+    return tuple(reversed(parts))

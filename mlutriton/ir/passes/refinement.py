@@ -1,0 +1,102 @@
+"""Index arithmetic on finer axes: each axis of a tensor as several, of which the positions are digits of its own.
+
+What is computed of them is the same elements in the same order, so that a reshape leads back.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mlutriton.dtypes import I32
+from mlutriton.ir.analysis.access import Scalars
+from mlutriton.ir.analysis.digits import Parts
+from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.ops import (
+    AddPtr,
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    Range,
+    Reshape,
+    Splat,
+    Transpose,
+)
+from mlutriton.ir.types import TensorType, element_type
+
+
+class Refinement:
+    """Computes tensors on finer axes; what that takes goes to the given :class:`Scalars`."""
+
+    def __init__(self, scalars: Scalars) -> None:
+        self._scalars = scalars
+        self._known: dict[tuple[Value, Parts], Value] = {}
+
+    def of(self, value: Value, parts: Parts) -> Value:
+        """A tensor on finer axes."""
+        if all(len(part) == 1 for part in parts):
+            return value
+        found = self._known.get((value, parts))
+        if found is None:
+            found = self._known[value, parts] = self._find(value, parts)
+        return found
+
+    def _find(self, value: Value, parts: Parts) -> Value:
+        operation = value.defining_op
+        type = TensorType(_flat(parts), element_type(value.type))
+        match operation:
+            case Constant():
+                return self._add(Constant.of(operation.value, type))
+            case Splat():
+                return self._add(Splat(operation.operands, result_types=[type]))
+            case Range():
+                return self._range(operation.integer("start"), parts[0])
+            case Elementwise() | AddPtr():
+                operands = [self.of(each, parts) for each in operation.operands]
+                return self._add(operation.__class__(operands, operation.attributes))
+            case ExpandDims():
+                axis = operation.integer("axis")
+                row = self.of(operation.operands[0], (*parts[:axis], *parts[axis + 1 :]))
+                place = len(_flat(parts[:axis]))
+                for _ in parts[axis]:
+                    row = self._add(ExpandDims([row], {"axis": place}))
+                return row
+            case Broadcast():
+                (source,) = operation.operands
+                shape = source.type.shape if isinstance(source.type, TensorType) else ()
+                inner = tuple(
+                    part if math.prod(part) == extent else (1,) * len(part)
+                    for part, extent in zip(parts, shape, strict=True)
+                )
+                return self._add(Broadcast([self.of(source, inner)], result_types=[type]))
+            case Transpose():
+                inner: list[tuple[int, ...]] = [()] * len(parts)
+                for place, axis in enumerate(operation.order):
+                    inner[axis] = parts[place]
+                begins = [len(_flat(tuple(inner[:axis]))) for axis in range(len(inner))]
+                order = tuple(begins[axis] + k for axis in operation.order for k in range(len(inner[axis])))
+                return self._add(Transpose([self.of(operation.operands[0], tuple(inner))], {"order": order}))
+            case _:
+                return self._add(Reshape([value], result_types=[type]))
+
+    def _range(self, start: int, extents: tuple[int, ...]) -> Value:
+        """The positions that digits stand for."""
+        type = TensorType(extents, I32)
+        total = self._add(Constant.of(start, type))
+        for place, extent in enumerate(extents):
+            digit = self._add(Range((), {"start": 0, "end": extent}))
+            count = math.prod(extents[place + 1 :])
+            if count > 1:
+                digit = self._add(Elementwise.of("mul", digit, self._add(Constant.of(count, digit.type))))
+            for axis in range(len(extents)):
+                if axis != place:
+                    digit = self._add(ExpandDims([digit], {"axis": axis}))
+            total = self._add(Elementwise.of("add", total, self._add(Broadcast([digit], result_types=[type]))))
+        return total
+
+    def _add(self, operation: Operation) -> Value:
+        return self._scalars.add(operation)
+
+
+def _flat(parts: Parts) -> tuple[int, ...]:
+    return tuple(extent for part in parts for extent in part)

@@ -1,0 +1,143 @@
+"""Accesses at digits of flat positions, ``index // size % size``: tiles, rows or repeated elements where they can."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+RANDOM = np.random.default_rng(0)
+
+
+@mlu.jit
+def permuted(out, x, n, S: tl.constexpr, H: tl.constexpr, D: tl.constexpr, B: tl.constexpr):
+    """Axes 1 and 2 of [batch, S, H, D] exchanged."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    mask = i < n
+    d, s, h, z = i % D, i // D % S, i // (D * S) % H, i // (D * S * H)
+    tl.store(out + i, tl.load(x + d + h * D + s * (H * D) + z * (S * H * D), mask=mask), mask=mask)
+
+
+@mlu.jit
+def permuted_out(out, x, n, S: tl.constexpr, H: tl.constexpr, D: tl.constexpr, B: tl.constexpr):
+    """As `permuted`, with the digits in the addresses that are stored to."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    mask = i < n
+    d, h, s, z = i % D, i // D % H, i // (D * H) % S, i // (D * S * H)
+    tl.store(out + d + s * D + h * (S * D) + z * (S * H * D), tl.load(x + i, mask=mask), mask=mask)
+
+
+@mlu.jit
+def by_channel(out, x, weight, n, HW: tl.constexpr, C: tl.constexpr, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    mask = i < n
+    tl.store(out + i, tl.load(x + i, mask=mask) * tl.load(weight + i // HW % C, mask=mask, other=2.0), mask=mask)
+
+
+@mlu.jit
+def by_any_channel(out, x, weight, n, HW, C, B: tl.constexpr):
+    """As `by_channel`, for sizes that are arguments, in a loop."""
+    row = tl.program_id(0)
+    for begin in range(0, n, B):
+        i = begin + tl.arange(0, B)
+        mask = i < n
+        value = tl.load(x + row * n + i, mask=mask) * tl.load(weight + (row * n + i) // HW % C, mask=mask)
+        tl.store(out + row * n + i, value, mask=mask)
+
+
+@mlu.jit
+def halves(out, a, b, n, D: tl.constexpr, START: tl.constexpr, B: tl.constexpr):
+    """Rows of two matrices beside each other, from some position on."""
+    i = START + tl.program_id(0) * B + tl.arange(0, B)
+    mask, d, row = i < n, i % (2 * D), i // (2 * D)
+    left = tl.load(a + row * D + d, mask=mask & (d < D), other=-1.0)
+    right = tl.load(b + row * D + (d - D), mask=mask & (d >= D), other=-2.0)
+    tl.store(out + i, tl.where(d < D, left, right), mask=mask)
+
+
+@mlu.jit
+def channels_last(out, x, rows, columns, C: tl.constexpr, HW: tl.constexpr, B0: tl.constexpr, B1: tl.constexpr):
+    y = tl.program_id(1) * B0 + tl.arange(0, B0)[:, None]
+    xx = tl.program_id(0) * B1 + tl.arange(0, B1)[None, :]
+    mask = (y < rows) & (xx < columns)
+    tl.store(out + y % C + C * xx + C * HW * (y // C), tl.load(x + xx + HW * y, mask=mask), mask=mask)
+
+
+@mlu.jit
+def shifted_pixels(
+    out, x, dy, dx, C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr
+):
+    """Rows of pixels of an image [N, H, W, C], each taken from elsewhere, or 0 from outside."""
+    m, c = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1) * BC + tl.arange(0, BC)
+    n, h, w = m // (H * W), m // W % H + dy, m % W + dx
+    inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+    value = tl.load(x + ((n * H + h) * W + w)[:, None] * C + c[None, :], mask=inside[:, None], other=0.0)
+    tl.store(out + m[:, None] * C + c[None, :], value)
+
+
+@pytest.mark.parametrize("kernel", [permuted, permuted_out])
+@pytest.mark.parametrize(
+    ("batch", "s", "h", "d", "block"),
+    [
+        (2, 8, 4, 16, 64),
+        (2, 8, 4, 16, 1024),
+        (1, 16, 3, 48, 256),
+        (3, 5, 7, 20, 128),
+        (2, 3, 5, 7, 64),
+        (2, 64, 2, 2, 32),
+    ],
+)
+def test_permuted_axes(kernel, batch, s, h, d, block):
+    x = RANDOM.standard_normal((batch, s, h, d), np.float32)
+    out = np.full((batch, h, s, d), -9, np.float32)
+    n = x.size - (5 if kernel is permuted else 0)
+    on_both_engines(lambda: kernel[-(-x.size // block),](out, x, n, S=s, H=h, D=d, B=block), out)
+    np.testing.assert_array_equal(out.ravel()[:n], x.transpose(0, 2, 1, 3).ravel()[:n])
+
+
+@pytest.mark.parametrize(("hw", "channels"), [(64, 8), (56, 6), (49, 5), (1, 64), (1, 48), (3136, 3), (16, 1)])
+@pytest.mark.parametrize("missing", [0, 16, 3])
+def test_weights_of_channels(hw, channels, missing):
+    x = RANDOM.standard_normal((3, channels, hw), np.float32)
+    weight = RANDOM.standard_normal(channels, np.float32)
+    n, wanted = x.size - missing, (x * weight[:, None]).ravel()
+    out = np.full(x.size, -9, np.float32)
+    on_both_engines(lambda: by_channel[-(-n // 256),](out, x, weight, n, HW=hw, C=channels, B=256), out)
+    np.testing.assert_array_equal(out[:n], wanted[:n])
+    assert (out[n:] == -9).all()
+    length = n // 3
+    out[:] = -9
+    on_both_engines(lambda: by_any_channel[3,](out, x, weight, length, hw, channels, B=128), out)
+    np.testing.assert_array_equal(out[: 3 * length], wanted[: 3 * length])
+
+
+@pytest.mark.parametrize(("d", "start"), [(64, 0), (48, 0), (16, 8), (20, 0), (8, 3)])
+def test_halves_of_rows(d, start):
+    a, b = RANDOM.standard_normal((2, 40, d), np.float32)
+    wanted = np.concatenate([a, b], 1)
+    out = np.full_like(wanted, -9)
+    on_both_engines(lambda: halves[-(-out.size // 128),](out, a, b, out.size, D=d, START=start, B=128), out)
+    np.testing.assert_array_equal(out.ravel()[start:], wanted.ravel()[start:])
+
+
+@pytest.mark.parametrize(("channels", "block"), [(64, 64), (16, 64), (48, 64), (64, 16)])
+def test_channels_last(channels, block):
+    x = RANDOM.standard_normal((3, channels, 100), np.float32)
+    out = np.full((3, 100, channels), -9, np.float32)
+    grid = (-(-100 // 32), -(-3 * channels // block))
+    on_both_engines(lambda: channels_last[grid](out, x, 3 * channels, 100, C=channels, HW=100, B0=block, B1=32), out)
+    np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize(("dy", "dx"), [(-1, -1), (0, 1), (1, 0), (20, 0)])
+@pytest.mark.parametrize(("h", "w"), [(8, 16), (4, 32), (16, 8), (6, 12)])
+def test_images_that_are_shifted(dy, dx, h, w):
+    x = RANDOM.standard_normal((4, h, w, 16), np.float32)
+    out, wanted = np.full_like(x, -9), np.zeros_like(x)
+    rows, columns = range(max(0, -dy), min(h, h - dy)), range(max(0, -dx), min(w, w - dx))
+    for row in rows:
+        for column in columns:
+            wanted[:, row, column] = x[:, row + dy, column + dx]
+    on_both_engines(lambda: shifted_pixels[x.size // 16 // 32, 1](out, x, dy, dx, C=16, H=h, W=w, BM=32, BC=16), out)
+    np.testing.assert_array_equal(out, wanted)
