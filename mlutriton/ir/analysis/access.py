@@ -544,13 +544,15 @@ def _verdict(bounds: Bounds, rank: int, dimension: int = 0) -> list[Bounds]:
 
 
 def _certainly_overflows(form: Linear, value: Value) -> bool:
-    """True if elements along a dimension differ by more than their type can: a hash, that is, and no index."""
+    """True if elements differ by more than their type can: a hash, that is, and no index."""
     span = 1 << storage_dtype(element_type(value.type)).bits - 1
     strides = (term.stride if term and term.wrap is None else 0 for term in form.terms)
-    return any(
-        isinstance(stride, int) and abs(stride) * (extent - 1) >= span
+    reach = sum(
+        abs(stride) * (extent - 1)
         for stride, extent in zip(strides, shape_of(value.type), strict=True)
+        if isinstance(stride, int)
     )
+    return reach >= span
 
 
 def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:

@@ -70,12 +70,12 @@ class Refinement:
                 )
                 return self._add(Broadcast([self.of(source, inner)], result_types=[type]))
             case Transpose():
-                inner: list[tuple[int, ...]] = [()] * len(parts)
+                before: list[tuple[int, ...]] = [()] * len(parts)
                 for place, axis in enumerate(operation.order):
-                    inner[axis] = parts[place]
-                begins = [len(_flat(tuple(inner[:axis]))) for axis in range(len(inner))]
-                order = tuple(begins[axis] + k for axis in operation.order for k in range(len(inner[axis])))
-                return self._add(Transpose([self.of(operation.operands[0], tuple(inner))], {"order": order}))
+                    before[axis] = parts[place]
+                begins = [len(_flat(tuple(before[:axis]))) for axis in range(len(before))]
+                order = tuple(begins[axis] + k for axis in operation.order for k in range(len(before[axis])))
+                return self._add(Transpose([self.of(operation.operands[0], tuple(before))], {"order": order}))
             case _:
                 return self._add(Reshape([value], result_types=[type]))
 
