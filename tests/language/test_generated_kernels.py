@@ -14,7 +14,9 @@ from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.isa.program import Program
 from tests.language.generated.blocks import block_kernel
+from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases, jitted
+from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.tensors import tensor_kernel
@@ -127,6 +129,24 @@ def test_block_pointers_reach_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(product, BOTH))
 @examples(20)
 def test_products_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(form_kernel, BOTH))
+@examples(15)
+def test_tiles_of_any_form_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(form_kernel, ["mlu-tiny"], True))
+@examples(3)
+def test_large_tiles_of_any_form_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(meeting_kernel, BOTH))
+@examples(15)
+def test_accesses_that_meet_happen_in_the_order_of_the_text(case: TextCase) -> None:
     judged(case)
 
 
