@@ -142,7 +142,7 @@ def _is_apart(store: Store, radices: Mapping[Value, int | None]) -> bool:
         radices: of all digits; None if it is not known, as of the greatest.
     """
     forms, scalars = ScalarForms(), Scalars(store.location)
-    linear = AccessAnalysis().linear(store.operands[0], scalars)
+    linear = AccessAnalysis({}).linear(store.operands[0], scalars)
     if linear is None or linear.base is None:
         return False
     _, offset = forms.place(linear.base)
