@@ -127,3 +127,27 @@ def test_any_shifts_under_any_masks(seed):
         choose.choice(["all", "inner"]), choose.choice([0.0, 3.0]), choose.choice([np.float32, np.float16, np.int32]),
         choose.choice([(16, 64), (32, 64), (8, 128)]),
     )  # fmt: skip
+
+
+@mlu.jit
+def one_iteration_later(out, x, m, count, N: tl.constexpr):
+    """Sums of neighbours are stored under the mask of the next iteration, which leaves out fewer of them."""
+    i = tl.arange(0, N)
+    total = tl.zeros((N,), tl.float32)
+    for k in range(2 * count):
+        place = (count - 1 - k % count) * N + i
+        tl.store(out + k * N + i, total, mask=place < m)
+        total = tl.load(x + place, mask=place < m, other=7.0) + tl.load(x + place + 1, mask=place < m, other=7.0) * 3
+
+
+def test_what_a_loop_hands_on_keeps_what_masks_left_out():
+    m, count, block = 5000, 4, 2048
+    x = np.random.default_rng(0).integers(-9, 10, count * block + 1).astype(np.float32)
+    out, wanted = np.zeros((2 * count, block), np.float32), np.zeros((2 * count, block), np.float32)
+    on_both_engines(lambda: one_iteration_later[(1,)](out, x, m, count, N=block), out)
+    total = np.zeros(block, np.float32)
+    for k in range(2 * count):
+        place = (count - 1 - k % count) * block + np.arange(block)
+        wanted[k][place < m] = total[place < m]
+        total = np.where(place < m, x[place] + x[place + 1] * 3, np.float32(28))
+    np.testing.assert_array_equal(out, wanted)

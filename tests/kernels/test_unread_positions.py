@@ -90,3 +90,40 @@ def test_rows_that_are_sent_to_the_first_one_are_a_tile():
     constants = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32, "KIND": "plain"}
     moved, wrapping = (mlu.estimate(product, (32, 16), *arguments, WRAPS=each, **constants) for each in (False, True))
     assert moved.cycles <= wrapping.cycles
+
+
+@mlu.jit
+def one_iteration_later(out, x, m, count, N: tl.constexpr):
+    """Rows are stored under the condition of the next iteration, which leaves out fewer of them."""
+    i, j = tl.arange(0, N), tl.arange(0, 16)[None, :]
+    rows = tl.zeros((N, 16), tl.float32)
+    for k in range(count):
+        row = (count - 1 - k) * N + i
+        tl.store(out + (k * N + i)[:, None] * 16 + j, rows, mask=(row < m)[:, None])
+        rows = tl.load(x + tl.where(row < m, row, 0)[:, None] * 16 + j)
+
+
+@mlu.jit
+def from_one_iteration_earlier(out, x, m, count, N: tl.constexpr):
+    """Rows are loaded where the iteration before has chosen."""
+    i, j = tl.arange(0, N), tl.arange(0, 16)[None, :]
+    chosen = i * 0
+    for k in range(count):
+        row = (count - 1 - k) * N + i
+        rows = tl.load(x + chosen[:, None] * 16 + j)
+        tl.store(out + (k * N + i)[:, None] * 16 + j, rows, mask=(row < m)[:, None])
+        chosen = tl.where(row < m, row, 0)
+
+
+@pytest.mark.parametrize("kernel", [one_iteration_later, from_one_iteration_earlier])
+def test_positions_of_another_iteration_are_read(kernel):
+    m, count, block = 53, 5, 16
+    x = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
+    out, wanted = np.zeros((count * block, 16), np.float32), np.zeros((count * block, 16), np.float32)
+    on_both_engines(lambda: kernel[(1,)](out, x, m, count, N=block), out)
+    rows = np.zeros((block, 16), np.float32) if kernel is one_iteration_later else np.tile(x[0], (block, 1))
+    for k in range(count):
+        row = (count - 1 - k) * block + np.arange(block)
+        wanted[k * block : (k + 1) * block][row < m] = rows[row < m]
+        rows = x[np.where(row < m, row, 0)]
+    np.testing.assert_array_equal(out, wanted)

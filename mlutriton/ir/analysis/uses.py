@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mlutriton.ir.analysis.edges import Edge, edges_of
-from mlutriton.ir.analysis.scalar_forms import ScalarForms
+from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import Elementwise, For, TileStore, Yield
 
@@ -53,12 +53,33 @@ class Uses:
             found.append([loop.initial[place], loop.carried[place], yielded[place], loop.results[place]])
         return found
 
+    def loops_that_set(self, numbers: Iterable[Form]) -> set[Operation]:
+        """The loops in which some numbers may be others in another iteration."""
+        loops: set[Operation] = set()
+        for value in {each for form in numbers for factors in form for each in factors}:
+            block = self._blocks.get(value.owner) if isinstance(value.owner, Operation) else value.owner
+            while block in self._loops:
+                loops.add(self._loops[block])
+                block = self._blocks[self._loops[block]]
+        return loops
+
+    def is_carried_by(self, value: Value, loops: Collection[Operation]) -> bool:
+        """True if any of some loops may hand a value on from one iteration to the next."""
+        groups = self.carried_with(value)
+        if groups is None:
+            return bool(loops)
+        return any(self._loops[carried.owner] in loops for _, carried, *_ in groups if isinstance(carried.owner, Block))
+
     def is_unread_outside(self, value: Value, dimension: int, first: Edge, limit: Edge, forms: ScalarForms) -> bool:
         """True if elements before an edge along a dimension, and from another one on, only make such as are not stored.
 
-        Gates of the edges are taken to be open.
+        Gates of the edges are taken to be open. Edges that a loop sets are others for what it hands on.
         """
-        return all(self._ends_at(each, dimension, first, limit, forms) for each in self._made_of(value))
+        loops = self.loops_that_set(part.form for part in (*first.parts, *limit.parts))
+        return all(
+            self._ends_at(each, dimension, first, limit, forms) and not self.is_carried_by(each, loops)
+            for each in self._made_of(value)
+        )
 
     def _made_of(self, value: Value) -> Iterator[Value]:
         """A tensor and all that is made of it element by element."""

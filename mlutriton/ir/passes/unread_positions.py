@@ -81,6 +81,7 @@ class _Search:
         self.function = function
         self._uses = Uses(function)
         self._forms = ScalarForms()
+        self._loops = [each for each in function.walk() if isinstance(each, For)]
         self._stores = [each for each in function.walk() if isinstance(each, Store)]
         # What else is done with values is not known element by element.
         self._is_clear = all(_is_clear(each) for each in function.walk())
@@ -89,7 +90,7 @@ class _Search:
     def loads_at(self, choice: Operation) -> dict[Operation, int] | None:
         """The loads at chosen positions, with the axis of each along which they are; None if the choice counts."""
         condition = self._condition(choice.operands[0], 0)
-        loads = self._reached(choice.results[0])
+        loads = self._reached(choice)
         if condition is None or not loads:
             return None
         for load, axis in loads.items():
@@ -97,11 +98,18 @@ class _Search:
                 layouts = self._stored_where(condition)
                 if layouts is None or layouts.wanted.get(load.results[0]) != {axis}:
                     return None
+                loops = self._uses.loops_that_set([dict(condition[1])])
+                if any(self._uses.is_carried_by(each, loops) for each in layouts.wanted):
+                    return None  # stored under a condition of another iteration
         return loads
 
-    def _reached(self, chosen: Value) -> dict[Operation, int] | None:
-        """The loads to whose addresses positions go, with their axes; None if they go anywhere else."""
-        loads: dict[Operation, int] = {}
+    def _reached(self, choice: Operation) -> dict[Operation, int] | None:
+        """The loads to whose addresses positions go, with their axes; None if they go anywhere else.
+
+        What a loop hands on to its next iteration is chosen under another condition there.
+        """
+        chosen, loads = choice.results[0], dict[Operation, int]()
+        around = {each.body.terminator for each in self._loops if choice in each.walk()}
         seen, pending = {(chosen, 0)}, [(chosen, 0)]
         while pending:
             value, axis = pending.pop()
@@ -116,7 +124,7 @@ class _Search:
                             return None
                     case _ if isinstance(user, _MOVED):
                         found.append((user.results[0], _axis_of_result(user, axis)))
-                    case For() | Yield():
+                    case For() | Yield() if user not in around:
                         pass
                     case _:
                         return None
