@@ -7,14 +7,17 @@ Kernels for machines without masks on loads send rows and columns behind the end
     store c[rows], total where rows < M
 
 On the left, rows do not follow one another, so each of them is gathered; on the right they are a tile. What is read for
-a row behind the end makes elements of results that the mask of their store drops, or a load masks it itself. No facts
-of a launch are needed for that.
+a row behind the end makes elements of results that the mask of their store drops, or a load masks it itself. The same
+goes for rows that begin again behind the end, ``rows % M``, if none is negative: one below ``M`` is itself. No
+facts of a launch are needed for that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError, operand_layouts
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus
 from mlutriton.ir.analysis.uses import Uses
@@ -47,31 +50,55 @@ _MOVED = (AddPtr, Broadcast, Elementwise, ExpandDims, Transpose)
 
 def run(function: Function) -> None:
     """Drop choices of positions wherever only those are read or stored that they leave as they are."""
-    choices = [each for each in function.walk() if _is_choice(each)]
+    signs: dict[Value, bool] = {}
+    choices = [choice for each in function.walk() if (choice := _choice(each, signs)) is not None]
     if not choices:
         return
     search = _Search(function)
-    masks: dict[Operation, list[tuple[Value, int]]] = {}
+    masks: dict[Operation, list[tuple[_Choice, int]]] = {}
     kept: dict[Value, Value] = {}
     for choice in choices:
         loads = search.loads_at(choice)
         if loads is None:
             continue
-        kept[choice.results[0]] = choice.operands[1]
+        kept[choice.chosen] = choice.position
         for load, axis in loads.items():
-            masks.setdefault(load, []).append((choice.operands[0], axis))
+            masks.setdefault(load, []).append((choice, axis))
     _mask(function.body, masks)
     replace_uses(function.body, kept)
 
 
-def _is_choice(operation: Operation) -> bool:
-    """True for a choice of positions along one axis."""
-    return (
-        isinstance(operation, Elementwise)
-        and operation.name == "select"
-        and len(shape_of(operation.result.type)) == 1
-        and is_index(operation.result.type)
-    )
+@dataclass(frozen=True)
+class _Choice:
+    """Positions along one axis that are kept where others are below a number.
+
+    Attributes:
+        chosen: the positions that come of it.
+        position: those that are kept.
+        below: what has to be below what for that.
+    """
+
+    chosen: Value
+    position: Value
+    below: tuple[Value, Value]
+
+
+def _choice(operation: Operation, signs: dict[Value, bool]) -> _Choice | None:
+    """The choice of positions that an operation makes; None if it makes none."""
+    if not isinstance(operation, Elementwise) or not is_index(operation.result.type):
+        return None
+    if len(shape_of(operation.result.type)) != 1:
+        return None
+    match operation:
+        case Elementwise(name="select", operands=[condition, position, _]):
+            below = condition.defining_op
+            if isinstance(below, Elementwise) and below.name == "slt":
+                return _Choice(operation.result, position, (below.operands[0], below.operands[1]))
+        case Elementwise(name="srem", operands=[position, end]) if is_never_negative(position, signs):
+            return _Choice(operation.result, position, (position, end))
+        case _:
+            pass
+    return None
 
 
 class _Search:
@@ -87,10 +114,10 @@ class _Search:
         self._is_clear = all(_is_clear(each) for each in function.walk())
         self._layouts: dict[Condition, Layouts | None] = {}
 
-    def loads_at(self, choice: Operation) -> dict[Operation, int] | None:
+    def loads_at(self, choice: _Choice) -> dict[Operation, int] | None:
         """The loads at chosen positions, with the axis of each along which they are; None if the choice counts."""
-        condition = self._condition(choice.operands[0], 0)
-        loads = self._reached(choice)
+        condition = self._below(*choice.below, 0)
+        loads = self._reached(choice.chosen) if condition is not None else None
         if condition is None or not loads:
             return None
         for load, axis in loads.items():
@@ -103,13 +130,13 @@ class _Search:
                     return None  # stored under a condition of another iteration
         return loads
 
-    def _reached(self, choice: Operation) -> dict[Operation, int] | None:
+    def _reached(self, chosen: Value) -> dict[Operation, int] | None:
         """The loads to whose addresses positions go, with their axes; None if they go anywhere else.
 
         What a loop hands on to its next iteration is chosen under another condition there.
         """
-        chosen, loads = choice.results[0], dict[Operation, int]()
-        around = {each.body.terminator for each in self._loops if choice in each.walk()}
+        loads: dict[Operation, int] = {}
+        around = {each.body.terminator for each in self._loops if chosen.defining_op in each.walk()}
         seen, pending = {(chosen, 0)}, [(chosen, 0)]
         while pending:
             value, axis = pending.pop()
@@ -162,7 +189,11 @@ class _Search:
         operation, axis = _source(value, axis)
         if not isinstance(operation, Elementwise) or operation.name != "slt":
             return None
-        position, end = (self._position(each, axis) for each in operation.operands)
+        return self._below(operation.operands[0], operation.operands[1], axis)
+
+    def _below(self, one: Value, other: Value, axis: int) -> Condition | None:
+        """That consecutive positions are below a number; None for anything else."""
+        position, end = (self._position(each, axis) for each in (one, other))
         if position is None or end is None or position[0] is None or end[0] is not None:
             return None
         return position[0], frozenset(plus(end[1], position[1], -1).items())
@@ -230,28 +261,27 @@ def _parts(mask: Value, axis: int) -> Iterator[tuple[Value, int]]:
 # ---- masks -----------------------------------------------------------------------------------------------------------
 
 
-def _mask(block: Block, masks: dict[Operation, list[tuple[Value, int]]]) -> None:
+def _mask(block: Block, masks: dict[Operation, list[tuple[_Choice, int]]]) -> None:
     """Let loads read only where conditions hold."""
     rewritten: list[Operation] = []
     for operation in block.operations:
         for region in operation.regions:
             _mask(region, masks)
-        for condition, axis in masks.get(operation, ()):
-            added = _masked(operation, condition, axis)
+        for choice, axis in masks.get(operation, ()):
+            added = _masked(operation, choice, axis)
             operation.operands[1] = added[-1].results[0]
             rewritten += added
         rewritten.append(operation)
     block.operations = rewritten
 
 
-def _masked(load: Operation, condition: Value, axis: int) -> Sequence[Operation]:
-    """A load's mask and a condition along one of its axes."""
-    code: list[Operation] = []
+def _masked(load: Operation, choice: _Choice, axis: int) -> Sequence[Operation]:
+    """A load's mask where positions are kept along one of its axes."""
+    code: list[Operation] = [Elementwise.of("slt", *choice.below, location=load.location)]
     type = load.operands[1].type
     for place in range(len(shape_of(type))):
         if place != axis:
-            code.append(ExpandDims([condition], {"axis": place}, location=load.location))
-            condition = code[-1].results[0]
-    code.append(Broadcast([condition], result_types=[type], location=load.location))
+            code.append(ExpandDims(code[-1].results, {"axis": place}, location=load.location))
+    code.append(Broadcast(code[-1].results, result_types=[type], location=load.location))
     code.append(Elementwise.of("and", load.operands[1], code[-1].results[0], location=load.location))
     return code
