@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.deeper_steps import LATENCIES_ALONE
+from mlutriton.codegen.selection.tensor_operands import tensor_type
+from mlutriton.dtypes import F32, TF32
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
 from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, Reduce, Scan, TileLoad, TileStore, While
@@ -148,13 +150,21 @@ def _transfer_rate(machine: Machine) -> float:
 
 
 def _product_cycles(operation: Dot, machine: Machine) -> float:
-    left, total = operation.operands[0], operation.operands[2]
-    *rows, columns = shape_of(total.type)
-    depth = shape_of(left.type)[-1]
-    dtype = storage_dtype(element_type(left.type))
+    """What a product takes in the type in which it is done, with the conversion of operands to it."""
+    *rows, columns = shape_of(operation.operands[2].type)
+    depth = shape_of(operation.operands[0].type)[-1]
+    dtype = tensor_type(operation, machine)
+    if dtype is None:
+        return math.prod(rows) * columns * depth * F32.bytes / machine.vector_bytes_per_cycle
     columns = -(-columns // machine.tensor_column_granule) * machine.tensor_column_granule
-    rate = machine.mac_per_cycle(dtype) or machine.mac_per_cycle_f32 or 1
-    return math.prod(rows) * columns * depth / rate
+    converted = 0.0
+    for operand in operation.operands[:2]:
+        given = storage_dtype(element_type(operand.type))
+        if given != dtype and dtype != TF32:
+            passes = machine.vector_f8_passes if given.is_float8 and not machine.has_fp8 else 1
+            converted += passes * math.prod(shape_of(operand.type)) * max(given.bytes, dtype.bytes)
+    product = math.prod(rows) * columns * depth / machine.mac_per_cycle(dtype)
+    return product + converted / machine.vector_bytes_per_cycle
 
 
 def _bytes(value: Value) -> int:
