@@ -163,6 +163,8 @@ class _Analysis:
             return not first.row.trace and not any(accesses(first)) and written_register(first) is not None
         if first.row.trace == "LOAD":
             return self._load(first)
+        if first.row.trace == "GATHER":
+            return self._gather(first)
         if any(self._varies(operand) for each in chain for operand in registers_read(each)):
             return False
         match first.row.name:
@@ -294,6 +296,29 @@ class _Analysis:
             self.rests[id(node)] = rest
         return rest is not None
 
+    def _gather(self, node: Instruction) -> bool:
+        """Whether a gather fills a whole tile with items that go on in the next step."""
+        known, local, place = known_extents(node), node.operand("dst"), node.operand("src")
+        assert isinstance(place, GlobalAddress)
+        if not {"n", "length"} <= known.keys() or self._layout(local) is not _Layout.BESIDE:
+            return False
+        length, limit = known["length"], node.operand("valid")
+        if not self._bytes(local, known["n"] * length, node.dtypes[0].bytes):
+            return False
+        others = {_buffer(operand) for operand, access in accesses(node) if access is Access.READ} - {""}
+        if others & self.filled or any(
+            self._varies(r) for r in registers_read(node) if r not in (place.register, limit)
+        ):
+            return False
+        if self.merging.step(place.register) != self.merging.scaled(Immediate(1), length * node.dtypes[0].bytes):
+            return False
+        if limit == Immediate(length):
+            return True
+        rest = self._rest(limit, length, length)
+        if rest is not None:
+            self.rests[id(node)] = rest
+        return rest is not None
+
     def _is_dense(self, node: Instruction, local: Address, deep: int) -> bool:
         """Whether a load fills a whole tile, or a core's part of one that all load, from its begin on."""
         known = known_extents(node)
@@ -355,6 +380,8 @@ def _most_steps(
     for each in analysis.every:
         if each.row.trace:
             twice |= {_buffer(operand) for operand, access in accesses(each) if access is Access.WRITE}
+        if each.row.trace == "GATHER":
+            loaded += code.buffers[_buffer(each.operand("dst"))].bytes
         if each.row.trace == "LOAD":
             (span,) = (
                 value_of(slot.span, known_extents(each)) * each.dtype_of(slot).bytes
@@ -454,6 +481,8 @@ class _Deepening:
                 return [with_operands(node, {"n0": self._times(known["n0"])})]
             case _ if node.row.trace == "LOAD":
                 return [self._load(node)]
+            case "gather":
+                return [with_operands(node, self._lengths(node, "length", "valid", self._rest(node)))]
             case _:
                 count = self.analysis.counts[id(node)]
                 return [with_operands(node, {count: self._times(known[count])})]
@@ -463,9 +492,9 @@ class _Deepening:
         assert isinstance(local, Address)
         layout = self.analysis.layouts[local.buffer]
         deep = deep_count(node, layout)
-        extent, found = known[deep], self.analysis.rests.get(id(node))
-        rest = None if found is None else self.emitter.integer("sub", found.of_all, found.before)
-        changed: dict[str, Operand] = {deep: self._times(extent)}
+        extent = known[deep]
+        rest = self._rest(node)
+        changed: dict[str, Operand] = {}
         if node.row.name == "dma.load" and layout is _Layout.BESIDE:
             changed |= {f"local{d}": self._times(known[f"local{d}"]) for d in range(1, outermost(node) + 1)}
         if local.register is not None:
@@ -479,10 +508,20 @@ class _Deepening:
                 ahead = self.emitter.integer("mul", ahead, Immediate(extent))
                 changed["src"] = self._moved(node, deep, ahead)
                 rest = None if rest is None else self.emitter.integer("sub", rest, ahead)
-        whole = self._times(extent)
+        return with_operands(node, {**changed, **self._lengths(node, deep, limit_name(node, deep), rest)})
+
+    def _rest(self, node: Instruction) -> ScalarOperand | None:
+        """What is left in depth for a transfer, if a mask limits that."""
+        found = self.analysis.rests.get(id(node))
+        return None if found is None else self.emitter.integer("sub", found.of_all, found.before)
+
+    def _lengths(self, node: Instruction, deep: str, limit: str, rest: ScalarOperand | None) -> dict[str, Operand]:
+        """How deep a transfer of several steps is, and how much of that is there."""
+        extent = known_extents(node)[deep]
+        whole = valid = self._times(extent)
         if rest is not None:
-            whole = self.emitter.integer("smax", self.emitter.integer("smin", rest, whole), Immediate(0))
-        return with_operands(node, {**changed, limit_name(node, deep): whole})
+            valid = self.emitter.integer("smax", self.emitter.integer("smin", rest, whole), Immediate(0))
+        return {deep: whole, limit: valid}
 
     def _moved(self, node: Instruction, deep: str, ahead: ScalarOperand) -> GlobalAddress:
         """Where a load begins if it begins so many elements further in depth."""
