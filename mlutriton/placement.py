@@ -89,6 +89,9 @@ MAXIMUM_STRIP_OPERATIONS = 65_536
 # A program is to take so much less of all cores on one core for that to be worth a version of its own.
 WORTH_WHILE = 0.9
 
+# The same for programs that would be dealt out as cores fall free otherwise.
+_WORTH_DEALING_OUT = 0.5
+
 
 def multiplies(function: Function) -> bool:
     """True if a function multiplies matrices, and nothing in it has a text of its own: then versions may pay."""
@@ -147,7 +150,8 @@ def _or_apart(
     """The program that cores run together, with one for grids of which each core better runs a program of its own."""
     together, alone = rounds_of(part, options), rounds_of(function, replace(options, cores=1))
     # Programs of unequal length are better dealt out as cores fall free, which those of two versions are not.
-    if not multiplies(function) or not program.is_resident or alone.share() > WORTH_WHILE * together.share():
+    worth_while = WORTH_WHILE if program.is_resident else _WORTH_DEALING_OUT
+    if not multiplies(function) or alone.share() > worth_while * together.share():
         return program
     try:
         apart = generate(function, options.machine, max(1, options.num_stages), metadata)

@@ -115,3 +115,53 @@ def test_short_steps_take_less(cores, share):
         num_warps=cores,
     )
     assert deep.cycles < share * plain.cycles
+
+
+@mlu.jit
+def product_of_chosen_rows(a, b, c, chosen, rows, columns, depth, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """Rows of a that a table chooses, to rows of c that it chooses too; a number that is no row chooses none."""
+    row = tl.load(chosen + tl.program_id(0) * BM + tl.arange(0, BM))
+    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    is_there = row < rows
+    left, right = a + row[:, None] * depth + k[None, :], b + k[:, None] * columns + n[None, :]
+    total = tl.zeros((BM, BN), tl.float32)
+    for step in range(tl.cdiv(depth, BK)):
+        rest = depth - step * BK
+        x = tl.load(left, mask=is_there[:, None] & (k[None, :] < rest), other=0.0)
+        y = tl.load(right, mask=k[:, None] < rest, other=0.0)
+        total = tl.dot(x, y, total)
+        left += BK
+        right += BK * columns
+    tl.store(c + row[:, None] * columns + n[None, :], total, mask=is_there[:, None])
+
+
+def launch_of_chosen_rows(c, a, b, chosen, **options):
+    rows, depth = a.shape
+    grid = len(chosen) // 16, b.shape[1] // 32
+    return product_of_chosen_rows[grid](
+        a, b, c, chosen, rows, b.shape[1], depth, BM=16, BN=32, BK=32, **options
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("cores", [1, 4])
+@pytest.mark.parametrize("depth", [1, 32, 150, 500])
+def test_rows_that_are_gathered(engine, cores, depth, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(depth)
+    a, b = halves(rng, 50, depth), halves(rng, depth, 64)
+    chosen = np.concatenate([rng.permutation(50)[:37], np.full(11, 50)]).astype(np.int32)
+    rng.shuffle(chosen)
+    c, *_ = both(lambda c, **options: launch_of_chosen_rows(c, a, b, chosen, **options), (50, 64), num_warps=cores)
+    there = chosen[chosen < 50]
+    expected = a[there].astype(np.float32) @ b.astype(np.float32)
+    np.testing.assert_allclose(c[there], expected, rtol=1e-3, atol=1e-2)
+    assert np.isnan(np.delete(c, there, axis=0)).all()
+
+
+def test_gathered_rows_take_fewer_cycles_in_deeper_steps():
+    rng = np.random.default_rng(0)
+    a, b, chosen = halves(rng, 64, 1024), halves(rng, 1024, 64), rng.permutation(64).astype(np.int32)
+    _, deep, plain = both(lambda c, **options: launch_of_chosen_rows(c, a, b, chosen, **options), (64, 64))
+    assert 2 * deep.cycles < plain.cycles
