@@ -169,8 +169,12 @@ class Layouts:
         self._whole_weight = _LOAD_WEIGHT
         self._parents: dict[Block, Operation] = {}
         self._pending: list[tuple[Value, int]] = []
+        # What products take as right operands, on the way to which a transpose costs nothing.
+        self._weights: set[Value] = set()
         for operation in function.walk():
             self._parents.update((region, operation) for region in operation.regions)
+            if isinstance(operation, Dot):
+                self._weights.add(operation.operands[1])
         for operation in function.walk():
             layout = stored.get(operation, WHOLE)
             if layout != WHOLE:
@@ -261,6 +265,8 @@ class Layouts:
         if not operation.results or isinstance(operation, Constant | Splat | Broadcast | ExpandDims | Reshape):
             return 0
         measured, along = operation.results[0], layout
+        if isinstance(operation, Transpose) and measured in self._weights:
+            return 0
         size = storage_dtype(element_type(measured.type)).bytes
         if isinstance(operation, Reduce | Scan):
             measured = operation.operands[0]
