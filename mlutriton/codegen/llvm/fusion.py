@@ -404,7 +404,7 @@ class _Loops:
             RowReduction(e, each.operation, each.source.dtype, group.rows, group.columns, starts[_key(each.target)])
             for each in group.reductions
         ]
-        with e.loop(group.rows) as row:
+        with e.loop(group.rows, as_written=True) as row:
             index = int(row) if row == "0" else row
             self.row_start = e.multiply(index, group.columns)
             for key, place in places.items():
@@ -435,7 +435,7 @@ class _Loops:
             return
         whole: Count = columns // LANES * LANES if isinstance(columns, int) else e.value(f"and i64 {columns}, {-LANES}")
         if whole != 0:
-            with e.loop(whole, step=LANES) as column:
+            with e.loop(whole, step=LANES, as_written=True) as column:
                 self._body(int(column) if column == "0" else column, LANES, "")
         left = e.subtract(columns, whole)
         if isinstance(left, str):

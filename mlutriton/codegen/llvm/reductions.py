@@ -78,7 +78,7 @@ class RowReduction:
         """Combine the vectors of a row, and store its result, or those of all rows of a square that it fills."""
         e = self._e
         combination = self._combination
-        parts = [combination.of(e.value(f"load {self._vector}, ptr {place}")) for place in self._in_order()]
+        parts = [combination.of(vector) for vector in self._in_order()]
         combined = _halved(e, combination, parts)
         if not self._square:
             store(e, combination.end(e, _combined_lanes(e, combination, combined)), self._place(row))
@@ -119,17 +119,21 @@ class RowReduction:
         e.do(f"store {self._vector} {last}, ptr {self._vectors[-1]}")
 
     def _in_order(self) -> list[str]:
-        """The variables in the order of their lanes, after a row whose steps have moved them around."""
-        e, count, vectors = self._e, len(self._vectors), self._vectors
+        """The vectors in the order of their lanes, after a row whose steps have moved them around."""
+        e, count = self._e, len(self._vectors)
+        vectors = [e.value(f"load {self._vector}, ptr {place}") for place in self._vectors]
         if count == 1:
             return vectors
         if isinstance(self._columns, int):
             steps = -(-self._columns // LANES)
             return [vectors[(number - steps) % count] for number in range(count)]
         steps = e.value(f"lshr i64 {e.add(self._columns, LANES - 1)}, {LANES.bit_length() - 1}")
-        missing = e.value(f"and i64 {e.subtract(0, steps)}, {count - 1}")
-        with e.loop(missing):
-            self._take_turns(e.value(f"load {self._vector}, ptr {vectors[0]}"))
+        missing = e.subtract(0, steps)
+        for bit in range(count.bit_length() - 1):
+            moves = e.value(f"icmp ne i64 {e.value(f'and i64 {missing}, {1 << bit}')}, 0")
+            moved = vectors[1 << bit :] + vectors[: 1 << bit]
+            pairs = zip(moved, vectors, strict=True)
+            vectors = [e.value(f"select i1 {moves}, {self._vector} {a}, {self._vector} {b}") for a, b in pairs]
         return vectors
 
 
