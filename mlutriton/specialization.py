@@ -122,23 +122,28 @@ def _widened(numbered: numbering.Numbering, wanted: Mapping[int, int]) -> _Widen
     """Programs as one until tiles have the extents that are wanted, by how many axes they have behind that one."""
     found = _Widening(numbered.function, [], {}, {})
     for digit in numbered.digits:
-        powers = (1 << power for power in range(_MOST_NEIGHBOURS.bit_length() - 1, 0, -1))
-        candidates = (widen.run(found.function, digit.axis, each) for each in powers if digit.has_blocks_of(each))
-        wide = next((each for each in candidates if each is not None), None)
-        if wide is None or wide.from_last not in wanted:
+        # Where two do not go together, more do not either.
+        pair = widen.run(found.function, digit.axis, 2) if digit.has_blocks_of(2) else None
+        if pair is None or pair.from_last not in wanted:
             continue
-        count = min(widen.power_of_two_up_to(wanted[wide.from_last] // wide.extent), wide.count)
-        if count < wide.count:
-            wide = widen.run(found.function, digit.axis, count) if count > 1 else None
+        most = min(widen.power_of_two_up_to(wanted[pair.from_last] // pair.extent), _MOST_NEIGHBOURS)
+        counts = [each for each in _powers_of_two(most) if digit.has_blocks_of(each)]
+        candidates = (pair if each == 2 else widen.run(found.function, digit.axis, each) for each in counts)
+        wide = next((each for each in candidates if each is not None), None)
         if wide is not None:
             conditions = [condition_function(found.function, wide.facts)] if wide.facts else []
             found = _Widening(
                 wide.function,
                 [*found.conditions, *conditions],
-                {**found.counts, digit.axis: count},
-                {**found.extents, wide.from_last: wide.extent * count},
+                {**found.counts, digit.axis: wide.count},
+                {**found.extents, wide.from_last: wide.extent * wide.count},
             )
     return found if found.counts else None
+
+
+def _powers_of_two(most: int) -> list[int]:
+    """From a power of two down to 2."""
+    return [1 << power for power in range(most.bit_length() - 1, 0, -1)]
 
 
 def specialized(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mlutriton.ir.analysis.launch_facts import Multiple
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
@@ -42,18 +43,22 @@ class Widened:
     """Programs as one.
 
     Attributes:
-        function: that does what all of them do; its number is that of the first, divided by how many they are.
         facts: what has to hold of a launch, of values of the function of one of them.
         count: how many they are.
         extent: elements of a tile of one of them along the axis along which they lie side by side, at most.
         from_last: how many axes the largest of these tiles has behind that axis.
     """
 
-    function: Function
     facts: list[Multiple]
     count: int
     extent: int
     from_last: int
+    _emission: _Emission
+
+    @cached_property
+    def function(self) -> Function:
+        """What does what all of them do; its number is that of the first, divided by how many they are."""
+        return self._emission.run()
 
 
 def may_be_widened(function: Function) -> bool:
@@ -77,8 +82,8 @@ def run(function: Function, axis: int, count: int) -> Widened | None:
     shapes = [(shape_of(store.operands[1].type), along) for store, along in found.stored.items()]
     extent = max(shape[along] for shape, along in shapes)
     largest, along = max(shapes, key=lambda each: math.prod(each[0]))
-    made = _Emission(function, found.layouts, found.stored, neighbours.facts, axis, count).run()
-    return Widened(made, neighbours.facts, count, extent, len(largest) - 1 - along)
+    emission = _Emission(function, found.layouts, found.stored, neighbours.facts, axis, count)
+    return Widened(neighbours.facts, count, extent, len(largest) - 1 - along, emission)
 
 
 def _may_be_widened(operation: Operation) -> bool:
