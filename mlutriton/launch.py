@@ -34,16 +34,11 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
+from mlutriton.simulator.compiling import compiling
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.launch_journal import LaunchJournal
 from mlutriton.simulator.memory import Allocation, GlobalMemory
-from mlutriton.simulator.native import (
-    CACHE_DIRECTORY_VARIABLE,
-    NativeModule,
-    cache_directory,
-    compile_llvm,
-    compiling,
-)
+from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, NativeModule, cache_directory, compile_llvm
 from mlutriton.simulator.replay import Trace, schedule_bound
 from mlutriton.simulator.report import Run as Run
 

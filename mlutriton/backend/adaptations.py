@@ -45,7 +45,7 @@ from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.frontend.triton_versions import PLACES_OPERATIONS_ROUGHLY
 from mlutriton.isa.encoding import is_whole
-from mlutriton.simulator.native import compiling
+from mlutriton.simulator.compiling import compiling
 
 # As much as the texts and the program of an ordinary kernel take.
 _PROBE_BYTES = 1 << 17

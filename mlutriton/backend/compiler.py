@@ -61,6 +61,9 @@ class MLUBackend(BaseBackend):
                 note="Gluon says how a GPU lays tiles out over its threads; an MLU has none",
                 help="write it in triton.language, under @triton.jit",
             )
+        from mlutriton.simulator.toolchain import warm_up  # loads the compiler
+
+        warm_up()
         stages["ttir"] = run_ttir_passes
         stages["mluprog"] = functools.partial(_compile_program, options=options)
         if knobs.runtime.add_stages_inspection_hook is not None:

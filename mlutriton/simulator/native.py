@@ -8,53 +8,32 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import itertools
 import os
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mlutriton.configuration import verifies_stages
 from mlutriton.isa.native_interface import NativeText
+from mlutriton.simulator.compiling import Beside, compiling
+from mlutriton.simulator.toolchain import Effort, toolchain
 
 CACHE_DIRECTORY_VARIABLE = "MLUTRITON_CACHE_DIR"
 
-# Part of every file name: raise it whenever the passes below or the layout of a file change.
-_CACHE_VERSION = 5
 _DIGEST_BYTES = 32
 _SIZE_BYTES = 8
 
-
-# The code is written as it shall run and only needs registers in place of stack slots: all that LLVM could do takes
-# three to ten times as long, and makes neither the runtime nor the replay faster by more than a tenth.
-_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
-# Then, of code that is compiled once for all kernels, what takes LLVM another eighth of the time: to find what has been
-# computed or loaded before, and to compute other things only where they are needed. It is nearly as fast as after all
-# passes of level 2, which take as long as everything else.
-_THOROUGH_PASSES = ("new_gvn", "sinking", "simplify_cfg")
-_SPEED_LEVEL = 1
-# Code that is run once for thousands of elements: to compile it as above takes longer than to run it ever will.
-_QUICK_SPEED_LEVEL = 0
-
 LlvmText = str | NativeText
-
-
-# Whoever compiles holds it, and whoever forks: a child would wait forever for a lock that another thread of its parent
-# held, be it one of LLVM's or one of Python's.
-compiling = threading.RLock()
-os.register_at_fork(before=compiling.acquire, after_in_parent=compiling.release, after_in_child=compiling.release)
 
 
 class NativeModule:
     """Machine code in memory; it is freed when this object and all functions taken from it are gone."""
 
-    def __init__(self, toolchain: _Toolchain, objects: Sequence[bytes]) -> None:
-        self._toolchain = toolchain
-        self._library, self._owner = toolchain.link(objects)
+    def __init__(self, objects: Sequence[bytes]) -> None:
+        self._toolchain = toolchain()  # which is to outlive what it has linked
+        self._library, self._owner = self._toolchain.link(objects)
         self._symbols: dict[str, Any] = {}
 
     def address(self, name: str) -> int:
@@ -105,41 +84,42 @@ def compile_llvm(
 def kept_module(cache_key: str) -> NativeModule | None:
     """What the disk cache has of a name, loaded; None if it has nothing that can be."""
     with compiling:
-        toolchain = _toolchain()
-        stored = _read(cache_directory() / toolchain.file_name(cache_key))
+        stored = _read(cache_directory() / toolchain().file_name(cache_key))
         if stored is not None:
             # A file of the right digest that still does not link comes from a broken writer.
             with contextlib.suppress(RuntimeError):
-                return NativeModule(toolchain, stored)
+                return NativeModule(stored)
         return None
 
 
 def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None, thoroughly: bool) -> NativeModule:
-    toolchain = _toolchain()
     kept = None if cache_key is None else kept_module(cache_key)
     if kept is not None:
         return kept
-    path = None if cache_key is None else cache_directory() / toolchain.file_name(cache_key)
     text = ir_text() if callable(ir_text) else ir_text
     if isinstance(text, str):
-        objects = [toolchain.compile(text, thoroughly=thoroughly)]
+        objects = [toolchain().compile(text, Effort.THOROUGH if thoroughly else Effort.FULL)]
     else:
-        objects = [toolchain.compile(text.control, quickly=True)]
-        objects += [toolchain.compile(text.loops)] if text.loops else []
-        objects += [_shared_object(each) for each in text.shared]
-    if path is not None:
-        _write(path, objects)
-    return NativeModule(toolchain, objects)
+        objects = _objects_of(text)
+    if cache_key is not None:
+        _write(cache_directory() / toolchain().file_name(cache_key), objects)
+    return NativeModule(objects)
+
+
+def _objects_of(text: NativeText) -> list[bytes]:
+    """Object code of a program, of which another thread compiles the loops meanwhile."""
+    loops = [Beside(partial(toolchain().compile, text.loops, Effort.FULL))] if text.loops else []
+    objects = [toolchain().compile(text.control, Effort.QUICK), *(_shared_object(each) for each in text.shared)]
+    return objects + [each.result() for each in loops]
 
 
 @lru_cache(maxsize=256)
 def _shared_object(text: str) -> bytes:
     """Object code of a module that many programs have in common."""
-    toolchain = _toolchain()
-    path = cache_directory() / toolchain.file_name(f"shared {text}")
+    path = cache_directory() / toolchain().file_name(f"shared {text}")
     stored = _read(path)
     if not stored:
-        stored = [toolchain.compile(text)]
+        stored = [toolchain().compile(text, Effort.SHARED)]
         _write(path, stored)
     return stored[0]
 
@@ -200,104 +180,3 @@ def _warn_of_cache(directory: Path, reason: str) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
-
-
-@lru_cache(maxsize=1)
-def _toolchain() -> _Toolchain:
-    return _Toolchain()
-
-
-class _Toolchain:
-    """LLVM, set up once for this host."""
-
-    def __init__(self) -> None:
-        # The import alone takes longer than loading cached code, and much of the package never needs it.
-        from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
-
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
-        self.llvm: Any = binding
-        self._serial = itertools.count()
-
-    @cached_property
-    def _host(self) -> tuple[str, str, str]:
-        features = self.llvm.get_host_cpu_features().flatten()
-        return self.llvm.get_process_triple(), self.llvm.get_host_cpu_name(), features
-
-    @cached_property
-    def _jit(self) -> Any:
-        # This linker lays all of a module side by side, and reaches what is far away by a table, as the code model
-        # asks for.
-        return self.llvm.create_lljit_compiler(self._target_machine(_SPEED_LEVEL), use_jit_link=True)
-
-    def _target_machine(self, speed_level: int) -> Any:
-        triple, cpu, features = self._host
-        target = self.llvm.Target.from_triple(triple)
-        # In the model for code at any distance, calls and constants are by 64-bit addresses, which LLVM's quick
-        # selection of instructions does not know.
-        return target.create_target_machine(
-            cpu=cpu, features=features, opt=speed_level, reloc="pic", codemodel="small", jit=True
-        )
-
-    @cached_property
-    def _quick_machine(self) -> Any:
-        return self._target_machine(_QUICK_SPEED_LEVEL)
-
-    @cached_property
-    def _machine(self) -> Any:
-        return self._target_machine(_SPEED_LEVEL)
-
-    @cached_property
-    def _passes(self) -> tuple[Any, Any]:
-        """The passes and what runs them."""
-        return self._manager(_PASSES)
-
-    @cached_property
-    def _thorough_passes(self) -> tuple[Any, Any]:
-        """More passes and what runs them."""
-        return self._manager(_THOROUGH_PASSES)
-
-    def _manager(self, names: Sequence[str]) -> tuple[Any, Any]:
-        builder = self.llvm.create_pass_builder(self._machine, self.llvm.create_pipeline_tuning_options())
-        passes = self.llvm.create_new_module_pass_manager()
-        for name in names:
-            getattr(passes, f"add_{name}_pass")()
-        return passes, builder
-
-    def file_name(self, cache_key: str) -> str:
-        """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
-        parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self._host, cache_key)
-        return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
-
-    def compile(self, ir_text: str, *, quickly: bool = False, thoroughly: bool = False) -> bytes:
-        """Object code of a module."""
-        machine = self._quick_machine if quickly else self._machine
-        module = self.llvm.parse_assembly(ir_text)
-        module.triple = self._host[0]
-        module.data_layout = str(machine.target_data)
-        if verifies_stages():
-            module.verify()
-        if not quickly:
-            passes, builder = self._passes
-            passes.run(module, builder)
-        if thoroughly:
-            passes, builder = self._thorough_passes
-            passes.run(module, builder)
-        return bytes(machine.emit_object(module))
-
-    def link(self, objects: Sequence[bytes]) -> tuple[str, Any]:
-        """Load object files as a library of its own; returns the library's name and what keeps it in memory."""
-        with compiling:
-            name = f"mlutriton{next(self._serial)}"
-            library = self.llvm.JITLibraryBuilder().add_current_process()
-            for each in objects:
-                library.add_object_img(each)
-            return name, library.link(self._jit, name)
-
-    def look_up(self, library: str, name: str) -> Any:
-        """The symbol table, with owner, of one exported function."""
-        with compiling:
-            try:
-                return self._jit.lookup(library, name)
-            except RuntimeError as error:
-                raise KeyError(f"no function {name} is exported") from error

@@ -1,0 +1,65 @@
+"""Compiling in several threads: results and errors reach who asks for them, and forks wait."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from mlutriton.isa.native_interface import NativeText
+from mlutriton.simulator.compiling import Beside, compiling
+from mlutriton.simulator.native import compile_llvm
+from mlutriton.simulator.toolchain import warm_up
+
+ANSWER = "define i64 @answer() {\n  ret i64 42\n}\n"
+
+
+def test_what_another_thread_finds() -> None:
+    here = threading.get_ident()
+    assert Beside(threading.get_ident).result() != here
+
+
+def test_an_error_is_raised_where_the_result_is_asked_for() -> None:
+    def fail() -> None:
+        raise KeyError("lost")
+
+    failed = Beside(fail)
+    for _ in range(2):
+        with pytest.raises(KeyError, match="lost"):
+            failed.result()
+
+
+def test_a_process_forks_when_work_is_done() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    done: list[bool] = []
+
+    def work() -> None:
+        begun.set()
+        goes_on.wait()
+        done.append(True)
+
+    beside = Beside(work)
+    begun.wait()
+    threading.Timer(0.1, goes_on.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if done and compiling.acquire(blocking=False) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    beside.result()
+
+
+def test_llvm_is_warmed_up_once() -> None:
+    first = warm_up()
+    first.result()
+    assert warm_up() is first
+
+
+@pytest.mark.parametrize(
+    "text",
+    [NativeText("no code", ANSWER), NativeText(ANSWER, "no code"), NativeText(ANSWER, "", ("no code",))],
+    ids=["control", "loops", "shared"],
+)
+def test_a_text_that_llvm_rejects(text: NativeText) -> None:
+    with pytest.raises(RuntimeError, match="LLVM rejects the text"):
+        compile_llvm(text, cache_key=None)
