@@ -38,7 +38,13 @@ from mlutriton.simulator.compiling import compiling
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.launch_journal import LaunchJournal
 from mlutriton.simulator.memory import Allocation, GlobalMemory
-from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, NativeModule, cache_directory, compile_llvm
+from mlutriton.simulator.native import (
+    CACHE_DIRECTORY_VARIABLE,
+    NativeModule,
+    begin_llvm,
+    cache_directory,
+    compile_llvm,
+)
 from mlutriton.simulator.replay import Trace, schedule_bound
 from mlutriton.simulator.report import Run as Run
 
@@ -450,10 +456,20 @@ def _check_cache_directory() -> None:
 
 
 @cache
+def warm_up() -> None:
+    """Let another thread do, once a process, what a first launch waits for: compile the runtime, and wake LLVM up."""
+    begin_llvm(basic_module, cache_key=_runtime_key(None))
+
+
+@cache
 def runtime(function: str | None) -> NativeModule:
     """The runtime's module of a special function, or that of the basic ones."""
     make = basic_module if function is None else partial(special_module, function)
-    return compile_llvm(make, cache_key=f"runtime {function} {source_hash()}")
+    return compile_llvm(make, cache_key=_runtime_key(function))
+
+
+def _runtime_key(function: str | None) -> str:
+    return f"runtime {function} {source_hash()}"
 
 
 def _encoder(parameter: Parameter) -> Callable[[Any], int]:

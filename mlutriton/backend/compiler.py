@@ -61,7 +61,7 @@ class MLUBackend(BaseBackend):
                 note="Gluon says how a GPU lays tiles out over its threads; an MLU has none",
                 help="write it in triton.language, under @triton.jit",
             )
-        from mlutriton.simulator.toolchain import warm_up  # loads the compiler
+        from mlutriton.launch import warm_up  # loads the compiler
 
         warm_up()
         stages["ttir"] = run_ttir_passes

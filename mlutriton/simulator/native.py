@@ -81,10 +81,33 @@ def compile_llvm(
         return _compiled(ir_text, cache_key, thoroughly)
 
 
+def begin_llvm(make_text: Callable[[], str], *, cache_key: str) -> None:
+    """Let another thread compile a module, if the disk cache does not have it; who asks for the module waits for it.
+
+    Programs that are compiled afterwards find LLVM in memory.
+
+    Args:
+        make_text: makes the module.
+        cache_key: names its content.
+    """
+
+    def compiled() -> list[bytes]:
+        stored = _kept_or_compiled(cache_key, make_text)
+        toolchain().compile_sample()
+        return stored
+
+    _begun[cache_key] = Beside(compiled)
+
+
+# What other threads compile, by its name, until somebody asks for it.
+_begun: dict[str, Beside[list[bytes]]] = {}
+
+
 def kept_module(cache_key: str) -> NativeModule | None:
     """What the disk cache has of a name, loaded; None if it has nothing that can be."""
     with compiling:
-        stored = _read(cache_directory() / toolchain().file_name(cache_key))
+        begun = _begun.pop(cache_key, None)
+        stored = begun.result() if begun else _read(cache_directory() / toolchain().file_name(cache_key))
         if stored is not None:
             # A file of the right digest that still does not link comes from a broken writer.
             with contextlib.suppress(RuntimeError):
@@ -116,12 +139,17 @@ def _objects_of(text: NativeText) -> list[bytes]:
 @lru_cache(maxsize=256)
 def _shared_object(text: str) -> bytes:
     """Object code of a module that many programs have in common."""
-    path = cache_directory() / toolchain().file_name(f"shared {text}")
+    return _kept_or_compiled(f"shared {text}", lambda: text)[0]
+
+
+def _kept_or_compiled(cache_key: str, make_text: Callable[[], str]) -> list[bytes]:
+    """The object code of a module, of which the disk cache has a copy from now on."""
+    path = cache_directory() / toolchain().file_name(cache_key)
     stored = _read(path)
     if not stored:
-        stored = [toolchain().compile(text, Effort.SHARED)]
+        stored = [toolchain().compile(make_text(), Effort.SHARED)]
         _write(path, stored)
-    return stored[0]
+    return stored
 
 
 def cache_directory() -> Path:

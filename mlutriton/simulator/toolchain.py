@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from mlutriton.configuration import verifies_stages
-from mlutriton.simulator.compiling import Beside, compiling
+from mlutriton.simulator.compiling import compiling
 
 # Part of every file name: raise it whenever the passes below or the layout of a file change.
 _CACHE_VERSION = 5
@@ -67,17 +67,6 @@ def toolchain() -> Toolchain:
         return _made()
 
 
-@lru_cache(maxsize=1)
-def warm_up() -> Beside[None]:
-    """Let another thread bring into memory what LLVM needs, once a process; who compiles afterwards waits for less."""
-
-    def compile_sample() -> None:
-        for effort in (Effort.FULL, Effort.QUICK):
-            toolchain().compile(_SAMPLE, effort)
-
-    return Beside(compile_sample)
-
-
 class Toolchain:
     """LLVM for this host; there is one in a process."""
 
@@ -125,6 +114,11 @@ class Toolchain:
             RuntimeError: LLVM rejects the text.
         """
         return self._code_generators[effort].compile(ir_text)
+
+    def compile_sample(self) -> None:
+        """Bring into memory what a program's code needs of LLVM; who compiles one afterwards waits for less."""
+        for effort in (Effort.FULL, Effort.QUICK):
+            self.compile(_SAMPLE, effort)
 
     def link(self, objects: Sequence[bytes]) -> tuple[str, Any]:
         """Load object files as a library of its own; returns the library's name and what keeps it in memory."""

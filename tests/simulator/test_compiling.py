@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator.compiling import Beside, compiling
-from mlutriton.simulator.native import compile_llvm
-from mlutriton.simulator.toolchain import warm_up
+from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, begin_llvm, compile_llvm, kept_module
 
 ANSWER = "define i64 @answer() {\n  ret i64 42\n}\n"
 
@@ -49,10 +51,21 @@ def test_a_process_forks_when_work_is_done() -> None:
     beside.result()
 
 
-def test_llvm_is_warmed_up_once() -> None:
-    first = warm_up()
-    first.result()
-    assert warm_up() is first
+def test_who_asks_for_a_module_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_DIRECTORY_VARIABLE, str(tmp_path))
+    texts: list[str] = []
+
+    def make_text() -> str:
+        time.sleep(0.1)
+        texts.append(ANSWER)
+        return ANSWER
+
+    begin_llvm(make_text, cache_key="answer")
+    module = compile_llvm(make_text, cache_key="answer")
+    assert module.function("answer", [], ctypes.c_int64)() == 42
+    begin_llvm(make_text, cache_key="answer")
+    assert kept_module("answer") is not None
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize(
