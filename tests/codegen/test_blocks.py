@@ -1,11 +1,14 @@
 """Loops of small tiles that are worked through in blocks of iterations: values stay, and latencies show less often."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
 from examples import layer_norm
+from mlutriton.codegen.pipelining.block_size import IterationCycles
 
 CORES = mlu.machine("mlu590-m9").cores
 
@@ -284,3 +287,31 @@ def test_gathers_of_a_block_on_several_lines_wait_for_their_masks(grid, engine, 
     here = np.where(np.arange(grid[1])[:, None] % 4 != 0, x.reshape(-1, 64), -1)
     odd = np.where(np.arange(64) ^ 1 != 3, x[:64], 0)
     np.testing.assert_array_equal(out, np.broadcast_to((here + odd)[:, None], out.shape))
+
+
+@mlu.jit
+def normalize_rows(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    mask = (row < rows) & (column < columns)
+    tile = tl.load(x + row * columns + column, mask=mask, other=-float("inf"))
+    powers = tl.exp(tile - tl.max(tile, axis=1, keep_dims=True))
+    tl.store(out + row * columns + column, powers / tl.sum(powers, axis=1, keep_dims=True), mask=mask)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 47, 49, 95, 96, 97, 143, 192, 250, 337, 600, 1001, 1823])
+def test_blocks_of_any_length_at_the_ends_make_the_whole(rows):
+    x = np.random.default_rng(rows).standard_normal((rows, 300), dtype=np.float32)
+    out = np.full_like(x, np.nan)
+    normalize_rows[(-(-rows // 2),)](out, x, rows, 300, ROWS=2, BLOCK=512)
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(out, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_blocks_at_the_ends_are_short_where_their_arithmetic_is_longer_than_their_transfers():
+    cycles = IterationCycles(load=100, store=100, arithmetic=150, latency=700)
+    ends = cycles.end_blocks()
+    assert (ends.constant, ends.each, ends.differ) == (1500 / 150, 200 / 150, True)
+    assert not replace(cycles, arithmetic=250).end_blocks().differ
+    assert replace(cycles, arithmetic=100).end_blocks() is None
+    assert replace(cycles, is_quicker_alone=True).end_blocks() is None

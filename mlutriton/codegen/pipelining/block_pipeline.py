@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
+from mlutriton.codegen.pipelining.block_size import EndBlocks
 from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipelining.merged_transfers import (
     LongerDimension,
@@ -59,6 +60,9 @@ from mlutriton.dtypes import F32, I1, I64
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
+
+# Lengths of blocks are compared in parts of an iteration.
+_SHARE_BITS = 8
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
@@ -186,8 +190,31 @@ class _BlockRotation:
             entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
             self.upper = self._scalar("select", entered, some, Immediate(0))
         self.block = self._block_size(integer("sub", self.upper, self.lower))
-        task = self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
-        self.first = integer("sub", self.lower, self._scalar("urem", task, self.block))
+        if self.shape.ends is None:
+            self.first = integer("sub", self.lower, self._scalar("urem", self._task(), self.block))
+        else:
+            short = self._first_length(self.shape.ends, integer("sub", self.upper, self.lower))
+            self.first = integer("sub", integer("add", self.lower, short), self.block)
+
+    def _first_length(self, ends: EndBlocks, count: ScalarOperand) -> ScalarOperand:
+        """How long the first block is of so many iterations: half of what it and the last one are together."""
+        integer, block, one = self._integer, self.block, Immediate(1)
+        between = integer("sub", self._scalar("sdiv", integer("sub", count, one), block), one)
+        rest = integer("sub", count, integer("mul", integer("smax", between, Immediate(0)), block))
+        constant, each = (Immediate(round(share * (1 << _SHARE_BITS))) for share in (ends.constant, ends.each))
+        scaled = integer("add", constant, integer("mul", each, block))
+        most = integer("smax", self._scalar("lshr", scaled, Immediate(_SHARE_BITS)), integer("add", block, one))
+        is_long = self.emitter.scalar("sgt", (self.loop.dtype,), rest, most)
+        rest = self._scalar("select", is_long, integer("sub", rest, block), rest)
+        if not ends.differ:
+            return self._scalar("lshr", integer("add", rest, one), one)
+        spread = integer("add", self._scalar("lshr", rest, Immediate(2)), one)
+        least = self._scalar("lshr", integer("add", integer("sub", rest, spread), one), one)
+        wanted = integer("add", least, self._scalar("urem", self._task(), integer("add", spread, one)))
+        return integer("smax", integer("smin", wanted, block), integer("sub", rest, block))
+
+    def _task(self) -> Register:
+        return self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
 
     def _block_size(self, count: ScalarOperand) -> ScalarOperand:
         """How many iterations a full block has, of so many."""

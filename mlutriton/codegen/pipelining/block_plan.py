@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 
 from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
+    EndBlocks,
     IterationCycles,
     arithmetic_cycles,
     flow_cycles,
     gather_cycles,
+    is_quicker_alone,
     issue_cycles_of,
     transfer_latency,
 )
@@ -69,6 +71,7 @@ class BlockShape:
         in_halves: the halves of a chunk are computed by turns.
         arithmetic_first: it is handed over before the transfers, as it takes longer.
         transfers_bind: they take longer than the arithmetic.
+        ends: how long the first and the last block may be, if that matters.
     """
 
     capacity: int
@@ -78,6 +81,7 @@ class BlockShape:
     in_halves: bool = False
     arithmetic_first: bool = False
     transfers_bind: bool = False
+    ends: EndBlocks | None = None
 
 
 @dataclass(frozen=True)
@@ -207,16 +211,16 @@ def _shape(
     most = math.ceil(_LATENCIES * latency / (load + store))
     joined = [flow(each) for each in plan.transfers if id(each) in merged]
     apart = len(plan.transfers) - len(joined)
-    without = IterationCycles(load, store, 0, latency, 0, placing_cycles * apart, tuple(joined))
+    alone = is_quicker_alone(machine)
+    without = IterationCycles(load, store, 0, latency, 0, placing_cycles * apart, tuple(joined), alone)
     chunks = plan_chunks(code, loop, plan, merging)
     if chunks is None or chunks.is_within:
         cycles = _iteration_as_a_whole(loop, chunks, without, machine)
         capacity, size = min(memory.iterations({}), most), cycles.block_size()
         ordinary = _ordinary_size(size, capacity)
         first, bind = cycles.is_arithmetic_first(ordinary), cycles.do_transfers_bind(ordinary)
-        if chunks is None:
-            return BlockShape(capacity, size, arithmetic_first=first, transfers_bind=bind)
-        return BlockShape(capacity, size, chunks, chunks.units, True, first, bind)
+        units = 0 if chunks is None else chunks.units
+        return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, cycles.end_blocks())
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
     while True:
@@ -230,7 +234,8 @@ def _shape(
             whole = cycles.of_loop(_ORDINARY_ITERATIONS, size) * (1 + _CYCLES_FOR_HALVES * in_halves)
             if whole <= best_cycles:
                 first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
-                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves, first, bind)
+                ends = cycles.end_blocks()
+                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves, first, bind, ends)
                 best_cycles = whole
         if chunk_units >= capacity * chunks.units:
             break

@@ -11,6 +11,10 @@ to do at both ends, where nothing goes on beside it. In between there is a least
     transfers bind, c < l + s:    b = sqrt(N (latency + turn) / max(2 c - l - s, little))
     arithmetic binds:             b = sqrt(N turn / (l + s)), but long enough that it hides a latency
 
+Blocks at the ends have nothing but loads, or stores, beside their arithmetic. Where that is longer, the first
+and the last block are better short: what is left by blocks of the full length is shared by both. It may be one block
+more (:class:`EndBlocks`), for which another latency shows.
+
 Where arithmetic binds by enough, it is handed over first in each turn, so that the COMPUTE queue does not wait until
 the scalar unit knows where transfers go. They begin later by what handing it over takes.
 """
@@ -32,6 +36,9 @@ from mlutriton.isa.table import Access, Queue, SlotKind
 # Scalar work of a turn of the loop over blocks: addresses of the transfers, places in the buffers, a sync.
 _TURN_CYCLES = 100
 
+# A core's share of the DRAM's rate hardly limits it if it is so much of its own.
+_ALMOST_ALL = 0.9
+
 # The least that a longer block costs at the ends of a loop, as a share of its transfers.
 _LITTLE = 1 / 64
 
@@ -51,6 +58,23 @@ class BlockSize:
 
 
 @dataclass(frozen=True)
+class EndBlocks:
+    """How long the first and the last block may be together, in iterations: ``constant + each * block``.
+
+    If they are longer, a third block of the full length is taken out of them.
+
+    Attributes:
+        constant: the part that does not depend on the length of blocks.
+        each: for each iteration of a full block.
+        differ: cores wait for the DRAM, and had better not all do so at the same time.
+    """
+
+    constant: float
+    each: float
+    differ: bool
+
+
+@dataclass(frozen=True)
 class IterationCycles:
     """What an iteration takes, all cores at work.
 
@@ -62,6 +86,7 @@ class IterationCycles:
         issue: cycles of the scalar unit to hand the arithmetic over.
         placing: cycles of the scalar unit to know where transfers go that do not go together.
         joined: cycles that bytes flow of each of the transfers of a block that go together.
+        is_quicker_alone: a core transfers more than its share of the DRAM's rate while others do not.
     """
 
     load: float
@@ -71,6 +96,7 @@ class IterationCycles:
     issue: float = 0
     placing: float = 0
     joined: tuple[float, ...] = ()
+    is_quicker_alone: bool = False
 
     @property
     def transfers(self) -> float:
@@ -85,6 +111,17 @@ class IterationCycles:
     def do_transfers_bind(self, size: float) -> bool:
         """True if the transfers of a block take longer than its arithmetic."""
         return self._transfers_of_turn(size) > self.arithmetic * size
+
+    def end_blocks(self) -> EndBlocks | None:
+        """How long blocks at the ends may be; None if their transfers take longer anyway, or cores should differ more.
+
+        Two blocks of r iterations together wait for arithmetic by ``2 (c r / 2 - latency - l b)``, if at all; one more
+        block costs a turn, but hardly its latency, as other cores use the DRAM meanwhile.
+        """
+        if self.is_quicker_alone or self.arithmetic <= max(self.load, self.store):
+            return None
+        constant = (2 * self.latency + _TURN_CYCLES) / self.arithmetic
+        return EndBlocks(constant, self.transfers / self.arithmetic, self.transfers > self.arithmetic)
 
     def _transfers_of_turn(self, size: float) -> float:
         # Of transfers that go together, each shows what of its latency the one before does not hide.
@@ -117,6 +154,11 @@ class IterationCycles:
 def transfer_rate(machine: Machine) -> float:
     """Bytes per cycle that a core transfers while all others do so too."""
     return min(machine.core_dma_bytes_per_cycle, machine.dram_bytes_per_cycle / machine.cores)
+
+
+def is_quicker_alone(machine: Machine) -> bool:
+    """True if a core transfers clearly more while others do not."""
+    return transfer_rate(machine) < _ALMOST_ALL * machine.core_dma_bytes_per_cycle
 
 
 def flow_cycles(node: Node, size_bytes: float, varying: Collection[Register], machine: Machine) -> float:

@@ -174,7 +174,7 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
         loop.line = extents[0]
     loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
     fills = short_fills(code, loop, machine.core_dma_latency_bytes)
-    code.nodes += hoist(loop, _reads_before_all_writes(loop), fills)
+    alike = hoist(loop, _reads_before_all_writes(loop), fills)
     serve = TABLE["serve"]
     if in_lines:
         begin, number = code.register(), code.register()
@@ -182,10 +182,12 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
             Instruction(TABLE["add"], (I64,), (number, begin, index), end.location),
             Instruction(serve, (), (number,), end.location),
         ]
-        code.nodes.append(Loop(I64, begin, Immediate(0), programs, loop.end, [], [loop], location=end.location))
+        # There is one line but for launches that do the same several times: what is alike stands right before the loop.
+        lines = Loop(I64, begin, Immediate(0), programs, loop.end, [], [*alike, loop], location=end.location)
+        code.nodes.append(lines)
     else:
         loop.body.insert(0, Instruction(serve, (), (index,), end.location))
-        code.nodes.append(loop)
+        code.nodes += [*alike, loop]
     code.nodes.append(end)
 
 
