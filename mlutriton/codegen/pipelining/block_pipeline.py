@@ -7,11 +7,12 @@ shorter than the latency of the next one does not hide it. So a loop
 
 of small tiles becomes
 
-    load block 0 -> phase 0; sync
-    for block of U iterations: if there is a next one: load its tiles -> other phase
+    load block 0 -> phase 0
+    for block of U iterations: sync
+                               if there is a next one: load its tiles -> other phase
                                if there was one before: store its tiles <- other phase
-                               for i of block: compute y(i) from x(i), in members of this phase; sync; swap phases
-    store the last block
+                               for i of block: compute y(i) from x(i), in members of this phase; swap phases
+    sync; store the last block
 
 where evenly spaced short tiles are loaded and stored as one transfer of a dimension more, others one by one. U is what
 memory allows, but no more than an eighth of a task's iterations: at both ends of the loop a block stands alone.
@@ -118,8 +119,10 @@ class _BlockRotation:
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
             group = self._group() if self.collected else None
-            nodes += [*self._first(), *late, self._sync()]
+            nodes += [*self._first(), *late]
             with self._list() as body:
+                # What the scalar unit computes for all of a turn, and hands from one to the next, is done by the time
+                # that it has waited for the turn before.
                 transfers = [
                     *self._store_before(self._one_by_one(self.plan.stores_first), position, ran),
                     *self._next(position),
@@ -130,7 +133,7 @@ class _BlockRotation:
                 parts = (
                     [*arithmetic, *transfers] if self._is_arithmetic_first(arithmetic) else [*transfers, *arithmetic]
                 )
-                body += [*parts, self._sync()]
+                body += [self._sync(), *parts]
             carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
                 (ran, Immediate(0), Immediate(1)),
                 (last, Immediate(0), position),
@@ -149,9 +152,10 @@ class _BlockRotation:
             )  # fmt: skip
             nodes.append(turn)
             begin = self._begin(last)
-            stores = self._one_by_one(self.plan.stores)
-            nodes += self._store(stores, ran, begin, self._integer("sub", self.upper, begin), self.other)
-            nodes += self._store_rest(group, ran) if group else []
+            members = self._integer("sub", self.upper, begin)
+            stores = self._store(self._one_by_one(self.plan.stores), ran, begin, members, self.other)
+            stores += self._store_rest(group, ran) if group else []
+            nodes += [self._sync(), *stores]
         return nodes
 
     def _one_by_one(self, stores: Sequence[Node]) -> list[Node]:
