@@ -29,7 +29,7 @@ import triton.runtime.cache
 import triton.runtime.jit
 from triton._C.libtriton import ir
 from triton.compiler.code_generator import CodeGenerator
-from triton.compiler.compiler import CompiledKernel
+from triton.compiler.compiler import CompiledKernel, IRSource
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.cache import FileCacheManager
 from triton.runtime.jit import JITFunction
@@ -41,6 +41,7 @@ from mlutriton.backend.early_adaptations import is_simulated
 from mlutriton.backend.options import MLUOptions
 from mlutriton.backend.stage_texts import StageTexts
 from mlutriton.configuration import BLOCK_POINTERS_VARIABLE, dump_directory
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import launch_argument
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.frontend.triton_versions import PLACES_OPERATIONS_ROUGHLY
@@ -73,6 +74,7 @@ def adapt_triton() -> None:
     CompiledKernel.__init__ = _showing_stages(CompiledKernel.__init__)
     triton.compiler.compiler.filter_traceback = _once(triton.compiler.compiler.filter_traceback)
     _write_cache_files_at_once()
+    IRSource.parse_options = _refusing_texts_of_gpus(IRSource.parse_options)
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     # The original rounds the operands of a float32 product to TF32 wherever the device can.
     triton.knobs.language.fp32_default = triton.knobs.language.fp32_default or "ieee"
@@ -259,6 +261,27 @@ def _showing_stages(original: Callable[..., None]) -> Callable[..., None]:
             kernel.asm = StageTexts(kernel.asm, kernel.metadata)
 
     return initialize
+
+
+def _refusing_texts_of_gpus(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Says what ``triton.compile`` takes in the place of a text of a later stage, for which it looks in vain.
+
+    Raises:
+        ArgumentError: E0112.
+    """
+
+    @functools.wraps(original)
+    def parse_options(source: Any) -> Any:
+        if source.ext != "ttir" and is_simulated():
+            raise ArgumentError(
+                "E0112",
+                f"a kernel for an MLU cannot be compiled from {source.path}",
+                note=f"{source.ext} already says how the threads of a GPU share the work",
+                help="compile the .ttir of the kernel, which Triton keeps beside it; mlutriton.load loads a .mluprog",
+            )
+        return original(source)
+
+    return parse_options
 
 
 def _parsing_programs(original: Callable[[str, str, Any], Any]) -> Callable[[str, str, Any], Any]:

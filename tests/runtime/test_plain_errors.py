@@ -170,3 +170,20 @@ def test_the_first_launch_of_a_process_is_explained_too(tmp_path):
     ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "script.py:8:20" in ran.stderr
     assert "help: annotate the parameter in the def: BLOCK: tl.constexpr" in ran.stderr
+
+
+GPU_TEXT = """
+#blocked = #ttg.blocked<{sizePerThread = [1], threadsPerWarp = [32], warpsPerCTA = [4], order = [0]}>
+module attributes {"ttg.num-ctas" = 1 : i32, "ttg.num-warps" = 4 : i32, "ttg.threads-per-warp" = 32 : i32} {
+  tt.func public @nothing(%out: !tt.ptr<f32>) attributes {noinline = false} {
+    tt.return
+  }
+}
+"""
+
+
+def test_a_text_for_a_gpu_is_refused_in_words(tmp_path):
+    (tmp_path / "nothing.ttgir").write_text(GPU_TEXT)
+    with pytest.raises(TypeError, match=r"E0112.*cannot be compiled from .*nothing.ttgir") as caught:
+        triton.compile(str(tmp_path / "nothing.ttgir"))
+    assert "compile the .ttir" in str(caught.value)
