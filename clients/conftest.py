@@ -13,13 +13,13 @@ import json
 import os
 import sys
 import tempfile
-import types
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-from triton.runtime.driver import driver
+
+from mlutriton.backend.devices import torch_properties
 
 RECORD = Path(__file__).parents[1] / "docs" / "reference" / "clients.json"
 VENDOR = os.environ.setdefault("GEMS_VENDOR", "nvidia")
@@ -35,13 +35,6 @@ os.environ["MLUTRITON_TARGET"] = "cpu"
 
 def _device(device: object = None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
-
-
-def _properties(device: object = None) -> types.SimpleNamespace:
-    found = driver.active.utils.get_device_properties(driver.active.get_current_device())
-    return types.SimpleNamespace(
-        multi_processor_count=found["multiprocessor_count"], major=0, minor=0, total_memory=1 << 34, name="mlu"
-    )
 
 
 class _Generator:
@@ -61,7 +54,7 @@ def _prepare_torch() -> None:
     for module in (torch.cpu, torch.cuda):
         module.device = _device
         module._DeviceGuard = _device
-        module.get_device_properties = _properties
+        module.get_device_properties = torch_properties
         module.get_device_capability = lambda device=None: (0, 0)
         module.get_device_name = lambda device=None: "mlu"
         module.current_device = lambda: 0

@@ -318,3 +318,11 @@ def test_small_allocations_are_rounded_up(device):
     assert "%v: i32" in stores_at_its_value[(1,)](x, 3).asm["ttir"]
     with pytest.raises(RuntimeError, match="misses every registered array"):
         stores_at_its_value[(1,)](x, 4)
+
+
+def test_hosts_find_the_size_of_the_device(device):
+    properties = torch.get_device_module(device).get_device_properties(device)
+    current = triton.runtime.driver.active.get_current_device()
+    told = triton.runtime.driver.active.utils.get_device_properties(current)
+    assert properties.multi_processor_count == told["multiprocessor_count"]
+    assert properties.shared_memory_per_block_optin == told["max_shared_mem"]

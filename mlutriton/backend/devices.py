@@ -7,6 +7,7 @@ was compiled for one machine is never launched on another.
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 
 from mlutriton.configuration import current_machine, set_machine, warp_size
 from mlutriton.isa.machine import Machine
@@ -71,3 +72,23 @@ def device_properties(number: int) -> dict[str, int]:
         "max_block_task_dim_z": 2**31 - 1,
     }
     # fmt: on
+
+
+def torch_properties(device: object = None) -> SimpleNamespace:
+    """The current machine as ``torch.cuda.get_device_properties`` tells of a device, as far as kernels' hosts ask.
+
+    Args:
+        device: whichever; there is one.
+    """
+    machine, properties = current_machine(), device_properties(current_device())
+    return SimpleNamespace(
+        name=machine.name,
+        major=0,  # no version of CUDA describes it
+        minor=0,
+        multi_processor_count=properties["multiprocessor_count"],
+        total_memory=properties["total_memory"],
+        shared_memory_per_block=properties["max_shared_mem"],
+        shared_memory_per_block_optin=properties["max_shared_mem"],
+        L2_cache_size=properties["max_l2_cache_size"],
+        warp_size=properties["warpSize"],
+    )

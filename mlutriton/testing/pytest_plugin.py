@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from mlutriton.backend.devices import current_device
+from mlutriton.backend.devices import current_device, torch_properties
 from mlutriton.backend.driver import BACKEND_NAME, TARGET_VARIABLE, MLUDriver
 from mlutriton.configuration import THREADS_VARIABLE, WARP_SIZE_VARIABLE, current_machine
 from mlutriton.frontend.arguments import round_small_storages
@@ -45,10 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Numbers torch's CPU as Triton does: tests ask torch for the device whose compiled kernels they look at."""
+    """Numbers torch's CPU as Triton does: tests ask torch for the device whose compiled kernels they look at.
+
+    Hosts of kernels ask it how many cores there are to share the work.
+    """
     if "torch" in sys.modules:
         torch: Any = sys.modules["torch"]
         torch.cpu.current_device = current_device
+        if not hasattr(torch.cpu, "get_device_properties"):
+            torch.cpu.get_device_properties = torch_properties
 
 
 def pytest_report_header() -> str:
