@@ -57,14 +57,17 @@ class _Finder(MetaPathFinder):
 
 
 def _adapt(testing: ModuleType) -> None:
-    function: Any = sys.modules["triton.runtime.jit"].JITFunction
-    if hasattr(function.run, "__wrapped__"):
-        return
-    function.run = _explaining(function.run)
+    _explain_launches()
     for name in _BENCHMARKS:
         original = getattr(testing, name, None)
         if original is not None:  # not all versions have all of them
             setattr(testing, name, _simulated_or(original))
+
+
+@functools.cache
+def _explain_launches() -> None:
+    function: Any = sys.modules["triton.runtime.jit"].JITFunction
+    function.run = _explaining(function.run)
 
 
 def _simulated_or(original: Callable[..., Any]) -> Callable[..., Any]:
