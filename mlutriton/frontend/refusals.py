@@ -36,6 +36,20 @@ _REMEDIES = {
     r"'(List|Tuple|Name|Attribute)' object has no attribute 'func'": (
         "a loop goes over range, tl.range or tl.static_range: of a tuple, for i in tl.static_range(len(values))"
     ),
+    r"Mismatched type for .* between then block|Loop-carried variable .* has initial type": (
+        "give the variable one shape and dtype from the begin on: acc = tl.zeros((BLOCK,), tl.float32)"
+    ),
+    r"unsupported AST node type: (Break|Continue)": "let the condition of a while loop end it",
+    r"unsupported AST node type: Import": "import it at the top of the file",
+    r"unsupported AST node type: Lambda": "write it as a function of its own, under @triton.jit",
+    r"__setitem__ is not supported": "make a new tensor: x = tl.where(tl.arange(0, BLOCK) == index, value, x)",
+    r"Boolean value of Tensor with more than one value": (
+        "each element decides for itself in tl.where(condition, a, b) or mask=condition; an if takes one number"
+    ),
+    r"Both operands must be same dtype": "cast one to the other's: b.to(a.dtype)",
+    r"Expected dtype \['fp32', 'fp64'\]": "cast it first: x.to(tl.float32)",
+    r"exceeds triton maximum tensor numel": "go through it in parts: for start in range(0, n, BLOCK)",
+    r"f-string containing non-constexpr": 'print text and value apart: tl.device_print("n", n)',
     r"Unsupported ptr type|unsupported pointer type|must be (a )?pointer": (
         "the argument is no pointer: pass an array, or the offsets are added to something else than one"
     ),

@@ -44,6 +44,31 @@ def listed(out, BLOCK: tl.constexpr):
         tl.store(out + tl.arange(0, BLOCK), value)
 
 
+@triton.jit
+def growing(out, n, BLOCK: tl.constexpr):
+    total = 0
+    for _ in range(n):
+        total += tl.zeros((BLOCK,), tl.float32)
+    tl.store(out + tl.arange(0, BLOCK), total)
+
+
+@triton.jit
+def deciding(out, BLOCK: tl.constexpr):
+    place = tl.arange(0, BLOCK)
+    if place > 3:
+        tl.store(out + place, 1.0)
+
+
+@triton.jit
+def ending(out, n):
+    i = 0
+    while i < n:
+        i += 1
+        if i == 3:
+            break
+    tl.store(out, i)
+
+
 def arrays():
     return np.zeros(100, np.float32), np.ones(100, np.float32)
 
@@ -65,6 +90,9 @@ def notes_of(launch):
         (lambda: stopping[(1,)](arrays()[0], BLOCK=16), "breakpoint()", "TRITON_INTERPRET=1"),
         (lambda: unequal[(1,)](arrays()[0], BLOCK=16), "tl.arange(0, 32)", "x[:, None]"),
         (lambda: listed[(1,)](arrays()[0], BLOCK=16), "for value in", "tl.static_range"),
+        (lambda: growing[(1,)](arrays()[0], 5, BLOCK=16), "for _ in range(n)", "acc = tl.zeros"),
+        (lambda: deciding[(1,)](arrays()[0], BLOCK=16), "if place > 3", "mask=condition"),
+        (lambda: ending[(1,)](arrays()[0], 5), "break", "condition of a while loop"),
     ],
 )
 def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
