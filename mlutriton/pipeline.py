@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mlutriton import longer_rows
+from mlutriton import longer_rows, round_sizes
 from mlutriton.codegen.versions import join, over_tiles
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
@@ -111,11 +111,13 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     """
     wide = neighbours(function, options)
     as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
+    round = round_sizes.assumed(function)
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     return specialized(
         function,
         wide,
         as_written,
+        round,
         options,
         metadata,
         observe,

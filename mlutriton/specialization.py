@@ -4,7 +4,8 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 
 * without tiles that wrap (:mod:`mlutriton.ir.passes.unwrap`),
 * of neighbouring programs at a time (:mod:`mlutriton.ir.passes.widen`), on the cores of a cluster where these multiply,
-* of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`).
+* of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`),
+* where sizes are round (:mod:`mlutriton.round_sizes`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton import longer_rows
+from mlutriton import longer_rows, round_sizes
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import join, neighbours_at_once
 from mlutriton.diagnostics import OnChipMemoryError
@@ -150,6 +151,7 @@ def specialized(
     function: Function,
     wide: Sequence[numbering.Block],
     written: Function | None,
+    round: Function | None,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -161,10 +163,11 @@ def specialized(
         function: whose memory accesses are known.
         wide: what :func:`neighbours` said of it.
         written: a copy of the function as it is written if longer rows may be of use, else None.
+        round: what :func:`mlutriton.round_sizes.assumed` said of it.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide`` and ``written`` are to where ``function`` is.
+        prepare: brings a function from where ``wide``, ``written`` and ``round`` are to where ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -175,6 +178,9 @@ def specialized(
     if written is not None:
         longer = longer_rows.together(written, function, options, metadata, observe, prepare)
         together += [longer] if longer else []
+    if round is not None:
+        found = round_sizes.version(round, function, options, metadata, observe, prepare)
+        together += [found] if found else []
     if straight is None:
         program = placed(function, options, metadata, observe)
     else:

@@ -15,7 +15,20 @@ from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.dtypes import F32, TF32
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
-from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, Reduce, Scan, TileLoad, TileStore, While
+from mlutriton.ir.ops import (
+    Constant,
+    Dot,
+    Elementwise,
+    For,
+    GatherLoad,
+    If,
+    Reduce,
+    Scan,
+    ScatterStore,
+    TileLoad,
+    TileStore,
+    While,
+)
 from mlutriton.ir.types import element_type, shape_of, storage_dtype
 from mlutriton.isa.cost import class_passes
 from mlutriton.isa.machine import Machine
@@ -92,6 +105,10 @@ class _Estimate:
                 setup = _segments(operation) * machine.dma_segment_cycles
                 # Of two transfers in a row, the set-up of one shows, that of the other goes on while the first flows.
                 return _Queues(transfers=(setup + flow + max(setup, flow)) / 2)
+            case GatherLoad() | ScatterStore():
+                moved = operation.result if isinstance(operation, GatherLoad) else operation.operands[2]
+                setup = item_count(operation) * machine.gather_item_cycles
+                return _Queues(transfers=setup + _bytes(moved) / _transfer_rate(machine))
             case Assemble():
                 shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
                 rate = min(shared, machine.move_bytes_per_cycle)
@@ -108,6 +125,11 @@ class _Estimate:
         if self.multiplies or not isinstance(operation, Elementwise):
             return 1
         return class_passes(operation.arithmetic.cost_class, self.machine)
+
+
+def item_count(access: GatherLoad | ScatterStore) -> int:
+    """Items that are moved one by one."""
+    return math.prod(shape_of(access.operands[1].type))
 
 
 def shortest_segment_bytes(function: Function) -> int:

@@ -67,17 +67,18 @@ class Cuts:
         return tuple(_chain(extent, self._of(value, axis)[0]) for axis, extent in enumerate(shape_of(value.type)))
 
     def ends(self, mask: Value) -> int:
-        """A number of which the ends are multiples that a mask compares positions along the last axis to."""
-        operation = mask.defining_op
-        match operation:
-            case Elementwise(name="and", operands=[a, b]):
-                return math.gcd(self.ends(a), self.ends(b))
-            case Elementwise(name="slt", operands=[_, end]):
-                return self._divisor(end)
-            case Broadcast() | ExpandDims():
-                return self.ends(operation.operands[0])
-            case _:
-                return 0
+        """A number of which the ends are multiples that a mask compares positions to; 0 of none."""
+        return math.gcd(*(self._divisor(end) for _, end in compared_ends(mask)))
+
+    def wanted(self, pointer: Value, mask: Value) -> dict[Value, int]:
+        """By argument of the function, of what it has to be a multiple so that a mask cuts no digits of positions."""
+        found: dict[Value, int] = {}
+        for axis, (_, *inner) in enumerate(self.parts(pointer)):
+            for number, end in compared_ends(mask) if inner else ():
+                argument = _repeated_argument(end)
+                if argument is not None and self._of(number, axis)[1]:
+                    found[argument] = math.lcm(found.get(argument, 1), math.prod(inner))
+        return {argument: factor for argument, factor in found.items() if self._known_factor(argument) % factor}
 
     def _of(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
         """The lengths of digits along an axis, and by what positions have been divided; 0 if there are none."""
@@ -117,6 +118,28 @@ class Cuts:
                 return self._divisor(operation.operands[0])
             case _:
                 return 1
+
+
+def _repeated_argument(value: Value) -> Value | None:
+    """The argument of a function, or carried value, of which a tensor has copies."""
+    while isinstance(operation := value.defining_op, Splat | Broadcast | ExpandDims):
+        (value,) = operation.operands
+    return value if operation is None else None
+
+
+def compared_ends(mask: Value) -> Iterator[tuple[Value, Value]]:
+    """The positions that a mask compares, and what it wants them to be below."""
+    operation = mask.defining_op
+    match operation:
+        case Elementwise(name="and", operands=operands):
+            for each in operands:
+                yield from compared_ends(each)
+        case Elementwise(name="slt", operands=[number, end]):
+            yield number, end
+        case Broadcast() | ExpandDims():
+            yield from compared_ends(operation.operands[0])
+        case _:
+            return
 
 
 def _chain(extent: int, lengths: frozenset[int]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from mlutriton.dtypes import I1, I32, I64
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
 from mlutriton.ir.analysis.digits import Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
@@ -45,14 +46,36 @@ from mlutriton.ir.ops import (
 from mlutriton.ir.passes.refinement import Refinement
 from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
 
+# So many rows take no longer to set up than two transfers to begin one after the other.
+_FEW_ROWS = 32
 # More than an axis of any tile has.
 _MOST_GROUPS = 1 << 32
 
 
 def run(function: Function) -> None:
     """Rewrite every access of a tensor of pointers; scalar accesses stay as they are."""
+    _Rewriter(_assumed(function)).block(function.body)
+
+
+def wanted_multiples(function: Function) -> dict[Value, int]:
+    """By argument, of what it has to be a multiple so that more accesses become tiles, or longer rows.
+
+    Args:
+        function: of which :func:`run` has not been called yet.
+    """
+    multiples = Multiples({}, _assumed(function))
+    cuts = Cuts(multiples.power_of_two)
+    wanted: dict[Value, int] = {}
+    for access in function.walk():
+        if isinstance(access, Load | Store) and _is_tensor_access(access):
+            for argument, factor in cuts.wanted(access.operands[0], _mask(access)).items():
+                wanted[argument] = math.lcm(wanted.get(argument, 1), factor)
+    return {each: factor for each, factor in wanted.items() if each in function.body.arguments}
+
+
+def _assumed(function: Function) -> dict[Value, int]:
     pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
-    _Rewriter({argument: facts.get("divisibility", 1) for argument, facts in pairs}).block(function.body)
+    return {argument: facts.get("divisibility", 1) for argument, facts in pairs}
 
 
 class _Rewriter:
@@ -161,7 +184,9 @@ class _Rewriter:
 
     def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
         if isinstance(operation, Load | Store):
-            for form in (self._tile, self._finer_tile, self._wrapped_tile, self._rows, self._finer_rows):
+            for form in (
+                self._tile, self._finer_tile, self._long_rows, self._wrapped_tile, self._rows, self._finer_rows
+            ):  # fmt: skip
                 scalars = Scalars(operation.location)
                 found = form(operation, scalars)
                 if found is not None:
@@ -289,6 +314,12 @@ class _Rewriter:
                 return [run.scatter(operation.operands[1], operation.location)]
             return self._gather_rows(operation, run, axis, analysis)
         return None
+
+    def _long_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """The access of a vector as one of few rows: these are waited for together, the pieces of a wrap in turn."""
+        *outer, last = self.cuts.parts(operation.operands[0])
+        is_short = outer or math.prod(last[:-1]) > _FEW_ROWS
+        return None if is_short else self._finer_rows(operation, scalars)
 
     def _finer_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
         """The access as one of rows that no digit of a position begins amid."""

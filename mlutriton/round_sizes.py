@@ -1,0 +1,77 @@
+"""A version of a kernel for launches of round sizes.
+
+Where a kernel takes flat positions apart into digits (:mod:`mlutriton.ir.analysis.digits`), the end of its tensors
+must not lie amid them: with ``index < n`` and ``index % 64``, whole rows of 64 can be taken at once if ``n`` is a
+multiple of 64. Nearly every launch is like that, but only the launch knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mlutriton.codegen.estimate import item_count
+from mlutriton.ir.analysis.launch_facts import Multiple, condition_function
+from mlutriton.ir.copying import copy_function
+from mlutriton.ir.core import Function
+from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
+from mlutriton.ir.passes import memory_access
+from mlutriton.isa.program import Program
+from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+
+
+def assumed(function: Function) -> Function | None:
+    """A copy of a function that takes sizes to be round; None if that is of no use.
+
+    Args:
+        function: before its memory accesses are known.
+    """
+    if any(isinstance(each, Print | Assert) for each in function.walk()):
+        return None
+    wanted = memory_access.wanted_multiples(function)
+    if not wanted:
+        return None
+    made = copy_function(function)
+    arguments = function.body.arguments
+    facts = made.argument_attributes or [{} for _ in arguments]
+    made.argument_attributes = [
+        {**each, "divisibility": wanted[argument]} if argument in wanted else each
+        for argument, each in zip(arguments, facts, strict=True)
+    ]
+    return made
+
+
+def version(
+    round: Function,
+    function: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    prepare: Callable[[Function], None],
+) -> tuple[Program, list[Function]] | None:
+    """The program for round sizes, and when it is to run; None if no fewer items are moved one by one.
+
+    Args:
+        round: what :func:`assumed` made.
+        function: without the assumption, when its memory accesses are known.
+        options: what decides a compilation.
+        metadata: facts for the program file.
+        observe: called with what is made.
+        prepare: brings a function from where ``round`` is to where ``function`` is.
+    """
+    prepare(round)
+    if _items(round) >= _items(function):
+        return None
+    observe("round_sizes", round)
+    pairs = zip(round.body.arguments, round.argument_attributes, function.argument_attributes, strict=True)
+    facts = [
+        Multiple(argument, new["divisibility"])
+        for argument, new, old in pairs
+        if new.get("divisibility", 1) != old.get("divisibility", 1)
+    ]
+    condition = condition_function(round, facts)
+    condition.argument_attributes = function.argument_attributes
+    return placed(round, options, metadata, observe), [condition]
+
+
+def _items(function: Function) -> int:
+    return sum(item_count(each) for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
