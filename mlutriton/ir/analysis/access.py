@@ -201,11 +201,11 @@ class AccessAnalysis:
         assumed: numbers of which arguments of the function are multiples.
     """
 
-    def __init__(self, assumed: Mapping[Value, int]) -> None:
+    def __init__(self, assumed: Mapping[Value, int] | None = None) -> None:
         self.known: dict[Value, Linear] = {}
         self.signs: dict[Value, bool] = {}
         self.advancing: dict[Value, list[Value]] = {}
-        self._assumed = assumed
+        self._assumed = assumed or {}
 
     @property
     def multiples(self) -> Multiples:

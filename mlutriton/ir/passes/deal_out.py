@@ -134,6 +134,19 @@ def _known(value: Value | None) -> int | None:
     return int(operation.value) if isinstance(operation, Constant) else None
 
 
+def _may_differ(value: Value, radices: Mapping[Value, int | None]) -> bool:
+    """False if a scalar is certainly the same for all tiles."""
+    pending, seen = [value], set[Value]()
+    while pending:
+        each = pending.pop()
+        if each in radices or isinstance(each.owner, Block):
+            return True
+        if each not in seen:
+            seen.add(each)
+            pending += each.owner.operands
+    return False
+
+
 def _is_apart(store: Store, radices: Mapping[Value, int | None]) -> bool:
     """True if digits move a tile, along each of its dimensions, by no less than what lesser ones reach.
 
@@ -156,7 +169,7 @@ def _is_apart(store: Store, radices: Mapping[Value, int | None]) -> bool:
         strides.append(constant(term.stride) if isinstance(term.stride, int) else forms.of(term.stride))
     for factors, count in offset.items():
         digit = next((each for each in factors if each in radices), None)
-        if digit is None and not any(isinstance(each.owner, Block) for each in factors):
+        if digit is None and not any(_may_differ(each, radices) for each in factors):
             continue  # the same for all tiles
         rest = tuple(each for each in factors if each is not digit)
         along = [at for at, stride in enumerate(strides) if stride.keys() == {rest}]
