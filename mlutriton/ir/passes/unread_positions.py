@@ -136,7 +136,7 @@ class _Search:
         What a loop hands on to its next iteration is chosen under another condition there.
         """
         loads: dict[Operation, int] = {}
-        around = {each.body.terminator for each in self._loops if chosen.defining_op in each.walk()}
+        around = {each.body.terminator for each in self._loops if chosen.owner in list(each.walk())}
         seen, pending = {(chosen, 0)}, [(chosen, 0)]
         while pending:
             value, axis = pending.pop()
