@@ -208,18 +208,25 @@ def use_segment(state: ReplayState, tile: int, start: int, size: int, store: int
     while sector < end:
         page = sector >> PAGE_SHIFT
         first = sector & PAGE_SECTORS - 1
-        stop = min(end - (page << PAGE_SHIFT), PAGE_SECTORS)
         row = find_page(state, page, row)
         if not row:
             row = new_page(state, page)
         valid = state.pages[row + PAGE_VALID]
-        if not valid and stop - first == PAGE_SECTORS and begin < sector < end - PAGE_SECTORS:
-            state.pages[row + PAGE_VALID] = -1
-            state.pages[row + PAGE_DIRTY] = -store
-            state.pages[row + PAGE_TILE] = tile
-            whole_pages += 1
-            sector += PAGE_SECTORS
+        if not (valid | first) and begin < sector < end - PAGE_SECTORS:
+            # Pages of this block, up to that of the last sector, as far as nothing of them is there.
+            behind_whole = min(end - 1 >> PAGE_SHIFT, (page | BLOCK_PAGES - 1) + 1)
+            whole_pages -= page
+            while page < behind_whole and not state.pages[row + PAGE_VALID]:
+                state.pages[row + PAGE_VALID] = -1
+                state.pages[row + PAGE_DIRTY] = -store
+                state.pages[row + PAGE_TILE] = tile
+                row += 1
+                page += 1
+            whole_pages += page
+            row -= 1
+            sector = page << PAGE_SHIFT
             continue
+        stop = min(end - (page << PAGE_SHIFT), PAGE_SECTORS)
         present = state.pages[row + PAGE_DIRTY] if store else valid
         absent = bits_between(first, stop) & ~present
         if state.pages[row + PAGE_TILE] != tile:

@@ -178,7 +178,8 @@ def claim_regions(state: ReplayState, family: int, tile: int) -> int:
                 place = word & state.shared[REGIONS] - 1
                 claimed = state.regions[place] & mask
                 if claimed != (owner * EVERY_REGION & mask):
-                    if claimed:
+                    # Only NO_FAMILY has the highest bit of a number.
+                    if claimed and (family or claimed != (claimed >> 6 & EVERY_REGION) * NO_FAMILY):
                         conflict |= contend_for_regions(state, owner, place, region, stop)
                     else:
                         state.regions[place] |= owner * EVERY_REGION & mask
