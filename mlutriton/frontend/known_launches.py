@@ -1,0 +1,172 @@
+"""Launches that Triton need not look at again: the same constants and numbers, and arrays of the same types.
+
+Triton binds arguments, asks for options, and finds the compiled kernel by the text of all of them. That takes as long
+as a small launch itself, and several times as long where the caches of the host have gone cold. What it finds depends
+on nothing but what is compared here, and numbers are compared by value: more strictly than by what Triton makes of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+import numpy as np
+from triton import knobs
+from triton import language as tl
+from triton.compiler.compiler import CompiledKernel
+from triton.runtime.driver import driver
+
+from mlutriton.frontend.arguments import ARRAY_DTYPES, array_argument
+
+# A kernel that is launched with ever other numbers shall not fill the memory.
+_MOST_KNOWN = 64
+# Triton compiles other code for pointers that are multiples of it.
+_ALIGNMENT_BYTES = 16
+# Two values of one of these that are equal are the same to a kernel, but for zeros of both signs.
+_COMPARED = frozenset({int, bool, str, float, type(None), tl.dtype})
+_OPTIONS = tuple(
+    (group, name)
+    for group, name in (
+        (knobs.runtime, "debug"),
+        (knobs.compilation, "instrumentation_mode"),
+        (knobs.compilation, "fpsan_homomorphic_casts"),
+    )
+    if hasattr(group, name)
+)
+_NOT_THERE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What Triton found for a launch.
+
+    Attributes:
+        compiled: the compiled kernel.
+        cache_key: its name in Triton's cache of this kernel; without it there, it is to be compiled anew.
+        device: number of the machine.
+        state: what else Triton found it by.
+        names: of all parameters.
+        order: where each of their values is, among those that are passed and, behind these, the defaults.
+        defaults: of parameters.
+    """
+
+    compiled: Any
+    cache_key: object
+    device: int
+    state: tuple[object, ...]
+    names: tuple[str, ...]
+    order: tuple[int, ...]
+    defaults: tuple[object, ...]
+
+
+class KnownLaunches:
+    """Those of one kernel."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], _Known] = {}
+
+    def again(self, kernel: Any, grid: Any, args: Sequence[object], named: Mapping[str, object]) -> bool:
+        """Launch a kernel if the launch is known; returns whether it is.
+
+        Args:
+            kernel: Triton's ``JITFunction``.
+            grid: three extents, or a function that gives them.
+            args: positional arguments.
+            named: those by name, and options.
+        """
+        if not self._known or _is_watched(kernel):
+            return False
+        key, values = _key_and_values(args, named)
+        known = self._known.get(key)
+        if known is None or not _still_holds(known, kernel):
+            return False
+        values += known.defaults
+        arguments = [values[place] for place in known.order]
+        if callable(grid):
+            grid = grid(dict(zip(known.names, arguments, strict=True)))
+        compiled = known.compiled
+        compiled.run(*grid, 0, compiled.function, compiled.packed_metadata, None, None, None, *arguments)
+        return True
+
+    def learn(self, kernel: Any, compiled: object, args: Sequence[object], named: Mapping[str, object]) -> None:
+        """Remember a launch for which Triton has found the compiled kernel, if it can be told from all others."""
+        key, _ = _key_and_values(args, named)
+        if not key or type(compiled) is not CompiledKernel or not _has_ordinary_parameters(kernel):
+            return
+        device = driver.active.get_current_device()
+        cache: dict[object, object] = kernel.device_caches[device][0]
+        cache_key = next((key for key, value in cache.items() if value is compiled), None)
+        names: tuple[str, ...] = tuple(kernel.arg_names)
+        places = {name: place for place, name in enumerate((*names[: len(args)], *named))}
+        missing = [each for each in kernel.params if each.name not in places]
+        if cache_key is None or any(not each.has_default for each in missing):
+            return
+        passed = len(args) + len(named)
+        places |= {each.name: passed + place for place, each in enumerate(missing)}
+        if len(self._known) == _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = _Known(
+            compiled,
+            cache_key,
+            device,
+            _state(kernel),
+            names,
+            tuple(places[name] for name in names),
+            tuple(each.default for each in missing),
+        )
+
+
+def _key_and_values(args: Sequence[object], named: Mapping[str, object]) -> tuple[tuple[object, ...], list[object]]:
+    """What tells a launch from those that need other code, empty if that is not known; and arguments for Triton."""
+    values: list[object] = [*args, *named.values()]
+    key: list[object] = [len(args), *named]
+    for place, value in enumerate(values):
+        kind = type(value)
+        key.append(kind)
+        if kind is np.ndarray:
+            array: Any = value
+            if array.dtype not in ARRAY_DTYPES:
+                return (), values
+            values[place] = pointer = array_argument(array)
+            key += (pointer.dtype, pointer.address % _ALIGNMENT_BYTES == 0)
+        elif kind in _COMPARED and (value or kind is not float):
+            key.append(value)
+        else:
+            return (), values
+    return tuple(key), values
+
+
+def _state(kernel: Any) -> tuple[object, ...]:
+    """What Triton finds compiled kernels by, beside arguments and machine."""
+    return kernel.debug, *[getattr(group, name) for group, name in _OPTIONS]
+
+
+def _has_ordinary_parameters(kernel: Any) -> bool:
+    kinds = {each.kind for each in kernel.signature.parameters.values()}
+    return kinds <= {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}
+
+
+def _is_watched(kernel: Any) -> bool:
+    """Whether somebody wants to see launches, or to change them."""
+    runtime: Any = knobs.runtime
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(
+        kernel.pre_run_hooks
+        # A chain of hooks, or one of them.
+        or getattr(enter, "calls", enter)
+        or getattr(leave, "calls", leave)
+        or getattr(runtime, "add_stages_inspection_hook", None)
+    )
+
+
+def _still_holds(known: _Known, kernel: Any) -> bool:
+    """Whether Triton would find the same, and go on."""
+    caches = kernel.device_caches.get(known.device)
+    if caches is None or caches[0].get(known.cache_key) is not known.compiled:
+        return False
+    if driver.active.get_current_device() != known.device or _state(kernel) != known.state:
+        return False
+    return all(scope.get(name, _NOT_THERE) == value for (name, _), (value, scope) in kernel.used_global_vals.items())

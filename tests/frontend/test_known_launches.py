@@ -1,0 +1,164 @@
+"""Launches that are known: they run what Triton would run, and Triton is asked wherever that might be something else."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from triton import knobs
+from triton.runtime.jit import JITFunction
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+SCALE = tl.constexpr(2)
+
+
+@mlu.jit
+def scale(out, x, n, factor, BLOCK: tl.constexpr, ADDED: tl.constexpr = 1):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + at, mask=at < n)
+    tl.store(out + at, values * factor + ADDED, mask=at < n)
+
+
+@mlu.jit
+def shifted(out, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(out + at, at + SCALE)
+
+
+@pytest.fixture
+def asked() -> Generator[mock.Mock]:
+    """What Triton is asked to launch."""
+    with mock.patch.object(JITFunction, "run", autospec=True, side_effect=JITFunction.run) as run:
+        yield run
+
+
+def test_arrays_of_the_same_types_need_no_triton(asked: mock.Mock) -> None:
+    kernel = mlu.jit(scale.fn)
+    for number in range(3):
+        x, out = np.full(100, number, np.float32), np.zeros(100, np.float32)
+        run = kernel[(2,)](out, x, 100, 2.5, BLOCK=64)
+        assert out.tolist() == [number * 2.5 + 1] * 100
+        assert run.programs == 2
+        assert run.kernel == "scale"
+    assert asked.call_count == 1
+
+
+def test_a_grid_may_be_another_and_a_function_of_the_arguments(asked: mock.Mock) -> None:
+    kernel = mlu.jit(scale.fn)
+    x, out = np.ones(300, np.float32), np.zeros(300, np.float32)
+    kernel[(1,)](out, x, 300, 2.0, BLOCK=64)
+    seen: list[dict[str, Any]] = []
+
+    def grid(meta: dict[str, Any]) -> tuple[int]:
+        seen.append(dict(meta))
+        return (-(-meta["n"] // meta["BLOCK"]),)
+
+    run = kernel[grid](out, x, 300, 2.0, BLOCK=64)
+    assert (run.programs, out.tolist()) == (5, [3.0] * 300)
+    assert asked.call_count == 1
+    meta = seen[0]
+    assert list(meta) == ["out", "x", "n", "factor", "BLOCK", "ADDED"]
+    assert (meta["n"], meta["factor"], meta["ADDED"], meta["x"].shape) == (300, 2.0, 1, (300,))
+    with pytest.raises(mlu.MluError, match="E0104"):
+        kernel[(-1,)](out, x, 300, 2.0, BLOCK=64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 64},
+        {"factor": 3},
+        {"factor": True},
+        {"factor": 0.0},
+        {"ADDED": 2},
+        {"ADDED": True},
+        {"BLOCK": 32},
+        {"num_warps": 8},
+        {"x": np.ones(101, np.float32)[1:]},
+        {"x": np.ones(100, np.float64)},
+        {"out": np.zeros(100, np.int32)},
+    ],
+    ids=str,
+)
+def test_triton_is_asked_about_anything_else(change: dict[str, Any], asked: mock.Mock) -> None:
+    kernel = mlu.jit(scale.fn)
+    arguments: dict[str, Any] = {"x": np.ones(100, np.float32), "n": 100, "factor": 2.0, "BLOCK": 64}
+    for given, times in ((arguments, 1), (arguments, 1), (arguments | change, 2), (arguments, 2)):
+        given = {"out": np.zeros(100, np.float32)} | given
+        kernel[(4,)](**given)
+        assert asked.call_count == times
+        n, factor, added = given["n"], given["factor"], given.get("ADDED", 1)
+        assert given["out"].tolist() == [factor + added] * n + [0] * (100 - n)
+
+
+def test_hooks_are_called(asked: mock.Mock) -> None:
+    kernel, out = mlu.jit(shifted.fn), np.zeros(4, np.int32)
+    called: list[str] = []
+
+    def note(*_: Any, **__: Any) -> None:
+        called.append("launch")
+
+    kernel[(1,)](out, BLOCK=4)
+    kernel[(1,)](out, BLOCK=4)
+    knobs.runtime.launch_enter_hook.add(note)
+    try:
+        kernel[(1,)](out, BLOCK=4)
+    finally:
+        knobs.runtime.launch_enter_hook.remove(note)
+    kernel.add_pre_run_hook(note)
+    kernel[(1,)](out, BLOCK=4)
+    assert called == ["launch", "launch"]
+    assert asked.call_count == 3
+
+
+def test_a_constant_of_the_module_that_has_changed_is_an_error() -> None:
+    kernel, out = mlu.jit(shifted.fn), np.zeros(4, np.int32)
+    for _ in range(2):
+        kernel[(1,)](out, BLOCK=4)
+    assert out.tolist() == [2, 3, 4, 5]
+    with mock.patch.dict(globals(), SCALE=tl.constexpr(9)), pytest.raises(Exception, match="SCALE has changed"):
+        kernel[(1,)](out, BLOCK=4)
+
+
+def test_another_machine_has_code_of_its_own(asked: mock.Mock) -> None:
+    kernel, out = mlu.jit(shifted.fn), np.zeros(4, np.int32)
+    machines = mlu.machine("mlu590-m9"), mlu.machine("mlu370-x4")
+    try:
+        for machine in (*machines, *machines):
+            mlu.set_machine(machine)
+            assert [kernel[(1,)](out, BLOCK=4).machine for _ in range(2)] == [machine] * 2
+    finally:
+        mlu.set_machine(machines[0])
+    assert asked.call_count == 4, "the last machine alone is known"
+
+
+def test_what_triton_has_forgotten_is_compiled_anew(asked: mock.Mock) -> None:
+    kernel, out = mlu.jit(shifted.fn), np.zeros(4, np.int32)
+    kernel[(1,)](out, BLOCK=4)
+    kernel.device_caches.clear()
+    kernel[(1,)](out, BLOCK=4)
+    kernel[(1,)](out, BLOCK=4)
+    assert asked.call_count == 2
+
+
+def test_few_launches_are_kept(asked: mock.Mock) -> None:
+    kernel, out = mlu.jit(scale.fn), np.zeros(1000, np.float32)
+    x = np.ones(1000, np.float32)
+    for n in (*range(1, 200), 199):
+        kernel[(16,)](out, x, n, 2.0, BLOCK=64)
+    assert out.tolist() == [3.0] * 199 + [0.0] * 801
+    assert asked.call_count == 199
+
+
+def test_faults_are_those_of_any_launch() -> None:
+    kernel = mlu.jit(scale.fn)
+    x, out = np.ones(100, np.float32), np.zeros(100, np.float32)
+    kernel[(2,)](out, x, 100, 2.0, BLOCK=64)
+    short = np.zeros(50, np.float32)
+    with pytest.raises(mlu.MluError, match="E0301"):
+        kernel[(2,)](short, x, 100, 2.0, BLOCK=64)
