@@ -8,7 +8,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -27,15 +27,6 @@ _MOST_KNOWN = 64
 _ALIGNMENT_BYTES = 16
 # Two values of one of these that are equal are the same to a kernel, but for zeros of both signs.
 _COMPARED = frozenset({int, bool, str, float, type(None), tl.dtype})
-_OPTIONS = tuple(
-    (group, name)
-    for group, name in (
-        (knobs.runtime, "debug"),
-        (knobs.compilation, "instrumentation_mode"),
-        (knobs.compilation, "fpsan_homomorphic_casts"),
-    )
-    if hasattr(group, name)
-)
 _NOT_THERE = object()
 
 
@@ -45,18 +36,22 @@ class _Known:
 
     Attributes:
         compiled: the compiled kernel.
+        launch: what launches it.
+        program: what is launched, and what Triton passes behind it.
         cache_key: its name in Triton's cache of this kernel; without it there, it is to be compiled anew.
         device: number of the machine.
-        state: what else Triton found it by.
+        debug: what else Triton found it by: whether it is compiled for debugging.
         names: of all parameters.
         order: where each of their values is, among those that are passed and, behind these, the defaults.
         defaults: of parameters.
     """
 
-    compiled: Any
+    compiled: object
+    launch: Callable[..., None]
+    program: tuple[object, ...]
     cache_key: object
     device: int
-    state: tuple[object, ...]
+    debug: tuple[object, ...]
     names: tuple[str, ...]
     order: tuple[int, ...]
     defaults: tuple[object, ...]
@@ -87,8 +82,7 @@ class KnownLaunches:
         arguments = [values[place] for place in known.order]
         if callable(grid):
             grid = grid(dict(zip(known.names, arguments, strict=True)))
-        compiled = known.compiled
-        compiled.run(*grid, 0, compiled.function, compiled.packed_metadata, None, None, None, *arguments)
+        known.launch(*grid, 0, *known.program, None, None, None, *arguments)
         return True
 
     def learn(self, kernel: Any, compiled: object, args: Sequence[object], named: Mapping[str, object]) -> None:
@@ -104,15 +98,18 @@ class KnownLaunches:
         missing = [each for each in kernel.params if each.name not in places]
         if cache_key is None or any(not each.has_default for each in missing):
             return
+        found: Any = compiled
         passed = len(args) + len(named)
         places |= {each.name: passed + place for place, each in enumerate(missing)}
         if len(self._known) == _MOST_KNOWN:
             self._known.clear()
         self._known[key] = _Known(
             compiled,
+            found.run,
+            (found.function, found.packed_metadata),
             cache_key,
             device,
-            _state(kernel),
+            _debug(kernel),
             names,
             tuple(places[name] for name in names),
             tuple(each.default for each in missing),
@@ -139,9 +136,9 @@ def _key_and_values(args: Sequence[object], named: Mapping[str, object]) -> tupl
     return tuple(key), values
 
 
-def _state(kernel: Any) -> tuple[object, ...]:
-    """What Triton finds compiled kernels by, beside arguments and machine."""
-    return kernel.debug, *[getattr(group, name) for group, name in _OPTIONS]
+def _debug(kernel: Any) -> tuple[object, ...]:
+    """What Triton finds compiled kernels by, beside arguments and machine; its other switches change nothing here."""
+    return kernel.debug, knobs.runtime.debug
 
 
 def _has_ordinary_parameters(kernel: Any) -> bool:
@@ -167,6 +164,6 @@ def _still_holds(known: _Known, kernel: Any) -> bool:
     caches = kernel.device_caches.get(known.device)
     if caches is None or caches[0].get(known.cache_key) is not known.compiled:
         return False
-    if driver.active.get_current_device() != known.device or _state(kernel) != known.state:
+    if driver.active.get_current_device() != known.device or _debug(kernel) != known.debug:
         return False
     return all(scope.get(name, _NOT_THERE) == value for (name, _), (value, scope) in kernel.used_global_vals.items())
