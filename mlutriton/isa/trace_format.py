@@ -32,11 +32,13 @@ LOCAL             nothing: the fold alone
 ================  ====================================================  ==========  ==================================
 
 A LOAD or STORE of several segments that are not in one piece has a geometry: ``count2`` planes of ``count1`` segments,
-with strides between the starts of segments and of planes in DRAM. If there is one plane, no compute and little to issue
-before it, the record is flagged ``FLAG_STRIDED`` and holds the geometry in the place of what it has no need of::
+with strides between the starts of segments and of planes in DRAM. If there is one plane, and counts, cycles and stride
+are not too large, the record is flagged ``FLAG_STRIDED`` and holds the geometry as well::
 
-    word 0   scalar_cycles: u16 (bits 0-15)    stride1_bytes: i48 (bits 16-63)
-    word 1   count1: u32 (bits 0-31)           the rest as above
+    word 0   scalar_cycles: u16 (bits 0-15)    compute_head: u16 (16-31)      stride1_bytes: i32 (32-63)
+    word 1   count1: u16 (bits 0-15)           compute_cycles: u16 (16-31)    the rest as above
+
+Here ``compute_head`` is 0 if no vector or tensor instruction was issued.
 
 Otherwise it is flagged ``FLAG_EXTENT`` and followed by one EXTENT, which has no kind of its own::
 
@@ -61,7 +63,9 @@ MAX_CYCLES = (1 << 31) - 1
 MAX_AMOUNT = (1 << 24) - 1
 MAX_ADDRESS = (1 << 48) - 1
 MAX_INSTRUCTION = (1 << 16) - 1
-MAX_STRIDED_CYCLES = (1 << 16) - 1
+# Cycles and counts of a record that is flagged FLAG_STRIDED.
+MAX_STRIDED = (1 << 16) - 1
+MAX_STRIDE_BYTES = (1 << 31) - 1
 
 # No two cores' local memories, and no other address that occurs, look alike to the L2 directory.
 LOCAL_START = (1 << 46) + (1 << 41)
@@ -73,8 +77,10 @@ FLAGS_SHIFT = 36
 FLAGS_MASK = 15
 AMOUNT_SHIFT = 40
 INSTRUCTION_SHIFT = 48
-# Of a record that is flagged FLAG_STRIDED.
-STRIDE_SHIFT = 16
+# Of a record that is flagged FLAG_STRIDED: head and stride in word 0, compute cycles in word 1.
+STRIDED_HEAD_SHIFT = 16
+STRIDE_SHIFT = 32
+STRIDED_COMPUTE_SHIFT = 16
 
 
 class Kind(IntEnum):
@@ -105,7 +111,7 @@ ITEM_KINDS = (Kind.GATHER, Kind.SCATTER, Kind.ATOMIC_VECTOR)
 FLAG_EXTENT = 1  # an EXTENT follows
 FLAG_SRAM = 2  # one side is the cluster's SRAM
 FLAG_BETWEEN_CLUSTERS = 4  # MOVE: from one cluster's SRAM to another's
-FLAG_STRIDED = 8  # the record holds count and stride of its segments
+FLAG_STRIDED = 8  # the record holds count and stride of its segments itself
 
 # Queue mask of SYNC.
 WAIT_IO = 1
@@ -178,8 +184,10 @@ class Record:
         payload = _signed(self.address | instruction << INSTRUCTION_SHIFT)
         middle = self.kind << KIND_SHIFT | self.amount << AMOUNT_SHIFT
         if extent is not None and self._holds(extent):
-            middle |= extent.count1 | (self.flags | FLAG_STRIDED) << FLAGS_SHIFT
-            return self.scalar_cycles | extent.stride1_bytes << STRIDE_SHIFT, _signed(middle), payload
+            middle |= extent.count1 | self.compute_cycles << STRIDED_COMPUTE_SHIFT
+            middle |= (self.flags | FLAG_STRIDED) << FLAGS_SHIFT
+            local = self.scalar_cycles | max(self.compute_head, 0) << STRIDED_HEAD_SHIFT
+            return local | extent.stride1_bytes << STRIDE_SHIFT, _signed(middle), payload
         middle |= self.compute_head & 0xFFFFFFFF | (self.flags | (FLAG_EXTENT if extent else 0)) << FLAGS_SHIFT
         local = _signed(self.scalar_cycles | self.compute_cycles << 32)
         return (local, _signed(middle), payload, *(extent.words() if extent else ()))
@@ -190,8 +198,9 @@ class Record:
             extent.count2 == 1
             and extent.count1 > 1
             and extent.segment_bytes * extent.count1 == self.amount
-            and self.compute_head == NO_COMPUTE
-            and self.scalar_cycles <= MAX_STRIDED_CYCLES
+            and max(extent.count1, self.scalar_cycles, self.compute_cycles) <= MAX_STRIDED
+            and (self.compute_head == NO_COMPUTE or 0 < self.compute_head <= MAX_STRIDED)
+            and -MAX_STRIDE_BYTES - 1 <= extent.stride1_bytes <= MAX_STRIDE_BYTES
         )
 
 
@@ -207,8 +216,10 @@ def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
         scalar_cycles, compute_cycles = local & 0xFFFFFFFF, local >> 32
         extent = None
         if flags & FLAG_STRIDED:
-            extent = Extent(amount // head, head, _signed(local) >> STRIDE_SHIFT)
-            scalar_cycles, compute_cycles, head = local & MAX_STRIDED_CYCLES, 0, NO_COMPUTE & 0xFFFFFFFF
+            count1, compute_cycles = head & MAX_STRIDED, head >> STRIDED_COMPUTE_SHIFT
+            extent = Extent(amount // count1, count1, _signed(local) >> STRIDE_SHIFT)
+            scalar_cycles = local & MAX_STRIDED
+            head = local >> STRIDED_HEAD_SHIFT & MAX_STRIDED or NO_COMPUTE & 0xFFFFFFFF
         elif kind in (Kind.LOAD, Kind.STORE) and flags & FLAG_EXTENT:
             sizes, stride1, plane = (int(word) for word in words[place : place + RECORD_WORDS])
             place += RECORD_WORDS

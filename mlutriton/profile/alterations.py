@@ -24,9 +24,12 @@ from mlutriton.isa.trace_format import (
     LOCAL_START,
     MAX_ADDRESS,
     MAX_AMOUNT,
-    MAX_STRIDED_CYCLES,
+    MAX_STRIDED,
     NO_COMPUTE,
     RECORD_WORDS,
+    STRIDE_SHIFT,
+    STRIDED_COMPUTE_SHIFT,
+    STRIDED_HEAD_SHIFT,
     Kind,
 )
 from mlutriton.simulator import trace_columns
@@ -54,7 +57,7 @@ def segments(trace: Trace, chosen: Rows) -> tuple[int, int]:
     """How many transfers were chosen that have several segments, and how many segments these have together."""
     records = _records(trace)
     strided = chosen & (trace_columns.flags(records) & FLAG_STRIDED != 0)
-    counts = int((records[strided, 1] & _LOW_WORD).sum())
+    counts = int((records[strided, 1] & MAX_STRIDED).sum())
     number = int(strided.sum())
     extents = records[np.flatnonzero(chosen & (trace_columns.flags(records) & FLAG_EXTENT != 0)) + 1]
     sizes, rows = extents[:, 0] & _LOW_WORD, extents[:, 0] >> 32 & _LOW_WORD
@@ -75,7 +78,10 @@ def in_one_piece(trace: Trace, chosen: Rows) -> Trace:
     behind = np.where(with_extent, np.minimum(places + 1, len(records) - 1), 0)
     geometry = np.where(with_extent[:, None], records[behind], 0)
     strided = flags[places] & FLAG_STRIDED != 0
-    own = np.where(strided, records[places, 0] >> 16, 0), np.where(strided, records[places, 1] & _LOW_WORD, 0)
+    own = (
+        np.where(strided, records[places, 0] >> STRIDE_SHIFT, 0),
+        np.where(strided, records[places, 1] & MAX_STRIDED, 0),
+    )
     amounts = trace_columns.amounts(records)[places]
     keys = np.column_stack((trace_columns.payloads(records)[places], amounts, *own, geometry))
     _, first, same = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -85,8 +91,9 @@ def in_one_piece(trace: Trace, chosen: Rows) -> Trace:
     extents = behind[with_extent]
     records[extents] = np.column_stack((amounts[with_extent] | 1 << 32, np.zeros_like(extents), np.ones_like(extents)))
     single = places[strided]
-    records[single, 0] &= MAX_STRIDED_CYCLES
-    records[single, 1] = records[single, 1] & ~(FLAG_STRIDED << FLAGS_SHIFT | _LOW_WORD) | NO_COMPUTE & _LOW_WORD
+    compute, head = _compute(records[single])
+    records[single, 0] = records[single, 0] & MAX_STRIDED | compute << 32
+    records[single, 1] = records[single, 1] & ~(FLAG_STRIDED << FLAGS_SHIFT | _LOW_WORD) | head & _LOW_WORD
     return trace.altered(records.reshape(-1))
 
 
@@ -158,13 +165,10 @@ def with_compute(trace: Trace, share: float) -> Trace:
     """Vector and tensor instructions take that share of their cycles."""
     records = _records(trace).copy()
     chosen = _with_compute(records)
-    head = ((records[chosen, 1] & _LOW_WORD) ^ 1 << 31) - (1 << 31)
-    compute = records[chosen, 0] >> 32 & _LOW_WORD
+    compute, head = _compute(records[chosen])
     # The head is compute behind what was issued before it; its issue part stays.
     scaled = (compute * share).astype(np.int64)
-    head = np.maximum(head - compute, 0) + scaled
-    records[chosen, 0] = records[chosen, 0] & _LOW_WORD | scaled << 32
-    records[chosen, 1] = records[chosen, 1] & ~_LOW_WORD | head
+    _set_compute(records, chosen, scaled, np.maximum(head - compute, 0) + scaled)
     return trace.altered(records.reshape(-1))
 
 
@@ -172,10 +176,11 @@ def without_issue(trace: Trace) -> Trace:
     """Scalar work and the issue of instructions take no time."""
     records = _records(trace).copy()
     computing = _with_compute(records)
-    records[computing, 1] = records[computing, 1] & ~_LOW_WORD | records[computing, 0] >> 32 & _LOW_WORD
+    compute, _ = _compute(records[computing])
+    _set_compute(records, computing, compute, compute)
     extents = trace_columns.extent_records(records)
     strided = ~extents & (trace_columns.flags(records) & FLAG_STRIDED != 0)
-    records[strided, 0] &= ~MAX_STRIDED_CYCLES
+    records[strided, 0] &= ~MAX_STRIDED
     records[~extents & ~strided, 0] &= ~_LOW_WORD
     return trace.altered(records.reshape(-1))
 
@@ -211,8 +216,30 @@ def _records(trace: Trace) -> Words:
 
 def _with_compute(records: Words) -> Rows:
     """The records with vector or tensor instructions before them."""
-    own = ~trace_columns.extent_records(records) & (trace_columns.flags(records) & FLAG_STRIDED == 0)
-    return own & (records[:, 1] & _LOW_WORD != NO_COMPUTE & _LOW_WORD)
+    _, head = _compute(records)
+    return ~trace_columns.extent_records(records) & (head != NO_COMPUTE)
+
+
+def _compute(records: Words) -> tuple[Words, Words]:
+    """Compute cycles and head of each record."""
+    strided = trace_columns.flags(records) & FLAG_STRIDED != 0
+    compute = np.where(strided, records[:, 1] >> STRIDED_COMPUTE_SHIFT & MAX_STRIDED, records[:, 0] >> 32 & _LOW_WORD)
+    head = records[:, 0] >> STRIDED_HEAD_SHIFT & MAX_STRIDED
+    own = ((records[:, 1] & _LOW_WORD) ^ 1 << 31) - (1 << 31)
+    return compute, np.where(strided, np.where(head == 0, NO_COMPUTE, head), own)
+
+
+def _set_compute(records: Words, chosen: Rows, compute: Words, head: Words) -> None:
+    """Let records have other compute cycles and heads, none of them larger than before."""
+    strided = trace_columns.flags(records) & FLAG_STRIDED != 0
+    of_strided = strided[chosen]
+    rows = chosen & ~strided
+    records[rows, 0] = records[rows, 0] & _LOW_WORD | compute[~of_strided] << 32
+    records[rows, 1] = records[rows, 1] & ~_LOW_WORD | head[~of_strided]
+    rows = chosen & strided
+    records[rows, 0] = records[rows, 0] & ~(MAX_STRIDED << STRIDED_HEAD_SHIFT) | head[of_strided] << STRIDED_HEAD_SHIFT
+    kept = records[rows, 1] & ~(MAX_STRIDED << STRIDED_COMPUTE_SHIFT)
+    records[rows, 1] = kept | compute[of_strided] << STRIDED_COMPUTE_SHIFT
 
 
 def _addresses(amounts: Words) -> Words:

@@ -227,7 +227,12 @@ def read_records(state: ReplayState, core: int) -> int:
         amount = middle >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
         spent = local & LOW_WORD
         if middle >> trace.FLAGS_SHIFT & trace.FLAG_STRIDED:
-            spent = local & trace.MAX_STRIDED_CYCLES
+            spent = local & trace.MAX_STRIDED
+            head = local >> trace.STRIDED_HEAD_SHIFT & trace.MAX_STRIDED
+            if head:
+                busy = middle >> trace.STRIDED_COMPUTE_SHIFT & trace.MAX_STRIDED
+                free = max(free + busy, scalar + head)
+                compute += busy
         else:
             head = ((middle & LOW_WORD) ^ (1 << 31)) - (1 << 31)
             if head != trace.NO_COMPUTE:

@@ -41,6 +41,7 @@ from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_STRIDED,
     MAX_INSTRUCTION,
+    MAX_STRIDED,
     RECORD_WORDS,
     Kind,
 )
@@ -49,7 +50,7 @@ from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.touched_memory import TouchedMemory
 
 FORMAT = "mlutriton recording"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".mlurun"
 _LARGEST_SOURCE_BYTES = 1 << 20
 _LOW_WORD = (1 << 32) - 1
@@ -217,7 +218,7 @@ def check_trace(trace: Trace, instructions: int) -> None:
         raise ValueError(f"a record names an instruction beyond the {instructions} of the program")
     blocks = own & (kinds <= Kind.STORE)
     strided = blocks & (flags & FLAG_STRIDED != 0)
-    counts = records[strided, 1] & _LOW_WORD
+    counts = records[strided, 1] & MAX_STRIDED
     if (counts == 0).any() or (amounts[strided] % np.maximum(counts, 1)).any() or (flags[strided] & FLAG_EXTENT).any():
         raise ValueError("a strided transfer does not have whole segments")
     announced = np.flatnonzero(blocks & (flags & FLAG_EXTENT != 0))

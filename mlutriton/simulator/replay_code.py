@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlutriton.isa import trace_format
-from mlutriton.isa.trace_format import FLAG_STRIDED, RECORD_WORDS, Kind
+from mlutriton.isa.trace_format import FLAG_STRIDED, MAX_STRIDED, RECORD_WORDS, Kind
 from mlutriton.simulator import (
     cache_directory,
     event_loop,
@@ -118,7 +118,9 @@ def _steps(state: Any) -> int:
     extents = records[is_extent]
     transfers = records[~is_extent & (trace_columns.kinds(records) <= Kind.STORE)]
     strided = transfers[trace_columns.flags(transfers) & FLAG_STRIDED != 0]
-    segments = (strided[:, 1] & _LOW_WORD).sum() + ((extents[:, 0] >> 32 & _LOW_WORD) * (extents[:, 2] & 0xFFFF)).sum()
+    segments = (strided[:, 1] & MAX_STRIDED).sum() + (
+        (extents[:, 0] >> 32 & _LOW_WORD) * (extents[:, 2] & 0xFFFF)
+    ).sum()
     pages = trace_columns.amounts(transfers).sum() // _BYTES_PER_STEP
     return _STEPS_PER_RECORD * len(records) + len(state.starts) + int(segments + pages)
 

@@ -106,7 +106,10 @@ def run_to_barrier(state: ReplayState, core: int) -> None:
         flags = middle >> trace.FLAGS_SHIFT
         record += 1
         if flags & trace.FLAG_STRIDED:
-            scalar += local & trace.MAX_STRIDED_CYCLES
+            head = local >> trace.STRIDED_HEAD_SHIFT & trace.MAX_STRIDED
+            if head:
+                free = max(free + (middle >> trace.STRIDED_COMPUTE_SHIFT & trace.MAX_STRIDED), scalar + head)
+            scalar += local & trace.MAX_STRIDED
         else:
             head = ((middle & LOW_WORD) ^ (1 << 31)) - (1 << 31)
             if head != trace.NO_COMPUTE:
@@ -186,7 +189,7 @@ def segment_count(state: ReplayState, word: int) -> int:
     middle = state.words[word + 1]
     flags = middle >> trace.FLAGS_SHIFT
     if flags & trace.FLAG_STRIDED:
-        count1 = middle & LOW_WORD
+        count1 = middle & trace.MAX_STRIDED
         amount = middle >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
         return 1 if (state.words[word] >> trace.STRIDE_SHIFT) * count1 == amount else count1
     if not flags & trace.FLAG_EXTENT:

@@ -48,7 +48,7 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     flags = state.words[word + 1] >> trace.FLAGS_SHIFT
     if flags & (trace.FLAG_STRIDED | trace.FLAG_EXTENT):
         if flags & trace.FLAG_STRIDED:
-            count1 = state.words[word + 1] & LOW_WORD
+            count1 = state.words[word + 1] & trace.MAX_STRIDED
             stride1 = state.words[word] >> trace.STRIDE_SHIFT
             segment = amount // count1
         else:

@@ -36,6 +36,7 @@ from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_STRIDED,
     LOCAL_START,
+    MAX_STRIDED,
     RECORD_WORDS,
     STRIDE_SHIFT,
     Kind,
@@ -164,7 +165,7 @@ def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
     ones, zeros = np.ones(len(places), np.int64), np.zeros(len(places), np.int64)
     boxes = _Boxes(trace_columns.payloads(chosen), size, ones, zeros, ones.copy(), zeros.copy())
     strided = np.flatnonzero(flags & FLAG_STRIDED)
-    boxes.count1[strided] = chosen[strided, 1] & 0xFFFFFFFF
+    boxes.count1[strided] = chosen[strided, 1] & MAX_STRIDED
     boxes.stride1[strided] = chosen[strided, 0] >> STRIDE_SHIFT
     boxes.segment[strided] //= boxes.count1[strided]
     shaped = np.flatnonzero(flags & FLAG_EXTENT)

@@ -1,4 +1,4 @@
-"""Launches that are known: they run what Triton would run, and Triton is asked wherever that might be something else."""
+"""Known launches run what Triton would run, and Triton is asked wherever that might be something else."""
 
 from __future__ import annotations
 

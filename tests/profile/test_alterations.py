@@ -1,5 +1,7 @@
 """Altered traces have the records that the alteration says, and no others have changed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from kernels import RUNS, column_copy_run, gathered_run
@@ -100,11 +102,28 @@ def test_waits_are_taken_from_the_syncs_that_are_named():
     assert records_of(alterations.without_waits(TRACE, {3: WAIT_IO})) == records_of(TRACE)
 
 
-def test_compute_is_scaled_behind_its_issue():
-    trace = trace_of([Record(Kind.SYNC, WAIT_COMPUTE, scalar_cycles=9, compute_cycles=100, compute_head=104), END])
-    half, none = (records_of(alterations.with_compute(trace, share))[0] for share in (0.5, 0))
-    assert (half.compute_cycles, half.compute_head, half.scalar_cycles) == (50, 54, 9)
-    assert (none.compute_cycles, none.compute_head) == (0, 4)
+BUSY = {"scalar_cycles": 9, "compute_cycles": 100, "compute_head": 104}
+
+
+@pytest.mark.parametrize(
+    "record", [Record(Kind.SYNC, WAIT_COMPUTE, **BUSY), dataclasses.replace(STRIDED, **BUSY)], ids=["own", "strided"]
+)
+def test_compute_is_scaled_behind_its_issue(record):
+    trace = trace_of([record, STRIDED, END])
+    half, none = (records_of(alterations.with_compute(trace, share)) for share in (0.5, 0))
+    assert half == [dataclasses.replace(record, compute_cycles=50, compute_head=54), STRIDED, END]
+    assert none == [dataclasses.replace(record, compute_cycles=0, compute_head=4), STRIDED, END]
+
+
+def test_a_strided_transfer_behind_compute_keeps_that_in_one_piece_and_without_issue():
+    busy = dataclasses.replace(STRIDED, **BUSY)
+    trace = trace_of([busy, END])
+    (whole, _), (idle, _) = (
+        records_of(altered)
+        for altered in (alterations.in_one_piece(trace, np.array([True, False])), alterations.without_issue(trace))
+    )
+    assert (whole.extent, whole.scalar_cycles, whole.compute_cycles, whole.compute_head) == (None, 9, 100, 104)
+    assert idle == dataclasses.replace(busy, scalar_cycles=0, compute_cycles=100, compute_head=100)
 
 
 def test_without_issue_all_is_at_once():

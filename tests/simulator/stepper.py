@@ -63,9 +63,10 @@ def operations(words: Sequence[int], record: int) -> list[Operation]:
         )
         record += 1
         if read.flags & IS_STRIDED:
-            read.scalar_cycles, read.compute_cycles, read.compute_head = field_of(local, 0, 16), 0, NOTHING_COMPUTED
-            read.counts = field_of(middle, 0, 32), 1
-            read.strides = field_of(local, 16, 48, signed=True), 0
+            read.scalar_cycles, read.compute_cycles = field_of(local, 0, 16), field_of(middle, 16, 16)
+            read.compute_head = field_of(local, 16, 16) or NOTHING_COMPUTED
+            read.counts = field_of(middle, 0, 16), 1
+            read.strides = field_of(local, 32, 32, signed=True), 0
             read.segment_bytes = read.amount // read.counts[0]
         elif read.kind in (LOAD, STORE) and read.flags & HAS_EXTENT:
             sizes, stride, planes = (int(word) for word in words[3 * record : 3 * record + 3])

@@ -113,7 +113,7 @@ def facts(**changed):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"recording": facts(version=2)},
+        {"recording": facts(version=1)},
         {"recording": facts(format="other")},
         {"recording": facts(grid=[1, 2])},
         {"recording": facts(grid=[1, -2, 1])},

@@ -8,10 +8,12 @@ from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_STRIDED,
     FLAGS_SHIFT,
-    MAX_STRIDED_CYCLES,
+    MAX_STRIDED,
     NO_COMPUTE,
     RECORD_WORDS,
     STRIDE_SHIFT,
+    STRIDED_COMPUTE_SHIFT,
+    STRIDED_HEAD_SHIFT,
 )
 
 _RECORD = "ptr %context, i64 %kind, i64 %payload"
@@ -59,12 +61,21 @@ def transfer(library: Library) -> str:
     e.do("ret void")
     e.label(shaped)
     idle = e.value(f"icmp sle i64 {fold.head}, {NO_COMPUTE}")
-    few = e.value(f"icmp ule i64 {fold.scalar}, {MAX_STRIDED_CYCLES}")
-    e.branch(e.value(f"and i1 {is_plane}, {e.value(f'and i1 {idle}, {few}')}"), strided, extent)
+    # 0 stands for no compute, and no other head is.
+    early = e.value(f"icmp ult i64 {e.value(f'sub i64 {fold.head}, 1')}, {MAX_STRIDED}")
+    largest = e.value(f"or i64 {e.value(f'or i64 {fold.scalar}, {fold.compute}')}, %count1")
+    fits = e.value(f"icmp ule i64 {largest}, {MAX_STRIDED}")
+    fits = e.value(f"and i1 {fits}, {e.value(f'or i1 {idle}, {early}')}")
+    stride1 = e.value(f"shl i64 %stride1, {STRIDE_SHIFT}")
+    is_near = e.value(f"icmp eq i64 {e.value(f'ashr i64 {stride1}, {STRIDE_SHIFT}')}, %stride1")
+    fits = e.value(f"and i1 {e.value(f'and i1 {fits}, {is_near}')}, {is_plane}")
+    e.branch(fits, strided, extent)
     e.label(strided)
-    word0 = e.value(f"or i64 {fold.scalar}, {e.value(f'shl i64 %stride1, {STRIDE_SHIFT}')}")
+    head = e.value(f"shl i64 {e.value(f'select i1 {idle}, i64 0, i64 {fold.head}')}, {STRIDED_HEAD_SHIFT}")
+    word0 = e.value(f"or i64 {e.value(f'or i64 {fold.scalar}, {head}')}, {stride1}")
+    counts = e.value(f"or i64 %count1, {e.value(f'shl i64 {fold.compute}, {STRIDED_COMPUTE_SHIFT}')}")
     kind = e.value(f"or i64 %kind, {FLAG_STRIDED << FLAGS_SHIFT}")
-    _append(e, (word0, e.value(f"or i64 %count1, {kind}"), "%payload"))
+    _append(e, (word0, e.value(f"or i64 {counts}, {kind}"), "%payload"))
     e.do("ret void")
     e.label(extent)
     _append_record(e, fold, e.value(f"or i64 %kind, {FLAG_EXTENT << FLAGS_SHIFT}"))
