@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid
-from mlutriton.frontend.known_launches import KnownLaunches
+from mlutriton.frontend.known_launches import KnownLaunches, key_and_values
 from mlutriton.frontend.refusals import explained
 
 BACKEND_NAME = "mlu"
@@ -64,7 +64,8 @@ class Kernel(JITFunction):
         activate()
         try:
             extents = _checked(grid)
-            if not warmup and self._known.again(self, extents, args, kwargs):
+            key, values = key_and_values(args, kwargs)
+            if key and not warmup and self._known.again(self, extents, key, values):
                 return driver.active.last_run()
             compiled = super().run(*args, grid=extents, warmup=warmup, **kwargs)
         except Exception as problem:
@@ -76,7 +77,8 @@ class Kernel(JITFunction):
         # A hook of Triton's may have the kernel compiled elsewhere: then there is neither kernel nor run.
         if warmup or compiled is None:
             return compiled
-        self._known.learn(self, compiled, args, kwargs)
+        if key:
+            self._known.learn(self, compiled, key, len(args), kwargs)
         return driver.active.last_run()
 
 

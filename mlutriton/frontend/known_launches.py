@@ -8,7 +8,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -22,12 +22,15 @@ from triton.runtime.driver import driver
 from mlutriton.frontend.arguments import ARRAY_DTYPES, array_argument
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
-_MOST_KNOWN = 64
+_MOST_KEPT = 64
 # Triton compiles other code for pointers that are multiples of it.
 _ALIGNMENT_BYTES = 16
 # Two values of one of these that are equal are the same to a kernel, but for zeros of both signs.
 _COMPARED = frozenset({int, bool, str, float, type(None), tl.dtype})
 _NOT_THERE = object()
+
+
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,47 +64,59 @@ class KnownLaunches:
     """Those of one kernel."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], _Known] = {}
+        self._known: dict[Key, _Known] = {}
+        self._met: set[Key] = set()
 
-    def again(self, kernel: Any, grid: Any, args: Sequence[object], named: Mapping[str, object]) -> bool:
+    def again(self, kernel: Any, grid: Any, key: Key, values: Sequence[object]) -> bool:
         """Launch a kernel if the launch is known; returns whether it is.
 
         Args:
             kernel: Triton's ``JITFunction``.
             grid: three extents, or a function that gives them.
-            args: positional arguments.
-            named: those by name, and options.
+            key: of the launch.
+            values: that are passed, as Triton takes them.
         """
-        if not self._known or _is_watched(kernel):
-            return False
-        key, values = _key_and_values(args, named)
         known = self._known.get(key)
-        if known is None or not _still_holds(known, kernel):
+        if known is None or _is_watched(kernel) or not _still_holds(known, kernel):
             return False
-        values += known.defaults
+        values = *values, *known.defaults
         arguments = [values[place] for place in known.order]
         if callable(grid):
             grid = grid(dict(zip(known.names, arguments, strict=True)))
         known.launch(*grid, 0, *known.program, None, None, None, *arguments)
         return True
 
-    def learn(self, kernel: Any, compiled: object, args: Sequence[object], named: Mapping[str, object]) -> None:
-        """Remember a launch for which Triton has found the compiled kernel, if it can be told from all others."""
-        key, _ = _key_and_values(args, named)
-        if not key or type(compiled) is not CompiledKernel or not _has_ordinary_parameters(kernel):
+    def learn(self, kernel: Any, compiled: object, key: Key, positional: int, named: Collection[str]) -> None:
+        """Remember a launch for which Triton has found the compiled kernel.
+
+        It is looked at when it comes for the second time: many launches never do.
+
+        Args:
+            kernel: Triton's ``JITFunction``.
+            compiled: what Triton has found.
+            key: of the launch.
+            positional: how many arguments are passed without names.
+            named: names of the others, and of options.
+        """
+        if key not in self._met:
+            if len(self._met) == _MOST_KEPT:
+                self._met.clear()
+            self._met.add(key)
+            return
+        if type(compiled) is not CompiledKernel or not _has_ordinary_parameters(kernel):
             return
         device = driver.active.get_current_device()
         cache: dict[object, object] = kernel.device_caches[device][0]
         cache_key = next((key for key, value in cache.items() if value is compiled), None)
         names: tuple[str, ...] = tuple(kernel.arg_names)
-        places = {name: place for place, name in enumerate((*names[: len(args)], *named))}
+        places = {name: place for place, name in enumerate((*names[:positional], *named))}
         missing = [each for each in kernel.params if each.name not in places]
         if cache_key is None or any(not each.has_default for each in missing):
             return
         found: Any = compiled
-        passed = len(args) + len(named)
+        passed = positional + len(named)
         places |= {each.name: passed + place for place, each in enumerate(missing)}
-        if len(self._known) == _MOST_KNOWN:
+        if len(self._known) == _MOST_KEPT:
             self._known.clear()
         self._known[key] = _Known(
             compiled,
@@ -116,8 +131,11 @@ class KnownLaunches:
         )
 
 
-def _key_and_values(args: Sequence[object], named: Mapping[str, object]) -> tuple[tuple[object, ...], list[object]]:
-    """What tells a launch from those that need other code, empty if that is not known; and arguments for Triton."""
+def key_and_values(args: Sequence[object], named: Mapping[str, object]) -> tuple[Key, list[object]]:
+    """What tells a launch from those that need other code, and the values of its arguments for Triton.
+
+    The key is empty if values are of other types than those that can be compared.
+    """
     values: list[object] = [*args, *named.values()]
     key: list[object] = [len(args), *named]
     for place, value in enumerate(values):
