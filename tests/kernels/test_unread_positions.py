@@ -127,3 +127,29 @@ def test_positions_of_another_iteration_are_read(kernel):
         wanted[k * block : (k + 1) * block][row < m] = rows[row < m]
         rows = x[np.where(row < m, row, 0)]
     np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def product_one_iteration_later(out, x, weight, m, count, N: tl.constexpr):
+    """Products of rows that come round again are stored where the next iteration ends."""
+    i, j = tl.arange(0, N), tl.arange(0, 16)[None, :]
+    right = tl.load(weight + i[:, None] * 16 + j)
+    rows = tl.zeros((N, 16), tl.float32)
+    for k in range(count):
+        row = tl.maximum(count - 1 - k, 0) * N + i
+        tl.store(out + (k * N + i)[:, None] * 16 + j, rows, mask=(row < m)[:, None])
+        rows = tl.dot(tl.load(x + (row % m)[:, None] * 16 + j), right, input_precision="ieee")
+
+
+def test_rows_that_come_round_again_are_read_in_another_iteration():
+    m, count, block = 53, 5, 16
+    rng = np.random.default_rng(0)
+    x, weight = (rng.integers(-4, 5, (rows, 16)).astype(np.float32) for rows in (m, 16))
+    out, wanted = np.zeros((count * block, 16), np.float32), np.zeros((count * block, 16), np.float32)
+    on_both_engines(lambda: product_one_iteration_later[(1,)](out, x, weight, m, count, N=block), out)
+    rows = np.zeros((block, 16), np.float32)
+    for k in range(count):
+        row = (count - 1 - k) * block + np.arange(block)
+        wanted[k * block : (k + 1) * block][row < m] = rows[row < m]
+        rows = x[row % m] @ weight
+    np.testing.assert_array_equal(out, wanted)

@@ -19,6 +19,7 @@ from mlutriton.ir.analysis.launch_bounds import Bounds
 from mlutriton.ir.analysis.launch_facts import Fact, Factors, Multiple, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.analysis.uses import Uses
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import AddPtr, TileGeometry, TileLoad, TileStore
@@ -93,6 +94,7 @@ class _Search:
         self._bounds = Bounds(function, together)
         self._factors = Factors(function)
         self._forms = ScalarForms()
+        self._uses = Uses(function)
         self._layouts: dict[tuple[FormKey, int], Layouts | None] = {}
 
     def ask(self) -> None:
@@ -122,7 +124,11 @@ class _Search:
         """True if all that is made of a tile's elements that wrap is never stored."""
         end = plus(self._forms.of(size), self._forms.of(start), -1)
         layouts = self._stored_up_to(frozenset(end.items()), load.geometry.shape[dimension])
-        return layouts is not None and layouts.wanted.get(load.result) == {dimension}
+        if layouts is None or layouts.wanted.get(load.result) != {dimension}:
+            return False
+        # What a loop hands on is stored up to the end of another iteration.
+        loops = self._uses.loops_that_set([end])
+        return not any(self._uses.is_carried_by(each, loops) for each in layouts.wanted)
 
     def _stored_up_to(self, end: FormKey, extent: int) -> Layouts | None:
         """What stored tensors are made of, place by place along axes of an extent that their stores end at a number."""
