@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlutriton.codegen.cleanup import goes_in_order, is_step, linked, reads_other_bits, reshaped, shape_of_step
 from mlutriton.codegen.tile_code import WRITING, Node, TileCode, accesses, buffers_of, children, instructions, steps
@@ -157,7 +157,8 @@ def _in_front(repeated: _Repeatable, chain: _Chain) -> _Chain | None:
         return None
     if reads_other_bits(repeated.chain[-1], first, readers):
         return None
-    again = repeated.chain
+    # Instructions are told apart by their identity: each chain has its own.
+    again = [replace(each) for each in repeated.chain]
     if shape_of_step(again[0]) != shape_of_step(first):
         if all(map(goes_in_order, again)):
             again = [reshaped(each, first) for each in again]

@@ -42,6 +42,17 @@ def test_all_readers_do_it_again():
     )
 
 
+def test_each_reader_has_instructions_of_its_own():
+    twice = "v.fneg.f32 ~, [h], 1, 64\n v.fabs.f32"
+    found = repeated(f"{twice} [a], ~, 1, 64\n v.fadd.f32 [b], [a], [c], 1, 64\n v.fsub.f32 [d], [a], [c], 1, 64")
+    again = f"{twice} ~, ~, 1, 64"
+    assert found == list(
+        instructions(f"{again}\n v.fadd.f32 [b], ~, [c], 1, 64\n{again}\n v.fsub.f32 [d], ~, [c], 1, 64")
+    )
+    # What follows tells instructions apart by their identity.
+    assert len({id(each) for each in found}) == len(found)
+
+
 @pytest.mark.parametrize(
     "readers",
     [
