@@ -280,7 +280,7 @@ def here_and_odd(out, x, BLOCK: tl.constexpr):
 def test_gathers_of_a_block_on_several_lines_wait_for_their_masks(grid, engine, monkeypatch):
     """Places in a block are counted from its line's, these from the phase's: all are of that phase."""
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
-    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    monkeypatch.setattr("mlutriton.configuration._current", mlu.machine("mlu-tiny"))
     x = np.arange(1, 64 * grid[1] + 1, dtype=np.float32)
     out = np.zeros((grid[1], grid[0], 64), np.float32)
     here_and_odd[grid](out, x, BLOCK=64)

@@ -218,7 +218,7 @@ def sums_of_ever_wider_rows(out, x, turns, BLOCK: tl.constexpr):
 
 @pytest.mark.parametrize("turns", [0, 2, 5])
 def test_rows_whose_distance_a_loop_finds_out(turns, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    monkeypatch.setattr("mlutriton.configuration._current", mlu.machine("mlu-tiny"))
     x, rows, block = np.arange(400, dtype=np.float32), 13, 16
     place = np.arange(rows)[:, None]
 
@@ -248,7 +248,7 @@ def running_sums_of_rows(out, most, x, columns, BLOCK: tl.constexpr):
 
 @pytest.mark.parametrize("rows", [1, 3, 13])
 def test_what_is_copied_of_few_programs_is_what_there_is(rows, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", "mlu-tiny")
+    monkeypatch.setattr("mlutriton.configuration._current", mlu.machine("mlu-tiny"))
     monkeypatch.setenv("MLUTRITON_ENGINE", "interpreter")  # which faults where nothing has been written
     x = np.random.default_rng(0).integers(-9, 9, (rows, 46)).astype(np.float32)
     out, most = np.zeros_like(x), np.zeros((rows, 16), np.float32)

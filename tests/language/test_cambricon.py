@@ -276,7 +276,7 @@ def largest_part(out, x, COUNT: tl.constexpr):
 
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu-tiny"])
 def test_halves_are_added_without_a_gather(machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+    monkeypatch.setattr("mlutriton.configuration._current", mlu.machine(machine))
     x = RNG.integers(-50, 50, 16_384).astype(np.float32)
     out = np.empty(128, dtype=np.float32)
     run = largest_part[(1,)](out, x, COUNT=16_384)

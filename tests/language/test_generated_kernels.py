@@ -4,12 +4,15 @@
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from mlutriton import configuration
 from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.isa.program import Program
@@ -45,12 +48,24 @@ def examples(count: int) -> settings:
     )
 
 
+@contextmanager
+def running_on(engine: str, machine: str) -> Iterator[None]:
+    """Launch with an engine on a machine."""
+    before = configuration.current_machine()
+    with patch.dict(os.environ, {"MLUTRITON_ENGINE": engine}):
+        configuration.set_machine(machine)
+        try:
+            yield
+        finally:
+            configuration.set_machine(before)
+
+
 def check(case: Case) -> None:
     """Launch the kernel on both engines; compare memory with NumPy's and cycles with each other's."""
     expected, frame, kernel, cycles = case.expected(), case.statements.frame, jitted(case.text), set()
     for engine in ("native", "interpreter"):
         memory = case.memory()
-        with patch.dict(os.environ, {"MLUTRITON_ENGINE": engine, "MLUTRITON_MACHINE": case.machine}):
+        with running_on(engine, case.machine):
             run = kernel[frame.grid](*memory.values(), frame.n, enable_fp_fusion=False, **case.options)
         cycles.add(run.cycles)
         for name, array in memory.items():
@@ -68,7 +83,7 @@ def judged(case: TextCase) -> None:
     """Launch the kernel on both engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
     expected, cycles, first = case.expected(), set(), None
     for engine in ("native", "interpreter"):
-        with patch.dict(os.environ, {"MLUTRITON_ENGINE": engine, "MLUTRITON_MACHINE": case.machine}):
+        with running_on(engine, case.machine):
             written, run = case.written()
         cycles.add(run.cycles)
         assert not read_before_set(run.program)
