@@ -141,3 +141,37 @@ def test_images_that_are_shifted(dy, dx, h, w):
             wanted[:, row, column] = x[:, row + dy, column + dx]
     on_both_engines(lambda: shifted_pixels[x.size // 16 // 32, 1](out, x, dy, dx, C=16, H=h, W=w, BM=32, BC=16), out)
     np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def pooled(out, x, n, H: tl.constexpr, W: tl.constexpr, STEP: tl.constexpr, B: tl.constexpr):
+    """The greatest of STEP by 2 elements, of images that are STEP times as wide and twice as high."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    mask, w, h, c = i < n, i % W, i // W % H, i // (H * W)
+    begin = x + (c * 2 * H + 2 * h) * (STEP * W) + STEP * w
+    greatest = tl.load(begin, mask=mask, other=-8.0)
+    for row in tl.static_range(2):
+        for column in tl.static_range(STEP):
+            greatest = tl.maximum(greatest, tl.load(begin + row * (STEP * W) + column, mask=mask, other=-8.0))
+    tl.store(out + i, greatest, mask=mask)
+
+
+@pytest.mark.parametrize(("h", "w"), [(4, 8), (3, 56), (5, 6), (2, 32)])
+@pytest.mark.parametrize(("step", "missing"), [(2, 0), (3, 8), (9, 0), (2, 5)])
+def test_pools_of_neighbours(h, w, step, missing):
+    # Memory ends with the last element that is wanted.
+    x = RANDOM.standard_normal((5, 2 * h, w * step), np.float32)
+    wanted = x.reshape(5, h, 2, w, step).max((2, 4)).ravel()
+    out = np.full(wanted.size, -9, np.float32)
+    n = out.size - missing
+    on_both_engines(lambda: pooled[-(-n // 64),](out, x, n, H=h, W=w, STEP=step, B=64), out)
+    np.testing.assert_array_equal(out[:n], wanted[:n])
+    assert (out[n:] == -9).all()
+
+
+def test_few_items_are_gathered_one_by_one():
+    x, weight = RANDOM.standard_normal((64, 8 * 56), np.float32), RANDOM.standard_normal(8, np.float32)
+    out = np.empty_like(x)
+    run = by_channel[x.size // 1024,](out, x, weight, x.size, HW=56, C=8, B=1024)
+    # Each program has a core for itself; as many items as it has elements would take 28 cycles each.
+    assert run.cycles < 1024 * 28 / 2

@@ -314,14 +314,14 @@ class AccessAnalysis:
             case "add":
                 return linear_sum(a, b, scalars)
             case "sub":
-                return linear_sum(a, _scale(b, -1, scalars), scalars)
+                return linear_sum(a, scaled(b, -1, scalars), scalars)
             case "mul":
                 if b.is_uniform:
-                    return _scale(a, scalars.sum(b.offset), scalars)
-                return _scale(b, scalars.sum(a.offset), scalars) if a.is_uniform else None
+                    return scaled(a, scalars.sum(b.offset), scalars)
+                return scaled(b, scalars.sum(a.offset), scalars) if a.is_uniform else None
             case "shl":
                 amount = scalars.sum(b.offset) if b.is_uniform else None
-                return _scale(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
+                return scaled(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
             case _ if not b.is_uniform or b.base is not None:
                 return None
             case _:
@@ -462,7 +462,7 @@ class AccessAnalysis:
         if operation.name in ("sle", "sge"):
             b = b.plus(1)
         # a < b  <=>  (a's terms - b's terms) < b's offset - a's offset
-        difference = linear_sum(replace(a, offset=()), _scale(replace(b, offset=()), -1, scalars), scalars)
+        difference = linear_sum(replace(a, offset=()), scaled(replace(b, offset=()), -1, scalars), scalars)
         if difference is None:
             return None
         bound = scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset))
@@ -579,7 +579,8 @@ def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
     return result
 
 
-def _scale(a: Linear, factor: Scalar, scalars: Scalars) -> Linear:
+def scaled(a: Linear, factor: Scalar, scalars: Scalars) -> Linear:
+    """The form of a product with a scalar."""
     if factor == 0:
         return Linear(a.base, (), (None,) * len(a.terms))
     terms = tuple(t and replace(t, stride=scalars.binary("mul", t.stride, factor)) for t in a.terms)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I64
-from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, Term, linear_sum
+from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, linear_sum, scaled
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Operation, Value
@@ -39,9 +39,11 @@ class Split:
     linear: Linear
 
     @property
-    def is_consecutive(self) -> bool:
-        """True if each element follows the one before it."""
-        return self.linear.terms == (Term(1),)
+    def stride(self) -> int | None:
+        """How far each element is from the one before it; None if that is not known, or not the same for all."""
+        (term,) = self.linear.terms
+        is_plain = term is not None and term.wrap is None and term.repeats == 1
+        return term.stride if is_plain and isinstance(term.stride, int) else None
 
     def plus(self, addend: Scalar) -> Split:
         """This form with one more addend."""
@@ -94,6 +96,8 @@ class RowAnalysis:
                 return self._sum(operation, axis)
             case Elementwise() if operation.name == "add":
                 return self._sum(operation, axis)
+            case Elementwise() if operation.name == "mul":
+                return self._product(operation, axis)
             case Elementwise() if operation.name in REMAINDERS:
                 return self._remainder(operation, axis)
             case Elementwise() if operation.name in ("sext", "zext"):
@@ -113,6 +117,18 @@ class RowAnalysis:
                 return source if source.row is None else replace(source, row=self._moved(operation, source.row, axis))
             case _:
                 return None
+
+    def _product(self, operation: Elementwise, axis: int) -> Split | None:
+        """A multiple, by a known number, of what splits."""
+        for number, other in (operation.operands, operation.operands[::-1]):
+            times = self.drop(other, axis)
+            constant = times.defining_op if times is not None else None
+            split = self.split(number, axis) if isinstance(constant, Constant) else None
+            if times is not None and split is not None and isinstance(constant, Constant):
+                assert isinstance(constant.value, int)
+                row = split.row and self.scalars.add(Elementwise.of("mul", split.row, times))
+                return Split(row, scaled(split.linear, constant.value, self.scalars))
+        return None
 
     def _remainder(self, operation: Elementwise, axis: int) -> Split | None:
         """A remainder that advances along the axis as the number does."""

@@ -41,6 +41,7 @@ from mlutriton.ir.ops import (
     TileLoad,
     TileStore,
     Transpose,
+    Window,
     pointee,
 )
 from mlutriton.ir.passes.refinement import Refinement
@@ -48,6 +49,8 @@ from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, 
 
 # So many rows take no longer to set up than two transfers to begin one after the other.
 _FEW_ROWS = 32
+# Elements no further apart than this are loaded with what lies between them.
+_FURTHEST = 8
 # More than an axis of any tile has.
 _MOST_GROUPS = 1 << 32
 
@@ -304,15 +307,15 @@ class _Rewriter:
         analysis = RowAnalysis(self.analysis, self.known_rows, scalars)
         for axis in axes if last else ():
             split = analysis.split(pointer, axis) if shape[axis] > 1 else None
-            if split is None or not split.is_consecutive:
-                continue
-            mask = analysis.split_mask(_mask(operation), axis)
-            if mask is None:
+            stride = split.stride if split else None
+            is_near = stride == 1 or (isinstance(operation, Load) and stride in range(2, _FURTHEST + 1))
+            mask = analysis.split_mask(_mask(operation), axis) if is_near else None
+            if split is None or stride is None or mask is None:
                 continue
             run = _run(split, mask, without(shape, axis), shape[axis], scalars)
             if isinstance(operation, Store):
                 return [run.scatter(operation.operands[1], operation.location)]
-            return self._gather_rows(operation, run, axis, analysis)
+            return self._gather_rows(operation, run, axis, stride, analysis)
         return None
 
     def _long_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
@@ -355,19 +358,29 @@ class _Rewriter:
         return [wide, Elementwise.of("select", mask, wide.result, other, location=load.location)]
 
     @staticmethod
-    def _gather_rows(load: Load, run: _Run, axis: int, analysis: RowAnalysis) -> Sequence[Operation]:
+    def _gather_rows(load: Load, run: _Run, axis: int, stride: int, analysis: RowAnalysis) -> Sequence[Operation]:
+        """Rows of which every ``stride``-th element is wanted; what lies between comes with them."""
         _, mask, other = load.operands
+        scalars, length = analysis.scalars, run.length
+        if stride > 1:
+            reach = scalars.binary("sub", scalars.binary("mul", run.limit, stride), stride - 1)
+            run = replace(run, limit=scalars.value(scalars.maximum([0, reach])), length=length * stride)
         row_other = analysis.drop(other, axis)
         if row_other is None:
             wanted = TensorType(shape_of(run.offsets.type), element_type(other.type))
-            gather = run.gather(analysis.scalars.add(Constant.of(0, wanted)), load.location)
+            gather = run.gather(scalars.add(Constant.of(0, wanted)), load.location)
         else:
             gather = run.gather(row_other, load.location)
         made: list[Operation] = [gather]
+        if stride > 1:
+            rows, element = shape_of(run.offsets.type), element_type(other.type)
+            apart = Reshape([gather.result], result_types=[TensorType((*rows, length, stride), element)])
+            taken = Window([apart.result], {"axis": len(rows) + 1, "first": 0, "count": 1}, location=load.location)
+            made += [apart, taken, Reshape([taken.result], result_types=[TensorType((*rows, length), element)])]
         last = len(shape_of(other.type)) - 1
         if axis != last:
             order = tuple(last if d == axis else d - (d > axis) for d in range(last + 1))
-            made.append(Transpose([gather.result], {"order": order}, location=load.location))
+            made.append(Transpose([made[-1].result], {"order": order}, location=load.location))
         if row_other is None:
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=load.location))
         return made
