@@ -42,8 +42,9 @@ class Split:
     def stride(self) -> int | None:
         """How far each element is from the one before it; None if that is not known, or not the same for all."""
         (term,) = self.linear.terms
-        is_plain = term is not None and term.wrap is None and term.repeats == 1
-        return term.stride if is_plain and isinstance(term.stride, int) else None
+        if term is None or term.wrap is not None or term.repeats > 1:
+            return None
+        return term.stride if isinstance(term.stride, int) else None
 
     def plus(self, addend: Scalar) -> Split:
         """This form with one more addend."""
