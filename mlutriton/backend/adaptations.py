@@ -78,6 +78,8 @@ def adapt_triton() -> None:
     triton.compiler.compiler.parse = _parsing_programs(triton.compiler.compiler.parse)
     # The original rounds the operands of a float32 product to TF32 wherever the device can.
     triton.knobs.language.fp32_default = triton.knobs.language.fp32_default or "ieee"
+    # The original would store only the kinds of binaries that it knows, and miss the program when it loads it.
+    triton.knobs.compilation.store_binary_only = False
     if dump_directory() is not None:
         # What comes from the cache passes through no stage that could be dumped.
         triton.knobs.compilation.always_compile = True
