@@ -49,6 +49,7 @@ _REMEDIES = {
     r"Both operands must be same dtype": "cast one to the other's: b.to(a.dtype)",
     r"Expected dtype \['fp32', 'fp64'\]": "cast it first: x.to(tl.float32)",
     r"exceeds triton maximum tensor numel": "go through it in parts: for start in range(0, n, BLOCK)",
+    r"invalid operands of type pointer": "an argument is an array here: tl.load it, or pass a number: n.item()",
     r"f-string containing non-constexpr": 'print text and value apart: tl.device_print("n", n)',
     r"Unsupported ptr type|unsupported pointer type|must be (a )?pointer": (
         "the argument is no pointer: pass an array, or the offsets are added to something else than one"

@@ -92,6 +92,7 @@ def notes_of(launch):
         (lambda: listed[(1,)](arrays()[0], BLOCK=16), "for value in", "tl.static_range"),
         (lambda: growing[(1,)](arrays()[0], 5, BLOCK=16), "for _ in range(n)", "acc = tl.zeros"),
         (lambda: deciding[(1,)](arrays()[0], BLOCK=16), "if place > 3", "mask=condition"),
+        (lambda: copy[(1,)](*arrays(), np.array([100]), BLOCK=128), "place < n", "n.item()"),
         (lambda: ending[(1,)](arrays()[0], 5), "break", "condition of a while loop"),
     ],
 )
