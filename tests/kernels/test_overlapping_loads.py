@@ -151,3 +151,29 @@ def test_what_a_loop_hands_on_keeps_what_masks_left_out():
         wanted[k][place < m] = total[place < m]
         total = np.where(place < m, x[place] + x[place + 1] * 3, np.float32(28))
     np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def sums_and_a_neighbour(total, above, x, rows, columns, pitch, FAR: tl.constexpr, B0: tl.constexpr, B1: tl.constexpr):
+    """Of what is loaded with one of the summands, one row above it, nothing is computed: it is stored as it is."""
+    i = tl.program_id(1) * B0 + tl.arange(0, B0)[:, None]
+    j = tl.program_id(0) * B1 + tl.arange(0, B1)[None, :]
+    mask = (i < rows) & (j < columns)
+    here = tl.load(x + i * pitch + j, mask)
+    left = tl.load(x + i * pitch + j - 3, mask & (j >= 3), other=0)
+    higher = tl.load(x + (i - FAR) * pitch + j, mask & (i >= FAR), other=0)
+    tl.store(above + i * pitch + j, tl.load(x + (i - FAR - 1) * pitch + j, mask & (i > FAR), other=0), mask)
+    tl.store(total + i * pitch + j, here + left * 2 + higher * 3, mask)
+
+
+@pytest.mark.parametrize("far", [2, 20])
+def test_a_box_has_parts_that_are_computed_with_another_box(far):
+    rows, columns = 50, 200
+    x = np.random.default_rng(0).integers(-9, 10, (rows, columns)).astype(np.int32)
+    out = np.zeros((2, rows, columns), np.int32)
+    on_both_engines(
+        lambda: sums_and_a_neighbour[2, 4](out[0], out[1], x, rows, columns, columns, FAR=far, B0=16, B1=128), out
+    )
+    padded = np.pad(x, ((far + 1, 0), (3, 0)))
+    total = x + padded[far + 1 :, :columns] * 2 + padded[1 : rows + 1, 3:] * 3
+    np.testing.assert_array_equal(out, np.stack([total, padded[:rows, 3:]]))

@@ -68,16 +68,12 @@ class _Merger:
             for group in _groups(block, self.forms)
             for merge in self._merges(block, group)
         ]
-        families = [merge.family for merge in merges if merge.family is not None]
-        for merge in merges:
-            merge.family = next((each for each in families if merge.box.members[0].load.result in each.values), None)
+        families = _families(merges, self.uses)
         for merge in merges:
             merge.shape = self._shape(merge, merges)
-        done: set[Value] = set()
-        for merge in merges:
-            if merge.family is not None and done.isdisjoint(merge.family.values):
-                done |= merge.family.values
-                lengthen(self.function, merge.family, merge.shape)
+        for family in families:
+            shape = next(merge.shape for merge in merges if merge.family is family)
+            lengthen(self.function, family, shape)
         for merge in merges:
             _load_at_once(merge)
         return bool(merges)
@@ -111,8 +107,42 @@ class _Merger:
         rows = merge.box.spans[0].reach
         if merge.family is None:
             return (rows, *(span.extent for span in merge.box.spans[1:]))
-        related = [each for each in merges if each.family and not each.family.values.isdisjoint(merge.family.values)]
+        related = [each for each in merges if each.family is merge.family]
         return (rows, *(max(each.box.spans[d].extent for each in related) for d in range(1, len(merge.box.spans))))
+
+
+def _families(merges: list[_Merge], uses: Uses) -> list[Family]:
+    """All that gets longer rows, apart from each other; each box gets the family of its parts.
+
+    Boxes are dropped that have parts that get them beside parts that cannot.
+    """
+    families: list[Family] = []
+    pending = [merge for merge in merges if merge.family is not None]
+    while pending:
+        for merge in pending:
+            assert merge.family is not None
+            met = [each for each in families if not each.values.isdisjoint(merge.family.values)]
+            families = [each for each in families if each not in met]
+            families.append(
+                Family(
+                    merge.family.values.union(*(each.values for each in met)),
+                    merge.family.repeated.union(*(each.repeated for each in met)),
+                )
+            )
+        longer = set[Value]().union(*(each.values for each in families))
+        pending = list[_Merge]()
+        for merge in [each for each in merges if each.family is None]:
+            parts = [each.load.result for each in merge.box.members]
+            if not longer.isdisjoint(parts):
+                merge.family = family_of(parts, uses)
+                if merge.family is None:
+                    merges.remove(merge)
+                else:
+                    pending.append(merge)
+    for merge in merges:
+        part = merge.box.members[0].load.result
+        merge.family = next((each for each in families if part in each.values), None)
+    return families
 
 
 def _blocks(function: Function) -> list[Block]:
