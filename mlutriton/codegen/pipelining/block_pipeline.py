@@ -214,7 +214,9 @@ class _BlockRotation:
             return self._scalar("lshr", integer("add", rest, one), one)
         spread = integer("add", self._scalar("lshr", rest, Immediate(2)), one)
         least = self._scalar("lshr", integer("add", integer("sub", rest, spread), one), one)
-        wanted = integer("add", least, self._scalar("urem", self._task(), integer("add", spread, one)))
+        # The first block is never empty.
+        further = self._scalar("urem", self._task(), integer("add", spread, one))
+        wanted = integer("add", integer("smax", least, one), further)
         return integer("smax", integer("smin", wanted, block), integer("sub", rest, block))
 
     def _task(self) -> Register:
