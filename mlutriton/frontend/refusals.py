@@ -17,7 +17,9 @@ from mlutriton.frontend.arguments import unknown_dtype, unpassable
 
 # What to write instead, by what Triton's own message says.
 _REMEDIES = {
-    r"arange's arguments must be of type tl.constexpr": "annotate the parameter in the def: BLOCK: tl.constexpr",
+    r"arange's arguments must be of type tl.constexpr": (
+        "the bounds are integers that are known to the compiler: annotate the parameter in the def, BLOCK: tl.constexpr"
+    ),
     r"range must be a power of 2|[Ss]hape .* must be a power of 2|not a power of two": (
         "round up with triton.next_power_of_2(n), and mask what is beyond: tl.load(pointer, mask=offsets < n)"
     ),

@@ -198,7 +198,7 @@ def test_the_first_launch_of_a_process_is_explained_too(tmp_path):
     (tmp_path / "script.py").write_text(WRONG_AT_FIRST)
     ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "script.py:8:20" in ran.stderr
-    assert "help: annotate the parameter in the def: BLOCK: tl.constexpr" in ran.stderr
+    assert "annotate the parameter in the def, BLOCK: tl.constexpr" in ran.stderr
 
 
 GPU_TEXT = """
