@@ -164,7 +164,7 @@ def test_gains_of_a_resident_program_leave_its_cores_alone():
 
 
 def test_gains_of_programs_of_clusters_leave_these_as_they_are():
-    run = staircase_run(num_warps=4)
+    run = staircase_run(programs=(4, 4), num_warps=4)
     assert run.trace.cores_per_program == 4
     gains = {gain.parameter for gain in sensitivity(run)}
     assert "cores_per_cluster" not in gains
