@@ -111,13 +111,13 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     """
     wide = neighbours(function, options)
     as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
-    round = round_sizes.assumed(function)
+    rounded = round_sizes.assumed(function)
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     return specialized(
         function,
         wide,
         as_written,
-        round,
+        rounded,
         options,
         metadata,
         observe,

@@ -41,7 +41,7 @@ def assumed(function: Function) -> Function | None:
 
 
 def version(
-    round: Function,
+    rounded: Function,
     function: Function,
     options: CompileOptions,
     metadata: Metadata,
@@ -51,26 +51,26 @@ def version(
     """The program for round sizes, and when it is to run; None if no fewer items are moved one by one.
 
     Args:
-        round: what :func:`assumed` made.
+        rounded: what :func:`assumed` made.
         function: without the assumption, when its memory accesses are known.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``round`` is to where ``function`` is.
+        prepare: brings a function from where ``rounded`` is to where ``function`` is.
     """
-    prepare(round)
-    if _items(round) >= _items(function):
+    prepare(rounded)
+    if _items(rounded) >= _items(function):
         return None
-    observe("round_sizes", round)
-    pairs = zip(round.body.arguments, round.argument_attributes, function.argument_attributes, strict=True)
+    observe("round_sizes", rounded)
+    pairs = zip(rounded.body.arguments, rounded.argument_attributes, function.argument_attributes, strict=True)
     facts = [
         Multiple(argument, new["divisibility"])
         for argument, new, old in pairs
         if new.get("divisibility", 1) != old.get("divisibility", 1)
     ]
-    condition = condition_function(round, facts)
+    condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
-    return placed(round, options, metadata, observe), [condition]
+    return placed(rounded, options, metadata, observe), [condition]
 
 
 def _items(function: Function) -> int:

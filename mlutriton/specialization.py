@@ -151,7 +151,7 @@ def specialized(
     function: Function,
     wide: Sequence[numbering.Block],
     written: Function | None,
-    round: Function | None,
+    rounded: Function | None,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -163,11 +163,11 @@ def specialized(
         function: whose memory accesses are known.
         wide: what :func:`neighbours` said of it.
         written: a copy of the function as it is written if longer rows may be of use, else None.
-        round: what :func:`mlutriton.round_sizes.assumed` said of it.
+        rounded: what :func:`mlutriton.round_sizes.assumed` said of it.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide``, ``written`` and ``round`` are to where ``function`` is.
+        prepare: brings a function from where ``wide``, ``written`` and ``rounded`` are to where ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -178,8 +178,8 @@ def specialized(
     if written is not None:
         longer = longer_rows.together(written, function, options, metadata, observe, prepare)
         together += [longer] if longer else []
-    if round is not None:
-        found = round_sizes.version(round, function, options, metadata, observe, prepare)
+    if rounded is not None:
+        found = round_sizes.version(rounded, function, options, metadata, observe, prepare)
         together += [found] if found else []
     if straight is None:
         program = placed(function, options, metadata, observe)

@@ -67,12 +67,10 @@ def _loop_over_tiles(function: Function) -> For | None:
     queries = [each for each in function.walk() if isinstance(each, ProgramId) and each.axis == 0]
     users = [each for each in function.walk() for operand in each.operands if operand is start]
     is_number = [each.result for each in queries] == [start] and not set(users) - {loop, *_defining(loop.initial)}
-    known = (
-        launch_arithmetic([end], function) is not None and isinstance(step.defining_op, Constant | NumPrograms)
-    )  # fmt: skip
+    is_known = launch_arithmetic([end], function) is not None and isinstance(step.defining_op, Constant | NumPrograms)
     counts = [each for each in function.walk() if isinstance(each, NumPrograms)]
     is_counted = all(each.result is step and each.axis == 0 for each in counts)
-    return loop if is_number and known and is_counted else None
+    return loop if is_number and is_known and is_counted else None
 
 
 def _of_one_tile(function: Function) -> Function | None:
