@@ -153,3 +153,55 @@ def test_rows_that_come_round_again_are_read_in_another_iteration():
         wanted[k * block : (k + 1) * block][row < m] = rows[row < m]
         rows = x[row % m] @ weight
     np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def looked_up(out, x, ids, n, FIRST: tl.constexpr, HOW: tl.constexpr, N: tl.constexpr):
+    """Elements at places that other loads find; none of them is as early as 0 would be."""
+    place = tl.program_id(0) * N + tl.arange(0, N)
+    chosen = place % n if HOW == "wraps" else tl.where(place < n, place, 0)
+    found = tl.load(ids + chosen)
+    if HOW == "remainder":
+        total = tl.load(x + (place * 7919) % found)
+    elif HOW == "mask":
+        total = tl.load(x + found - FIRST, mask=found != FIRST, other=-1.0)
+    elif HOW == "two steps":
+        total = tl.load(x + tl.load(ids + found - FIRST) - FIRST)
+    elif HOW == "loop":
+        total = tl.zeros((N,), tl.float32)
+        for _ in range(3):
+            total += tl.load(x + found - FIRST)
+            found = tl.load(ids + found - FIRST)
+    elif HOW == "behind a branch":
+        if n > 3:
+            found = FIRST + (found * 3) % n
+        total = tl.load(x + found - FIRST)
+    else:
+        total = tl.load(x + found - FIRST)
+    tl.store(out + place, total, mask=place < n)
+
+
+@pytest.mark.parametrize("how", ["moved", "wraps", "remainder", "mask", "two steps", "loop", "behind a branch"])
+def test_nothing_is_looked_up_where_nothing_was_found(how):
+    n, block, first = 100, 64, 1000
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(n).astype(np.float32)
+    ids = rng.integers(0, n, n).astype(np.int32) + (0 if how == "remainder" else first)
+    if how == "remainder":
+        ids += 1 - (ids >= n - 1)
+        wanted = x[np.arange(n) * 7919 % ids]
+    else:
+        found = ids - first
+        wanted = x[found]
+        if how == "mask":
+            wanted = np.where(found == 0, np.float32(-1), wanted)
+        if how == "two steps":
+            wanted = x[found[found]]
+        if how == "loop":
+            wanted = (x[found] + x[found[found]]) + x[found[found[found]]]
+        if how == "behind a branch":
+            wanted = x[ids * 3 % n]
+    out = np.zeros(2 * block, np.float32)
+    on_both_engines(lambda: looked_up[(2,)](out, x, ids, n, FIRST=first, HOW=how, N=block), out)
+    np.testing.assert_array_equal(out[:n], wanted)
+    assert not out[n:].any()

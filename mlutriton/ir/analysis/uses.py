@@ -53,6 +53,18 @@ class Uses:
             found.append([loop.initial[place], loop.carried[place], yielded[place], loop.results[place]])
         return found
 
+    def handed_on(self, value: Value) -> list[Value]:
+        """All that control flow may make of a value in other iterations, in branches, and behind them."""
+        groups = self.carried_with(value)
+        if groups is not None:
+            return [each for _, *others in groups for each in others]
+        found: list[Value] = []
+        for user in self.of(value):
+            operation = self._loops.get(self._blocks[user]) if user.TERMINATOR else user
+            if operation is not None and operation.regions:
+                found += [*operation.results, *(each for region in operation.regions for each in region.arguments)]
+        return found
+
     def loops_that_set(self, numbers: Iterable[Form]) -> set[Operation]:
         """The loops in which some numbers may be others in another iteration."""
         loops: set[Operation] = set()

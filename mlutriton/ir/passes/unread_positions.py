@@ -10,6 +10,8 @@ On the left, rows do not follow one another, so each of them is gathered; on the
 a row behind the end makes elements of results that the mask of their store drops, or a load masks it itself. The same
 goes for rows that begin again behind the end, ``rows % M``, if none is negative: one below ``M`` is itself. No
 facts of a launch are needed for that.
+
+A load at places that another one has found, ``x[load ids[rows]]``, is masked with it: what is not loaded is no place.
 """
 
 from __future__ import annotations
@@ -120,15 +122,41 @@ class _Search:
         loads = self._reached(choice.chosen) if condition is not None else None
         if condition is None or not loads:
             return None
+        left_out: list[Operation] = []
         for load, axis in loads.items():
             if condition not in self._conditions(load.operands[1], axis):
+                left_out.append(load)
                 layouts = self._stored_where(condition)
                 if layouts is None or layouts.wanted.get(load.results[0]) != {axis}:
                     return None
                 loops = self._uses.loops_that_set([dict(condition[1])])
                 if any(self._uses.is_carried_by(each, loops) for each in layouts.wanted):
                     return None  # stored under a condition of another iteration
-        return loads
+        layouts = self._stored_where(condition) if left_out else None
+        led_to = self._led_to(left_out, layouts) if layouts is not None else {}
+        return None if led_to is None else {**led_to, **loads}
+
+    def _led_to(self, loads: Sequence[Operation], layouts: Layouts) -> dict[Operation, int] | None:
+        """The loads whose addresses or masks are made of what others load, with the axes of these; None if unknown."""
+        found: dict[Operation, int] = {}
+        handed_on: set[Value] = set()
+        pending = [load.results[0] for load in loads]
+        seen = set(pending)
+        while pending:
+            value = pending.pop()
+            made = [result for user in self._uses.of(value) if not user.regions for result in user.results]
+            for user in self._uses.of(value):
+                if isinstance(user, Load) and value in user.operands[:2]:
+                    axes = layouts.wanted.get(user.results[0], set())
+                    if value in handed_on or len(axes) != 1 or WHOLE in axes:
+                        return None
+                    found[user], *_ = axes
+            carried = self._uses.handed_on(value)
+            handed_on.update(carried, made if value in handed_on else ())
+            fresh = dict.fromkeys(each for each in (*made, *carried) if each not in seen)
+            seen.update(fresh)
+            pending += fresh
+        return found
 
     def _reached(self, chosen: Value) -> dict[Operation, int] | None:
         """The loads to whose addresses positions go, with their axes; None if they go anywhere else.
