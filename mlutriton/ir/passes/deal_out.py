@@ -15,7 +15,7 @@ elements of an array being taken to have a place of their own. Tiles with the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from mlutriton.ir.analysis.access import AccessAnalysis, Scalars
@@ -124,7 +124,8 @@ def _are_apart(function: Function) -> bool:
     digits = [each for each in numbered.digits if each.of == 0]
     radices = {queries[each.axis]: _known(each.radix) for each in digits if each.axis in queries}
     stores = [each for each in numbered.function.walk() if isinstance(each, Store)]
-    return len(radices) == len(digits) and all(_is_apart(each, radices) for each in stores)
+    given = set(numbered.function.body.arguments)
+    return len(radices) == len(digits) and all(_is_apart(each, radices, given) for each in stores)
 
 
 def _known(value: Value | None) -> int | None:
@@ -132,31 +133,36 @@ def _known(value: Value | None) -> int | None:
     return int(operation.value) if isinstance(operation, Constant) else None
 
 
-def _may_differ(value: Value, radices: Mapping[Value, int | None]) -> bool:
+def _may_differ(value: Value, radices: Mapping[Value, int | None], given: Set[Value]) -> bool:
     """False if a scalar is certainly the same for all tiles."""
-    pending, seen = [value], set[Value]()
+    pending, seen = [value], set(given)
     while pending:
         each = pending.pop()
-        if each in radices or isinstance(each.owner, Block):
+        if each in seen:
+            continue
+        # What loops and branches give depends on more than on their operands.
+        if each in radices or isinstance(each.owner, Block) or each.owner.regions:
             return True
-        if each not in seen:
-            seen.add(each)
-            pending += each.owner.operands
+        seen.add(each)
+        pending += each.owner.operands
     return False
 
 
-def _is_apart(store: Store, radices: Mapping[Value, int | None]) -> bool:
+def _is_apart(store: Store, radices: Mapping[Value, int | None], given: Set[Value]) -> bool:
     """True if digits move a tile, along each of its dimensions, by no less than what lesser ones reach.
 
     Args:
         store: stores the tile.
         radices: of all digits; None if it is not known, as of the greatest.
+        given: arguments of the kernel.
     """
     forms, scalars = ScalarForms(), Scalars(store.location)
     linear = AccessAnalysis({}).linear(store.operands[0], scalars)
     if linear is None or linear.base is None:
         return False
-    _, offset = forms.place(linear.base)
+    base, offset = forms.place(linear.base)
+    if _may_differ(base, radices, given):
+        return False
     for each in linear.offset:
         offset = plus(offset, constant(each) if isinstance(each, int) else forms.of(each))
     moved: dict[int, dict[Value, int]] = {}
@@ -167,7 +173,7 @@ def _is_apart(store: Store, radices: Mapping[Value, int | None]) -> bool:
         strides.append(constant(term.stride) if isinstance(term.stride, int) else forms.of(term.stride))
     for factors, count in offset.items():
         digit = next((each for each in factors if each in radices), None)
-        if digit is None and not any(_may_differ(each, radices) for each in factors):
+        if digit is None and not any(_may_differ(each, radices, given) for each in factors):
             continue  # the same for all tiles
         rest = tuple(each for each in factors if each is not digit)
         along = [at for at, stride in enumerate(strides) if stride.keys() == {rest}]
