@@ -47,6 +47,7 @@ CODES: dict[str, str] = {
     "E0110": "a signature does not describe the parameters of a kernel",
     "E0111": "a Python file does not have the kernel that was named",
     "E0112": "what was given as a kernel is none, or cannot become one",
+    "E0113": "a tool of Triton that is for GPUs alone was asked for",
     "E0201": "an operation of the kernel is not supported",
     "E0202": "the kernel's tiles do not fit the on-chip memory",
     "E0203": "the compiler broke an invariant of its own",

@@ -14,6 +14,7 @@ from triton._C.libtriton import ir, passes
 from triton.backends.compiler import BaseBackend, GPUTarget, Language
 
 from mlutriton.backend.options import FOREIGN_OPTIONS, OPTION_NAMES, MLUOptions, parse_options
+from mlutriton.backend.tools_of_gpus import refuse_to_write_c
 from mlutriton.diagnostics import ArgumentError, OnChipMemoryError
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ class MLUBackend(BaseBackend):
         """Checks launch options.
 
         Raises:
-            ArgumentError: E0107, an option has a value that is not allowed.
+            ArgumentError: E0107, an option has a value that is not allowed; E0113, the kernel is to become C.
         """
+        refuse_to_write_c()
         return parse_options(options, _machine_identity(), f"mlu{self.target.arch}")
 
     def add_stages(self, stages: dict[str, Any], options: MLUOptions, language: object = None) -> None:

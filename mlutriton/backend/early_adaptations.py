@@ -1,8 +1,8 @@
 """What is replaced in Triton before anybody can have it in hand: its benchmarks, and how launches fail.
 
-Triton imports the plug-in while it is itself being imported. The replacements are made as soon as ``triton.testing`` is
-there, the last of its modules that has any of them: ``from triton.testing import do_bench`` finds the new one, and so
-does the launch that first asks for a driver. All else waits for that, see ``adaptations``.
+Triton imports the plug-in while it is itself being imported. The replacements in a module are made as soon as it is
+there: ``from triton.testing import do_bench`` finds the new one, and so does the launch that first asks for a driver.
+All else waits for that, see ``adaptations``.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from types import ModuleType
 from typing import Any
 
 from mlutriton.backend.simulated_time import benchmark
+from mlutriton.backend.tools_of_gpus import answer_peaks, refuse_profilers
 
-_TESTING = "triton.testing"
 _BENCHMARKS = ("do_bench", "do_bench_cudagraph", "do_bench_proton", "do_bench_cudagraph_proton")
 
 
 def adapt_early() -> None:
     """Makes the replacements, now or as soon as it can be done."""
-    if _TESTING in sys.modules:
-        _adapt(sys.modules[_TESTING])
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    for name, adapt in _ADAPTED.items():
+        if name in sys.modules:
+            adapt(sys.modules[name])
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
@@ -35,13 +36,13 @@ def is_simulated() -> bool:
 
 
 class _Finder(MetaPathFinder):
-    """Finds ``triton.testing`` where it is, and adapts Triton when it has been executed."""
+    """Finds the modules that are adapted where they are, and adapts each when it has been executed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The specification that is found without this finder; nothing for any other module."""
-        if fullname != _TESTING:
+        if fullname not in _ADAPTED:
             return None
         specification = PathFinder.find_spec(fullname, path, target)
         if specification is not None and specification.loader is not None:
@@ -50,18 +51,26 @@ class _Finder(MetaPathFinder):
 
             def execute_and_adapt(module: ModuleType) -> None:
                 execute(module)
-                _adapt(module)
+                _ADAPTED[fullname](module)
 
             loader.exec_module = execute_and_adapt
         return specification
 
 
-def _adapt(testing: ModuleType) -> None:
+def _adapt_testing(testing: ModuleType) -> None:
     _explain_launches()
+    answer_peaks(testing, is_simulated)
     for name in _BENCHMARKS:
         original = getattr(testing, name, None)
         if original is not None:  # not all versions have all of them
             setattr(testing, name, _simulated_or(original))
+
+
+def _adapt_profile(profile: ModuleType) -> None:
+    refuse_profilers(profile, is_simulated)
+
+
+_ADAPTED = {"triton.testing": _adapt_testing, "triton.profiler.profile": _adapt_profile}
 
 
 @functools.cache

@@ -10,6 +10,8 @@ import pytest
 import triton
 import triton.language as tl
 
+from mlutriton.configuration import current_machine
+
 
 @triton.jit
 def copy(out, x, n, BLOCK: tl.constexpr):
@@ -216,3 +218,28 @@ def test_a_text_for_a_gpu_is_refused_in_words(tmp_path):
     with pytest.raises(TypeError, match=r"E0112.*cannot be compiled from .*nothing.ttgir") as caught:
         triton.compile(str(tmp_path / "nothing.ttgir"))
     assert "compile the .ttir" in str(caught.value)
+
+
+def test_tools_of_gpus_are_refused_in_words(tmp_path):
+    (tmp_path / "nothing.py").write_text(WRONG_AT_FIRST.partition("clear[")[0])
+    kernel = ["nothing.py", "--kernel-name", "clear", "--signature", "*fp32, 128", "--grid", "1,1,1"]
+    command = [sys.executable, "-m", "triton.tools.compile", *kernel]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode != 0
+    assert "E0113" in ran.stderr
+    assert "mlutriton compile" in ran.stderr
+    profiler = pytest.importorskip("triton.profiler")
+    for name in (None, "cupti"):
+        with pytest.raises(TypeError, match="E0113") as caught:
+            profiler.start("launches", backend=name)
+        assert "mlutriton profile" in str(caught.value)
+
+
+def test_peaks_are_the_machines():
+    chip, clock_khz = current_machine(), 1e6
+    tensor, vector = triton.testing.get_max_tensorcore_tflops, triton.testing.get_max_simd_tflops
+    assert tensor(tl.float16, clock_khz) == pytest.approx(2 * chip.cores * chip.mac_per_cycle_f16 / 1e3)
+    assert tensor(tl.int8, clock_khz, 0) == pytest.approx(2 * chip.cores * chip.mac_per_cycle_i8 / 1e3)
+    with pytest.raises(RuntimeError, match=f"tensor units of {chip.name} do not take fp64"):
+        tensor(tl.float64, clock_khz)
+    assert vector(tl.float32, clock_khz) == pytest.approx(chip.cores * chip.vector_bytes_per_cycle / 4 / 1e3)
