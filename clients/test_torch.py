@@ -7,6 +7,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import mlutriton as mlu
@@ -53,6 +54,17 @@ def test_what_from_numpy_gives_shares_its_memory():
     array = np.zeros(32, np.float32)
     add_row[(1,)](torch.from_numpy(array), np.arange(32, dtype=np.float32), 32, 32, BLOCK=32)
     np.testing.assert_array_equal(array, np.arange(32))
+
+
+def test_a_tensor_without_memory_is_refused_in_words():
+    out = torch.ones(4, 25)
+    with FakeTensorMode():
+        traced = torch.empty(4, 25)
+    with pytest.raises(TypeError, match=r"E0101.*FakeTensor without memory"):
+        add_row[(4,)](out, traced, 25, 25, BLOCK=32)
+    with pytest.raises(RuntimeError) as caught:
+        add_row[(4,)](out, torch.eye(25).to_sparse(), 25, 25, BLOCK=32)
+    assert "E0101" in caught.value.__notes__[0]
 
 
 @triton.jit

@@ -77,6 +77,24 @@ _ADAPTED = {"triton.testing": _adapt_testing, "triton.profiler.profile": _adapt_
 def _explain_launches() -> None:
     function: Any = sys.modules["triton.runtime.jit"].JITFunction
     function.run = _explaining(function.run)
+    function.__call__ = _refusing_without_grid(function.__call__)
+
+
+def _refusing_without_grid(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds to the refusal of a call without a grid what a launch looks like, as a note."""
+
+    @functools.wraps(original)
+    def call(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(kernel, *args, **kwargs)
+        except RuntimeError as problem:
+            if is_simulated():
+                from mlutriton.frontend.refusals import without_a_grid  # needs Triton whole
+
+                problem.add_note(f"{without_a_grid(kernel.fn.__name__)}")
+            raise
+
+    return call
 
 
 def _simulated_or(original: Callable[..., Any]) -> Callable[..., Any]:

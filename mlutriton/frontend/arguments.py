@@ -160,7 +160,7 @@ def pointer_argument(value: object) -> PointerArgument:
     """Wraps an ndarray, a tensor with ``data_ptr`` (torch, ``triton.reinterpret``) or a DLPack object.
 
     Raises:
-        ArgumentError: E0101, it is none of these or its memory is not the host's; E0103, its dtype is not known.
+        ArgumentError: E0101, it is none of these, or has no memory of the host's; E0103, its dtype is not known.
     """
     if isinstance(value, PointerArgument):
         return value
@@ -311,6 +311,13 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
         raise unknown_dtype(tensor.dtype)
     address: int = tensor.data_ptr()
     first, size_bytes = _reach(tensor, address, dtype.itemsize)
+    if size_bytes and not first:
+        raise ArgumentError(
+            "E0101",
+            f"a {_type_name(tensor)} without memory cannot be passed",
+            note="it stands for a tensor while torch traces a function",
+            help="launch in a torch.library.custom_op with a register_fake of its own, or on real tensors",
+        )
     return PointerArgument(tensor, address, first, size_bytes, True, distinct_dtype(dtype))
 
 

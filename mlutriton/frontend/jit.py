@@ -20,7 +20,7 @@ from triton.runtime.jit import JITFunction
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid
 from mlutriton.frontend.known_launches import KnownLaunches, key_and_values
-from mlutriton.frontend.refusals import explained
+from mlutriton.frontend.refusals import explained, without_a_grid
 
 BACKEND_NAME = "mlu"
 
@@ -44,13 +44,7 @@ class Kernel(JITFunction):
         Raises:
             ArgumentError: E0104.
         """
-        name = self.fn.__name__
-        raise ArgumentError(
-            "E0104",
-            f"{name} is called without a grid",
-            note="only another kernel calls a kernel as a function; a launch says how many programs run",
-            help=f"{name}[(programs,)](...)",
-        )
+        raise without_a_grid(self.fn.__name__)
 
     def run(self, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         """Launches the kernel, or only compiles it if ``warmup``.

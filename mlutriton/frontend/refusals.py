@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 import traceback
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,49 +13,7 @@ from triton.runtime.jit import JITFunction
 
 from mlutriton.diagnostics import ArgumentError, CompileError, Location, MluError
 from mlutriton.frontend.arguments import unknown_dtype, unpassable
-
-# What to write instead, by what Triton's own message says.
-_REMEDIES = {
-    r"arange's arguments must be of type tl.constexpr": (
-        "the bounds are integers that are known to the compiler: annotate the parameter in the def, BLOCK: tl.constexpr"
-    ),
-    r"range must be a power of 2|[Ss]hape .* must be a power of 2|not a power of two": (
-        "round up with triton.next_power_of_2(n), and mask what is beyond: tl.load(pointer, mask=offsets < n)"
-    ),
-    r"'NoneType' object has no attribute|NoneType.* cannot be|unsupported ptr type None": (
-        "an argument is None here: pass an array, or let the kernel ask first: if x is not None"
-    ),
-    r"incompatible dimensions|[Cc]annot broadcast": (
-        "tensors meet in shapes that broadcast: x[:, None] is a column, x[None, :] a row"
-    ),
-    r"breakpoint is not defined": "set TRITON_INTERPRET=1, under which Python itself runs the kernel",
-    r"unsupported tensor index": (
-        "tensors cannot be sliced: load the part by its own offsets, or take it with tl.gather, tl.reshape and tl.split"
-    ),
-    r"cannot cast pointer": "a pointer is stored in the place of what it points to: tl.load it first",
-    r"is not string": 'the first thing to print is a text: tl.device_print("x", x)',
-    r"'(List|Tuple|Name|Attribute)' object has no attribute 'func'": (
-        "a loop goes over range, tl.range or tl.static_range: of a tuple, for i in tl.static_range(len(values))"
-    ),
-    r"Mismatched type for .* between then block|Loop-carried variable .* has initial type": (
-        "give the variable one shape and dtype from the begin on: acc = tl.zeros((BLOCK,), tl.float32)"
-    ),
-    r"unsupported AST node type: (Break|Continue)": "let the condition of a while loop end it",
-    r"unsupported AST node type: Import": "import it at the top of the file",
-    r"unsupported AST node type: Lambda": "write it as a function of its own, under @triton.jit",
-    r"__setitem__ is not supported": "make a new tensor: x = tl.where(tl.arange(0, BLOCK) == index, value, x)",
-    r"Boolean value of Tensor with more than one value": (
-        "each element decides for itself in tl.where(condition, a, b) or mask=condition; an if takes one number"
-    ),
-    r"Both operands must be same dtype": "cast one to the other's: b.to(a.dtype)",
-    r"Expected dtype \['fp32', 'fp64'\]": "cast it first: x.to(tl.float32)",
-    r"exceeds triton maximum tensor numel": "go through it in parts: for start in range(0, n, BLOCK)",
-    r"invalid operands of type pointer": "an argument is an array here: tl.load it, or pass a number: n.item()",
-    r"f-string containing non-constexpr": 'print text and value apart: tl.device_print("n", n)',
-    r"Unsupported ptr type|unsupported pointer type|must be (a )?pointer": (
-        "the argument is no pointer: pass an array, or the offsets are added to something else than one"
-    ),
-}
+from mlutriton.frontend.remedies import remedy_for
 
 
 def explained(
@@ -84,6 +41,8 @@ def explained(
         case TypeError() | OverflowError() if "speciali" in text:
             return unpassable([*zip(kernel.arg_names, arguments, strict=False), *keywords.items()])
         case TypeError() if text.startswith("dynamic_func()"):
+            if not keywords.keys() <= {*kernel.arg_names, *option_names}:
+                return _unknown_keyword(kernel, keywords, option_names)
             takes = ", ".join(kernel.arg_names)
             return ArgumentError(
                 "E0101", text.replace("dynamic_func", kernel.fn.__name__), help=f"the kernel takes {takes}"
@@ -94,15 +53,47 @@ def explained(
             return ArgumentError(
                 "E0104", f"a grid is a tuple of integers: {text}", help="kernel[(programs,)](...), with the comma"
             )
+        case IndexError() if grid == ():
+            return ArgumentError("E0104", "the grid () says no number of programs", help="kernel[(programs,)](...)")
+        case RuntimeError() if "data pointer" in text:
+            return ArgumentError(
+                "E0101",
+                f"a tensor that has no memory of its own cannot be passed: {text}",
+                help="a sparse one as its indices and values; under torch.vmap launch in a torch.library.custom_op",
+            )
         case KeyError() if "unrecognised" in text:
             return _unknown_keyword(kernel, keywords, option_names)
         case KeyError(args=(str(name),)):
             given = [*zip(kernel.arg_names, arguments, strict=False), *keywords.items()]
             return _unknown_name(problem, name, given, kernel, grid)
+        case RuntimeError() if text.startswith("Unsupported function referenced"):
+            return CompileError(
+                "E0201",
+                f"{kernel.fn.__name__} calls a function that is not compiled: {text.partition(': ')[2]}",
+                location=_place_of(kernel),
+                help="decorate it with @triton.jit; what NumPy, torch and math have for arrays is in tl",
+            )
+        case RuntimeError() if text == "error encountered during parsing":
+            return CompileError(
+                "E0201",
+                f"{kernel.fn.__name__} is no valid program: what Triton found, and where, is printed above",
+                location=_place_of(kernel),
+                help="a mask is of int1: mask=x != 0; an if and a while take one number: while tl.max(x) > 0",
+            )
         case CompilationError():
             return _located(problem, kernel)
         case _:
             return problem
+
+
+def without_a_grid(name: str) -> ArgumentError:
+    """The error E0104 for a kernel that is called like a function, for the caller to raise."""
+    return ArgumentError(
+        "E0104",
+        f"{name} is called without a grid",
+        note="only another kernel calls a kernel as a function; a launch says how many programs run",
+        help=f"{name}[(programs,)](...)",
+    )
 
 
 def _unhashable(
@@ -129,7 +120,7 @@ def _unknown_keyword(kernel: JITFunction, keywords: Mapping[str, object], option
     return ArgumentError(
         "E0107",
         f"{name} is neither a parameter of {kernel.fn.__name__} nor a launch option",
-        help=f"did you mean {close[0]}?" if close else f"these are: {', '.join(known)}",
+        help=f"did you mean {close[0]}?" if close else f"the kernel takes {', '.join(kernel.arg_names)}",
     )
 
 
@@ -149,6 +140,11 @@ def _unknown_name(
         f"the grid asks for {name}, which is no parameter of {kernel.fn.__name__}",
         help=f"it can ask for {', '.join(kernel.arg_names)}",
     )
+
+
+def _place_of(kernel: JITFunction) -> Location:
+    code = kernel.fn.__code__
+    return Location(code.co_filename, code.co_firstlineno)
 
 
 def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
@@ -173,10 +169,9 @@ def _located(problem: CompilationError, kernel: JITFunction) -> Exception:
             help="write a loop, or let a tl.constexpr parameter end the recursion",
         )
     problem.add_note(f"  --> {location}")
-    for pattern, remedy in _REMEDIES.items():
-        if re.search(pattern, f"{problem}\n{cause}"):
-            problem.add_note(f"  help: {remedy}")
-            break
+    remedy = remedy_for(f"{problem}\n{cause}")
+    if remedy:
+        problem.add_note(f"  help: {remedy}")
     return problem
 
 

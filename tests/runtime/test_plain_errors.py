@@ -71,6 +71,43 @@ def ending(out, n):
     tl.store(out, i)
 
 
+@triton.jit
+def misspelt(out, BLOCK: tl.constexpr):
+    tl.store(out + tl.arrange(0, BLOCK), 0.0)
+
+
+@triton.jit
+def as_in_python(out, BLOCK: tl.constexpr):
+    tl.store(out, sum(tl.arange(0, BLOCK)))
+
+
+@triton.jit
+def set_in_a_branch(out, n):
+    if n > 3:
+        value = 1.0
+    tl.store(out, value)
+
+
+@triton.jit
+def indexed(out, BLOCK: tl.constexpr):
+    out[0] = 1.0
+
+
+@triton.jit
+def masked_by_numbers(out, BLOCK: tl.constexpr):
+    place = tl.arange(0, BLOCK)
+    tl.store(out + place, tl.load(out + place, mask=place))
+
+
+def plain(x):
+    return x + 1
+
+
+@triton.jit
+def calling_plain(out):
+    tl.store(out, plain(1.0))
+
+
 def arrays():
     return np.zeros(100, np.float32), np.ones(100, np.float32)
 
@@ -96,6 +133,10 @@ def notes_of(launch):
         (lambda: deciding[(1,)](arrays()[0], BLOCK=16), "if place > 3", "mask=condition"),
         (lambda: copy[(1,)](*arrays(), np.array([100]), BLOCK=128), "place < n", "n.item()"),
         (lambda: ending[(1,)](arrays()[0], 5), "break", "condition of a while loop"),
+        (lambda: misspelt[(1,)](arrays()[0], BLOCK=16), "tl.arrange", "did you mean tl.arange?"),
+        (lambda: as_in_python[(1,)](arrays()[0], BLOCK=16), "sum(tl.arange", "help: tl.sum"),
+        (lambda: set_in_a_branch[(1,)](arrays()[0], 5), "tl.store(out, value)", "a value before any if"),
+        (lambda: indexed[(1,)](arrays()[0], BLOCK=16), "out[0] = 1.0", "tl.store(out + index, value)"),
     ],
 )
 def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
@@ -110,8 +151,13 @@ def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
     [
         (lambda: copy[(1,)](*arrays(), [100], BLOCK=128), "E0101", "the argument n is a list"),
         (lambda: copy[(1,)](*arrays(), 2**70, BLOCK=128), "E0101", "does not fit 64 bits"),
+        (lambda: masked_by_numbers[(1,)](arrays()[0], BLOCK=16), "E0201", "mask=x != 0"),
+        (lambda: calling_plain[(1,)](arrays()[0]), "E0201", "@triton.jit"),
         (lambda: copy[(1,)](*arrays(), 100), "E0101", "the kernel takes out, x, n, BLOCK"),
         (lambda: copy[(1,)](*arrays(), 100, BLOCK=128, num_wraps=4), "E0107", "did you mean num_warps?"),
+        (lambda: copy[(1,)](*arrays(), 100, SIZE=128), "E0107", "the kernel takes out, x, n, BLOCK"),
+        (lambda: copy(*arrays(), 100, BLOCK=128), "E0104", "copy[(programs,)](...)"),
+        (lambda: copy[()](*arrays(), 100, BLOCK=128), "E0104", "kernel[(programs,)](...)"),
         (lambda: copy[1](*arrays(), 100, BLOCK=128), "E0104", "kernel[(programs,)]"),
         (lambda: copy[lambda meta: (meta["BLOK"],)](*arrays(), 100, BLOCK=128), "E0104", "out, x, n, BLOCK"),
     ],
