@@ -67,6 +67,12 @@ def where_hashes_of_hashes_are_positive(out, x, n, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def where_short_hashes_are_positive(out, x, n, BLOCK: tl.constexpr):
+    i = n * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i - n * BLOCK, tl.load(x + i - n * BLOCK, mask=i * 40503 >= 0, other=-1))
+
+
+@mlu.jit
 def where_lower_bits_are_small(out, x, n, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK) + (n.to(tl.int64) << 32)
     tl.store(out + i.to(tl.int32), tl.load(x + i.to(tl.int32), mask=i.to(tl.int32) < 100, other=-1))
@@ -127,6 +133,11 @@ CASES = [
         where_hashes_of_hashes_are_positive,
         2,
         lambda n: np.where(PLACES * np.int32(1_664_525) + np.int32(n) * np.int32(1_013_904_223) >= 0, X[PLACES], -1),
+    ),
+    (
+        where_short_hashes_are_positive,
+        103,
+        lambda n: np.where((PLACES + np.int32(n * BLOCK)) * np.int32(40_503) >= 0, X[PLACES], -1),
     ),
     (where_lower_bits_are_small, 5, lambda n: np.where(PLACES < 100, X[PLACES], -1)),
     (of_remainders_of_negative_numbers, 7, lambda n: X[200 + np.fmod(PLACES - 100, n)]),

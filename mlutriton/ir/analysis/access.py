@@ -40,8 +40,10 @@ from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, sto
 
 Scalar = int | Value
 
-# Neighbours further apart than any row is long are hashes of indices, which are meant to overflow.
-_LONGEST_ROW = 1 << 16
+# Numbers that are compared in longer steps are hashes of indices, which are meant to overflow. This is a choice: kernels
+# ask for every so-many-th position of a group, a word or a pixel, and hashes multiply by large numbers. What is
+# multiplied by less would have to be a position behind 8 million to overflow 31 bits.
+_LONGEST_STEP = 1 << 8
 _CASTS = ("sext", "zext", "trunc_int")
 
 
@@ -477,7 +479,7 @@ class AccessAnalysis:
         ((dimension, term),) = moving
         if term.wrap is not None or term.repeats > 1 or not isinstance(term.stride, int):
             return None
-        if abs(term.stride) > _LONGEST_ROW:
+        if abs(term.stride) > _LONGEST_STEP:
             return None
         if term.stride > 0:
             # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
