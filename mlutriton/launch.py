@@ -31,7 +31,7 @@ from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Parameter, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.compiling import compiling
@@ -224,6 +224,7 @@ class LoadedKernel:
         self._natives: dict[tuple[bool, bool], NativeProgram] = {}
         self._encoders = tuple(_encoder(parameter) for parameter in program.parameters)
         self._pointers = tuple(index for index, each in enumerate(program.parameters) if each.pointer)
+        self._multiples = cast("Sequence[tuple[int, int]]", program.metadata.get(MULTIPLES, ()))
         # Launches repeat the same arrays more often than not. It holds no array alive.
         self._known_memory: tuple[list[tuple[int, int, bool]], GlobalMemory] | None = None
 
@@ -274,12 +275,26 @@ class LoadedKernel:
         """The 64-bit word of each parameter.
 
         Raises:
-            ArgumentError: E0101, a value has another type than its parameter, or one is missing.
+            ArgumentError: E0101, a value has another type than its parameter, or one is missing; the program was
+                compiled for multiples of a number, and it is none.
         """
         try:
-            return [encoder(value) for encoder, value in zip(self._encoders, values, strict=True)]
+            words = [encoder(value) for encoder, value in zip(self._encoders, values, strict=True)]
         except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
             raise self._unencodable(values) from None
+        for place, factor in self._multiples:
+            if words[place] % factor:
+                raise self._no_multiple(place, values[place], factor)
+        return words
+
+    def _no_multiple(self, place: int, value: object, factor: int) -> ArgumentError:
+        name = self.program.parameters[place].name
+        return ArgumentError(
+            "E0101",
+            f"the argument {name} is {value}, which is no multiple of {factor}",
+            note="the program was compiled for an argument that is one, and may rest on it",
+            help=f"compile it without the :{factor} in its signature, or for a value of {name} that is no multiple",
+        )
 
     def _unencodable(self, values: Sequence[Any]) -> ArgumentError:
         parameters = self.program.parameters

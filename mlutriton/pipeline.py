@@ -25,10 +25,11 @@ from mlutriton.ir.passes import (
     memory_access,
     unread_positions,
 )
+from mlutriton.ir.types import is_index
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, WRITES, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Program
 from mlutriton.placement import CompileOptions, Observer, multiplies
 from mlutriton.specialization import neighbours, specialized
 
@@ -79,8 +80,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     observe = observe or _look_away
     verify(function, "import")
     observe("import", function)
-    follows_addresses = any(isinstance(operation, IntToPtr) for operation in function.walk())
-    metadata: dict[str, object] = {FOLLOWS_ADDRESSES: True} if follows_addresses else {}
+    metadata = _facts(function)
     _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
     tiles = deal_out.run(function) if options.num_stages > 1 and multiplies(function) else None
     if tiles is None:
@@ -101,6 +101,19 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         raise _refused(error) from error
     observe("program", program)
     return program
+
+
+def _facts(function: Function) -> dict[str, object]:
+    """What whoever launches the program has to know of it."""
+    facts: dict[str, object] = {}
+    if any(isinstance(operation, IntToPtr) for operation in function.walk()):
+        facts[FOLLOWS_ADDRESSES] = True
+    pairs = enumerate(zip(function.body.arguments, function.argument_attributes, strict=False))
+    known = [(place, facts.get("divisibility", 1)) for place, (each, facts) in pairs if is_index(each.type)]
+    multiples = [[place, factor] for place, factor in known if factor > 1]
+    if multiples:
+        facts[MULTIPLES] = multiples
+    return facts
 
 
 def _program(function: Function, options: CompileOptions, metadata: Mapping[str, object], observe: Observer) -> Program:

@@ -151,6 +151,9 @@ FOLLOWS_ADDRESSES = "follows_addresses"
 WRITES = "writes"
 """The fact of a program through which of its parameters it writes, by number; without it, it may be any."""
 
+MULTIPLES = "multiples"
+"""The fact of a program which of its parameters, by number, it takes to be multiples, and of what, in pairs."""
+
 
 @dataclass(frozen=True)
 class Program:

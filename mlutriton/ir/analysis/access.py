@@ -40,9 +40,9 @@ from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, sto
 
 Scalar = int | Value
 
-# Numbers that are compared in longer steps are hashes of indices, which are meant to overflow. This is a choice: kernels
-# ask for every so-many-th position of a group, a word or a pixel, and hashes multiply by large numbers. What is
-# multiplied by less would have to be a position behind 8 million to overflow 31 bits.
+# Numbers that are compared in longer steps are hashes of indices, which are meant to overflow. This is a choice:
+# kernels ask for every so-many-th position of a group, a word or a pixel, and hashes multiply by large numbers. What
+# is multiplied by less would have to be a position behind 8 million to overflow 31 bits.
 _LONGEST_STEP = 1 << 8
 _CASTS = ("sext", "zext", "trunc_int")
 
