@@ -22,6 +22,7 @@ from tests.language.generated.kernels import Case, cases, jitted
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
+from tests.language.generated.rows import row_kernel
 from tests.language.generated.tensors import tensor_kernel
 from tests.language.generated.texts import TextCase, drawn, seeded
 from tests.language.generated.walks import walk
@@ -80,9 +81,9 @@ def read_before_set(program: Program) -> int:
 
 
 def judged(case: TextCase) -> None:
-    """Launch the kernel on both engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
+    """Launch the kernel on its engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
     expected, cycles, first = case.expected(), set(), None
-    for engine in ("native", "interpreter"):
+    for engine in case.engines:
         with running_on(engine, case.machine):
             written, run = case.written()
         cycles.add(run.cycles)
@@ -144,6 +145,18 @@ def test_block_pointers_reach_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(product, BOTH))
 @examples(20)
 def test_products_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(row_kernel, BOTH, [1, 2, 7, 40]))
+@examples(25)
+def test_rows_of_any_type_are_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(row_kernel, BOTH, [200, 1000, 3000]))
+@examples(5)
+def test_rows_of_large_grids_are_what_numpy_says(case: TextCase) -> None:
     judged(case)
 
 

@@ -27,6 +27,7 @@ class TextCase:
         memory: makes the arguments as they are before a launch, new arrays each time; arrays may share their bytes.
         tolerance: how far results may be from NumPy's, absolutely and relatively; 0 where all arithmetic is exact.
         addresses: name of an array that has addresses of others, and is not looked at.
+        engines: that run it; the interpreter takes long for large grids.
     """
 
     text: str
@@ -36,6 +37,7 @@ class TextCase:
     options: dict[str, object]
     tolerance: float = 0.0
     addresses: str = ""
+    engines: tuple[str, ...] = ("native", "interpreter")
 
     def _repr_pretty_(self, printer, cycle: bool) -> None:
         """What Hypothesis shows of a case that fails."""
