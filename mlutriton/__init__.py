@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from mlutriton.configuration import set_machine as set_machine
     from mlutriton.frontend.ahead_of_time import compile_kernel as compile
     from mlutriton.frontend.arguments import pointer_argument as array
+    from mlutriton.frontend.array_specs import spec as spec
     from mlutriton.frontend.jit import jit as jit
     from mlutriton.isa.machine import Machine as Machine
     from mlutriton.isa.machine import machine_names as machines
     from mlutriton.launch import estimate as estimate
-    from mlutriton.launch import spec as spec
     from mlutriton.program_file import load as load
     from mlutriton.simulator.report import Run as Run
 
@@ -78,10 +78,14 @@ def __getattr__(name: str) -> object:
             from mlutriton.frontend.arguments import pointer_argument
 
             value = pointer_argument
-        case "estimate" | "spec":
-            from mlutriton import launch
+        case "estimate":
+            from mlutriton.launch import estimate
 
-            value = getattr(launch, name)
+            value = estimate
+        case "spec":
+            from mlutriton.frontend.array_specs import spec
+
+            value = spec
         case "load":
             from mlutriton.program_file import load
 

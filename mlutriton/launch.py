@@ -11,8 +11,6 @@ import os
 import struct
 from collections.abc import Callable, Generator, Sequence
 from functools import cache, cached_property, partial
-from itertools import count
-from math import prod
 from operator import index
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -26,7 +24,7 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, dtype_named, unknown_dtype
+from mlutriton.frontend.array_specs import Spec, described
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
@@ -69,85 +67,6 @@ class Pointer(Protocol):
     writable: bool
 
 
-class Spec:
-    """An array that is not there: shape, dtype and strides, for launches of which only the cycles are wanted.
-
-    It has the methods by which kernels take tensors. Its address is one that no memory of a process has.
-
-    Attributes:
-        shape: extents.
-        dtype: NumPy dtype of the elements; the name of one of the 8-bit floats.
-        strides: in elements; dense and row-major unless given.
-    """
-
-    device = "cpu"
-    # User space ends below; a device has 48 bits of address. Specs begin on pages, with a page between them.
-    _PAGE_BYTES = 1 << 12
-    _LARGEST_BYTES = 1 << 44
-    _FIRST_ADDRESS = 1 << 47
-    _addresses = count(_FIRST_ADDRESS, _PAGE_BYTES)
-
-    def __init__(self, shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> None:
-        known = _dtype(dtype)
-        self.dtype = distinct_dtype(known)
-        try:
-            self.shape = tuple(index(extent) for extent in shape)
-            dense = [prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
-            self.strides = tuple(dense if strides is None else map(index, strides))
-        except TypeError:
-            raise _no_array(shape, dtype, strides) from None
-        if len(self.strides) != len(self.shape) or min((*self.shape, *self.strides), default=0) < 0:
-            raise _no_array(shape, dtype, strides)
-        span = 1 + sum((extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True))
-        pages = 2 + span * known.itemsize // self._PAGE_BYTES
-        if pages * self._PAGE_BYTES > self._LARGEST_BYTES:
-            raise _no_array(shape, dtype, strides)
-        self._address = next(self._addresses)
-        Spec._addresses = count(self._address + pages * self._PAGE_BYTES, self._PAGE_BYTES)
-
-    @classmethod
-    @contextlib.contextmanager
-    def placed_anew(cls) -> Generator[None]:
-        """Specs that are made inside begin at the first address, whatever this process has made before.
-
-        So the same launch takes the same cycles in every process: the L2 tells arrays apart by their addresses. Specs
-        from outside are not to be passed to the same launch.
-        """
-        before = cls._addresses
-        cls._addresses = count(cls._FIRST_ADDRESS, cls._PAGE_BYTES)
-        try:
-            yield
-        finally:
-            cls._addresses = before
-
-    def data_ptr(self) -> int:
-        """The address that a kernel receives."""
-        return self._address
-
-    def zero_(self) -> Spec:
-        """Nothing, as there is no memory: what clears arrays before a launch need not know that they are not there."""
-        return self
-
-    def __setitem__(self, index: object, value: object) -> None:
-        """Nothing, as there is no memory."""
-
-    def stride(self, axis: int | None = None) -> int | tuple[int, ...]:
-        """Strides in elements, all or that of one axis."""
-        return self.strides if axis is None else self.strides[axis]
-
-    def __repr__(self) -> str:
-        return f"spec({self.shape}, {str(self.dtype)!r})"
-
-
-def spec(shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> Spec:
-    """The shape and dtype of an array without its memory, for ``estimate``; strides in elements.
-
-    Raises:
-        ArgumentError: E0101, there is no such array; E0103, its dtype is not known.
-    """
-    return Spec(shape, dtype, strides)
-
-
 def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> Run:
     """Launch a kernel for its cycles alone: no value is computed, and arrays are neither read nor written.
 
@@ -166,43 +85,6 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
         raise ArgumentError("E0112", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
     named = {name: described(value) for name, value in keywords.items()}
     return kernel[grid](*(described(value) for value in arguments), **named)
-
-
-def described(value: object) -> object:
-    """The spec of an array; anything else as it is.
-
-    Raises:
-        ArgumentError: E0103, the array's dtype is not known.
-    """
-    if isinstance(value, Spec) or not (hasattr(value, "shape") and hasattr(value, "dtype")) or np.isscalar(value):
-        return value
-    array = cast("Any", value)
-    dtype = _dtype(array.dtype)
-    if isinstance(value, np.ndarray):
-        return Spec(array.shape, dtype, [abs(stride) // dtype.itemsize for stride in array.strides])
-    return Spec(array.shape, dtype, array.stride() if hasattr(value, "stride") else None)
-
-
-def _dtype(dtype: Any) -> np.dtype[Any]:
-    """The NumPy dtype that a dtype of any library names."""
-    try:
-        named: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
-        found = dtype_named(str(dtype).rpartition(".")[2])
-        if found is None:
-            raise unknown_dtype(dtype) from None
-        named = found
-    if named not in ARRAY_DTYPES:
-        raise unknown_dtype(named)
-    return named
-
-
-def _no_array(shape: object, dtype: object, strides: object) -> ArgumentError:
-    return ArgumentError(
-        "E0101",
-        f"spec({shape}, {dtype}, {strides}) is no array",
-        help="give a tuple of non-negative extents, as many strides, in elements, and 16 TiB at most",
-    )
 
 
 class LoadedKernel:
@@ -350,30 +232,6 @@ def load_program(program: Program, machine: Machine, *, is_kept: bool = True) ->
     return LoadedKernel(program, machine, encode(program), is_kept=is_kept)
 
 
-def launch(
-    kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "", printing_threads: int = 1
-) -> Run:
-    """Run a kernel: arrays hold its values when this returns.
-
-    Args:
-        kernel: what to run.
-        grid: programs along x, y and z.
-        values: one for each parameter of the program, in order: ``Pointer`` objects and numbers. If a pointer's owner
-            is a ``Spec``, only the cycles are found.
-        variant: what tells the program from others of its kernel, in words.
-        printing_threads: how often a program prints what has no indices.
-
-    Raises:
-        ArgumentError: E0101, a value does not fit its parameter; E0109, the environment is wrong.
-        CompileError: E0108, only the cycles are wanted but depend on loaded values.
-        KernelFault: the program did what the machine forbids.
-    """
-    run = _launched(kernel, grid, values, variant, printing_threads)
-    for observer in _observers:
-        observer(run)
-    return run
-
-
 # A process that follows its children tells them by the environment where to write what they launch.
 _observers: list[Callable[[Run], None]] = [
     LaunchJournal(Path(directory)).add
@@ -392,43 +250,108 @@ def observed(observer: Callable[[Run], None]) -> Generator[None]:
         _observers.remove(observer)
 
 
-def _launched(kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str, printing_threads: int) -> Run:
-    words = kernel.parameter_words(values)
-    memory = kernel.memory(values)
-    with_values = not kernel.only_cycles_wanted(values)
-    if with_values and kernel.program.metadata.get(FOLLOWS_ADDRESSES):
-        memory = _with_followed_arrays(memory, values)
-    program, machine = kernel.program, kernel.machine
-    if with_values and engine() is Engine.INTERPRETER:
-        result = interpreter.run(program, grid, words, memory, machine, printing_threads=printing_threads)
-        starts = result.trace_starts[:-1] // RECORD_WORDS
-        trace = Trace(result.trace_words, starts, program.cores_per_program)
+class Launch:
+    """A kernel, a grid and the values of its parameters: what can be run, also several times.
+
+    Arrays hold its values when ``run`` returns. It keeps none of them alive.
+
+    Attributes:
+        can_be_repeated: whether to run it again is the same as another launch with equal numbers, and with arrays of
+            the same bytes of the host. What is found by following addresses may lie elsewhere by then.
+    """
+
+    def __init__(
+        self, kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "", printing_threads: int = 1
+    ) -> None:
+        """Take over what is to be run.
+
+        Args:
+            kernel: what to run.
+            grid: programs along x, y and z.
+            values: one for each parameter of the program, in order: ``Pointer`` objects and numbers. If a pointer's
+                owner is a ``Spec``, only the cycles are found.
+            variant: what tells the program from others of its kernel, in words.
+            printing_threads: how often a program prints what has no indices.
+
+        Raises:
+            ArgumentError: E0101, a value does not fit its parameter.
+        """
+        self._kernel, self._grid, self._variant, self._printing_threads = kernel, grid, variant, printing_threads
+        self._words = kernel.parameter_words(values)
+        self._memory = kernel.memory(values)
+        self._with_values = not kernel.only_cycles_wanted(values)
+        self.can_be_repeated = not (self._with_values and kernel.program.metadata.get(FOLLOWS_ADDRESSES))
+        if not self.can_be_repeated:
+            self._memory = _with_followed_arrays(self._memory, values)
+        self._native: NativeProgram | None = None
+
+    def run(self) -> Run:
+        """Run it.
+
+        Raises:
+            ArgumentError: E0109, the environment is wrong.
+            CompileError: E0108, only the cycles are wanted but depend on loaded values.
+            KernelFault: the program did what the machine forbids.
+        """
+        is_interpreted = self._with_values and engine() is Engine.INTERPRETER
+        run = self._interpreted() if is_interpreted else self._executed()
+        for observer in _observers:
+            observer(run)
+        return run
+
+    def _executed(self) -> Run:
+        program, machine = self._kernel.program, self._kernel.machine
+        native = self._native
+        if native is None:
+            with compiling:  # two threads may launch it for the first time
+                native = self._kernel.native(with_values=self._with_values, disjoint=self._memory.is_disjoint)
+            self._native = native
+        execution = execute(
+            native, self._grid, self._words, self._memory, machine, threads(), printing_threads=self._printing_threads
+        )
         return Run(
             program,
             machine,
-            grid,
+            self._grid,
+            execution.trace,
+            execution.counters,
+            execution.prints,
+            self._with_values,
+            execution.instruction_work,
+            execution.touched,
+            variant=self._variant,
+        )
+
+    def _interpreted(self) -> Run:
+        program, machine = self._kernel.program, self._kernel.machine
+        result = interpreter.run(
+            program, self._grid, self._words, self._memory, machine, printing_threads=self._printing_threads
+        )
+        trace = Trace(result.trace_words, result.trace_starts[:-1] // RECORD_WORDS, program.cores_per_program)
+        return Run(
+            program,
+            machine,
+            self._grid,
             trace,
             None,
             result.prints,
             instruction_work=result.instruction_work,
             touched=result.touched,
-            variant=variant,
+            variant=self._variant,
         )
-    with compiling:  # two threads may launch it for the first time
-        native = kernel.native(with_values=with_values, disjoint=memory.is_disjoint)
-    execution = execute(native, grid, words, memory, machine, threads(), printing_threads=printing_threads)
-    return Run(
-        program,
-        machine,
-        grid,
-        execution.trace,
-        execution.counters,
-        execution.prints,
-        with_values,
-        execution.instruction_work,
-        execution.touched,
-        variant=variant,
-    )
+
+
+def launch(
+    kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "", printing_threads: int = 1
+) -> Run:
+    """Run a kernel, as a ``Launch`` of these arguments does.
+
+    Raises:
+        ArgumentError: E0101, a value does not fit its parameter; E0109, the environment is wrong.
+        CompileError: E0108, only the cycles are wanted but depend on loaded values.
+        KernelFault: the program did what the machine forbids.
+    """
+    return Launch(kernel, grid, values, variant, printing_threads).run()
 
 
 def _with_followed_arrays(memory: GlobalMemory, values: Sequence[object]) -> GlobalMemory:

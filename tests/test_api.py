@@ -10,9 +10,10 @@ import pytest
 import mlutriton as mlu
 from mlutriton import configuration
 from mlutriton.configuration import Engine
+from mlutriton.frontend.array_specs import Spec
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.encoding import encode
-from mlutriton.launch import Spec, load_program
+from mlutriton.launch import load_program
 
 SCALE = """
 .program scale

@@ -16,7 +16,7 @@ from mlutriton.backend.simulated_time import SimulatedEvent, benchmark, clock
 from mlutriton.backend.vendor_names import install_vendor_names
 
 if TYPE_CHECKING:
-    from mlutriton.launch import LoadedKernel, Run
+    from mlutriton.launch import Launch, LoadedKernel, Run
 
 BACKEND_NAME = "mlu"
 TARGET_VARIABLE = "MLUTRITON_TARGET"
@@ -37,11 +37,12 @@ _CPP_TYPES = {
 _runs = threading.local()
 
 
-def record_run(run: Run) -> None:
-    """Keeps the run of a launch for whoever launched it, and advances the clock."""
-    _runs.last = run
+def run_launch(launch: Launch) -> Run:
+    """Makes a launch, keeps its run for whoever launched it, and advances the clock."""
+    _runs.last = run = launch.run()
     if clock.running:
         clock.advance(run.time_us / 1e3)
+    return run
 
 
 def last_run() -> Run | None:
@@ -147,6 +148,11 @@ class MLUDriver(DriverBase):
         # There is a device, but Triton may not be able to use it: then this driver must be, or none is active.
         backends = sys.modules["triton.backends"].backends
         return not any(backend.driver.is_active() for backend in backends.values() if backend.driver is not cls)
+
+    @staticmethod
+    def run(launch: Launch) -> Run:
+        """Makes a launch."""
+        return run_launch(launch)
 
     @staticmethod
     def last_run() -> Run | None:

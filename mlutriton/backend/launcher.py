@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mlutriton.backend.driver import record_run
+from mlutriton.backend.driver import run_launch
 from mlutriton.configuration import warp_size
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid, pointer_argument
-from mlutriton.launch import LoadedKernel, launch
+from mlutriton.launch import Grid, Launch, LoadedKernel
 
 
 class Launcher:
@@ -55,10 +55,17 @@ class Launcher:
             arguments = self._with_constants(arguments)
         if enter_hook is not None:
             enter_hook(launch_metadata)
-        grid = checked_grid((grid_x, grid_y, grid_z))
-        record_run(launch(kernel, grid, self.values(arguments), self._variant, self._printing_threads))
+        run_launch(self.prepared(kernel, checked_grid((grid_x, grid_y, grid_z)), arguments))
         if exit_hook is not None:
             exit_hook(launch_metadata)
+
+    def prepared(self, kernel: LoadedKernel, grid: Grid, arguments: Sequence[Any]) -> Launch:
+        """The launch of the kernel with the bound arguments, to be run.
+
+        Raises:
+            ArgumentError: a pointer argument cannot be passed.
+        """
+        return Launch(kernel, grid, self.values(arguments), self._variant, self._printing_threads)
 
     def _with_constants(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with something in the place of each constant that was left out: all are compiled in."""

@@ -148,12 +148,17 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     dtype = array.dtype
     if dtype not in ARRAY_DTYPES:
         raise unknown_dtype(dtype, name)
+    return PointerArgument(array, *reach_of(array), distinct_dtype(dtype))
+
+
+def reach_of(array: NDArray[Any]) -> tuple[int, int, int, bool]:
+    """What a kernel may touch of an array: its pointer's ``address``, ``first_address``, ``bytes`` and ``writable``."""
     flags = array.flags
     address = host_address(array)
     if flags.c_contiguous or not array.size:
-        return PointerArgument(array, address, address, array.nbytes, flags.writeable, distinct_dtype(dtype))
+        return address, address, array.nbytes, flags.writeable
     first, end = byte_bounds(array)
-    return PointerArgument(array, address, first, end - first, flags.writeable, distinct_dtype(dtype))
+    return address, first, end - first, flags.writeable
 
 
 def pointer_argument(value: object) -> PointerArgument:

@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import checked_grid
-from mlutriton.frontend.known_launches import KnownLaunches, key_and_values
+from mlutriton.frontend.known_launches import KnownLaunches, key_and_reach
 from mlutriton.frontend.refusals import explained, without_a_grid
 
 BACKEND_NAME = "mlu"
@@ -58,9 +58,9 @@ class Kernel(JITFunction):
         activate()
         try:
             extents = _checked(grid)
-            key, values = key_and_values(args, kwargs)
-            if key and not warmup and self._known.again(self, extents, key, values):
-                return driver.active.last_run()
+            key, reach = key_and_reach(args, kwargs)
+            if key and not warmup and (run := self._known.again(self, extents, key, reach, args, kwargs)) is not None:
+                return run
             compiled = super().run(*args, grid=extents, warmup=warmup, **kwargs)
         except Exception as problem:
             compiler: Any = backends[BACKEND_NAME].compiler

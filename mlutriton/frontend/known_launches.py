@@ -8,10 +8,10 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from triton import knobs
@@ -19,45 +19,51 @@ from triton import language as tl
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.driver import driver
 
-from mlutriton.frontend.arguments import ARRAY_DTYPES, array_argument
+from mlutriton.frontend.arguments import launch_argument, reach_of
+from mlutriton.frontend.array_specs import Spec
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
 _MOST_KEPT = 64
 # Triton compiles other code for pointers that are multiples of it.
 _ALIGNMENT_BYTES = 16
-# Two values of one of these that are equal are the same to a kernel, but for zeros of both signs.
-_COMPARED = frozenset({int, bool, str, float, type(None), tl.dtype})
+# Arrays are compared by type and alignment, also those that are not there. Two values of the others that are equal are
+# the same to a kernel, but for zeros of both signs.
+_COMPARED = frozenset({np.ndarray, Spec, int, bool, str, float, type(None), tl.dtype})
 _NOT_THERE = object()
 
 
 Key = tuple[object, ...]
+Reach = tuple[tuple[int, int, int, bool], ...]
+"""What :func:`mlutriton.frontend.arguments.reach_of` says of each array of a launch."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     """What Triton found for a launch.
 
     Attributes:
         compiled: the compiled kernel.
-        launch: what launches it.
-        program: what is launched, and what Triton passes behind it.
+        launcher: what makes a launch of it.
+        program: what is launched.
         cache_key: its name in Triton's cache of this kernel; without it there, it is to be compiled anew.
         device: number of the machine.
         debug: what else Triton found it by: whether it is compiled for debugging.
         names: of all parameters.
         order: where each of their values is, among those that are passed and, behind these, the defaults.
         defaults: of parameters.
+        last: grid and reach of the latest launch that can be repeated, and the launch.
     """
 
     compiled: object
-    launch: Callable[..., None]
-    program: tuple[object, ...]
+    launcher: Any
+    program: object
     cache_key: object
     device: int
     debug: tuple[object, ...]
     names: tuple[str, ...]
     order: tuple[int, ...]
     defaults: tuple[object, ...]
+    last: tuple[object, Reach, Any] = (None, (), None)
 
 
 class KnownLaunches:
@@ -67,24 +73,37 @@ class KnownLaunches:
         self._known: dict[Key, _Known] = {}
         self._met: set[Key] = set()
 
-    def again(self, kernel: Any, grid: Any, key: Key, values: Sequence[object]) -> bool:
-        """Launch a kernel if the launch is known; returns whether it is.
+    def again(
+        self, kernel: Any, grid: Any, key: Key, reach: Reach, args: Sequence[object], named: Mapping[str, object]
+    ) -> Any:
+        """Launch a kernel if the launch is known.
+
+        One that also has the grid and the memory of the latest such launch is that launch, made again.
 
         Args:
             kernel: Triton's ``JITFunction``.
             grid: three extents, or a function that gives them.
             key: of the launch.
-            values: that are passed, as Triton takes them.
+            reach: of its arrays.
+            args: arguments that are passed without names.
+            named: the others, and options.
+
+        Returns:
+            The run; None if the launch is not known.
         """
         known = self._known.get(key)
         if known is None or _is_watched(kernel) or not _still_holds(known, kernel):
-            return False
-        values = *values, *known.defaults
-        arguments = [values[place] for place in known.order]
+            return None
+        arguments = None
         if callable(grid):
+            arguments = _arguments(known, args, named)
             grid = grid(dict(zip(known.names, arguments, strict=True)))
-        known.launch(*grid, 0, *known.program, None, None, None, *arguments)
-        return True
+        last_grid, last_reach, launch = known.last
+        if reach != last_reach or grid != last_grid:
+            launch = known.launcher.prepared(known.program, grid, arguments or _arguments(known, args, named))
+            if launch.can_be_repeated:
+                known.last = grid, reach, launch
+        return driver.active.run(launch)
 
     def learn(self, kernel: Any, compiled: object, key: Key, positional: int, named: Collection[str]) -> None:
         """Remember a launch for which Triton has found the compiled kernel.
@@ -121,7 +140,7 @@ class KnownLaunches:
         self._known[key] = _Known(
             compiled,
             found.run,
-            (found.function, found.packed_metadata),
+            found.function,
             cache_key,
             device,
             _debug(kernel),
@@ -131,27 +150,59 @@ class KnownLaunches:
         )
 
 
-def key_and_values(args: Sequence[object], named: Mapping[str, object]) -> tuple[Key, list[object]]:
-    """What tells a launch from those that need other code, and the values of its arguments for Triton.
+class _Places(NamedTuple):
+    """Where arguments of some types have what is not simply compared by its value."""
 
-    The key is empty if values are of other types than those that can be compared.
+    arrays: tuple[int, ...]
+    specs: tuple[int, ...]
+    floats: tuple[int, ...]
+
+
+# By the types of arguments; None where one cannot be compared.
+_places: dict[tuple[type, ...], _Places | None] = {}
+
+
+def _places_of(kinds: tuple[type, ...]) -> _Places | None:
+    found = None
+    if _COMPARED.issuperset(kinds):
+        found = _Places(
+            *(tuple(n for n, each in enumerate(kinds) if each is kind) for kind in (np.ndarray, Spec, float))
+        )
+    if len(_places) == _MOST_KEPT:
+        _places.clear()
+    _places[kinds] = found
+    return found
+
+
+def key_and_reach(args: Sequence[object], named: Mapping[str, object]) -> tuple[Key, Reach]:
+    """What tells a launch from those that need other code, and which memory its arrays let it touch.
+
+    The key is empty if arguments are of other types than those that can be compared.
     """
-    values: list[object] = [*args, *named.values()]
-    key: list[object] = [len(args), *named]
-    for place, value in enumerate(values):
-        kind = type(value)
-        key.append(kind)
-        if kind is np.ndarray:
-            array: Any = value
-            if array.dtype not in ARRAY_DTYPES:
-                return (), values
-            values[place] = pointer = array_argument(array)
-            key += (pointer.dtype, pointer.address % _ALIGNMENT_BYTES == 0)
-        elif kind in _COMPARED and (value or kind is not float):
-            key.append(value)
-        else:
-            return (), values
-    return tuple(key), values
+    values: list[Any] = [*args, *named.values()]
+    kinds = tuple(map(type, values))
+    places = _places[kinds] if kinds in _places else _places_of(kinds)
+    if places is None:
+        return (), ()
+    for place in places.floats:
+        if not values[place]:
+            return (), ()
+    reach: list[tuple[int, int, int, bool]] = []
+    for place in places.arrays:
+        array = values[place]
+        reach.append(touched := reach_of(array))
+        values[place] = array.dtype, touched[0] % _ALIGNMENT_BYTES
+    for place in places.specs:
+        spec = values[place]
+        reach.append(spec.reach)
+        values[place] = spec.dtype
+    return (len(args), tuple(named), kinds, tuple(values)), tuple(reach)
+
+
+def _arguments(known: _Known, args: Sequence[object], named: Mapping[str, object]) -> list[object]:
+    """The values of all parameters, as Triton takes them."""
+    values = *map(launch_argument, (*args, *named.values())), *known.defaults
+    return [values[place] for place in known.order]
 
 
 def _debug(kernel: Any) -> tuple[object, ...]:

@@ -11,9 +11,9 @@ from mlutriton.backend.repeated_estimates import PreparedLaunch, RepeatedEstimat
 from mlutriton.backend.tuners import innermost, parameters_of, prepare_arguments, without_tuners
 from mlutriton.configuration import current_machine, set_machine
 from mlutriton.diagnostics import MluError
+from mlutriton.frontend.array_specs import Spec
 from mlutriton.isa.machine import Machine
 from mlutriton.kernel_file import place_in
-from mlutriton.launch import Spec
 from mlutriton.tune.launches import LaunchPlan, merged
 from mlutriton.tune.trial import Outcome, Shape, Status, Trial, Unit
 

@@ -22,7 +22,7 @@ import numpy as np
 from mlutriton.backend.tuners import LAUNCH_OPTIONS, Parameters, innermost
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.dtypes import ALL
-from mlutriton.launch import described, spec
+from mlutriton.frontend.array_specs import described, spec
 from mlutriton.testing.case import Case
 from mlutriton.tune.expressions import Expression, parse
 from mlutriton.tune.trial import Configuration, Shape

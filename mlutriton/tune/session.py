@@ -14,9 +14,9 @@ import mlutriton
 from mlutriton.backend.tuners import innermost, kept_configurations, own_configurations, parameters_of
 from mlutriton.configuration import current_machine, find_machine, source_hash
 from mlutriton.diagnostics import ArgumentError
+from mlutriton.frontend.array_specs import Spec
 from mlutriton.isa.machine import Machine
 from mlutriton.kernel_file import place_in
-from mlutriton.launch import Spec
 from mlutriton.testing.case import Case
 from mlutriton.tune.engines import Engine, LocalEngine
 from mlutriton.tune.evaluation import Evaluator

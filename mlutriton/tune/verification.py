@@ -12,7 +12,7 @@ import numpy as np
 
 from mlutriton.backend.tuners import LAUNCH_OPTIONS, innermost, parameters_of, without_tuners
 from mlutriton.diagnostics import ArgumentError, MluError
-from mlutriton.launch import Spec
+from mlutriton.frontend.array_specs import Spec
 from mlutriton.testing.case import Case
 from mlutriton.tune.launches import CasePlan, LaunchPlan, merged
 from mlutriton.tune.result import ShapeResult

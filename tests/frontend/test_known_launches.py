@@ -158,6 +158,47 @@ def test_few_launches_are_kept(asked: mock.Mock) -> None:
     assert asked.call_count == 199 + 1 + 2
 
 
+def test_a_launch_is_made_again_only_for_the_same_memory() -> None:
+    kernel = mlu.jit(scale.fn)
+    space = np.arange(4000, dtype=np.float32)
+    for number in range(3):
+        for first, step, programs in ((0, 1, 2), (64, 1, 2), (64, 2, 2), (64, 2, 1), (0, 1, 2), (0, 1, 2)):
+            out = np.zeros(128, np.float32)
+            part = space[first : first + 128 * step : step]
+            part[0] = number
+            expected = space[first : first + 64 * programs] * 2.0 + 1
+            kernel[(programs,)](out, part, 128, 2.0, BLOCK=64)
+            assert out.tolist() == [*expected.tolist(), *[0.0] * (128 - 64 * programs)]
+
+
+def test_memory_that_is_no_longer_enough_is_a_fault_again() -> None:
+    kernel, space = mlu.jit(scale.fn), np.ones(128, np.float32)
+    out = np.zeros(128, np.float32)
+    for size in (128, 128, 128, 100, 128, 100):
+        if size == 128:
+            kernel[(2,)](out, space[:size], 128, 2.0, BLOCK=64)
+            continue
+        with pytest.raises(mlu.MluError, match="E0301"):
+            kernel[(2,)](out, space[:size], 128, 2.0, BLOCK=64)
+    out.flags.writeable = False
+    with pytest.raises(mlu.MluError, match="E0307"):
+        kernel[(2,)](out, space, 128, 2.0, BLOCK=64)
+
+
+def test_cycles_alone_need_no_triton(asked: mock.Mock) -> None:
+    kernel = mlu.jit(scale.fn)
+    x, out = np.ones(300, np.float32), np.zeros(300, np.float32)
+    cycles = kernel[(5,)](out, x, 300, 2.0, BLOCK=64).cycles
+    for specs in ([mlu.spec((300,), np.float32) for _ in range(2)] for _ in range(3)):
+        for _ in range(2):
+            run = mlu.estimate(kernel, (5,), *specs, 300, 2.0, BLOCK=64)
+            assert (run.cycles, run.with_values) == (cycles, False)
+    assert asked.call_count == 3, "of specs, the second time and the first one"
+    assert out.tolist() == [3.0] * 300
+    assert mlu.estimate(kernel, (5,), *(mlu.spec((300,), np.float64) for _ in range(2)), 300, 2.0, BLOCK=64).cycles
+    assert asked.call_count == 4
+
+
 def test_faults_are_those_of_any_launch() -> None:
     kernel = mlu.jit(scale.fn)
     x, out = np.ones(100, np.float32), np.zeros(100, np.float32)

@@ -58,10 +58,15 @@ def recorded(monkeypatch, tmp_path):
         record.compiled.append((text, options))
         return numbered_program(len(record.compiled))
 
-    def launch(kernel, grid, values, variant, printing_threads):
-        run = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
-        record.launches.append(run)
-        return run
+    class Launch:
+        can_be_repeated = False
+
+        def __init__(self, kernel, grid, values, variant, printing_threads):
+            self.recorded = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
+
+        def run(self):
+            record.launches.append(self.recorded)
+            return self.recorded
 
     pipeline = ModuleType("mlutriton.pipeline")
     pipeline.CompileOptions, pipeline.compile_ttir = SimpleNamespace, compile_ttir
@@ -69,10 +74,10 @@ def recorded(monkeypatch, tmp_path):
     launcher = sys.modules.get("mlutriton.launch") or ModuleType("mlutriton.launch")
     monkeypatch.setitem(sys.modules, "mlutriton.launch", launcher)
     load = lambda program, machine: SimpleNamespace(program=program, machine=machine)  # noqa: E731
-    for name, stand_in in (("launch", launch), ("load", load), ("LoadedKernel", object), ("Run", RecordedRun)):
+    for name, stand_in in (("Launch", Launch), ("load", load), ("LoadedKernel", object), ("Run", RecordedRun)):
         monkeypatch.setattr(launcher, name, stand_in, raising=False)
     activate()
-    monkeypatch.setattr(mlutriton.backend.launcher, "launch", launch)
+    monkeypatch.setattr(mlutriton.backend.launcher, "Launch", Launch)
     machine = current_machine()
     yield record
     set_machine(machine)

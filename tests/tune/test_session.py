@@ -11,7 +11,7 @@ import mlutriton as mlu
 from mlutriton.backend import repeated_estimates
 from mlutriton.backend.repeated_estimates import RepeatedEstimates
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.launch import Spec
+from mlutriton.frontend.array_specs import Spec
 from mlutriton.tune import LocalEngine, Status, tune
 from mlutriton.tune.evaluation import Evaluator
 from mlutriton.tune.launches import FunctionPlan
