@@ -77,10 +77,14 @@ def measure_overhead(name: str, quick: bool) -> Measured:
     def run() -> object:
         return launcher(**arguments, **case.constants)
 
+    def timed() -> object:
+        estimated = mlu.estimate(case.kernel, case.grid, **specs, **case.constants)
+        return replay(estimated.trace, estimated.machine)
+
     with_values, with_cycles, _, launch = medians(
         [
             run,
-            lambda: mlu.estimate(case.kernel, case.grid, **specs, **case.constants).cycles,
+            timed,
             run,
             lambda: mlu.estimate(case.kernel, (1,), **specs, **case.constants),
         ],

@@ -14,6 +14,7 @@ from mlutriton.frontend.array_specs import Spec
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.encoding import encode
 from mlutriton.launch import load_program
+from mlutriton.simulator.replay import replay
 
 SCALE = """
 .program scale
@@ -270,6 +271,29 @@ def test_a_fault_names_the_array(scale):
     out.flags.writeable = False
     with pytest.raises(mlu.KernelFault, match="E0307"):
         scale[(3,)](out, x, factor, n)
+
+
+def test_launches_that_leave_the_same_records_share_their_replay(scale):
+    first = scale[(3,)](*scale_arguments())
+    again = scale[(3,)](*scale_arguments())
+    assert again.trace is first.trace
+    assert again.timing is first.timing
+    shorter = scale[(3,)](*scale_arguments()[:3], 2400)
+    more = scale[(4,)](*scale_arguments(4000))
+    last = scale[(3,)](*scale_arguments())
+    for other in (shorter, more):
+        assert other.trace is not first.trace
+        alone = replay(other.trace, other.machine)
+        assert (other.cycles, other.dram_read_bytes) == (alone.cycles, alone.dram_read_bytes)
+    assert shorter.dram_read_bytes < first.dram_read_bytes < more.dram_read_bytes
+    assert last.timing.statistics.tolist() == first.timing.statistics.tolist()
+
+
+def test_a_trace_is_replayed_for_each_machine(scale):
+    run = scale[(3,)](*scale_arguments())
+    slower = run.machine.replace(dram_gb_per_s=run.machine.dram_gb_per_s // 100)
+    cycles = [run.trace.timing(machine).cycles for machine in (run.machine, slower, run.machine)]
+    assert cycles[0] == cycles[2] == run.cycles < cycles[1]
 
 
 # ---- cycles alone ----

@@ -67,6 +67,9 @@ _RECORD_BYTES = 8 * RECORD_WORDS
 _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 
 
+_libc = ctypes.CDLL(None)
+_libc.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
 # The module of a special function, or that of the basic ones.
 Runtime = Callable[[str | None], NativeModule]
 
@@ -131,6 +134,7 @@ class NativeProgram:
         self._depends_on_data = depends_on_data
         self._last: tuple[object, ...] = ()
         self._last_ns = 0
+        self._last_trace: Trace | None = None
 
     @cached_property
     def _repeats_itself(self) -> bool:
@@ -160,6 +164,22 @@ class NativeProgram:
         """Keep a launch that is over for the next one."""
         if launch.can_be_kept and not self._kept:
             self._kept.append(launch)
+
+    def trace(self, words: NDArray[np.int64], starts: NDArray[np.int64]) -> Trace:
+        """The trace of a launch; that of the last one if it has the same records, for it may have been replayed.
+
+        Args:
+            words: of all records.
+            starts: the first record of each core of each program; they lie behind the words.
+        """
+        last = self._last_trace
+        if last is not None and last.words.size == words.size and last.starts.size == starts.size:
+            size = words.nbytes + starts.nbytes
+            if not _libc.memcmp(host_address(words), host_address(last.words), size):
+                return last
+        trace = Trace(words, starts, self.program.cores_per_program)
+        self._last_trace = trace if words.nbytes <= _PART_BYTES else None
+        return trace
 
     def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
         """Remember how long a launch took that went to its end."""
@@ -503,7 +523,7 @@ class _Launch:
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
         if self._sharer is None:
-            trace = Trace(*self._joined(0, self.count), self.members)
+            trace = self.native.trace(*self._joined(0, self.count))
         else:
             self._keep_trace(self.count)
             trace = self._sharer.trace()

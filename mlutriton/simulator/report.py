@@ -125,7 +125,7 @@ class Run:
     @cached_property
     def timing(self) -> Timing:
         """The replay of the launch, from which all cycles derive."""
-        return replay(self.trace, self.machine)
+        return self.trace.timing(self.machine)
 
     @property
     def cycles(self) -> int:
