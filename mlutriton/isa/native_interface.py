@@ -47,8 +47,8 @@ class NativeText:
         )
 
 
-class Context(IntEnum):
-    """Word numbers of a thread's context."""
+class Context:
+    """Word numbers of a thread's context: plain numbers, as each launch asks for them and enumerations are slow."""
 
     # Memory images of one core, host addresses. SLACK_BYTES of readable and writable bytes follow each.
     NRAM = 0
@@ -123,8 +123,8 @@ class Context(IntEnum):
     COUNTERS = 48
 
 
-class Worker(IntEnum):
-    """Word numbers of what a thread that works for launches shares with them."""
+class Worker:
+    """Likewise, word numbers of what a thread that works for launches shares with them."""
 
     # POSIX semaphores: there is something to run, and it has been run.
     WANTED = 0

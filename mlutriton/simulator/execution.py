@@ -90,6 +90,7 @@ class NativeProgram:
         has_atomics: true if results may depend on the order of programs.
         goes_by_item: true if it computes values of items of DRAM.
         has_waits: true if programs may wait for one another.
+        has_prints: true if programs may print.
         program_ns: host time of one program in the last launch; None before the first.
     """
 
@@ -127,6 +128,7 @@ class NativeProgram:
         self.goes_by_item = with_values and goes_by_item(program)
         self.has_atomics = any(each.row.trace.startswith("ATOMIC") for each in program.instructions)
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
+        self.has_prints = any(each.row.name.startswith("print.") for each in program.instructions)
         self.program_ns: float | None = None
         self.block_starts = int64_array(program.block_starts)
         self._numbers = [index for index, each in enumerate(program.parameters) if not each.pointer]
@@ -508,6 +510,8 @@ class _Launch:
 
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""
+        if self._shared[_LIMIT_WORD] == self.count and not self.native.program.is_resident:
+            return  # each fault lowers the limit to the number of its program, which is that of its task
         each = ((core.context, memory) for core, memory in zip(self.cores, self._memories, strict=True))
         faulted = [(context, memory) for context, memory in each if context[Context.FAULT] != Fault.NONE]
         if self._in_turns is not None and self._in_turns.deadlocked:
@@ -539,6 +543,8 @@ class _Launch:
 
     def prints(self) -> tuple[Print, ...]:
         """What programs have printed, in their order; after a fault, up to the first program that has one."""
+        if not self.native.has_prints:
+            return ()
         printed = [core for core in self.cores if core.has_prints]
         if not printed:
             return ()

@@ -93,7 +93,10 @@ class HostCore:
 
     def is_prepared_for(self, use: Use) -> bool:
         """Whether nothing but what a run writes has to be written anew."""
-        return use == self._use and self._has_first_buffer(Context.TRACE) and self._has_first_buffer(Context.PRINTS)
+        if use != self._use:
+            return False
+        begin, _, end, prints_begin, _, prints_end = self.context[Context.TRACE : Context.ALLOCATIONS]
+        return end - begin == _BUFFER_BYTES == prints_end - prints_begin
 
     def prepare_again(self, work_address: int) -> None:
         """Clear what the last run has left behind; the work by instruction of the next one goes to that address."""
@@ -124,7 +127,7 @@ class HostCore:
             self._local = np.zeros(bytes, np.uint8)
         return memory.with_local(self._local[:bytes])
 
-    def _emptied(self, word: Context) -> tuple[int, int, int]:
+    def _emptied(self, word: int) -> tuple[int, int, int]:
         """Begin, next and end of a buffer that grows, as they are before a launch."""
         begin = self.context[word]
         # What a launch has recorded decides where it overflows, not what launches before it have.
@@ -135,7 +138,7 @@ class HostCore:
             self.context[word] = begin
         return begin, begin, begin + _BUFFER_BYTES
 
-    def _has_first_buffer(self, word: Context) -> bool:
+    def _has_first_buffer(self, word: int) -> bool:
         """Whether a buffer has the size with which it begins."""
         return self.context[word] != 0 and self.context[word + 2] - self.context[word] == _BUFFER_BYTES
 

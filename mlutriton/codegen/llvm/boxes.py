@@ -20,7 +20,7 @@ STREAMED_ARRAY_BYTES = 1 << 26
 _STREAMED_SEGMENT_BYTES = 512
 
 
-def _word(e: Emitter, word: Context) -> str:
+def _word(e: Emitter, word: int) -> str:
     return e.pointer("%context", 8 * word)
 
 

@@ -92,11 +92,11 @@ def _fail(e: Emitter, context: str) -> None:
     e.label(e.fresh("unreachable"))
 
 
-def _word(e: Emitter, context: str, which: Context) -> str:
+def _word(e: Emitter, context: str, which: int) -> str:
     return e.pointer(context, 8 * which)
 
 
-def _pointer(e: Emitter, context: str, which: Context) -> str:
+def _pointer(e: Emitter, context: str, which: int) -> str:
     return e.value(f"load ptr, ptr {_word(e, context, which)}, align 8")
 
 

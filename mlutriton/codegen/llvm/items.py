@@ -42,7 +42,7 @@ def access(library: Library) -> str:
     return library.require("access", define)
 
 
-def _checked(e: Emitter, address: str, size_bytes: Count, *touched: Context) -> str:
+def _checked(e: Emitter, address: str, size_bytes: Count, *touched: int) -> str:
     """The pointer to an item of GDRAM, marked as touched unless local; returns -1 from the function after a fault."""
     write = Context.TOUCHED_STORED in touched
     device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {int(write)})")
@@ -55,7 +55,7 @@ def _checked(e: Emitter, address: str, size_bytes: Count, *touched: Context) -> 
     return e.value(f"inttoptr i64 {address} to ptr")
 
 
-def _mark(e: Emitter, marks: Context, device: str, size_bytes: Count) -> None:
+def _mark(e: Emitter, marks: int, device: str, size_bytes: Count) -> None:
     """Set the bytes of the units that an item touches. Threads may do so at once: all set the same.
 
     Most are set already, and reading that costs less: hosts complete stores one after another.
@@ -183,7 +183,7 @@ _UNROLLED_ITEMS = 4
 
 
 def _move_in_one_region(
-    e: Emitter, width: int, offset_dtype: DType, marks: Context, move: Callable[[str, str | None], None]
+    e: Emitter, width: int, offset_dtype: DType, marks: int, move: Callable[[str, str | None], None]
 ) -> None:
     """Write what is done if all elements that the mask chooses lie in one region; none is checked by itself then.
 

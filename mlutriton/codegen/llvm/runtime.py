@@ -103,7 +103,7 @@ def special_module(name: str) -> str:
     return "\n".join([library.text(), function, ""])
 
 
-def context_word(e: Emitter, word: Context) -> str:
+def context_word(e: Emitter, word: int) -> str:
     """The address of a word of ``%context``."""
     return e.pointer("%context", 8 * word)
 
@@ -115,7 +115,7 @@ def record_fault(e: Emitter, fault: Fault, address: str, size_bytes: str) -> Non
     e.store64(size_bytes, context_word(e, Context.FAULT_BYTES))
 
 
-def _grow(library: Library, name: str, first: Context) -> str:
+def _grow(library: Library, name: str, first: int) -> str:
     """``name(context)``: give a buffer twice the bytes; ``first`` is its begin, followed by next and end.
 
     A buffer that may not or cannot grow is written anew from its begin, and ``LIMIT`` tells all threads to stop.

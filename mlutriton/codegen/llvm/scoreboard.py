@@ -55,8 +55,8 @@ class Scoreboard:
         self._static_head = NO_HEAD
         self._static_counts: dict[Counter, int] = {}
         # Words of the fold as this block has them, and those that the context has otherwise.
-        self._fold: dict[Context, Count] = {}
-        self._changed = set[Context]()
+        self._fold: dict[int, Count] = {}
+        self._changed = set[int]()
         self._dynamic_counts: dict[Counter, Count] = {}
         # Writes of the last COMPUTE instruction of this block, and whether it was an mm; None before the first.
         self._last: tuple[list[Place], bool] | None = None
@@ -224,12 +224,12 @@ class Scoreboard:
     def _work_place(self, row: InstructionWork, index: int) -> str:
         return self.frame.e.pointer("%work", 8 * (row * len(self.frame.program.instructions) + index))
 
-    def _word(self, word: Context) -> Count:
+    def _word(self, word: int) -> Count:
         if word not in self._fold:
             self._fold[word] = self.frame.e.load64(self._context_place(word))
         return self._fold[word]
 
-    def _set_word(self, word: Context, value: Count) -> None:
+    def _set_word(self, word: int, value: Count) -> None:
         self._fold[word] = value
         self._changed.add(word)
 

@@ -30,10 +30,10 @@ def run(library: Library, *, together: bool) -> str:
     """
     e = Emitter(library)
 
-    def word(which: Context) -> str:
+    def word(which: int) -> str:
         return e.pointer("%context", 8 * which)
 
-    def pointer(which: Context) -> str:
+    def pointer(which: int) -> str:
         return e.value(f"load ptr, ptr {word(which)}, align 8")
 
     images = [pointer(which) for which in IMAGES]
