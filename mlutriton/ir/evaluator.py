@@ -362,8 +362,11 @@ def _atomic_cas(program: _Program, op: Operation) -> Sequence[Array]:
 
 
 def _gather_atomic(program: _Program, op: Operation) -> Sequence[Array]:
-    base, offsets, mask, *values = program.read(op.operands)
-    return (_exchange(program, op.operands[0], _scattered(base, offsets, op), mask, op.text("kind"), values),)
+    base, offsets, mask, limit, *values = program.read(op.operands)
+    addresses, exists = _runs(base, offsets, mask, limit, op)
+    values = [value.reshape(exists.shape) for value in values]
+    old = _exchange(program, op.operands[0], addresses, exists, op.text("kind"), values)
+    return (old.reshape(shape_of(op.result.type)),)
 
 
 # ---- control flow

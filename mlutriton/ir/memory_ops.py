@@ -402,24 +402,28 @@ class ScatterStore(Operation):
 
 
 class GatherAtomic(Operation):
-    """``atomic_rmw`` (or ``cas`` with operands expected, value) at ``base + offsets * scale_bytes``."""
+    """``atomic_rmw`` (or ``cas`` with operands expected, value) on the elements of items of global memory.
+
+    Items are those of ``gather_load``; the old values, 0 where there is no element, and the order is row-major.
+    """
 
     NAME = "gather_atomic"
-    OPERANDS = ("base", "offsets", "mask", "values*")
-    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"kind": str, "scale_bytes": int}
+    OPERANDS = ("base", "offsets", "mask", "limit", "values*")
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"kind": str, "scale_bytes": int, "length": int}
     PURE = False
 
     def infer_types(self) -> Sequence[Type]:
         return (self.operands[-1].type,)
 
     def check(self) -> str | None:
-        base, offsets, mask, *values = self.operands
+        base, offsets, mask, limit, *values = self.operands
         count = 2 if self.text("kind") == "cas" else 1
         if len(values) != count:
             return f"atomic {self.text('kind')} takes {count} values, not {len(values)}"
-        if fault := _bad_offsets(base, offsets, mask):
+        length = self.integer("length")
+        if fault := _bad_offsets(base, offsets, mask) or _bad_run(limit, length):
             return fault
-        wanted = with_element(mask.type, pointee(base))
+        wanted = _items_type(with_element(mask.type, pointee(base)), length)
         wrong = next((value for value in values if value.type != wanted), None)
         if wrong is not None:
             return _mismatch("a value", wrong, wanted)

@@ -149,7 +149,7 @@ class Machine:
     scalar_nram_store_cycles: Annotated[int, positive(SCALAR, "cycles", "Scalar store to NRAM.")]
 
     atomic_latency_cycles: Annotated[int, natural(ATOMIC, "cycles", "An atomic on DRAM, seen by its core.")]
-    atomic_interval_cycles: Annotated[int, natural(ATOMIC, "cycles", "Between two atomics of a core.")]
+    atomic_interval_cycles: Annotated[int, natural(ATOMIC, "cycles", "Between granules of atomics of a core.")]
     atomic_same_address_cycles: Annotated[int, natural(ATOMIC, "cycles", "Between two atomics on one address.")]
     sync_cycles: Annotated[int, natural(ATOMIC, "cycles", "A core's wait for its own queues, beyond the waiting.")]
     cluster_barrier_cycles: Annotated[int, natural(ATOMIC, "cycles", "A cluster's barrier, after the last arrival.")]

@@ -359,10 +359,12 @@ def _atomics() -> Iterator[Row]:
         )  # fmt: skip
         yield Row(
             f"gatom.{name}", "Atomics", Queue.IO, (domain, "i32|i64"),
-            (_memory("old", W, "n", optional=True), _global("address", RW), _memory("offsets", R, "n", 1),
-             _index("scale"), _vector("value", 0, "n"), _vector("mask", BOOL, "n"), *_counts("n")),
-            "For k = 0 to n-1 in order, where mask[k]: old[k] = memory at address + offsets[k] * scale;"
-            " memory = memory op value[k], each element as one step.", trace="ATOMIC_VECTOR", combine=combine,
+            (_memory("old", W, "n * length", optional=True), _global("address", RW), _memory("offsets", R, "n", 1),
+             _index("scale"), _vector("value", 0, "n * length"), _vector("mask", BOOL, "n"),
+             *_counts("n length valid")),
+            "old and value are dense [n, length]. For k = 0 to n-1 in order, where mask[k], and j < valid in order:"
+            " old[k, j] = element j of those from address + offsets[k] * scale on; that = that op value[k, j], each"
+            " element as one step.", trace="ATOMIC_VECTOR", combine=combine,
         )  # fmt: skip
     yield Row(
         "atom.cas", "Atomics", Queue.SCALAR, ("any",),
@@ -371,9 +373,10 @@ def _atomics() -> Iterator[Row]:
     )  # fmt: skip
     yield Row(
         "gatom.cas", "Atomics", Queue.IO, ("any", "i32|i64"),
-        (_memory("old", W, "n", optional=True), _global("address", RW), _memory("offsets", R, "n", 1), _index("scale"),
-         _vector("expected", 0, "n"), _vector("value", 0, "n"), _vector("mask", BOOL, "n"), *_counts("n")),
-        "Compare-and-swap for every element where mask is set, in order.", trace="ATOMIC_VECTOR",
+        (_memory("old", W, "n * length", optional=True), _global("address", RW), _memory("offsets", R, "n", 1),
+         _index("scale"), _vector("expected", 0, "n * length"), _vector("value", 0, "n * length"),
+         _vector("mask", BOOL, "n"), *_counts("n length valid")),
+        "The same with compare-and-swap.", trace="ATOMIC_VECTOR",
     )  # fmt: skip
 
 

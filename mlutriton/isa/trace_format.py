@@ -24,7 +24,7 @@ GATHER, SCATTER   IO queue: runs of bytes of DRAM, one by one           items   
 SCALAR_LOAD       the core waits for a word of DRAM                     bytes       address
 SCALAR_STORE      the core hands a word to DRAM and waits               bytes       address
 ATOMIC_SCALAR     the core waits for an atomic on DRAM                  bytes       address
-ATOMIC_VECTOR     IO queue: atomics on DRAM                             items       item_bytes
+ATOMIC_VECTOR     IO queue: atomics on runs of bytes of DRAM            items       item_bytes
 SYNC              the core waits for queues, then ``sync_cycles``       queue mask
 BARRIER_CLUSTER   the core waits for the cores of its task and cluster
 BARRIER_UNION     the core waits for all cores of its task

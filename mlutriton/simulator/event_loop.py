@@ -33,7 +33,14 @@ from mlutriton.simulator.memory_traffic import (
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.tile_families import BROKEN
 from mlutriton.simulator.timing import Cause
-from mlutriton.simulator.transfer_costs import LOW_WORD, address_of, price_block, price_items, price_move
+from mlutriton.simulator.transfer_costs import (
+    LOW_WORD,
+    address_of,
+    price_atomics,
+    price_block,
+    price_items,
+    price_move,
+)
 
 # Each core reads records of its own: the host does not see them coming.
 RECORDS_AHEAD = 16
@@ -522,8 +529,7 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
     elif kind == Kind.ATOMIC_VECTOR:
-        interval = state.timing[timing.ATOMIC_INTERVAL_CYCLES]
-        state.lanes[base + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + amount * interval
+        price_atomics(state, lane, amount, state.words[word + 2] & trace.MAX_ADDRESS)
         latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     else:
         price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)

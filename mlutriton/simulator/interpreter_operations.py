@@ -398,20 +398,23 @@ def _atomic(core: Core, step: Step) -> None:
 
 
 def _atomic_vector(core: Core, step: Step) -> None:
-    values = step.list("value")
-    expected = step.list("expected") if "expected" in step.instruction.row.slot_index else None
-    items = _items(step, "address")
-    before = [
-        _exchange(core, step, address, values[place], None if expected is None else expected[place])
-        for place, address in items
-    ]
-    for _, address in items:
-        for write in (False, True):
-            core.item_bytes(address, step.instruction.dtypes[0].bytes, write=write)
+    n, length, valid = step.counts["n"], step.counts["length"], _valid_length(step)
+    width = step.instruction.dtypes[0].bytes
+    values = step.list("value", n * length)
+    expected = step.list("expected", n * length) if "expected" in step.instruction.row.slot_index else None
+    places: list[int] = []
+    before: list[Array] = []
+    for item, address in _items(step, "address") if valid else ():
+        core.item_bytes(address, valid * width, write=False)
+        core.item_bytes(address, valid * width, write=True)
+        for j in range(valid):
+            place = item * length + j
+            there = None if expected is None else expected[place]
+            before.append(_exchange(core, step, address + j * width, values[place], there))
+            places.append(place)
     if not step.is_absent("old"):
-        places = np.array([place for place, _ in items], np.int64)
-        step.write("old", np.array(before, step.dtype("old").numpy), offsets=places)
-    core.trace.record(Kind.ATOMIC_VECTOR, step.counts["n"], step.instruction.dtypes[0].bytes)
+        step.write("old", np.array(before, step.dtype("old").numpy), offsets=np.array(places, np.int64))
+    core.trace.record(Kind.ATOMIC_VECTOR, n, valid * width)
 
 
 def _exchange(core: Core, step: Step, address: int, value: Array, expected: Array | None) -> Array:

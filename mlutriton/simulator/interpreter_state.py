@@ -307,9 +307,10 @@ class Step:
             case _:
                 return self.scalar(name)
 
-    def list(self, name: str) -> Array:
-        """A vector operand of ``n`` elements."""
-        return np.broadcast_to(self.vector(name, 1, self.counts["n"]), (1, self.counts["n"]))[0]
+    def list(self, name: str, count: int | None = None) -> Array:
+        """A vector operand of so many elements, ``n`` if nothing is said."""
+        count = self.counts["n"] if count is None else count
+        return np.broadcast_to(self.vector(name, 1, count), (1, count))[0]
 
     def set_vector(self, values: Array, rows: int, columns: int) -> None:
         """Write the target of an element-wise instruction."""

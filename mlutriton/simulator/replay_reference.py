@@ -399,7 +399,8 @@ class ReferenceReplay:
             case Kind.MOVE:
                 transfer.setup = p[timing.MOVE_SETUP_CYCLES] + -(-record.amount * ONE // p[timing.MOVE_RATE])
             case Kind.ATOMIC_VECTOR:
-                transfer.setup += record.amount * p[timing.ATOMIC_INTERVAL_CYCLES]
+                granules = -(-record.address >> p[timing.GRANULE_SHIFT])
+                transfer.setup += record.amount * granules * p[timing.ATOMIC_INTERVAL_CYCLES]
                 transfer.latency = p[timing.ATOMIC_LATENCY_CYCLES]
             case _:
                 item_bytes = record.address

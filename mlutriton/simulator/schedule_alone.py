@@ -14,7 +14,7 @@ from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.event_loop import find_records, units
 from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_items, price_move
+from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_atomics, price_items, price_move
 
 
 def run_alone(state: ReplayState) -> None:
@@ -167,8 +167,7 @@ def transfer(state: ReplayState, lane: int, word: int, issued: int, to_move_lane
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
     elif kind == Kind.ATOMIC_VECTOR:
-        interval = state.timing[timing.ATOMIC_INTERVAL_CYCLES]
-        state.lanes[base + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + amount * interval
+        price_atomics(state, lane, amount, state.words[word + 2] & trace.MAX_ADDRESS)
         latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     else:
         price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)

@@ -101,6 +101,16 @@ def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes
 
 
 @inlined
+def price_atomics(state: ReplayState, lane: int, items: int, item_bytes: int) -> None:
+    """Setup of an ATOMIC_VECTOR: the neighbours in a granule are one atomic to the DRAM."""
+    granules = items * (
+        (item_bytes + (1 << state.timing[timing.GRANULE_SHIFT]) - 1) >> state.timing[timing.GRANULE_SHIFT]
+    )
+    interval = state.timing[timing.ATOMIC_INTERVAL_CYCLES]
+    state.lanes[lane * at.LANE_WORDS + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + granules * interval
+
+
+@inlined
 def open_memory(state: ReplayState, lane: int, size: int, weight: int) -> None:
     """Make a transfer one of its cluster's DRAM flows, or of its L2 flows if it costs DRAM nothing."""
     base = lane * at.LANE_WORDS

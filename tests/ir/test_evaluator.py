@@ -122,7 +122,7 @@ func @scatter(%x: ptr<f16>, %out: ptr<f16>, %counts: ptr<i32>, %index: ptr<i32>)
   %k = gather_load %index, %i, %t, %z, %all {length = 1, scale_bytes = 4} : tensor<4xi32>
   %v = gather_load %x, %k, %t, %h, %all {length = 1, scale_bytes = 2} : tensor<4xf16>
   scatter_store %out, %i, %v, %t, %all {length = 1, scale_bytes = 2}
-  %old = gather_atomic %counts, %k, %t, %one {kind = "add", scale_bytes = 4} : tensor<4xi32>
+  %old = gather_atomic %counts, %k, %t, %all, %one {kind = "add", length = 1, scale_bytes = 4} : tensor<4xi32>
   print %old {prefix = "old", style = "signed"}
   return
 }

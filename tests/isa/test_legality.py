@@ -111,7 +111,7 @@ LEGAL = [
     "v.fneg.f32 ~, [a], 1, 8\n" + "v.fneg.f32 ~, ~, 1, 8\n" * 2 + "v.fneg.f32 [a], ~, 1, 8",
     "v.fadd.f32 ~, [a], [b], 1, 8\n v.fmul.f32 [a], ~, ~, 1, 8",
     "v.folt.f32 ~, [a], 0, r1, 8\n v.select.f32 [a], ~, [b], row[c], r1, 8",
-    "gatom.fadd.f32.i32 0, g[r0], [b], 4, [c], 1, 8",
+    "gatom.fadd.f32.i32 0, g[r0], [b], 4, [c], 1, 8, 1, 1",
     "mov.i32 r0, 0xffffffff",
     "mm.i8.i32 [a], [b], [w], 4, 64, 64, 64, 1",
     "loop: cbr r0, loop",

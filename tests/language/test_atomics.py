@@ -150,6 +150,87 @@ def test_rank_2_with_duplicates():
 
 
 @mlu.jit
+def update_rows(
+    old, memory, index, values, rows, columns, pitch, R: tl.constexpr, C: tl.constexpr, EVERY: tl.constexpr
+):
+    row, column = tl.arange(0, R), tl.arange(0, C)
+    place = memory + tl.load(index + row)[:, None] * pitch + column[None, :]
+    mask = (row < rows)[:, None] & (column < columns)[None, :]
+    if EVERY > 1:
+        mask = mask & (column % EVERY == 0)[None, :]
+    at = row[:, None] * C + column[None, :]
+    before = tl.atomic_add(place, tl.load(values + at), mask=mask)
+    if old is not None:
+        tl.store(old + at, before)
+
+
+@pytest.mark.parametrize("every", [1, 3])  # of which the second masks elements amid a row
+@pytest.mark.parametrize("wants_old", [True, False])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 64), (5, 64), (8, 37), (3, 1), (0, 64), (8, 0), (8, -1), (9, 99)])
+def test_rows(rows, columns, wants_old, every):
+    rng = np.random.default_rng(1)
+    memory = rng.integers(0, 1000, (6, 80)).astype(np.int32)
+    index = np.array([0, 3, 3, 5, 1, 0, 3, 2], np.int32)
+    values = rng.integers(0, 1000, (8, 64)).astype(np.int32)
+    old, expected, before = np.full_like(values, -1), memory.copy(), np.zeros_like(values)
+    for row in range(min(rows, 8)):
+        for column in range(0, min(columns, 64), every):
+            before[row, column] = expected[index[row], column]
+            expected[index[row], column] += values[row, column]
+    update_rows[(1,)](old if wants_old else None, memory, index, values, rows, columns, 80, 8, 64, every)
+    np.testing.assert_array_equal(memory, expected)
+    if wants_old:
+        np.testing.assert_array_equal(old, before)
+
+
+@mlu.jit
+def accumulate(out, x, index, width, BLOCK: tl.constexpr, SCALE: tl.constexpr):
+    row, i = tl.program_id(0), tl.arange(0, BLOCK)
+    mask = i < width
+    place = out + tl.load(index + row) * width + i
+    tl.atomic_add(place, tl.load(x + row * width + i, mask=mask, other=0.0) * SCALE, mask=mask)
+
+
+@pytest.mark.parametrize("width", [16, 100, 129])
+def test_rows_named_by_an_index(width):
+    rng = np.random.default_rng(2)
+    x, index = rng.integers(-99, 99, (100, width)).astype(np.float32), rng.integers(0, 7, 100)
+    out, expected = np.zeros((7, width), np.float32), np.zeros((7, width), np.float32)
+    accumulate[(100,)](out, x, index, width, 256, 2)
+    np.add.at(expected, index, 2 * x)
+    np.testing.assert_array_equal(out, expected)
+
+
+@mlu.jit
+def count_in_columns(out, size, WIDTH: tl.constexpr, PITCH: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.atomic_add(out + i // WIDTH * PITCH + i % WIDTH, i, mask=i < size)
+
+
+@pytest.mark.parametrize("size", [1000, 960, 0])
+def test_digits_of_flat_positions(size):
+    out, expected = np.zeros((64, 20), np.int32), np.zeros((64, 20), np.int32)
+    count_in_columns[(4,)](out, size, 16, 20, 256)
+    expected[:, :16].reshape(-1)[:] = [0] * 1024
+    for i in range(size):
+        expected[i // 16, i % 16] += i
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_tile_of_products_is_added_row_by_row():
+    @mlu.jit
+    def add_tile(c, a, N: tl.constexpr, B: tl.constexpr):
+        i, j = tl.program_id(0) * B + tl.arange(0, B), tl.program_id(1) * B + tl.arange(0, B)
+        tl.atomic_add(c + i[:, None] * N + j[None, :], tl.load(a + i[:, None] * N + j[None, :]))
+
+    a, c = np.random.default_rng(3).standard_normal((128, 128), dtype=np.float32), np.zeros((128, 128), np.float32)
+    run = add_tile[(2, 2)](c, a, 128, 64)
+    np.testing.assert_array_equal(c, a)
+    elementwise = 64 * 64 * mlu.machine("mlu590-m9").atomic_interval_cycles
+    assert run.cycles < elementwise, "a granule of a row is one atomic to the DRAM"
+
+
+@mlu.jit
 def masked_scalars(old, memory, n, x):
     k = tl.program_id(0)
     before = tl.atomic_add(memory + 1, x, mask=k < n)

@@ -381,14 +381,14 @@ class Generator:
                 values = [self.value(dtype) for _ in range(2 if name == "cas" else 1)]
                 self.emit(f"atom.{name}", (dtype,), self.value_register(dtype), base, *values)
                 return
-            old = Immediate(0) if self.chance(0.3) else self.place(dtype, n, 1)
+            old = Immediate(0) if self.chance(0.3) else self.place(dtype, n * length, 1)
             scale = Immediate(dtype.bytes)
             values = [
-                self.value(dtype) if self.chance(0.5) else self.place(dtype, n, 0)
+                self.value(dtype) if self.chance(0.5) else self.place(dtype, n * length, 0)
                 for _ in range(2 if name == "cas" else 1)
             ]
             types = (dtype, offset_dtype)
-            self.emit(f"gatom.{name}", types, old, base, offsets, scale, *values, mask, self.count(n))
+            self.emit(f"gatom.{name}", types, old, base, offsets, scale, *values, mask, *self.run(n, length))
 
     def run(self, n, length):
         """Counts of n items: all of each one valid, or less, or more than there is."""

@@ -303,7 +303,8 @@ class Stepper:
                 return Flow(core.cluster, taken.amount * UNIT, sram=True), machine.move_setup_cycles
             return None, machine.move_setup_cycles + -(-taken.amount // machine.move_bytes_per_cycle)
         if taken.kind == ATOMIC_VECTOR:
-            setup = machine.dma_setup_cycles + taken.amount * machine.atomic_interval_cycles
+            granules = taken.amount * -(-taken.address // machine.dram_granule_bytes)
+            setup = machine.dma_setup_cycles + granules * machine.atomic_interval_cycles
             return None, setup + machine.atomic_latency_cycles
         if taken.kind in (GATHER, SCATTER):
             # The payload of these is the size of an item.

@@ -267,7 +267,7 @@ def test_gather_scatter_and_atomics():
     sync 5
     gather.f32.i32 [v], g[r0], [i], 4, [m], 9, 4, 1, 1
     dma.store.f32 g[r2], [v], 4, 1, 1, 0, 0, 0, 0
-    gatom.fadd.f32.i32 [old], g[r0], [i], 4, 10, [m], 4
+    gatom.fadd.f32.i32 [old], g[r0], [i], 4, 10, [m], 4, 1, 1
     dma.store.f32 g[r2 + 16], [old], 4, 1, 1, 0, 0, 0, 0
     v.mov.i1 [m], 0, 1, 2
     exit

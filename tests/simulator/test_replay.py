@@ -167,6 +167,12 @@ class TestClosedForms:
         atomic = BIG.dma_setup_cycles + 10 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
         assert result.cycles == start_cycles(BIG) + 2 * alone(BIG, 40_960) + atomic
 
+    def test_neighbours_in_a_granule_are_one_atomic(self) -> None:
+        rows = Record(Kind.ATOMIC_VECTOR, amount=3, address=2 * BIG.dram_granule_bytes + 4)
+        result = replay(trace_of([rows, END]), BIG)
+        atomic = BIG.dma_setup_cycles + 3 * 3 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
+        assert result.cycles == start_cycles(BIG) + atomic
+
     def test_two_cores_share_dram(self) -> None:
         slow = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 20 / 1000, dram_efficiency=1.0)  # 20 bytes a cycle
         result = replay(trace_of([load(19_200), END], [load(19_200, MEGABYTE), END]), slow)

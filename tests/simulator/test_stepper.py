@@ -71,7 +71,7 @@ def records(draw: st.DrawFn) -> Record:
                 kind, amount=draw(st.integers(0, 12)), address=draw(st.sampled_from([4, 32, 100, 256])), **local
             )
         case Kind.ATOMIC_VECTOR:
-            return Record(kind, amount=draw(st.integers(0, 12)), address=4, **local)
+            return Record(kind, amount=draw(st.integers(0, 12)), address=draw(st.sampled_from([4, 64, 100])), **local)
         case Kind.ATOMIC_SCALAR:
             return Record(kind, amount=4, address=draw(st.sampled_from([0, 4, 8, 8 * ATOMIC_PLACES, 4096])), **local)
         case Kind.MOVE:

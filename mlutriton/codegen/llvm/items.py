@@ -318,29 +318,32 @@ def exchange(e: Emitter, row: Row, pointer: str, value: Lanes, expected: Lanes |
 
 
 def atomics(library: Library, instruction: str, dtype: DType, offset_dtype: DType) -> str:
-    """``f(context, old or null, base, offsets, scale, mask, mask_stride, n, value, its stride, expected, its stride)``.
+    """``f(context, old, base, offsets, scale, mask, its stride, n, length, valid, value, its stride, expected, its)``.
 
-    Returns -1 after a fault.
+    ``old`` may be null. Returns -1 after a fault.
     """
     row, name = TABLE[instruction], f"mlu.{instruction}.{dtype}.{offset_dtype}"
 
     def define() -> str:
         e = Emitter(library)
         wants_old = e.value("icmp ne ptr %local, null")
-        with e.loop("%n") as k, e.when(_is_set(e, k)):
-            both = Context.TOUCHED_LOADED, Context.TOUCHED_STORED
-            pointer = _checked(e, _address(e, k, offset_dtype), dtype.bytes, *both)
-            value = load(e, e.pointer("%value", e.value(f"mul i64 {k}, %value_stride")), dtype, 1)
-            expected = None
-            if "expected" in row.slot_index:
-                expected = load(e, e.pointer("%expected", e.value(f"mul i64 {k}, %expected_stride")), dtype, 1)
-            before = exchange(e, row, pointer, value, expected)
-            bits_of(e, before)
-            with e.when(wants_old):
-                store(e, before, e.pointer("%local", e.multiply(k, dtype.bytes)))
+        both = Context.TOUCHED_LOADED, Context.TOUCHED_STORED
+        with e.loop("%n") as k, e.when(_is_wanted(e, k, "%valid")):
+            item = _checked(e, _address(e, k, offset_dtype), e.multiply("%valid", dtype.bytes), *both)
+            line = e.multiply(k, "%length")
+            with e.loop("%valid") as j:
+                place = e.add(line, j)
+                value = load(e, e.pointer("%value", e.value(f"mul i64 {place}, %value_stride")), dtype, 1)
+                expected = None
+                if "expected" in row.slot_index:
+                    expected = load(e, e.pointer("%expected", e.value(f"mul i64 {place}, %expected_stride")), dtype, 1)
+                before = exchange(e, row, e.pointer(item, e.multiply(j, dtype.bytes)), value, expected)
+                bits_of(e, before)
+                with e.when(wants_old):
+                    store(e, before, e.pointer("%local", e.multiply(place, dtype.bytes)))
         e.do("ret i64 0")
         return e.function(
-            f"define internal i64 @{name}({_ITEMS}, ptr %value, i64 %value_stride, ptr %expected, i64 %expected_stride)"
+            f"define internal i64 @{name}({_RUNS}, ptr %value, i64 %value_stride, ptr %expected, i64 %expected_stride)"
             " noinline"
         )
 

@@ -197,6 +197,7 @@ class Transfers:
     def _vector_atomic(self) -> None:
         frame, row = self.frame, self.frame.instruction.row
         dtype = frame.instruction.dtypes[0]
+        length, valid = self._run_lengths()
         if self.with_values:
             local = "null" if frame.operand("old") == ABSENT else frame.pointer(self._local("old"))
             items = self._items(local, "address")
@@ -206,12 +207,14 @@ class Transfers:
             )
             function = frame.shared_function(atomics, row.name, dtype, frame.dtype("offsets"))
             failed = frame.e.value(
-                f"call i64 @{function}({items}, ptr {value}, i64 {value_stride}, ptr {expected}, i64 {expected_stride})"
+                f"call i64 @{function}({items}, i64 {length}, i64 {valid}, ptr {value}, i64 {value_stride},"
+                f" ptr {expected}, i64 {expected_stride})"
             )
             frame.stop_if_failed(failed)
+        item_bytes = frame.e.multiply(valid, dtype.bytes)
         for counter in (Counter.READ_BYTES, Counter.WRITTEN_BYTES):
-            self._count_items(counter, dtype.bytes)
-        self.scoreboard.record(Kind.ATOMIC_VECTOR, frame.count("n"), dtype.bytes)
+            self._count_items(counter, item_bytes)
+        self.scoreboard.record(Kind.ATOMIC_VECTOR, frame.count("n"), item_bytes)
 
     # ---- scalar accesses --------------------------------------------------------------------------------------------
 

@@ -478,7 +478,7 @@ def scatter_store(s: Selection, operation: Operation) -> None:
 
 
 def _run_counts(
-    s: Selection, operation: GatherLoad | ScatterStore, offsets: Value, limit: Value
+    s: Selection, operation: GatherLoad | ScatterStore | GatherAtomic, offsets: Value, limit: Value
 ) -> tuple[ScalarOperand, ...]:
     """Items, elements of each, and those of them that are valid."""
     length = operation.integer("length")
@@ -489,10 +489,11 @@ def _run_counts(
 
 
 def gather_atomic(s: Selection, operation: Operation) -> None:
-    """Atomics element by element through offsets."""
+    """Atomics item by item through offsets."""
     assert isinstance(operation, GatherAtomic)
-    base, offsets, mask, *values = operation.operands
-    count = Immediate(math.prod(shape_of(offsets.type)))
+    base, offsets, mask, limit, *values = operation.operands
+    counts = _run_counts(s, operation, offsets, limit)
+    _, length, valid = counts
     index = s.dense(offsets)
     dtype = storage_type(operation.result.type)
     sources = [_elements(s, value) for value in values]
@@ -502,14 +503,14 @@ def gather_atomic(s: Selection, operation: Operation) -> None:
         target = s.destination(operation.result)
         s.views[operation.result] = target
         old = target.address()
-        if not is_true(s.views[mask]):
+        if not is_true(s.views[mask]) or valid != length:
             s.fill(target, _zero(dtype))
     name = f"gatom.{operation.attributes['kind']}"
     where = GlobalAddress(s.register(base))
     s.emitter.emit(
         name,
         (dtype, index.dtype),
-        (old, where, index.address(), _scale(operation), *sources, _elements(s, mask), count),
+        (old, where, index.address(), _scale(operation), *sources, _elements(s, mask), *counts),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
@@ -46,6 +47,8 @@ from mlutriton.ir.ops import (
 )
 from mlutriton.ir.passes.refinement import Refinement
 from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
+
+_Access = TypeVar("_Access", Load | Store, AtomicRmw)
 
 # So many rows take no longer to set up than two transfers to begin one after the other.
 _FEW_ROWS = 32
@@ -194,6 +197,12 @@ class _Rewriter:
                 found = form(operation, scalars)
                 if found is not None:
                     return scalars.operations, found
+        if isinstance(operation, AtomicRmw):
+            for form in (self._atomic_rows, self._finer_atomic_rows):
+                scalars = Scalars(operation.location)
+                found = form(operation, scalars)
+                if found is not None:
+                    return scalars.operations, found
         return (), _gather(operation)
 
     def _wrapped_tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
@@ -257,9 +266,9 @@ class _Rewriter:
 
     def _finer(
         self,
-        operation: Load | Store,
+        operation: _Access,
         parts: Parts,
-        form: Callable[[Load | Store, Scalars], Sequence[Operation] | None],
+        form: Callable[[_Access, Scalars], Sequence[Operation] | None],
         scalars: Scalars,
     ) -> Sequence[Operation] | None:
         """The access in some form on finer axes, if it has one there."""
@@ -267,7 +276,7 @@ class _Rewriter:
             return None
         refinement = Refinement(scalars)
         operands = [refinement.of(operand, parts) for operand in operation.operands]
-        finer = operation.__class__(operands, location=operation.location)
+        finer = operation.__class__(operands, operation.attributes, location=operation.location)
         found = form(finer, scalars)
         if found is None or isinstance(operation, Store):
             return found
@@ -317,6 +326,28 @@ class _Rewriter:
                 return [run.scatter(operation.operands[1], operation.location)]
             return self._gather_rows(operation, run, axis, stride, analysis)
         return None
+
+    def _atomic_rows(self, operation: AtomicRmw, scalars: Scalars) -> Sequence[Operation] | None:
+        """Atomics as those of whole rows along the last axis, which keeps their order."""
+        pointer, value, mask = operation.operands
+        shape = shape_of(pointer.type)
+        axis = len(shape) - 1
+        analysis = RowAnalysis(self.analysis, self.known_rows, scalars)
+        split = analysis.split(pointer, axis) if shape[axis] > 1 else None
+        row_mask = analysis.split_mask(mask, axis) if split is not None and split.stride == 1 else None
+        if split is None or row_mask is None:
+            return None
+        rows = without(shape, axis) or (1,)
+        run = _run(split, row_mask, rows, shape[axis], scalars)
+        kind, location = operation.text("kind"), operation.location
+        if axis:
+            return [run.atomic(kind, [value], location)]
+        row = scalars.add(Reshape([value], result_types=[TensorType((1, *shape), element_type(value.type))]))
+        made = run.atomic(kind, [row], location)
+        return [made, Reshape([made.result], result_types=[operation.result.type], location=location)]
+
+    def _finer_atomic_rows(self, operation: AtomicRmw, scalars: Scalars) -> Sequence[Operation] | None:
+        return self._finer(operation, self.cuts.parts(operation.operands[0]), self._atomic_rows, scalars)
 
     def _long_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
         """The access of a vector as one of few rows: these are waited for together, the pieces of a wrap in turn."""
@@ -435,6 +466,10 @@ class _Run:
         operands = [self.base, self.offsets, value, self.mask, self.limit]
         return ScatterStore(operands, self._attributes, location=location)
 
+    def atomic(self, kind: str, values: Sequence[Value], location: Location) -> Operation:
+        operands = [self.base, self.offsets, self.mask, self.limit, *values]
+        return GatherAtomic(operands, {"kind": kind, **self._attributes}, location=location)
+
 
 def _run(split: Split, mask: MaskSplit, shape: tuple[int, ...], length: int, scalars: Scalars) -> _Run:
     """Items of ``length`` elements, one for each place in ``shape``."""
@@ -529,23 +564,19 @@ def _gather(operation: Operation) -> Sequence[Operation]:
 
     base, offsets, scale = _base_and_offsets(pointer, add)
     offsets = _indexing(offsets, add)
-    attributes = {"scale_bytes": scale}
+    one = add(Constant.of(1, I64))
+    location = operation.location
     match operation:
-        case Load() | Store():
-            one = add(Constant.of(1, I64))
-            run = _Run(base, offsets, _mask(operation), one, scale, 1)
-            if isinstance(operation, Load):
-                return [*made, run.gather(operation.operands[2], operation.location)]
-            return [*made, run.scatter(operation.operands[1], operation.location)]
-        case AtomicRmw():
-            _, value, mask = operation.operands
-            kind = {"kind": operation.attributes["kind"], **attributes}
-            return [*made, GatherAtomic([base, offsets, mask, value], kind, location=operation.location)]
+        case Load(operands=[_, mask, other]):
+            return [*made, _Run(base, offsets, mask, one, scale, 1).gather(other, location)]
+        case Store(operands=[_, value, mask]):
+            return [*made, _Run(base, offsets, mask, one, scale, 1).scatter(value, location)]
+        case AtomicRmw(operands=[_, value, mask]):
+            return [*made, _Run(base, offsets, mask, one, scale, 1).atomic(operation.text("kind"), [value], location)]
         case _:
-            _, expected, value = operation.operands
             mask = add(Constant.of(1, TensorType(shape_of(pointer.type), I1)))
-            kind = {"kind": "cas", **attributes}
-            return [*made, GatherAtomic([base, offsets, mask, expected, value], kind, location=operation.location)]
+            run = _Run(base, offsets, mask, one, scale, 1)
+            return [*made, run.atomic("cas", operation.operands[1:], location)]
 
 
 def _base_and_offsets(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int]:

@@ -253,8 +253,8 @@ class Nest:
                 operands = [slicer.shifted(values[operation.base], offset), slicer.box(operation.value, box), *geometry]
                 code.effect(TileStore(operands, operation.attributes))
             case ScatterStore():
-                base, offsets, value, mask, _ = operation.operands
-                inner, pointer, limit, length = slicer.items(operation, box)
+                base, offsets, value, mask, limit = operation.operands
+                inner, pointer, limit, length = slicer.items(operation, limit, box)
                 kept = slicer.box(value, box)
                 wanted = (*extents(inner), length) if length > 1 else extents(inner)
                 assert shape_of(kept.type) == wanted, base
@@ -262,8 +262,10 @@ class Nest:
                 attributes = {"scale_bytes": operation.integer("scale_bytes"), "length": length}
                 code.effect(ScatterStore(operands, attributes))
             case GatherAtomic():
-                base, *rest = operation.operands
-                made = code.effect(GatherAtomic([values[base], *slicer.boxes(rest, box)], operation.attributes))
+                _, offsets, mask, limit, *each = operation.operands
+                inner, pointer, limit, length = slicer.items(operation, limit, box)
+                operands = [pointer, *slicer.boxes([offsets, mask], inner), limit, *slicer.boxes(each, box)]
+                made = code.effect(GatherAtomic(operands, {**operation.attributes, "length": length}))
                 if operation.result in self.group.kept:
                     self._keep(operation.result, box, made.result)
             case _:

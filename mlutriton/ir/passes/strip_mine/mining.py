@@ -360,8 +360,8 @@ class Miner:
             if met or any(self._meets(operation, read) for read in passed):
                 self.flush()
         shape = shape_of(operation.operands[1].type)
-        if isinstance(operation, ScatterStore):
-            shape = shape_of(operation.operands[2].type)
+        if not isinstance(operation, TileStore):
+            shape = shape_of(operation.operands[2 if isinstance(operation, ScatterStore) else -1].type)
         wanted = [result for result in operation.results if result in self.users]
         if self._is_plain(operation) and not self.group:
             self._plain(operation)

@@ -371,9 +371,9 @@ class Slicer:
         operands = [base, self.values[operation.other], *geometry]
         return self.code.add(TileLoad(operands, operation.attributes, result_types=[type]))
 
-    def items(self, operation: Operation, box: Box) -> tuple[Box, Value, Value, int]:
-        """For a box of the elements of a gather or scatter: box of the offsets, base, limit and length of its items."""
-        base, limit = self.values[operation.operands[0]], self.values[operation.operands[4]]
+    def items(self, operation: Operation, limit: Value, box: Box) -> tuple[Box, Value, Value, int]:
+        """For a box of elements of gathers, scatters, atomics: box of the offsets, base, limit and length of items."""
+        base, limit = self.values[operation.operands[0]], self.values[limit]
         length = operation.integer("length")
         if length == 1:
             return box, base, limit, 1
@@ -382,7 +382,7 @@ class Slicer:
         return box[:-1], self.shifted(base, first), self.code.value(rest), kept
 
     def _gather_load(self, operation: GatherLoad, box: Box) -> Value:
-        inner, base, limit, length = self.items(operation, box)
+        inner, base, limit, length = self.items(operation, operation.operands[4], box)
         operands = [base, *self.boxes(operation.operands[1:4], inner), limit]
         attributes = {"scale_bytes": operation.integer("scale_bytes"), "length": length}
         made = self.code.add(GatherLoad(operands, attributes))
