@@ -12,9 +12,9 @@ def sum_of_pages(out, pages, table, count, scratch, PAGE: tl.constexpr, WRITES: 
     total = tl.zeros((2, PAGE // 2), dtype=tl.float32)
     for place in range(count):
         number = tl.load(table + place)
-        # Two rows: what is one row is an item of a gather.
+        # Two rows with a gap: what is in one piece is an item of a gather.
         row, column = tl.arange(0, 2)[:, None], tl.arange(0, PAGE // 2)[None, :]
-        total += tl.load(pages + number * PAGE + row * (PAGE // 2) + column)
+        total += tl.load(pages + number * PAGE * 2 + row * PAGE + column)
         if WRITES:
             tl.store(scratch + place, number)
     tl.store(out + tl.arange(0, PAGE), total.reshape((PAGE,)))
@@ -22,11 +22,11 @@ def sum_of_pages(out, pages, table, count, scratch, PAGE: tl.constexpr, WRITES: 
 
 def launched(count, *, writes=False):
     rng = np.random.default_rng(count)
-    pages = rng.standard_normal((40, 256), np.float32)
+    pages = rng.standard_normal((40, 2, 256), np.float32)
     table = rng.permutation(40)[:count].astype(np.int32)
     out, scratch = np.empty(256, np.float32), np.zeros(40, np.int32)
     run = sum_of_pages[(1,)](out, pages, table, count, scratch, PAGE=256, WRITES=writes)
-    np.testing.assert_allclose(out, pages[table].sum(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out, pages[table, :, :128].sum(axis=0).reshape(-1), rtol=1e-5, atol=1e-5)
     return run
 
 

@@ -127,3 +127,83 @@ def test_a_place_is_a_row_here_and_an_element_there():
     out = np.zeros_like(x)
     on_both_engines(lambda: scale_chosen[(60,)](out, x, factors, ids, 100, BLOCK=128), out)
     np.testing.assert_array_equal(out, x[ids] * factors[ids][:, None])
+
+
+@mlu.jit
+def gather_pages(out, cache, table, pages, PAGE: tl.constexpr, DEPTH: tl.constexpr):
+    place, row, column = tl.load(table + tl.program_id(0)), tl.arange(0, PAGE)[:, None], tl.arange(0, DEPTH)[None, :]
+    values = tl.load(cache + (place * PAGE + row) * DEPTH + column, mask=row < pages, other=-1)
+    tl.store(out + (tl.program_id(0) * PAGE + row) * DEPTH + column, values)
+
+
+@pytest.mark.parametrize("rows", [16, 5, 0])
+def test_a_tile_in_one_piece_is_a_row(rows):
+    rng = np.random.default_rng(13)
+    cache, table = rng.integers(-99, 99, (40, 16, 32)).astype(np.float16), rng.permutation(40)
+    out = np.zeros_like(cache)
+    run = on_both_engines(lambda: gather_pages[(40,)](out, cache, table, rows, PAGE=16, DEPTH=32), out)
+    expected = np.full_like(cache, -1)
+    expected[:, :rows] = cache[table, :rows]
+    np.testing.assert_array_equal(out, expected)
+    assert not any(each.row.name == "ldg" for each in run.program.instructions)
+
+
+@mlu.jit
+def copy_jagged(out, x, begins, LONGEST: tl.constexpr, DEPTH: tl.constexpr):
+    begin, end = tl.load(begins + tl.program_id(0)), tl.load(begins + tl.program_id(0) + 1)
+    row, column = tl.arange(0, LONGEST)[:, None], tl.arange(0, DEPTH)[None, :]
+    values = tl.load(x + (begin + row) * DEPTH + column, mask=row < end - begin, other=0)
+    tl.store(out + (tl.program_id(0) * LONGEST + row) * DEPTH + column, values)
+
+
+def test_what_stands_in_a_register_anyway_is_no_item():
+    rng = np.random.default_rng(14)
+    lengths = rng.integers(0, 20, 60)
+    begins = np.concatenate([[0], lengths.cumsum()])
+    x, out = rng.random((begins[-1], 16), np.float32), np.ones((60, 16, 16), np.float32)
+    run = on_both_engines(lambda: copy_jagged[(60,)](out, x, begins, LONGEST=16, DEPTH=16), out)
+    for row, (begin, length) in enumerate(zip(begins, lengths, strict=False)):
+        whole = np.zeros((16, 16), np.float32)
+        whole[: min(length, 16)] = x[begin : begin + min(length, 16)]
+        np.testing.assert_array_equal(out[row], whole)
+    assert not any(each.row.name == "gather" for each in run.program.instructions)
+
+
+@mlu.jit
+def add_rows(out, x, ids, scale, columns, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    place = tl.load(ids + row)
+    values = tl.load(x + row * columns + column, mask=column < columns, other=0)
+    tl.atomic_add(out + place * columns + column, values * scale, mask=column < columns)
+
+
+@pytest.mark.parametrize("columns", [1, 100, 128])
+def test_rows_are_added_where_an_index_says(columns):
+    rng = np.random.default_rng(15)
+    x, ids = rng.integers(-99, 99, (300, columns)).astype(np.float32), rng.integers(0, 9, 300)
+    out, expected = np.zeros((9, columns), np.float32), np.zeros((9, columns), np.float32)
+    np.add.at(expected, ids, x * 2)
+    run = on_both_engines(lambda: add_rows[(300,)](out, x, ids, 2.0, columns, BLOCK=128), out)
+    np.testing.assert_array_equal(out, expected)
+    one_by_one = add_rows[(300,)](out, x, ids, 2.0, columns, BLOCK=128, num_stages=1)
+    assert run.cycles < one_by_one.cycles / 1.8
+
+
+@mlu.jit
+def store_and_count(out, counts, x, ids, n, BLOCK: tl.constexpr):
+    """Stores and silent atomics of one program, of the same array."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + i, mask=i < n, other=0)
+    tl.store(out + i, values, mask=i < n)
+    tl.atomic_add(out + i, values, mask=i < n)
+    tl.atomic_add(counts + tl.load(ids + i, mask=i < n, other=0), 1, mask=i < n)
+
+
+@pytest.mark.parametrize("n", [1000, 4096])
+def test_atomics_behind_stores_of_the_same_place(n):
+    rng = np.random.default_rng(16)
+    x, ids = rng.random(n, np.float32), rng.integers(0, 7, n)
+    out, counts = np.zeros(n, np.float32), np.zeros(7, np.int32)
+    on_both_engines(lambda: store_and_count[(-(-n // 32),)](out, counts, x, ids, n, BLOCK=32), out, counts)
+    np.testing.assert_array_equal(out, 2 * x)
+    np.testing.assert_array_equal(counts, np.bincount(ids, minlength=7))

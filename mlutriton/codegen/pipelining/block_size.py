@@ -162,7 +162,7 @@ def is_quicker_alone(machine: Machine) -> bool:
 
 
 def flow_cycles(node: Node, size_bytes: float, varying: Collection[Register], machine: Machine) -> float:
-    """Cycles that bytes flow while all cores transfer: the DRAM is slower where they are strided.
+    """Cycles that bytes flow while all cores transfer: the DRAM is slower where they are strided, and at atomics.
 
     Args:
         node: a transfer.
@@ -170,6 +170,10 @@ def flow_cycles(node: Node, size_bytes: float, varying: Collection[Register], ma
         varying: registers that differ by iteration.
         machine: has the rates.
     """
+    if isinstance(node, Instruction) and node.row.trace == "ATOMIC_VECTOR":
+        counts, size = known_extents(node), node.dtypes[0].bytes
+        granules = counts.get("n", 0) * -(-counts.get("length", 0) * size // machine.dram_granule_bytes)
+        return granules * machine.atomic_interval_cycles
     share = 1.0
     if isinstance(node, Instruction) and _is_strided(node, varying):
         is_store = node.row.trace == "STORE"

@@ -40,6 +40,7 @@ from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Oper
 from mlutriton.isa.program import Instruction
 
 _TRANSFERS = ("dma.load", "dma.load_pad", "dma.store")
+_ITEMS = ("GATHER", "SCATTER", "ATOMIC_VECTOR")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class LongerDimension:
 
 @dataclass(frozen=True)
 class MoreItems:
-    """A gather or scatter takes the items of all iterations of a block.
+    """A gather, a scatter or atomics take the items of all iterations of a block.
 
     Attributes:
         items: of one iteration.
@@ -194,7 +195,7 @@ class Merging:
 
     def merge(self, node: Node) -> Merge | None:
         """How a transfer can be merged with those of the next iterations."""
-        if isinstance(node, Instruction) and node.row.name in ("gather", "scatter"):
+        if isinstance(node, Instruction) and node.row.trace in _ITEMS:
             return self._more_items(node)
         found = self._even(node)
         return self._longer(*found) or self._new(*found) if found else None

@@ -40,7 +40,7 @@ from mlutriton.codegen.tile_code import (
     steps,
     written_register,
 )
-from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
+from mlutriton.isa.operands import ABSENT, Address, GlobalAddress, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue
 
@@ -165,7 +165,9 @@ def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots, *
     last. What is stored from the place of a tile to be loaded has to be gone before.
     """
     loaded = buffers_of(plan.arriving)
-    are_apart = _are_apart(plan.stores, roots)
+    # Others may wait for an atomic, and then want what was stored before it; but not within a loop over programs.
+    is_free = loop.independent or not any(map(is_silent_atomic, instructions(plan.stores)))
+    are_apart = is_free and _are_apart(plan.stores, roots)
     sizes = [buffer_bytes(code, [store]) for store in plan.stores]
     if loop.independent and are_apart and sizes and min(sizes) * _MUCH_SHORTER < max(sizes) and not are_disjoint:
         # Only then may they change places.
@@ -375,18 +377,28 @@ def is_transfer(node: Node) -> bool:
 
 def _load_targets(node: Node) -> set[str]:
     """Buffers that a node loads from global memory, if that and scalar arithmetic is all it does; else nothing."""
-    return _transferred(node, ("LOAD",), Access.WRITE)
+    return _transferred(node, lambda each: each.row.trace == "LOAD", Access.WRITE)
 
 
 def _store_sources(node: Node) -> set[str]:
     """Buffers that a node stores to global memory, if that and scalar arithmetic is all it does; else nothing."""
-    return _transferred(node, ("STORE", "SCATTER"), Access.READ)
+    return _transferred(node, _stores, Access.READ)
 
 
-def _transferred(node: Node, traces: Sequence[str], wanted: Access) -> set[str]:
+def _stores(instruction: Instruction) -> bool:
+    """True for what hands values to global memory and gets nothing back; so do atomics whose old values none wants."""
+    return instruction.row.trace in ("STORE", "SCATTER") or is_silent_atomic(instruction)
+
+
+def is_silent_atomic(instruction: Instruction) -> bool:
+    """True for atomics of the IO queue that tell nobody what was there before."""
+    return instruction.row.trace == "ATOMIC_VECTOR" and instruction.operand("old") == ABSENT
+
+
+def _transferred(node: Node, transfers: Callable[[Instruction], bool], wanted: Access) -> set[str]:
     found: set[str] = set()
     for instruction in instructions([node]):
-        if instruction.row.trace in traces:
+        if transfers(instruction):
             found |= buffers_of([instruction], wanted)
         elif instruction.row.queue is not Queue.SCALAR or instruction.row.trace or any(accesses(instruction)):
             return set()

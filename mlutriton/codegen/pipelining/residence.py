@@ -14,8 +14,8 @@ any order, so none has to wait for what another one stores. What is the same for
 
 Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`) or go
 several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are: they have a pipeline
-of their own, and are better dealt out as cores fall free. So do those with atomics and barriers, by which programs may
-wait for each other.
+of their own, and are better dealt out as cores fall free. So do those with barriers and with atomics whose results they
+use, by which programs may wait for each other. Atomics without results are stores: a straight program waits for nobody.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import replace
 
 from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
 from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
-from mlutriton.codegen.pipelining.pipeline_plan import is_transfer
+from mlutriton.codegen.pipelining.pipeline_plan import is_silent_atomic, is_transfer
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     READING,
@@ -197,7 +197,8 @@ def _is_straight(body: Sequence[Node]) -> bool:
         waits_at_most = isinstance(node, Ordering) and node.unless_disjoint
         if not isinstance(node, Instruction) and not is_transfer(node) and not waits_at_most:
             return False
-    return not any(each.row.trace.startswith(("ATOMIC", "BARRIER")) for each in instructions(body))
+    meeting = (each for each in instructions(body) if each.row.trace.startswith(("ATOMIC", "BARRIER")))
+    return all(is_silent_atomic(each) for each in meeting)
 
 
 def _special(emitter: Emitter, name: str) -> Register:

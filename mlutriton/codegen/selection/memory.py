@@ -410,8 +410,9 @@ def tile_store(s: Selection, operation: Operation) -> None:
 
 def _row_counts(s: Selection, operation: TileLoad | TileStore) -> tuple[ScalarOperand, ...]:
     """One item, its elements, and those of them that are valid."""
-    (row,) = dimensions_of(s, operation.geometry)
-    return ONE, Immediate(row.extent), row.valid
+    outer, *inner = dimensions_of(s, operation.geometry)
+    each = Immediate(math.prod(dimension.extent for dimension in inner))
+    return ONE, Immediate(outer.extent * int(each.value)), s.emitter.integer("mul", outer.valid, each)
 
 
 def weight_load(s: Selection, operation: TileLoad) -> bool:
@@ -494,8 +495,11 @@ def gather_atomic(s: Selection, operation: Operation) -> None:
     base, offsets, mask, limit, *values = operation.operands
     counts = _run_counts(s, operation, offsets, limit)
     _, length, valid = counts
-    index = s.dense(offsets)
     dtype = storage_type(operation.result.type)
+    if base in s.rows_at:
+        (where, index), scale = s.rows_at[base], Immediate(dtype.bytes)
+    else:
+        where, index, scale = GlobalAddress(s.register(base)), s.dense(offsets), _scale(operation)
     sources = [_elements(s, value) for value in values]
     wanted = s.uses.get(operation.result, 0) > 0
     old: Operand = ZERO
@@ -506,12 +510,8 @@ def gather_atomic(s: Selection, operation: Operation) -> None:
         if not is_true(s.views[mask]) or valid != length:
             s.fill(target, _zero(dtype))
     name = f"gatom.{operation.attributes['kind']}"
-    where = GlobalAddress(s.register(base))
-    s.emitter.emit(
-        name,
-        (dtype, index.dtype),
-        (old, where, index.address(), _scale(operation), *sources, _elements(s, mask), *counts),
-    )
+    operands = (old, where, index.address(), scale, *sources, _elements(s, mask), *counts)
+    s.emitter.emit(name, (dtype, index.dtype), operands)
 
 
 def _zero(dtype: DType) -> Immediate:

@@ -9,11 +9,11 @@ loaded place can be gathered or scattered as one item.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.types import TensorType
+from mlutriton.ir.types import TensorType, shape_of
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,41 @@ class VectorScalars:
     Attributes:
         loads: results of scalar loads, in straight programs and loop bodies, that may stand in tiles of one element.
         places: pointers whose offset is made of such; nothing but accesses of a row or an element there needs them.
+        multiplies: the function has products of matrices, whose tiles are loaded as they want them.
     """
 
     loads: set[Value]
     places: set[Value]
+    multiplies: bool = False
+
+    def allows(self, geometry: ops.TileGeometry) -> bool:
+        """True if a tile may be an item of a gather or scatter."""
+        return _is_row(geometry) and not (self.multiplies and len(geometry.shape) > 1)
 
 
 def vector_scalars(function: Function) -> VectorScalars:
     """The scalars of a function that only the vector unit needs."""
-    found = VectorScalars(set(), set())
+    found = VectorScalars(set(), set(), any(isinstance(each, ops.Dot) for each in function.walk()))
     for body in (function.body, *(each.body for each in function.walk() if isinstance(each, ops.For))):
         if _is_straight(body):
             _collect(body, found)
     return found
+
+
+def _in_registers_anyway(body: Block, places: set[Value], loads: set[Value]) -> set[Value]:
+    """The places that are made of loads of which something else needs that they stand in registers."""
+    anyway: set[Value] = set()
+    for operation in body.operations:
+        match operation:
+            case ops.Load():
+                anyway.update({operation.result} - loads)
+            case ops.Elementwise() if not anyway.isdisjoint(operation.operands):
+                anyway.add(operation.result)
+            case ops.AddPtr() if operation.operands[1] in anyway:
+                anyway.add(operation.result)
+            case _:
+                pass
+    return anyway & places
 
 
 def _is_straight(block: Block) -> bool:
@@ -44,6 +66,22 @@ def _is_straight(block: Block) -> bool:
 
 
 def _collect(block: Block, found: VectorScalars) -> None:
+    """Add the scalars of a block, and then again without the places that gain nothing."""
+    others = replace(found, loads=set(), places=set())
+    refused: set[Value] = set()
+    while True:
+        _collect_but(block, others, refused)
+        more = _in_registers_anyway(block, others.places, others.loads)
+        if not more:
+            break
+        refused |= more
+        others.loads.clear()
+        others.places.clear()
+    found.loads.update(others.loads)
+    found.places.update(others.places)
+
+
+def _collect_but(block: Block, found: VectorScalars, refused: set[Value]) -> None:
     in_registers: set[Value] = set()
     from_memory: set[Value] = set()
     for operation in block.operations:
@@ -54,14 +92,15 @@ def _collect(block: Block, found: VectorScalars) -> None:
         match operation:
             case ops.Load() if operation.result not in in_registers:
                 found.loads.add(operation.result)
-            case ops.AddPtr() if operation.result not in in_registers and operation.operands[1] in from_memory:
-                found.places.add(operation.result)
+            case ops.AddPtr() if operation.operands[1] in from_memory:
+                if operation.result not in in_registers and operation.result not in refused:
+                    found.places.add(operation.result)
             case _:
                 pass
-        in_registers.update(_needed_in_registers(operation, in_registers, found.places))
+        in_registers.update(_needed_in_registers(operation, in_registers, found))
 
 
-def _needed_in_registers(operation: Operation, in_registers: set[Value], places: set[Value]) -> list[Value]:
+def _needed_in_registers(operation: Operation, in_registers: set[Value], found: VectorScalars) -> list[Value]:
     """Scalar operands that an operation needs in registers, or whatever it hands them on to."""
     match operation:
         case ops.Splat():
@@ -74,11 +113,13 @@ def _needed_in_registers(operation: Operation, in_registers: set[Value], places:
             return [*others, *_unless_sum(pointer)]
         case ops.Elementwise() if operation.result not in in_registers:
             return []
-        case ops.AddPtr() if operation.result in places:
+        case ops.AddPtr() if operation.result in found.places:
             return [operation.operands[0]]
-        case ops.TileLoad() | ops.TileStore() if _is_row(operation.geometry):
+        case ops.TileLoad() | ops.TileStore() if found.allows(operation.geometry):
             others = [value for value in operation.operands if value is not operation.base]
             return [*others, *_unless_sum(operation.base)]
+        case ops.GatherAtomic(operands=[base, offsets, _, limit, *_]) if _is_at_base(offsets):
+            return [limit, *_unless_sum(base)]
         case _:
             nested = [operand for each in operation.walk() for operand in each.operands]
             return [value for value in nested if not isinstance(value.type, TensorType)]
@@ -91,12 +132,20 @@ def _unless_sum(pointer: Value) -> list[Value]:
 
 def _is_row(geometry: ops.TileGeometry) -> bool:
     """True for consecutive elements of which those from some place on may be left out."""
-    return (
-        len(geometry.shape) == 1
-        and geometry.wraps == (None,)
-        and _constant(geometry.strides[0]) == 1
-        and _constant(geometry.firsts[0]) == 0
-    )
+    inner = 1
+    for axis in reversed(range(len(geometry.shape))):
+        extent = geometry.shape[axis]
+        is_whole = axis == 0 or _constant(geometry.limits[axis]) == extent
+        follows = _constant(geometry.strides[axis]) == inner and _constant(geometry.firsts[axis]) == 0
+        if geometry.wraps[axis] is not None or not follows or not is_whole:
+            return False
+        inner *= extent
+    return bool(geometry.shape)
+
+
+def _is_at_base(offsets: Value) -> bool:
+    """True for the offset of one item, at the pointer itself."""
+    return shape_of(offsets.type) == (1,) and _constant(offsets) == 0
 
 
 def _constant(value: Value) -> object:
