@@ -11,10 +11,10 @@ may be outstanding at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlutriton.codegen.intervals import overlaps
-from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, accesses, instructions
+from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, instructions
 from mlutriton.isa.operands import Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
@@ -57,154 +57,148 @@ def _overlaps(places: Sequence[_Place]) -> list[int]:
     return found
 
 
-@dataclass
-class _State:
-    """The places that each queue may still be reading and writing."""
-
-    reads: dict[Queue, int] = field(default_factory=lambda: dict.fromkeys(_MASKS, 0))
-    writes: dict[Queue, int] = field(default_factory=lambda: dict.fromkeys(_MASKS, 0))
-
-    def copy(self) -> _State:
-        return _State(dict(self.reads), dict(self.writes))
-
-    def merge(self, other: _State) -> bool:
-        """Take in what may be outstanding on another path; True if that was news."""
-        grown = False
-        for mine, theirs in ((self.reads, other.reads), (self.writes, other.writes)):
-            for queue, places in theirs.items():
-                grown |= bool(places & ~mine[queue])
-                mine[queue] |= places
-        return grown
-
-    def drain(self, mask: int) -> None:
-        for queue, bit in _MASKS.items():
-            if mask & bit:
-                self.reads[queue] = self.writes[queue] = 0
-
-
 @dataclass(frozen=True, slots=True)
-class _Touched:
-    """What an instruction touches.
+class _Effect:
+    """What an instruction has to do with what is outstanding; sets as the :class:`_Inserter` keeps them.
 
     Attributes:
-        reads: places it reads.
-        writes: places it writes.
-        others_reads: places that no other queue may still be reading when it begins.
-        others_writes: places that no other queue may still be writing.
+        waits: what must not be outstanding when it begins.
+        ends: what is not outstanding any more behind it.
+        begins: what may be outstanding behind it.
     """
 
-    reads: int
-    writes: int
-    others_reads: int
-    others_writes: int
+    waits: int
+    ends: int
+    begins: int
 
 
 def synchronize(code: TileCode, buffers: Mapping[str, Buffer]) -> None:
     """Insert the syncs that the program needs, as late as possible."""
-    code.nodes = _Inserter(code, buffers).block(code.nodes, _State())
+    code.nodes, _ = _Inserter(code, buffers).block(code.nodes, 0)
 
 
 class _Inserter:
+    """Inserts syncs.
+
+    The state is one set: for each queue the places that it may still be reading, and those that it may be writing,
+    one behind the other.
+    """
+
     def __init__(self, code: TileCode, buffers: Mapping[str, Buffer]) -> None:
         self.code = code
         self.buffers = buffers
-        # By the identity of instructions, which the code keeps.
-        self._touched = self._all_touched()
+        # Of those instructions that have any, by their identity, which the code keeps.
+        self._effects: dict[int, _Effect] = {}
+        # What a queue may read and write, with its bit in a mask.
+        self._outstanding: list[tuple[int, int]] = []
+        self._find_effects()
 
-    def _all_touched(self) -> dict[int, _Touched]:
+    def _find_effects(self) -> None:
         places: dict[_Place, int] = {}
-        touched = {
-            id(each): [
-                (places.setdefault(self._place(operand), len(places)), access) for operand, access in accesses(each)
-            ]
-            for each in instructions(self.code.nodes)
-        }
-        overlaps = _overlaps(list(places))
-        return {instruction: _sets(pairs, overlaps) for instruction, pairs in touched.items()}
+        every = instructions(self.code.nodes)
+        touched = [
+            [(places.setdefault(self._place(operand), len(places)), access) for operand, access in each.accesses]
+            for each in every
+        ]
+        overlaps, count = _overlaps(list(places)), len(places)
+        whole = (1 << count) - 1
+        reads = {queue: 2 * number * count for number, queue in enumerate(_MASKS)}
+        self._outstanding = [((whole << count | whole) << reads[queue], bit) for queue, bit in _MASKS.items()]
+        for instruction, pairs in zip(every, touched, strict=True):
+            if instruction.row.name == "sync":
+                mask = instruction.operands[0]
+                assert isinstance(mask, Immediate)
+                self._effects[id(instruction)] = _Effect(0, self._of_queues(int(mask.value)), 0)
+            elif instruction.row.name == "barrier.cluster":
+                self._effects[id(instruction)] = _Effect(0, self._of_queues(ALL_QUEUES), 0)
+            elif pairs:
+                own = instruction.row.queue
+                # As sets of a queue: what others may write must not be touched, what they may read not be written.
+                touches = writes = begins = 0
+                for at, access in pairs:
+                    touches |= overlaps[at]
+                    if access is not Access.WRITE:
+                        begins |= 1 << at
+                    if access is not Access.READ:
+                        begins |= 1 << count + at
+                        writes |= overlaps[at]
+                conflicts = touches << count | writes
+                waits = sum(conflicts << at for queue, at in reads.items() if queue is not own)
+                self._effects[id(instruction)] = _Effect(waits, 0, begins << reads[own] if own in reads else 0)
 
-    def block(self, nodes: list[Node], state: _State) -> list[Node]:
-        """The nodes with syncs; ``state`` becomes what is outstanding behind them."""
+    def block(self, nodes: list[Node], state: int) -> tuple[list[Node], int]:
+        """The nodes with syncs, and what is outstanding behind them."""
         result: list[Node] = []
         chain_start = 0
         for node in nodes:
             match node:
                 case Instruction():
-                    mask = self._visit(node, state)
                     if not (result and _hands_on(result[-1])):
                         chain_start = len(result)
-                    if mask:
-                        # Nothing may stand inside a fused chain: all its steps wait before the first.
-                        result.insert(chain_start, _sync(mask, node))
-                        chain_start += 1
+                    effect = self._effects.get(id(node))
+                    if effect is not None:
+                        if mask := self._queues_of(state & effect.waits):
+                            # Nothing may stand inside a fused chain: all its steps wait before the first.
+                            result.insert(chain_start, _sync(mask, node))
+                            chain_start += 1
+                        state = self._behind(effect, state)
                 case Branch():
-                    other = state.copy()
-                    node.then = self.block(node.then, state)
-                    node.otherwise = self.block(node.otherwise, other)
-                    state.merge(other)
+                    node.then, one = self.block(node.then, state)
+                    node.otherwise, other = self.block(node.otherwise, state)
+                    state = one | other
                 case Loop():
-                    self._loop([node.body], state)
-                    node.body = self.block(node.body, state if _is_entered(node) else state.copy())
+                    state = self._at_head([node.body], state)
+                    node.body, behind = self.block(node.body, state)
+                    state = behind if _is_entered(node) else state
                 case While():
-                    self._loop([node.head, node.body], state)
-                    node.head = self.block(node.head, state)
-                    node.body = self.block(node.body, state.copy())
+                    state = self._at_head([node.head, node.body], state)
+                    node.head, state = self.block(node.head, state)
+                    node.body, _ = self.block(node.body, state)
                 case Sharing() | Ordering():
                     raise AssertionError(f"{type(node).__name__} has been made of barriers before")
             result.append(node)
-        return result
+        return result, state
 
-    def _loop(self, bodies: list[list[Node]], state: _State) -> None:
-        """Grow ``state`` until it holds at the loop's head whichever way the head is reached."""
+    def _at_head(self, bodies: list[list[Node]], state: int) -> int:
+        """What may be outstanding at a loop's head, whichever way it is reached."""
         while True:
-            after = state.copy()
+            after = state
             for body in bodies:
-                self._simulate(body, after)
-            if not state.merge(after):
-                return
+                after = self._simulate(body, after)
+            if not after & ~state:
+                return state
+            state |= after
 
-    def _simulate(self, nodes: list[Node], state: _State) -> None:
+    def _simulate(self, nodes: list[Node], state: int) -> int:
+        """What is outstanding behind nodes once they have their syncs."""
         for node in nodes:
-            match node:
-                case Instruction():
-                    self._visit(node, state)
-                case Branch():
-                    other = state.copy()
-                    self._simulate(node.then, state)
-                    self._simulate(node.otherwise, other)
-                    state.merge(other)
-                case Loop():
-                    self._loop([node.body], state)
-                    self._simulate(node.body, state if _is_entered(node) else state.copy())
-                case While():
-                    self._loop([node.head, node.body], state)
-                    self._simulate(node.head, state)
-                case Sharing() | Ordering():
-                    pass
+            if isinstance(node, Instruction):
+                effect = self._effects.get(id(node))
+                if effect is not None:
+                    state = self._behind(effect, state)
+            elif isinstance(node, Branch):
+                state = self._simulate(node.then, state) | self._simulate(node.otherwise, state)
+            elif isinstance(node, Loop):
+                state = self._at_head([node.body], state)
+                behind = self._simulate(node.body, state)
+                state = behind if _is_entered(node) else state
+            elif isinstance(node, While):
+                state = self._simulate(node.head, self._at_head([node.head, node.body], state))
+        return state
 
-    def _visit(self, instruction: Instruction, state: _State) -> int:
-        """The queues to wait for before the instruction; records the instruction's own accesses."""
-        row = instruction.row
-        if row.name == "sync":
-            mask = instruction.operands[0]
-            assert isinstance(mask, Immediate)
-            state.drain(int(mask.value))
-            return 0
-        if row.name == "barrier.cluster":
-            state.drain(ALL_QUEUES)
-            return 0
-        touched = self._touched[id(instruction)]
-        own, mask = row.queue, 0
-        for queue, bit in _MASKS.items():
-            if queue is not own and (
-                state.writes[queue] & touched.others_writes or state.reads[queue] & touched.others_reads
-            ):
-                mask |= bit
-        if mask:
-            state.drain(mask)
-        if own in _MASKS:
-            state.reads[own] |= touched.reads
-            state.writes[own] |= touched.writes
-        return mask
+    def _behind(self, effect: _Effect, state: int) -> int:
+        """What is outstanding behind an instruction that has waited for what it has to."""
+        if hit := state & effect.waits:
+            state &= ~self._of_queues(self._queues_of(hit))
+        return state & ~effect.ends | effect.begins
+
+    def _queues_of(self, state: int) -> int:
+        """The queues that have something outstanding, as a mask."""
+        return sum(bit for places, bit in self._outstanding if state & places) if state else 0
+
+    def _of_queues(self, mask: int) -> int:
+        """All that queues can have outstanding."""
+        return sum(places for places, bit in self._outstanding if mask & bit)
 
     def _place(self, operand: object) -> _Place:
         if not isinstance(operand, Address):
@@ -227,19 +221,6 @@ def _is_entered(loop: Loop) -> bool:
 def _hands_on(node: Node) -> bool:
     """True for a step of a fused chain that is not its last."""
     return isinstance(node, Instruction) and node.hands_on
-
-
-def _sets(pairs: Sequence[tuple[int, Access]], overlaps: Sequence[int]) -> _Touched:
-    """What an instruction touches, from the places of its operands."""
-    reads = writes = others_reads = others_writes = 0
-    for at, access in pairs:
-        others_writes |= overlaps[at]
-        if access is not Access.WRITE:
-            reads |= 1 << at
-        if access is not Access.READ:
-            writes |= 1 << at
-            others_reads |= overlaps[at]
-    return _Touched(reads, writes, others_reads, others_writes)
 
 
 def _sync(mask: int, before: Instruction) -> Instruction:
