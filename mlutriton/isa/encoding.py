@@ -118,13 +118,18 @@ def kept_program(content: bytes) -> Program | None:
 def encode(program: Program) -> bytes:
     """The program file of a program."""
     files: dict[str, int] = {}
-    places = [number for instruction in program.instructions for number in _place_numbers(instruction.location, files)]
+    places: list[int] = []
+    for instruction in program.instructions:
+        location = instruction.location
+        places += (files.setdefault(location.file, len(files)), location.line, location.column)
     buffers = {name: number for number, name in enumerate(program.buffers)}
     if len(buffers) > 1 << _REGISTER_AT:
         raise ProgramError("E0402", f"{len(buffers)} buffers; a program has at most {1 << _REGISTER_AT}")
     labelled = sorted(program.labels.items(), key=itemgetter(1))
     labels = {name: number for number, (name, _) in enumerate(labelled)}
-    words = [word for instruction in program.instructions for word in _encode_instruction(instruction, buffers, labels)]
+    words: list[int] = []
+    for instruction in program.instructions:
+        _encode_instruction(words, instruction, buffers, labels)
     facts: dict[str, object] = {
         "name": program.name,
         "isa": program.isa,
@@ -154,47 +159,63 @@ def encode(program: Program) -> bytes:
     return _HEADER.pack(MAGIC, VERSION, len(sections), zlib.crc32(body), table_hash()) + body
 
 
-def _place_numbers(location: Location, files: dict[str, int]) -> tuple[int, int, int]:
-    return files.setdefault(location.file, len(files)), location.line, location.column
-
-
-def _encode_instruction(instruction: Instruction, buffers: dict[str, int], labels: dict[str, int]) -> Iterator[int]:
-    header = _ROW_NUMBERS[instruction.row.name]
-    for position, dtype in enumerate(instruction.dtypes):
-        header |= (_FORMAT_NUMBERS[dtype.name] + 1) << (_ROW_BITS + _TYPE_BITS * position)
-    words: list[int] = []
+def _encode_instruction(
+    words: list[int], instruction: Instruction, buffers: dict[str, int], labels: dict[str, int]
+) -> None:
+    """Append an instruction to the words of the code."""
+    at = len(words)
+    words.append(0)
+    kinds = 0
     for position, operand in enumerate(instruction.operands):
-        kind, *operand_words = _encode_operand(operand, buffers, labels)
-        header |= kind << (_KINDS_AT + _KIND_BITS * position)
-        words += operand_words
-    yield header
-    yield from words
+        kind = _encode_operand(words, operand, buffers, labels)
+        kinds |= kind << _KIND_BITS * position
+    words[at] = _type_bits(instruction.row, instruction.dtypes) | kinds << _KINDS_AT
 
 
-def _encode_operand(operand: Operand, buffers: dict[str, int], labels: dict[str, int]) -> tuple[int, ...]:
+@cache
+def _type_bits(row: Row, dtypes: tuple[DType, ...]) -> int:
+    """The header of instructions of a row and types, without the kinds of their operands."""
+    header = _ROW_NUMBERS[row.name]
+    for position, dtype in enumerate(dtypes):
+        header |= (_FORMAT_NUMBERS[dtype.name] + 1) << (_ROW_BITS + _TYPE_BITS * position)
+    return header
+
+
+def _encode_operand(words: list[int], operand: Operand, buffers: dict[str, int], labels: dict[str, int]) -> int:
+    """Append an operand to the words of the code; returns its kind."""
     match operand:
-        case Register(index):
-            return _OperandKind.REGISTER, index
-        case Immediate(float(value)):
-            return _OperandKind.FLOAT, int.from_bytes(struct.pack("<d", value), "little")
-        case Immediate(value):
-            kind = _OperandKind.UNSIGNED if value >= 1 << 63 else _OperandKind.INTEGER
-            return kind, int(value) & _WORD
-        case Address(buffer, register, offset, mode):
-            return _OperandKind.ADDRESS, *_address_words(buffers[buffer], register, offset, mode)
-        case GlobalAddress(register, offset):
-            return _OperandKind.GLOBAL, *_address_words(0, register, offset, Mode.FULL)
+        case Register():
+            words.append(operand.index)
+            return _OperandKind.REGISTER
+        case Immediate():
+            value = operand.value
+            if isinstance(value, float):
+                words.append(int.from_bytes(struct.pack("<d", value), "little"))
+                return _OperandKind.FLOAT
+            words.append(int(value) & _WORD)
+            return _OperandKind.UNSIGNED if value >= 1 << 63 else _OperandKind.INTEGER
+        case Address():
+            buffer, mode = buffers[operand.buffer], _MODES.index(operand.mode)
+            _encode_address(words, buffer | mode << _MODE_AT, operand.register, operand.offset_bytes)
+            return _OperandKind.ADDRESS
+        case GlobalAddress():
+            _encode_address(words, 0, operand.register, operand.offset_bytes)
+            return _OperandKind.GLOBAL
         case Forward():
-            return _OperandKind.FORWARD, 0
-        case Label(name):
-            return _OperandKind.LABEL, labels[name]
+            words.append(0)
+            return _OperandKind.FORWARD
+        case Label():
+            words.append(labels[operand.name])
+            return _OperandKind.LABEL
 
 
-def _address_words(buffer: int, register: Register | None, offset: int, mode: Mode) -> tuple[int, ...]:
-    word = buffer | (register.index + 1 if register else 0) << _REGISTER_AT | _MODES.index(mode) << _MODE_AT
+def _encode_address(words: list[int], word: int, register: Register | None, offset: int) -> None:
+    if register is not None:
+        word |= register.index + 1 << _REGISTER_AT
     if -_OFFSET_LIMIT <= offset < _OFFSET_LIMIT:
-        return (word | offset << _OFFSET_AT & _WORD,)
-    return word | 1 << _WIDE_AT, offset & _WORD
+        words.append(word | offset << _OFFSET_AT & _WORD)
+    else:
+        words += (word | 1 << _WIDE_AT, offset & _WORD)
 
 
 def decode(content: bytes) -> Program:

@@ -26,7 +26,7 @@ from mlutriton.isa.operands import (
     Operand,
     Register,
 )
-from mlutriton.isa.program import Instruction, Program, may_stand
+from mlutriton.isa.program import OPERAND_CLASSES, Instruction, Program, may_stand
 from mlutriton.isa.table import (
     MAXIMUM_CHAIN_STEPS,
     PRINT_STYLES,
@@ -141,6 +141,8 @@ class _Checker:
         self.instruction: Instruction | None = None
         # What each instruction touches, as far as registers have no say in it.
         self.touches: list[list[Touch]] = []
+        # Numbers of the instructions that are handed something, or hand something on.
+        self.chained: set[int] = set()
 
     def fail(self, rule: str, fact: str, *, location: Location | None = None, help: str = "") -> NoReturn:
         """Refuse the current instruction, or the program if there is none."""
@@ -155,20 +157,22 @@ class _Checker:
     def check(self) -> None:
         program = self.program
         self._declarations()
+        admitted: set[tuple[str, tuple[DType, ...]]] = set()
         for instruction in program.instructions:
             self.instruction = instruction
-            self._types(instruction)
             row, operands = instruction.row, instruction.operands
+            kind = row.name, instruction.dtypes
+            if kind not in admitted:
+                self._types(instruction)
+                admitted.add(kind)
+            if len(operands) != len(row.slots):
+                self.fail("operands", f"{len(operands)} operands, {row.name} has {len(row.slots)}")
             for slot, operand in zip(row.slots, operands, strict=True):
                 self._operand(instruction, slot, operand)
-            touches = [
-                touch
-                for place, _ in row.memory_slots
-                if isinstance(operand := operands[place], Address)
-                and (touch := self._address(instruction, row.slots[place], operand))
-            ]
+            touches = self._touches(instruction) if row.memory_slots else []
             self.touches.append(touches)
-            self._overlap(touches)
+            if touches:
+                self._overlap(touches)
         self._chains()
         self.instruction = None
         self._end()
@@ -213,8 +217,6 @@ class _Checker:
             self.fail(
                 "types", f"{row.name} does not take the types {', '.join(map(str, instruction.dtypes)) or 'none'}"
             )
-        if len(instruction.operands) != len(row.slots):
-            self.fail("operands", f"{len(instruction.operands)} operands, {row.name} has {len(row.slots)}")
         for dtype in instruction.dtypes:
             if dtype.name == "bf16" and not machine.has_bf16:
                 self.fail("types", f"{machine.name} does not have {dtype}", help="convert to f16 or f32")
@@ -222,19 +224,21 @@ class _Checker:
             self.fail("types", f"the tensor unit of {machine.name} does not take {instruction.dtypes[0]}")
 
     def _operand(self, instruction: Instruction, slot: Slot, operand: Operand) -> None:
-        if not may_stand(operand, slot):
+        if not isinstance(operand, OPERAND_CLASSES[slot.kind]) and not may_stand(operand, slot):
             self.fail("operands", f"{operand} stands for {slot.name}", help=f"{slot.name} is a {slot.kind.value}")
         match operand:
             case Register():
                 self._register(operand)
-            case Immediate(value):
-                self._immediate(instruction, slot, value)
-            case GlobalAddress(register=register):
-                self._register(register)
-            case Label(name):
-                if not 0 <= self.program.labels.get(name, -1) < len(self.program.instructions):
-                    self.fail("labels", f"label {name} stands at no instruction")
-            case Address() | Forward():
+            case Immediate():
+                self._immediate(instruction, slot, operand.value)
+            case GlobalAddress():
+                self._register(operand.register)
+            case Label():
+                if not 0 <= self.program.labels.get(operand.name, -1) < len(self.program.instructions):
+                    self.fail("labels", f"label {operand.name} stands at no instruction")
+            case Forward():
+                self.chained.add(len(self.touches))
+            case Address():
                 pass
 
     def _register(self, register: Register) -> None:
@@ -304,6 +308,16 @@ class _Checker:
         start = buffer.offset_bytes + address.offset_bytes
         return Touch(slot, address.mode, width, buffer.space, start, start + elements * width)
 
+    def _touches(self, instruction: Instruction) -> list[Touch]:
+        """What an instruction touches on the chip, as far as that is known; checks its addresses."""
+        row, operands = instruction.row, instruction.operands
+        return [
+            touch
+            for place, _ in row.memory_slots
+            if isinstance(operand := operands[place], Address)
+            and (touch := self._address(instruction, row.slots[place], operand))
+        ]
+
     def _overlap(self, touches: list[Touch], earlier: Sequence[Touch] = ()) -> None:
         """Check what an instruction writes against all that it and the steps before it in its chain touch."""
         if clash := first_clash(touches, earlier):
@@ -314,6 +328,8 @@ class _Checker:
         chain: list[Instruction] = []
         forwarded: DType | None = None
         for index, instruction in enumerate(self.program.instructions):
+            if forwarded is None and index not in self.chained:
+                continue
             self.instruction = instruction
             placed = zip(instruction.row.slots, instruction.operands, strict=True)
             places = [slot for slot, operand in placed if isinstance(operand, Forward)]
@@ -357,16 +373,16 @@ class _Checker:
         pending = [0]
         while pending:
             index = pending.pop()
-            if index in reached:
-                continue
-            reached.add(index)
-            instruction = instructions[index]
-            if instruction.row.name in ("br", "cbr"):
-                target = instruction.operand("target")
-                assert isinstance(target, Label)
-                pending.append(labels[target.name])
-            if instruction.row.name not in ("br", "exit"):
-                pending.append(index + 1)
+            while index not in reached:
+                reached.add(index)
+                name = instructions[index].row.name
+                if name in ("br", "cbr"):
+                    target = instructions[index].operand("target")
+                    assert isinstance(target, Label)
+                    pending.append(labels[target.name])
+                if name in ("br", "exit"):
+                    break
+                index += 1
         if not any(instructions[index].row.name == "exit" for index in reached):
             self.fail("end", "no exit can be reached")
 

@@ -88,6 +88,17 @@ def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int
             if result is not None:
                 results |= 1 << result.index
         used[block.start], written[block.start] = reads, results
+    return _live(blocks, used, written)
+
+
+def _live(blocks: list[Block], used: dict[int, int], written: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """What is read before it is written, from the begin and from the end of each block on, by its first instruction.
+
+    Args:
+        blocks: in program order.
+        used: what each block reads before it writes it.
+        written: what each block writes.
+    """
     live_in = {block.start: 0 for block in blocks}
     live_out = {block.start: 0 for block in blocks}
     changed = True
@@ -113,24 +124,28 @@ class Liveness:
 
     def __init__(self, program: Program, blocks: list[Block]) -> None:
         spans: dict[tuple[object, ...], int | None] = {}
-        accesses = [_accesses(program, instruction, spans) for instruction in program.instructions]
+        nothing: tuple[list[tuple[int, int]], list[tuple[int, int]]] = [], []
+        accesses = [
+            _accesses(program, each, spans) if each.row.memory_slots else nothing for each in program.instructions
+        ]
         self._bounds = sorted({bound for reads, writes in accesses for place in (*reads, *writes) for bound in place})
         self._reads = [self._union(reads) for reads, _ in accesses]
         self._writes = [self._union(writes) for _, writes in accesses]
+        used: dict[int, int] = {}
+        written: dict[int, int] = {}
+        for block in blocks:
+            reads = writes = 0
+            for index in range(block.end - 1, block.start - 1, -1):
+                reads = reads & ~self._writes[index] | self._reads[index]
+                writes |= self._writes[index]
+            used[block.start], written[block.start] = reads, writes
         self._live_after = [0] * len(program.instructions)
-        live_in = {block.start: 0 for block in blocks}
-        changed = True
-        while changed:
-            changed = False
-            for block in reversed(blocks):
-                live = 0
-                for successor in block.successors:
-                    live |= live_in[successor]
-                for index in range(block.end - 1, block.start - 1, -1):
-                    self._live_after[index] = live
-                    live = live & ~self._writes[index] | self._reads[index]
-                changed |= live != live_in[block.start]
-                live_in[block.start] = live
+        live = _live(blocks, used, written)
+        for block in blocks:
+            _, after = live[block.start]
+            for index in range(block.end - 1, block.start - 1, -1):
+                self._live_after[index] = after
+                after = after & ~self._writes[index] | self._reads[index]
 
     def is_live(self, index: int, start: int, end: int) -> bool:
         """True if a byte of NRAM from ``start`` up to ``end`` may be read after an instruction."""

@@ -108,20 +108,20 @@ class Emitter:
         self.current = "entry"
         self._entry: list[str] = []
         self._count = 0
-        # Results by text, of what has certainly run before the next line; those of an inner part come last.
-        self._known: list[dict[str, str]] = [{}]
+        # Results by text, of what has certainly run before the next line.
+        self._known: dict[str, str] = {}
 
     def value(self, text: str) -> str:
         """Write an instruction, unless its result is at hand, and return the name of its result."""
-        for results in self._known:
-            if text in results:
-                return results[text]
+        known = self._known.get(text)
+        if known is not None:
+            return known
         self._count += 1
         name = f"%v{self._count}"
         self.lines.append(f"  {name} = {text}")
         first = text[: text.index(" ")]
         if first in _PURE or (first == "call" and "@llvm." in text):
-            self._known[-1][text] = name
+            self._known[text] = name
         return name
 
     def do(self, text: str) -> None:
@@ -142,7 +142,7 @@ class Emitter:
 
     def label(self, name: str) -> None:
         """Begin a block; the block before must have been ended by a branch."""
-        self._known = [{}]
+        self._known = {}
         self.go_on(name)
 
     def go_on(self, name: str) -> None:
@@ -162,7 +162,7 @@ class Emitter:
     def when(self, condition: str) -> Generator[None]:
         """Write a part that runs only where ``condition`` is true."""
         then, done, known = self.fresh("then"), self.fresh("done"), self._known
-        self._known = [*known, {}]
+        self._known = known.copy()
         self.branch(condition, then, done)
         self.go_on(then)
         yield
@@ -184,7 +184,7 @@ class Emitter:
         self._count += 1
         index, following = f"%i{self._count}", f"%n{self._count}"
         known = self._known
-        self._known = [*known, {}]
+        self._known = known.copy()
         self.jump(head)
         self.go_on(head)
         place = len(self.lines)
