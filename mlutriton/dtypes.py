@@ -8,14 +8,16 @@ converted, and computed with in a wider type.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+
+from mlutriton.remembered import remembered
 
 
 class Kind(Enum):
@@ -38,9 +40,9 @@ class Specials(Enum):
     UNSIGNED_ZERO = "no infinities, one zero; the code of -0 is the only NaN"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DType:
-    """An element type.
+    """An element type; there is one of a name.
 
     Attributes:
         name: the name used in IR text, assembly and messages (``f32``, ``i8``, ``bf16``).
@@ -58,32 +60,32 @@ class DType:
     mantissa_bits: int = 0
     specials: Specials = Specials.IEEE
 
-    @cached_property
+    @remembered
     def bytes(self) -> int:
         """Storage size of one element in bytes."""
         return max(1, self.bits // 8)
 
-    @cached_property
+    @remembered
     def numpy(self) -> np.dtype[Any]:
         """The NumPy dtype of an array of such elements."""
         return np.dtype(getattr(ml_dtypes, self.numpy_name, None) or self.numpy_name)
 
-    @cached_property
+    @remembered
     def is_float(self) -> bool:
         """True for floating-point types."""
         return self.kind is Kind.FLOAT
 
-    @cached_property
+    @remembered
     def is_float8(self) -> bool:
         """True for the 8-bit floating-point types."""
         return self.is_float and self.bits == 8
 
-    @cached_property
+    @remembered
     def exponent_bias(self) -> int:
         """What the exponent field of a float exceeds the exponent of the number by."""
         return 1 - int(np.log2(float(self._limits.smallest_normal)))
 
-    @cached_property
+    @remembered
     def greatest(self) -> float:
         """The greatest finite number of a float type."""
         return float(self._limits.max)
@@ -92,18 +94,18 @@ class DType:
     def _limits(self) -> Any:
         return cast(Any, ml_dtypes.finfo(self.numpy))
 
-    @cached_property
+    @remembered
     def is_int(self) -> bool:
         """True for integers wider than one bit."""
         return self.kind is Kind.INT
 
-    @cached_property
+    @remembered
     def is_bool(self) -> bool:
         """True for ``i1``."""
         return self.kind is Kind.BOOL
 
-    def __hash__(self) -> int:
-        return hash(self.name)  # the table has one type of a name
+    def __reduce__(self) -> tuple[Callable[[str], DType], tuple[str]]:
+        return FORMATS_BY_NAME.__getitem__, (self.name,)
 
     def __str__(self) -> str:
         return self.name

@@ -20,7 +20,6 @@ from mlutriton.codegen.tile_code import (
     Node,
     TileBuffer,
     TileCode,
-    accesses,
     buffers_of,
     children,
 )
@@ -137,7 +136,7 @@ def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence
                     if node.row.is_elementwise or node.row.name == "v.mov":
                         elementwise.append((position, chain))
                     chain = []
-                for operand, _ in accesses(node):
+                for operand, _ in node.accesses:
                     if isinstance(operand, Address):
                         touched.add(operand.buffer)
                         if operand.register in code.phases:

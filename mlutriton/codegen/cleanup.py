@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -14,12 +13,10 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     While,
-    accesses,
     buffers_of,
     children,
     instructions,
-    registers_read,
-    written_register,
+    touch_counts,
 )
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction, slot_dtype
@@ -58,9 +55,12 @@ def _dead(nodes: Sequence[Node]) -> set[int]:
     return dead
 
 
-def _control_registers(nodes: Sequence[Node]) -> Iterator[Register]:
+def _control_registers(nodes: Sequence[Node]) -> list[Register]:
     """Registers that loops and branches read."""
+    found: list[Register] = []
     for node in nodes:
+        if isinstance(node, Instruction):
+            continue
         operands: list[ScalarOperand] = []
         match node:
             case Loop():
@@ -71,33 +71,25 @@ def _control_registers(nodes: Sequence[Node]) -> Iterator[Register]:
                 operands = [node.condition]
             case _:
                 pass
-        yield from (operand for operand in operands if isinstance(operand, Register))
+        found += [operand for operand in operands if isinstance(operand, Register)]
         for nested in children(node):
-            yield from _control_registers(nested)
+            found += _control_registers(nested)
+    return found
 
 
 def _read(instruction: Instruction) -> list[str | Register]:
     """Registers, and names of buffers, that an instruction reads and does not also write."""
-    buffers = [
-        operand.buffer
-        for operand, access in accesses(instruction)
-        if isinstance(operand, Address) and access is Access.READ
-    ]
-    return [*registers_read(instruction), *buffers]
+    return [*instruction.registers_read, *(name for name, access in instruction.buffers if access is Access.READ)]
 
 
 def _made(instruction: Instruction) -> list[str | Register]:
     """What an instruction is there for: a register, or names of buffers; nothing if it is there for more than that."""
-    written = written_register(instruction)
+    written = instruction.written_register
     if written is not None:
         return [] if instruction.row.trace else [written]
     if instruction.row.queue not in (Queue.COMPUTE, Queue.MOVE):
         return []
-    return [
-        operand.buffer
-        for operand, access in accesses(instruction)
-        if isinstance(operand, Address) and access is not Access.READ
-    ]
+    return [name for name, access in instruction.buffers if access is not Access.READ]
 
 
 def _sweep(nodes: list[Node], dead: set[int]) -> bool:
@@ -127,15 +119,10 @@ def fuse_chains(code: TileCode) -> None:
 
     Up to ``MAXIMUM_CHAIN_STEPS`` steps then take one pass over the data, as the machine's fused instructions do.
     """
-    counts: dict[str, int] = {}
-    for instruction in instructions(code.nodes):
-        for operand, _ in accesses(instruction):
-            if isinstance(operand, Address):
-                counts[operand.buffer] = counts.get(operand.buffer, 0) + 1
-    _fuse(code.nodes, counts)
+    _fuse(code.nodes, touch_counts(code.nodes))
 
 
-def _fuse(nodes: list[Node], counts: dict[str, int]) -> None:
+def _fuse(nodes: list[Node], counts: Counter[str]) -> None:
     fused: list[Node] = []
     last: int | None = None  # place in `fused` of the last chainable instruction, with only scalar work behind it
     steps = 1
@@ -165,8 +152,8 @@ def _fuse(nodes: list[Node], counts: dict[str, int]) -> None:
 
 
 def _is_plain_scalar(instruction: Instruction) -> bool:
-    written = written_register(instruction)
-    return instruction.row.queue is Queue.SCALAR and written is not None and not any(accesses(instruction))
+    written = instruction.written_register
+    return instruction.row.queue is Queue.SCALAR and written is not None and not any(instruction.accesses)
 
 
 def is_step(instruction: Instruction) -> bool:
@@ -177,9 +164,7 @@ def is_step(instruction: Instruction) -> bool:
     return row.is_elementwise and row.operation is not None and row.operation.cost_class in ("simple", "fma")
 
 
-def _join(
-    producer: Instruction, consumer: Instruction, counts: dict[str, int]
-) -> tuple[Instruction, Instruction] | None:
+def _join(producer: Instruction, consumer: Instruction, counts: Counter[str]) -> tuple[Instruction, Instruction] | None:
     target = producer.operand("dst")
     if not isinstance(target, Address):
         return None
@@ -212,7 +197,7 @@ def linked(producer: Instruction, consumer: Instruction) -> tuple[Instruction, I
     """Two steps of which the first hands its result to the second, which reads it."""
     target = producer.operand("dst")
     operands = (FORWARD if operand == target else operand for operand in consumer.operands)
-    return replace(producer, operands=(FORWARD, *producer.operands[1:])), replace(consumer, operands=tuple(operands))
+    return producer.taking((FORWARD, *producer.operands[1:])), consumer.taking(operands)
 
 
 def shape_of_step(step: Instruction) -> tuple[Operand, Operand]:
@@ -233,4 +218,4 @@ def reshaped(step: Instruction, other: Instruction) -> Instruction:
     operands = list(step.operands)
     for name in ("rows", "columns"):
         operands[step.row.slot_index[name]] = other.operand(name)
-    return replace(step, operands=tuple(operands))
+    return step.taking(operands)

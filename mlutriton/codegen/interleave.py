@@ -14,13 +14,10 @@ from dataclasses import dataclass, field
 from mlutriton.codegen.tile_code import (
     Node,
     TileCode,
-    accesses,
     children,
-    registers_read,
     steps,
-    written_register,
 )
-from mlutriton.isa.operands import Address, Register
+from mlutriton.isa.operands import Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue
 
@@ -104,18 +101,16 @@ def _unit(step: Sequence[Node]) -> _Unit | None:
     for node in step:
         if not isinstance(node, Instruction) or node.row.trace:
             return None
-        places = accesses(node)
-        written = written_register(node)
+        written = node.written_register
         if node.row.queue is Queue.COMPUTE:
-            for operand, access in places:
-                if isinstance(operand, Address):
-                    if access is not Access.WRITE:
-                        reads.add(operand.buffer)
-                    if access is not Access.READ:
-                        writes.add(operand.buffer)
-        elif node.row.queue is not Queue.SCALAR or places or written is None:
+            for name, access in node.buffers:
+                if access is not Access.WRITE:
+                    reads.add(name)
+                if access is not Access.READ:
+                    writes.add(name)
+        elif node.row.queue is not Queue.SCALAR or node.accesses or written is None:
             return None
-        reads.update(registers_read(node))
+        reads.update(node.registers_read)
         if written is not None:
             writes.add(written)
     is_scalar = isinstance(step[0], Instruction) and step[0].row.queue is Queue.SCALAR

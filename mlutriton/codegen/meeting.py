@@ -65,7 +65,7 @@ def _keep_order(nodes: list[Node], buffers: Mapping[str, TileBuffer]) -> None:
             _keep_order(nested, buffers)
         match node:
             case Instruction():
-                nodes[place] = replace(node, operands=tuple(_in_buffers(each, buffers) for each in node.operands))
+                nodes[place] = node.taking(_in_buffers(each, buffers) for each in node.operands)
             case Ordering():
                 nodes[place] = replace(node, unless_disjoint=False)
             case Loop():

@@ -15,7 +15,6 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     While,
     children,
-    written_register,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
@@ -96,7 +95,7 @@ class Renamer:
 
     def _instruction(self, instruction: Instruction) -> list[Node]:
         before: list[Node] = []
-        written = written_register(instruction)
+        written = instruction.written_register
         operands: list[Operand] = []
         for place, operand in enumerate(instruction.operands):
             match operand:
@@ -112,7 +111,7 @@ class Renamer:
                     operands.append(operand)
         if written is not None:
             operands[0] = self._define(written)
-        return [*before, replace(instruction, operands=tuple(operands))]
+        return [*before, instruction.taking(operands)]
 
     def _address_register(self, register: Register, before: list[Node]) -> Register:
         operand = self.operand(register)
@@ -142,7 +141,7 @@ def rename_buffers(nodes: list[Node], names: Mapping[str, str]) -> None:
             for nested in children(node):
                 rename_buffers(nested, names)
         elif any(isinstance(operand, Address) and operand.buffer in names for operand in node.operands):
-            nodes[place] = replace(node, operands=tuple(_in_buffer(operand, names) for operand in node.operands))
+            nodes[place] = node.taking(_in_buffer(operand, names) for operand in node.operands)
 
 
 def _in_buffer(operand: Operand, names: Mapping[str, str]) -> Operand:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.cleanup import goes_in_order, is_step, linked, reads_other_bits, reshaped, shape_of_step
-from mlutriton.codegen.tile_code import WRITING, Node, TileCode, accesses, buffers_of, children, instructions, steps
+from mlutriton.codegen.tile_code import WRITING, Node, TileCode, buffers_of, children, steps, touch_counts
 from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access
@@ -36,13 +36,7 @@ _Chain = list[Instruction]
 
 def repeat_cheap_steps(code: TileCode) -> None:
     """Repeat chains in front of their readers, where that saves a pass."""
-    touched = Counter(
-        operand.buffer
-        for instruction in instructions(code.nodes)
-        for operand, _ in accesses(instruction)
-        if isinstance(operand, Address)
-    )
-    _repeat(code.nodes, touched)
+    _repeat(code.nodes, touch_counts(code.nodes))
 
 
 def _repeat(nodes: list[Node], touched: Counter[str]) -> None:
@@ -68,9 +62,9 @@ def _repeat(nodes: list[Node], touched: Counter[str]) -> None:
             for name in buffers_of(repeated.chain, Access.READ):
                 places[name] = sorted({*places[name], reader} - {place})
         units[place] = []
-        for operand, access in (each for step in repeated.chain for each in accesses(step)):
-            if isinstance(operand, Address) and access is Access.READ:
-                touched[operand.buffer] += len(readers) - 1
+        for name, access in (each for step in repeated.chain for each in step.buffers):
+            if access is Access.READ:
+                touched[name] += len(readers) - 1
     nodes[:] = [node for unit in units for node in unit]
 
 

@@ -13,10 +13,8 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     While,
-    accesses,
     children,
     instructions,
-    written_register,
 )
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -24,7 +22,7 @@ from mlutriton.isa.program import Instruction
 
 def reuse_scalars(code: TileCode) -> None:
     """Drop scalar instructions that compute again what is known where they stand."""
-    writes = Counter(w for each in instructions(code.nodes) if (w := written_register(each)) is not None)
+    writes = Counter(w for each in instructions(code.nodes) if (w := each.written_register) is not None)
     reuse = _Reuse(writes)
     reuse.block(code.nodes, {})
     for buffer in code.buffers.values():
@@ -64,8 +62,8 @@ class _Reuse:
         nodes[:] = kept
 
     def _is_new(self, node: Instruction, known: _Known) -> bool:
-        register = written_register(node)
-        if register is None or node.row.trace or any(accesses(node)) or self.writes[register] != 1:
+        register = node.written_register
+        if register is None or node.row.trace or any(node.accesses) or self.writes[register] != 1:
             return True
         key = (node.row.name, node.dtypes, *node.operands[1:])
         found = known.get(key) or self._limited_already(node)
@@ -84,7 +82,7 @@ class _Reuse:
         inner = self.definitions.get(operand) if isinstance(operand, Register) else None
         if inner is not None and isinstance(node.operands[2], Immediate):
             same = inner.row == node.row and inner.dtypes == node.dtypes and inner.operands[2] == node.operands[2]
-            return written_register(inner) if same else None
+            return inner.written_register if same else None
         return None
 
     # ---- renaming ---------------------------------------------------------------------------------------------------
@@ -98,7 +96,7 @@ class _Reuse:
     def _renamed(self, node: Instruction) -> Instruction:
         if not self.same:
             return node
-        return replace(node, operands=tuple(self._operand(operand) for operand in node.operands))
+        return node.taking(self._operand(operand) for operand in node.operands)
 
     def _operand(self, operand: Operand) -> Operand:
         match operand:

@@ -8,13 +8,14 @@ instruction or carried by one loop.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
-from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, SlotKind
 
@@ -173,27 +174,31 @@ class TileCode:
 
 def children(node: Node) -> tuple[list[Node], ...]:
     """The nested node lists of a node, in the order they run."""
+    if isinstance(node, Instruction):  # as most are
+        return ()
     match node:
-        case Loop(body=body):
-            return (body,)
-        case While(head=head, body=body):
-            return (head, body)
-        case Branch(then=then, otherwise=otherwise):
-            return (then, otherwise)
-        case Sharing(load=load, take=take):
-            return (load, take)
-        case _:
+        case Loop():
+            return (node.body,)
+        case While():
+            return (node.head, node.body)
+        case Branch():
+            return (node.then, node.otherwise)
+        case Sharing():
+            return (node.load, node.take)
+        case Ordering():
             return ()
 
 
-def instructions(nodes: Sequence[Node]) -> Iterator[Instruction]:
+def instructions(nodes: Sequence[Node]) -> list[Instruction]:
     """Every instruction of a node list, nested ones included, in order."""
+    found: list[Instruction] = []
     for node in nodes:
         if isinstance(node, Instruction):
-            yield node
+            found.append(node)
         else:
             for nested in children(node):
-                yield from instructions(nested)
+                found += instructions(nested)
+    return found
 
 
 def steps(nodes: Sequence[Node]) -> Iterator[list[Node]]:
@@ -217,11 +222,6 @@ def all_steps(nodes: Sequence[Node]) -> Iterator[list[Instruction]]:
                 yield from all_steps(nested)
 
 
-def accesses(instruction: Instruction) -> tuple[tuple[Address | GlobalAddress, Access], ...]:
-    """The memory operands of an instruction with what happens to their bytes."""
-    return instruction.accesses
-
-
 # Of the ways to touch bytes, those that change them and those that depend on what they were.
 WRITING = (Access.WRITE, Access.READ_WRITE)
 READING = (Access.READ, Access.READ_WRITE)
@@ -229,41 +229,32 @@ READING = (Access.READ, Access.READ_WRITE)
 
 def buffers_of(nodes: Sequence[Node], *ways: Access) -> set[str]:
     """Names of the buffers that nodes touch, nested ones included: in one of these ways, in any if none is given."""
-    return {
-        operand.buffer
-        for instruction in instructions(nodes)
-        for operand, access in accesses(instruction)
-        if isinstance(operand, Address) and (not ways or access in ways)
-    }
+    every = instructions(nodes)
+    if not ways:
+        return {name for each in every for name, _ in each.buffers}
+    return {name for each in every for name, access in each.buffers if access in ways}
 
 
-def written_register(instruction: Instruction) -> Register | None:
-    """The scalar register that the instruction sets."""
-    return instruction.written_register
+def touch_counts(nodes: Sequence[Node]) -> Counter[str]:
+    """How many operands name each buffer."""
+    return Counter([name for each in instructions(nodes) for name, _ in each.buffers])
 
 
 def registers_set(nodes: Sequence[Node]) -> set[Register]:
     """Every register that nodes set: by instructions, as index of a loop, or carried from one iteration to the next."""
     found: set[Register] = set()
     for node in nodes:
-        match node:
-            case Instruction():
-                written = written_register(node)
-                found.update([] if written is None else [written])
-            case Loop(index=index, carried=carried):
-                found.update([index, *(register for register, _ in carried)])
-            case While(carried=carried):
-                found.update(register for register, _ in carried)
-            case _:
-                pass
+        if isinstance(node, Instruction):
+            if (written := node.written_register) is not None:
+                found.add(written)
+            continue
+        if isinstance(node, Loop):
+            found.add(node.index)
+        if isinstance(node, Loop | While):
+            found.update(register for register, _ in node.carried)
         for nested in children(node):
             found |= registers_set(nested)
     return found
-
-
-def registers_read(instruction: Instruction) -> tuple[Register, ...]:
-    """Every register that the instruction reads, addresses included."""
-    return instruction.registers_read
 
 
 def known_extents(instruction: Instruction) -> dict[str, int]:

@@ -80,7 +80,7 @@ def _choice(conditions: Sequence[Function], chosen: str, machine: Machine) -> tu
     for condition in conditions:
         asked, holds, registers = select_condition(condition, machine)
         location = condition.location
-        instructions += [replace(each, operands=tuple(_moved(one, count) for one in each.operands)) for each in asked]
+        instructions += [each.taking(_moved(one, count) for one in each.operands) for each in asked]
         holds = Register(holds.index + count)
         count += registers
         if all_hold is None:
@@ -110,7 +110,7 @@ def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
             number = each.operands[0]
             return [
                 _scalar("mul", each.location, first, number, Immediate(divisors["programs"])),
-                replace(each, operands=(first,)),
+                each.taking((first,)),
             ]
         divisor = divisors.get(_special_of(each), 1)
         if divisor > 1:
@@ -146,13 +146,13 @@ def over_tiles(program: Program, tiles: Function, machine: Machine) -> Program:
                 _scalar("urem", location, tile, tile, columns),
                 _scalar("mul", location, line, line, columns),
                 _scalar("add", location, tile, tile, line),
-                replace(each, operands=(tile,)),
+                each.taking((tile,)),
             ]
         instead = known.get(_special_of(each))
         return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
 
     body = _rewritten(program, rewritten)
-    before = [replace(each, operands=tuple(_moved(one, begin) for one in each.operands)) for each in asked]
+    before = [each.taking(_moved(one, begin) for one in each.operands) for each in asked]
     before += [
         _scalar("mov", location, count, Register(found.index + begin)),
         _read("num_programs.x", columns, location),
@@ -304,9 +304,7 @@ def _renamed(program: Program, suffix: str, registers: int) -> Program:
     return replace(
         program,
         buffers={name + suffix: replace(each, name=name + suffix) for name, each in program.buffers.items()},
-        instructions=tuple(
-            replace(each, operands=tuple(operand(one) for one in each.operands)) for each in program.instructions
-        ),
+        instructions=tuple(each.taking(operand(one) for one in each.operands) for each in program.instructions),
         labels={name + suffix: place for name, place in program.labels.items()},
         register_count=program.register_count + registers,
     )

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
@@ -28,6 +28,7 @@ from mlutriton.isa.machine_file import (
     read_machine_file,
     unknown_parameter,
 )
+from mlutriton.remembered import remembered
 
 CHIP = "Chip"
 ON_CHIP = "On-chip memory"
@@ -226,7 +227,7 @@ class Machine:
         """Every parameter's value, by name, in the order of the fields."""
         return {key: getattr(self, key) for key in PARAMETERS}
 
-    @cached_property
+    @remembered
     def content_hash(self) -> str:
         """SHA-256 of all values, in hexadecimal: equal for machines that behave alike, whatever their names."""
         return hashlib.sha256(repr(self.values).encode()).hexdigest()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I1, I32, I64, DType
@@ -20,6 +19,7 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.table import BOOL, INT32, INT64, SPECIAL_REGISTERS, Access, Row, Slot, SlotKind
+from mlutriton.remembered import remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +109,42 @@ class Instruction:
         """The operand that stands in a named slot."""
         return self.operands[self.row.slot_index[slot_name]]
 
-    @cached_property
+    def taking(self, operands: Iterable[Operand]) -> Instruction:
+        """The same instruction with other operands."""
+        return Instruction(self.row, self.dtypes, tuple(operands), self.location)
+
+    @remembered
     def accesses(self) -> tuple[tuple[Address | GlobalAddress, Access], ...]:
         """The memory operands with what happens to their bytes."""
-        operands = self.operands
+        operands, slots = self.operands, self.row.memory_slots
         return tuple(
-            (operand, access)
-            for place, access in self.row.memory_slots
-            if isinstance(operand := operands[place], MEMORY_OPERANDS)
+            [(one, access) for place, access in slots if isinstance(one := operands[place], MEMORY_OPERANDS)]
+            if slots
+            else ()
         )
 
-    @cached_property
+    @remembered
+    def buffers(self) -> tuple[tuple[str, Access], ...]:
+        """The names of the buffers that its operands are in, with what happens to their bytes."""
+        return tuple([(one.buffer, access) for one, access in self.accesses if isinstance(one, Address)])
+
+    @remembered
     def registers_read(self) -> tuple[Register, ...]:
         """Every scalar register that is read, addresses included."""
-        operands = self.operands[1:] if self.row.has_result else self.operands
-        registers = [operand.register if isinstance(operand, MEMORY_OPERANDS) else operand for operand in operands]
-        return tuple(each for each in registers if isinstance(each, Register))
+        found: list[Register] = []
+        for operand in self.operands[1:] if self.row.has_result else self.operands:
+            if isinstance(operand, Register):
+                found.append(operand)
+            elif isinstance(operand, MEMORY_OPERANDS) and operand.register is not None:
+                found.append(operand.register)
+        return tuple(found)
 
-    @property
+    @remembered
     def hands_on(self) -> bool:
         """Whether its result goes straight to the instruction behind it, as in a fused chain."""
         return bool(self.operands) and isinstance(self.operands[0], Forward)
 
-    @property
+    @remembered
     def written_register(self) -> Register | None:
         """The scalar register that is set, if one is."""
         if not self.row.has_result:
@@ -185,12 +198,12 @@ class Program:
     strings: tuple[str, ...] = ()
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
 
-    @cached_property
+    @remembered
     def is_resident(self) -> bool:
         """True if a task serves program after program itself: its text asks how many tasks there are."""
         return self._asks_for("tasks")
 
-    @cached_property
+    @remembered
     def asks_for_disjoint(self) -> bool:
         """True if it matters whether the arrays of a launch share bytes."""
         return self._asks_for("arrays_disjoint")
@@ -199,12 +212,12 @@ class Program:
         index = Immediate(SPECIAL_REGISTERS.index(special))
         return any(each.row.name == "sreg" and each.operand("index") == index for each in self.instructions)
 
-    @cached_property
+    @remembered
     def legal_machines(self) -> set[str]:
         """Content hashes of machines on which the program is known to be legal; what checks it adds to them."""
         return set()
 
-    @cached_property
+    @remembered
     def block_starts(self) -> tuple[int, ...]:
         """For each instruction the first one of its block: all of a block are executed equally often."""
         leaders = {

@@ -53,7 +53,6 @@ from mlutriton.codegen.tile_code import (
     Part,
     ScalarOperand,
     TileCode,
-    accesses,
     buffers_of,
     instructions,
 )
@@ -169,7 +168,7 @@ class _BlockRotation:
     def _is_arithmetic_first(self, arithmetic: Sequence[Node]) -> bool:
         """True if the arithmetic is to be handed over before the transfers, which then do not wait for it."""
         queues = {each.row.queue for each in instructions(arithmetic)}
-        touches = any(any(accesses(each)) for each in instructions(arithmetic) if each.row.queue is Queue.SCALAR)
+        touches = any(any(each.accesses) for each in instructions(arithmetic) if each.row.queue is Queue.SCALAR)
         return self.shape.arithmetic_first and queues <= {Queue.COMPUTE, Queue.SCALAR} and not touches
 
     # ---- extents ----------------------------------------------------------------------------------------------------
@@ -614,5 +613,5 @@ class _BlockRotation:
 
 def _place(transfer: Instruction) -> GlobalAddress:
     """Where in global memory a transfer begins."""
-    (place,) = (operand for operand, _ in accesses(transfer) if isinstance(operand, GlobalAddress))
+    (place,) = (operand for operand, _ in transfer.accesses if isinstance(operand, GlobalAddress))
     return place

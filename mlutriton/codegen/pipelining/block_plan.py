@@ -30,7 +30,7 @@ from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging, MoreIt
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, accesses, buffers_of, instructions, registers_set
+from mlutriton.codegen.tile_code import Loop, Node, TileCode, buffers_of, instructions, registers_set
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Register
 from mlutriton.isa.program import Instruction
@@ -300,7 +300,7 @@ def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
     ids = {id(node) for node in moved}
     rest = instructions([node for node in loop.body if id(node) not in ids])
     return not any(
-        each.row.trace or each.row.queue is Queue.IO or any(isinstance(o, GlobalAddress) for o, _ in accesses(each))
+        each.row.trace or each.row.queue is Queue.IO or any(isinstance(o, GlobalAddress) for o, _ in each.accesses)
         for each in rest
     )
 

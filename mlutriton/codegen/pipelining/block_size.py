@@ -26,7 +26,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.interleave import interleaved
-from mlutriton.codegen.tile_code import Loop, Node, accesses, children, instructions, known_extents, steps
+from mlutriton.codegen.tile_code import Loop, Node, children, instructions, known_extents, steps
 from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Register
@@ -243,7 +243,7 @@ class _Arithmetic:
         touched = [
             (operand.buffer, access)
             for each in chain
-            for operand, access in accesses(each)
+            for operand, access in each.accesses
             if isinstance(operand, Address)
         ]
         is_held = any(name in self.written for name, access in touched if access is not Access.WRITE)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from mlutriton.codegen.pipelining.merged_transfers import Merging, limiting, with_operands
-from mlutriton.codegen.pipelining.pipeline_plan import Definitions, touch_counts
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -33,13 +33,11 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     Sharing,
     TileCode,
-    accesses,
     children,
     instructions,
     known_extents,
-    registers_read,
     steps,
-    written_register,
+    touch_counts,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.expression import round_up, value_of
@@ -141,10 +139,10 @@ class _Analysis:
         self.counts: dict[int, str] = {}
         self.rests: dict[int, _Rest] = {}
         products = [each for each in self.every if each.row.name == "mm"]
-        touched = [_buffer(operand) for each in self.every for operand, _ in accesses(each)]
+        touched = [_buffer(operand) for each in self.every for operand, _ in each.accesses]
         self.totals = {_buffer(each.operand("c")) for each in products}
         self.is_sum = bool(products) and all(touched.count(total) == 1 for total in self.totals)
-        self.filled = {_buffer(o) for each in self.every for o, a in accesses(each) if a is not Access.READ}
+        self.filled = {_buffer(o) for each in self.every for o, a in each.accesses if a is not Access.READ}
         self.filled -= {*self.totals, ""}
 
     def succeeds(self) -> bool:
@@ -160,12 +158,12 @@ class _Analysis:
         chain = [node for node in step if isinstance(node, Instruction)]
         first = chain[0]
         if first.row.queue is Queue.SCALAR:
-            return not first.row.trace and not any(accesses(first)) and written_register(first) is not None
+            return not first.row.trace and not any(first.accesses) and first.written_register is not None
         if first.row.trace == "LOAD":
             return self._load(first)
         if first.row.trace == "GATHER":
             return self._gather(first)
-        if any(self._varies(operand) for each in chain for operand in registers_read(each)):
+        if any(self._varies(operand) for each in chain for operand in each.registers_read):
             return False
         match first.row.name:
             case "mm":
@@ -283,11 +281,11 @@ class _Analysis:
         extent = known[deep]
         if local.register is not None and layout is _Layout.BEHIND:
             extent *= self.code.buffers[local.buffer].bytes // (math.prod(extents_of(node)) * node.dtypes[0].bytes)
-        (place,) = (operand.register for operand, _ in accesses(node) if isinstance(operand, GlobalAddress))
+        (place,) = (operand.register for operand, _ in node.accesses if isinstance(operand, GlobalAddress))
         if self.merging.step(place) != self.merging.scaled(stride, extent * node.dtypes[0].bytes):
             return False
         limit = node.operand(limit_name(node, deep))
-        if any(self._varies(each) for each in registers_read(node) if each not in (place, limit)):
+        if any(self._varies(each) for each in node.registers_read if each not in (place, limit)):
             return False
         if limit == Immediate(known[deep]):
             return True
@@ -305,9 +303,9 @@ class _Analysis:
         length, limit = known["length"], node.operand("valid")
         if not self._bytes(local, known["n"] * length, node.dtypes[0].bytes):
             return False
-        others = {_buffer(operand) for operand, access in accesses(node) if access is Access.READ} - {""}
+        others = {_buffer(operand) for operand, access in node.accesses if access is Access.READ} - {""}
         if others & self.filled or any(
-            self._varies(r) for r in registers_read(node) if r not in (place.register, limit)
+            self._varies(r) for r in node.registers_read if r not in (place.register, limit)
         ):
             return False
         if self.merging.step(place.register) != self.merging.scaled(Immediate(1), length * node.dtypes[0].bytes):
@@ -379,7 +377,7 @@ def _most_steps(
     twice: set[str] = set()
     for each in analysis.every:
         if each.row.trace:
-            twice |= {_buffer(operand) for operand, access in accesses(each) if access is Access.WRITE}
+            twice |= {_buffer(operand) for operand, access in each.accesses if access is Access.WRITE}
         if each.row.trace == "GATHER":
             loaded += code.buffers[_buffer(each.operand("dst"))].bytes
         if each.row.trace == "LOAD":

@@ -22,7 +22,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer
-from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode, accesses, written_register
+from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -68,7 +68,7 @@ def _is_all(loop: Loop, plan: Plan) -> bool:
     moved = {id(node) for node in plan.transfers}
     return all(
         isinstance(node, Instruction)
-        and (id(node) in moved or not (node.row.trace or any(isinstance(o, GlobalAddress) for o, _ in accesses(node))))
+        and (id(node) in moved or not (node.row.trace or any(isinstance(o, GlobalAddress) for o, _ in node.accesses)))
         for node in loop.body
     )
 
@@ -107,7 +107,7 @@ class Pieces:
         before = self.emitter.nodes = list[Node]()
         end = self.emitter.integer("mul", loop.end, Immediate(self.parts), loop.dtype)
         # Scalars of the first program, from which those of a piece go on.
-        scalars = [node for node in loop.body if isinstance(node, Instruction) and written_register(node) is not None]
+        scalars = [node for node in loop.body if isinstance(node, Instruction) and node.written_register is not None]
         scalars = [node for node in scalars if node.row.queue is Queue.SCALAR]
         first = Renamer(self.code, {loop.index: Immediate(0)}, {})
         self.emitter.nodes += first.nodes(scalars)
@@ -145,7 +145,7 @@ class Pieces:
             valid = self.emitter.integer("smax", least, Immediate(0))
         operands[node.row.slot_index[f"n{merge.dimension}"]] = Immediate(extent)
         operands[node.row.slot_index[limiting(node, merge.dimension)]] = valid
-        return replace(node, operands=tuple(operands))
+        return node.taking(operands)
 
     def _linear(self, register: Register, piece: Register, first: Renamer) -> ScalarOperand:
         """A number that grows evenly from program to program, for a piece."""

@@ -50,14 +50,11 @@ from mlutriton.codegen.tile_code import (
     Node,
     ScalarOperand,
     TileCode,
-    accesses,
     all_steps,
     buffers_of,
     instructions,
-    registers_read,
     registers_set,
     steps,
-    written_register,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
@@ -160,7 +157,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
             merges[id(first)] = merge
             tests |= merge.whole if isinstance(merge, NewDimension) else NONE
         elif first.row.queue is Queue.COMPUTE and buffers_of(step) & own:
-            if not buffers_of(step, *WRITING) <= own or any(varying & set(registers_read(each)) for each in step):
+            if not buffers_of(step, *WRITING) <= own or any(varying & set(each.registers_read) for each in step):
                 return None
             chains.append(step)
     groups = _groups(code, chains, own)
@@ -189,7 +186,7 @@ def _is_plain(instruction: Instruction) -> bool:
         return True
     if row.queue is not Queue.SCALAR:
         return False
-    return row.name != "mm" and written_register(instruction) is not None and not any(accesses(instruction))
+    return row.name != "mm" and instruction.written_register is not None and not any(instruction.accesses)
 
 
 def _differing(loop: Loop) -> tuple[set[Register], set[str]] | None:
@@ -199,9 +196,9 @@ def _differing(loop: Loop) -> tuple[set[Register], set[str]] | None:
         before = len(varying), len(own)
         for step in all_steps(loop.body):
             reads = buffers_of(step, *READING)
-            if not reads & own and not any(varying & set(registers_read(each)) for each in step):
+            if not reads & own and not any(varying & set(each.registers_read) for each in step):
                 continue
-            varying.update(register for each in step if (register := written_register(each)) is not None)
+            varying.update(register for each in step if (register := each.written_register) is not None)
             # What all programs store alike stands there once for each.
             own |= reads if step[0].row.trace == "STORE" else buffers_of(step, *WRITING)
         if before == (len(varying), len(own)):
@@ -214,7 +211,7 @@ def _are_alike(nodes: Sequence[Node], varying: set[Register]) -> bool:
     for node in nodes:
         match node:
             case Instruction():
-                if node.row.trace == "STORE" and not varying & set(registers_read(node)):
+                if node.row.trace == "STORE" and not varying & set(node.registers_read):
                     return False
             case Loop(start=start, end=end, step=step, carried=carried, yielded=yielded, body=body):
                 ends: list[Operand] = [start, end, step, *yielded, *(initial for _, initial in carried)]
@@ -387,7 +384,7 @@ class _Grouping:
         here, there = (self._first_iterations(Immediate(number)) for number in range(2))
         for each in instructions(self.loop.body):
             if isinstance(self.programs.merges.get(id(each)), NewDimension):
-                (place,) = (operand.register for operand, _ in accesses(each) if isinstance(operand, GlobalAddress))
+                (place,) = (operand.register for operand, _ in each.accesses if isinstance(operand, GlobalAddress))
                 distance = self.emitter.integer("sub", there.operand(place), here.operand(place))
                 self.steps[id(each)] = self.emitter.integer("sdiv", distance, Immediate(each.dtypes[0].bytes))
 

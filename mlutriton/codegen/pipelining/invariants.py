@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import Emitter, TileCode, accesses, instructions, written_register
+from mlutriton.codegen.tile_code import Emitter, TileCode, instructions
 from mlutriton.dtypes import DType
 from mlutriton.isa.operands import Operand, Register
 from mlutriton.isa.program import Instruction
@@ -39,11 +39,11 @@ class Invariants:
 
     def __init__(self, code: TileCode) -> None:
         every = list(instructions(code.nodes))
-        writes = Counter(register for each in every if (register := written_register(each)) is not None)
+        writes = Counter(register for each in every if (register := each.written_register) is not None)
         self.definitions = {
             register: each
             for each in every
-            if (register := written_register(each)) is not None and writes[register] == 1 and _is_plain(each)
+            if (register := each.written_register) is not None and writes[register] == 1 and _is_plain(each)
         }
         self.known: dict[Register, Expression | None] = {}
 
@@ -77,4 +77,4 @@ class Invariants:
 
 def _is_plain(instruction: Instruction) -> bool:
     """True for scalar arithmetic and what it starts from."""
-    return instruction.row.queue is Queue.SCALAR and not instruction.row.trace and not any(accesses(instruction))
+    return instruction.row.queue is Queue.SCALAR and not instruction.row.trace and not any(instruction.accesses)

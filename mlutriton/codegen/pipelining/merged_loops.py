@@ -28,7 +28,7 @@ arithmetic that each iteration does again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
 from mlutriton.codegen.pipelining.spread_stores import parted_store, spread_store
@@ -42,12 +42,9 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     Sharing,
     TileCode,
-    accesses,
     buffers_of,
     instructions,
-    registers_read,
     registers_set,
-    written_register,
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I8, I64
@@ -110,7 +107,7 @@ def _totals(loop: Loop) -> set[str]:
     touched: list[str] = []
     added: set[str] = set()
     for each in instructions(loop.body):
-        touched += [operand.buffer for operand, _ in accesses(each) if isinstance(operand, Address)]
+        touched += [name for name, _ in each.buffers]
         target = each.operands[0] if each.row.name == "mm" else None
         if isinstance(target, Address) and each.operands[-1] == Immediate(1):
             added.add(target.buffer)
@@ -118,12 +115,12 @@ def _totals(loop: Loop) -> set[str]:
 
 
 def _written(node: Instruction) -> set[str]:
-    return {at.buffer for at, how in accesses(node) if isinstance(at, Address) and how is not Access.READ}
+    return {at.buffer for at, how in node.accesses if isinstance(at, Address) and how is not Access.READ}
 
 
 def _is_fill(node: Instruction) -> bool:
     """True if an instruction sets a buffer to a known number."""
-    return node.row.name == "v.mov" and isinstance(node.operands[0], Address) and not any(registers_read(node)) \
+    return node.row.name == "v.mov" and isinstance(node.operands[0], Address) and not any(node.registers_read) \
         and isinstance(node.operands[1], Immediate)  # fmt: skip
 
 
@@ -142,7 +139,7 @@ def _is_scalar(node: Node) -> bool:
 def _is_plain(node: Instruction) -> bool:
     """True if all that an instruction does is to set a register."""
     is_scalar = node.row.queue is Queue.SCALAR and not node.row.trace
-    return is_scalar and not any(accesses(node)) and written_register(node) is not None
+    return is_scalar and not any(node.accesses) and node.written_register is not None
 
 
 def _only_loads(loop: Loop) -> bool:
@@ -156,8 +153,8 @@ def _only_loads(loop: Loop) -> bool:
         is_load = each.row.trace == "LOAD"
         if each.row.trace not in ("", "LOAD", "MOVE") or (each.row.queue is Queue.SCALAR and not _is_plain(each)):
             return False
-        writes = any(isinstance(at, GlobalAddress) and how is not Access.READ for at, how in accesses(each))
-        if writes or (not is_load and any(isinstance(at, GlobalAddress) for at, _ in accesses(each))):
+        writes = any(isinstance(at, GlobalAddress) and how is not Access.READ for at, how in each.accesses)
+        if writes or (not is_load and any(isinstance(at, GlobalAddress) for at, _ in each.accesses)):
             return False
     return True
 
@@ -305,7 +302,7 @@ def _added(node: Node, totals: set[str], again: Register) -> Node:
     """A product that is added to a total from the second step on."""
     target = node.operands[0] if isinstance(node, Instruction) and node.row.name == "mm" else None
     if isinstance(node, Instruction) and isinstance(target, Address) and target.buffer in totals:
-        return replace(node, operands=(*node.operands[:-1], again))
+        return node.taking((*node.operands[:-1], again))
     return node
 
 
@@ -329,7 +326,7 @@ def _emit_behind(emitter: Emitter, nodes: Sequence[Node], last: Register) -> Non
             # Not between the steps of a chain, which all have the same count.
             counts[count] = emitter.integer("mul", count, last)
         operands = (*node.operands[:place], counts[count], *node.operands[place + 1 :])
-        emitter.nodes.append(replace(node, operands=operands))
+        emitter.nodes.append(node.taking(operands))
 
 
 def _without_steps(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.whole_tiles import NONE, Tests, WholeTiles
@@ -28,12 +28,9 @@ from mlutriton.codegen.tile_code import (
     Node,
     ScalarOperand,
     TileCode,
-    accesses,
     instructions,
     known_extents,
-    registers_read,
     registers_set,
-    written_register,
 )
 from mlutriton.isa.expression import evaluate, parse
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
@@ -128,7 +125,7 @@ def joined(
         if node.row.name == "dma.load_pad":
             changed[f"valid{dimension}"] = members
         else:
-            (buffer,) = (operand.buffer for operand, _ in accesses(node) if isinstance(operand, Address))
+            ((buffer, _),) = node.buffers
             changed[f"local{dimension}"] = Immediate(tile_bytes[buffer] // node.dtypes[0].bytes)
         return with_operands(node, changed)
     extent = valid = emitter.integer("mul", members, Immediate(merge.extent))
@@ -142,7 +139,7 @@ def with_operands(instruction: Instruction, changed: Mapping[str, Operand]) -> I
     operands = list(instruction.operands)
     for name, operand in changed.items():
         operands[instruction.row.slot_index[name]] = operand
-    return replace(instruction, operands=tuple(operands))
+    return instruction.taking(operands)
 
 
 def limiting(node: Instruction, dimension: int) -> str:
@@ -164,7 +161,7 @@ def linear_definitions(nodes: Sequence[Node]) -> dict[Register, Instruction]:
     found: dict[Register, Instruction] = {}
     others: set[Register] = set()
     for each in instructions(nodes):
-        register = written_register(each)
+        register = each.written_register
         if register is None:
             continue
         known = found.setdefault(register, each)
@@ -317,7 +314,7 @@ class Merging:
             self.varying[register] = (
                 register in self.unknown
                 if definition is None
-                else not self._is_of_line(definition, "udiv") and any(map(self._varies, registers_read(definition)))
+                else not self._is_of_line(definition, "udiv") and any(map(self._varies, definition.registers_read))
             )
         return self.varying[register]
 

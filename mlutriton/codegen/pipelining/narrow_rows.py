@@ -19,7 +19,7 @@ is reduced it keeps at least one element of it, for whose sake a sum of -0.0 is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from mlutriton.codegen.pipelining.invariants import Expression, Invariants
@@ -30,7 +30,6 @@ from mlutriton.codegen.tile_code import (
     RowExtent,
     ScalarOperand,
     TileCode,
-    accesses,
     all_steps,
     buffers_of,
     children,
@@ -137,7 +136,7 @@ def _is_plain(code: TileCode, instruction: Instruction) -> bool:
     """True if all on-chip operands are buffers of the NRAM from their begin on."""
     return all(
         operand.is_at_begin and code.buffers[operand.buffer].space == "nram"
-        for operand, _ in accesses(instruction)
+        for operand, _ in instruction.accesses
         if isinstance(operand, Address)
     )
 
@@ -182,7 +181,7 @@ def _elementwise(step: Sequence[Instruction], length: int) -> _Use | None:
         extents = known_extents(each)
         if not {"rows", "columns"} <= extents.keys() or extents["columns"] % length:
             return None
-        for operand, _ in accesses(each):
+        for operand, _ in each.accesses:
             assert isinstance(operand, Address)
             if operand.mode is Mode.FULL or (operand.mode is Mode.COLUMN and extents["columns"] == length):
                 rows.add(operand.buffer)
@@ -259,7 +258,7 @@ def _in_rows(code: TileCode, nodes: list[Node]) -> None:
             operands[node.row.slot_index["rows"]] = Immediate(rows)
             operands[node.row.slot_index["columns"]] = Immediate(extent.most)
             place = next(place for place, other in enumerate(nodes) if other is node)
-            nodes[place] = replace(node, operands=tuple(operands))
+            nodes[place] = node.taking(operands)
 
 
 def _extent(code: TileCode, step: Sequence[Node]) -> RowExtent | None:
@@ -269,7 +268,7 @@ def _extent(code: TileCode, step: Sequence[Node]) -> RowExtent | None:
             extent
             for node in step
             if isinstance(node, Instruction)
-            for operand, _ in accesses(node)
+            for operand, _ in node.accesses
             if isinstance(operand, Address) and (extent := code.buffers[operand.buffer].extent)
         ),
         None,
@@ -303,7 +302,7 @@ class _Widths:
         for name in _counts_along_rows(node):
             place = node.row.slot_index[name]
             operands[place] = self._scaled(operands[place], extent)
-        return replace(node, operands=tuple(operands))
+        return node.taking(operands)
 
     def _scaled(self, count: Operand, extent: RowExtent) -> Operand:
         """A count of elements of full rows as one of narrow ones; counts of other things are small."""

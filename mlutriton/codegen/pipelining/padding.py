@@ -25,7 +25,6 @@ from mlutriton.codegen.tile_code import (
     Node,
     TileCode,
     While,
-    accesses,
     buffers_of,
     children,
 )
@@ -78,7 +77,7 @@ class Padding:
 
     def _instruction(self, node: Instruction, forwarded: Pad, pads: dict[str, Pad]) -> Pad:
         """Note what the instruction does to its target's padding; what it hands on in a chain."""
-        targets = [operand for operand, access in accesses(node) if access is not Access.READ]
+        targets = [operand for operand, access in node.accesses if access is not Access.READ]
         target = targets[0].buffer if targets and isinstance(targets[0], Address) else None
         made: Pad = None
         result = slot_dtype(node.row.slots[0], node.dtypes) if targets else None

@@ -31,16 +31,13 @@ from mlutriton.codegen.tile_code import (
     Sharing,
     TileCode,
     While,
-    accesses,
     buffers_of,
     children,
     instructions,
-    registers_read,
     registers_set,
     steps,
-    written_register,
 )
-from mlutriton.isa.operands import ABSENT, Address, GlobalAddress, Operand, Register
+from mlutriton.isa.operands import ABSENT, GlobalAddress, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Access, Queue
 
@@ -115,7 +112,7 @@ class Plan:
 
     def looks_up(self, node: Node) -> bool:
         """True if a node needs what is looked up."""
-        return not free_registers([node]).isdisjoint(map(written_register, self.lookups))
+        return not free_registers([node]).isdisjoint(each.written_register for each in self.lookups)
 
     @property
     def is_empty(self) -> bool:
@@ -225,7 +222,7 @@ def _plan_loads(
         targets = _load_targets(node)
         found = loads
         if gathers and isinstance(node, Instruction) and node.row.trace == "GATHER":
-            targets, found = {name for name, access in _on_chip(node) if access is Access.WRITE}, gathered
+            targets, found = {name for name, access in node.buffers if access is Access.WRITE}, gathered
         is_first = not targets & touched
         touched |= buffers_of([node])
         if stored is None or not (targets and is_first and targets <= plan.anew):
@@ -259,8 +256,8 @@ def _looked_up(plan: Plan, loop: Loop, lookups: Collection[int]) -> list[Instruc
     """The lookups in a plan's slice, and what depends on them; empty if more than its loads does."""
     found: dict[Register, Instruction] = {}
     for each in plan.slice:
-        written = written_register(each)
-        if written is not None and (id(each) in lookups or found.keys() & set(registers_read(each))):
+        written = each.written_register
+        if written is not None and (id(each) in lookups or found.keys() & set(each.registers_read)):
             found[written] = each
     moved = {id(node) for node in (*plan.loads, *found.values())}
     rest = [node for node in loop.body if id(node) not in moved]
@@ -288,7 +285,7 @@ def _plan_gathers(
     for step in body:
         for name in buffers_of(step):
             users.setdefault(name, []).append(step)
-    made = {name for each in instructions(loop.body) for name, access in _on_chip(each) if access is not Access.READ}
+    made = {name for each in instructions(loop.body) for name, access in each.buffers if access is not Access.READ}
     ahead: dict[int, Node] = {}
     for step in body:
         if id(step[0]) not in gathered:
@@ -336,7 +333,7 @@ def _stored(nodes: Sequence[Node], roots: PointerRoots) -> frozenset[int] | None
     """The pointer parameters through which nodes write; None if one is not known."""
     found: set[int] = set()
     for instruction in instructions(nodes):
-        for operand, access in accesses(instruction):
+        for operand, access in instruction.accesses:
             if isinstance(operand, GlobalAddress) and access is not Access.READ:
                 parameters = roots.of(operand.register)
                 if parameters is None:
@@ -349,7 +346,7 @@ def parameters_of(transfer: Node, roots: PointerRoots) -> frozenset[int] | None:
     """The pointer parameters through which a node accesses global memory; None if one is not known."""
     found: set[int] = set()
     for instruction in instructions([transfer]):
-        for operand, _ in accesses(instruction):
+        for operand, _ in instruction.accesses:
             if isinstance(operand, GlobalAddress):
                 parameters = roots.of(operand.register)
                 if parameters is None:
@@ -396,11 +393,13 @@ def is_silent_atomic(instruction: Instruction) -> bool:
 
 
 def _transferred(node: Node, transfers: Callable[[Instruction], bool], wanted: Access) -> set[str]:
+    if isinstance(node, Instruction):
+        return buffers_of([node], wanted) if transfers(node) else set()
     found: set[str] = set()
     for instruction in instructions([node]):
         if transfers(instruction):
             found |= buffers_of([instruction], wanted)
-        elif instruction.row.queue is not Queue.SCALAR or instruction.row.trace or any(accesses(instruction)):
+        elif instruction.row.queue is not Queue.SCALAR or instruction.row.trace or any(instruction.accesses):
             return set()
     return found
 
@@ -436,15 +435,10 @@ def _other_global_accesses(loop: Loop, stores: Sequence[Node], loads: Sequence[N
         if id(node) in moved:
             continue
         for instruction in instructions([node]):
-            for operand, access in accesses(instruction):
+            for operand, access in instruction.accesses:
                 if isinstance(operand, GlobalAddress) and (behind or access is not Access.READ):
                     return True
     return False
-
-
-def touch_counts(nodes: Sequence[Node]) -> Counter[str]:
-    """How many operands name each buffer."""
-    return Counter(name for instruction in instructions(nodes) for name, _ in _on_chip(instruction))
 
 
 def _made_anew(code: TileCode, loop: Loop, touches: Counter[str]) -> set[str]:
@@ -457,7 +451,7 @@ def _made_anew(code: TileCode, loop: Loop, touches: Counter[str]) -> set[str]:
     for node in loop.body:
         certain = isinstance(node, Instruction) or bool(_load_targets(node))
         for instruction in instructions([node]):
-            touched = _on_chip(instruction)
+            touched = instruction.buffers
             inside.update(name for name, _ in touched)
             for name, _ in touched:
                 if name not in first:
@@ -467,10 +461,6 @@ def _made_anew(code: TileCode, loop: Loop, touches: Counter[str]) -> set[str]:
         for name, is_written in first.items()
         if is_written and inside[name] == touches[name] and code.buffers[name].phases == 1
     }
-
-
-def _on_chip(instruction: Instruction) -> list[tuple[str, Access]]:
-    return [(operand.buffer, access) for operand, access in accesses(instruction) if isinstance(operand, Address)]
 
 
 # ---- registers -----------------------------------------------------------------------------------------------------
@@ -492,9 +482,10 @@ def free_registers(nodes: Sequence[Node]) -> set[Register]:
     """Registers that nodes read but do not define themselves."""
     read: set[Register] = set()
     for node in nodes:
+        if isinstance(node, Instruction):
+            read.update(node.registers_read)
+            continue
         match node:
-            case Instruction():
-                read.update(registers_read(node))
             case While():
                 read.update(_registers([node.condition, *node.yielded, *(initial for _, initial in node.carried)]))
             case Loop():
@@ -528,9 +519,9 @@ class Definitions:
         self._carried = {register: place for place, (register, _) in enumerate(loop.carried)}
         for node in loop.body:
             if isinstance(node, Instruction):
-                written = written_register(node)
+                written = node.written_register
                 if written is not None:
-                    pure = not node.row.trace and not any(accesses(node))
+                    pure = not node.row.trace and not any(node.accesses)
                     pure |= id(node) in lookups
                     if pure and written not in self.scalar:
                         self.scalar[written] = node
@@ -551,7 +542,7 @@ class Definitions:
                 return None
             if register in self.scalar:
                 found.add(register)
-                pending += registers_read(self.scalar[register])
+                pending += self.scalar[register].registers_read
             elif register in self._carried:
                 found.add(register)
                 pending += _registers([self.loop.yielded[self._carried[register]]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, While, children, registers_read, written_register
+from mlutriton.codegen.tile_code import Loop, Node, TileCode, While, children
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS
@@ -43,7 +43,7 @@ class PointerRoots:
                 self.learn(nested)
 
     def _instruction(self, instruction: Instruction) -> None:
-        written = written_register(instruction)
+        written = instruction.written_register
         if written is None:
             return
         if instruction.row.name == "sreg" and instruction.operands[1] == _ARRAYS_DISJOINT:
@@ -57,7 +57,7 @@ class PointerRoots:
             if instruction.dtypes[0].bytes == 8:
                 self.unknown.add(written)
         else:
-            self._derive(written, list(registers_read(instruction)))
+            self._derive(written, list(instruction.registers_read))
 
     def _derive(self, register: Register, operands: Sequence[Operand]) -> None:
         known = self.sources.setdefault(register, set())

@@ -37,12 +37,9 @@ from mlutriton.codegen.tile_code import (
     Node,
     Ordering,
     TileCode,
-    accesses,
     buffers_of,
     instructions,
-    registers_read,
     registers_set,
-    written_register,
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I64
@@ -241,7 +238,7 @@ def _writes_global(node: Node) -> bool:
     return any(
         isinstance(operand, GlobalAddress) and access is not Access.READ
         for each in instructions([node])
-        for operand, access in accesses(each)
+        for operand, access in each.accesses
     )
 
 
@@ -283,7 +280,7 @@ def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffer
     for node in loop.body:
         if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same):
             targets = buffers_of([node], *WRITING)
-            alike = not varying & set(registers_read(node)) and buffers_of([node], *READING) <= fixed
+            alike = not varying & set(node.registers_read) and buffers_of([node], *READING) <= fixed
             if alike and targets.isdisjoint(kept_buffers) and all(writers[name] == 1 for name in targets):
                 fixed |= targets
                 hoisted.append(node)
@@ -301,4 +298,4 @@ def _is_repeatable(instruction: Instruction, reads_the_same: Callable[[Instructi
         return row.trace == "LOAD" and reads_the_same(instruction)
     if row.queue is Queue.COMPUTE:
         return FORWARD not in instruction.operands
-    return written_register(instruction) is not None and not any(accesses(instruction))
+    return instruction.written_register is not None and not any(instruction.accesses)

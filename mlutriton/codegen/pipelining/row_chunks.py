@@ -24,7 +24,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from mlutriton.codegen.pipelining.merged_transfers import Merging, with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
@@ -36,11 +35,8 @@ from mlutriton.codegen.tile_code import (
     RowExtent,
     ScalarOperand,
     TileCode,
-    accesses,
     buffers_of,
     known_extents,
-    registers_read,
-    written_register,
 )
 from mlutriton.dtypes import DType
 from mlutriton.isa.cost import occupancy_cycles
@@ -49,6 +45,7 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
+from mlutriton.remembered import remembered
 
 # An iteration of fewer units than this has no halves.
 _LEAST_UNITS_WITHIN = 2
@@ -84,7 +81,7 @@ class RowChunks:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
         return sum(number * self._cycles(group, units, machine) for group, number in self._alike)
 
-    @cached_property
+    @remembered
     def _alike(self) -> list[tuple[Group, int]]:
         """Groups of which no two cost the same for the same reasons, each with how many cost what it does."""
         numbers = Counter(map(_cost_key, self.groups))
@@ -144,15 +141,15 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
         if node.row.queue is Queue.COMPUTE:
             instructions.append(node)
         elif node.row.name != "serve":
-            written = written_register(node)
-            if written is None or any(accesses(node)):
+            written = node.written_register
+            if written is None or any(node.accesses):
                 return None
             varying.add(written)
     if not instructions:
         return None
     numbers = _Numbers(code, varying, merging)
     chains = [numbers.in_buffers(chain) for chain in _chains(instructions)]
-    if any(varying & set(registers_read(each)) for chain in chains for each in chain):
+    if any(varying & set(each.registers_read) for chain in chains for each in chain):
         return None
     anew = plan.anew | {number.buffer for number in numbers.found.values()}
     chains = [*([number.instruction] for number in numbers.found.values()), *chains]
@@ -209,7 +206,7 @@ class _Numbers:
 
     def in_buffers(self, chain: list[Instruction]) -> list[Instruction]:
         """The chain with such numbers as elements of tiles; as it is where that cannot be."""
-        if not any(self.varying & set(registers_read(each)) for each in chain):
+        if not any(self.varying & set(each.registers_read) for each in chain):
             return chain
         extents = known_extents(chain[0])
         operands = [operand for each in chain for operand in each.operands if isinstance(operand, Address)]
@@ -460,7 +457,7 @@ def _in_plain_modes(instruction: Instruction, rows: int, anew: set[str]) -> Inst
         else operand
         for operand in instruction.operands
     ]
-    return replace(instruction, operands=tuple(operands))
+    return instruction.taking(operands)
 
 
 def over(instruction: Instruction, counts: dict[str, Operand], operands: list[Operand], places: Places) -> Instruction:
@@ -471,4 +468,4 @@ def over(instruction: Instruction, counts: dict[str, Operand], operands: list[Op
             operands[place] = replace(operand, buffer=buffer, register=register)
     for name, count in counts.items():
         operands[instruction.row.slot_index[name]] = count
-    return replace(instruction, operands=tuple(operands))
+    return instruction.taking(operands)

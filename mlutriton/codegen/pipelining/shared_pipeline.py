@@ -35,12 +35,9 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     Sharing,
     TileCode,
-    accesses,
     buffers_of,
     instructions,
-    registers_read,
     registers_set,
-    written_register,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.machine import Machine
@@ -137,7 +134,7 @@ def _places(code: TileCode, nodes: Sequence[Node]) -> set[tuple[str, Register | 
     return {
         (operand.buffer, code.phases.get(operand.register) if operand.register else None)
         for each in instructions(nodes)
-        for operand, _ in accesses(each)
+        for operand, _ in each.accesses
         if isinstance(operand, Address)
     }
 
@@ -147,7 +144,7 @@ def is_only_issued(nodes: Sequence[Node]) -> bool:
     for node in nodes:
         if not isinstance(node, Instruction):
             return False
-        is_plain_scalar = node.row.queue is Queue.SCALAR and not node.row.trace and not any(accesses(node))
+        is_plain_scalar = node.row.queue is Queue.SCALAR and not node.row.trace and not any(node.accesses)
         if node.row.queue is not Queue.COMPUTE and not is_plain_scalar:
             return False
     return True
@@ -160,8 +157,8 @@ def _apart(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     rest: list[Node] = []
     for node in reversed(nodes):
         assert isinstance(node, Instruction), "the scalar unit waits for nothing"
-        if node.row.queue is Queue.COMPUTE or written_register(node) in needed:
-            needed.update(registers_read(node))
+        if node.row.queue is Queue.COMPUTE or node.written_register in needed:
+            needed.update(node.registers_read)
             handed_on.insert(0, node)
         else:
             rest.insert(0, node)

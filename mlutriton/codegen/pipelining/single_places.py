@@ -31,11 +31,9 @@ from mlutriton.codegen.tile_code import (
     RowExtent,
     ScalarOperand,
     TileCode,
-    accesses,
     buffers_of,
     known_extents,
     steps,
-    written_register,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.expression import round_up
@@ -105,9 +103,9 @@ def _is_scalar(node: Node) -> bool:
     """True for plain arithmetic of the scalar unit."""
     return (
         isinstance(node, Instruction)
-        and written_register(node) is not None
+        and node.written_register is not None
         and not node.row.trace
-        and not any(accesses(node))
+        and not any(node.accesses)
     )
 
 
@@ -312,4 +310,4 @@ class _Parts:
                 width = self.tail.widths[operand.buffer]
                 operand = replace(operand, register=self.offsets[number][width])
             operands.append(operand)
-        return with_operands(replace(node, operands=tuple(operands)), counts)
+        return with_operands(node.taking(operands), counts)

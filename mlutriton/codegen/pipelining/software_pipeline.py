@@ -31,7 +31,7 @@ from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.pipelining.finer_programs import plan_pieces
 from mlutriton.codegen.pipelining.in_place import share_buffers
 from mlutriton.codegen.pipelining.lookups import lookups_of, with_tables
-from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads_apart, plan_loop, touch_counts
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads_apart, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.rotation import Rotation
@@ -47,10 +47,9 @@ from mlutriton.codegen.tile_code import (
     Ordering,
     Sharing,
     TileCode,
-    accesses,
     buffers_of,
     children,
-    written_register,
+    touch_counts,
 )
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate
@@ -251,7 +250,7 @@ def take_late(
             if buffers_of([node]) & kept_buffers or is_crowded:
                 break
             taken.appendleft(node)
-        elif is_load or (written_register(node) is not None and not node.row.trace and not any(accesses(node))):
+        elif is_load or (node.written_register is not None and not node.row.trace and not any(node.accesses)):
             kept.appendleft(node)
             kept_buffers |= buffers_of([node])
         else:

@@ -164,4 +164,4 @@ def _serve(number: Register, node: Instruction) -> Instruction:
 
 
 def _with(node: Instruction, operands: Mapping[str, Operand]) -> Instruction:
-    return replace(node, operands=tuple(operands[slot.name] for slot in node.row.slots))
+    return node.taking(operands[slot.name] for slot in node.row.slots)

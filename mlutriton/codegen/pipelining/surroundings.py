@@ -10,8 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from mlutriton.codegen.pipelining.merged_transfers import linear_definitions
-from mlutriton.codegen.pipelining.pipeline_plan import touch_counts
-from mlutriton.codegen.tile_code import Branch, Node, buffers_of
+from mlutriton.codegen.tile_code import Branch, Node, buffers_of, touch_counts
 from mlutriton.isa.program import Instruction
 
 

@@ -83,5 +83,5 @@ def halves(code: TileCode, load: Instruction) -> tuple[list[Node], list[Node]] |
         assert isinstance(valid, Register | Immediate)
         of_last["valid1"] = emitter.integer("smax", emitter.integer("sub", valid, Immediate(half)), Immediate(0))
     of_first: dict[str, Operand] = {"n1": Immediate(half)}
-    last.append(replace(load, operands=tuple((operands | of_last)[name] for name in names)))
-    return [replace(load, operands=tuple((operands | of_first)[name] for name in names))], last
+    last.append(load.taking((operands | of_last)[name] for name in names))
+    return [load.taking((operands | of_first)[name] for name in names)], last
