@@ -234,6 +234,8 @@ RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
 # What the host calls to join what threads have recorded and counted.
 CONCATENATE, ADD_WORK = "concatenate", "add_work"
 HOST_FUNCTIONS = (CONCATENATE, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
+# The addresses of the basic functions and of those that the host calls, in this order: one look-up finds all.
+BASIC_TABLE = "basic_table"
 
 _SPECIAL_NAMES = {"v.transpose": "transpose", "dma.weight": "weight_{}", "move.weight": "weight_{}", "mm": "mm_{}"}
 

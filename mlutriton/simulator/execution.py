@@ -19,8 +19,10 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ADD_WORK,
     BASIC_FUNCTIONS,
+    BASIC_TABLE,
     CONCATENATE,
     FULL,
+    HOST_FUNCTIONS,
     PRINT_WORDS,
     PROGRAM,
     RUN,
@@ -114,6 +116,7 @@ class NativeProgram:
         """
         self.program = program
         basic = runtime(None)
+        basic.find_all(BASIC_TABLE, (*BASIC_FUNCTIONS, *HOST_FUNCTIONS))
         names = (RUN, PROGRAM) if program.cores_per_program == 1 else (RUN_TOGETHER, TOGETHER)
         self.basic, self.run_address, self.task_address = basic, basic.address(names[0]), module.address(names[1])
         run_tasks, task = basic.function(names[0], [ctypes.c_void_p] * 2), self.task_address

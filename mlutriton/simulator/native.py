@@ -35,16 +35,28 @@ class NativeModule:
         self._toolchain = toolchain()  # which is to outlive what it has linked
         self._library, self._owner = self._toolchain.link(objects)
         self._symbols: dict[str, Any] = {}
+        self._addresses: dict[str, int] = {}
 
     def address(self, name: str) -> int:
-        """Address of an exported function.
+        """Address of an exported function or table.
 
         Raises:
-            KeyError: no function of that name is exported.
+            KeyError: nothing of that name is exported.
         """
-        if name not in self._symbols:
-            self._symbols[name] = self._toolchain.look_up(self._library, name)
-        return int(self._symbols[name][name])
+        if name not in self._addresses:
+            symbols = self._symbols[name] = self._toolchain.look_up(self._library, name)
+            self._addresses[name] = int(symbols[name])
+        return self._addresses[name]
+
+    def find_all(self, table: str, names: Sequence[str]) -> None:
+        """Find many functions with one look-up: that of an exported table of their addresses, in this order.
+
+        Raises:
+            KeyError: no table of that name is exported.
+        """
+        if table not in self._addresses:
+            addresses = (ctypes.c_uint64 * len(names)).from_address(self.address(table))
+            self._addresses.update(zip(names, addresses, strict=True))
 
     def function(self, name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
         """An exported function as a ctypes callable; the GIL is released while it runs.
@@ -136,10 +148,27 @@ def _objects_of(text: NativeText) -> list[bytes]:
     return objects + [each.result() for each in loops]
 
 
-@lru_cache(maxsize=256)
+def begin_shared(text: str) -> None:
+    """Let another thread compile a module that many programs have in common; who asks for it waits for it."""
+    if text not in _shared:
+        while len(_shared) >= _MOST_SHARED:
+            del _shared[next(iter(_shared))]
+        _shared[text] = Beside(lambda: _kept_or_compiled(f"shared {text}", lambda: text)[0])
+
+
+# Of modules that many programs have in common, the object code; those that were begun first come first.
+_shared: dict[str, Beside[bytes]] = {}
+_MOST_SHARED = 256
+
+
 def _shared_object(text: str) -> bytes:
     """Object code of a module that many programs have in common."""
-    return _kept_or_compiled(f"shared {text}", lambda: text)[0]
+    begin_shared(text)
+    try:
+        return _shared[text].result()
+    except BaseException:
+        del _shared[text]
+        raise
 
 
 def _kept_or_compiled(cache_key: str, make_text: Callable[[], str]) -> list[bytes]:

@@ -34,6 +34,7 @@ from mlutriton.isa.native_interface import (
     ADD_WORK,
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
+    BASIC_TABLE,
     BEGIN,
     CONCATENATE,
     FULL,
@@ -92,8 +93,10 @@ def basic_module() -> str:
         BEGIN: begin(library),
         WAIT: wait(library),
     }
-    assert functions.keys() == {*BASIC_FUNCTIONS, *HOST_FUNCTIONS}
-    return "\n".join([library.text(), *functions.values(), "!0 = !{i32 1}", ""])
+    names = (*BASIC_FUNCTIONS, *HOST_FUNCTIONS)
+    assert functions.keys() == set(names)
+    table = f"@{BASIC_TABLE} = constant [{len(names)} x ptr] [{', '.join(f'ptr @{name}' for name in names)}]"
+    return "\n".join([library.text(), *functions.values(), table, "!0 = !{i32 1}", ""])
 
 
 def special_module(name: str) -> str:
