@@ -40,6 +40,7 @@ from mlutriton.simulator.native import (
     CACHE_DIRECTORY_VARIABLE,
     NativeModule,
     begin_llvm,
+    begin_shared,
     cache_directory,
     compile_llvm,
 )
@@ -142,7 +143,9 @@ class LoadedKernel:
             )
         _check_cache_directory()
         module = compile_llvm(
-            lambda: translate(self.program, self.machine, with_values=with_values, disjoint=disjoint),
+            lambda: translate(
+                self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_shared
+            ),
             cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
         )
         return NativeProgram(

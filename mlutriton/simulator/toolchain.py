@@ -116,9 +116,10 @@ class Toolchain:
         return self._code_generators[effort].compile(ir_text)
 
     def compile_sample(self) -> None:
-        """Bring into memory what a program's code needs of LLVM; who compiles one afterwards waits for less."""
+        """Bring into memory what a program's code needs of LLVM; who compiles and links one then waits for less."""
         for effort in (Effort.FULL, Effort.QUICK):
             self.compile(_SAMPLE, effort)
+        _ = self._jit
 
     def link(self, objects: Sequence[bytes]) -> tuple[str, Any]:
         """Load object files as a library of its own; returns the library's name and what keeps it in memory."""

@@ -30,8 +30,10 @@ class Library:
     Attributes:
         definitions: texts by function name, in the order in which they were asked for.
         modules: texts of the modules of functions that are only declared here, by name.
+        begin: told of each of these modules as soon as it is known.
     """
 
+    begin: Callable[[str], None] | None = None
     definitions: dict[str, str] = field(default_factory=dict[str, str])
     modules: dict[str, str] = field(default_factory=dict[str, str])
     _names: dict[str, str] = field(default_factory=dict[str, str])
@@ -68,8 +70,11 @@ class Library:
             arguments: that which the function's text depends on, all of it.
         """
         name, declaration, text = _module(define, arguments)
-        self.definitions.setdefault(name, declaration)
-        self.modules[name] = text
+        if name not in self.modules:
+            self.definitions.setdefault(name, declaration)
+            self.modules[name] = text
+            if self.begin is not None:
+                self.begin(text)
         return name
 
     def export(self, name: str) -> str:

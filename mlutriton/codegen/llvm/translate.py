@@ -6,6 +6,7 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
@@ -38,7 +39,12 @@ _PROGRAM_ARGUMENTS = (
 
 
 def translate(
-    program: Program, machine: Machine, *, with_values: bool = True, disjoint: bool | None = None
+    program: Program,
+    machine: Machine,
+    *,
+    with_values: bool = True,
+    disjoint: bool | None = None,
+    begin: Callable[[str], None] | None = None,
 ) -> NativeText:
     """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
 
@@ -47,8 +53,10 @@ def translate(
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
         disjoint: whether the arrays of all launches that will run the code are disjoint; None if they may be either.
+        begin: called with each text that will be among the ``shared`` ones, once it is known or more often, so that it
+            can be compiled while the rest is translated.
     """
-    control, loops = Library(), Library()
+    control, loops = Library(begin), Library(begin)
     translation = _Translation(program, machine, control, loops, with_values=with_values, disjoint=disjoint)
     functions = [translation.text()]
     if program.cores_per_program > 1:
