@@ -19,7 +19,7 @@ import ctypes
 import hashlib
 import os
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
 
@@ -116,8 +116,11 @@ def warp_size() -> int:
 
 def _count(variable: str, maximum: int, default: int) -> int:
     found = _environment(variable.encode())
-    if not found:
-        return default
+    return _number(variable, maximum, default, found) if found else default
+
+
+@lru_cache(maxsize=16)
+def _number(variable: str, maximum: int, default: int, found: bytes) -> int:
     text = os.fsdecode(found)
     if text.isdecimal() and 1 <= int(text) <= maximum:
         return int(text)

@@ -19,7 +19,7 @@ from triton import language as tl
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.driver import driver
 
-from mlutriton.frontend.arguments import launch_argument, reach_of
+from mlutriton.frontend.arguments import PointerArgument, distinct_dtype, reach_of
 from mlutriton.frontend.array_specs import Spec
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
@@ -32,7 +32,8 @@ _COMPARED = frozenset({np.ndarray, Spec, int, bool, str, float, type(None), tl.d
 _NOT_THERE = object()
 
 
-Key = tuple[object, ...]
+Key = tuple[Any, ...]
+_KINDS = 2
 Reach = tuple[tuple[int, int, int, bool], ...]
 """What :func:`mlutriton.frontend.arguments.reach_of` says of each array of a launch."""
 
@@ -96,11 +97,12 @@ class KnownLaunches:
             return None
         arguments = None
         if callable(grid):
-            arguments = _arguments(known, args, named)
+            arguments = _arguments(known, key, reach, args, named)
             grid = grid(dict(zip(known.names, arguments, strict=True)))
         last_grid, last_reach, launch = known.last
         if reach != last_reach or grid != last_grid:
-            launch = known.launcher.prepared(known.program, grid, arguments or _arguments(known, args, named))
+            arguments = arguments or _arguments(known, key, reach, args, named)
+            launch = known.launcher.prepared(known.program, grid, arguments)
             if launch.can_be_repeated:
                 known.last = grid, reach, launch
         return driver.active.run(launch)
@@ -181,7 +183,9 @@ def key_and_reach(args: Sequence[object], named: Mapping[str, object]) -> tuple[
     """
     values: list[Any] = [*args, *named.values()]
     kinds = tuple(map(type, values))
-    places = _places[kinds] if kinds in _places else _places_of(kinds)
+    places: Any = _places.get(kinds, _NOT_THERE)
+    if places is _NOT_THERE:
+        places = _places_of(kinds)
     if places is None:
         return (), ()
     for place in places.floats:
@@ -199,9 +203,17 @@ def key_and_reach(args: Sequence[object], named: Mapping[str, object]) -> tuple[
     return (len(args), tuple(named), kinds, tuple(values)), tuple(reach)
 
 
-def _arguments(known: _Known, args: Sequence[object], named: Mapping[str, object]) -> list[object]:
-    """The values of all parameters, as Triton takes them."""
-    values = *map(launch_argument, (*args, *named.values())), *known.defaults
+def _arguments(
+    known: _Known, key: Key, reach: Reach, args: Sequence[object], named: Mapping[str, object]
+) -> list[object]:
+    """The values of all parameters, as Triton takes them; numbers and specs it takes as they are."""
+    values: list[Any] = [*args, *named.values()]
+    arrays = iter(reach)
+    for place, kind in enumerate(key[_KINDS]):
+        if kind is np.ndarray:
+            array = values[place]
+            values[place] = PointerArgument(array, *next(arrays), distinct_dtype(array.dtype))
+    values += known.defaults
     return [values[place] for place in known.order]
 
 

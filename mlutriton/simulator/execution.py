@@ -6,10 +6,9 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,8 +192,7 @@ class NativeProgram:
             self.program_ns = busy_ns / programs
 
 
-@dataclass(frozen=True)
-class Execution:
+class Execution(NamedTuple):
     """What a launch leaves behind apart from the bytes in memory; the same for any number of threads.
 
     Attributes:
@@ -319,6 +317,9 @@ class _Launch:
         sizes = core_sizes(machine)
         self._idle, self._sizes = _idle_cores.setdefault(sizes, []), sizes
         self._memories: list[GlobalMemory] = []
+        # The cores of the launch before, and the number of what it touched.
+        self._left: list[HostCore] = []
+        self._left_memory = -1
         # Of all cores, in the order of threads.
         self._contexts = (ctypes.c_int64 * (threads * self.members))()
 
@@ -339,8 +340,33 @@ class _Launch:
         self._instruction_work = np.zeros(self._work_shape, np.int64)
         self._work_address = host_address(self._instruction_work)
         self._touched = TouchedMemory(memory) if self.native.goes_by_item else None
-        for _ in range(1 if self._in_turns else self._threads):
-            self._add_thread()
+        cores = [self._take_core() for _ in range((1 if self._in_turns else self._threads) * self.members)]
+        if cores == self._left and self._touched is None and self._touches_as_before():
+            self.cores, self._memories = cores, [memory] * len(cores)
+            for place, core in enumerate(cores):
+                core.prepare_again(self._work_of(place // self.members))
+        else:
+            for core in cores:
+                self._prepare(core)
+
+    def _take_core(self) -> HostCore:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return HostCore(self._sizes)
+
+    def _touches_as_before(self) -> bool:
+        """Whether its cores are as the launch before has left them, which touched the same memory."""
+        if self._left_memory != self._memory.number:
+            return False
+        for core in self._left:  # noqa: SIM110 - every launch asks
+            if not core.is_as_it_was(self._number):
+                return False
+        return True
+
+    def _work_of(self, thread: int) -> int:
+        """Address of the table of work that a thread fills."""
+        return self._work_address + thread * 8 * self._work_shape[1] * self._work_shape[2]
 
     def _provide_rows(self, stop: int) -> None:
         """Have a row for each core of each task before this one that is not kept: owner, and start and size of records.
@@ -355,35 +381,22 @@ class _Launch:
         for core in self.cores:
             core.context[Context.OWNERS : Context.SIZES + 1] = self._columns
 
-    def _add_thread(self) -> None:
-        """Give another thread its cores."""
-        thread = len(self.cores) // self.members
-        work = self._work_address + thread * 8 * self._work_shape[1] * self._work_shape[2]
-        for member in range(self.members):
-            self._add_core(thread, member, work)
-
-    def _add_core(self, thread: int, member: int, work: int) -> None:
-        place, memory = thread * self.members + member, self._memory
-        try:
-            core = self._idle.pop()
-        except IndexError:
-            core = HostCore(self._sizes)
+    def _prepare(self, core: HostCore) -> None:
+        """Let a core be the next one: of the same thread as the one before, if that has not all of its cores."""
+        thread, member = divmod(len(self.cores), self.members)
         sram = self.cores[thread * self.members].sram_address if member else core.sram_address
+        self._contexts[len(self.cores)] = core.address
         self.cores.append(core)
-        self._contexts[place] = core.address
+        memory = self._memory
         if local_bytes := self.native.program.local_bytes:
             memory = core.with_local(memory, local_bytes)
         self._memories.append(memory)
-        use = self._number, place, memory.number, sram
-        if self._touched is None and core.is_prepared_for(use):
-            core.prepare_again(work)
-            return
         before, table, last = self._words
         touched = self._touched.addresses() if self._touched else (0, 0)
         flags = int(memory.is_disjoint), recorded_bytes_limit() // (self._threads * self.members)
         contexts = ctypes.addressof(self._contexts) + 8 * thread * self.members
-        last = (*flags, work, *touched, *last, memory.local_address, member, contexts)
-        core.prepare((*before, thread, *self._columns, table), memory, last, use)
+        last = (*flags, self._work_of(thread), *touched, *last, memory.local_address, member, contexts)
+        core.prepare((*before, thread, *self._columns, table), memory, last, self._number, sram)
 
     def run(self, *, is_over_soon: bool) -> int:
         """Run all programs, if they are over soon in this thread too; else apart, so that it can be interrupted.
@@ -452,7 +465,8 @@ class _Launch:
     def _run_in_turns(self, number: int) -> bool:
         """Run programs as the core of that number; False after a fault."""
         if number == len(self.cores) // self.members:
-            self._add_thread()
+            for _ in range(self.members):
+                self._prepare(self._take_core())
         self.native.run(self.cores[number * self.members].address)
         return self._faulted(number) is None
 
@@ -572,6 +586,7 @@ class _Launch:
     def release(self) -> None:
         """Give back what was taken; the next launch takes the same core first, of which host caches may have a part."""
         self._idle.extend(reversed(self.cores))
-        self.cores.clear()
-        self._memories.clear()
-        self._memory, self._touched = _NO_MEMORY, None
+        # Local memory is that of a core.
+        self._left_memory = -1 if self.native.program.local_bytes else self._memory.number
+        self._left, self.cores = self.cores, []
+        self._memories, self._memory, self._touched = [], _NO_MEMORY, None

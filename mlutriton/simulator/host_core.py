@@ -23,9 +23,6 @@ from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.memory import GlobalMemory
 
 Int64Array = ctypes.Array[ctypes.c_int64]
-Use = tuple[int, int, int, int]
-"""What the words of a context say: numbers of launch, core, and memory that may be touched, and address of its SRAM."""
-
 COUNTERS_END = Context.COUNTERS + len(Counter)
 """The word of a context behind its counters."""
 
@@ -84,16 +81,16 @@ class HostCore:
         self.context[Context.NRAM : Context.PARAMETERS] = images
         # Its own image of SRAM, which a cluster may share.
         self.sram_address = images[Context.SRAM]
-        self._use: Use | None = None
+        self._launch = -1
 
     @property
     def has_prints(self) -> bool:
         """Whether programs have printed since it was prepared."""
         return self.context[Context.PRINTS] != self.context[Context.PRINTS_NEXT]
 
-    def is_prepared_for(self, use: Use) -> bool:
-        """Whether nothing but what a run writes has to be written anew."""
-        if use != self._use:
+    def is_as_it_was(self, launch: int) -> bool:
+        """Whether it is prepared for the launch of that number, and its buffers have not grown."""
+        if launch != self._launch:
             return False
         begin, _, end, prints_begin, _, prints_end = self.context[Context.TRACE : Context.ALLOCATIONS]
         return end - begin == _BUFFER_BYTES == prints_end - prints_begin
@@ -106,19 +103,22 @@ class HostCore:
         context[Context.INSTRUCTION_WORK] = work_address
         context[Context.FOLD_SCALAR : COUNTERS_END] = _NO_WORK
 
-    def prepare(self, launch: Sequence[int], memory: GlobalMemory, last: Sequence[int], use: Use) -> None:
+    def prepare(
+        self, words: Sequence[int], memory: GlobalMemory, last: Sequence[int], launch: int, sram_address: int
+    ) -> None:
         """Write the words of a launch, and clear those that the last one has left behind.
 
         Args:
-            launch: words from ``PARAMETERS`` on.
+            words: from ``PARAMETERS`` on.
             memory: what may be touched.
             last: words from ``DISJOINT`` on.
-            use: tells what the words say.
+            launch: number of the launch.
+            sram_address: of the SRAM of its cluster.
         """
-        self._use = use
-        self.context[Context.SRAM] = use[3]
+        self._launch = launch
+        self.context[Context.SRAM] = sram_address
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
-        words = (*launch, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
+        words = (*words, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
         self.context[Context.PARAMETERS : COUNTERS_END] = words
 
     def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
