@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.isa.trace_format import WAIT_IO, Kind, unpack
 
 
 @mlu.jit
@@ -93,6 +94,29 @@ def test_transfers_run_while_the_loop_computes():
     latency = machine.cycles_from_ns(machine.dram_bulk_latency_ns) + machine.dma_setup_cycles
     # One latency an iteration, at the ends one more each, and little else.
     assert run.cycles - machine.cycles_from_ns(machine.launch_device_ns) < flow + (blocks + 3) * (latency + 60)
+
+
+@mlu.jit
+def running_sum(source, target, blocks, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for block in range(blocks):
+        total += tl.load(source + block * BLOCK + offsets)
+        tl.store(target + block * BLOCK + offsets, total)
+
+
+@pytest.mark.parametrize("kernel", [shift, running_sum], ids=["in blocks", "one by one"])
+def test_the_last_stores_do_not_wait_for_those_before(kernel):
+    blocks, block = 32, 16_384
+    source = np.random.default_rng(0).integers(-4, 5, (blocks, block)).astype(np.float32)
+    target = np.zeros_like(source)
+    run = kernel[(1,)](source, target, blocks, BLOCK=block, num_stages=2)
+    np.testing.assert_array_equal(target, source + 1 if kernel is shift else source.cumsum(axis=0))
+    records = list(unpack(run.trace.words.tolist()))
+    last = max(place for place, each in enumerate(records) if each.kind is Kind.STORE)
+    *_, (waited, sync) = ((at, each) for at, each in enumerate(records[:last]) if each.kind is Kind.SYNC)
+    assert not sync.amount & WAIT_IO
+    assert any(each.kind is Kind.STORE for each in records[:waited])
 
 
 @mlu.jit

@@ -47,6 +47,14 @@ def in_branches(x, out, n, BLOCK: tl.constexpr):
     tl.store(out + n * BLOCK + i, kept)
 
 
+@mlu.jit
+def made_before(x, out, n, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    third = i % 3 == 0
+    place = tl.program_id(0) * BLOCK + i
+    tl.store(out + place, tl.where(third, tl.load(x + place), 1.0))
+
+
 def alive_beside(code, loop):
     inside = {id(node) for node in loop.body}
     before, during, behind = set(), set(), set()
@@ -60,15 +68,36 @@ def alive_beside(code, loop):
             elif isinstance(node, Instruction):
                 (behind if during else before).update(buffers_of([node]))
             else:
+                earlier = set(before)
                 visited = [visit(nested) for nested in children(node)]
                 if any(visited) and not isinstance(node, Branch):
-                    # What an outer loop touches anywhere may come round again.
-                    during.update(buffers_of([node]))
+                    # What an outer loop touches may come round again, unless it is always made anew before.
+                    during.update(buffers_of([node]) & (earlier | during | behind))
                 found |= any(visited)
         return found
 
     visit(code.nodes)
     return during | before & behind
+
+
+def compiled(kernel, block):
+    text = mlu.compile(kernel, f"*fp32:16, *fp32:16, i32, {block}").asm["ttir"]
+    compile_ttir(text, CompileOptions(mlu.current_machine()))
+
+
+def test_what_an_outer_loop_makes_anew_and_is_done_with_is_not_alive(monkeypatch):
+    asked = []
+
+    def plan_blocks(code, loop, plan, machine, surroundings):
+        asked.append((surroundings.alive_beside(loop), buffers_of(code.nodes)))
+        return original(code, loop, plan, machine, surroundings)
+
+    original = software_pipeline.plan_blocks
+    monkeypatch.setattr(software_pipeline, "plan_blocks", plan_blocks)
+    compiled(made_before, 4096)
+    # What the third of the places is told from is needed no more.
+    assert asked
+    assert all(alive < every for alive, every in asked)
 
 
 @pytest.mark.parametrize("kernel", [one_after_another, one_in_another, in_branches], ids=lambda kernel: kernel.__name__)
@@ -82,9 +111,7 @@ def test_alive_beside_a_loop_is_what_a_walk_finds(kernel, block, monkeypatch):
 
     original = software_pipeline.plan_blocks
     monkeypatch.setattr(software_pipeline, "plan_blocks", plan_blocks)
-    text = mlu.compile(kernel, f"*fp32:16, *fp32:16, i32, {block}").asm["ttir"]
-    asked.clear()
-    compile_ttir(text, CompileOptions(mlu.current_machine()))
+    compiled(kernel, block)
     assert len(asked) >= 2
     for found, expected in asked:
         assert found == expected

@@ -59,7 +59,7 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.dtypes import F32, I1, I64
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Queue
+from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_MOVE, TABLE, Queue
 
 # Lengths of blocks are compared in parts of an iteration.
 _SHARE_BITS = 8
@@ -154,7 +154,8 @@ class _BlockRotation:
             members = self._integer("sub", self.upper, begin)
             stores = self._store(self._one_by_one(self.plan.stores), ran, begin, members, self.other)
             stores += self._store_rest(group, ran) if group else []
-            nodes += [self._sync(), *stores]
+            # Stores stand behind all transfers in a queue that works in order.
+            nodes += [self._sync(SYNC_COMPUTE | SYNC_MOVE), *stores]
         return nodes
 
     def _one_by_one(self, stores: Sequence[Node]) -> list[Node]:
@@ -607,8 +608,8 @@ class _BlockRotation:
     def _scalar(self, name: str, *operands: ScalarOperand) -> Register:
         return self.emitter.scalar(name, (self.loop.dtype,), *operands)
 
-    def _sync(self) -> Instruction:
-        return Instruction(TABLE["sync"], (), (Immediate(ALL_QUEUES),), self.loop.location)
+    def _sync(self, queues: int = ALL_QUEUES) -> Instruction:
+        return Instruction(TABLE["sync"], (), (Immediate(queues),), self.loop.location)
 
 
 def _place(transfer: Instruction) -> GlobalAddress:

@@ -66,13 +66,13 @@ class Rotation:
         self.ahead = {register: self._carry(renamer.operand(loop.yielded[place])) for place, register in self._ahead()}
         return nodes
 
-    def load_ahead(self) -> list[Node]:
-        """The next iteration's loads, if there is one. The scalar arithmetic is harmless if there is none."""
+    def load_ahead(self) -> tuple[list[Node], list[Node]]:
+        """The scalar arithmetic of the next iteration's loads, harmless if there is none, and the loads if there is."""
         if not self.plan.loads:
-            return []
+            return [], []
         nodes, more, renamer = self.look_ahead()
         loads = renamer.nodes([*self.plan.lookups, *self.plan.serves, *self.plan.loads])
-        return [*nodes, Branch(more, loads, location=self.loop.location), *self.step_ahead()]
+        return [*nodes, *self.step_ahead()], [Branch(more, loads, location=self.loop.location)]
 
     def look_ahead(self) -> tuple[list[Node], Register, Renamer]:
         """The scalar arithmetic of the next iteration's loads, whether there is one, and what makes these loads."""

@@ -54,7 +54,7 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
+from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_MOVE, TABLE, Access, Queue
 
 
 def pipeline_loops(
@@ -276,16 +276,18 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> lis
     for name in plan.buffers:
         code.buffers[name].phases = 2
     rotation = Rotation(code, loop, plan)
-    before = [*rotation.load_first(), *late, _sync(loop)]
-    transfers = [
-        *rotation.store_behind(plan.stores_first), *rotation.load_ahead(), *rotation.store_behind(plan.stores_last)
-    ]  # fmt: skip
+    before = [*rotation.load_first(), *late]
+    scalars, loads = rotation.load_ahead()
+    transfers = [*rotation.store_behind(plan.stores_first), *loads, *rotation.store_behind(plan.stores_last)]
     compute = rotation.compute()
     # The COMPUTE queue has its work while the scalar unit looks up where to load from.
     parts = [*compute, *transfers] if plan.lookups and is_only_issued(compute) else [*transfers, *compute]
-    body = [*parts, _sync(loop)]
-    return [*before, rotation.rotated(body), *rotation.store_behind(plan.stores)]
+    # Where to load from is known by the time that the iteration before has been waited for.
+    body = [*scalars, _sync(loop, ALL_QUEUES), *parts]
+    # Stores stand behind all transfers in a queue that works in order.
+    behind = [_sync(loop, SYNC_COMPUTE | SYNC_MOVE), *rotation.store_behind(plan.stores)] if plan.stores else []
+    return [*before, rotation.rotated(body), *behind]
 
 
-def _sync(loop: Loop) -> Instruction:
-    return Instruction(TABLE["sync"], (), (Immediate(ALL_QUEUES),), loop.location)
+def _sync(loop: Loop, queues: int) -> Instruction:
+    return Instruction(TABLE["sync"], (), (Immediate(queues),), loop.location)

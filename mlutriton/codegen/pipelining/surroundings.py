@@ -13,6 +13,9 @@ from mlutriton.codegen.pipelining.merged_transfers import linear_definitions
 from mlutriton.codegen.tile_code import Branch, Node, buffers_of, touch_counts
 from mlutriton.isa.program import Instruction
 
+# How many loops are around what stands in the body of an outermost one.
+_IN_OUTERMOST = 1
+
 
 class Surroundings:
     """The code around the node that is being visited, in the order in which it runs.
@@ -31,6 +34,8 @@ class Surroundings:
         # What comes before too and is not counted yet: few loops want to know.
         self._passed: list[Node] = []
         self._around: Counter[str] = Counter()
+        # Touches by what comes before in the body of that loop.
+        self._inside: Counter[str] = Counter()
         # Nodes that are being visited, one in the other, without branches.
         self._depth = 0
         # Buffers that are touched before and perhaps behind: a few, however many there are.
@@ -52,19 +57,25 @@ class Surroundings:
         finally:
             self._depth -= is_around
             if not self._depth:
-                self._around = Counter()
+                self._around, self._inside = Counter(), Counter()
 
     def passed(self, nodes: Sequence[Node]) -> None:
         """What is visited next comes behind these nodes, of which the lists within have not been visited."""
         if not self._depth:
             self._passed += nodes
+        elif self._depth == _IN_OUTERMOST:
+            self._inside.update(touch_counts(nodes))
 
     def taken_back(self, nodes: Sequence[Node]) -> None:
         """Nodes that had been passed before the visited one are taken out of the code."""
         touched = touch_counts(nodes)
-        if self._depth == 1:
+        if self._depth == _IN_OUTERMOST:
             self._count_passed()
             self._before.subtract(touched)
+        else:
+            self._around.subtract(touched)
+            # What stands deeper was not counted.
+            self._inside.subtract(touched if self._depth == _IN_OUTERMOST + 1 else Counter())
         self._change(self.touches, touched, Counter())
 
     def changed(self, before: Counter[str], nodes: Sequence[Node]) -> None:
@@ -75,14 +86,21 @@ class Surroundings:
 
     def replaced(self, loop: Node, nodes: Sequence[Node]) -> None:
         """Nodes come in the place of the visited loop: buffers that only they have hold nothing beside other loops."""
-        self._change(self.touches, touch_counts([loop]), touch_counts(nodes))
+        before, after = touch_counts([loop]), touch_counts(nodes)
+        self._change(self.touches, before, after)
+        if self._depth > _IN_OUTERMOST:
+            self._change(self._around, before, after)
 
     def alive_beside(self, loop: Node) -> set[str]:
-        """Names of the buffers that hold something while the loop that is visited runs."""
+        """Names of the buffers that hold something while the loop that is visited runs.
+
+        What a loop around it is the first to touch, and is done with before, is made anew when it comes round again.
+        """
         self._count_passed()
-        touches, before, around = self.touches, self._before, self._around
+        touches, before, around, inside = self.touches, self._before, self._around, self._inside
         alive = {name for name in self._open if touches[name] > before[name] + around[name]}
-        return alive | {name for name, count in around.items() if count > 0} | buffers_of([loop])
+        again = {name for name, count in around.items() if count > (0 if before[name] > 0 else inside[name])}
+        return alive | again | buffers_of([loop])
 
     def _change(self, counts: Counter[str], before: Counter[str], after: Counter[str]) -> None:
         counts.subtract(before)
