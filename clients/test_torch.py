@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
 from torch._subclasses.fake_tensor import FakeTensorMode
+from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import mlutriton as mlu
@@ -54,6 +57,28 @@ def test_what_from_numpy_gives_shares_its_memory():
     array = np.zeros(32, np.float32)
     add_row[(1,)](torch.from_numpy(array), np.arange(32, dtype=np.float32), 32, 32, BLOCK=32)
     np.testing.assert_array_equal(array, np.arange(32))
+
+
+def test_triton_is_not_asked_about_tensors_again():
+    kernel = mlu.jit(add_row.fn)
+    with mock.patch.object(JITFunction, "run", autospec=True, side_effect=JITFunction.run) as asked:
+        for number in range(6):
+            x, out = torch.full((4, 25), float(number)), torch.ones(4, 25)
+            run = kernel[(4,)](out, torch.nn.Parameter(x) if number == 5 else x, 25, 25, BLOCK=32)
+            assert out.tolist() == [[number + 1.0] * 25] * 4
+            assert run.programs == 4
+        assert asked.call_count == 3, "the first time, the second one to learn what was found, and of a parameter"
+        x, out = torch.arange(101, dtype=torch.float32), torch.ones(100)
+        for view, other in ((x[:100], 0), (x[1:], 1), (x[:100], 0)):
+            kernel[(4,)](out.fill_(1), view, 25, 25, BLOCK=32)
+            assert out.tolist() == [value + other + 1.0 for value in range(100)]
+        assert asked.call_count == 4, "of one that is aligned otherwise"
+        kernel[(4,)](out.fill_(1), x[:100].double(), 25, 25, BLOCK=32)
+        assert out.tolist() == [value + 1.0 for value in range(100)]
+        assert asked.call_count == 5, "of one of another type"
+    for other in (x.to("meta"), x.to_sparse()):
+        with pytest.raises(mlu.ArgumentError, match="E0101"):
+            kernel[(4,)](out, other, 25, 25, BLOCK=32)
 
 
 def test_a_tensor_without_memory_is_refused_in_words():

@@ -326,17 +326,30 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
     return PointerArgument(tensor, address, first, size_bytes, True, distinct_dtype(dtype))
 
 
+def reach_of_tensor(tensor: Any) -> tuple[int, int, int, bool]:
+    """As ``reach_of``, of a tensor of torch.
+
+    Raises:
+        NotImplementedError, RuntimeError: it has no storage.
+    """
+    return tensor.data_ptr(), *_storage_reach(tensor), True
+
+
+def _storage_reach(tensor: Any) -> tuple[int, int]:
+    storage = tensor.untyped_storage()
+    first, size_bytes = storage.data_ptr(), storage.nbytes()
+    if 0 < size_bytes < _rounding.granule_bytes and not first % _rounding.granule_bytes:
+        return first, _rounding.granule_bytes
+    return first, size_bytes
+
+
 def _reach(tensor: Any, address: int, itemsize: int) -> tuple[int, int]:
     """First address and length of the bytes that a kernel may touch through a tensor.
 
     A view reaches all of its storage: kernels are passed views with other strides than those that they use.
     """
     if hasattr(tensor, "untyped_storage"):
-        storage = tensor.untyped_storage()
-        first, size_bytes = storage.data_ptr(), storage.nbytes()
-        if 0 < size_bytes < _rounding.granule_bytes and not first % _rounding.granule_bytes:
-            return first, _rounding.granule_bytes
-        return first, size_bytes
+        return _storage_reach(tensor)
     if not all(tensor.shape):
         return address, 0
     steps = [(extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)]

@@ -19,16 +19,23 @@ from triton import language as tl
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.driver import driver
 
-from mlutriton.frontend.arguments import PointerArgument, distinct_dtype, reach_of
+from mlutriton.frontend.arguments import PointerArgument, distinct_dtype, reach_of, reach_of_tensor
 from mlutriton.frontend.array_specs import Spec
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
 _MOST_KEPT = 64
 # Triton compiles other code for pointers that are multiples of it.
 _ALIGNMENT_BYTES = 16
+
+
+class _Tensor:
+    """Stands for the types of torch, which need not be there."""
+
+
+_TENSORS = frozenset({("torch", "Tensor"), ("torch.nn.parameter", "Parameter")})
 # Arrays are compared by type and alignment, also those that are not there. Two values of the others that are equal are
 # the same to a kernel, but for zeros of both signs.
-_COMPARED = frozenset({np.ndarray, Spec, int, bool, str, float, type(None), tl.dtype})
+_COMPARED = frozenset({np.ndarray, Spec, _Tensor, int, bool, str, float, type(None), tl.dtype})
 _NOT_THERE = object()
 
 
@@ -157,6 +164,7 @@ class _Places(NamedTuple):
 
     arrays: tuple[int, ...]
     specs: tuple[int, ...]
+    tensors: tuple[int, ...]
     floats: tuple[int, ...]
 
 
@@ -165,10 +173,14 @@ _places: dict[tuple[type, ...], _Places | None] = {}
 
 
 def _places_of(kinds: tuple[type, ...]) -> _Places | None:
+    known = [_Tensor if (kind.__module__, kind.__name__) in _TENSORS else kind for kind in kinds]
     found = None
-    if _COMPARED.issuperset(kinds):
+    if _COMPARED.issuperset(known):
         found = _Places(
-            *(tuple(n for n, each in enumerate(kinds) if each is kind) for kind in (np.ndarray, Spec, float))
+            *(
+                tuple(place for place, each in enumerate(known) if each is kind)
+                for kind in (np.ndarray, Spec, _Tensor, float)
+            )
         )
     if len(_places) == _MOST_KEPT:
         _places.clear()
@@ -195,18 +207,27 @@ def key_and_reach(args: Sequence[object], named: Mapping[str, object]) -> tuple[
     for place in places.arrays:
         array = values[place]
         reach.append(touched := reach_of(array))
-        values[place] = array.dtype, touched[0] % _ALIGNMENT_BYTES
+        values[place] = array.dtype, not touched[0] % _ALIGNMENT_BYTES
     for place in places.specs:
         spec = values[place]
         reach.append(spec.reach)
         values[place] = spec.dtype
+    for place in places.tensors:
+        tensor = values[place]
+        try:
+            reach.append(touched := reach_of_tensor(tensor))
+        except (NotImplementedError, RuntimeError):  # it has no storage
+            return (), ()
+        if not tensor.is_cpu:
+            return (), ()
+        values[place] = tensor.dtype, not touched[0] % _ALIGNMENT_BYTES
     return (len(args), tuple(named), kinds, tuple(values)), tuple(reach)
 
 
 def _arguments(
     known: _Known, key: Key, reach: Reach, args: Sequence[object], named: Mapping[str, object]
 ) -> list[object]:
-    """The values of all parameters, as Triton takes them; numbers and specs it takes as they are."""
+    """The values of all parameters, as Triton takes them: all but arrays as they are."""
     values: list[Any] = [*args, *named.values()]
     arrays = iter(reach)
     for place, kind in enumerate(key[_KINDS]):
