@@ -4,9 +4,6 @@ Events are ordered by (time, class or core, queue). A core's own time may be ahe
 between two waits nothing that other cores do can change it; only queue transfers, scalar atomics and the end of a
 program, which touch what is shared, are events of their own.
 
-A queue takes a transfer up when the one before is over, and settles then from when its bytes flow: set-up and latency
-are counted from when it was issued or the one before began to flow, the later of the two.
-
 In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
 
@@ -18,9 +15,7 @@ from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.machine_code import inlined, prefetch
 from mlutriton.simulator.memory_traffic import (
-    add_memory_flow,
     add_opening,
-    end_of_flow,
     first_due,
     first_opening,
     make_due,
@@ -30,16 +25,20 @@ from mlutriton.simulator.memory_traffic import (
     take_due,
     take_opening,
 )
+from mlutriton.simulator.program_units import find_records, unit_clusters, unit_core, unit_of, units
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.tile_families import BROKEN
 from mlutriton.simulator.timing import Cause
-from mlutriton.simulator.transfer_costs import (
-    LOW_WORD,
-    address_of,
-    price_atomics,
-    price_block,
-    price_items,
-    price_move,
+from mlutriton.simulator.transfer_costs import LOW_WORD, address_of
+from mlutriton.simulator.transfer_queues import (
+    enqueue,
+    lane_slot,
+    members_of,
+    move_members,
+    open_flow,
+    schedule_lane,
+    share_sram,
+    start_transfer,
 )
 
 # Each core reads records of its own: the host does not see them coming.
@@ -121,37 +120,7 @@ def act_on(state: ReplayState, slot: int, now: int) -> None:
         step_lane(state, core * at.LANES_PER_CORE + source % at.SOURCES_PER_CORE - 1, now)
 
 
-# Programs and cores. A unit is what one program occupies: a core, or the cores of one or more clusters.
-
-
-@inlined
-def units(state: ReplayState) -> int:
-    """Programs that can run at once."""
-    if state.shared[at.CORES_PER_PROGRAM] == 1:
-        return state.timing[timing.CORES]
-    return state.timing[timing.CLUSTERS] // unit_clusters(state)
-
-
-def unit_clusters(state: ReplayState) -> int:
-    """Clusters of a unit; 0 if it is a single core."""
-    return state.shared[at.CORES_PER_PROGRAM] * state.timing[timing.CLUSTERS] // state.timing[timing.CORES]
-
-
-def unit_core(state: ReplayState, unit: int, member: int) -> int:
-    """Number of a unit's core; a core is in the cluster of its number modulo the clusters."""
-    clusters = state.timing[timing.CLUSTERS]
-    per_cluster = state.timing[timing.CORES] // clusters
-    if state.shared[at.CORES_PER_PROGRAM] == 1:
-        return unit
-    return unit * unit_clusters(state) + member // per_cluster + member % per_cluster * clusters
-
-
-@inlined
-def unit_of(state: ReplayState, core: int) -> int:
-    """The unit that a core belongs to."""
-    if state.shared[at.CORES_PER_PROGRAM] == 1:
-        return core
-    return core % state.timing[timing.CLUSTERS] // unit_clusters(state)
+# Programs and cores.
 
 
 def dispatch(state: ReplayState, unit: int, now: int) -> None:
@@ -178,28 +147,6 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         state.cores[base + at.COMPUTE_FREE] = start
         state.cores[base + at.PROGRAM] = program
         advance(state, core)
-
-
-@inlined
-def find_records(state: ReplayState, program: int, member: int, core: int) -> None:
-    """Let a core have the records of a program, which is asked for in its turn, and what their addresses move by."""
-    base = core * at.CORE_WORDS
-    if not state.shared[at.HAS_RUNS]:
-        start = state.starts[program * state.shared[at.CORES_PER_PROGRAM] + member]
-        # What begins before the first record is as malformed as what goes on behind the last one.
-        state.cores[base + at.RECORD] = start if start >= 0 else state.shared[at.RECORDS]
-        return
-    run = state.shared[at.RUN]
-    while state.runs[run + state.shared[at.RUN_WORDS] + at.RUN_PROGRAM] <= program:
-        run += state.shared[at.RUN_WORDS]
-    state.shared[at.RUN] = run
-    row = run + at.RUN_CORES + member * at.RUN_CORE_WORDS
-    state.cores[base + at.RECORD] = state.runs[row + at.RUN_RECORD]
-    first = state.runs[row + at.RUN_DISTANCES]
-    moves = state.shared[at.MOVES_PER_CORE]
-    for group in range(moves):
-        step = (program - state.runs[run + at.RUN_PROGRAM]) * state.distances[first + moves + group]
-        state.moves[core * moves + group] = state.distances[first + group] + step
 
 
 def advance(state: ReplayState, core: int) -> None:
@@ -456,37 +403,6 @@ def finish_program(state: ReplayState, core: int, now: int) -> None:
 
 
 @inlined
-def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
-    """Hand a transfer to a queue."""
-    base = lane * at.LANE_WORDS
-    entries = state.shared[at.RING_ENTRIES]
-    tail = state.lanes[base + at.TAIL]
-    if tail - state.lanes[base + at.HEAD] == entries:
-        state.shared[at.STATUS] = at.RING_FULL
-        return
-    place = (lane * entries + (tail & entries - 1)) * 2
-    state.rings[place] = record
-    state.rings[place + 1] = issued
-    state.lanes[base + at.TAIL] = tail + 1
-    if state.lanes[base + at.PHASE] == at.IDLE:
-        state.lanes[base + at.PHASE] = at.STARTING
-        schedule_lane(state, lane, max(issued, state.lanes[base + at.FREE]))
-
-
-@inlined
-def lane_slot(state: ReplayState, lane: int) -> int:
-    """The event source that a queue is."""
-    source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
-    return state.shared[at.CLASSES] + source
-
-
-@inlined
-def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
-    """Set when a queue acts next."""
-    schedule(state, lane_slot(state, lane), time)
-
-
-@inlined
 def step_lane(state: ReplayState, lane: int, now: int) -> None:
     """A queue does what it was scheduled for: it starts a transfer, opens its flow, or ends one that has no flow."""
     base = lane * at.LANE_WORDS
@@ -503,102 +419,6 @@ def step_lane(state: ReplayState, lane: int, now: int) -> None:
         open_flow(state, lane, now)
     else:
         finish_transfer(state, lane, now)
-
-
-@inlined
-def start_transfer(state: ReplayState, lane: int, now: int) -> None:
-    """Take the next transfer of a queue, and settle what it costs."""
-    base = lane * at.LANE_WORDS
-    entries = state.shared[at.RING_ENTRIES]
-    head = state.lanes[base + at.HEAD]
-    place = (lane * entries + (head & entries - 1)) * 2
-    record = state.rings[place]
-    issued = state.rings[place + 1]
-    state.lanes[base + at.HEAD] = head + 1
-    state.lanes[base + at.CURRENT] = record
-    state.lanes[base + at.STARTED] = now
-    state.lanes[base + at.BYTES] = 0
-    word = record * trace.RECORD_WORDS
-    kind = state.words[word + 1] >> trace.KIND_SHIFT & trace.KIND_MASK
-    amount = state.words[word + 1] >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
-    latency = 0
-    if not amount:
-        state.lanes[base + at.SETUP] = 0
-    elif kind <= Kind.STORE:
-        latency = price_block(state, lane, word, kind, amount)
-    elif kind == Kind.MOVE:
-        price_move(state, lane, word, amount)
-    elif kind == Kind.ATOMIC_VECTOR:
-        price_atomics(state, lane, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
-    else:
-        price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.BULK_LATENCY_CYCLES]
-    if state.lanes[base + at.BYTES]:
-        # What it needs before it flows has gone on since the transfer before began to flow: only the rest takes time.
-        prepared = max(issued, state.lanes[base + at.FLOWING]) + state.lanes[base + at.SETUP] + latency
-        state.lanes[base + at.FLOWING] = max(now, prepared)
-        state.lanes[base + at.SETUP] = max(prepared - now - latency, 0)
-        state.lanes[base + at.PHASE] = at.OPENING
-    else:
-        state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
-        state.lanes[base + at.PHASE] = at.FIXED
-
-
-@inlined
-def open_flow(state: ReplayState, lane: int, now: int) -> None:
-    """The first byte of a transfer flows: its class has one flow more."""
-    base = lane * at.LANE_WORDS
-    number = state.lanes[base + at.CLASS]
-    row = number * at.CLASS_WORDS
-    state.lanes[base + at.PHASE] = at.STREAMING
-    settle(state, number, now)
-    add_flow(state, number, lane, state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16))
-    state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
-    if number < 2 * state.timing[timing.PORT_GROUPS]:
-        add_memory_flow(state, now + state.lanes[base + at.LEAST])
-    else:
-        share_sram(state, number)
-
-
-@inlined
-def add_flow(state: ReplayState, number: int, lane: int, final: int) -> None:
-    """Put a flow among those of its class, in the order in which they will be done; mostly it is the last."""
-    row = number * at.CLASS_WORDS
-    first = state.classes[row + at.FIRST]
-    stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
-    while stop > first and state.members[stop - at.MEMBER_WORDS + at.FINAL] > final:
-        state.members[stop + at.MEMBER] = state.members[stop - at.MEMBER_WORDS + at.MEMBER]
-        state.members[stop + at.FINAL] = state.members[stop - at.MEMBER_WORDS + at.FINAL]
-        stop -= at.MEMBER_WORDS
-    state.members[stop + at.MEMBER] = lane
-    state.members[stop + at.FINAL] = final
-    state.classes[row + at.COUNT] += 1
-
-
-@inlined
-def members_of(state: ReplayState, number: int) -> int:
-    """Where there is room for the flows of a class."""
-    return number * state.timing[timing.CORES] * (at.LANES_PER_CORE * at.MEMBER_SPACE * at.MEMBER_WORDS)
-
-
-def move_members(state: ReplayState, number: int) -> None:
-    """Move the flows of a class to the front of their room."""
-    row = number * at.CLASS_WORDS
-    first = members_of(state, number)
-    distance = state.classes[row + at.FIRST] - first
-    for place in range(first, first + state.classes[row + at.COUNT] * at.MEMBER_WORDS):
-        state.members[place] = state.members[place + distance]
-    state.classes[row + at.FIRST] = first
-
-
-@inlined
-def share_sram(state: ReplayState, number: int) -> None:
-    """Flows through a cluster's SRAM began or ended: the others need a new rate."""
-    row = number * at.CLASS_WORDS
-    share = state.timing[timing.SRAM_RATE] // max(state.classes[row + at.COUNT], 1)
-    state.classes[row + at.RATE] = max(min(state.timing[timing.MOVE_RATE], share), 1)
-    schedule(state, number, end_of_flow(state, number))
 
 
 def finish_flows(state: ReplayState, number: int, now: int) -> None:

@@ -25,6 +25,7 @@ from mlutriton.simulator import (
     event_loop,
     machine_code,
     memory_traffic,
+    program_units,
     replay_state,
     schedule_alone,
     sector_map,
@@ -33,6 +34,7 @@ from mlutriton.simulator import (
     timing,
     trace_columns,
     transfer_costs,
+    transfer_queues,
 )
 from mlutriton.simulator.native import compile_llvm, kept_module
 from mlutriton.simulator.replay_state import ReplayState
@@ -43,6 +45,8 @@ Loop = Callable[[Any], None]
 _SOURCES: tuple[ModuleType, ...] = (
     event_loop,
     schedule_alone,
+    program_units,
+    transfer_queues,
     cache_directory,
     tile_families,
     tile_list,

@@ -12,7 +12,7 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
-from mlutriton.simulator.event_loop import find_records, units
+from mlutriton.simulator.program_units import find_records, units
 from mlutriton.simulator.replay_state import ReplayState
 from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_atomics, price_items, price_move
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -544,6 +545,14 @@ def without_machine_code() -> Generator[mock.Mock]:
         mock.patch.object(replay_code, "compile_llvm", side_effect=AssertionError("it is compiled")) as compiling,
     ):
         yield compiling
+
+
+def test_machine_code_is_named_by_all_of_its_sources() -> None:
+    sources = {module.__name__ for module in replay_code._SOURCES}
+    for module in replay_code._SOURCES:
+        functions = [value for value in vars(module).values() if inspect.isfunction(value)]
+        called = {each.__module__ for each in functions if each.__module__.startswith("mlutriton.simulator")}
+        assert called <= sources, module.__name__
 
 
 def test_machine_code_is_made_once_there_is_enough_to_replay() -> None:
