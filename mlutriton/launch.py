@@ -32,7 +32,7 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
-from mlutriton.simulator.compiling import compiling
+from mlutriton.simulator.compiling import compiling, uncollected
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.launch_journal import LaunchJournal
 from mlutriton.simulator.memory import Allocation, GlobalMemory
@@ -142,12 +142,13 @@ class LoadedKernel:
                 help="launch it with arrays",
             )
         _check_cache_directory()
-        module = compile_llvm(
-            lambda: translate(
-                self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_shared
-            ),
-            cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
-        )
+        with uncollected():
+            module = compile_llvm(
+                lambda: translate(
+                    self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_shared
+                ),
+                cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
+            )
         return NativeProgram(
             module,
             runtime,

@@ -77,11 +77,9 @@ class MLUBackend(BaseBackend):
 
     def get_codegen_implementation(self, options: MLUOptions) -> dict[str, Any]:
         """Answers of the target to Triton's code generator: a dot of any size is legal, a custom type converted."""
-        from mlutriton.backend.float8e4b15 import convert_float8e4b15  # needs triton.language, as below
-
         return {
             "min_dot_size": lambda left_type, right_type: (1, 1, 1),  # pyright: ignore[reportUnknownLambdaType]
-            "convert_custom_types": convert_float8e4b15,
+            "convert_custom_types": _convert_custom_types,
         }
 
     def get_module_map(self) -> Mapping[str, ModuleType]:
@@ -92,6 +90,13 @@ class MLUBackend(BaseBackend):
 
     def load_dialects(self, context: object) -> None:
         """Adds no dialects: the compiler starts at TTIR."""
+
+
+def _convert_custom_types(*arguments: Any, **keywords: Any) -> Any:
+    """Converts a tensor from or to a type that is none of Triton's IR."""
+    from mlutriton.backend.float8e4b15 import convert_float8e4b15  # needs triton.language; hardly a kernel needs it
+
+    return convert_float8e4b15(*arguments, **keywords)
 
 
 def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
@@ -119,10 +124,10 @@ def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
 
 def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptions) -> bytes:
     """Compiles a TTIR module to a program file."""
-    from mlutriton.backend.errors import OutOfOnChipMemory  # these load the compiler, NumPy and LLVM: not in every
-    from mlutriton.configuration import current_machine, dump_directory  # process that imports Triton
-    from mlutriton.dump import dump_to
+    # These load the compiler, NumPy and LLVM: not in every process that imports Triton.
+    from mlutriton.configuration import current_machine, dump_directory
     from mlutriton.pipeline import compile_ttir
+    from mlutriton.simulator.compiling import uncollected
 
     machine = current_machine()
     metadata["name"] = module.get_entry_func_name()
@@ -131,10 +136,17 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     metadata["shared"] = machine.usable_nram_bytes
     compile_options = compile_options_of(options, machine)
     text = str(module)
-    directory = dump_directory()
+    directory, observe = dump_directory(), None
+    if directory is not None:
+        from mlutriton.dump import dump_to  # as long as nobody wants to see it, it need not be loaded
+
+        observe = dump_to(directory, text)
     try:
-        return compile_ttir(text, compile_options, dump_to(directory, text) if directory is not None else None)
+        with uncollected():
+            return compile_ttir(text, compile_options, observe)
     except OnChipMemoryError as error:
+        from mlutriton.backend.errors import OutOfOnChipMemory  # likewise
+
         raise OutOfOnChipMemory(error) from error
 
 

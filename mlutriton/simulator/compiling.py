@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 _Result = TypeVar("_Result")
@@ -12,6 +14,23 @@ _Result = TypeVar("_Result")
 # Whoever compiles holds it, and whoever forks: a child would wait forever for a lock that another thread of its parent
 # held, be it one of LLVM's or one of Python's.
 compiling = threading.RLock()
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """While this lasts, Python does not look for objects that only hold one another.
+
+    A compilation makes many objects and drops most of them when it is over: to look through them, and through all that
+    the process has, again and again meanwhile finds nothing.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Beside(Generic[_Result]):
