@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.remembered import remembered
+from mlutriton.immutables import remembered
 
 
 class Kind(Enum):

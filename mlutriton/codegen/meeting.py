@@ -7,11 +7,11 @@ only then is there twice: once without a barrier for that, which is pipelined, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileBuffer, TileCode, children
 from mlutriton.diagnostics import Location
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, Immediate, Operand
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE
@@ -75,7 +75,7 @@ def _keep_order(nodes: list[Node], buffers: Mapping[str, TileBuffer]) -> None:
 
 
 def _in_buffers(operand: Operand, buffers: Mapping[str, TileBuffer]) -> Operand:
-    return replace(operand, buffer=buffers[operand.buffer].name) if isinstance(operand, Address) else operand
+    return operand.in_buffer(buffers[operand.buffer].name) if isinstance(operand, Address) else operand
 
 
 def _without_order(nodes: list[Node]) -> list[Node]:
@@ -89,6 +89,9 @@ def _without_order(nodes: list[Node]) -> list[Node]:
 def _place_barriers(nodes: list[Node]) -> None:
     result: list[Node] = []
     for node in nodes:
+        if isinstance(node, Instruction):
+            result.append(node)
+            continue
         for nested in children(node):
             _place_barriers(nested)
         match node:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -17,6 +16,7 @@ from mlutriton.codegen.tile_code import (
     children,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE
@@ -104,7 +104,8 @@ class Renamer:
                 case Register():
                     operands.append(self.operand(operand))
                 case GlobalAddress():
-                    operands.append(replace(operand, register=self._address_register(operand.register, before)))
+                    register = self._address_register(operand.register, before)
+                    operands.append(GlobalAddress(register, operand.offset_bytes))
                 case Address():
                     operands.append(self._phased(operand, before))
                 case _:
@@ -125,13 +126,13 @@ class Renamer:
         register = address.register and self._address_register(address.register, before)
         phase = self.phases.get(address.buffer)
         if phase is None:
-            return replace(address, register=register)
+            return address.counted_from(register)
         if register is None:
-            return replace(address, register=phase)
+            return address.counted_from(phase)
         total = self.code.register()
         self.code.keep_phase(total, phase)
         before.append(Instruction(TABLE["add"], (I64,), (total, register, phase)))
-        return replace(address, register=total)
+        return address.counted_from(total)
 
 
 def rename_buffers(nodes: list[Node], names: Mapping[str, str]) -> None:
@@ -145,9 +146,7 @@ def rename_buffers(nodes: list[Node], names: Mapping[str, str]) -> None:
 
 
 def _in_buffer(operand: Operand, names: Mapping[str, str]) -> Operand:
-    return (
-        replace(operand, buffer=names.get(operand.buffer, operand.buffer)) if isinstance(operand, Address) else operand
-    )
+    return operand.in_buffer(names.get(operand.buffer, operand.buffer)) if isinstance(operand, Address) else operand
 
 
 def with_own_buffers(code: TileCode, nodes: Sequence[Node], names: Collection[str]) -> list[Node]:

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.cleanup import goes_in_order, is_step, linked, reads_other_bits, reshaped, shape_of_step
 from mlutriton.codegen.tile_code import WRITING, Node, TileCode, buffers_of, children, steps, touch_counts
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, slot_dtype
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -16,6 +15,7 @@ from mlutriton.codegen.tile_code import (
     children,
     instructions,
 )
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 

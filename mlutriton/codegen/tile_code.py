@@ -17,7 +17,7 @@ from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE, Access, SlotKind
+from mlutriton.isa.table import TABLE, Access
 
 ScalarOperand = Register | Immediate
 
@@ -255,15 +255,6 @@ def registers_set(nodes: Sequence[Node]) -> set[Register]:
         for nested in children(node):
             found |= registers_set(nested)
     return found
-
-
-def known_extents(instruction: Instruction) -> dict[str, int]:
-    """The counts of an instruction that are immediates."""
-    return {
-        slot.name: int(operand.value)
-        for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True)
-        if slot.kind is SlotKind.COUNT and isinstance(operand, Immediate)
-    }
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.selection.select import select_condition
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I64
+from mlutriton.immutables import replace
 from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register

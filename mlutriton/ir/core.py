@@ -6,7 +6,7 @@ whose last operation hands values back. Values are identified by object; names a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -64,12 +64,14 @@ class Block:
         """The last operation."""
         return self.operations[-1]
 
-    def walk(self) -> Iterator[Operation]:
+    def walk(self) -> list[Operation]:
         """Every operation in the block and in nested regions, parents first."""
+        found: list[Operation] = []
         for operation in self.operations:
-            yield operation
+            found.append(operation)
             for region in operation.regions:
-                yield from region.walk()
+                found += region.walk()
+        return found
 
 
 class Operation:
@@ -162,11 +164,12 @@ class Operation:
         """The op's name in IR text (element-wise ops carry the arithmetic operation's)."""
         return self.NAME
 
-    def walk(self) -> Iterator[Operation]:
+    def walk(self) -> list[Operation]:
         """This operation and every one nested in its regions."""
-        yield self
+        found: list[Operation] = [self]
         for region in self.regions:
-            yield from region.walk()
+            found += region.walk()
+        return found
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.location}>"
@@ -188,9 +191,9 @@ class Function:
     argument_attributes: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
     location: Location = UNKNOWN_LOCATION
 
-    def walk(self) -> Iterator[Operation]:
+    def walk(self) -> list[Operation]:
         """Every operation, parents first."""
-        yield from self.body.walk()
+        return self.body.walk()
 
 
 _Op = TypeVar("_Op", bound=Operation)

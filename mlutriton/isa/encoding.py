@@ -167,8 +167,7 @@ def _encode_instruction(
     words.append(0)
     kinds = 0
     for position, operand in enumerate(instruction.operands):
-        kind = _encode_operand(words, operand, buffers, labels)
-        kinds |= kind << _KIND_BITS * position
+        kinds |= _encode_operand(words, operand, buffers, labels) << _KIND_BITS * position
     words[at] = _type_bits(instruction.row, instruction.dtypes) | kinds << _KINDS_AT
 
 

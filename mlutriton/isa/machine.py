@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from mlutriton.dtypes import DType
+from mlutriton.immutables import remembered
 from mlutriton.isa.machine_file import DEFAULT_MACHINE_NAME as DEFAULT_MACHINE_NAME
 from mlutriton.isa.machine_file import (
     MachineValues,
@@ -28,7 +29,6 @@ from mlutriton.isa.machine_file import (
     read_machine_file,
     unknown_parameter,
 )
-from mlutriton.remembered import remembered
 
 CHIP = "Chip"
 ON_CHIP = "On-chip memory"

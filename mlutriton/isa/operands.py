@@ -75,6 +75,14 @@ class Address:
     offset_bytes: int = 0
     mode: Mode = Mode.FULL
 
+    def counted_from(self, register: Register | None) -> Address:
+        """The same with another register."""
+        return Address(self.buffer, register, self.offset_bytes, self.mode)
+
+    def in_buffer(self, name: str) -> Address:
+        """The same place of another buffer."""
+        return Address(name, self.register, self.offset_bytes, self.mode)
+
     @property
     def is_at_begin(self) -> bool:
         """True if it names its buffer from the begin on."""

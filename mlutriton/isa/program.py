@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I1, I32, I64, DType
+from mlutriton.immutables import remembered
 from mlutriton.isa.operands import (
     ABSENT,
     MEMORY_OPERANDS,
@@ -19,7 +20,6 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.table import BOOL, INT32, INT64, SPECIAL_REGISTERS, Access, Row, Slot, SlotKind
-from mlutriton.remembered import remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,16 @@ class Instruction:
     def buffers(self) -> tuple[tuple[str, Access], ...]:
         """The names of the buffers that its operands are in, with what happens to their bytes."""
         return tuple([(one.buffer, access) for one, access in self.accesses if isinstance(one, Address)])
+
+    @remembered
+    def known_counts(self) -> Mapping[str, int]:
+        """The counts that are immediates, by the names of their slots."""
+        operands = self.operands
+        return {
+            name: int(operand.value)
+            for place, name in self.row.count_slots
+            if isinstance(operand := operands[place], Immediate)
+        }
 
     @remembered
     def registers_read(self) -> tuple[Register, ...]:

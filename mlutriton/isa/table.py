@@ -112,6 +112,7 @@ class Row:
         slot_index: positions of the slots by name.
         extents: names of the counts of which one that is 0 makes the instruction do nothing.
         memory_slots: positions of the slots in which an address may stand, with what happens to its bytes.
+        count_slots: positions of the counts, with their names.
         has_result: whether the first slot is that of a register that is set.
     """
 
@@ -129,12 +130,14 @@ class Row:
     slot_index: dict[str, int] = field(init=False, repr=False)
     extents: tuple[str, ...] = field(init=False, repr=False)
     memory_slots: tuple[tuple[int, Access], ...] = field(init=False, repr=False)
+    count_slots: tuple[tuple[int, str], ...] = field(init=False, repr=False)
     has_result: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slot_index", {slot.name: i for i, slot in enumerate(self.slots)})
-        counts = [slot.name for slot in self.slots if slot.kind is SlotKind.COUNT]
-        object.__setattr__(self, "extents", tuple(name for name in counts if name not in NOT_EXTENTS))
+        counts = tuple((i, slot.name) for i, slot in enumerate(self.slots) if slot.kind is SlotKind.COUNT)
+        object.__setattr__(self, "count_slots", counts)
+        object.__setattr__(self, "extents", tuple(name for _, name in counts if name not in NOT_EXTENTS))
         places = tuple((i, slot.access) for i, slot in enumerate(self.slots) if slot.kind in MEMORY_SLOT_KINDS)
         object.__setattr__(self, "memory_slots", places)
         object.__setattr__(self, "has_result", bool(self.slots) and self.slots[0].kind is SlotKind.RESULT)

@@ -7,7 +7,7 @@ one after another. A value that is needed only within the group never reaches me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import (
@@ -32,6 +32,7 @@ from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.codegen.llvm.steps import COPY, Source, Step
 from mlutriton.codegen.llvm.tables import Table
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Mode
 
 # More elements than any loop has: a line that comes so often is the only one.

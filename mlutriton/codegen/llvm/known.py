@@ -5,7 +5,7 @@ Loops take such values as constants, so that no loop that makes them anew in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
@@ -18,6 +18,7 @@ from mlutriton.codegen.llvm.frame import Count, Place
 from mlutriton.codegen.llvm.steps import COPY, IOTA, Source, Step
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
+from mlutriton.immutables import replace
 from mlutriton.isa.legality import static_span
 from mlutriton.isa.operands import Address, Immediate, Mode
 from mlutriton.isa.program import Instruction, Program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import LANES, Lanes
@@ -10,6 +10,7 @@ from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import FORWARD, Address, Forward, Immediate, Mode, Operand
 from mlutriton.isa.program import Buffer, Instruction
 from mlutriton.isa.table import Access, SlotKind

@@ -7,7 +7,6 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
@@ -26,6 +25,7 @@ from mlutriton.codegen.llvm.tables import Table
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
 from mlutriton.isa.operands import FORWARD, Mode, Register

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
@@ -31,6 +31,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import Loop, Node, TileCode, buffers_of, instructions, registers_set
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Register
 from mlutriton.isa.program import Instruction

@@ -26,7 +26,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.interleave import interleaved
-from mlutriton.codegen.tile_code import Loop, Node, children, instructions, known_extents, steps
+from mlutriton.codegen.tile_code import Loop, Node, children, instructions, steps
 from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Register
@@ -204,7 +204,7 @@ def transfer_latency(machine: Machine) -> int:
 
 def gather_cycles(gathers: Sequence[Node], machine: Machine) -> int:
     """Cycles that gathers take however short their items are."""
-    items = sum(known_extents(each).get("n", 0) for each in instructions(gathers))
+    items = sum(each.known_counts.get("n", 0) for each in instructions(gathers))
     return items * machine.gather_item_cycles
 
 
@@ -235,7 +235,7 @@ class _Arithmetic:
         return total
 
     def _occupancy(self, instruction: Instruction) -> int:
-        counts = known_extents(instruction)
+        counts = instruction.known_counts
         is_known = len(counts) == sum(slot.kind is SlotKind.COUNT for slot in instruction.row.slots)
         return occupancy_cycles(instruction, counts, self.machine) if is_known else 0
 

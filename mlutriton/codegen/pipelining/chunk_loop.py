@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 
 from mlutriton.codegen.pipelining.row_chunks import Number, Places, RowChunks
 from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, Part, ScalarOperand
 from mlutriton.dtypes import I64, DType
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Immediate, Register
 
 

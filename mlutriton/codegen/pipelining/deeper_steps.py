@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from mlutriton.codegen.pipelining.merged_transfers import Merging, limiting, with_operands
@@ -35,11 +35,11 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     children,
     instructions,
-    known_extents,
     steps,
     touch_counts,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.expression import round_up, value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
@@ -199,7 +199,7 @@ class _Analysis:
         return self.code.buffers[_buffer(operand)].bytes == elements * dtype_bytes
 
     def _product(self, node: Instruction) -> bool:
-        known = known_extents(node)
+        known = node.known_counts
         if not {"rows", "columns", "depth", "lda"} <= known.keys() or known["lda"] != known["depth"]:
             return False
         a, w, size = node.operand("a"), node.operand("w"), node.dtypes[0].bytes
@@ -209,7 +209,7 @@ class _Analysis:
         return fills and adds and self._same(a, _Layout.BESIDE) and self._same(w, _Layout.PANELS)
 
     def _weights(self, node: Instruction) -> bool:
-        known = known_extents(node)
+        known = node.known_counts
         names = ("depth", "columns", "from_depth", "from_column")
         if self._layout(node.operand("dst")) is not _Layout.PANELS or not known.keys() >= {*names}:
             return False
@@ -220,7 +220,7 @@ class _Analysis:
         return self._same(node.operand("src"), layout)
 
     def _transpose(self, node: Instruction) -> bool:
-        known, target = known_extents(node), node.operand("dst")
+        known, target = node.known_counts, node.operand("dst")
         if {known.get("batch"), known.get("inner")} != {1} or not {"rows", "columns"} <= known.keys():
             return False
         if not self._bytes(target, known["rows"] * known["columns"], node.dtypes[0].bytes):
@@ -233,7 +233,7 @@ class _Analysis:
         return self._same(node.operand("a"), source)
 
     def _elementwise(self, chain: Sequence[Instruction]) -> bool:
-        known, target = known_extents(chain[0]), chain[-1].operands[0]
+        known, target = chain[0].known_counts, chain[-1].operands[0]
         layout = self._layout(target)
         if layout not in (_Layout.BEHIND, _Layout.BESIDE) or not {"rows", "columns"} <= known.keys():
             return False
@@ -274,7 +274,7 @@ class _Analysis:
             dimension = int(deep[1])
             stride = node.operand(f"global{dimension}") if dimension else Immediate(1)
             is_dense = self._is_dense(node, local, dimension)
-        known = known_extents(node)
+        known = node.known_counts
         if not is_dense or deep not in known:
             return False
         # What all cores load together has one part of its depth, or all of it, from each.
@@ -296,7 +296,7 @@ class _Analysis:
 
     def _gather(self, node: Instruction) -> bool:
         """Whether a gather fills a whole tile with items that go on in the next step."""
-        known, local, place = known_extents(node), node.operand("dst"), node.operand("src")
+        known, local, place = node.known_counts, node.operand("dst"), node.operand("src")
         assert isinstance(place, GlobalAddress)
         if not {"n", "length"} <= known.keys() or self._layout(local) is not _Layout.BESIDE:
             return False
@@ -319,7 +319,7 @@ class _Analysis:
 
     def _is_dense(self, node: Instruction, local: Address, deep: int) -> bool:
         """Whether a load fills a whole tile, or a core's part of one that all load, from its begin on."""
-        known = known_extents(node)
+        known = node.known_counts
         extents = extents_of(node)
         elements = math.prod(extents)
         if node.row.name == "dma.load":
@@ -382,7 +382,7 @@ def _most_steps(
             loaded += code.buffers[_buffer(each.operand("dst"))].bytes
         if each.row.trace == "LOAD":
             (span,) = (
-                value_of(slot.span, known_extents(each)) * each.dtype_of(slot).bytes
+                value_of(slot.span, each.known_counts) * each.dtype_of(slot).bytes
                 for slot, operand in zip(each.row.slots, each.operands, strict=True)
                 if isinstance(operand, Address)
             )
@@ -464,7 +464,7 @@ class _Deepening:
         """An instruction for several steps; the scalar arithmetic that it needs comes before the node it is part of."""
         assert isinstance(node, Instruction)
         self.emitter.location = node.location
-        layouts, known = self.analysis.layouts, known_extents(node)
+        layouts, known = self.analysis.layouts, node.known_counts
         match node.row.name:
             case _ if node.row.queue is Queue.SCALAR:
                 return [node]
@@ -486,7 +486,7 @@ class _Deepening:
                 return [with_operands(node, {count: self._times(known[count])})]
 
     def _load(self, node: Instruction) -> Instruction:
-        known, local = known_extents(node), node.operand("dst")
+        known, local = node.known_counts, node.operand("dst")
         assert isinstance(local, Address)
         layout = self.analysis.layouts[local.buffer]
         deep = deep_count(node, layout)
@@ -515,7 +515,7 @@ class _Deepening:
 
     def _lengths(self, node: Instruction, deep: str, limit: str, rest: ScalarOperand | None) -> dict[str, Operand]:
         """How deep a transfer of several steps is, and how much of that is there."""
-        extent = known_extents(node)[deep]
+        extent = node.known_counts[deep]
         whole = valid = self._times(extent)
         if rest is not None:
             valid = self.emitter.integer("smax", self.emitter.integer("smin", rest, whole), Immediate(0))
@@ -553,7 +553,7 @@ def limit_name(load: Instruction, deep: str) -> str:
 
 def extents_of(load: Instruction) -> list[int]:
     """How many elements a transfer has along its dimensions, 0 where that is not known."""
-    known = known_extents(load)
+    known = load.known_counts
     return [known.get(f"n{dimension}", 0) for dimension in range(3)]
 
 

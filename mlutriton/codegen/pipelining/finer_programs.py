@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merging, Step, limiting
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes
@@ -23,6 +23,7 @@ from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import most_alive_bytes
 from mlutriton.codegen.pipelining.merged_loops import iterations
@@ -57,6 +57,7 @@ from mlutriton.codegen.tile_code import (
     steps,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction

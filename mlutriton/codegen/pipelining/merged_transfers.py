@@ -29,7 +29,6 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     instructions,
-    known_extents,
     registers_set,
 )
 from mlutriton.isa.expression import evaluate, parse
@@ -218,7 +217,7 @@ class Merging:
         return node, local, step
 
     def _more_items(self, node: Instruction) -> MoreItems | None:
-        counts = known_extents(node)
+        counts = node.known_counts
         if self._others_vary(node) or "n" not in counts or "length" not in counts:
             return None
         if any(isinstance(each, GlobalAddress) and self._varies(each.register) for each in node.operands):

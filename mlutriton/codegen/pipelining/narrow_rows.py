@@ -34,7 +34,6 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     children,
     instructions,
-    known_extents,
     steps,
 )
 from mlutriton.dtypes import I64
@@ -49,7 +48,7 @@ _LEAST_ELEMENTS = 128
 def narrow_rows(code: TileCode) -> None:
     """Mark the buffers whose rows can be shorter than they are, and compute how long."""
     loads = [each for each in instructions(code.nodes) if each.row.name == "dma.load_pad"]
-    lengths = {extent for each in loads if (extent := known_extents(each).get("n0", 0)) >= _LEAST_ELEMENTS}
+    lengths = {extent for each in loads if (extent := each.known_counts.get("n0", 0)) >= _LEAST_ELEMENTS}
     lengths = {length for length in lengths if length % _LEAST_ELEMENTS == 0}
     if not lengths:
         return
@@ -125,7 +124,7 @@ def _use(code: TileCode, invariants: Invariants, step: Sequence[Instruction], le
         case "red" | "scan", _:
             return _along_axis(first, length) or refusal
         case _, "v.iota":
-            return _Use(touched, set()) if known_extents(first).get("n") == length else refusal
+            return _Use(touched, set()) if first.known_counts.get("n") == length else refusal
         case _ if all(each.row.is_elementwise_or_mov for each in step):
             return _elementwise(step, length) or refusal
         case _:
@@ -147,7 +146,7 @@ def _transfer(invariants: Invariants, node: Instruction, length: int, touched: s
     limit = invariants.expression(valid) if isinstance(valid, Register) else None
     if limit is None:
         return None
-    extents = known_extents(node)
+    extents = node.known_counts
     if is_store:
         # A dimension of one segment has no stride.
         strides = [extents.get(f"local{d}", 0) for d in (1, 2) if extents.get(f"n{d}") != 1]
@@ -159,7 +158,7 @@ def _transfer(invariants: Invariants, node: Instruction, length: int, touched: s
 
 
 def _along_axis(node: Instruction, length: int) -> _Use | None:
-    extents = known_extents(node)
+    extents = node.known_counts
     target, source = node.operand("dst"), node.operand("a")
     if not {"outer", "n", "inner"} <= extents.keys() or not isinstance(target, Address) or "arg" in node.row.name:
         return None
@@ -178,7 +177,7 @@ def _elementwise(step: Sequence[Instruction], length: int) -> _Use | None:
     rows: set[str] = set()
     others: set[str] = set()
     for each in step:
-        extents = known_extents(each)
+        extents = each.known_counts
         if not {"rows", "columns"} <= extents.keys() or extents["columns"] % length:
             return None
         for operand, _ in each.accesses:
@@ -252,7 +251,7 @@ def _in_rows(code: TileCode, nodes: list[Node]) -> None:
             continue
         for node in step:
             assert isinstance(node, Instruction)
-            extents = known_extents(node)
+            extents = node.known_counts
             rows = extents["rows"] * extents["columns"] // extent.most
             operands = list(node.operands)
             operands[node.row.slot_index["rows"]] = Immediate(rows)

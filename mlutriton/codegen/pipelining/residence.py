@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
 from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
@@ -43,6 +42,7 @@ from mlutriton.codegen.tile_code import (
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Branch, Loop, Node, ScalarOperand, TileCode
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.merged_transfers import Merging, with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
@@ -36,16 +36,15 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     buffers_of,
-    known_extents,
 )
 from mlutriton.dtypes import DType
+from mlutriton.immutables import remembered, replace
 from mlutriton.isa.cost import occupancy_cycles
 from mlutriton.isa.expression import value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
-from mlutriton.remembered import remembered
 
 # An iteration of fewer units than this has no halves.
 _LEAST_UNITS_WITHIN = 2
@@ -90,7 +89,7 @@ class RowChunks:
     def _cycles(self, group: Group, units: int, machine: Machine) -> int:
         counts = group.counts(self.units, lambda factor: Immediate(units * factor))
         extents = {name: int(count.value) for name, count in counts.items() if isinstance(count, Immediate)}
-        cycles = max(occupancy_cycles(each, {**known_extents(each), **extents}, machine) for each in group.instructions)
+        cycles = max(occupancy_cycles(each, {**each.known_counts, **extents}, machine) for each in group.instructions)
         return math.ceil(cycles * (RowExtent.ORDINARY_SHARE if group.is_narrow else 1))
 
     def instructions(
@@ -125,7 +124,7 @@ class RowChunks:
 
 def _cost_key(group: Group) -> tuple[object, ...]:
     """All that the cycles of a group depend on."""
-    steps = [(each.row.name, each.dtypes, *known_extents(each).items()) for each in group.instructions]
+    steps = [(each.row.name, each.dtypes, *each.known_counts.items()) for each in group.instructions]
     return type(group), group.sliced, group.limit, group.is_narrow, group.buffers <= group.anew, *steps
 
 
@@ -208,7 +207,7 @@ class _Numbers:
         """The chain with such numbers as elements of tiles; as it is where that cannot be."""
         if not any(self.varying & set(each.registers_read) for each in chain):
             return chain
-        extents = known_extents(chain[0])
+        extents = chain[0].known_counts
         operands = [operand for each in chain for operand in each.operands if isinstance(operand, Address)]
         is_plain = all(each.row.is_elementwise_or_mov for each in chain) and {"rows", "columns"} <= extents.keys()
         if not is_plain or (extents["rows"] > 1 and any(operand.mode is not Mode.FULL for operand in operands)):
@@ -241,7 +240,7 @@ def shared_rows(chains: Sequence[Sequence[Instruction]], anew: set[str]) -> set[
         operand.buffer
         for step in chains
         for each in step
-        if each.row.is_elementwise_or_mov and known_extents(each).get("rows") != 1
+        if each.row.is_elementwise_or_mov and each.known_counts.get("rows") != 1
         for operand in each.operands
         if isinstance(operand, Address) and operand.mode is Mode.COLUMN and operand.buffer in anew
     }
@@ -295,7 +294,7 @@ def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[s
 
 def _span(instruction: Instruction, span: str, mode: Mode) -> int:
     """Elements that an operand touches."""
-    counts = known_extents(instruction)
+    counts = instruction.known_counts
     match mode:
         case Mode.ROW:
             return counts["rows"]
@@ -340,7 +339,7 @@ class Group:
 
     def counts(self, units: int, scale: Scale) -> dict[str, Operand]:
         """The counts of a chunk that change."""
-        return {self.sliced: scale(known_extents(self.instructions[0])[self.sliced] // units)}
+        return {self.sliced: scale(self.instructions[0].known_counts[self.sliced] // units)}
 
     def modes(self, instruction: Instruction) -> list[Operand]:
         """The operands of an instruction in the modes that they have in a chunk."""
@@ -421,7 +420,7 @@ _EVEN_BYTES = 128
 def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str]) -> Group | None:
     """What a chain or instruction works along; None if its slices depend on each other."""
     first = chain[0]
-    extents = known_extents(first)
+    extents = first.known_counts
     touched = [operand.buffer for each in chain for operand in each.operands if isinstance(operand, Address)]
     is_narrow = any(code.buffers[name].extent for name in touched)
     if buffers_of(chain, *WRITING) & shared:

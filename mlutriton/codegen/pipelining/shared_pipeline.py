@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mlutriton.codegen.meeting import barrier
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_transfer, plan_loop
@@ -40,6 +40,7 @@ from mlutriton.codegen.tile_code import (
     registers_set,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction

@@ -17,7 +17,7 @@ The parts of a buffer are told apart like the phases of a ping-pong buffer, by t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mlutriton.codegen.pipelining.merged_transfers import with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
@@ -32,10 +32,10 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     buffers_of,
-    known_extents,
     steps,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.expression import round_up
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
@@ -189,7 +189,7 @@ class _Tail:
 
     def _takes(self, instruction: Instruction) -> bool:
         """Add an element-wise instruction; if one of a chain is refused, what the others added does no harm."""
-        extents = known_extents(instruction)
+        extents = instruction.known_counts
         rows, columns = extents.get("rows", 0), extents.get("columns", 0)
         if not instruction.row.is_elementwise_or_mov or rows * columns != self.elements:
             return False

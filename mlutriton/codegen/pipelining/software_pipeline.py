@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from mlutriton.codegen.pipelining.block_pipeline import rotate_blocks
 from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
@@ -51,6 +50,7 @@ from mlutriton.codegen.tile_code import (
     children,
     touch_counts,
 )
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Immediate
 from mlutriton.isa.program import Instruction

@@ -9,7 +9,7 @@ result in another place meanwhile. That of the last program is stored behind the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -22,6 +22,7 @@ from mlutriton.codegen.tile_code import (
     registers_set,
 )
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE

@@ -8,10 +8,11 @@ nor follow a short one: halved, it has half the set-up twice, and others come be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mlutriton.codegen.tile_code import Emitter, Node, TileCode, known_extents
+from mlutriton.codegen.tile_code import Emitter, Node, TileCode
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -34,7 +35,7 @@ def transfer_of(load: Node) -> Transfer | None:
     """Segments and bytes of a load, if the program says how many there are."""
     if not isinstance(load, Instruction) or load.row.name not in ("dma.load", "dma.load_pad"):
         return None
-    extents = known_extents(load)
+    extents = load.known_counts
     if not {"n0", "n1", "n2"} <= extents.keys():
         return None
     segments = extents["n1"] * extents["n2"]

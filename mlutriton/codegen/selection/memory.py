@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.codegen.selection.state import Selection, storage_type
 from mlutriton.codegen.selection.views import DenseView, ScalarView, View, is_true
 from mlutriton.codegen.tile_code import Branch, Node, ScalarOperand, While
 from mlutriton.dtypes import I64, DType
+from mlutriton.immutables import replace
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AtomicCas,

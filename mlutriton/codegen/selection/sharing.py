@@ -7,12 +7,12 @@ to the move.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from mlutriton.codegen.selection.memory import ONE, ZERO, dimensions_of, load_box, origin, simplified
 from mlutriton.codegen.selection.state import Selection, storage_type
 from mlutriton.codegen.selection.tensor_operands import WeightUse
 from mlutriton.codegen.tile_code import Sharing
+from mlutriton.immutables import replace
 from mlutriton.ir.core import Operation
 from mlutriton.ir.ops import Assemble, TileLoad
 from mlutriton.ir.types import shape_of

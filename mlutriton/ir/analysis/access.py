@@ -16,10 +16,11 @@ That goes for types of 32 bits and more, and for what can be so: not for a tile 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64, DType
+from mlutriton.immutables import replace
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples

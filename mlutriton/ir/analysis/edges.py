@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from mlutriton.immutables import replace
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import Constant, Elementwise, TileLoad, TileStore

@@ -12,8 +12,9 @@ to the last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from mlutriton.immutables import replace
 from mlutriton.ir.analysis.edges import Edge, edges_of
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, constant, multiples, plus
 from mlutriton.ir.core import Value

@@ -13,9 +13,10 @@ As in :mod:`~mlutriton.ir.analysis.access`, index arithmetic is taken not to ove
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlutriton.dtypes import I64
+from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, linear_sum, scaled
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
+from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
 from mlutriton.ir.analysis.digits import Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from mlutriton.immutables import replace
 from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (
