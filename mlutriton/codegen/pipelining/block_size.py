@@ -171,7 +171,7 @@ def flow_cycles(node: Node, size_bytes: float, varying: Collection[Register], ma
         machine: has the rates.
     """
     if isinstance(node, Instruction) and node.row.trace == "ATOMIC_VECTOR":
-        counts, size = known_extents(node), node.dtypes[0].bytes
+        counts, size = node.known_counts, node.dtypes[0].bytes
         granules = counts.get("n", 0) * -(-counts.get("length", 0) * size // machine.dram_granule_bytes)
         return granules * machine.atomic_interval_cycles
     share = 1.0
