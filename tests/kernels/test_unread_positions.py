@@ -181,6 +181,32 @@ def looked_up(out, x, ids, n, FIRST: tl.constexpr, HOW: tl.constexpr, N: tl.cons
     tl.store(out + place, total, mask=place < n)
 
 
+@mlu.jit
+def products_of_rows_looked_up(out, x, ids, n, FIRST: tl.constexpr, N: tl.constexpr):
+    """Products of rows that are found, and of those that are found at their places."""
+    place = tl.program_id(0) * N + tl.arange(0, N)
+    k = tl.arange(0, 16)
+    found = tl.load(ids + place % n)
+    right = tl.load(x + k[:, None] * 16 + k[None, :])
+    total = tl.zeros((N, 16), tl.float32)
+    for _ in range(2):
+        left = tl.load(x + (found - FIRST)[:, None] + k[None, :])
+        total = tl.dot(left, right, total, input_precision="ieee")
+        found = tl.load(ids + found - FIRST)
+    tl.store(out + place[:, None] * 16 + k[None, :], total, mask=(place < n)[:, None])
+
+
+def test_no_row_is_looked_up_where_nothing_was_found():
+    n, block, first = 100, 64, 1000
+    rng = np.random.default_rng(0)
+    x, ids = rng.integers(-4, 5, 400).astype(np.float32), rng.integers(0, n, n).astype(np.int32) + first
+    out = np.zeros((2 * block, 16), np.float32)
+    on_both_engines(lambda: products_of_rows_looked_up[(2,)](out, x, ids, n, FIRST=first, N=block), out)
+    places = (ids - first, ids[ids - first] - first)
+    wanted = sum(x[each[:, None] + np.arange(16)] @ x[:256].reshape(16, 16) for each in places)
+    np.testing.assert_array_equal(out[:n], wanted)
+
+
 @pytest.mark.parametrize("how", ["moved", "wraps", "remainder", "mask", "two steps", "loop", "behind a branch"])
 def test_nothing_is_looked_up_where_nothing_was_found(how):
     n, block, first = 100, 64, 1000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from mlutriton.ir.analysis.edges import Edge, edges_of
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms
@@ -53,7 +53,21 @@ class Uses:
             found.append([loop.initial[place], loop.carried[place], yielded[place], loop.results[place]])
         return found
 
-    def handed_on(self, value: Value) -> list[Value]:
+    def reached(self, values: Sequence[Value]) -> dict[Value, bool]:
+        """Some values and all that is made of them, with whether control flow has handed it on, once at least."""
+        found = dict.fromkeys(values, False)
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            made = [(each, found[value]) for user in self.of(value) if not user.regions for each in user.results]
+            made += [(each, True) for each in self._handed_on(value)]
+            for each, is_handed_on in made:
+                if each not in found:
+                    found[each] = is_handed_on
+                    pending.append(each)
+        return found
+
+    def _handed_on(self, value: Value) -> list[Value]:
         """All that control flow may make of a value in other iterations, in branches, and behind them."""
         groups = self.carried_with(value)
         if groups is not None:

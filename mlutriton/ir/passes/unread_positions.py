@@ -111,6 +111,7 @@ class _Search:
         self._uses = Uses(function)
         self._forms = ScalarForms()
         self._loops = [each for each in function.walk() if isinstance(each, For)]
+        self._loads = [each for each in function.walk() if isinstance(each, Load)]
         self._stores = [each for each in function.walk() if isinstance(each, Store)]
         # What else is done with values is not known element by element.
         self._is_clear = all(_is_clear(each) for each in function.walk())
@@ -139,23 +140,13 @@ class _Search:
     def _led_to(self, loads: Sequence[Operation], layouts: Layouts) -> dict[Operation, int] | None:
         """The loads whose addresses or masks are made of what others load, with the axes of these; None if unknown."""
         found: dict[Operation, int] = {}
-        handed_on: set[Value] = set()
-        pending = [load.results[0] for load in loads]
-        seen = set(pending)
-        while pending:
-            value = pending.pop()
-            made = [result for user in self._uses.of(value) if not user.regions for result in user.results]
-            for user in self._uses.of(value):
-                if isinstance(user, Load) and value in user.operands[:2]:
-                    axes = layouts.wanted.get(user.results[0], set())
-                    if value in handed_on or len(axes) != 1 or WHOLE in axes:
-                        return None
-                    found[user], *_ = axes
-            carried = self._uses.handed_on(value)
-            handed_on.update(carried, made if value in handed_on else ())
-            fresh = dict.fromkeys(each for each in (*made, *carried) if each not in seen)
-            seen.update(fresh)
-            pending += fresh
+        reached = self._uses.reached([load.results[0] for load in loads])
+        for load in (each for each in self._loads if not reached.keys().isdisjoint(each.operands[:2])):
+            axes = layouts.wanted.get(load.results[0], {WHOLE})
+            # A condition is known where control flow does not lead away from it.
+            if any(reached.get(each) for each in load.operands[:2]) or len(axes) != 1 or WHOLE in axes:
+                return None
+            [found[load]] = axes
         return found
 
     def _reached(self, chosen: Value) -> dict[Operation, int] | None:

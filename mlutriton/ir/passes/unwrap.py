@@ -22,7 +22,7 @@ from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.analysis.uses import Uses
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.ops import AddPtr, TileGeometry, TileLoad, TileStore
+from mlutriton.ir.ops import AddPtr, GatherLoad, TileGeometry, TileLoad, TileStore
 from mlutriton.ir.types import shape_of
 
 
@@ -121,10 +121,15 @@ class _Search:
         return _Straight(wrap[0], None)
 
     def _is_unread_behind(self, load: TileLoad, dimension: int, start: Value, size: Value) -> bool:
-        """True if all that is made of a tile's elements that wrap is never stored."""
+        """True if all that is made of a tile's elements that wrap is never stored, nor a place of others."""
         end = plus(self._forms.of(size), self._forms.of(start), -1)
         layouts = self._stored_up_to(frozenset(end.items()), load.geometry.shape[dimension])
         if layouts is None or layouts.wanted.get(load.result) != {dimension}:
+            return False
+        # Nothing is looked up at places that are not loaded.
+        reached = self._uses.reached([load.result])
+        lookups = (each for each in self.function.walk() if isinstance(each, GatherLoad))
+        if not all(reached.keys().isdisjoint(each.operands) for each in lookups):
             return False
         # What a loop hands on is stored up to the end of another iteration.
         loops = self._uses.loops_that_set([end])
