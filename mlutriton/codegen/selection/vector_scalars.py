@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.types import TensorType, shape_of
+from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _collect_but(block: Block, found: VectorScalars, refused: set[Value]) -> Non
 def _needed_in_registers(operation: Operation, in_registers: set[Value], found: VectorScalars) -> list[Value]:
     """Scalar operands that an operation needs in registers, or whatever it hands them on to."""
     match operation:
-        case ops.Splat():
+        case ops.Splat() if not isinstance(element_type(operation.result.type), PointerType):
             return []
         case ops.Store():
             pointer, _, mask = operation.operands

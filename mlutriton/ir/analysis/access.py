@@ -32,10 +32,12 @@ from mlutriton.ir.ops import (
     Elementwise,
     ExpandDims,
     For,
+    PtrCast,
     Range,
     Reshape,
     Splat,
     Transpose,
+    pointee,
 )
 from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, storage_dtype
 
@@ -247,6 +249,8 @@ class AccessAnalysis:
             case Reshape():
                 source = self.linear(operation.operands[0], scalars)
                 return source and _reshape(source, shape_of(operation.operands[0].type), value.type.shape, scalars)
+            case PtrCast():
+                return self._cast_pointer(operation, scalars)
             case AddPtr():
                 pointer = self.linear(operation.operands[0], scalars)
                 offset = pointer and self.linear(operation.operands[1], scalars)
@@ -255,6 +259,15 @@ class AccessAnalysis:
                 return self._elementwise(operation, scalars)
             case _:
                 return None
+
+    def _cast_pointer(self, cast: PtrCast, scalars: Scalars) -> Linear | None:
+        """Pointers to elements of as many bytes: that to the first one is cast."""
+        (source,) = cast.operands
+        form = self.linear(source, scalars) if pointee(source).bytes == pointee(cast.result).bytes else None
+        if form is None or form.base is None:
+            return None
+        base = PtrCast([form.base], result_types=[element_type(cast.result.type)])
+        return replace(form, base=scalars.add(base))
 
     def _scalar(self, value: Value, scalars: Scalars) -> Linear | None:
         if isinstance(value.type, DType):

@@ -31,9 +31,10 @@ from mlutriton.ir.ops import (
     Store,
     Transpose,
     Window,
+    pointee,
 )
 from mlutriton.ir.passes.arithmetic_rules import Make, constant_of, scalar_of
-from mlutriton.ir.types import Type, element_type, shape_of
+from mlutriton.ir.types import Type, element_type, shape_of, with_element
 
 
 def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
@@ -152,6 +153,11 @@ def _addptr(op: AddPtr, make: Make) -> Value | None:
     return make(AddPtr([inner.operands[0], make(Elementwise.of("add", inner.operands[1], offset))]))
 
 
+def _cast(pointer: Value, type: Type, make: Make) -> Value:
+    """A pointer, or a tensor of such, as pointers to what those of another type point to."""
+    return make(PtrCast([pointer], result_types=[with_element(pointer.type, element_type(type))]))
+
+
 def _pointer_cast(op: Operation, make: Make) -> Value | None:
     source, type = op.operands[0], op.result.type
     inner = source.defining_op
@@ -160,6 +166,11 @@ def _pointer_cast(op: Operation, make: Make) -> Value | None:
             return source
         case (PtrCast(), PtrCast()) | (PtrToInt(), PtrCast()):
             return make(_retyped(op, inner.operands[0], type))
+        case PtrCast(), AddPtr() if pointee(source).bytes == pointee(op.result).bytes:
+            return make(AddPtr([_cast(inner.operands[0], type, make), inner.operands[1]]))
+        case PtrCast(), Splat() | Broadcast() | ExpandDims() | Reshape() | Transpose():
+            # A pointer is cast before there are many of it: what is linear in positions is to be seen as such.
+            return make(_retyped(inner, _cast(inner.operands[0], type, make), type))
         case PtrToInt(), IntToPtr():
             return inner.operands[0]
         case IntToPtr(), PtrToInt():

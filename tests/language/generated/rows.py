@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT32, INT64, INTEGERS, is_float, triton
+from tests.language.generated.numbers import BFLOAT16, BOOL, FLOAT16, FLOAT32, INT32, INT64, INTEGERS, is_float, triton
 from tests.language.generated.texts import Between, Text, TextCase, integers
 
 UINT32 = np.dtype(np.uint32)
 KINDS = [*INTEGERS, INT32, INT32, FLOAT16, BFLOAT16, FLOAT32, FLOAT32, FLOAT32]
+STORED = [*KINDS, BOOL]
 INTERPRETED = 5000  # elements of all rows, at most
 BEHIND = 8  # elements of an array behind the last row
 ROWS_OF_WEIGHTS = 4
@@ -142,13 +143,18 @@ class Rows(Text):
             form = "plain"
         dtype, place = self.types[name], self.place(form)
         other = f"{self.pick([0, 1, 3])}" + (".0" if is_float(dtype) else "")
-        self.add(dtype, f"tl.load({name} + {place}, mask={self.mask()}, other={other})")
+        self.loaded(dtype, f"tl.load({name} + {place}, mask={self.mask()}, other={other})")
 
     def load_scalar(self) -> None:
         name = self.pick(["s32", "s64", "sf", "x1"])
         ends = ["p * width", "p * width + width - 1"]
         place = self.pick(ends if name == "x1" else ["p", "tl.load(ids + p)"])
-        self.add(self.types[name], f"tl.load({name} + {place})", is_row=False)
+        self.loaded(self.types[name], f"tl.load({name} + {place})", is_row=False)
+
+    def loaded(self, dtype: np.dtype, text: str, *, is_row: bool = True) -> None:
+        """Keep what is loaded; truth as a number."""
+        kept, convert = (INT32, ".to(tl.int32)") if dtype == BOOL else (dtype, "")
+        self.add(kept, text + convert, is_row=is_row)
 
     # ---- statements
 
@@ -254,7 +260,7 @@ class Rows(Text):
         )
         with self.scope(head):
             if head.startswith("for") and self.chance(2):
-                self.add(self.types["w"], f"tl.load(w + turn * width + c, mask={self.mask()}, other=0)")
+                self.loaded(self.types["w"], f"tl.load(w + turn * width + c, mask={self.mask()}, other=0)")
             self.statements(self.between(1, 3))
             self.line(f"{a.name} = {a.name} ^ ({self.row(INT32).name} + 1)")
         self.values.append(a)
@@ -291,7 +297,7 @@ def row_kernel(between: Between, machines: list[str], grids: list[int]) -> TextC
     programs = text.pick(grids)
     text.width = text.pick([1, 2, 3, 7, 16, 17, 31, 32, 64, 100, 128] + ([250, 512, 1000] if programs < 300 else []))
     text.block = max(2, 1 << (text.width - 1).bit_length()) * text.pick([1, 1, 1, 2])
-    text.types = {name: text.pick(KINDS) for name in ("x0", "x1", "w", "out0", "out1")}
+    text.types = {name: text.pick(STORED) for name in ("x0", "x1", "w", "out0", "out1")}
     text.types |= {"s32": INT32, "s64": INT64, "sf": FLOAT32}
     text.in_place = text.pick(["", "", "x0", "x1"])
     forms = ["plain", "plain", "plain", "far", "up", "backwards", "columns", "found", "every second"]
