@@ -60,6 +60,7 @@ class Rows(Text):
         types: of the arrays, by name.
         forms: how the rows of outputs lie.
         in_place: an input that is written too; empty if none is.
+        shared: what programs do to numbers that they share.
     """
 
     width: int = 16
@@ -67,6 +68,7 @@ class Rows(Text):
     types: dict[str, np.dtype] = field(default_factory=dict)
     forms: dict[str, str] = field(default_factory=dict)
     in_place: str = ""
+    shared: str = "add"
     values: list[Made] = field(default_factory=list)
 
     @contextmanager
@@ -242,9 +244,19 @@ class Rows(Text):
         self.add(INT32, f"tl.where({mask}, {old}, 0)")
 
     def counted(self) -> None:
-        """Counters of all programs."""
-        a = self.row(INT32)
-        self.line(f"tl.atomic_add(counters + ({a.name} & 15), 1, mask={self.mask()})")
+        """What all programs change, in any order: counters, and rows of them."""
+        whole = ["c", f"(p % {ROWS_OF_WEIGHTS}) * width + c", "tl.load(few + p) * width + c", "tl.load(few + c % 2)"]
+        place, mask = self.pick([*whole, f"({self.row(INT32).name} & 7)"]), self.pick([self.mask(), "c < width"])
+        if place in whole[:3] and self.chance(3):
+            place, mask = place.removesuffix(" + c").removesuffix("c") or "1", "p != 3"
+            a = self.pick(
+                [each for each in self.values if not each.is_row and each.dtype == INT32] or [Made("p", INT32)]
+            )
+            self.line(f"tl.atomic_{self.shared}(totals + {place}, {a.name}, mask={mask})")
+        elif self.chance(2):
+            self.line(f"tl.atomic_{self.shared}(totals + {place}, {self.row(INT32).name}, mask={mask})")
+        else:
+            self.line(f"tl.atomic_add(sums + {place}, {self.small(self.row(FLOAT32)).name}, mask={mask})")
 
     def looped(self) -> None:
         a = self.add(INT32, f"{self.row(INT32).name} + 0")
@@ -271,8 +283,9 @@ class Rows(Text):
         form = self.forms.get(name, "plain")
         if form == "every second" and self.chance(2):
             form = "every second but one"
-        value, mask = self.row(self.types[name]), self.mask()
-        self.line(f"tl.store({name} + {self.place(form)}, {value.name}, mask={mask})")
+        dtype, mask = self.types[name], self.mask()
+        value = f"{self.row(INT32).name} > 2" if dtype == BOOL else self.row(dtype).name
+        self.line(f"tl.store({name} + {self.place(form)}, {value}, mask={mask})")
 
     def store_scalar(self) -> None:
         scalars = [each for each in self.values if not each.is_row]
@@ -283,7 +296,16 @@ class Rows(Text):
 
     def statements(self, count: int) -> None:
         makers = [self.load] * 5 + [self.elementwise] * 8 + [self.converted] * 2 + [self.load_scalar] * 2
-        makers += [self.reduced, self.scanned, self.looked_up, self.apart, self.ordered, self.exchanged, self.counted]
+        makers += [
+            self.reduced,
+            self.scanned,
+            self.looked_up,
+            self.apart,
+            self.ordered,
+            self.exchanged,
+            self.counted,
+            self.counted,
+        ]
         makers += [self.store] * 4 + [self.store_scalar]
         if self.depth < 2:
             makers += [self.looped] * 2
@@ -300,6 +322,7 @@ def row_kernel(between: Between, machines: list[str], grids: list[int]) -> TextC
     text.types = {name: text.pick(STORED) for name in ("x0", "x1", "w", "out0", "out1")}
     text.types |= {"s32": INT32, "s64": INT64, "sf": FLOAT32}
     text.in_place = text.pick(["", "", "x0", "x1"])
+    text.shared = text.pick(["add", "add", "max", "min", "and", "or", "xor"])
     forms = ["plain", "plain", "plain", "far", "up", "backwards", "columns", "found", "every second"]
     text.forms = {name: text.pick(forms) for name in ("out0", "out1")}
     across = text.pick([each for each in (1, 1, 1, 2, 5, 8) if programs % each == 0])
@@ -321,9 +344,11 @@ def row_kernel(between: Between, machines: list[str], grids: list[int]) -> TextC
         made["w"] = integers(random, ROWS_OF_WEIGHTS * width, types["w"])
         made |= {name: integers(random, programs, types[name], 40) for name in ("s32", "s64", "sf")}
         made["ids"] = random.permutation(programs).astype(np.int32)
-        made["few"] = random.integers(0, ROWS_OF_WEIGHTS, programs).astype(np.int32)
+        made["few"] = random.integers(0, ROWS_OF_WEIGHTS, programs + 1).astype(np.int32)
         made["own"] = integers(random, programs * text.block, INT32)
-        made["counters"], made["numbers"] = np.zeros(16, np.int32), np.zeros(2 * programs, np.int64)
+        shared = ROWS_OF_WEIGHTS * width + BEHIND
+        made["totals"], made["sums"] = integers(random, shared, INT32), np.zeros(shared, np.float32)
+        made["numbers"] = np.zeros(2 * programs, np.int64)
         return made | {"width": width} | numbers | {"BLOCK": text.block}
 
     arguments = [name if name.islower() else f"{name}: tl.constexpr" for name in memory()]
