@@ -82,14 +82,21 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     observe("import", function)
     metadata = _facts(function)
     _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
-    tiles = deal_out.run(function) if options.num_stages > 1 and multiplies(function) else None
+    is_straight = deal_out.goes_straight(function)
+    tiles = deal_out.run(function) if options.num_stages > 1 and (is_straight or multiplies(function)) else None
     if tiles is None:
         program = _program(function, options, metadata, observe)
     else:
         # What hardly ever runs is rather compiled quickly.
-        as_written = _program(function, replace(options, cores=1), metadata, _look_away)
+        simple = replace(options, cores=1, num_stages=1 if is_straight else options.num_stages)
+        as_written = _program(function, simple, metadata, _look_away)
         observe("deal_out", tiles.function)
-        special = over_tiles(_program(tiles.function, options, metadata, observe), tiles.count, options.machine)
+        special = over_tiles(
+            _program(tiles.function, options, metadata, observe),
+            tiles.count,
+            options.machine,
+            in_one_line=tiles.in_one_line,
+        )
         program = join(special, as_written, [tiles.condition], options.machine)
     written = Aliasing(function).written
     if written is not None and program.asks_for_disjoint:

@@ -121,13 +121,14 @@ def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
     return replace(_rewritten(program, rewritten), register_count=program.register_count + 1)
 
 
-def over_tiles(program: Program, tiles: Function, machine: Machine) -> Program:
+def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_line: bool) -> Program:
     """The program of a tile as one of the grid: its first axis has as many programs as there are tiles.
 
     Args:
         program: of a tile, whose number is that of a program.
         tiles: arithmetic on the parameters; its last result says how many tiles there are, at least one.
         machine: for which it is compiled.
+        in_one_line: other axes of the grid have one program.
     """
     program = resident(program)
     location = program.instructions[0].location
@@ -140,6 +141,8 @@ def over_tiles(program: Program, tiles: Function, machine: Machine) -> Program:
         if each.row.name == "serve":
             # Its tiles are those of the program that it would have been.
             number = each.operands[0]
+            if in_one_line:
+                return [_scalar("urem", location, tile, number, columns), replace(each, operands=(tile,))]
             return [
                 _scalar("udiv", location, line, number, count),
                 _scalar("urem", location, tile, number, count),
