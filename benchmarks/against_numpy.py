@@ -157,7 +157,10 @@ def attention_work(q: Any, k: Any, v: Any, scale: float, *, causal: bool, **_: A
 
 
 def measure(make_case: Callable[[], Case], work: NumpyWork, quick: bool) -> Measured:
-    """A warm launch with values and cycles against NumPy, after a check of the values."""
+    """A warm launch with values and cycles against NumPy, after a check of the values.
+
+    It leaves the records of the launch before, of which the cycles are known; what replays take is measured apart.
+    """
     case = make_case()
     case.check()
     arguments = case.arguments()
