@@ -25,6 +25,7 @@ from mlutriton.diagnostics import CompileError
 from mlutriton.frontend.arguments import checked_grid
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.jit import Kernel
+from mlutriton.frontend.known_launches import KnownLaunches
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.isa.encoding import encode
 from mlutriton.launch import Grid, LoadedKernel, Run, bound_of_first_tasks, launch, load_program
@@ -200,6 +201,7 @@ def _twin_of(kernel: Any) -> tuple[Any, Any]:
         twin: Any = Kernel.__new__(Kernel)
         twin.__dict__.update(kernel.__dict__)
         twin.device_caches = defaultdict(twin.create_binder)
+        twin.known_launches = KnownLaunches()
         return twin, twin
     around = copy.copy(kernel)
     around.fn, twin = _twin_of(kernel.fn)

@@ -26,12 +26,16 @@ BACKEND_NAME = "mlu"
 
 
 class Kernel(JITFunction):
-    """A function for the MLU: ``kernel[grid](*arguments, **constants)`` compiles, runs and returns the run."""
+    """A function for the MLU: ``kernel[grid](*arguments, **constants)`` compiles, runs and returns the run.
+
+    Attributes:
+        known_launches: those that Triton need not be asked about again.
+    """
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **keywords: Any) -> None:
         """Takes what Triton's ``JITFunction`` takes."""
         super().__init__(fn, *args, **keywords)
-        self._known = KnownLaunches()
+        self.known_launches = KnownLaunches()
 
     @property
     def cache_key(self) -> str:
@@ -59,7 +63,11 @@ class Kernel(JITFunction):
         try:
             extents = _checked(grid)
             key, reach = key_and_reach(args, kwargs)
-            if key and not warmup and (run := self._known.again(self, extents, key, reach, args, kwargs)) is not None:
+            if (
+                key
+                and not warmup
+                and (run := self.known_launches.again(self, extents, key, reach, args, kwargs)) is not None
+            ):
                 return run
             compiled = super().run(*args, grid=extents, warmup=warmup, **kwargs)
         except Exception as problem:
@@ -72,7 +80,7 @@ class Kernel(JITFunction):
         if warmup or compiled is None:
             return compiled
         if key:
-            self._known.learn(self, compiled, key, len(args), kwargs)
+            self.known_launches.learn(self, compiled, key, len(args), kwargs)
         return driver.active.last_run()
 
 
