@@ -13,11 +13,11 @@ The rules. All times are whole cycles. Events of one cycle act in this order: fl
 3. A queue runs its transfers in order: set-up, then latency, then the bytes flow, of one transfer at a time. Set-up and
    latency go on while the bytes of the transfer before flow: they count from the start of that flow, or from the issue
    if that is later. So a transfer that was issued behind another hides them, and one that was waited for does not. What
-   has no bytes that flow (vector atomics, moves that do not touch SRAM) hides nothing, and hides behind nothing.
+   has no bytes that flow (moves that do not touch SRAM) hides nothing, and hides behind nothing.
 4. A transfer starts when it is issued and the one before is over; it is charged, and a wait for it is put down to, what
    it takes from there. A LOAD or STORE uses the lines of the L2 when it starts, the lines used longest ago leave. What
    is missing costs DRAM traffic, in granules, more for strided transfers; if nothing is missing, its latency is the
-   L2's.
+   L2's. Gathers, scatters and vector atomics pass the L2 by; an atomic reads and writes each granule of an item.
 5. Flows share DRAM, L2 and the clusters' ports by max-min fairness under the core's own rate; moves share SRAM.
 """
 
@@ -398,18 +398,21 @@ class ReferenceReplay:
                 transfer.sram = True
             case Kind.MOVE:
                 transfer.setup = p[timing.MOVE_SETUP_CYCLES] + -(-record.amount * ONE // p[timing.MOVE_RATE])
-            case Kind.ATOMIC_VECTOR:
-                granules = -(-record.address >> p[timing.GRANULE_SHIFT])
-                transfer.setup += record.amount * granules * p[timing.ATOMIC_INTERVAL_CYCLES]
-                transfer.latency = p[timing.ATOMIC_LATENCY_CYCLES]
             case _:
-                item_bytes = record.address
-                item_traffic = self.granules(item_bytes, written=record.kind is Kind.SCATTER)
-                transfer.setup += record.amount * p[timing.GATHER_ITEM_CYCLES]
+                item_bytes, item_cycles = record.address, p[timing.GATHER_ITEM_CYCLES]
+                read, written = self.granules(item_bytes, written=False), 0
                 transfer.latency = p[timing.BULK_LATENCY_CYCLES]
+                if record.kind is Kind.SCATTER:
+                    read, written = 0, self.granules(item_bytes, written=True)
+                if record.kind is Kind.ATOMIC_VECTOR:
+                    written = read
+                    item_cycles = (read >> p[timing.GRANULE_SHIFT]) * p[timing.ATOMIC_INTERVAL_CYCLES]
+                    transfer.latency = p[timing.ATOMIC_LATENCY_CYCLES]
+                transfer.setup += record.amount * item_cycles
                 transfer.bytes = record.amount * item_bytes
-                transfer.weight = item_traffic * ONE // max(item_bytes, 1)
-                self.count_traffic(record.kind is Kind.SCATTER, item_traffic * record.amount)
+                transfer.weight = (read + written) * ONE // max(item_bytes, 1)
+                self.dram_read_bytes += read * record.amount
+                self.dram_write_bytes += written * record.amount
 
     def price_block(self, transfer: Transfer) -> None:
         """The same of a LOAD or STORE."""
@@ -433,13 +436,6 @@ class ReferenceReplay:
         """DRAM bytes of one segment; a write below one granule also reads it."""
         granule = 1 << self.p[timing.GRANULE_SHIFT]
         return 2 * granule if written and size < granule else -(-size // granule) * granule
-
-    def count_traffic(self, written: bool, traffic: int) -> None:
-        """Count DRAM bytes."""
-        if written:
-            self.dram_write_bytes += traffic
-        else:
-            self.dram_read_bytes += traffic
 
     def use_lines(self, segments: list[tuple[int, int]], store: bool) -> CacheUse:
         """Use the lines of a transfer; the lines used longest ago leave the L2 if it is too full then.

@@ -14,7 +14,7 @@ from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.program_units import find_records, units
 from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_atomics, price_items, price_move
+from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_items, price_move
 
 
 def run_alone(state: ReplayState) -> None:
@@ -166,12 +166,10 @@ def transfer(state: ReplayState, lane: int, word: int, issued: int, to_move_lane
         latency = min(state.timing[timing.BULK_LATENCY_CYCLES], state.timing[timing.L2_LATENCY_CYCLES])
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
-    elif kind == Kind.ATOMIC_VECTOR:
-        price_atomics(state, lane, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     else:
         price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.BULK_LATENCY_CYCLES]
+        is_atomic = kind == Kind.ATOMIC_VECTOR
+        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES if is_atomic else timing.BULK_LATENCY_CYCLES]
     size = state.lanes[base + at.BYTES]
     preparation = state.lanes[base + at.SETUP] + latency
     if size:

@@ -88,26 +88,24 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
 
 
 def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> None:
-    """Setup, size and DRAM cost of a GATHER or SCATTER, which passes the L2 by."""
+    """Setup, size and DRAM cost of a GATHER, SCATTER or ATOMIC_VECTOR, which passes the L2 by."""
     granule = 1 << state.timing[timing.GRANULE_SHIFT]
-    granules = (item_bytes + granule - 1) // granule
-    if kind == Kind.SCATTER and item_bytes < granule:
-        granules = 2
-    traffic = granules * granule * items
-    setup = state.timing[timing.DMA_SETUP_CYCLES] + items * state.timing[timing.GATHER_ITEM_CYCLES]
-    state.lanes[lane * at.LANE_WORDS + at.SETUP] = setup
-    open_memory(state, lane, items * item_bytes, (granules * granule << 16) // max(item_bytes, 1))
-    state.shared[at.WRITTEN_BYTES if kind == Kind.SCATTER else at.READ_BYTES] += traffic
-
-
-@inlined
-def price_atomics(state: ReplayState, lane: int, items: int, item_bytes: int) -> None:
-    """Setup of an ATOMIC_VECTOR: the neighbours in a granule are one atomic to the DRAM."""
-    granules = items * (
-        (item_bytes + (1 << state.timing[timing.GRANULE_SHIFT]) - 1) >> state.timing[timing.GRANULE_SHIFT]
-    )
-    interval = state.timing[timing.ATOMIC_INTERVAL_CYCLES]
-    state.lanes[lane * at.LANE_WORDS + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + granules * interval
+    read = (item_bytes + granule - 1) // granule
+    written = 0
+    setup = items * state.timing[timing.GATHER_ITEM_CYCLES]
+    if kind == Kind.SCATTER:
+        written = read
+        read = 0
+        if item_bytes < granule:
+            written = 2
+    elif kind == Kind.ATOMIC_VECTOR:
+        # The neighbours in a granule are one atomic to the DRAM, which reads and writes it.
+        written = read
+        setup = items * read * state.timing[timing.ATOMIC_INTERVAL_CYCLES]
+    state.lanes[lane * at.LANE_WORDS + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + setup
+    open_memory(state, lane, items * item_bytes, ((read + written) * granule << 16) // max(item_bytes, 1))
+    state.shared[at.READ_BYTES] += read * granule * items
+    state.shared[at.WRITTEN_BYTES] += written * granule * items
 
 
 @inlined

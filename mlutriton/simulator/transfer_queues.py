@@ -15,7 +15,7 @@ from mlutriton.simulator import timing
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.memory_traffic import add_memory_flow, end_of_flow, schedule, settle
 from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import price_atomics, price_block, price_items, price_move
+from mlutriton.simulator.transfer_costs import price_block, price_items, price_move
 
 
 @inlined
@@ -72,12 +72,10 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
         latency = price_block(state, lane, word, kind, amount)
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
-    elif kind == Kind.ATOMIC_VECTOR:
-        price_atomics(state, lane, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     else:
         price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        latency = state.timing[timing.BULK_LATENCY_CYCLES]
+        is_atomic = kind == Kind.ATOMIC_VECTOR
+        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES if is_atomic else timing.BULK_LATENCY_CYCLES]
     if state.lanes[base + at.BYTES]:
         # What it needs before it flows has gone on since the transfer before began to flow: only the rest takes time.
         prepared = max(issued, state.lanes[base + at.FLOWING]) + state.lanes[base + at.SETUP] + latency

@@ -163,16 +163,24 @@ class TestClosedForms:
         assert result.cycles == start_cycles(BIG) + 3 * (alone(BIG, 40_960) + BIG.sync_cycles)
 
     def test_what_has_no_flow_hides_nothing(self) -> None:
-        atomics = Record(Kind.ATOMIC_VECTOR, amount=10, address=4)
-        result = replay(trace_of([load(40_960), atomics, load(40_960, MEGABYTE), END]), BIG)
-        atomic = BIG.dma_setup_cycles + 10 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
-        assert result.cycles == start_cycles(BIG) + 2 * alone(BIG, 40_960) + atomic
+        result = replay(trace_of([*[Record(Kind.MOVE, amount=40_960)] * 3, END]), BIG)
+        move = BIG.move_setup_cycles + -(-40_960 // BIG.move_bytes_per_cycle)
+        assert result.cycles == start_cycles(BIG) + 3 * move
+
+    def test_atomics_read_and_write_granules(self) -> None:
+        result = replay(trace_of([Record(Kind.ATOMIC_VECTOR, amount=10, address=4), END]), BIG)
+        intervals = BIG.dma_setup_cycles + 10 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
+        rate = min(BIG.core_dma_bytes_per_cycle, BIG.core_dma_total_bytes_per_cycle)
+        assert result.cycles == start_cycles(BIG) + intervals + -(-10 * 4 // rate)
+        assert result.dram_read_bytes == result.dram_write_bytes == 10 * BIG.dram_granule_bytes
 
     def test_neighbours_in_a_granule_are_one_atomic(self) -> None:
-        rows = Record(Kind.ATOMIC_VECTOR, amount=3, address=2 * BIG.dram_granule_bytes + 4)
-        result = replay(trace_of([rows, END]), BIG)
-        atomic = BIG.dma_setup_cycles + 3 * 3 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
-        assert result.cycles == start_cycles(BIG) + atomic
+        item_bytes = 2 * BIG.dram_granule_bytes + 4
+        result = replay(trace_of([Record(Kind.ATOMIC_VECTOR, amount=3, address=item_bytes), END]), BIG)
+        intervals = BIG.dma_setup_cycles + 3 * 3 * BIG.atomic_interval_cycles + BIG.atomic_latency_cycles
+        rate = min(BIG.core_dma_bytes_per_cycle, BIG.core_dma_total_bytes_per_cycle)
+        assert result.cycles == start_cycles(BIG) + intervals + -(-3 * item_bytes // rate)
+        assert result.dram_read_bytes == result.dram_write_bytes == 3 * 3 * BIG.dram_granule_bytes
 
     def test_two_cores_share_dram(self) -> None:
         slow = BIG.replace(dram_gb_per_s=BIG.clock_mhz * 20 / 1000, dram_efficiency=1.0)  # 20 bytes a cycle
