@@ -1,6 +1,6 @@
 """Kernels that ``torch.compile`` generates, against torch itself: results and gradients.
 
-Torch can have its compiler write Triton for the CPU, if Triton has a backend of that name.
+Torch can have its compiler write Triton for the CPU, if Triton has a backend of that name, which it has here.
 """
 
 from __future__ import annotations
@@ -10,40 +10,27 @@ from typing import Any
 
 import pytest
 import torch
-import triton.backends
-import triton.compiler.compiler
+import triton
+import triton.language as tl
 from torch import Tensor
 from torch.nn import functional
 
+import mlutriton as mlu
 from clients.comparison import Recorder, recorded, results_and_gradients
-from mlutriton.backend import launcher
-
-
-class _BackendsWithCpu(dict[str, Any]):
-    """Triton's backends, with the simulator under torch's name as well; whoever looks through all sees it once."""
-
-    def __contains__(self, name: object) -> bool:
-        return name == "cpu" or super().__contains__(name)
-
-    def __getitem__(self, name: str) -> Any:
-        return super().__getitem__("mlu" if name == "cpu" else name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get("mlu" if name == "cpu" else name, default)
+from mlutriton.backend.launcher import Launcher
 
 
 @pytest.fixture(autouse=True)
 def written_in_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Lets torch write Triton; gives the names of the kernels that were launched."""
-    monkeypatch.setattr(triton.backends, "backends", _BackendsWithCpu(triton.backends.backends))
     launched: list[str] = []
-    launch = launcher.launch
+    prepared = Launcher.prepared
 
-    def launch_and_tell(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    def prepare_and_tell(launcher: Any, kernel: Any, *args: Any) -> Any:
         launched.append(kernel.program.name)
-        return launch(kernel, *args, **kwargs)
+        return prepared(launcher, kernel, *args)
 
-    monkeypatch.setattr(launcher, "launch", launch_and_tell)
+    monkeypatch.setattr(Launcher, "prepared", prepare_and_tell)
     torch._dynamo.reset()
     chosen = {
         "cpu_backend": "triton",
@@ -198,3 +185,29 @@ def test_results_and_gradients_are_torchs(name: str, record_property: Recorder, 
         assert all(kernel.startswith("triton_") for kernel in written_in_triton)
         for result, want in zip(results, expected, strict=True):
             torch.testing.assert_close(result, want, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+@triton.jit
+def triton_double(out, x, n, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, 2 * tl.load(x + place, mask=place < n), mask=place < n)
+
+
+TUNED = triton.autotune([triton.Config({"BLOCK": 64}), triton.Config({"BLOCK": 128})], key=["n"])(triton_double)
+OWN = {"plain": triton_double, "of mlu": mlu.jit(triton_double.fn), "tuned": TUNED}
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("name", OWN)
+def test_launches_in_a_compiled_function_are_part_of_it(name: str, backend: str, written_in_triton: list[str]) -> None:
+    kernel: Any = OWN[name]
+    constants = {} if name == "tuned" else {"BLOCK": 128}
+
+    def function(x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        kernel[lambda meta: (triton.cdiv(x.numel(), meta["BLOCK"]),)](out, x + 1, x.numel(), **constants)
+        return out.sin()
+
+    x = _numbers(1000)
+    torch.testing.assert_close(torch.compile(function, backend=backend, fullgraph=True)(x), (2 * (x + 1)).sin())
+    assert any("triton_double" in launched for launched in written_in_triton)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
-from mlutriton.backend.early_adaptations import adapt_early
+from mlutriton.backend.early_adaptations import BACKEND_NAME, adapt_early
 from mlutriton.backend.simulated_time import SimulatedEvent, benchmark, clock
 from mlutriton.backend.vendor_names import install_vendor_names
 
 if TYPE_CHECKING:
     from mlutriton.launch import Launch, LoadedKernel, Run
 
-BACKEND_NAME = "mlu"
 TARGET_VARIABLE = "MLUTRITON_TARGET"
 
 # A GPU that a process can use has one of these (NVIDIA, AMD, either under WSL).

@@ -1,4 +1,4 @@
-"""What is replaced in Triton before anybody can have it in hand: its benchmarks, and how launches fail.
+"""What is replaced in Triton before anybody can have it in hand: benchmarks, how launches fail, the list of backends.
 
 Triton imports the plug-in while it is itself being imported. The replacements in a module are made as soon as it is
 there: ``from triton.testing import do_bench`` finds the new one, and so does the launch that first asks for a driver.
@@ -18,6 +18,8 @@ from typing import Any
 from mlutriton.backend.simulated_time import benchmark
 from mlutriton.backend.tools_of_gpus import answer_peaks, refuse_profilers
 
+BACKEND_NAME = "mlu"
+_TORCH_DEVICE = "cpu"
 _BENCHMARKS = ("do_bench", "do_bench_cudagraph", "do_bench_proton", "do_bench_cudagraph_proton")
 
 
@@ -57,7 +59,24 @@ class _Finder(MetaPathFinder):
         return specification
 
 
+class _Backends(dict[str, Any]):
+    """Triton's backends, with the simulator by the name of torch's CPU as well; who looks through all sees it once.
+
+    Torch asks for this name before ``torch.compile`` takes a launch for one, of which it otherwise compiles the code.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (name == _TORCH_DEVICE and is_simulated())
+
+    def __missing__(self, name: str) -> Any:
+        if name in self:
+            return self[BACKEND_NAME]
+        raise KeyError(name)
+
+
 def _adapt_testing(testing: ModuleType) -> None:
+    package: Any = sys.modules["triton.backends"]
+    package.backends = _Backends(package.backends)
     _explain_launches()
     answer_peaks(testing, is_simulated)
     for name in _BENCHMARKS:

@@ -351,3 +351,12 @@ def test_kernels_of_gluon_are_refused():
     with pytest.raises(ArgumentError, match="Gluon") as caught:
         nothing[(1,)]()
     assert caught.value.code == "E0112"
+
+
+def test_torch_finds_a_backend_of_the_name_of_its_cpu():
+    backends = sys.modules["triton.backends"].backends
+    assert "cpu" in backends
+    assert backends["cpu"] is backends["mlu"]
+    assert "cpu" not in list(backends)  # who looks through all sees it once
+    with pytest.raises(KeyError, match="none"):
+        backends["none"]
