@@ -144,3 +144,25 @@ def test_loads_behind_stores():
     on_both_engines(lambda: in_place[1,](x, 64, B=64), x)
     np.testing.assert_array_equal(x[1::2], np.arange(0, 128, 2) + 1)
     np.testing.assert_array_equal(x[::2], np.arange(0, 128, 2) + 2)
+
+
+@mlu.jit
+def overlapping_rows(out, PITCH: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Stores of every STEP-th element of rows, of which those of one store lie amid those of the others."""
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    for k in tl.static_range(STEP):
+        tl.store(out + i * PITCH + j * STEP + k, (k * ROWS + i) * COLUMNS + j)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("pitch", [0, 19, 31, 32, 47, 48, 50])
+def test_the_last_of_stores_to_rows_that_overlap_counts(pitch, step):
+    rows, columns = 8, 16
+    out = np.full(rows * pitch + columns * step, -1, np.int32)
+    wanted, numbers = out.copy(), np.arange(step * rows * columns, dtype=np.int32).reshape(step, rows, columns)
+    for k in range(step):
+        for i in range(rows):
+            wanted[i * pitch + k : i * pitch + k + columns * step : step] = numbers[k, i]
+    constants = {"PITCH": pitch, "STEP": step, "ROWS": rows, "COLUMNS": columns}
+    on_both_engines(lambda: overlapping_rows[(1,)](out, **constants), out)
+    np.testing.assert_array_equal(out, wanted)

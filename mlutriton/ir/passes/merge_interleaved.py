@@ -80,7 +80,25 @@ def _runs(accesses: Sequence[_Access], forms: ScalarForms) -> list[list[_Access]
         if all(place in begins and place not in taken for place in places):
             taken.update(places)
             found.append([begins[place] for place in places])
-    return [run for run in found if isinstance(run[0], TileLoad) or _follow_each_other(run, accesses)]
+    return [run for run in found if isinstance(run[0], TileLoad) or _can_be_one_store(run, accesses)]
+
+
+def _can_be_one_store(stores: Sequence[_Access], among: Sequence[_Access]) -> bool:
+    """True if the last store to each place is the same where all rows of one come before those of the next, or not."""
+    return _follow_each_other(stores, among) and _has_rows_apart(stores[0])
+
+
+def _has_rows_apart(store: _Access) -> bool:
+    """False if a row begins before the end of the one before, so that a store of whole steps would meet itself.
+
+    Rows at a distance that only the launch knows are taken to have places of their own.
+    """
+    *rows, last = store.geometry.shape
+    match store.geometry.strides[0].defining_op:
+        case Constant(value=int(distance)) if rows and rows[0] > 1:
+            return abs(distance) >= last * _step(store)
+        case _:
+            return True
 
 
 def _follow_each_other(stores: Sequence[_Access], among: Sequence[_Access]) -> bool:
