@@ -354,3 +354,55 @@ def test_tiles_that_all_rows_depend_on_are_computed_in_place():
     np.testing.assert_allclose(out, powers / powers.sum(axis=0), rtol=1e-5, atol=1e-9)
     tiles = [each for each in run.program.buffers.values() if each.bytes >= 1024 * 32 * 4]
     assert [each.bytes for each in tiles] == [2 * 1024 * 32 * 4]
+
+
+@mlu.jit
+def rotate_pairs(out, x, angles, heads, HALF: tl.constexpr):
+    token, head, pair = tl.program_id(0), tl.program_id(1), tl.arange(0, HALF)
+    at = (token * heads + head) * 2 * HALF + 2 * pair
+    a, b = tl.load(x + at).to(tl.float32), tl.load(x + at + 1).to(tl.float32)
+    factor = tl.load(angles + token * HALF + pair)
+    tl.store(out + at, (a * factor - b).to(tl.float16))
+    tl.store(out + at + 1, (a + b * factor).to(tl.float16))
+
+
+@pytest.mark.parametrize(("tokens", "heads", "half"), [(300, 3, 32), (97, 1, 16), (1, 2, 64), (40, 16, 8)])
+def test_even_and_odd_elements_stand_in_planes(tokens, heads, half):
+    rng = np.random.default_rng(half)
+    x = rng.standard_normal((tokens, heads, half, 2), np.float32).astype(np.float16)
+    angles, out = rng.standard_normal((tokens, half), np.float32), np.zeros_like(x)
+    run = on_both_engines(lambda: rotate_pairs[tokens, heads](out, x, angles, heads, HALF=half), out)
+    a, b = x[..., 0].astype(np.float32), x[..., 1].astype(np.float32)
+    factor = angles[:, None]
+    expected = np.stack([a * factor - b, a + b * factor], axis=-1)
+    np.testing.assert_allclose(out.astype(np.float32), expected, rtol=2e-3, atol=2e-3)
+    if tokens * heads > 500:
+        one_by_one = rotate_pairs[tokens, heads](out, x, angles, heads, HALF=half, num_stages=1)
+        assert run.cycles < one_by_one.cycles / 4
+
+
+@mlu.jit
+def mix_colours(out, grey, x, PIXELS: tl.constexpr):
+    """Three planes are read, one of which is scaled by its row's maximum, and three written in another order."""
+    pixel = tl.arange(0, PIXELS)
+    place = x + tl.program_id(0) * 3 * PIXELS + 3 * pixel
+    red, green, blue = tl.load(place), tl.load(place + 1), tl.load(place + 2)
+    most = tl.max(red, 0)
+    tl.store(grey + tl.program_id(0) * PIXELS + pixel, red + green + blue)
+    target = out + tl.program_id(0) * 3 * PIXELS + 3 * pixel
+    tl.store(target, blue)
+    tl.store(target + 1, red / most)
+    tl.store(target + 2, green)
+
+
+@pytest.mark.parametrize("rows", [1, 60, 400])
+def test_three_planes(rows):
+    rng = np.random.default_rng(rows)
+    x = rng.random((rows, 64, 3), np.float32) + 1
+    out, grey = np.zeros_like(x), np.zeros((rows, 64), np.float32)
+    run = on_both_engines(lambda: mix_colours[(rows,)](out, grey, x, PIXELS=64), out, grey)
+    if rows == 400:
+        assert run.cycles < mix_colours[(rows,)](out, grey, x, PIXELS=64, num_stages=1).cycles / 2
+    red, green, blue = np.moveaxis(x, -1, 0)
+    np.testing.assert_array_equal(grey, red + green + blue)
+    np.testing.assert_array_equal(out, np.stack([blue, red / red.max(axis=1, keepdims=True), green], axis=-1))

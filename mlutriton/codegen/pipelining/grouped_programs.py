@@ -229,8 +229,8 @@ def _groups(code: TileCode, chains: Sequence[list[Instruction]], own: set[str]) 
         return None
     groups: list[Group] = []
     for chain in chains:
-        group = group_of(code, chain, own, set())
-        if group is None or not uses_whole_buffers(code, chain, own):
+        group = group_of(code, chain, own, set(), {})
+        if group is None or not uses_whole_buffers(code, chain, own, {}):
             return None
         groups.append(group)
     return groups

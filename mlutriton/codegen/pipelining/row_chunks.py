@@ -16,6 +16,9 @@ make bursts of transfers long; long chunks hide the latency of instructions.
 
 A row that each iteration makes anew, to be broadcast to all of its rows, ties them together: then a chunk is an
 iteration, and what makes that row is done once for it.
+
+A temporary of which instructions take parts, as a transpose leaves the even and the odd elements of a row, stands in a
+chunk part by part: all even elements of the chunk, and then all odd ones. These parts are its *planes*.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from mlutriton.isa.expression import value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE, Access, Queue, SlotKind
+from mlutriton.isa.table import TABLE, Access, Queue, Slot, SlotKind
 
 # An iteration of fewer units than this has no halves.
 _LEAST_UNITS_WITHIN = 2
@@ -54,6 +57,7 @@ _SLICE_COUNTS = {"v.transpose": "batch", "v.repeat": "outer"}
 
 Scale = Callable[[int], ScalarOperand]
 Places = Mapping[str, tuple[str, Register | None]]
+Planes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class RowChunks:
         temporaries: names of those of these buffers that are needed within a chunk alone.
         is_within: a chunk is an iteration.
         numbers: of iterations, which their arithmetic needs; then an iteration is one unit.
+        planes: by the name of a temporary in planes, the bytes that one of them has in an iteration.
     """
 
     units: int
@@ -75,6 +80,7 @@ class RowChunks:
     temporaries: list[str]
     is_within: bool
     numbers: list[Number]
+    planes: Planes
 
     def cycles(self, units: int, machine: Machine) -> int:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
@@ -118,8 +124,23 @@ class RowChunks:
             counts = group.counts(self.units, lambda factor: units if factor == 1 else scale(factor))
             if isinstance(group, _Series):
                 counts["start"] = starts[group.number]
-            made.append([over(each, counts, group.modes(each), places) for each in group.instructions])
+            made.append(
+                [
+                    over(each, counts, [self._in_plane(operand, scale) for operand in group.modes(each)], places)
+                    for each in group.instructions
+                ]
+            )
         return made
+
+    def _in_plane(self, operand: Operand, scale: Scale) -> Operand:
+        """An operand where its plane begins in the chunk."""
+        if not isinstance(operand, Address) or operand.buffer not in self.planes:
+            return operand
+        plane_bytes = self.planes[operand.buffer]
+        begin = scale(operand.offset_bytes // plane_bytes * (plane_bytes // self.units))
+        if isinstance(begin, Immediate):
+            return replace(operand, offset_bytes=int(begin.value))
+        return replace(operand, register=begin, offset_bytes=0) if operand.offset_bytes else operand
 
 
 def _cost_key(group: Group) -> tuple[object, ...]:
@@ -153,10 +174,11 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
     anew = plan.anew | {number.buffer for number in numbers.found.values()}
     chains = [*([number.instruction] for number in numbers.found.values()), *chains]
     shared = shared_rows(chains, anew)
+    planes = _planes_of(code, chains, anew - plan.buffers)
     groups: list[Group] = []
     for chain in chains:
-        group = group_of(code, chain, anew, shared)
-        if group is None or not uses_whole_buffers(code, chain, anew):
+        group = group_of(code, chain, anew, shared, planes)
+        if group is None or not uses_whole_buffers(code, chain, anew, planes):
             return None
         groups.append(group)
     units = math.gcd(*(group.limit for group in groups))
@@ -176,7 +198,57 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
         [name for name in names if name not in plan.buffers],
         bool(shared),
         list(numbers.found.values()),
+        planes,
     )
+
+
+def _planes_of(code: TileCode, chains: Sequence[Sequence[Instruction]], names: set[str]) -> dict[str, int]:
+    """Which of these buffers can stand in planes, as some instructions want, and the bytes that a plane has."""
+    spans: dict[str, set[int]] = {}
+    for instruction, slot, operand in _places(chains):
+        spans.setdefault(operand.buffer, set()).add(_span_bytes(instruction, slot, operand))
+    least = {name: min(found) for name, found in spans.items() if name in names and not code.buffers[name].extent}
+    planes = {name: each for name, each in least.items() if 0 < each < code.buffers[name].bytes}
+    for instruction, slot, operand in _places(chains):
+        plane_bytes = planes.get(operand.buffer)
+        if plane_bytes is None:
+            continue
+        is_plane = _span_bytes(instruction, slot, operand) == plane_bytes and operand.offset_bytes % plane_bytes == 0
+        is_plane &= instruction.row.name != "v.transpose"
+        count = code.buffers[operand.buffer].bytes // plane_bytes
+        is_whole = operand.is_at_begin and _sliced_transpose(instruction, {operand.buffer: plane_bytes}) != ""
+        is_whole &= instruction.known_counts.get("rows" if slot.name == "a" else "columns") == count
+        if operand.mode is not Mode.FULL or operand.register is not None or not (is_plane or is_whole):
+            del planes[operand.buffer]
+    return planes
+
+
+def _sliced_transpose(instruction: Instruction, planes: Planes) -> str:
+    """The count that grows with a chunk, of a transpose from or to what stands in planes; empty if there is none."""
+    if instruction.row.name != "v.transpose" or instruction.operand("batch") != Immediate(1):
+        return ""
+    source, target = (
+        isinstance(operand, Address) and operand.buffer in planes
+        for operand in (instruction.operand("a"), instruction.operand("dst"))
+    )
+    return "" if source == target else "columns" if source else "rows"
+
+
+def _places(chains: Sequence[Sequence[Instruction]]) -> Iterator[tuple[Instruction, Slot, Address]]:
+    """All operands that are addresses."""
+    for chain in chains:
+        for each in chain:
+            for slot, operand in zip(each.row.slots, each.operands, strict=True):
+                if isinstance(operand, Address):
+                    yield each, slot, operand
+
+
+def _span_bytes(instruction: Instruction, slot: Slot, operand: Address) -> int:
+    """Bytes that an operand touches, if its counts are known, else 0."""
+    names = instruction.known_counts.keys()
+    if not set(instruction.row.extents) <= names:
+        return 0
+    return _span(instruction, slot.span, operand.mode) * instruction.dtype_of(slot).bytes
 
 
 @dataclass(frozen=True)
@@ -276,11 +348,11 @@ def _chains(instructions: Sequence[Instruction]) -> Iterator[list[Instruction]]:
             chain = []
 
 
-def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[str]) -> bool:
-    """True if the chain touches what each iteration makes anew as a whole, and writes nothing else."""
+def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[str], planes: Planes) -> bool:
+    """True if the chain touches what each iteration makes anew as a whole, or its planes, and writes nothing else."""
     for instruction in chain:
         for slot, operand in zip(instruction.row.slots, instruction.operands, strict=True):
-            if not isinstance(operand, Address):
+            if not isinstance(operand, Address) or operand.buffer in planes:
                 continue
             if operand.buffer not in anew:
                 if slot.access is not Access.READ:
@@ -417,7 +489,9 @@ class _Elements(Group):
 _EVEN_BYTES = 128
 
 
-def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str]) -> Group | None:
+def group_of(
+    code: TileCode, chain: list[Instruction], anew: set[str], shared: set[str], planes: Planes
+) -> Group | None:
     """What a chain or instruction works along; None if its slices depend on each other."""
     first = chain[0]
     extents = first.known_counts
@@ -443,6 +517,8 @@ def group_of(code: TileCode, chain: list[Instruction], anew: set[str], shared: s
     ):
         return _Series(chain, anew, "n", 1, is_narrow) if extents.get("n") == 1 else None
     sliced = _SLICE_COUNTS.get(first.row.name, "outer" if first.row.name.startswith(("red.", "scan.")) else "")
+    if first.row.name == "v.transpose" and set(touched) & planes.keys():
+        sliced = _sliced_transpose(first, planes)
     return _Slices(chain, anew, sliced, extents[sliced], is_narrow) if sliced in extents else None
 
 
@@ -464,7 +540,7 @@ def over(instruction: Instruction, counts: dict[str, Operand], operands: list[Op
     for place, operand in enumerate(operands):
         if isinstance(operand, Address) and operand.buffer in places:
             buffer, register = places[operand.buffer]
-            operands[place] = replace(operand, buffer=buffer, register=register)
+            operands[place] = replace(operand, buffer=buffer, register=register or operand.register)
     for name, count in counts.items():
         operands[instruction.row.slot_index[name]] = count
     return instruction.taking(operands)
