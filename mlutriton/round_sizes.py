@@ -2,7 +2,9 @@
 
 Where a kernel takes flat positions apart into digits (:mod:`mlutriton.ir.analysis.digits`), the end of its tensors
 must not lie amid them: with ``index < n`` and ``index % 64``, whole rows of 64 can be taken at once if ``n`` is a
-multiple of 64. Nearly every launch is like that, but only the launch knows.
+multiple of 64. The same goes for ``index % size``, of which a compiler knows at best that ``size`` is a multiple of 16;
+and ``(index + shift) % size`` begins again at 0 if ``shift`` is not negative. Nearly every launch is like that, but
+only the launch knows.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlutriton.codegen.estimate import item_count
-from mlutriton.ir.analysis.launch_facts import Multiple, condition_function
+from mlutriton.ir.analysis.launch_facts import Fact, Multiple, NeverNegative, condition_function
 from mlutriton.ir.copying import copy_function
-from mlutriton.ir.core import Function
+from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
 from mlutriton.ir.passes import memory_access
 from mlutriton.isa.program import Program
@@ -27,15 +29,18 @@ def assumed(function: Function) -> Function | None:
     """
     if any(isinstance(each, Print | Assert) for each in function.walk()):
         return None
-    wanted = memory_access.wanted_multiples(function)
+    wanted: dict[Value, dict[str, int]] = {
+        argument: {"divisibility": factor} for argument, factor in memory_access.wanted_multiples(function).items()
+    }
+    for argument in memory_access.wanted_signs(function):
+        wanted.setdefault(argument, {})["never_negative"] = 1
     if not wanted:
         return None
     made = copy_function(function)
     arguments = function.body.arguments
     facts = made.argument_attributes or [{} for _ in arguments]
     made.argument_attributes = [
-        {**each, "divisibility": wanted[argument]} if argument in wanted else each
-        for argument, each in zip(arguments, facts, strict=True)
+        {**each, **wanted.get(argument, {})} for argument, each in zip(arguments, facts, strict=True)
     ]
     return made
 
@@ -63,11 +68,12 @@ def version(
         return None
     observe("round_sizes", rounded)
     pairs = zip(rounded.body.arguments, rounded.argument_attributes, function.argument_attributes, strict=True)
-    facts = [
-        Multiple(argument, new["divisibility"])
-        for argument, new, old in pairs
-        if new.get("divisibility", 1) != old.get("divisibility", 1)
-    ]
+    facts: list[Fact] = []
+    for argument, new, old in pairs:
+        if new.get("divisibility", 1) != old.get("divisibility", 1):
+            facts.append(Multiple(argument, new["divisibility"]))
+        if new.get("never_negative") != old.get("never_negative"):
+            facts.append(NeverNegative(argument))
     condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
     return placed(rounded, options, metadata, observe), [condition]

@@ -175,3 +175,60 @@ def test_few_items_are_gathered_one_by_one():
     run = by_channel[x.size // 1024,](out, x, weight, x.size, HW=56, C=8, B=1024)
     # Each program has a core for itself; as many items as it has elements would take 28 cycles each.
     assert run.cycles < 1024 * 28 / 2
+
+
+@mlu.jit
+def by_flat_channel(out, x, weight, n, HW, C, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + i, mask=i < n, other=1.0) * tl.load(weight + i // HW % C, mask=i < n, other=2.0)
+    tl.store(out + i, value, mask=i < n)
+
+
+@pytest.mark.parametrize("size", [64, 128, 192, 16, 48, 112, 49, 7])
+@pytest.mark.parametrize("missing", [0, 16, 64, 5])
+def test_sizes_that_only_the_launch_knows(size, missing):
+    channels, block = 3, 256
+    x = RANDOM.standard_normal((4, channels, size), np.float32)
+    weight, out = RANDOM.standard_normal(channels, np.float32), np.zeros_like(x)
+    n = x.size - missing
+    on_both_engines(lambda: by_flat_channel[(-(-n // block),)](out, x, weight, n, size, channels, B=block), out)
+    expected = x * weight[:, None]
+    expected.reshape(-1)[n:] = 0
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_rows_are_long_where_the_launch_says_so():
+    def cycles(size):
+        x, weight = RANDOM.standard_normal((64, 16, size), np.float32), RANDOM.standard_normal(16, np.float32)
+        out = np.zeros_like(x)
+        run = by_flat_channel[(x.size // 1024,)](out, x, weight, x.size, size, 16, B=1024)
+        np.testing.assert_array_equal(out, x * weight[:, None])
+        return run.cycles / x.size
+
+    assert cycles(192) < cycles(208) * 0.8, "192 is a multiple of 64, 208 of 16"
+
+
+@mlu.jit
+def rolled(out, x, n, shift, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(out + i, tl.load(x + (i + shift) % n, mask=i < n), mask=i < n)
+
+
+@pytest.mark.parametrize("n", [1024, 1000, 96, 7])
+@pytest.mark.parametrize("shift", [0, 1, 5, 64, 999, 4000, -1, -64, -300])
+def test_rolled_rows(n, shift):
+    """As in C, a remainder has the sign of its dividend: negative shifts reach in front of the array."""
+    memory, out = RANDOM.standard_normal(3 * n, np.float32), np.zeros(n, np.float32)
+    x = memory[n:]
+    on_both_engines(lambda: rolled[(-(-n // 128),)](out, x, n, shift, B=128), out)
+    place = np.arange(n) + shift
+    np.testing.assert_array_equal(out, memory[n + np.fmod(place, n)])
+
+
+def test_a_shift_that_is_not_negative_moves_rows():
+    x = RANDOM.standard_normal(1 << 16, np.float32)
+    out = np.zeros_like(x)
+    right = rolled[(64,)](out, x, x.size, 12345, B=1024)
+    np.testing.assert_array_equal(out, np.roll(x, -12345))
+    one_by_one = 1024 * mlu.machine("mlu590-m9").gather_item_cycles
+    assert right.cycles < one_by_one

@@ -80,6 +80,15 @@ class Cuts:
                     found[argument] = math.lcm(found.get(argument, 1), math.prod(inner))
         return {argument: factor for argument, factor in found.items() if self._known_factor(argument) % factor}
 
+    def short_divisor(self, division: Elementwise, usual: int) -> Value | None:
+        """The argument that divides positions themselves, if by what is known of it rows are shorter than usual."""
+        number, other = division.operands
+        argument = _repeated_argument(other)
+        known = 1 if argument is None else self._known_factor(argument)
+        shape = shape_of(number.type)
+        is_cut = any(self._of(number, axis)[1] == 1 and known < extent for axis, extent in enumerate(shape))
+        return argument if is_cut and 1 < known < usual else None
+
     def _of(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
         """The lengths of digits along an axis, and by what positions have been divided; 0 if there are none."""
         found = self._found.get((value, axis))

@@ -1,7 +1,7 @@
 """What is known of the numbers of a launch only when it begins: facts that a version of a program may rest on.
 
-A fact here is that a number is a multiple of another, or a condition. It can be checked once, before anything runs, if
-what it is about follows from the kernel's arguments and the size of the grid alone.
+A fact here is that a number is a multiple of another, or not negative, or a condition. It can be checked once, before
+anything runs, if what it is about follows from the kernel's arguments and the size of the grid alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,14 @@ class Holds:
     value: Value
 
 
-Fact = Multiple | Holds
+@dataclass(frozen=True)
+class NeverNegative:
+    """The fact that an integer of the launch is zero or more."""
+
+    value: Value
+
+
+Fact = Multiple | Holds | NeverNegative
 
 
 # Arithmetic nests no deeper in any kernel that is worth it.
@@ -165,6 +172,8 @@ def condition_function(
         if isinstance(fact, Multiple):
             rest = code.value(code.remainder(code.value(one), fact.of))
             one = code.add(Elementwise.of("eq", rest, code.value(0)))
+        elif isinstance(fact, NeverNegative):
+            one = code.add(Elementwise.of("sge", code.value(one), code.value(0)))
         holds = code.add(Elementwise.of("and", holds, one))
     if faster is not None:
         programs = code.value(1)

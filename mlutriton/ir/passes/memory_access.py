@@ -8,7 +8,7 @@ Pointer and index tensors that a loop carries and only advances by a uniform amo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
-from mlutriton.ir.analysis.digits import Cuts, Parts
+from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
@@ -55,13 +55,15 @@ _Access = TypeVar("_Access", Load | Store, AtomicRmw)
 _FEW_ROWS = 32
 # Elements no further apart than this are loaded with what lies between them.
 _FURTHEST = 8
+# Sizes that are multiples of 16 are most often multiples of this, too.
+_USUAL_FACTOR = 64
 # More than an axis of any tile has.
 _MOST_GROUPS = 1 << 32
 
 
 def run(function: Function) -> None:
     """Rewrite every access of a tensor of pointers; scalar accesses stay as they are."""
-    _Rewriter(_assumed(function)).block(function.body)
+    _Rewriter(_assumed(function), _signs(function)).block(function.body)
 
 
 def wanted_multiples(function: Function) -> dict[Value, int]:
@@ -70,14 +72,65 @@ def wanted_multiples(function: Function) -> dict[Value, int]:
     Args:
         function: of which :func:`run` has not been called yet.
     """
-    multiples = Multiples({}, _assumed(function))
-    cuts = Cuts(multiples.power_of_two)
-    wanted: dict[Value, int] = {}
+    assumed = _assumed(function)
+    cuts = Cuts(Multiples({}, assumed).power_of_two)
+    wanted = dict.fromkeys((each for each in _divisors(function, cuts) if each in assumed), _USUAL_FACTOR)
+    cuts = Cuts(Multiples({}, assumed | wanted).power_of_two)
     for access in function.walk():
         if isinstance(access, Load | Store) and _is_tensor_access(access):
             for argument, factor in cuts.wanted(access.operands[0], _mask(access)).items():
                 wanted[argument] = math.lcm(wanted.get(argument, 1), factor)
-    return {each: factor for each, factor in wanted.items() if each in function.body.arguments}
+    return {each: factor for each, factor in wanted.items() if each in assumed}
+
+
+def _divisors(function: Function, cuts: Cuts) -> Iterator[Value]:
+    """Numbers by which positions are divided, if rows are shorter than usual by what is known of them."""
+    for each in function.walk():
+        if isinstance(each, Elementwise) and each.name in (*DIVISIONS, *REMAINDERS) and shape_of(each.result.type):
+            divisor = cuts.short_divisor(each, _USUAL_FACTOR)
+            if divisor is not None:
+                yield divisor
+
+
+def wanted_signs(function: Function) -> set[Value]:
+    """The arguments that must not be negative for it to be known that no position that is divided is.
+
+    Args:
+        function: of which :func:`run` has not been called yet.
+    """
+    wanted: set[Value] = set()
+    for each in function.walk():
+        if not isinstance(each, Elementwise) or each.name not in (*DIVISIONS, *REMAINDERS):
+            continue
+        dividend = each.operands[0]
+        if not shape_of(dividend.type) or is_never_negative(dividend, _signs(function)):
+            continue
+        arguments = _arguments_of(dividend, function)
+        if is_never_negative(dividend, _signs(function) | dict.fromkeys(arguments, True)):
+            wanted |= arguments
+    return wanted
+
+
+def _arguments_of(value: Value, function: Function) -> set[Value]:
+    """The integer arguments from which a value is computed."""
+    found: set[Value] = set()
+    pending, seen = [value], set[Value]()
+    while pending:
+        value = pending.pop()
+        operation = value.defining_op
+        if value in seen:
+            continue
+        seen.add(value)
+        if operation is not None:
+            pending += operation.operands
+        elif value in function.body.arguments and not isinstance(value.type, PointerType):
+            found.add(value)
+    return found
+
+
+def _signs(function: Function) -> dict[Value, bool]:
+    pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
+    return {argument: True for argument, facts in pairs if facts.get("never_negative")}
 
 
 def _assumed(function: Function) -> dict[Value, int]:
@@ -86,8 +139,9 @@ def _assumed(function: Function) -> dict[Value, int]:
 
 
 class _Rewriter:
-    def __init__(self, assumed: Mapping[Value, int]) -> None:
+    def __init__(self, assumed: Mapping[Value, int], signs: Mapping[Value, bool]) -> None:
         self.analysis = AccessAnalysis(assumed)
+        self.analysis.signs |= signs
         self.cuts = Cuts(lambda scalar: self.analysis.multiples.power_of_two(scalar))
         self.known_rows: dict[tuple[Value, int], Split] = {}
         # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
