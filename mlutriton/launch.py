@@ -40,7 +40,7 @@ from mlutriton.simulator.native import (
     CACHE_DIRECTORY_VARIABLE,
     NativeModule,
     begin_llvm,
-    begin_shared,
+    begin_part,
     cache_directory,
     compile_llvm,
 )
@@ -145,7 +145,7 @@ class LoadedKernel:
         with uncollected():
             module = compile_llvm(
                 lambda: translate(
-                    self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_shared
+                    self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_part
                 ),
                 cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
             )

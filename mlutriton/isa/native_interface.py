@@ -12,6 +12,7 @@ of its cores, ``RUN_TOGETHER`` task after task; they take the context of the fir
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -33,18 +34,21 @@ class NativeText:
 
     Attributes:
         control: scalar code that calls the rest: long, run once for many elements, hence compiled quickly.
-        loops: what walks through elements, hence compiled well; empty if nothing does.
+        loops: what walks through elements, hence compiled well; a module for each part of the program that has much.
         shared: what other programs call just as well, one function each: to be compiled once for all of them.
     """
 
     control: str
-    loops: str
+    loops: tuple[str, ...]
     shared: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join(
-            [self.control, "; ---- loops ----", self.loops, *(f"; ---- shared ----\n{each}" for each in self.shared)]
-        )
+        loops = (f"; ---- loops ----\n{each}" for each in self.loops)
+        return "\n".join([self.control, *loops, *(f"; ---- shared ----\n{each}" for each in self.shared)])
+
+
+Begin = Callable[[str, bool], None]
+"""Told of each text of a program but its control as soon as that is known, and whether it is a shared one."""
 
 
 class Context:

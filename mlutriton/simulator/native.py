@@ -131,11 +131,14 @@ def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None,
     kept = None if cache_key is None else kept_module(cache_key)
     if kept is not None:
         return kept
-    text = ir_text() if callable(ir_text) else ir_text
-    if isinstance(text, str):
-        objects = [toolchain().compile(text, Effort.THOROUGH if thoroughly else Effort.FULL)]
-    else:
-        objects = _objects_of(text)
+    try:
+        text = ir_text() if callable(ir_text) else ir_text
+        if isinstance(text, str):
+            objects = [toolchain().compile(text, Effort.THOROUGH if thoroughly else Effort.FULL)]
+        else:
+            objects = _objects_of(text)
+    finally:
+        _loops.clear()
     if cache_key is not None:
         _write(cache_directory() / toolchain().file_name(cache_key), objects)
     return NativeModule(objects)
@@ -143,31 +146,48 @@ def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None,
 
 def _objects_of(text: NativeText) -> list[bytes]:
     """Object code of a program, of which another thread compiles the loops meanwhile."""
-    loops = [Beside(partial(toolchain().compile, text.loops, Effort.FULL))] if text.loops else []
+    for each in text.loops:
+        if each not in _loops:
+            begin_part(each, is_shared=False)
     objects = [toolchain().compile(text.control, Effort.QUICK), *(_shared_object(each) for each in text.shared)]
-    return objects + [each.result() for each in loops]
+    return objects + [_loops[each].result() for each in text.loops]
 
 
-def begin_shared(text: str) -> None:
-    """Let another thread compile a module that many programs have in common; who asks for it waits for it."""
-    if text not in _shared:
+def begin_part(text: str, is_shared: bool) -> None:
+    """Let another thread compile a part of the program that is being translated; whoever compiles it waits for that.
+
+    Args:
+        text: loops, or a module that many programs have in common.
+        is_shared: whether it is such a module, which is kept.
+    """
+    if is_shared:
+        _begin_shared(text)
+    else:
+        _loops[text] = Beside(partial(toolchain().compile, text, Effort.FULL))
+
+
+def _begin_shared(text: str) -> Beside[bytes]:
+    begun = _shared.get(text)
+    if begun is None:
         while len(_shared) >= _MOST_SHARED:
             del _shared[next(iter(_shared))]
-        _shared[text] = Beside(lambda: _kept_or_compiled(f"shared {text}", lambda: text)[0])
+        begun = _shared[text] = Beside(lambda: _kept_or_compiled(f"shared {text}", lambda: text)[0])
+    return begun
 
 
-# Of modules that many programs have in common, the object code; those that were begun first come first.
+# What has been begun of the program that is being translated, and of modules that many programs have in common those
+# that were begun last.
+_loops: dict[str, Beside[bytes]] = {}
 _shared: dict[str, Beside[bytes]] = {}
 _MOST_SHARED = 256
 
 
 def _shared_object(text: str) -> bytes:
     """Object code of a module that many programs have in common."""
-    begin_shared(text)
     try:
-        return _shared[text].result()
+        return _begin_shared(text).result()
     except BaseException:
-        del _shared[text]
+        _shared.pop(text, None)
         raise
 
 

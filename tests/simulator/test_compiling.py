@@ -70,7 +70,7 @@ def test_who_asks_for_a_module_waits_for_it(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     "text",
-    [NativeText("no code", ANSWER), NativeText(ANSWER, "no code"), NativeText(ANSWER, "", ("no code",))],
+    [NativeText("no code", (ANSWER,)), NativeText(ANSWER, ("no code",)), NativeText(ANSWER, (), ("no code",))],
     ids=["control", "loops", "shared"],
 )
 def test_a_text_that_llvm_rejects(text: NativeText) -> None:

@@ -245,7 +245,7 @@ def test_second_compilation_reads_the_cache(cache: Path) -> None:
 
 def test_parts_of_a_program_are_kept_together(cache: Path) -> None:
     control = "declare i64 @inside()\ndefine i64 @answer() {\n  %x = call i64 @inside()\n  ret i64 %x\n}\n"
-    text = NativeText(control, FORTY_TWO.replace("@answer", "@inside"))
+    text = NativeText(control, (FORTY_TWO.replace("@answer", "@inside"),))
     assert answer(compile_llvm(text, cache_key="key")) == 42
     assert len(list(cache.iterdir())) == 1
     assert answer(compile_llvm(never, cache_key="key")) == 42
@@ -257,7 +257,7 @@ def test_what_programs_share_is_kept_once(cache: Path) -> None:
         NativeText(
             f"declare i64 @common()\ndefine i64 @answer() {{\n  %x = call i64 @common()\n  %y = add i64 %x, {more}\n"
             "  ret i64 %y\n}\n",
-            "",
+            (),
             (shared,),
         )
         for more in range(2)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
+from mlutriton.isa.native_interface import Begin
+
 # Instructions whose result is that of their text alone; of calls, those of intrinsics.
 _PURE = frozenset({
     "add", "sub", "mul", "sdiv", "udiv", "srem", "urem", "shl", "lshr", "ashr", "and", "or", "xor", "icmp", "fcmp",
@@ -19,6 +21,8 @@ _PURE = frozenset({
     "uitofp", "fptosi", "fptoui", "bitcast", "inttoptr", "ptrtoint", "getelementptr", "shufflevector", "insertelement",
     "extractelement",
 })  # fmt: skip
+# It takes LLVM a millisecond to compile nothing, and three to compile so much.
+_PART_CHARACTERS = 3500
 # A line of the caches of most hosts.
 _PREFETCHED_BYTES = 64
 
@@ -30,12 +34,15 @@ class Library:
     Attributes:
         definitions: texts by function name, in the order in which they were asked for.
         modules: texts of the modules of functions that are only declared here, by name.
-        begin: told of each of these modules as soon as it is known.
+        begin: told of each of these modules and of each part as soon as it is known, so that it can be compiled while
+            the rest is written.
+        parts: modules of functions that are defined, as texts, all but the last one.
     """
 
-    begin: Callable[[str], None] | None = None
+    begin: Begin | None = None
     definitions: dict[str, str] = field(default_factory=dict[str, str])
     modules: dict[str, str] = field(default_factory=dict[str, str])
+    parts: list[str] = field(default_factory=list[str])
     _names: dict[str, str] = field(default_factory=dict[str, str])
 
     def require(self, name: str, define: Callable[[], str]) -> str:
@@ -70,11 +77,11 @@ class Library:
             arguments: that which the function's text depends on, all of it.
         """
         name, declaration, text = _module(define, arguments)
+        self.definitions.setdefault(name, declaration)
         if name not in self.modules:
-            self.definitions.setdefault(name, declaration)
             self.modules[name] = text
             if self.begin is not None:
-                self.begin(text)
+                self.begin(text, True)
         return name
 
     def export(self, name: str) -> str:
@@ -83,8 +90,17 @@ class Library:
         self.definitions[name] = definition
         return "declare " + definition.partition(" {\n")[0].removeprefix("define ")
 
+    def end_part(self) -> None:
+        """End a part, if it is as long as is worth while; what comes later may define the same functions anew."""
+        if sum(map(len, self.definitions.values())) >= _PART_CHARACTERS:
+            part = self.text()
+            self.parts.append(part)
+            self.definitions = {}
+            if self.begin is not None:
+                self.begin(part, False)
+
     def text(self) -> str:
-        """All definitions."""
+        """All definitions since the last part."""
         return "\n".join(self.definitions.values())
 
 

@@ -412,7 +412,9 @@ class Frame:
 
     def loop_function(self, name: str) -> str:
         """Declare a function of ``loops`` here, and return its name."""
-        self.e.library.require(name, lambda: self.loops.export(name))
+        if name not in self.e.library.definitions:
+            self.e.library.require(name, lambda: self.loops.export(name))
+            self.loops.end_part()
         return name
 
     def pointer(self, place: Place, e: Emitter | None = None) -> str:

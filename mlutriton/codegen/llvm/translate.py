@@ -6,7 +6,6 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
@@ -27,7 +26,7 @@ from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Context, Fault, NativeText
+from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Begin, Context, Fault, NativeText
 from mlutriton.isa.operands import FORWARD, Mode, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue, Row, SlotKind
@@ -44,7 +43,7 @@ def translate(
     *,
     with_values: bool = True,
     disjoint: bool | None = None,
-    begin: Callable[[str], None] | None = None,
+    begin: Begin | None = None,
 ) -> NativeText:
     """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
 
@@ -53,8 +52,7 @@ def translate(
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
         disjoint: whether the arrays of all launches that will run the code are disjoint; None if they may be either.
-        begin: called with each text that will be among the ``shared`` ones, once it is known or more often, so that it
-            can be compiled while the rest is translated.
+        begin: told of texts before the rest is translated.
     """
     control, loops = Library(begin), Library(begin)
     translation = _Translation(program, machine, control, loops, with_values=with_values, disjoint=disjoint)
@@ -62,7 +60,8 @@ def translate(
     if program.cores_per_program > 1:
         functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
     shared = {**control.modules, **loops.modules}
-    return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), loops.text(), tuple(shared.values()))
+    parts = [*loops.parts, *filter(None, [loops.text()])]
+    return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), tuple(parts), tuple(shared.values()))
 
 
 class _Translation:
