@@ -120,11 +120,12 @@ class _QuickCache(FileCacheManager):
 
     def put(self, data: object, filename: str, binary: bool = True) -> str:
         """Write a file so that a reader sees all of it or nothing; returns its path."""
-        path = Path(self._make_path(filename))
-        temporary = path.with_name(f"{filename}.tmp.pid_{os.getpid()}_{uuid.uuid4()}")
-        temporary.write_bytes(data if isinstance(data, bytes) else str(data).encode())
-        temporary.replace(path)
-        return str(path)
+        path = str(self._make_path(filename))
+        temporary = f"{path}.tmp.pid_{os.getpid()}_{uuid.uuid4()}"
+        with open(temporary, "wb") as file:  # noqa: PTH123 - paths take twice as long as the file
+            file.write(data if isinstance(data, bytes) else str(data).encode())
+        os.replace(temporary, path)  # noqa: PTH105
+        return path
 
 
 def _is_whole(file: Path) -> bool:

@@ -171,7 +171,7 @@ class _Checker:
             if len(operands) != len(row.slots):
                 self.fail("operands", f"{len(operands)} operands, {row.name} has {len(row.slots)}")
             for slot, operand in zip(row.slots, operands, strict=True):
-                if type(operand) is Register and slot.kind in _REGISTER_KINDS and operand.index < registers:
+                if type(operand) is Register and slot.kind in _REGISTER_KINDS and 0 <= operand.index < registers:
                     continue  # as most are
                 self._operand(instruction, slot, operand)
             touches = self._touches(instruction) if row.memory_slots else []
@@ -251,6 +251,8 @@ class _Checker:
             self.fail("registers", f"{register} is used, but the program has {self.program.register_count} registers")
 
     def _immediate(self, instruction: Instruction, slot: Slot, value: int | float) -> None:
+        if slot.kind is SlotKind.COUNT and type(value) is int and 0 <= value <= MAXIMUM_COUNT:
+            return  # as most are
         dtype = I64 if slot.optional else instruction.dtype_of(slot)
         if isinstance(value, float) != dtype.is_float:
             self.fail("operands", f"{value!r} stands for {slot.name}, which is {dtype}")

@@ -82,6 +82,7 @@ class Toolchain:
             binding.get_host_cpu_name(),
             binding.get_host_cpu_features().flatten(),
         )
+        self._host_digest = hashlib.sha256(repr((_CACHE_VERSION, self.llvm.llvm_version_info, self.host)).encode())
         self._serial = itertools.count()
         self.long_calls = _LongCalls(binding)
         self._code_generators = {effort: _CodeGenerator(self, effort) for effort in Effort}
@@ -104,8 +105,9 @@ class Toolchain:
 
     def file_name(self, cache_key: str) -> str:
         """Name of the cache file: a digest of the key and of all else that the machine code depends on."""
-        parts = (_CACHE_VERSION, self.llvm.llvm_version_info, self.host, cache_key)
-        return hashlib.sha256(repr(parts).encode()).hexdigest() + ".o"
+        digest = self._host_digest.copy()
+        digest.update(cache_key.encode())
+        return digest.hexdigest() + ".o"
 
     def compile(self, ir_text: str, effort: Effort) -> bytes:
         """Object code of a module.

@@ -44,6 +44,7 @@ class Library:
     modules: dict[str, str] = field(default_factory=dict[str, str])
     parts: list[str] = field(default_factory=list[str])
     _names: dict[str, str] = field(default_factory=dict[str, str])
+    _exported: set[str] = field(default_factory=set[str])
 
     def require(self, name: str, define: Callable[[], str]) -> str:
         """Return ``name`` after making sure that its definition is in the module."""
@@ -63,11 +64,11 @@ class Library:
         return name
 
     def shared(self, prefix: str, linkage: str, text: str) -> str:
-        """The name of the function of this text: parameters and body. It is defined once."""
-        if text not in self._names:
-            name = self._names[text] = f"{prefix}{len(self._names)}"
-            self.definitions[name] = f"{linkage}@{name}{text}"
-        return self._names[text]
+        """The name of the function or table of this text: it is defined once in each part, once in all if exported."""
+        name = self._names.setdefault(text, f"{prefix}{len(self._names)}")
+        if name not in self._exported:
+            self.definitions.setdefault(name, f"{linkage}@{name}{text}")
+        return name
 
     def borrow(self, define: Callable[..., str], *arguments: Hashable) -> str:
         """The name of a function that stands in a module of its own, after declaring it.
@@ -88,6 +89,7 @@ class Library:
         """Let other modules call a function that is defined here; returns its declaration for them."""
         definition = self.definitions[name].replace("define internal ", "define ", 1)
         self.definitions[name] = definition
+        self._exported.add(name)
         return "declare " + definition.partition(" {\n")[0].removeprefix("define ")
 
     def end_part(self) -> None:

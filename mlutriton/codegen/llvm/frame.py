@@ -84,16 +84,15 @@ class Place:
 
     def may_overlap(self, other: Place) -> bool:
         """False if the two certainly have no byte in common."""
-        if self.buffer.space != other.buffer.space:
+        # Both lie in their windows.
+        if self.low >= other.high or other.low >= self.high or self.buffer.space != other.buffer.space:
             return False
         if self.size == 0 or other.size == 0:
             return False
         if self.base and self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
             return self.start < other.start + other.size and other.start < self.start + self.size
-        # Both lie in their windows, so that what is true modulo 2**64 is true.
-        if self.ends and other.ends and _is_before(self.ends, other.ends):
-            return False
-        return self.low < other.high and other.low < self.high
+        # What is true modulo 2**64 is true, as both lie in their windows.
+        return not (self.ends and other.ends and _is_before(self.ends, other.ends))
 
     def must_overlap(self, other: Place) -> bool:
         """True if the two certainly have a byte in common."""

@@ -159,8 +159,14 @@ def _number(source: Source) -> NDArray[Any]:
     return np.array([int(source.number)]).astype(f"u{source.dtype.bytes}").view(source.dtype.numpy)
 
 
+# The instruction whose results are known where its operands are immediates.
+_NUMBERED = "v.iota"
+
+
 def _always_known(program: Program) -> dict[int, _Known]:
     """Numbers that are written once and never written over."""
+    if not any(each.row.name == _NUMBERED for each in program.instructions):
+        return {}
     written: list[tuple[int, int]] = []
     found: list[_Known] = []
     for instruction in program.instructions:
@@ -188,7 +194,7 @@ def _always_known(program: Program) -> dict[int, _Known]:
 
 def _numbers(instruction: Instruction, elements: int) -> Table | None:
     """What ``v.iota`` of immediates writes."""
-    if instruction.row.name != "v.iota":
+    if instruction.row.name != _NUMBERED:
         return None
     dtype, operands = instruction.dtypes[0], [instruction.operand(name) for name in ("start", "step")]
     lanes = [constant(each.value, dtype) for each in operands if isinstance(each, Immediate)]

@@ -150,9 +150,13 @@ class _Translation:
         for index in range(block.start, block.end):
             frame.begin(index)
             self.scoreboard.account()
-            self._write_what_is_left()
-            self._instruction(frame.instruction.row)
-            self._note_what_is_written()
+            row = frame.instruction.row
+            if row.memory_slots:
+                self._write_what_is_left()
+                self._instruction(row)
+                self._note_what_is_written()
+            else:
+                self._instruction(row)
         name = frame.instruction.row.name
         condition = frame.flag("condition") if name == "cbr" and len(block.successors) > 1 else ""
         for group in self.unwritten:
