@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlutriton.codegen.llvm.emitter import Library
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.isa.assembly import assemble
 from mlutriton.launch import runtime
@@ -81,3 +82,38 @@ def test_an_empty_access_is_nowhere():
     )
     out, _ = run_text(text, runtime, grid=1, n=0)
     assert (out == 1).all()
+
+
+def test_parts_are_told_before_the_rest_is_written_and_compute_the_same():
+    """Functions and tables that several parts need are in each of them; what is told is what is left at the end."""
+    text = COPY + "".join(
+        f"    v.fadd.f32 [b], [a], {number}.0, 1, r2\n    v.exp.f32 [b], [b], 1, r2\n"
+        f"    v.fmul.f32 [b], [b], 0.0, 1, r2\n    v.fadd.f32 [b], [b], {number}.0, 1, r2\n"
+        "    v.transpose.f32 [a], [b], 1, 8, 8, 1\n"
+        for number in range(1, 9)
+    )
+    told = []
+    written = translate(assemble(HEADER + text + STORE), MACHINE, begin=lambda *part: told.append(part))
+    assert len(written.loops) > 2
+    assert [part for part, is_shared in told if not is_shared] == list(written.loops[: len(told)])
+    assert [part for part, is_shared in told if is_shared] == list(written.shared)
+    for part in written.loops:
+        assert part.count("define internal <16 x float> @mlu.exp.") == 1
+    out, _ = run_text(text + STORE, runtime, grid=1, n=64)
+    assert (out == 8).all()
+
+
+def test_tables_that_several_parts_read_are_in_each_of_them():
+    library = Library()
+    names = [library.shared("table", "", " = private constant [1 x i32] [i32 7]") for _ in range(2)]
+    function = library.shared("loops", "define internal void ", f"() {{\n; {'.' * 5000}\nret void\n}}")
+    library.export(function)
+    library.end_part()
+    assert library.text() == ""
+    names.append(library.shared("table", "", " = private constant [1 x i32] [i32 7]"))
+    assert library.shared("loops", "define internal void ", f"() {{\n; {'.' * 5000}\nret void\n}}") == function
+    assert {*names} == {"table0"}
+    assert library.text().startswith("@table0 = ")
+    assert "define" not in library.text()
+    assert "define void @loops1()" in library.parts[0]
+    assert "@table0 = " in library.parts[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlutriton.isa.native_interface import NativeText
-from mlutriton.simulator.compiling import Beside, compiling
+from mlutriton.simulator.compiling import Beside, compiling, uncollected
 from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, begin_llvm, compile_llvm, kept_module
 
 ANSWER = "define i64 @answer() {\n  ret i64 42\n}\n"
@@ -49,6 +50,20 @@ def test_a_process_forks_when_work_is_done() -> None:
         os._exit(0 if done and compiling.acquire(blocking=False) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     beside.result()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_again_as_it_was(collects: bool) -> None:
+    try:
+        if not collects:
+            gc.disable()
+        with uncollected():
+            with uncollected():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 def test_who_asks_for_a_module_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,6 +339,22 @@ def test_unknown_function_and_bad_text(cache: Path) -> None:
     assert not cache.exists()
 
 
+def test_one_look_up_finds_all_functions_of_a_table() -> None:
+    more = FORTY_TWO.replace("@answer", "@other").replace("42", "43")
+    table = "@both = constant [2 x ptr] [ptr @other, ptr @answer]\n"
+    module = compile_llvm(FORTY_TWO + more + table, cache_key=None)
+    module.find_all("both", ("other", "answer"))
+    assert [module.function(name, [], ctypes.c_int64)() for name in ("answer", "other")] == [42, 43]
+    assert module.address("answer") == compile_address(module, "answer")
+    with pytest.raises(KeyError, match="no function none is exported"):
+        module.find_all("none", ("answer",))
+
+
+def compile_address(module: NativeModule, name: str) -> int:
+    """The address of a function by its own look-up."""
+    return int(module._toolchain.look_up(module._library, name)[name])
+
+
 def test_function_outlives_its_module() -> None:
     assert compile_llvm(FORTY_TWO, cache_key=None).function("answer", [], ctypes.c_int64)() == 42
 
