@@ -14,6 +14,7 @@ from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
+from mlutriton.codegen.pipelining.spread_stores import Spread
 from mlutriton.codegen.repeated_steps import repeat_cheap_steps
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select
@@ -65,14 +66,15 @@ def generate(
 def _generate(
     function: Function, machine: Machine, stages: int, metadata: Mapping[str, object], *, in_place: bool = False
 ) -> Program:
-    most_programs, spread, depths = (0, False, []) if in_place else (MOST_PROGRAMS, True, list(DEPTHS))
+    most_programs, depths = (0, []) if in_place else (MOST_PROGRAMS, list(DEPTHS))
+    spreads = [Spread.NONE] if in_place else list(Spread)
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
         fuse_chains(code)
         repeat_cheap_steps(code)
         deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
-        together = stay_resident(code, machine, most_programs, spread=spread) if stages > 1 else 0
+        together = stay_resident(code, machine, most_programs, spread=spreads[0]) if stages > 1 else 0
         try:
             return _finished(code, function, machine, stages, metadata, in_place=in_place)
         except OnChipMemoryError:
@@ -80,11 +82,11 @@ def _generate(
             # and each of several steps. Deep steps are worth the most.
             if not together and not deeper:
                 raise
-        if spread and together == 1:
-            spread = False
+        if len(spreads) > 1 and together == 1:
+            del spreads[0]
         elif deeper:
             del depths[0]
-            spread = True
+            spreads = list(Spread)
         else:
             most_programs = together // 2
 

@@ -149,6 +149,7 @@ class TileCode:
         local_areas: registers that hold the beginning of an area of local memory, with its offset.
         local_bytes: where the last area ends.
         phases: of registers in addresses of ping-pong buffers, the register with the offset of the phase they lie in.
+        greatest: of registers with counts, what these are at most, where they mostly are that much.
     """
 
     name: str
@@ -160,6 +161,7 @@ class TileCode:
     local_areas: dict[Register, int] = field(default_factory=dict[Register, int])
     local_bytes: int = 0
     phases: dict[Register, Register] = field(default_factory=dict[Register, Register])
+    greatest: dict[Register, int] = field(default_factory=dict[Register, int])
 
     def register(self) -> Register:
         """A register not used before."""

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-import pytest
-
-from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
+from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, order_of, transfer_of
 from mlutriton.codegen.tile_code import Emitter, TileCode
 from mlutriton.dtypes import F16
 from mlutriton.isa.machine import machine
@@ -45,8 +43,11 @@ def test_halves_around_another_load_take_less():
 
 
 def test_segments_and_bytes_of_a_load():
-    assert transfer_of(load("dma.load_pad", *PADDED)[1]) == Transfer(128, 128 * 256 * 2)
-    assert transfer_of(load("dma.load", Register(1), *numbers(4, 1, 64, 0, 64, 0))[1]) is None
+    assert transfer_of(*load("dma.load_pad", *PADDED)) == Transfer(128, 128 * 256 * 2)
+    code, unknown = load("dma.load", Register(1), *numbers(4, 1, 64, 0, 64, 0))
+    assert transfer_of(code, unknown) is None
+    code.greatest[Register(1)] = 32
+    assert transfer_of(code, unknown) == Transfer(4, 4 * 32 * 2)
 
 
 def test_halves_cover_the_whole():
@@ -62,10 +63,34 @@ def test_halves_cover_the_whole():
     assert last.operands[9] == scalars[3].operands[0]
 
 
-@pytest.mark.parametrize("counts", [(256, 127, 1), (256, 128, 2)])
-def test_what_cannot_be_halved(counts):
-    code, whole = load("dma.load", *numbers(*counts, 256, 0), Register(1), Immediate(0))
+def test_the_second_half_of_odd_rows_has_one_more():
+    code, whole = load("dma.load", *numbers(256, 127, 1, 256, 0), Register(1), Immediate(0))
+    [first], [*_, last] = halves(code, whole)
+    assert (first.operands[3], last.operands[3]) == numbers(63, 64)
+    assert last.operands[0].offset_bytes == 63 * 256 * 2
+
+
+def test_rows_of_any_length_are_halved():
+    code, whole = load("dma.load", Register(4), *numbers(128, 1), Register(4), Immediate(0), Register(1), Immediate(0))
+    _, [*scalars, last] = halves(code, whole)
+    behind = next(each for each in scalars if each.operands[1] == Register(4))
+    assert str(behind.operands[2]) == str(64 * 2)
+    assert last.operands[0].register == behind.operands[0]
+
+
+def test_boxes_are_not_halved():
+    code, whole = load("dma.load", *numbers(256, 128, 2, 256, 0), Register(1), Immediate(0))
     assert halves(code, whole) is None
+
+
+def test_a_load_goes_whole_where_its_set_up_hides():
+    m = machine("mlu590-m9")
+    assert order_of(Transfer(8, 262_144), [Transfer(4, 32_768)], m)[0] is None
+    before, cycles = order_of(Transfer(128, 65_536), [Transfer(64, 32_768)], m)
+    assert before == 1
+    assert cycles == burst_cycles([Transfer(64, 32_768)] * 3, m)
+    # Short set-up comes first where flowing hides none.
+    assert order_of(Transfer(170, 54_400), [Transfer(40, 20_480)], m)[0] == 0
 
 
 def test_a_padded_box_that_begins_lower_is_not_halved():

@@ -10,9 +10,9 @@ adds one k after the other to the total, so that products of consecutive steps a
     for k, M steps at a time: total += load a(rows, k and on) * load b(k and on, columns)
 
 M is a number of the launch: what memory allows, what lets a burst flow for some latencies, and no more than leaves a
-few turns for the pipeline. The last turn has what is left. Tiles of a step lie behind each other in their buffer, or,
-where the depth runs along their rows, side by side; panels of weights go on in depth. What is computed on tiles on the
-way, conversions and scales, takes more elements.
+few turns for the pipeline, which are about alike. The last turn has what is left. Tiles of a step lie behind each other
+in their buffer, or, where the depth runs along their rows, side by side; panels of weights go on in depth. What is
+computed on tiles on the way, conversions and scales, takes more elements.
 """
 
 from __future__ import annotations
@@ -47,17 +47,21 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, WRAM_PANEL_COLUMNS, Access, Queue
 
 # The tiles of a turn flow for so many latencies: then the one that shows hardly counts. Fewer where memory is short.
-DEPTHS = (8, 6, 4)
+DEPTHS = (8, 6, 5, 4, 3, 2)
 # Of one core alone for no longer than that: its pipeline has fewer stages to fill.
 LATENCIES_ALONE = 6
 
 # Of what cores load together it is to be so many steps at least: their pipeline orders loads by what it knows of them,
 # and that is less of those of several steps.
-_LEAST_SHARED_STEPS = 3
+LEAST_SHARED_STEPS = 3
 
 # Turns that are left for the pipeline: at both ends of a loop one stands alone.
-_TURNS = 3
+TURNS = 3
 
+# With fewer steps in a turn, one less makes transfers much shorter.
+_LEAST_UNEVEN = 3
+
+_ONE = Immediate(1)
 _CORE = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
 
 
@@ -100,7 +104,7 @@ def _deepened(
     if not analysis.succeeds():
         return None
     most = _most_steps(code, loop, analysis, machine, latencies, surroundings)
-    return _Deepening(code, loop, analysis, most).nodes() if most > 1 else None
+    return _Deepening(code, loop, analysis, most, machine.core_dma_latency_bytes).nodes() if most > 1 else None
 
 
 class _Layout(Enum):
@@ -373,25 +377,18 @@ def _most_steps(
     code: TileCode, loop: Loop, analysis: _Analysis, machine: Machine, latencies: int, surroundings: Surroundings
 ) -> int:
     """How many steps are to be taken at once at most."""
-    loaded = 0
-    twice: set[str] = set()
-    for each in analysis.every:
-        if each.row.trace:
-            twice |= {_buffer(operand) for operand, access in each.accesses if access is Access.WRITE}
-        if each.row.trace == "GATHER":
-            loaded += code.buffers[_buffer(each.operand("dst"))].bytes
-        if each.row.trace == "LOAD":
-            (span,) = (
-                value_of(slot.span, each.known_counts) * each.dtype_of(slot).bytes
-                for slot, operand in zip(each.row.slots, each.operands, strict=True)
-                if isinstance(operand, Address)
-            )
-            loaded += span
+    loaded = _loaded_bytes(code, analysis)
+    twice = {
+        _buffer(operand)
+        for each in analysis.every
+        for operand, access in each.accesses
+        if each.row.trace and access is Access.WRITE
+    }
     shared = any(isinstance(node, Sharing) for node in loop.body)
     if not shared:
         latencies = min(latencies, LATENCIES_ALONE)
     found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
-    if found < _LEAST_SHARED_STEPS and shared:
+    if found < LEAST_SHARED_STEPS and shared:
         return 1
     limits = (
         ("nram", machine.usable_nram_bytes),
@@ -408,11 +405,28 @@ def _most_steps(
     return found
 
 
+def _loaded_bytes(code: TileCode, analysis: _Analysis) -> int:
+    """What a step loads."""
+    loaded = 0
+    for each in analysis.every:
+        if each.row.trace == "GATHER":
+            loaded += code.buffers[_buffer(each.operand("dst"))].bytes
+        if each.row.trace == "LOAD":
+            (span,) = (
+                value_of(slot.span, each.known_counts) * each.dtype_of(slot).bytes
+                for slot, operand in zip(each.row.slots, each.operands, strict=True)
+                if isinstance(operand, Address)
+            )
+            loaded += span
+    return loaded
+
+
 class _Deepening:
     """Writes the loop."""
 
-    def __init__(self, code: TileCode, loop: Loop, analysis: _Analysis, most: int) -> None:
+    def __init__(self, code: TileCode, loop: Loop, analysis: _Analysis, most: int, latency_bytes: int) -> None:
         self.code, self.loop, self.analysis, self.most = code, loop, analysis, most
+        self.latency_bytes = latency_bytes
         self.emitter = Emitter(code)
         self.emitter.location = loop.location
         self.scaled: dict[int, ScalarOperand] = {}
@@ -440,9 +454,32 @@ class _Deepening:
         return [*nodes, wide]
 
     def _steps_of_turn(self) -> ScalarOperand:
-        steps = self._steps_from(self.loop.start)
-        share = self._integer("sdiv", self._integer("add", steps, Immediate(_TURNS - 1)), Immediate(_TURNS))
-        return self._integer("smax", self._integer("smin", share, Immediate(self.most)), Immediate(1))
+        """So many that turns are alike: while a short one is multiplied, the loads of the next program show."""
+        integer, steps = self._integer, self._steps_from(self.loop.start)
+        most = integer("smax", integer("smin", self._shared_out(steps, Immediate(TURNS)), Immediate(self.most)), _ONE)
+        turn, lost = self._even_turn(steps, most)
+        if self.most < _LEAST_UNEVEN:
+            return turn
+        other, less = self._even_turn(steps, integer("smax", integer("sub", most, _ONE), _ONE))
+        is_better = self.emitter.scalar("slt", (self.loop.dtype,), less, lost)
+        return self.emitter.scalar("select", (self.loop.dtype,), is_better, other, turn)
+
+    def _even_turn(self, steps: ScalarOperand, most: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
+        """Steps of a turn if there are as few turns as can be of so many steps at most, and what is lost so.
+
+        That is what the last turn lacks, two latencies of each, and the first, as bytes that could be loaded meanwhile.
+        """
+        integer = self._integer
+        turns = integer("smax", self._shared_out(steps, most), _ONE)
+        turn = self._shared_out(steps, turns)
+        missing = integer("sub", integer("mul", turns, turn), steps)
+        lacking = integer("mul", integer("add", missing, turn), Immediate(_loaded_bytes(self.code, self.analysis)))
+        return turn, integer("add", lacking, integer("mul", turns, Immediate(2 * self.latency_bytes)))
+
+    def _shared_out(self, steps: ScalarOperand, among: ScalarOperand) -> ScalarOperand:
+        """A quotient that is rounded up."""
+        integer = self._integer
+        return integer("sdiv", integer("sub", integer("add", steps, among), _ONE), among)
 
     def _steps_from(self, index: ScalarOperand) -> ScalarOperand:
         """How many steps are left."""
@@ -457,7 +494,9 @@ class _Deepening:
     def _times(self, extent: int) -> ScalarOperand:
         """So many elements of each step."""
         if extent not in self.scaled:
-            self.scaled[extent] = self.emitter.integer("mul", self.members, Immediate(extent))
+            self.scaled[extent] = scaled = self.emitter.integer("mul", self.members, Immediate(extent))
+            if isinstance(scaled, Register):
+                self.code.greatest[scaled] = extent * self.most
         return self.scaled[extent]
 
     def _several(self, node: Node) -> list[Node]:

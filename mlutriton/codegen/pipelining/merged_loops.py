@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
-from mlutriton.codegen.pipelining.spread_stores import parted_store, spread_store
+from mlutriton.codegen.pipelining.spread_stores import Spread, parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -204,7 +204,7 @@ def merged(
     tasks: Register,
     programs: Register,
     *,
-    spread: bool,
+    spread: Spread,
 ) -> list[Node] | None:
     """One loop for all programs of a task.
 
@@ -216,7 +216,7 @@ def merged(
         task: number of this task.
         tasks: how many there are.
         programs: how many there are in the grid.
-        spread: what a program stores is stored a little in each iteration of the next one, where that can be.
+        spread: how what a program stores is stored in the iterations of the next one, where that can be.
 
     Returns:
         None if the loops of programs are not of one length.
@@ -234,7 +234,7 @@ def merged(
     count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
     some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
     apart = _without_steps(code, program, number, served, task, tasks, programs)
-    parted = parted_store(code, program.behind) if spread else None
+    parted = None if spread is Spread.NONE else parted_store(code, program.behind, program.totals, spread)
     # What one iteration leaves for the next is there before, too: nothing else may have its place.
     left = [node.operands[0] for node in program.loads] + ([parted.source] if parted else [])
     nodes += [_filled(code, address, loop.location) for address in left if isinstance(address, Address)]
@@ -271,8 +271,14 @@ def merged(
     behind = Renamer(code, results, phases, keep=True).nodes(program.behind)
     if parted:
         [store] = (node for node in behind if isinstance(node, Instruction) and node.row.trace == "STORE")
-        _emit_behind(emitter, [node for node in behind if node is not store], last)
+        # What is stored of the program before may have to give its place to what this one makes.
+        emitter.nodes += [node for node in behind if _is_scalar(node)]
         more, after = spread_store(emitter, whole, parted, store, number, last, height)
+        made = [node for node in behind if node is not store and not _is_scalar(node)]
+        if parted.places is None:
+            emitter.nodes.append(Branch(last, made, location=store.location))
+        else:
+            _emit_behind(emitter, made, last)
         yielded += more
     else:
         whole.body += [Branch(last, behind, location=loop.location)] if behind else []

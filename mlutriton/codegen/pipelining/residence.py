@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Sequence
 from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
 from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_silent_atomic, is_transfer
+from mlutriton.codegen.pipelining.spread_stores import Spread
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     READING,
@@ -56,14 +57,14 @@ _SHORT_SHARE = 2
 _PROGRAM_ID: list[Operand] = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
-def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, spread: bool) -> int:
+def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, spread: Spread) -> int:
     """Let a task serve several programs if that is worth while and nobody can tell.
 
     Args:
         code: is rewritten.
         machine: decides what is short.
         most_programs: of programs that loop, how many may go together at most; 0 if not even their loops may be one.
-        spread: where their loops become one, what a program stores may have two places by turns.
+        spread: where their loops become one, how what a program stores is stored in the next one's.
 
     Returns:
         How many programs that loop go together, 1 if one behind the other; 0 if they stay as they are.
@@ -130,7 +131,7 @@ def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Reg
     return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
-def _serve_in_one_loop(code: TileCode, body: Sequence[Node], end: Node, short_bytes: int, *, spread: bool) -> bool:
+def _serve_in_one_loop(code: TileCode, body: Sequence[Node], end: Node, short_bytes: int, *, spread: Spread) -> bool:
     """Make one loop of those of a task's programs; False if they differ in length, or their tiles are short."""
     program = looping_program(code, body, short_bytes)
     if program is None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from mlutriton.codegen.meeting import barrier
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_transfer, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
-from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, transfer_of
+from mlutriton.codegen.pipelining.transfer_order import halves, order_of, transfer_of
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -286,18 +286,16 @@ class _Rotation:
         ]
 
     def _around(self, shared: _Lead, own: _Lead) -> tuple[list[Node], list[Node]] | None:
-        """A core's own load in two halves around what all load together, if that takes less time."""
+        """The halves of a core's own load before and behind what all load together, if it takes less time so."""
         if len(own.loads) != 1:
             return None
         [load] = own.loads
-        whole, others = transfer_of(load), [transfer_of(node) for node in shared.loads]
+        whole, others = transfer_of(self.code, load), [transfer_of(self.code, node) for node in shared.loads]
         if not isinstance(load, Instruction) or whole is None or None in others:
             return None
-        half = Transfer(whole.segments // 2, whole.bytes // 2)
-        known = [each for each in others if each is not None]
-        if burst_cycles([half, *known, half], self.machine) >= burst_cycles([*known, whole], self.machine):
-            return None
-        return halves(self.code, load)
+        before, _ = order_of(whole, [each for each in others if each is not None], self.machine)
+        parts = halves(self.code, load) if before is not None else None
+        return parts if parts is None or before else ([], [*parts[0], *parts[1]])
 
     def prepare_loads(self) -> list[Node]:
         """The scalar arithmetic of the loads that the next iteration issues, while those of this one are under way."""
@@ -334,6 +332,8 @@ class _Rotation:
         if not lead.loads:
             return []
         chosen = lead.loads if loads is None else loads
+        if not chosen:
+            return []
         loads = Renamer(self.code, lead.ready, self._phases(phases)).nodes([*self.shared.plan.serves, *chosen])
         return [Branch(lead.ready[self.more], loads, location=self.loop.location)]
 

@@ -8,8 +8,9 @@ result in another place meanwhile. That of the last program is stored behind the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -28,18 +29,26 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE
 
 
+class Spread(Enum):
+    """How what a program stores is spread over the iterations of the next one."""
+
+    TWO_PLACES = auto()  # which makes its own result in another place, by turns
+    ONE_PLACE = auto()  # which makes its own result when all is stored
+    NONE = auto()
+
+
 @dataclass(frozen=True)
 class PartedStore:
-    """The store of a result in two places by turns, a few rows at a time.
+    """The store of a result, a few rows at a time.
 
     Attributes:
         source: where the result is.
-        bytes: of one place.
+        bytes: of the result.
         rows: that it has at most.
         row_bytes: of a row there.
         element_bytes: of an element.
-        now: register with the offset of the place where the present program makes its result.
-        other: that of the one before.
+        places: registers with the offsets of the places where the present program makes its result, and where that of
+            the one before is; None if there is one place alone.
     """
 
     source: Address
@@ -47,13 +56,12 @@ class PartedStore:
     rows: int
     row_bytes: int
     element_bytes: int
-    now: Register
-    other: Register
+    places: tuple[Register, Register] | None
 
     @property
     def phases(self) -> dict[str, Register]:
         """Where a program makes its result."""
-        return {self.source.buffer: self.now}
+        return {self.source.buffer: self.places[0]} if self.places else {}
 
     def height(self, emitter: Emitter, steps: ScalarOperand) -> ScalarOperand:
         """Rows of a part, if there are as many parts as steps."""
@@ -61,8 +69,15 @@ class PartedStore:
         return emitter.integer("sdiv", emitter.integer("add", steps, Immediate(self.rows - 1)), steps)
 
 
-def parted_store(code: TileCode, behind: Sequence[Node]) -> PartedStore | None:
-    """The store behind the loop of a program in parts, if it is the only one; its buffer gets two places."""
+def parted_store(code: TileCode, behind: Sequence[Node], totals: Collection[str], spread: Spread) -> PartedStore | None:
+    """The store behind the loop of a program in parts, if it is the only one.
+
+    Args:
+        code: its buffer may get a second place.
+        behind: what follows the loop.
+        totals: buffers that the loop works on, which cannot do with one place.
+        spread: how it is wanted.
+    """
     stores = [each for each in instructions(behind) if each.row.trace == "STORE"]
     if len(stores) != 1 or stores[0].row.name != "dma.store":
         return None
@@ -74,10 +89,14 @@ def parted_store(code: TileCode, behind: Sequence[Node]) -> PartedStore | None:
         return None
     buffer, element_bytes = code.buffers[source.buffer], node.dtypes[0].bytes
     row_bytes = int(local1.value) * element_bytes
-    buffer.phases = 2
-    now, other = code.register(), code.register()
-    code.phases |= {now: now, other: other}
-    return PartedStore(source, buffer.bytes, buffer.bytes // row_bytes, row_bytes, element_bytes, now, other)
+    places = None
+    if source.buffer in totals and spread is Spread.ONE_PLACE:
+        return None
+    if spread is Spread.TWO_PLACES:
+        buffer.phases = 2
+        places = code.register(), code.register()
+        code.phases |= {each: each for each in places}
+    return PartedStore(source, buffer.bytes, buffer.bytes // row_bytes, row_bytes, element_bytes, places)
 
 
 def spread_store(
@@ -126,9 +145,11 @@ def spread_store(
                 operands[slot.name] = replace(operand, register=kept(register))
             case _:
                 operands[slot.name] = operand
-    operands["src"] = replace(store.source, register=store.other)
-    carry(store.now, Immediate(0), store.other, store.now)
-    carry(store.other, Immediate(store.bytes), store.now, store.other)
+    if store.places is not None:
+        now, other = store.places
+        operands["src"] = replace(store.source, register=other)
+        carry(now, Immediate(0), other, now)
+        carry(other, Immediate(store.bytes), now, other)
     served, is_there, row = kept(number), kept(Immediate(1)), emitter.code.register()
     carry(row, Immediate(0), Immediate(0), emitter.integer("add", row, height))
     body, emitter.nodes = emitter.nodes, list[Node]()
@@ -150,8 +171,10 @@ def _part(
     assert isinstance(stride, Register | Immediate)
     left = emitter.integer("smin", emitter.integer("sub", valid, row), height)
     away = emitter.integer("mul", emitter.integer("mul", stride, row), Immediate(store.element_bytes))
-    place = emitter.scalar("add", (I64,), store.other, emitter.integer("mul", row, Immediate(store.row_bytes)))
-    emitter.code.keep_phase(place, store.other)
+    place = emitter.scalar("mul", (I64,), row, Immediate(store.row_bytes))
+    if store.places is not None:
+        place = emitter.scalar("add", (I64,), store.places[1], place)
+        emitter.code.keep_phase(place, store.places[1])
     return {
         **operands,
         "dst": replace(target, register=emitter.scalar("add", (I64,), target.register, away)),

@@ -31,26 +31,45 @@ class Transfer:
     bytes: int
 
 
-def transfer_of(load: Node) -> Transfer | None:
-    """Segments and bytes of a load, if the program says how many there are."""
+def transfer_of(code: TileCode, load: Node) -> Transfer | None:
+    """Segments and bytes of a load, if the program says how many there are mostly."""
     if not isinstance(load, Instruction) or load.row.name not in ("dma.load", "dma.load_pad"):
         return None
-    extents = load.known_counts
+    extents = dict(load.known_counts)
+    for slot, operand in zip(load.row.slots, load.operands, strict=True):
+        if isinstance(operand, Register) and operand in code.greatest:
+            extents[slot.name] = code.greatest[operand]
     if not {"n0", "n1", "n2"} <= extents.keys():
         return None
     segments = extents["n1"] * extents["n2"]
     return Transfer(segments, segments * extents["n0"] * load.dtypes[0].bytes)
 
 
-def burst_cycles(transfers: Sequence[Transfer], machine: Machine) -> float:
-    """How long a burst takes that nothing delays, of tiles that the L2 has."""
+def burst_cycles(transfers: Sequence[Transfer], machine: Machine, bytes_per_cycle: float | None = None) -> float:
+    """How long a burst takes that nothing delays, of tiles that the L2 has; at a core's rate, or at another one."""
+    rate = bytes_per_cycle or machine.core_dma_bytes_per_cycle
     latency = machine.cycles_from_ns(machine.l2_latency_ns)
     began = ended = 0.0
     for each in transfers:
         setup = machine.dma_setup_cycles + (each.segments - 1) * machine.dma_segment_cycles
         began = max(ended, began + setup + latency)
-        ended = began + each.bytes / machine.core_dma_bytes_per_cycle
+        ended = began + each.bytes / rate
     return ended
+
+
+def order_of(
+    own: Transfer, others: Sequence[Transfer], machine: Machine, bytes_per_cycle: float | None = None
+) -> tuple[int | None, float]:
+    """How a load best goes with others, and how long that takes: whole behind them, or halved.
+
+    Returns:
+        How many halves come before the others; None of one that is not halved.
+    """
+    half = Transfer(own.segments // 2, own.bytes // 2)
+    orders = {None: [*others, own], 1: [half, *others, half], 0: [*others, half, half]}
+    cycles = {before: burst_cycles(order, machine, bytes_per_cycle) for before, order in orders.items()}
+    best = min(cycles, key=lambda each: cycles[each])
+    return best, cycles[best]
 
 
 def halves(code: TileCode, load: Instruction) -> tuple[list[Node], list[Node]] | None:
@@ -59,24 +78,30 @@ def halves(code: TileCode, load: Instruction) -> tuple[list[Node], list[Node]] |
     operands = dict(zip(names, load.operands, strict=True))
     n0, n1, n2 = (operands[name] for name in ("n0", "n1", "n2"))
     target, source, stride = operands["dst"], operands["src"], operands["global1"]
-    if not (isinstance(n0, Immediate) and isinstance(n1, Immediate) and n2 == Immediate(1)) or int(n1.value) % 2:
+    if not isinstance(n1, Immediate) or n2 != Immediate(1) or not isinstance(n0, Register | Immediate):
         return None
     if not isinstance(target, Address) or not isinstance(source, GlobalAddress):
         return None
     is_padded = load.row.name == "dma.load_pad"
     local = n0 if is_padded else operands["local1"]
-    if not isinstance(local, Immediate) or (is_padded and operands["before1"] != Immediate(0)):
+    if not isinstance(local, Register | Immediate) or (is_padded and operands["before1"] != Immediate(0)):
+        return None
+    if isinstance(local, Register) and target.register is not None:
         return None
     assert isinstance(stride, Register | Immediate)
-    half, width = int(n1.value) // 2, load.dtypes[0].bytes
+    rows, width = int(n1.value), load.dtypes[0].bytes
+    half = rows // 2
     emitter = Emitter(code)
     emitter.location = load.location
     emitter.nodes = last = list[Node]()
     away = emitter.integer("mul", stride, Immediate(half * width))
     address = emitter.scalar("add", (I64,), source.register, away)
+    behind = emitter.integer("mul", local, Immediate(half * width))
     of_last: dict[str, Operand] = {
-        "n1": Immediate(half),
-        "dst": replace(target, offset_bytes=target.offset_bytes + half * int(local.value) * width),
+        "n1": Immediate(rows - half),
+        "dst": replace(target, offset_bytes=target.offset_bytes + int(behind.value))
+        if isinstance(behind, Immediate)
+        else replace(target, register=behind),
         "src": GlobalAddress(address, source.offset_bytes),
     }
     if is_padded:
