@@ -1,18 +1,22 @@
 """How long a program of the tile IR takes about, from what it loads, moves and computes: to choose between forms of it.
 
 Loops are taken to be pipelined, so that the longest of their queues counts. The pipeline hides latencies of transfers
-from other queues, but not from each other: each step shows one of them, or several steps one if they are taken together
-(:mod:`mlutriton.codegen.pipelining.deeper_steps`). All forms that are compared have the same loops.
+from other queues, but not from each other: each step shows the set-up and the latency of its burst of loads, or several
+steps those of one if they are taken together (:mod:`mlutriton.codegen.pipelining.deeper_steps`). All forms that are
+compared have the same loops.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.deeper_steps import LATENCIES_ALONE
+from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, LATENCIES_ALONE, LEAST_SHARED_STEPS, TURNS
+from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, order_of
 from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.dtypes import F32, TF32
+from mlutriton.ir.analysis.layouts import WHOLE, NotSplitError, operand_layouts
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
 from mlutriton.ir.ops import (
@@ -35,6 +39,9 @@ from mlutriton.isa.machine import Machine
 
 # Of a loop whose length is not known.
 _TRIPS = 32
+
+# What scalar arithmetic and waiting for queues and other cores take in a turn of a pipeline.
+_TURN_CYCLES = 150
 
 
 @dataclass
@@ -69,39 +76,82 @@ def estimated_ends(function: Function, machine: Machine) -> float:
 class _Estimate:
     """Adds up what operations take.
 
-    Beside products, arithmetic is taken to need one pass, and the set-up of rows to be hidden: the steps of products
-    are deepened until it is, and all forms of them have the same arithmetic.
+    Beside products, arithmetic is taken to need one pass: all forms of them have the same arithmetic.
     """
 
     def __init__(self, function: Function, machine: Machine) -> None:
         self.machine = machine
         self.multiplies = any(isinstance(each, Dot) for each in function.walk())
+        stores = (each.value for each in function.walk() if isinstance(each, TileStore))
+        self.result_bytes = max(map(_bytes, stores), default=0)
 
-    def block(self, block: Block) -> tuple[_Queues, float]:
-        """What the straight part of a block takes of each queue, and what its loops take."""
+    def block(self, block: Block, *, is_loop: bool = False) -> tuple[_Queues, float]:
+        """What the straight part of a block takes of each queue, and what its loops take.
+
+        Args:
+            block: of the function.
+            is_loop: it is the body of a counted loop.
+        """
         queues, loops = _Queues(), 0.0
         for operation in block.operations:
             match operation:
                 case For() | While():
-                    inner, nested = self.block(operation.regions[-1])
-                    inner.transfers += min(_latency_cycles(self.machine), inner.transfers / LATENCIES_ALONE)
+                    inner, nested = self.block(operation.regions[-1], is_loop=isinstance(operation, For))
+                    if isinstance(operation, For) and self.multiplies:
+                        burst, steps = self._burst(operation)
+                        inner.transfers += burst / steps + self.result_bytes / _transfer_rate(self.machine) / _TRIPS
+                        nested += _TURN_CYCLES / steps
+                    else:
+                        inner.transfers += min(_latency_cycles(self.machine), inner.transfers / LATENCIES_ALONE)
                     loops += _TRIPS * (inner.longest() + nested)
                 case If():
                     for region in operation.regions:
                         inner, nested = self.block(region)
                         queues.add(inner)
                         loops += nested
+                case TileLoad() if self.multiplies and is_loop:
+                    pass  # one of a burst
                 case _:
                     queues.add(self._operation(operation))
         return queues, loops
+
+    def _burst(self, loop: For) -> tuple[float, int]:
+        """What the loads of several iterations take at once, and of how many if as many as can be go together."""
+        loads = [each for each in loop.body.operations if isinstance(each, TileLoad)]
+        shared = {each.operands[0].defining_op for each in loop.body.operations if isinstance(each, Assemble)}
+        deep = _depths(loop) if loads else None
+        steps = 1 if deep is None else self._steps(loop, loads, bool(shared))
+        own, together = (
+            [
+                _transfer(each, deep[each] if deep is not None else WHOLE, steps)
+                for each in loads
+                if (each in shared) is is_shared
+            ]
+            for is_shared in (False, True)
+        )
+        rate = _transfer_rate(self.machine)
+        if together and len(own) == 1:
+            return order_of(own[0], together, self.machine, rate)[1], steps
+        return burst_cycles([*together, *own], self.machine, rate), steps
+
+    def _steps(self, loop: For, loads: Sequence[TileLoad], is_shared: bool) -> int:
+        """How many steps of a loop that adds up products are taken together at most."""
+        machine = self.machine
+        products = [each for each in loop.body.operations if isinstance(each, Dot)]
+        latencies = DEPTHS[0] if is_shared else LATENCIES_ALONE
+        loaded = sum(map(_tile_bytes, loads))
+        found = min(math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded)), _TRIPS // TURNS)
+        totals = sum(_bytes(each.result) for each in products)
+        kept = totals + (self.result_bytes if self.result_bytes < totals else 0)
+        rows, weights = (2 * sum(_bytes(each.operands[place]) for each in products) for place in range(2))
+        found = min(found, (machine.usable_nram_bytes - kept) // rows, machine.usable_wram_bytes // weights)
+        return max(1, found) if found >= LEAST_SHARED_STEPS or not is_shared else 1
 
     def _operation(self, operation: Operation) -> _Queues:
         machine = self.machine
         match operation:
             case TileLoad() | TileStore():
                 flow = _tile_bytes(operation) / _transfer_rate(machine)
-                if self.multiplies:
-                    return _Queues(transfers=flow)
                 setup = _segments(operation) * machine.dma_segment_cycles
                 # Of two transfers in a row, the set-up of one shows, that of the other goes on while the first flows.
                 return _Queues(transfers=(setup + flow + max(setup, flow)) / 2)
@@ -149,6 +199,42 @@ def _segments(tile: TileLoad | TileStore) -> int:
         left.remove(found)
         run *= found[1]
     return math.prod(extent for _, extent in left)
+
+
+def _depths(loop: For) -> dict[TileLoad, int] | None:
+    """The axes of a loop's tiles along which it multiplies; None if its steps are not products that are added up."""
+    carried = [value for value in loop.carried if shape_of(value.type)]
+    found: dict[TileLoad, int] = {}
+    pending: list[tuple[Value, int]] = []
+    for each in loop.body.operations:
+        if isinstance(each, Dot):
+            if each.operands[2] not in carried or each.result not in loop.body.terminator.operands:
+                return None
+            carried.remove(each.operands[2])
+            rank = len(shape_of(each.operands[0].type))
+            pending += [(each.operands[0], rank - 1), (each.operands[1], rank - 2)]
+    while pending:
+        value, axis = pending.pop()
+        made = value.defining_op
+        if isinstance(made, TileLoad):
+            found[made] = axis
+        elif isinstance(made, Assemble):
+            pending.append((made.operands[0], axis))
+        elif made is not None and shape_of(value.type):
+            try:
+                layouts = operand_layouts(made, axis)
+            except NotSplitError:
+                return None
+            pending += [pair for pair in zip(made.operands, layouts, strict=True) if pair[1] != WHOLE]
+    loads = {each for each in loop.body.operations if isinstance(each, TileLoad)}
+    return found if not carried and found.keys() == loads else None
+
+
+def _transfer(load: TileLoad, deep: int, steps: int) -> Transfer:
+    """A load of so many steps, which go on along an axis of its tile."""
+    is_along = deep != WHOLE and _constant(load.geometry.strides[deep]) == 1
+    segments = _segments(load) * (1 if is_along else steps)
+    return Transfer(segments, _tile_bytes(load) * steps)
 
 
 def _constant(value: Value) -> int | None:
