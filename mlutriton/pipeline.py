@@ -31,7 +31,7 @@ from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Program
 from mlutriton.placement import CompileOptions, Observer, multiplies
-from mlutriton.specialization import neighbours, specialized
+from mlutriton.specialization import neighbours, parts, specialized
 
 __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
 
@@ -129,13 +129,14 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     Raises:
         CompileError: E02xx; names the kernel's line.
     """
-    wide = neighbours(function, options)
+    wide, parted = neighbours(function, options), parts(function, options)
     as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
     rounded = round_sizes.assumed(function)
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     return specialized(
         function,
         wide,
+        parted,
         as_written,
         rounded,
         options,

@@ -4,6 +4,7 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 
 * without tiles that wrap (:mod:`mlutriton.ir.passes.unwrap`),
 * of neighbouring programs at a time (:mod:`mlutriton.ir.passes.widen`), on the cores of a cluster where these multiply,
+* of parts of another length (:mod:`mlutriton.ir.passes.cut`), on the cores of a cluster where these multiply,
 * of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`),
 * where sizes are round (:mod:`mlutriton.round_sizes`).
 """
@@ -16,13 +17,13 @@ from dataclasses import dataclass, replace
 
 from mlutriton import longer_rows, round_sizes
 from mlutriton.codegen.generate import generate
-from mlutriton.codegen.versions import join, neighbours_at_once
+from mlutriton.codegen.versions import Condition, Unless, join, neighbours_at_once, of_parts
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import TileLoad
-from mlutriton.ir.passes import canonicalize, cse, dce, numbering, unwrap, widen
+from mlutriton.ir.passes import canonicalize, cse, cut, dce, numbering, unwrap, widen
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.placement import (
@@ -80,14 +81,19 @@ def neighbours(function: Function, options: CompileOptions) -> list[numbering.Bl
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
     """
-    is_of_use = options.num_stages > 1 and options.machine.cores_per_cluster > 1
-    if not is_of_use or not multiplies(function) or not widen.may_be_widened(function):
+    if not _may_go_together(function, options):
         return []
     numberings = [numbering.run(function), numbering.as_written(function)]
     blocks = [_block(each, options.machine) for each in numberings if each is not None]
     found = [each for each in blocks if each is not None]
     # Fewer facts have to hold for numbers as they are written.
     return found if len(found) < 2 or math.prod(found[0].counts) > math.prod(found[1].counts) else found[1:]
+
+
+def _may_go_together(function: Function, options: CompileOptions) -> bool:
+    """False if programs cannot go together on the cores of a cluster, or that is of no use."""
+    is_of_use = options.num_stages > 1 and options.machine.cores_per_cluster > 1
+    return is_of_use and multiplies(function) and widen.may_be_widened(function)
 
 
 def _block(numbered: numbering.Numbering, machine: Machine) -> numbering.Block | None:
@@ -100,6 +106,29 @@ def _block(numbered: numbering.Numbering, machine: Machine) -> numbering.Block |
     if found is None:
         return None
     return numbered.block(found.function, found.conditions, found.counts)
+
+
+def parts(function: Function, options: CompileOptions) -> cut.Cut | None:
+    """Programs whose tiles are as tall as lets the clusters share powers of two, if they multiply tiles.
+
+    Twelve clusters have four tiles of a third each of them, or eight of a third of half. Where a cluster's number is a
+    power of two, neighbours do.
+
+    Args:
+        function: as it is written, before its memory accesses are known.
+        options: what decides a compilation.
+    """
+    machine = options.machine
+    if not _may_go_together(function, options):
+        return None
+    cores = machine.cores_per_cluster
+    clusters = machine.cores // cores
+    odd = clusters // (clusters & -clusters)
+    whole = _MEMBER_ROWS * cores
+    while whole < odd * _MEMBER_ROWS * cores:
+        whole *= 2
+    rows = -(-whole // (odd * cores)) * cores
+    return cut.run(function, {_ROWS: rows, _COLUMNS: _MOST_COLUMNS}) if odd > 1 else None
 
 
 @dataclass(frozen=True)
@@ -150,6 +179,7 @@ def _powers_of_two(most: int) -> list[int]:
 def specialized(
     function: Function,
     wide: Sequence[numbering.Block],
+    parted: cut.Cut | None,
     written: Function | None,
     rounded: Function | None,
     options: CompileOptions,
@@ -162,19 +192,21 @@ def specialized(
     Args:
         function: whose memory accesses are known.
         wide: what :func:`neighbours` said of it.
+        parted: what :func:`parts` said of it.
         written: a copy of the function as it is written if longer rows may be of use, else None.
         rounded: what :func:`mlutriton.round_sizes.assumed` said of it.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide``, ``written`` and ``rounded`` are to where ``function`` is.
+        prepare: brings a function from where ``wide``, ``parted``, ``written`` and ``rounded`` are to where
+            ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
     straight = _straight(function, options) if multiplies(function) else None
     best = function if straight is None else straight.function
-    together = _together(wide, best, options, metadata, observe, prepare)
+    together = _together(wide, parted, best, options, metadata, observe, prepare)
     if written is not None:
         longer = longer_rows.together(written, function, options, metadata, observe, prepare)
         together += [longer] if longer else []
@@ -195,16 +227,18 @@ def specialized(
 
 def _together(
     blocks: Sequence[numbering.Block],
+    parted: cut.Cut | None,
     alone: Function,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
     prepare: Callable[[Function], None],
-) -> list[tuple[Program, list[Function]]]:
-    """The programs of neighbours on the cores of a cluster that are of use, and when each is to run.
+) -> list[tuple[Program, list[Condition]]]:
+    """The programs of neighbours and of parts on the cores of a cluster that are of use, and when each is to run.
 
     Args:
         blocks: these neighbours, best first.
+        parted: programs of parts.
         alone: each of them alone.
         options: what decides a compilation.
         metadata: facts for the program file.
@@ -214,28 +248,64 @@ def _together(
     machine = options.machine
     on_cluster = replace(options, cores=machine.cores_per_cluster)
     others = [_rounds_alone(alone, options)]
-    found: list[tuple[Program, list[Function]]] = []
+    found: list[tuple[Program, list[Condition]]] = []
     for block in reversed(blocks):
         prepare(block.function)
         observe("widen", block.function)
         straight = _straight(block.function, options, block.counts) or _Version(block.function, [])
-        if any(any(each.geometry.flags()) for each in straight.function.walk() if isinstance(each, TileLoad)):
-            continue
-        try:
-            part = partitioned(straight.function, on_cluster, share=True)
-            rounds = rounds_of(part, on_cluster)
-            rounds = Rounds(rounds.programs * math.prod(block.counts), rounds.cycles)
-            if any(rounds.share() > WORTH_WHILE * each.share() for each in others):
-                continue
-            program = generate(part, machine, options.num_stages, metadata, single_buffers=False)
-        except (NotSplitError, OnChipMemoryError):
-            continue
-        observe("partition", part)
-        faster = [condition_function(part, [], (rounds, each)) for each in others]
-        conditions = [*block.conditions, *straight.conditions, *faster]
-        found.insert(0, (neighbours_at_once(program, block.counts), conditions))
-        others.append(rounds)
+        made = _on_cluster(straight.function, on_cluster, metadata, observe, others, math.prod(block.counts))
+        if made is not None:
+            program, part, rounds = made
+            faster = [condition_function(part, [], (rounds, each)) for each in others]
+            conditions: list[Condition] = [*block.conditions, *straight.conditions, *faster]
+            found.insert(0, (neighbours_at_once(program, block.counts), conditions))
+            others.append(rounds)
+    if parted is not None:
+        prepare(parted.function)
+        observe("cut", parted.function)
+        made = _on_cluster(parted.function, on_cluster, metadata, observe, [])
+        if made is not None:
+            program, _, rounds = made
+            faster = [condition_function(parted.asked, [], (rounds, each), parted.programs) for each in others]
+            # Forms of which the launch is not take no time at all.
+            holding = reversed([conditions for _, conditions in found])
+            unless = [Unless(one, conditions) for one, conditions in zip(faster[1:], holding, strict=True)]
+            program = of_parts(program, parted.parameters, parted.counts, machine)
+            found.insert(0, (program, [*parted.conditions, faster[0], *unless]))
     return found
+
+
+def _on_cluster(
+    function: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    others: Sequence[Rounds],
+    count: int = 1,
+) -> tuple[Program, Function, Rounds] | None:
+    """The program of a function on the cores of a cluster, the part of each, and the rounds of programs that it makes.
+
+    Args:
+        function: does what several programs do.
+        options: want these cores.
+        metadata: facts for the program file.
+        observe: called with what is made.
+        others: rounds of forms of which one takes less for a program if this one is of no use.
+        count: of programs that it does.
+    """
+    if any(any(each.geometry.flags()) for each in function.walk() if isinstance(each, TileLoad)):
+        return None
+    try:
+        part = partitioned(function, options, share=True)
+        rounds = rounds_of(part, options)
+        rounds = Rounds(rounds.programs * count, rounds.cycles)
+        if any(rounds.share() > WORTH_WHILE * each.share() for each in others):
+            return None
+        program = generate(part, options.machine, options.num_stages, metadata, single_buffers=False)
+    except (NotSplitError, OnChipMemoryError):
+        return None
+    observe("partition", part)
+    return program, part, rounds
 
 
 def _rounds_alone(function: Function, options: CompileOptions) -> Rounds:

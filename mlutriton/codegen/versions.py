@@ -14,7 +14,8 @@ the tiles that a program goes over (:func:`over_tiles`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from mlutriton.codegen.selection.select import select_condition
 from mlutriton.diagnostics import Location
@@ -29,13 +30,13 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_M
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
 
 
-def join(special: Program, general: Program, conditions: Sequence[Function], machine: Machine) -> Program:
+def join(special: Program, general: Program, conditions: Sequence[Condition], machine: Machine) -> Program:
     """One program of two versions.
 
     Args:
         special: runs where all conditions hold.
         general: runs elsewhere.
-        conditions: arithmetic on the parameters and the size of the grid; its last result says whether one holds.
+        conditions: of which there is one at least.
         machine: for which it is compiled.
     """
     assert not special.strings + general.strings, "texts of prints and assertions have one numbering"
@@ -43,18 +44,23 @@ def join(special: Program, general: Program, conditions: Sequence[Function], mac
     special, general = (apart(each, cores) for each in (special, general))
     if special.is_resident or general.is_resident:
         special, general = resident(special), resident(general)
-    chosen = _fresh("special", special.labels)
-    before, count = _choice(conditions, chosen, machine)
-    special = _renamed(special, "", count)
-    taken = {*special.labels, *special.buffers, chosen}
+    chosen, otherwise = _fresh("special", special.labels), _fresh("otherwise", special.labels)
+    choice = _Choice(machine, {*special.labels, chosen, otherwise})
+    choice.ask(conditions, otherwise)
+    location = conditions[0].location if isinstance(conditions[0], Function) else conditions[0].condition.location
+    before = [*choice.instructions, Instruction(TABLE["br"], (), (Label(chosen),), location)]
+    special = _renamed(special, "", choice.registers)
+    taken = {*special.labels, *special.buffers, *choice.labels, chosen, otherwise}
     suffix = ".general"
     while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
         suffix += ".general"
     general = _renamed(general, suffix, special.register_count)
     behind = len(before) + len(general.instructions)
     labels = {name: place + len(before) for name, place in general.labels.items()}
-    labels |= {name: place + behind for name, place in special.labels.items()} | {chosen: behind}
-    assert len(labels) == len(general.labels) + len(special.labels) + 1, "each label has a name of its own"
+    labels |= {name: place + behind for name, place in special.labels.items()}
+    labels |= {chosen: behind, otherwise: len(before), **choice.labels}
+    count = len(general.labels) + len(special.labels) + len(choice.labels) + 2
+    assert len(labels) == count, "each label has a name of its own"
     return replace(
         special,
         buffers={**special.buffers, **general.buffers},
@@ -73,25 +79,66 @@ def _fresh(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _choice(conditions: Sequence[Function], chosen: str, machine: Machine) -> tuple[list[Instruction], int]:
-    """What goes to the special version if all conditions hold, else on; and how many registers that takes."""
-    instructions: list[Instruction] = []
-    count, all_hold = 0, None
-    for condition in conditions:
-        asked, holds, registers = select_condition(condition, machine)
-        location = condition.location
-        instructions += [each.taking(_moved(one, count) for one in each.operands) for each in asked]
-        holds = Register(holds.index + count)
-        count += registers
-        if all_hold is None:
-            all_hold = holds
-            continue
-        both, count = Register(count), count + 1
-        instructions.append(Instruction(TABLE["and"], (I1,), (both, all_hold, holds), location))
-        all_hold = both
-    assert all_hold is not None, "there is a condition"
-    location = conditions[0].location
-    return [*instructions, Instruction(TABLE["cbr"], (), (all_hold, Label(chosen)), location)], count
+@dataclass(frozen=True)
+class Unless:
+    """A condition that only has to hold where others do not all hold.
+
+    Attributes:
+        condition: it.
+        others: these.
+    """
+
+    condition: Function
+    others: Sequence[Condition]
+
+
+Condition = Function | Unless
+"""Arithmetic on the parameters and the size of the grid, whose last result says whether something holds."""
+
+
+class _Choice:
+    """What goes on with other code as soon as a condition does not hold.
+
+    Attributes:
+        instructions: to be run first.
+        labels: of places in them, or behind their end.
+        registers: that they use.
+    """
+
+    def __init__(self, machine: Machine, taken: Collection[str]) -> None:
+        self.machine, self.taken = machine, taken
+        self.instructions: list[Instruction] = []
+        self.labels: dict[str, int] = {}
+        self.registers = 0
+
+    def ask(self, conditions: Sequence[Condition], otherwise: str) -> None:
+        """Go on behind the end if all conditions hold, else at a label."""
+        for condition in conditions:
+            if isinstance(condition, Unless):
+                holds, unlike = self._label(), self._label()
+                self.ask([condition.condition], unlike)
+                self._add("br", condition.condition.location, Label(holds))
+                self.labels[unlike] = len(self.instructions)
+                self.ask(condition.others, holds)
+                self._add("br", condition.condition.location, Label(otherwise))
+                self.labels[holds] = len(self.instructions)
+                continue
+            asked, holding, registers = select_condition(condition, self.machine)
+            count, self.registers = self.registers, self.registers + registers + 1
+            self.instructions += [each.taking(_moved(one, count) for one in each.operands) for each in asked]
+            fails = Register(self.registers - 1)
+            location = condition.location
+            inverted = (fails, Register(holding.index + count), Immediate(1))
+            self.instructions.append(Instruction(TABLE["xor"], (I1,), inverted, location))
+            self._add("cbr", location, fails, Label(otherwise))
+
+    def _add(self, name: str, location: Location, *operands: Operand) -> None:
+        self.instructions.append(Instruction(TABLE[name], (), operands, location))
+
+    def _label(self) -> str:
+        label = _fresh(f"asked{len(self.labels)}", self.taken)
+        self.labels[label] = -1  # until it is known
+        return label
 
 
 def _moved(operand: Operand, registers: int) -> Operand:
@@ -168,6 +215,56 @@ def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_li
         instructions=(*before, *body.instructions),
         labels={name: place + len(before) for name, place in body.labels.items()},
         register_count=begin + taken + 6,
+    )
+
+
+def of_parts(
+    program: Program, parameters: Sequence[Function], counts: Mapping[int, Function], machine: Machine
+) -> Program:
+    """The program of parts as one of the grid, which has so many programs as there are parts.
+
+    Args:
+        program: of a part; its last parameters are numbers of the launch.
+        parameters: arithmetic on the other parameters; their last results are these numbers.
+        counts: likewise how many parts there are along each axis of the grid.
+        machine: for which it is compiled.
+    """
+    program = resident(program)
+    location = program.instructions[0].location
+    before: list[Instruction] = []
+    count = program.register_count
+
+    def computed(function: Function) -> Register:
+        nonlocal count
+        asked, found, taken = select_condition(function, machine)
+        before.extend(each.taking(_moved(one, count) for one in each.operands) for each in asked)
+        found, count = Register(found.index + count), count + taken
+        return found
+
+    own = len(program.parameters) - len(parameters)
+    numbers = [computed(each) for each in parameters]
+    known = {f"num_programs.{'xyz'[axis]}": computed(each) for axis, each in counts.items()}
+    programs, every, part, count = Register(count), Register(count + 1), Register(count + 2), count + 3
+    before += [_read("programs", programs, location), _scalar("mov", location, every, Immediate(1))]
+    before += [_scalar("mul", location, every, every, each) for each in known.values()]
+    known["programs"] = every
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        if each.row.name == "serve":
+            # The number of any program of the launch, as there may be more parts.
+            return [_scalar("urem", location, part, each.operands[0], programs), replace(each, operands=(part,))]
+        if each.row.name == "param" and (place := _index_of(each)) >= own:
+            return [_scalar("mov", location, each.operands[0], numbers[place - own])]
+        instead = known.get(_special_of(each))
+        return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
+
+    body = _rewritten(program, rewritten)
+    return replace(
+        body,
+        parameters=program.parameters[:own],
+        instructions=(*before, *body.instructions),
+        labels={name: place + len(before) for name, place in body.labels.items()},
+        register_count=count,
     )
 
 
@@ -270,9 +367,14 @@ def _special_of(instruction: Instruction) -> str:
     """The name of the special register that an instruction reads; empty if it reads none."""
     if instruction.row.name != "sreg":
         return ""
+    return SPECIAL_REGISTERS[_index_of(instruction)]
+
+
+def _index_of(instruction: Instruction) -> int:
+    """Which parameter or special register an instruction reads."""
     index = instruction.operand("index")
     assert isinstance(index, Immediate)
-    return SPECIAL_REGISTERS[int(index.value)]
+    return int(index.value)
 
 
 def _rewritten(program: Program, rewriting: Rewriting) -> Program:

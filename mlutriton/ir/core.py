@@ -195,6 +195,14 @@ class Function:
         """Every operation, parents first."""
         return self.body.walk()
 
+    def add_parameter(self, type: Type, name: str) -> Value:
+        """A parameter behind those that there are."""
+        arguments = self.body.arguments
+        arguments.append(Value(type, self.body, len(arguments), name))
+        if self.argument_attributes:
+            self.argument_attributes = [*self.argument_attributes, {}]
+        return arguments[-1]
+
 
 _Op = TypeVar("_Op", bound=Operation)
 

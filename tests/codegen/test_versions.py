@@ -211,9 +211,7 @@ def product_by_order(a, b, c, M, N, K, ORDER: tl.constexpr, BM: tl.constexpr, BN
 def test_programs_in_any_order(order, tiles, group, more, monkeypatch):
     # Small tiles are not worth going together: have them do so wherever that is right.
     monkeypatch.setattr(specialization, "WORTH_WHILE", math.inf)
-    monkeypatch.setattr(
-        specialization, "condition_function", lambda function, facts, _=None: of_launch(function, facts)
-    )
+    monkeypatch.setattr(specialization, "condition_function", lambda function, facts, *_: of_launch(function, facts))
     rng = np.random.default_rng(2)
     m, n, k = tiles[0] * 16, tiles[1] * 16, 40
     a, b = (rng.integers(-3, 4, shape).astype(np.float16) for shape in ((m, k), (k, n)))

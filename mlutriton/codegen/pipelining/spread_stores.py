@@ -9,7 +9,7 @@ result in another place meanwhile. That of the last program is stored behind the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from mlutriton.codegen.tile_code import (

@@ -114,3 +114,11 @@ class Aliasing:
 def may_meet(a: Roots, b: Roots) -> bool:
     """True if accesses of these origins may touch the same bytes though the launch's arrays are disjoint."""
     return a is None or b is None or not a.isdisjoint(b)
+
+
+def reads_what_it_writes(function: Function) -> bool:
+    """True if anything may be read through a parameter that is written."""
+    aliasing = Aliasing(function)
+    written = [aliasing.roots(each) for each in function.walk() if writes(each)]
+    read = [aliasing.roots(each) for each in function.walk() if isinstance(each, TileLoad | GatherLoad | Load)]
+    return any(may_meet(store, load) for store in written for load in read)

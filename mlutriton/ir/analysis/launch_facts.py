@@ -156,7 +156,10 @@ def _launched(function: Function, wanted: Sequence[Value]) -> tuple[Block, Scala
 
 
 def condition_function(
-    function: Function, facts: Sequence[Fact], faster: tuple[Rounds, Rounds] | None = None
+    function: Function,
+    facts: Sequence[Fact],
+    faster: tuple[Rounds, Rounds] | None = None,
+    parts: Value | None = None,
 ) -> Function:
     """A function of the same arguments, the last operation of which tells whether something holds.
 
@@ -164,8 +167,9 @@ def condition_function(
         function: has the arguments, and the arithmetic that facts are about.
         facts: all of them have to hold.
         faster: a grid has to take no longer in the first rounds than in the others.
+        parts: how many programs the first rounds have, if that is another number than that of the grid.
     """
-    body, code, values = _launched(function, [each.value for each in facts])
+    body, code, values = _launched(function, [*(each.value for each in facts), *([parts] if parts else [])])
     holds = code.add(Constant.of(1, I1))
     for fact in dict.fromkeys(facts):
         one = values[fact.value]
@@ -180,7 +184,10 @@ def condition_function(
         for axis in range(3):
             extent = code.add(NumPrograms((), {"axis": axis}))
             programs = code.value(code.binary("mul", programs, code.value(extent)))
-        one, other = (_cycles(code, programs, each) for each in faster)
+        one, other = (
+            _cycles(code, count, each)
+            for count, each in zip((values[parts] if parts else programs, programs), faster, strict=True)
+        )
         holds = code.add(Elementwise.of("and", holds, code.add(Elementwise.of("sle", one, other))))
     return Function(function.name, body, function.argument_attributes, function.location)
 

@@ -179,9 +179,9 @@ class Neighbours:
                 return self._sum(operation, axis, 1)
             case "sub":
                 return self._sum(operation, axis, -1)
-            case "mul" if (factor := _constant(operands[1])) is not None:
+            case "mul" if (factor := constant_of(operands[1])) is not None:
                 return self._scaled(operands[0], axis, factor)
-            case "mul" if (factor := _constant(operands[0])) is not None:
+            case "mul" if (factor := constant_of(operands[0])) is not None:
                 return self._scaled(operands[1], axis, factor)
             case "sext" | "trunc_int":
                 return self.of(operands[0], axis)
@@ -260,9 +260,9 @@ def _extent(value: Value, axis: int) -> int:
     return 0 if axis == WHOLE else shape_of(value.type)[axis]
 
 
-def _constant(value: Value) -> int | None:
+def constant_of(value: Value) -> int | None:
     """The number that an integer, or every element of a tensor, is."""
     operation = value.defining_op
     if isinstance(operation, Splat):
-        return _constant(operation.operands[0])
+        return constant_of(operation.operands[0])
     return operation.value if isinstance(operation, Constant) and isinstance(operation.value, int) else None

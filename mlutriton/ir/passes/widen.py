@@ -75,7 +75,7 @@ def run(function: Function, axis: int, count: int) -> Widened | None:
         count: a power of two.
     """
     neighbours = Neighbours(function, axis, count)
-    found = _Search(function, neighbours)
+    found = Search(function, neighbours)
     neighbours.settle(found.look)
     if found.layouts is None:
         return None
@@ -93,7 +93,7 @@ def _may_be_widened(operation: Operation) -> bool:
     return is_control or (operation.PURE and not isinstance(operation, NumPrograms)) or isinstance(operation, Load)
 
 
-class _Search:
+class Search:
     """Looks for the axes along which tiles that are stored lie side by side."""
 
     def __init__(self, function: Function, neighbours: Neighbours) -> None:

@@ -1,0 +1,275 @@
+"""Tiles of other lengths than a kernel's: the positions that its programs go over, cut anew.
+
+Where the tiles of neighbouring programs lie side by side (:mod:`mlutriton.ir.analysis.neighbours`), those of all
+programs along an axis are one tensor, and what a program does for its part of that can be done for any other part:
+
+    rows = program * 128 + range(0, 128)                  rows = start + range(0, 684)
+    store c[rows], dot(load a[rows], load b)              store c[rows], dot(load a[rows], load b)
+
+Parts begin one behind the other, but for the last one, which ends where all end. So it may do again what the one before
+does, which is right if nothing is read through what is written; no sum changes its order. How many parts there are and
+where the last one begins are numbers of the launch, which the function takes as parameters behind its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlutriton.dtypes import I32
+from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.aliasing import reads_what_it_writes
+from mlutriton.ir.analysis.launch_facts import (
+    Fact,
+    Holds,
+    condition_function,
+    launch_function,
+)
+from mlutriton.ir.analysis.layouts import WHOLE
+from mlutriton.ir.analysis.neighbours import Neighbours, Progression, constant_of
+from mlutriton.ir.copying import copy_block
+from mlutriton.ir.core import Function, Operation, Value, replace_uses
+from mlutriton.ir.memory_ops import ArraysDisjoint
+from mlutriton.ir.ops import (
+    Broadcast,
+    Constant,
+    Elementwise,
+    ExpandDims,
+    NumPrograms,
+    ProgramId,
+    Range,
+    Splat,
+    Store,
+)
+from mlutriton.ir.passes import dce, numbering, widen
+from mlutriton.ir.passes.layout_emission import Emission
+from mlutriton.ir.types import element_type, is_index, shape_of, with_shape
+
+# Neighbours are any programs: so many that no divisor has all of them in one period.
+_ANY = 1 << 40
+
+_CASTS = ("sext", "trunc_int")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Programs of parts of other lengths.
+
+    Attributes:
+        function: does a part; has parameters behind those of the source.
+        conditions: functions that say of which launches it is right.
+        parameters: functions whose last results are these parameters.
+        counts: functions whose last results say how many parts there are along each axis of the grid that has any.
+        programs: a function whose last result says how many parts there are.
+        asked: has the arithmetic on the launch that these are about.
+    """
+
+    function: Function
+    conditions: list[Function]
+    parameters: list[Function]
+    counts: dict[int, Function]
+    asked: Function
+    programs: Value
+
+
+class _NotCutError(Exception):
+    """A position is not that of a part."""
+
+
+def run(function: Function, lengths: Mapping[int, int]) -> Cut | None:
+    """A function of tiles that have other lengths; None if it has no such tiles along all these axes.
+
+    Args:
+        function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
+        lengths: of its largest tiles, by how many axes these have behind that one.
+    """
+    if reads_what_it_writes(function):
+        return None
+    candidates = (numbering.run(*numbering.ungrouped(function)), numbering.as_written(function))
+    return next((cut for each in candidates if each is not None and (cut := _cut(each, lengths)) is not None), None)
+
+
+def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int]) -> Cut | None:
+    function = numbered.function
+    found: dict[int, tuple[int, int]] = {}
+    wanted = dict(lengths)
+    for digit in numbered.digits:
+        neighbours = Neighbours(function, digit.axis, _ANY)
+        search = _Search(function, neighbours)
+        neighbours.settle(search.look)
+        if search.layouts is None or neighbours.facts:
+            continue
+        extents = {shape_of(store.operands[1].type)[along] for store, along in search.stored.items()}
+        places = {len(shape_of(store.operands[1].type)) - 1 - along for store, along in search.stored.items()}
+        if len(extents) != 1 or len(places) != 1 or not places <= wanted.keys():
+            continue
+        (extent,), (place,) = extents, places
+        try:
+            function = _Emission(function, search, digit.axis, extent, wanted[place]).run()
+        except _NotCutError:
+            continue
+        found[digit.axis] = extent, wanted.pop(place)
+    return None if wanted else _launched(numbered, function, found)
+
+
+class _Search(widen.Search):
+    """Looks for axes, and at all integers, so that what loops carry of them is known."""
+
+    def look(self) -> None:
+        """Choose an axis for each store, and ask what each integer is from program to program."""
+        super().look()
+        for operation in self.function.walk():
+            for result in operation.results:
+                if is_index(result.type):
+                    self.neighbours.of(result, WHOLE)
+
+
+def _launched(numbered: numbering.Numbering, function: Function, lengths: Mapping[int, tuple[int, int]]) -> Cut:
+    """The function with its parts' numbers and places, and what has to hold.
+
+    Args:
+        numbered: from which it was made.
+        function: in which the query for a digit that is cut says where a part begins; is rewritten.
+        lengths: of tiles before and now, by the axis of such a digit.
+    """
+    asked = numbered.function
+    code, inside = Scalars(function.location), Scalars(function.location)
+    facts: list[Fact] = [*numbered.facts, Holds(code.add(ArraysDisjoint()))]
+    parameters: list[Value] = []
+    every: Scalar = 1
+    counts: dict[int, Value] = {}
+    numbers: dict[int, Value] = {}
+
+    def parameter(number: Scalar) -> Value:
+        parameters.append(code.value(number))
+        return function.add_parameter(I32, f"part{len(parameters)}")
+
+    for axis in sorted({each.of for each in numbered.digits}):
+        digits = [each for each in numbered.digits if each.of == axis]
+        left = code.value(code.add(NumPrograms((), {"axis": axis})))
+        rest = inside.add(ProgramId((), {"axis": axis}))
+        along: Scalar = 1
+        for digit in digits:
+            radix = code.value(digit.radix) if digit.radix is not None else left
+            if digit is not digits[-1]:
+                least = code.maximum([radix, 1])
+                rest_of_it = code.value(code.binary("srem", left, least))
+                facts.append(Holds(code.add(Elementwise.of("eq", rest_of_it, code.value(0)))))
+                left = code.value(code.binary("sdiv", left, least))
+            elif digit.radix is not None:
+                facts.append(Holds(code.add(Elementwise.of("eq", radix, left))))
+            count: Scalar = radix
+            last: Scalar | None = None
+            if digit.axis in lengths:
+                extent, length = lengths[digit.axis]
+                whole = code.binary("mul", radix, extent)
+                count = code.quotient(code.binary("add", whole, length - 1), length)
+                last = code.binary("sub", whole, length)
+                facts.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
+            along = code.binary("mul", along, count)
+            number = rest
+            if digit is not digits[-1]:
+                parts = parameter(count)
+                number = inside.add(Elementwise.of("srem", rest, parts))
+                rest = inside.add(Elementwise.of("sdiv", rest, parts))
+            if last is not None:
+                length = inside.add(Constant.of(lengths[digit.axis][1], I32))
+                begin = inside.add(Elementwise.of("mul", number, length))
+                number = inside.add(Elementwise.of("smin", begin, parameter(last)))
+            numbers[digit.axis] = number
+        counts[axis] = code.value(along)
+        every = code.binary("mul", every, along)
+    programs = code.value(every)
+    asked.body.operations[-1:-1] = code.operations
+    queries = [each for each in function.walk() if isinstance(each, ProgramId)]
+    replace_uses(function.body, {each.result: numbers[each.axis] for each in queries if each.axis in numbers})
+    function.body.operations[:0] = inside.operations
+    dce.run(function)
+    return Cut(
+        function,
+        [*numbered.conditions, condition_function(asked, facts)],
+        [launch_function(asked, each) for each in parameters],
+        {axis: launch_function(asked, each) for axis, each in counts.items()},
+        asked,
+        programs,
+    )
+
+
+class _Emission(Emission):
+    """Writes the function of a part, in which the number of a program is where the part begins.
+
+    What is the number times the extent of a tile is that place, so what is the number times anything that is no
+    multiple of the extent stands for as many times as much until it is multiplied.
+    """
+
+    def __init__(self, function: Function, search: widen.Search, axis: int, extent: int, length: int) -> None:
+        assert search.layouts is not None, "tiles lie side by side"
+        super().__init__(function, search.layouts)
+        self.stored, self.neighbours = search.stored, search.neighbours
+        self.axis, self.extent, self.length = axis, extent, length
+
+    def shape(self, shape: tuple[int, ...], layout: int) -> tuple[int, ...]:
+        """That of the tensors of a part."""
+        if layout == WHOLE:
+            return shape
+        if shape[layout] != self.extent:
+            raise _NotCutError
+        return (*shape[:layout], self.length, *shape[layout + 1 :])
+
+    def with_effect(self, operation: Operation) -> None:
+        """Store a part."""
+        assert isinstance(operation, Store), "programs that may be widened do nothing else"
+        layout = self.stored[operation]
+        self.effect(operation.__class__([self.values[each, layout] for each in operation.operands], {}))
+
+    def made(self, operation: Operation, layout: int) -> Sequence[Value]:
+        """Do an operation for a part."""
+        types = [
+            with_shape(self.shape(shape_of(result.type), layout), element_type(result.type))
+            for result in operation.results
+        ]
+        match operation:
+            case ProgramId():
+                return [self.code.add(ProgramId((), operation.attributes))]
+            case Range() if layout != WHOLE:
+                start = operation.integer("start")
+                return [self.code.add(Range((), {"start": start, "end": start + self.length}))]
+            case Constant():
+                return [self.code.add(Constant.of(operation.value, types[0]))]
+            case _:
+                operands = self.operands(operation, layout)
+                factor = self._factor(operation)
+                if factor is not None:
+                    place, of = factor
+                    operands[place] = self.code.add(Constant.of(of, operands[place].type))
+                regions = [copy_block(region, {}) for region in operation.regions]
+                made = operation.__class__(operands, operation.attributes, result_types=types, regions=regions)
+                return self.effect(made).results
+
+    def _is_partial(self, value: Value) -> bool:
+        """True if an integer stands for as many times as much as a tile is long."""
+        relation = self.neighbours.of(value, WHOLE) if is_index(value.type) else None
+        return isinstance(relation, Progression) and relation.step % self.extent != 0
+
+    def _factor(self, operation: Operation) -> tuple[int, int] | None:
+        """The factor that makes a place of what stands for more, as an operand's place and what it is to be."""
+        operands = operation.operands
+        partial = [place for place, each in enumerate(operands) if self._is_partial(each)]
+        if any(map(self._is_unknown, operation.results)):
+            raise _NotCutError
+        if not partial or isinstance(operation, Splat | ExpandDims | Broadcast) or operation.name in _CASTS:
+            return None
+        if len(partial) > 1 or operation.name != "mul":
+            raise _NotCutError
+        factor = constant_of(operands[1 - partial[0]])
+        if factor is None:
+            raise _NotCutError
+        if self._is_partial(operation.result):
+            return None
+        if factor % self.extent:
+            raise _NotCutError
+        return 1 - partial[0], factor // self.extent
+
+    def _is_unknown(self, value: Value) -> bool:
+        """True for a number of which nothing is known from program to program."""
+        return not shape_of(value.type) and not isinstance(self.neighbours.of(value, WHOLE), Progression)

@@ -1,0 +1,90 @@
+"""Programs whose tiles are cut anew: parts of other lengths, the last of which ends where all end."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+
+BLOCK = 64
+
+
+@mlu.jit
+def product(
+    c, a, b, m, n, k, ORDER: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr
+):  # fmt: skip
+    """ORDER tells how tiles are numbered, KIND what makes a difference to plain tiles."""
+    rows_of_tiles, columns_of_tiles = tl.cdiv(m, BLOCK), tl.cdiv(n, BLOCK)
+    if ORDER == "groups":
+        number = tl.program_id(0)
+        span = GROUP * columns_of_tiles
+        first = number // span * GROUP
+        height = min(rows_of_tiles - first, GROUP)
+        place_m, place_n = first + number % span % height, number % span // height
+    elif ORDER == "rows":
+        place_m, place_n = tl.program_id(0) // columns_of_tiles, tl.program_id(0) % columns_of_tiles
+    else:
+        place_m, place_n = tl.program_id(1), tl.program_id(0)
+    row, column = place_m * BLOCK + tl.arange(0, BLOCK), place_n * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK, BLOCK), tl.float32)
+    for begin in range(0, k, 32):
+        depth = begin + tl.arange(0, 32)
+        x = tl.load(a + row[:, None] * k + depth[None, :], mask=(row[:, None] < m) & (depth[None, :] < k), other=0)
+        y = tl.load(
+            b + depth[:, None] * n + column[None, :], mask=(depth[:, None] < k) & (column[None, :] < n), other=0
+        )
+        total = tl.dot(x, y, total)
+    to = c + row[:, None] * n + column[None, :]
+    mask = (row[:, None] < m) & (column[None, :] < n)
+    if KIND == "added":
+        total += tl.load(to, mask=mask)
+    if KIND == "of the tile":
+        total += place_m
+    tl.store(to, total.to(c.dtype.element_ty), mask=mask)
+
+
+def launched(m, n, k, order, kind, dtype=np.float32, rows=None):
+    rng = np.random.default_rng(m + n)
+    a, b = (rng.integers(-4, 5, shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    c = rng.integers(-4, 5, (m, n)).astype(dtype)
+    before = c.copy()
+    tiles = rows or -(-m // BLOCK), -(-n // BLOCK)
+    grid = tiles[::-1] if order == "columns and rows" else (tiles[0] * tiles[1],)
+    product[grid](c, a, b, m, n, k, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=4, num_stages=3)
+    wanted = (a.astype(np.float32) @ b.astype(np.float32)).astype(dtype)
+    if kind == "added":
+        wanted += before
+    if kind == "of the tile":
+        wanted += (np.arange(m) // BLOCK)[:, None].astype(dtype)
+    return c, wanted, before
+
+
+@pytest.mark.parametrize("order", ["groups", "rows", "columns and rows"])
+@pytest.mark.parametrize("kind", ["plain", "added", "of the tile"])
+@pytest.mark.parametrize("size", [(832, 320, 96), (700, 330, 70), (684, 256, 32), (90, 320, 64)])
+def test_parts_are_what_tiles_were(order, kind, size):
+    c, wanted, _ = launched(*size, order, kind)
+    assert np.array_equal(c, wanted)
+
+
+def test_rows_without_a_program_stay_as_they_are():
+    # Twelve of thirteen rows of tiles: in rows, the last one has none.
+    c, wanted, before = launched(832, 320, 64, "rows", "plain", rows=12)
+    assert np.array_equal(c[:768], wanted[:768])
+    assert np.array_equal(c[768:], before[768:])
+
+
+def cycles(order, kind):
+    described = [mlu.spec((3000, 3000), each) for each in (np.float16, np.float16, np.float16)]
+    grid = (47, 47) if order == "columns and rows" else (47 * 47,)
+    run = mlu.estimate(
+        product, grid, *described, 3000, 3000, 3000, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=8, num_stages=3
+    )
+    return run.cycles
+
+
+@pytest.mark.parametrize("order", ["groups", "rows", "columns and rows"])
+def test_an_odd_number_of_tiles_takes_no_longer(order):
+    # Where positions are not all that is asked of a number, or what is read is written, tiles stay as they are.
+    assert cycles(order, "plain") < 0.4 * cycles(order, "of the tile")
+    assert cycles(order, "plain") < 0.4 * cycles(order, "added")
