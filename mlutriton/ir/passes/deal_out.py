@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.ir.analysis.access import AccessAnalysis, Scalar, Scalars
-from mlutriton.ir.analysis.aliasing import Aliasing, may_meet
+from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import Holds, condition_function, launch_arithmetic, launch_function
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus
 from mlutriton.ir.copying import copy_function
@@ -67,7 +67,7 @@ def run(function: Function) -> DealtOut | None:
     """Programs of one tile each; None if programs do not go over tiles, or it may matter in which order they do."""
     numbered = _by_number(function)
     loop = _loop_over_tiles(numbered)
-    if loop is None or _reads_what_it_writes(numbered):
+    if loop is None or reads_what_it_writes(numbered):
         return None
     made = _of_one_tile(numbered)
     if made is None or not all(map(_is_plain, made.walk())):
@@ -181,13 +181,6 @@ def _loop(function: Function) -> For:
 
 def _defining(values: list[Value]) -> set[Operation]:
     return {each.defining_op for each in values if each.defining_op is not None}
-
-
-def _reads_what_it_writes(function: Function) -> bool:
-    aliasing = Aliasing(function)
-    stores = [aliasing.roots(each) for each in function.walk() if isinstance(each, Store)]
-    loads = [aliasing.roots(each) for each in function.walk() if isinstance(each, Load)]
-    return any(may_meet(store, load) for store in stores for load in loads)
 
 
 def _stores_again(function: Function) -> bool:
