@@ -303,9 +303,12 @@ class Stepper:
                 return Flow(core.cluster, taken.amount * UNIT, sram=True), machine.move_setup_cycles
             return None, machine.move_setup_cycles + -(-taken.amount // machine.move_bytes_per_cycle)
         if taken.kind == ATOMIC_VECTOR:
-            granules = taken.amount * -(-taken.address // machine.dram_granule_bytes)
+            # The payload is the size of an item here, too. What is changed is read and written.
+            traffic = self.dram_traffic(taken.address, written=False)
+            granules = taken.amount * traffic // machine.dram_granule_bytes
             setup = machine.dma_setup_cycles + granules * machine.atomic_interval_cycles
-            return None, setup + machine.atomic_latency_cycles
+            flow = Flow(core.cluster, taken.amount * taken.address * UNIT, 2 * traffic * UNIT // taken.address)
+            return flow, setup + machine.atomic_latency_cycles
         if taken.kind in (GATHER, SCATTER):
             # The payload of these is the size of an item.
             traffic = self.dram_traffic(taken.address, written=taken.kind == SCATTER)

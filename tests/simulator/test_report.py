@@ -236,11 +236,11 @@ def test_rates_follow_from_cycles():
 
 
 def test_cycles_are_replayed_only_when_asked_for_and_once(monkeypatch):
-    from mlutriton.simulator import report
+    from mlutriton.simulator import replay
 
     replays = []
-    original = report.replay
-    monkeypatch.setattr(report, "replay", lambda *args, **kwargs: replays.append(1) or original(*args, **kwargs))
+    original = replay.replay
+    monkeypatch.setattr(replay, "replay", lambda *args, **kwargs: replays.append(1) or original(*args, **kwargs))
     run = copy_run()
     assert repr(run) == "<Run of kernel (6, 1, 1) on mlu-tiny>"
     assert not replays
