@@ -112,7 +112,7 @@ def parts(function: Function, options: CompileOptions) -> cut.Cut | None:
     """Programs whose tiles are as tall as lets the clusters share powers of two, if they multiply tiles.
 
     Twelve clusters have four tiles of a third each of them, or eight of a third of half. Where a cluster's number is a
-    power of two, neighbours do.
+    power of two, neighbours do. So they do where there are fewer parts than clusters: nothing is shared evenly then.
 
     Args:
         function: as it is written, before its memory accesses are known.
@@ -128,7 +128,7 @@ def parts(function: Function, options: CompileOptions) -> cut.Cut | None:
     while whole < odd * _MEMBER_ROWS * cores:
         whole *= 2
     rows = -(-whole // (odd * cores)) * cores
-    return cut.run(function, {_ROWS: rows, _COLUMNS: _MOST_COLUMNS}) if odd > 1 else None
+    return cut.run(function, {_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters) if odd > 1 else None
 
 
 @dataclass(frozen=True)

@@ -76,20 +76,21 @@ class _NotCutError(Exception):
     """A position is not that of a part."""
 
 
-def run(function: Function, lengths: Mapping[int, int]) -> Cut | None:
+def run(function: Function, lengths: Mapping[int, int], least_parts: int) -> Cut | None:
     """A function of tiles that have other lengths; None if it has no such tiles along all these axes.
 
     Args:
         function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
         lengths: of its largest tiles, by how many axes these have behind that one.
+        least_parts: of a launch with fewer it is not right.
     """
     if reads_what_it_writes(function):
         return None
     candidates = (numbering.run(*numbering.ungrouped(function)), numbering.as_written(function))
-    return next((cut for each in candidates if each is not None and (cut := _cut(each, lengths)) is not None), None)
+    return next((cut for each in candidates if each is not None and (cut := _cut(each, lengths, least_parts))), None)
 
 
-def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int]) -> Cut | None:
+def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int], least_parts: int) -> Cut | None:
     function = numbered.function
     found: dict[int, tuple[int, int]] = {}
     wanted = dict(lengths)
@@ -109,7 +110,7 @@ def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int]) -> Cut | Non
         except _NotCutError:
             continue
         found[digit.axis] = extent, wanted.pop(place)
-    return None if wanted else _launched(numbered, function, found)
+    return None if wanted else _launched(numbered, function, found, least_parts)
 
 
 class _Search(widen.Search):
@@ -124,13 +125,16 @@ class _Search(widen.Search):
                     self.neighbours.of(result, WHOLE)
 
 
-def _launched(numbered: numbering.Numbering, function: Function, lengths: Mapping[int, tuple[int, int]]) -> Cut:
+def _launched(
+    numbered: numbering.Numbering, function: Function, lengths: Mapping[int, tuple[int, int]], least_parts: int
+) -> Cut:
     """The function with its parts' numbers and places, and what has to hold.
 
     Args:
         numbered: from which it was made.
         function: in which the query for a digit that is cut says where a part begins; is rewritten.
         lengths: of tiles before and now, by the axis of such a digit.
+        least_parts: that there have to be.
     """
     asked = numbered.function
     code, inside = Scalars(function.location), Scalars(function.location)
@@ -180,6 +184,7 @@ def _launched(numbered: numbering.Numbering, function: Function, lengths: Mappin
         counts[axis] = code.value(along)
         every = code.binary("mul", every, along)
     programs = code.value(every)
+    facts.append(Holds(code.add(Elementwise.of("sge", programs, code.value(least_parts)))))
     asked.body.operations[-1:-1] = code.operations
     queries = [each for each in function.walk() if isinstance(each, ProgramId)]
     replace_uses(function.body, {each.result: numbers[each.axis] for each in queries if each.axis in numbers})
