@@ -44,6 +44,8 @@ _MOST_NEIGHBOURS = 8
 _MEMBER_ROWS = 128
 # Columns of a product that a cluster is to have besides, so that it takes about as long to multiply as to load.
 _MOST_COLUMNS = 256
+# What parts may take at most of what whole programs take, or neighbours, for which the same loads are longer segments.
+_WORTH_CUTTING = 0.95
 # Axes of a product, as how many axes are behind.
 _COLUMNS, _ROWS = range(2)
 
@@ -266,7 +268,8 @@ def _together(
         made = _on_cluster(parted.function, on_cluster, metadata, observe, [])
         if made is not None:
             program, _, rounds = made
-            faster = [condition_function(parted.asked, [], (rounds, each), parted.programs) for each in others]
+            slower = Rounds(rounds.programs, round(rounds.cycles / _WORTH_CUTTING))
+            faster = [condition_function(parted.asked, [], (slower, each), parted.programs) for each in others]
             # Forms of which the launch is not take no time at all.
             holding = reversed([conditions for _, conditions in found])
             unless = [Unless(one, conditions) for one, conditions in zip(faster[1:], holding, strict=True)]
