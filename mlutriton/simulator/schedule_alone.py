@@ -167,9 +167,7 @@ def transfer(state: ReplayState, lane: int, word: int, issued: int, to_move_lane
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
     else:
-        price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        is_atomic = kind == Kind.ATOMIC_VECTOR
-        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES if is_atomic else timing.BULK_LATENCY_CYCLES]
+        latency = price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
     size = state.lanes[base + at.BYTES]
     preparation = state.lanes[base + at.SETUP] + latency
     if size:

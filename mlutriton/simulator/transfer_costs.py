@@ -87,12 +87,13 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
     return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
 
 
-def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> None:
-    """Setup, size and DRAM cost of a GATHER, SCATTER or ATOMIC_VECTOR, which passes the L2 by."""
+def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> int:
+    """Setup, size and DRAM cost of a GATHER, SCATTER or ATOMIC_VECTOR, which passes the L2 by; returns its latency."""
     granule = 1 << state.timing[timing.GRANULE_SHIFT]
     read = (item_bytes + granule - 1) // granule
     written = 0
     setup = items * state.timing[timing.GATHER_ITEM_CYCLES]
+    latency = state.timing[timing.BULK_LATENCY_CYCLES]
     if kind == Kind.SCATTER:
         written = read
         read = 0
@@ -102,10 +103,12 @@ def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes
         # The neighbours in a granule are one atomic to the DRAM, which reads and writes it.
         written = read
         setup = items * read * state.timing[timing.ATOMIC_INTERVAL_CYCLES]
+        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     state.lanes[lane * at.LANE_WORDS + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + setup
     open_memory(state, lane, items * item_bytes, ((read + written) * granule << 16) // max(item_bytes, 1))
     state.shared[at.READ_BYTES] += read * granule * items
     state.shared[at.WRITTEN_BYTES] += written * granule * items
+    return latency
 
 
 @inlined

@@ -73,9 +73,7 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
     else:
-        price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-        is_atomic = kind == Kind.ATOMIC_VECTOR
-        latency = state.timing[timing.ATOMIC_LATENCY_CYCLES if is_atomic else timing.BULK_LATENCY_CYCLES]
+        latency = price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
     if state.lanes[base + at.BYTES]:
         # What it needs before it flows has gone on since the transfer before began to flow: only the rest takes time.
         prepared = max(issued, state.lanes[base + at.FLOWING]) + state.lanes[base + at.SETUP] + latency
