@@ -55,7 +55,7 @@ _Access = TypeVar("_Access", Load | Store, AtomicRmw)
 _FEW_ROWS = 32
 # Elements no further apart than this are loaded with what lies between them.
 _FURTHEST = 8
-# Sizes that are multiples of 16 are most often multiples of this, too.
+# Tried where a size is known to be a multiple of less, as the 16 that launches know of: rows of that are short.
 _USUAL_FACTOR = 64
 # More than an axis of any tile has.
 _MOST_GROUPS = 1 << 32
@@ -103,6 +103,7 @@ def wanted_signs(function: Function) -> set[Value]:
         if not isinstance(each, Elementwise) or each.name not in (*DIVISIONS, *REMAINDERS):
             continue
         dividend = each.operands[0]
+        # What is found of signs is added to those that are given: each question has its own.
         if not shape_of(dividend.type) or is_never_negative(dividend, _signs(function)):
             continue
         arguments = _arguments_of(dividend, function)
