@@ -147,12 +147,25 @@ def test_a_dot_in_float64_keeps_its_digits_and_says_what_they_cost():
     assert run.cycles > narrow.cycles + 32 * 16 * 32
 
 
-def test_a_type_that_no_tensor_unit_of_the_machine_takes_is_multiplied_by_the_vector_unit():
-    a, b = small_integers((16, 16), "float16", 11), small_integers((16, 16), "float16", 12)
+@pytest.mark.parametrize(
+    ("machine", "name", "out"),
+    [
+        (mlu.machine("mlu270"), "float16", "float32"),
+        (mlu.machine("mlu590-m9").replace(mac_per_cycle_i8=0), "int8", "int32"),
+    ],
+    ids=["float16", "int8"],
+)
+def test_a_type_that_no_tensor_unit_of_the_machine_takes_is_multiplied_by_the_vector_unit(machine, name, out):
+    a, b = small_integers((4, 16, 16), name, 11), small_integers((4, 16, 16), name, 12)
+    total = small_integers((4, 16, 16), out, 13)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    expected = total + exact.astype(out)
     before = mlu.current_machine()
-    mlu.set_machine("mlu270")
+    mlu.set_machine(machine)
     try:
-        result, _ = multiplied(a, b)
+        result, _ = multiplied(a[0], b[0], out)
+        batched[(1,)](total, a, b, 4, 16, OUTPUTS[out])
     finally:
         mlu.set_machine(before)
-    np.testing.assert_array_equal(result, a.astype(np.float32) @ b.astype(np.float32))
+    np.testing.assert_array_equal(result, exact[0])
+    np.testing.assert_array_equal(total, expected)

@@ -80,7 +80,8 @@ def _multiply_on_the_vector_unit(s: Selection, operation: ops.Dot, target: Dense
     rank = len(left.shape)
     columns_of_left = transpose(s, left, (*range(rank - 2), rank - 1, rank - 2))
     if accumulate == ZERO:
-        s.fill(target, Immediate(0.0))
+        s.fill(target, Immediate(0.0 if dtype.is_float else 0))
+    product = None if dtype.is_float else s.new("product", (size.rows, size.columns), dtype).address()
     outside, index = s.emitter.nodes, s.code.register()
     loop = Loop(I64, index, ZERO, Immediate(size.depth), ONE, [], location=operation.location)
     s.emitter.nodes = loop.body
@@ -95,7 +96,11 @@ def _multiply_on_the_vector_unit(s: Selection, operation: ops.Dot, target: Dense
         )
         total = target.address(offset_bytes=batch * size.rows * size.columns * dtype.bytes)
         counts = (Immediate(size.rows), Immediate(size.columns))
-        s.emitter.emit("v.fma", (dtype,), (total, column, row, total, *counts))
+        if product is None:
+            s.emitter.emit("v.fma", (dtype,), (total, column, row, total, *counts))
+        else:
+            s.emitter.emit("v.mul", (dtype,), (product, column, row, *counts))
+            s.emitter.emit("v.add", (dtype,), (total, total, product, *counts))
     s.emitter.nodes = outside
     s.emitter.nodes.append(loop)
 
@@ -109,7 +114,8 @@ def _in_type(s: Selection, view: View, dtype: DType) -> DenseView:
 
 
 def _converted(s: Selection, source: DenseView, dtype: DType, target: DenseView) -> DenseView:
-    cast = "fpcast" if source.dtype.is_float and dtype.is_float else "sitofp"
+    from_integer = "sitofp" if dtype.is_float else "sext"
+    cast = "fpcast" if source.dtype.is_float else from_integer
     counts = (ONE, Immediate(source.count))
     s.emitter.emit(f"v.{cast}", (source.dtype, dtype), (target.address(), source.address(), *counts))
     return target
