@@ -30,6 +30,7 @@ EXECUTED = {
     "docs/tutorial/a-faster-matmul.md": "a_faster_matmul",
     "docs/tutorial/a-machine-of-ones-own.md": "a_machine_of_ones_own",
     "docs/tutorial/assembly-by-hand.md": "assembly_by_hand",
+    "docs/how-to/find-wrong-numbers.md": "find_wrong_numbers",
     "docs/how-to/guard-cycles.md": "guard_cycles",
     "docs/how-to/profile-a-script.md": "profile_a_script",
     "docs/how-to/read-a-report.md": "read_a_report",

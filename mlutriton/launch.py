@@ -254,18 +254,47 @@ def observed(observer: Callable[[Run], None]) -> Generator[None]:
         _observers.remove(observer)
 
 
+_inspectors: list[Callable[[Launch], None]] = []
+
+
+@contextlib.contextmanager
+def inspected(inspector: Callable[[Launch], None]) -> Generator[None]:
+    """While this lasts, show every launch of this process to an inspector before it is made, in its thread."""
+    _inspectors.append(inspector)
+    try:
+        yield
+    finally:
+        _inspectors.remove(inspector)
+
+
+def _no_text() -> str | None:
+    return None
+
+
 class Launch:
     """A kernel, a grid and the values of its parameters: what can be run, also several times.
 
     Arrays hold its values when ``run`` returns. It keeps none of them alive.
 
     Attributes:
+        kernel: what is run.
+        grid: programs along x, y and z.
+        words: of each parameter.
+        memory: that may be touched.
+        with_values: false if only the cycles are wanted.
+        text: what has Triton's text of the kernel, where there is one.
         can_be_repeated: whether to run it again is the same as another launch with equal numbers, and with arrays of
             the same bytes of the host. What is found by following addresses may lie elsewhere by then.
     """
 
     def __init__(
-        self, kernel: LoadedKernel, grid: Grid, values: Sequence[Any], variant: str = "", printing_threads: int = 1
+        self,
+        kernel: LoadedKernel,
+        grid: Grid,
+        values: Sequence[Any],
+        variant: str = "",
+        printing_threads: int = 1,
+        text: Callable[[], str | None] = _no_text,
     ) -> None:
         """Take over what is to be run.
 
@@ -276,17 +305,19 @@ class Launch:
                 owner is a ``Spec``, only the cycles are found.
             variant: what tells the program from others of its kernel, in words.
             printing_threads: how often a program prints what has no indices.
+            text: what has Triton's text of the kernel.
 
         Raises:
             ArgumentError: E0101, a value does not fit its parameter.
         """
-        self._kernel, self._grid, self._variant, self._printing_threads = kernel, grid, variant, printing_threads
-        self._words = kernel.parameter_words(values)
-        self._memory = kernel.memory(values)
-        self._with_values = not kernel.only_cycles_wanted(values)
-        self.can_be_repeated = not (self._with_values and kernel.program.metadata.get(FOLLOWS_ADDRESSES))
+        self.kernel, self.grid, self._variant, self._printing_threads = kernel, grid, variant, printing_threads
+        self.text = text
+        self.words = kernel.parameter_words(values)
+        self.memory = kernel.memory(values)
+        self.with_values = not kernel.only_cycles_wanted(values)
+        self.can_be_repeated = not (self.with_values and kernel.program.metadata.get(FOLLOWS_ADDRESSES))
         if not self.can_be_repeated:
-            self._memory = _with_followed_arrays(self._memory, values)
+            self.memory = _with_followed_arrays(self.memory, values)
         self._native: NativeProgram | None = None
 
     def run(self) -> Run:
@@ -297,45 +328,47 @@ class Launch:
             CompileError: E0108, only the cycles are wanted but depend on loaded values.
             KernelFault: the program did what the machine forbids.
         """
-        is_interpreted = self._with_values and engine() is Engine.INTERPRETER
+        for inspector in _inspectors:
+            inspector(self)
+        is_interpreted = self.with_values and engine() is Engine.INTERPRETER
         run = self._interpreted() if is_interpreted else self._executed()
         for observer in _observers:
             observer(run)
         return run
 
     def _executed(self) -> Run:
-        program, machine = self._kernel.program, self._kernel.machine
+        program, machine = self.kernel.program, self.kernel.machine
         native = self._native
         if native is None:
             with compiling:  # two threads may launch it for the first time
-                native = self._kernel.native(with_values=self._with_values, disjoint=self._memory.is_disjoint)
+                native = self.kernel.native(with_values=self.with_values, disjoint=self.memory.is_disjoint)
             self._native = native
         execution = execute(
-            native, self._grid, self._words, self._memory, machine, threads(), printing_threads=self._printing_threads
+            native, self.grid, self.words, self.memory, machine, threads(), printing_threads=self._printing_threads
         )
         return Run(
             program,
             machine,
-            self._grid,
+            self.grid,
             execution.trace,
             execution.counters,
             execution.prints,
-            self._with_values,
+            self.with_values,
             execution.instruction_work,
             execution.touched,
             variant=self._variant,
         )
 
     def _interpreted(self) -> Run:
-        program, machine = self._kernel.program, self._kernel.machine
+        program, machine = self.kernel.program, self.kernel.machine
         result = interpreter.run(
-            program, self._grid, self._words, self._memory, machine, printing_threads=self._printing_threads
+            program, self.grid, self.words, self.memory, machine, printing_threads=self._printing_threads
         )
         trace = Trace(result.trace_words, result.trace_starts[:-1] // RECORD_WORDS, program.cores_per_program)
         return Run(
             program,
             machine,
-            self._grid,
+            self.grid,
             trace,
             None,
             result.prints,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from triton.runtime.cache import get_cache_manager
 
 from mlutriton.backend.driver import run_launch
 from mlutriton.configuration import warp_size
@@ -27,6 +30,7 @@ class Launcher:
         self._pointers = [index for index, kind in enumerate(self._types) if kind[:1] == "*"]
         self._passed = [index for index, kind in enumerate(self._types) if kind != "constexpr"]
         self._variant = _variant(source, metadata)
+        self._text_file = getattr(metadata, "hash", ""), f"{str(getattr(source, 'name', ''))[:150]}.ttir"
         self._printing_threads = _printing_threads(metadata)
         # A kernel that is compiled from text has no function, and declares no constants.
         parameters: Any = getattr(getattr(source, "fn", None), "params", ())
@@ -65,7 +69,13 @@ class Launcher:
         Raises:
             ArgumentError: a pointer argument cannot be passed.
         """
-        return Launch(kernel, grid, self.values(arguments), self._variant, self._printing_threads)
+        return Launch(kernel, grid, self.values(arguments), self._variant, self._printing_threads, self._text)
+
+    def _text(self) -> str | None:
+        """Triton's text of the kernel, which it keeps beside the program."""
+        key, name = self._text_file
+        path = get_cache_manager(key).get_file(name)
+        return None if path is None else Path(path).read_text(encoding="utf-8")
 
     def _with_constants(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with something in the place of each constant that was left out: all are compiled in."""

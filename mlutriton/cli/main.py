@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from mlutriton import ArgumentError, MluError, __version__
 from mlutriton.cli import machines
+from mlutriton.cli.check import check
 from mlutriton.cli.demo import demo
 from mlutriton.cli.explain import explain
 from mlutriton.cli.profile import PASSED_ON, profile
@@ -60,6 +61,7 @@ app = typer.Typer(
 for command in (demo, compile, asm, disasm, run, explain):
     app.command()(command)
 app.command(context_settings=PASSED_ON)(profile)
+app.command(context_settings=PASSED_ON)(check)
 app.command("what-if")(what_if)
 app.add_typer(machines.app, name="machines")
 app.command(cls=CommandOfAssignments)(tune)

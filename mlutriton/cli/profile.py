@@ -90,9 +90,9 @@ def profile(
     html, json_file, timelines, recordings = (
         path and path.absolute() for path in (html, json_file, timelines, recordings)
     )
-    with _machine_everywhere(machine), record() as launches:
+    with machine_everywhere(machine), record() as launches:
         outcome = run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
-    _show_end(outcome)
+    show_end(outcome)
     groups = launches.groups()
     out = console()
     if not groups:
@@ -119,7 +119,7 @@ def profile(
 
 
 @contextlib.contextmanager
-def _machine_everywhere(machine: str | None) -> Generator[None]:
+def machine_everywhere(machine: str | None) -> Generator[None]:
     """While this lasts, processes that are started take the machine as well, whatever directory they run in."""
     before = os.environ.get(MACHINE_VARIABLE)
     if machine is not None:
@@ -134,7 +134,8 @@ def _machine_everywhere(machine: str | None) -> Generator[None]:
             os.environ[MACHINE_VARIABLE] = before
 
 
-def _show_end(outcome: Outcome) -> None:
+def show_end(outcome: Outcome) -> None:
+    """Show how a script has ended, behind what it printed."""
     print(end="", flush=True)
     if outcome.traceback:
         sys.stderr.write(outcome.traceback)

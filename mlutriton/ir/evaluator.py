@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,22 @@ from mlutriton.ir.ops import (
 from mlutriton.ir.types import numpy_dtype, shape_of
 
 Grid = tuple[int, int, int]
+
+
+class Watch(Protocol):
+    """Is shown what programs do."""
+
+    def begins(self, place: Grid) -> None:
+        """A program begins."""
+        ...
+
+    def performs(self, operation: Operation) -> None:
+        """An operation is about to be performed."""
+        ...
+
+    def performed(self, operation: Operation, operands: Sequence[Array], results: Sequence[Array]) -> None:
+        """It has been, with these values."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,7 @@ class _Program:
     arrays_disjoint: bool
     team: _Team
     member: int = 0
+    watch: Watch | None = None
     values: dict[Value, Array] = field(default_factory=dict[Value, Array])
 
     def read(self, values: Sequence[Value]) -> list[Array]:
@@ -130,8 +148,14 @@ class _Program:
 
     def run(self, block: Block) -> Operation:
         """Run a block to its terminator, which is returned."""
+        watch = self.watch
         for operation in block.operations[:-1]:
-            self.bind(operation.results, self.evaluate(operation))
+            if watch is not None:
+                watch.performs(operation)
+            results = self.evaluate(operation)
+            self.bind(operation.results, results)
+            if watch is not None:
+                watch.performed(operation, self.read(operation.operands), results)
         return block.terminator
 
     def evaluate(self, operation: Operation) -> Sequence[Array]:
@@ -160,11 +184,12 @@ def evaluate(
     memory: Memory,
     *,
     arrays_disjoint: bool = False,
+    watch: Watch | None = None,
 ) -> list[Printed]:
     """Run a kernel over a grid of one to three dimensions.
 
     Arguments are scalars; those for pointers are addresses in ``memory``. ``arrays_disjoint`` says whether the arrays
-    that they point to share no bytes.
+    that they point to share no bytes. ``watch`` is shown what they do, of kernels whose programs have one member.
 
     Returns what the programs printed.
 
@@ -183,9 +208,11 @@ def evaluate(
     starts = [memory.register("local memory", local.copy()) if areas else 0 for _ in range(members)]
     for place in _places((x, y, z)):
         team = _Team(members)
+        if watch is not None:
+            watch.begins(place)
 
         def act(member: int, place: Grid = place, team: _Team = team) -> None:
-            program = _Program(place, (x, y, z), memory, printed, starts[member], arrays_disjoint, team, member)
+            program = _Program(place, (x, y, z), memory, printed, starts[member], arrays_disjoint, team, member, watch)
             program.bind(function.body.arguments, scalars)
             program.run(function.body)
 

@@ -44,11 +44,14 @@ class ArrayMemory:
         self._starts: list[int] = []
         self._arrays: list[tuple[str, NDArray[np.uint8], bool]] = []
 
-    def register(self, name: str, array: NDArray[Any], *, writable: bool = True) -> int:
-        """Make a C-contiguous array part of the memory; returns the address of its first element."""
+    def register(self, name: str, array: NDArray[Any], *, writable: bool = True, address: int | None = None) -> int:
+        """Make a C-contiguous array part of the memory; returns the address of its first element.
+
+        By default that is where it lies in the host's memory.
+        """
         if not array.flags.c_contiguous:
             raise ValueError(f"array {name} is not contiguous")
-        start = int(array.ctypes.data)
+        start = int(array.ctypes.data) if address is None else address
         place = bisect_right(self._starts, start)
         self._starts.insert(place, start)
         self._arrays.insert(place, (name, array.reshape(-1).view(np.uint8), writable))
@@ -76,6 +79,17 @@ class ArrayMemory:
             # Where an address comes twice, NumPy keeps the later element.
             elements = flat[chosen].view(np.uint8).reshape(-1, width)
             self._arrays[array][1][self._places(array, addresses, chosen, width)] = elements
+
+    def read_bytes(self, addresses: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
+        """So many bytes at each of a list of addresses, [addresses, count].
+
+        Raises:
+            KernelFault: E0301, some are outside every registered array.
+        """
+        result = np.empty((len(addresses), count), np.uint8)
+        for array, chosen in self._locate(addresses, count):
+            result[chosen] = self._arrays[array][1][self._places(array, addresses, chosen, count)]
+        return result
 
     def _places(
         self, array: int, addresses: NDArray[np.int64], chosen: NDArray[np.intp], width: int

@@ -1,0 +1,160 @@
+"""Checks every launch of the process, before it is made, on a copy of what it may touch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlutriton.checking.findings import Findings, Grid
+from mlutriton.checking.nonfinite import NonFinite
+from mlutriton.checking.races import Region, WatchedMemory
+from mlutriton.diagnostics import KernelFault
+from mlutriton.frontend.importer import import_ttir
+from mlutriton.frontend.ttir import parse_ttir
+from mlutriton.ir.core import Array, Function, Operation
+from mlutriton.ir.evaluator import evaluate
+from mlutriton.ir.host_memory import ArrayMemory
+from mlutriton.ir.memory_ops import pointee
+from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store
+from mlutriton.ir.types import numpy_dtype
+from mlutriton.launch import Launch, inspected
+
+# A program that waits for others waits for ever here, where they run one after another.
+MOST_OPERATIONS = 1_000_000
+
+Progress = Callable[[str, int, int], None]
+"""Is told a kernel, how many of its programs have been run, and how many there are."""
+
+
+@dataclass
+class Checks:
+    """What has been checked, and found.
+
+    Attributes:
+        findings: in order.
+        launches: how many launches were checked.
+        passed_over: how many were not, by the reason.
+    """
+
+    findings: Findings = field(default_factory=Findings)
+    launches: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict[str, int])
+
+    def pass_over(self, reason: str) -> None:
+        """Count a launch that is not checked."""
+        self.passed_over[reason] = self.passed_over.get(reason, 0) + 1
+
+
+class _WaitingError(Exception):
+    """A program does not end as long as it runs alone."""
+
+
+class _Watch:
+    """Shows the checks of a launch what its programs do."""
+
+    def __init__(self, memory: WatchedMemory, numbers: NonFinite, kernel: str, programs: int, show: Progress) -> None:
+        self._memory, self._numbers = memory, numbers
+        self._kernel, self._programs, self._show = kernel, programs, show
+        self._begun = self._operations = 0
+
+    def begins(self, place: Grid) -> None:
+        """A program begins."""
+        self._show(self._kernel, self._begun, self._programs)
+        self._begun += 1
+        self._operations = 0
+        self._memory.begins(place)
+        self._numbers.begins(place)
+
+    def performs(self, operation: Operation) -> None:
+        """An operation is about to be performed."""
+        self._operations += 1
+        if self._operations > MOST_OPERATIONS:
+            raise _WaitingError
+        self._memory.performs(operation)
+
+    def performed(self, operation: Operation, operands: Sequence[Array], results: Sequence[Array]) -> None:
+        """It has been."""
+        self._numbers.performed(operation, operands, results)
+
+
+def _show_nothing(kernel: str, done: int, programs: int) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def checked(*, most_launches: int = 3, show: Progress = _show_nothing) -> Generator[Checks]:
+    """Check the launches that are made while this lasts, also those of plain ``triton.jit`` kernels.
+
+    Args:
+        most_launches: how many of each kernel and grid are checked.
+        show: is told how far a check has come.
+    """
+    checks = Checks()
+    seen: dict[tuple[str, Grid], int] = {}
+
+    def inspect(launch: Launch) -> None:
+        key = launch.kernel.program.name, launch.grid
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] > most_launches:
+            checks.pass_over(f"launches of a kernel and grid beyond the first {most_launches}")
+        else:
+            _check(launch, checks, show)
+
+    with inspected(inspect):
+        yield checks
+
+
+def _check(launch: Launch, checks: Checks, show: Progress) -> None:
+    if not launch.with_values:
+        checks.pass_over("launches for cycles alone")
+        return
+    text = launch.text()
+    if text is None:
+        checks.pass_over("launches of programs, which have no text of Triton")
+        return
+    function = import_ttir(parse_ttir(text))
+    name, grid = launch.kernel.program.name, launch.grid
+    memory, regions = _copied(launch)
+    watched = WatchedMemory(memory, regions, _narrowest(function), grid, name, checks.findings)
+    watch = _Watch(watched, NonFinite(name, checks.findings), name, grid[0] * grid[1] * grid[2], show)
+    try:
+        evaluate(function, grid, _arguments(launch, function), watched, watch=watch)
+    except KernelFault:
+        pass  # the launch will say so itself
+    except _WaitingError:
+        checks.pass_over("launches whose programs wait for others, or take long: checked up to there")
+        return
+    checks.launches += 1
+
+
+def _copied(launch: Launch) -> tuple[ArrayMemory, list[Region]]:
+    """The arrays of a launch at their addresses, but with bytes of their own."""
+    copied, regions = ArrayMemory(), list[Region]()
+    memory = launch.memory
+    for start, end, writable, _ in memory.table.tolist():
+        data = memory.view(start, end - start, write=False)
+        allocation = memory.find(start, 1)
+        assert data is not None
+        name = allocation.name if allocation is not None else "an array"
+        copied.register(name, data.copy(), writable=bool(writable), address=start)
+        regions.append(Region(name, start, end - start))
+    return copied, regions
+
+
+def _narrowest(function: Function) -> int:
+    """Bytes of the narrowest element that a kernel accesses."""
+    accesses = (each for each in function.walk() if isinstance(each, Load | Store | AtomicRmw | AtomicCas))
+    return min((pointee(each.operands[0]).bytes for each in accesses), default=1)
+
+
+def _arguments(launch: Launch, function: Function) -> list[np.generic]:
+    """The values of a kernel's parameters."""
+    values: list[np.generic] = []
+    for word, argument in zip(launch.words, function.body.arguments, strict=True):
+        dtype = np.dtype(numpy_dtype(argument.type))
+        data = np.frombuffer((word & (1 << 64) - 1).to_bytes(8, "little")[: dtype.itemsize], dtype)
+        values.append(data[0])
+    return values

@@ -1,0 +1,87 @@
+"""``mlutriton check``: run a script or a module and check every launch that it makes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mlutriton.checking.launches import Checks, checked
+from mlutriton.cli.console import console, error_console
+from mlutriton.cli.profile import machine_everywhere, show_end
+from mlutriton.profile.script import module_exists, run_module, run_script
+
+FOUND = 1
+
+
+def check(
+    script: Annotated[
+        str, typer.Argument(metavar="SCRIPT", help="The script, run as Python would run it.", show_default=False)
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGUMENT", help="What the script finds in sys.argv.", show_default=False),
+    ] = None,
+    is_module: Annotated[
+        bool, typer.Option("-m", help="SCRIPT is the name of a module, as in python -m.", show_default=False)
+    ] = False,
+    machine: Annotated[
+        str | None, typer.Option(help="Machine to simulate: a name or a TOML file.", show_default=False)
+    ] = None,
+    launches: Annotated[
+        int, typer.Option(min=1, help="Launches of each kernel and grid that are checked: the first ones.")
+    ] = 3,
+) -> None:
+    """Run a Python script and check every launch: for races between programs, and where NaN and infinities come from.
+
+    Whatever follows SCRIPT is passed on to it. Each launch is run once more for the checks, program after program in
+    plain NumPy, on a copy of its arrays: that takes some thousand times as long. Launches of processes that the
+    script starts are not checked.
+
+    Exit status: the script's own if nothing was found; 1 if something was, or the script ended with an exception; 2 if
+    check was called wrongly.
+
+    For example:
+
+      mlutriton check softmax.py
+
+      mlutriton check --launches 100 train.py --steps 2
+    """
+    if is_module and not module_exists(script):
+        raise typer.BadParameter(f"there is no module {script}, neither here nor installed")
+    if not is_module and not Path(script).is_file():
+        raise typer.BadParameter(f"there is no script {script}")
+    here = Path.cwd()  # the script may change it
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    shown_on = error_console()
+    with (
+        Progress(*columns, console=shown_on, transient=True, disable=not shown_on.is_terminal) as progress,
+        machine_everywhere(machine),
+    ):
+        task = progress.add_task("")
+
+        def show(kernel: str, done: int, programs: int) -> None:
+            progress.update(task, description=f"checking {kernel}", completed=done, total=programs)
+
+        with checked(most_launches=launches, show=show) as checks:
+            outcome = run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
+    show_end(outcome)
+    _report(checks, here)
+    raise typer.Exit(outcome.status or (FOUND if len(checks.findings) else 0))
+
+
+def _report(checks: Checks, here: Path) -> None:
+    out = console()
+    for finding in checks.findings:
+        out.print(f"{finding}\n".replace(f"{here}{os.sep}", ""), markup=False, soft_wrap=True)
+    found = len(checks.findings)
+    out.print(f"{_counted(checks.launches, 'launch', 'launches')} checked, {found or 'nothing'} found")
+    for reason, count in checks.passed_over.items():
+        out.print(f"not checked: {count:,} {reason}")
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
