@@ -3,7 +3,7 @@
 ================================  ======================================================================================
 ``MLUTRITON_MACHINE``             machine at the start: a preset's name, or the path of a machine file
 ``MLUTRITON_THREADS``             host threads that run programs; by default as many as the process may use
-``MLUTRITON_ENGINE``              ``native`` (the default), or ``interpreter``: slow, finds on-chip races and unset reads
+``MLUTRITON_ENGINE``              ``native`` (the default), or ``interpreter``: slow, finds races, unset reads on chip
 ``MLUTRITON_CACHE_DIR``           directory of compiled code; by default ``mlutriton`` in the user's cache directory
 ``MLUTRITON_DUMP``                directory to write every stage of every compilation to, as text
 ``MLUTRITON_VERIFY``              if set, the compiler checks its work after every stage, as it does for a dump
