@@ -59,6 +59,8 @@ _HANDOVER_NS = 100_000
 _INTERRUPT_NS = 100_000_000
 # Work of all threads that nobody will want to interrupt.
 _SOON_NS = 50_000_000
+# Of a program, launches of different kinds of which it is known how long they took.
+_MOST_LIKENESSES = 64
 # Tasks that run before anyone looks how much they record, and how much is recorded before programs share it.
 _FIRST_TASKS = 4096
 _PART_BYTES = 1 << 22
@@ -136,21 +138,27 @@ class NativeProgram:
         self._numbers = [index for index, each in enumerate(program.parameters) if not each.pointer]
         self._kept: list[_Launch] = []
         self._depends_on_data = depends_on_data
-        self._last: tuple[object, ...] = ()
-        self._last_ns = 0
+        self._busy_ns: dict[tuple[object, ...], int] = {}
         self._last_trace: Trace | None = None
 
     @cached_property
     def _repeats_itself(self) -> bool:
         return not self._depends_on_data()
 
-    def is_done_before_shared(self, programs: int) -> bool:
-        """True if one thread is known to run so many programs before another would have begun."""
-        return self.program_ns is not None and programs * self.program_ns < _HANDOVER_NS
+    def is_done_before_shared(self, likeness: tuple[object, ...], programs: int) -> bool:
+        """True if one thread is known to run a launch before another would have begun.
+
+        A launch like it says more than what a program took in the last one: of a single program most of that is what
+        any launch takes.
+        """
+        busy_ns = self._busy_ns.get(likeness)
+        if busy_ns is None:
+            busy_ns = _HANDOVER_NS if self.program_ns is None else programs * self.program_ns
+        return busy_ns < _HANDOVER_NS
 
     def is_over_soon(self, likeness: tuple[object, ...]) -> bool:
-        """True if the last launch was like this one, and over before anyone could want to interrupt it."""
-        return likeness == self._last and self._last_ns < _SOON_NS and self._repeats_itself
+        """True if a launch like this one was over before anyone could want to interrupt it."""
+        return self._busy_ns.get(likeness, _SOON_NS) < _SOON_NS and self._repeats_itself
 
     def likeness(self, grid: tuple[int, int, int], parameters: Sequence[int]) -> tuple[object, ...]:
         """All of a launch that decides how long it takes, unless that depends on data."""
@@ -187,7 +195,9 @@ class NativeProgram:
 
     def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
         """Remember how long a launch took that went to its end."""
-        self._last, self._last_ns = likeness, busy_ns
+        if len(self._busy_ns) == _MOST_LIKENESSES and likeness not in self._busy_ns:
+            self._busy_ns.clear()
+        self._busy_ns[likeness] = busy_ns
         if programs:
             self.program_ns = busy_ns / programs
 
@@ -243,7 +253,7 @@ def execute(
     is_over_soon = is_short or native.is_over_soon(likeness)
     if native.has_waits:
         threads = machine.cores // program.cores_per_program
-    elif native.has_atomics or (is_over_soon and native.is_done_before_shared(programs)):
+    elif native.has_atomics or (is_over_soon and native.is_done_before_shared(likeness, programs)):
         threads = 1
     tasks = program.task_count(programs, machine.cores)
     run = tasks if first_tasks is None or native.has_waits else min(tasks, first_tasks)

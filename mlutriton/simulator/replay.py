@@ -43,6 +43,8 @@ _LEAST_USE_BITS = 8
 _MOST_REGIONS = 1 << 17
 _FIRST_BLOCKS = 1 << 7
 _MOST_FIRST_BLOCKS = 1 << 14
+# Of arrays that a smaller replay may have.
+_MOST_SPARE_WORDS = 1 << 24
 _CACHE_LINE_WORDS = 8
 _WORD_BYTES = 8
 _WORD = np.dtype(np.int64)
@@ -207,10 +209,7 @@ def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timi
     _check(stored, members, machine)
     if keep_events:  # they are of each record of each program
         stored = StoredTrace.of(trace.words, trace.starts)
-    ring_entries = _FIRST_RING_ENTRIES
-    # A guess: tiles of a block of pages, each of many programs.
-    blocks = 1 << (stored.records + stored.rows).bit_length()
-    blocks = min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
+    ring_entries, blocks = _FIRST_RING_ENTRIES, _first_blocks(stored)
     while True:
         memory = _prepared(stored, members, machine, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events)
         replay_code.run(event_loop.run_replay, memory.state, memory.pointers)
@@ -233,7 +232,8 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     """
     stored, members = trace.stored, trace.cores_per_program
     _check(stored, members, machine)
-    memory = _prepared(stored, members, machine, ring_entries=1, blocks=1, keep_events=False)
+    blocks = _first_blocks(stored)  # as a replay of it has
+    memory = _prepared(stored, members, machine, ring_entries=_FIRST_RING_ENTRIES, blocks=blocks, keep_events=False)
     replay_code.run(schedule_alone.run_alone, memory.state, memory.pointers)
     _check_status(memory.numbers[replay_state.STATUS])
     most, total = memory.numbers[replay_state.ALONE_MOST], memory.numbers[replay_state.ALONE_SUM]
@@ -241,6 +241,12 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     if members > 1:
         units = machine.clusters // (members // machine.cores_per_cluster)
     return int(timing_parameters(machine)[timing.LAUNCH_CYCLES]) + max(most, -(-total // units))
+
+
+def _first_blocks(trace: StoredTrace) -> int:
+    """A guess: tiles of a block of pages, each of many programs."""
+    blocks = 1 << (trace.records + trace.rows).bit_length()
+    return min(max(blocks, _FIRST_BLOCKS), _MOST_FIRST_BLOCKS)
 
 
 def _check(trace: StoredTrace, members: int, machine: Machine) -> None:
@@ -331,14 +337,13 @@ class _Layout:
     Attributes:
         numbers: the first of the single numbers of a replay.
         leaves: the node of each event source.
-        cleared: arrays that are zero before a replay.
-        uncleared: those of which nothing is read before it is written, or that know what is of this replay.
+        sizes: of the arrays. First come those that are zero before a replay, of which the last one is ``regions``; of
+            the others nothing is read before it is written, or they know what is of this replay.
     """
 
     numbers: tuple[int, ...]
     leaves: Words
-    cleared: dict[str, int]
-    uncleared: dict[str, int]
+    sizes: dict[str, int]
 
 
 @lru_cache(maxsize=64)
@@ -351,15 +356,13 @@ def _layout(
     leaves, tree_nodes = event_tree(cores, clusters, 2 * port_groups)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(1 << use_bits, l2_lines, cache_directory.MOST_TILES - 2) + 2
-    cleared = {
+    sizes = {
         "shared": replay_state.SHARED_WORDS,
         "cores": cores * replay_state.CORE_WORDS,
         "lanes": lanes * replay_state.LANE_WORDS,
         "classes": classes * replay_state.CLASS_WORDS,
-        "regions": min(2 << use_bits, _MOST_REGIONS) >> tile_families.REGIONS_SHIFT,
         "due": (classes + cores * replay_state.SOURCES_PER_CORE >> replay_state.WORD_SHIFT) + 1,
-    }
-    uncleared = {
+        "regions": min(2 << use_bits, _MOST_REGIONS) >> tile_families.REGIONS_SHIFT,
         "atomics": replay_state.ATOMIC_ADDRESSES,
         "timing": timing.PARAMETER_COUNT,
         "leaves": len(leaves),
@@ -378,14 +381,14 @@ def _layout(
         replay_state.CLASSES: classes,
         replay_state.RING_ENTRIES: ring_entries,
         replay_state.TREE_NODES: tree_nodes,
-        replay_state.OPENINGS: uncleared["openings"],
+        replay_state.OPENINGS: sizes["openings"],
         replay_state.TILE_ROWS: tiles,
-        replay_state.MOST_TILE_BUCKETS: uncleared["tile_table"],
-        replay_state.REGIONS: cleared["regions"],
+        replay_state.MOST_TILE_BUCKETS: sizes["tile_table"],
+        replay_state.REGIONS: sizes["regions"],
         replay_state.BLOCK_HEADS: blocks,
-        replay_state.BLOCKS_END: uncleared["pages"],
+        replay_state.BLOCKS_END: sizes["pages"],
     }
-    return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, cleared, uncleared)
+    return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, sizes)
 
 
 class _Memory:
@@ -398,6 +401,7 @@ class _Memory:
         state: the arrays, most of them in one piece of memory; those of a replay of its own are filled in.
         pointers: where all of them begin, in the order of ``ReplayState``.
         numbers: ``state.shared``.
+        words: all of its own arrays, which have ``room`` for so much and begin at these ``places``.
         zeros: what is zero before a replay.
         statistic_words: of all cores.
         has_runs: whether the last replay was of runs.
@@ -414,7 +418,10 @@ class _Memory:
             *[_NOTHING_ADDRESS] * len(_ARRAYS)
         )
         self.numbers: ctypes.Array[ctypes.c_int64] = (ctypes.c_int64 * 0)()
-        self.zeros: Words = np.empty(0, np.int64)
+        self.words: Words = np.empty(0, np.int64)
+        self.room: dict[str, int] = {}
+        self.places: dict[str, int] = {}
+        self.zeros: Words = self.words
         self.statistic_words = 0
         self.has_runs = self.has_events = False
         self.generation = 0
@@ -436,23 +443,37 @@ class _Memory:
     def _lay_out(self, layout: _Layout) -> None:
         if self.layout is layout:
             return
-        sizes = layout.cleared | layout.uncleared
-        # Arrays begin where cache lines of the host do.
+        if not self._has_room(layout.sizes):
+            self._provide(layout.sizes)
+        self.layout = layout
+        self.numbers[: replay_state.FIRST_OF_REPLAY] = layout.numbers
+        self.state.leaves[: len(layout.leaves)] = layout.leaves
+        # The first array is that of the numbers, of which those that say what is replayed are written anyway.
+        end = self.places["regions"] + layout.sizes["regions"]
+        self.zeros = self.words[replay_state.END_OF_REPLAY : end]
+
+    def _has_room(self, sizes: dict[str, int]) -> bool:
+        """Whether arrays for a larger replay are there and no waste: fresh memory costs more than a small replay."""
+        if len(self.words) > _MOST_SPARE_WORDS:
+            return False
+        for name, size in sizes.items():  # noqa: SIM110 - replays of several sizes take turns
+            if size > self.room.get(name, 0):
+                return False
+        return True
+
+    def _provide(self, sizes: dict[str, int]) -> None:
+        """Have new arrays of so many words, which begin where cache lines of the host do."""
         lines = {name: -(-size // _CACHE_LINE_WORDS) for name, size in sizes.items()}
         words = np.zeros((sum(lines.values()) + 1) * _CACHE_LINE_WORDS, np.int64)
-        words = words[-(host_address(words) // _WORD_BYTES) % _CACHE_LINE_WORDS :]
+        self.words = words = words[-(host_address(words) // _WORD_BYTES) % _CACHE_LINE_WORDS :]
+        self.room, self.generation = sizes, 0
         start, place = host_address(words), 0
         for name, size in sizes.items():
             setattr(self.state, name, words[place : place + size])
+            self.places[name] = place
             self.pointers[_PLACES[name]] = start + place * _WORD_BYTES
             place += lines[name] * _CACHE_LINE_WORDS
         self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
-        self.numbers[: replay_state.FIRST_OF_REPLAY] = layout.numbers
-        # The first array is that of the numbers, of which those that say what is replayed are written anyway.
-        self.zeros = words[replay_state.END_OF_REPLAY : sum(lines[name] for name in layout.cleared) * _CACHE_LINE_WORDS]
-        self.state.leaves[:] = layout.leaves
-        self.layout = layout
-        self.generation = 0
 
     def take(self, name: str, array: Words) -> None:
         """Let an array be one of the replay."""

@@ -83,9 +83,21 @@ def test_the_calling_thread_takes_part_where_it_need_not_be_interrupted(runtime)
         return loaded.ran_here
 
     steady, unsteady = native(False), native(True)
-    assert [runs_here(steady, n) for n in (5, 5, 6, 6, 5)] == [False, True, False, True, False]
+    assert [runs_here(steady, n) for n in (5, 5, 6, 6, 5)] == [False, True, False, True, True]
     assert [runs_here(steady, 5, grid) for grid in (64, 60, 60)] == [True, False, True]
     assert [runs_here(unsteady, 5) for _ in range(3)] == [False] * 3
+
+
+def test_a_small_launch_in_between_says_nothing_of_one_that_is_known(runtime):
+    program = assemble(HEADER + COUNT_TO)
+    native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime, program)
+    many, one = ("many",), ("one",)
+    native.note(many, 100, 20_000)
+    native.note(one, 1, 9_000)
+    assert native.is_done_before_shared(many, 100), "as it was the last time"
+    assert not native.is_done_before_shared(("others",), 100), "as the last program was"
+    native.note(many, 100, 1_000_000_000)
+    assert not native.is_done_before_shared(many, 100)
 
 
 def test_a_launch_that_was_interrupted_says_nothing_of_the_next(runtime):

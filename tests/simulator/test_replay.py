@@ -521,6 +521,29 @@ def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[in
     assert result.dram_write_bytes == reference.dram_write_bytes
 
 
+def test_replays_of_several_sizes_take_turns_in_one_memory() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [3, 40, 400]
+    cases: list[tuple[Trace, Machine, ReferenceReplay]] = []
+    for model in (TINY.replace(l2_bytes=65_536), BIG, TINY):
+        for size in sizes:
+            # Strips that begin anywhere and are used again, and whole tiles.
+            strips = [load(3100, int(place) * 3100) for place in rng.integers(0, size, size)]
+            tiles = [store(4096, MEGABYTE + int(place) * 4096) for place in rng.integers(0, size, size)]
+            trace = trace_of(*[[*strips, *tiles, Record(Kind.ATOMIC_SCALAR, address=64), END]] * 3)
+            reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), 1, model)
+            assert reference.run()
+            cases.append((trace, model, reference))
+    for place in rng.integers(0, len(cases), 60):
+        trace, model, reference = cases[place]
+        if place % 2:
+            schedule_bound(trace, model)
+        result = replay(trace, model)
+        assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
+        assert result.dram_read_bytes == reference.dram_read_bytes
+        assert result.dram_write_bytes == reference.dram_write_bytes
+
+
 @settings(RANDOM, max_examples=15)
 @given(traces(), st.sampled_from(MACHINES))
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
