@@ -11,9 +11,9 @@ from tests.kernels.engines import on_both_engines
 @mlu.jit
 def over_rows(
     y, sums, x, w, rows, columns, stride,
-    STEP: tl.constexpr, ROWS: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr,
+    STEP: tl.constexpr, ROWS: tl.constexpr, FLAT: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """KIND tells what makes a difference to plain rows."""
+    """KIND tells what makes a difference to plain rows; FLAT rows are tiles of one dimension."""
     first = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     weight = tl.load(w + column, mask=column < columns, other=0)
@@ -25,7 +25,7 @@ def over_rows(
         number = begin
         if KIND == "carried":
             number = behind * ROWS
-        if ROWS == 1:
+        if FLAT:
             mask = column < columns
             value = tl.load(x + number * columns + column, mask=mask, other=0) * weight
             if KIND == "of the program":
@@ -80,11 +80,12 @@ def expected(y, sums, x, w, grid, step, rows_of_tile, kind, rows, columns, strid
                         flat[behind * stride : behind * stride + columns] = -values[row]
 
 
+TILES = [(1, True), (1, False), (4, False)]
 KINDS = ["plain", "carried", "added", "of the program", "summed", "twice"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rows_of_tile", [1, 4])
+@pytest.mark.parametrize(("rows_of_tile", "flat"), TILES)
 @pytest.mark.parametrize(
     ("grid", "step", "lines", "rows", "columns", "pitch"),
     [
@@ -99,7 +100,7 @@ KINDS = ["plain", "carried", "added", "of the program", "summed", "twice"]
         (5, 0, 1, 1, 32, 32),
     ],
 )
-def test_each_program_does_its_rows_in_turn(grid, step, lines, rows, columns, pitch, rows_of_tile, kind):
+def test_each_program_does_its_rows_in_turn(grid, step, lines, rows, columns, pitch, rows_of_tile, flat, kind):
     if kind == "twice":
         grid = step = 1  # of several programs, which one comes last is not known
     if kind in ("of the program", "summed", "added"):
@@ -113,7 +114,7 @@ def test_each_program_does_its_rows_in_turn(grid, step, lines, rows, columns, pi
 
     def launch():
         return over_rows[(grid, lines)](
-            y, sums, x, w, rows, columns, pitch, STEP=step, ROWS=rows_of_tile, KIND=kind, BLOCK=32
+            y, sums, x, w, rows, columns, pitch, STEP=step, ROWS=rows_of_tile, FLAT=flat, KIND=kind, BLOCK=32
         )  # fmt: skip
 
     on_both_engines(launch, y, sums)
@@ -121,8 +122,9 @@ def test_each_program_does_its_rows_in_turn(grid, step, lines, rows, columns, pi
     np.testing.assert_array_equal(sums, wanted_sums)
 
 
+@pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("pitch", [5, 0])
-def test_rows_of_one_program_that_overlap_are_stored_in_turn(pitch):
+def test_rows_of_one_program_that_overlap_are_stored_in_turn(pitch, flat):
     rows, columns = 40, 32
     x, w = np.random.default_rng(0).integers(-4, 5, (rows, columns), np.int32), np.ones(columns, np.int32)
     y, sums = np.zeros(rows * pitch + columns, np.int32), np.zeros(rows, np.int32)
@@ -130,14 +132,14 @@ def test_rows_of_one_program_that_overlap_are_stored_in_turn(pitch):
     expected(wanted, wanted_sums, x, w, 1, 1, 1, "plain", rows, columns, pitch)
 
     def launch():
-        return over_rows[(1,)](y, sums, x, w, rows, columns, pitch, STEP=0, ROWS=1, KIND="plain", BLOCK=32)
+        return over_rows[(1,)](y, sums, x, w, rows, columns, pitch, STEP=0, ROWS=1, FLAT=flat, KIND="plain", BLOCK=32)
 
     on_both_engines(launch, y, sums)
     np.testing.assert_array_equal(y, wanted)
 
 
-@pytest.mark.parametrize("rows_of_tile", [1, 4])
-def test_rows_that_are_stored_where_others_are_loaded_go_in_turn(rows_of_tile):
+@pytest.mark.parametrize(("rows_of_tile", "flat"), TILES)
+def test_rows_that_are_stored_where_others_are_loaded_go_in_turn(rows_of_tile, flat):
     rows, columns = 48, 32
     memory = np.random.default_rng(0).integers(-4, 5, (rows + 9, columns), np.int32)
     w, sums = np.ones(columns, np.int32) * 2, np.zeros(rows, np.int32)
@@ -148,21 +150,21 @@ def test_rows_that_are_stored_where_others_are_loaded_go_in_turn(rows_of_tile):
     def launch():
         y, x = memory[9:], memory[:rows]
         return over_rows[(1,)](
-            y, sums, x, w, rows, columns, columns, STEP=0, ROWS=rows_of_tile, KIND="plain", BLOCK=32
+            y, sums, x, w, rows, columns, columns, STEP=0, ROWS=rows_of_tile, FLAT=flat, KIND="plain", BLOCK=32
         )  # fmt: skip
 
     on_both_engines(launch, memory, sums)
     np.testing.assert_array_equal(memory, wanted)
 
 
-@pytest.mark.parametrize("rows_of_tile", [1, 4])
-def test_it_does_not_matter_how_many_programs_go_over_rows(rows_of_tile):
+@pytest.mark.parametrize(("rows_of_tile", "flat"), TILES)
+def test_it_does_not_matter_how_many_programs_go_over_rows(rows_of_tile, flat):
     rows, columns = 4096, 2048
 
     def cycles(grid):
         y, x = (mlu.spec((rows, columns), np.int32) for _ in range(2))
         sums, w = mlu.spec((rows,), np.int32), mlu.spec((columns,), np.int32)
-        constants = {"STEP": 0, "ROWS": rows_of_tile, "KIND": "plain", "BLOCK": columns}
+        constants = {"STEP": 0, "ROWS": rows_of_tile, "FLAT": flat, "KIND": "plain", "BLOCK": columns}
         return mlu.estimate(over_rows, (grid,), y, sums, x, w, rows, columns, columns, **constants).cycles
 
     assert len({cycles(grid) for grid in (48, 64, 108, 132, 264)}) == 1

@@ -32,6 +32,7 @@ from mlutriton.ir.memory_ops import ArraysDisjoint
 from mlutriton.ir.ops import (
     Constant,
     Elementwise,
+    ExpandDims,
     For,
     If,
     Load,
@@ -244,11 +245,15 @@ class _Places:
             offset = plus(offset, constant(each) if isinstance(each, int) else forms.of(each))
         moved: dict[int, dict[Value, int]] = {}
         strides: list[Form] = []
-        for term in linear.terms:
+        extents: list[int] = []
+        for term, extent in zip(linear.terms, shape_of(store.operands[1].type), strict=True):
+            if term is None and extent == 1:
+                continue  # a tile of one row is a row
             if term is None or term.wrap is not None or term.repeats > 1:
                 return False
             strides.append(constant(term.stride) if isinstance(term.stride, int) else forms.of(term.stride))
-        extents = list(shape_of(store.operands[1].type))
+            extents.append(extent)
+        dimensions = len(extents)
         for factors, count in offset.items():
             digit = next((each for each in factors if each in self._radices), None)
             if digit is None and not any(map(self._may_differ, factors)):
@@ -264,7 +269,7 @@ class _Places:
             moved.setdefault(along[0], {})[digit] = count // strides[along[0]][rest]
         is_whole = {digit for each in moved.values() for digit in each} == set(self._radices)
         # How far it is from row to row tells nothing where something else moves them too.
-        is_whole &= len(moved) == 1 or len(extents) == len(linear.terms)
+        is_whole &= len(moved) == 1 or len(extents) == dimensions
         return is_whole and all(_go_up(extents[at], each, self._radices) for at, each in moved.items())
 
     def _may_differ(self, value: Value) -> bool:
@@ -305,6 +310,8 @@ def _limits(mask: Value | None) -> list[Value]:
             return _limits(a) + _limits(b)
         case Elementwise(name="slt", operands=[a, b]):
             position, limit = a.defining_op, b.defining_op
+            while isinstance(position, ExpandDims):
+                position = position.operands[0].defining_op
             if isinstance(position, Range) and position.integer("start") == 0 and isinstance(limit, Splat):
                 return [limit.operands[0]]
             return []
