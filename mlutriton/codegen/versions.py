@@ -25,7 +25,7 @@ from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE
+from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Slot
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
 
@@ -39,7 +39,6 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
         conditions: of which there is one at least.
         machine: for which it is compiled.
     """
-    assert not special.strings + general.strings, "texts of prints and assertions have one numbering"
     cores = max(special.cores_per_program, general.cores_per_program)
     special, general = (apart(each, cores) for each in (special, general))
     if special.is_resident or general.is_resident:
@@ -54,7 +53,7 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
     suffix = ".general"
     while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
         suffix += ".general"
-    general = _renamed(general, suffix, special.register_count)
+    general = _renamed(general, suffix, special.register_count, len(special.strings))
     behind = len(before) + len(general.instructions)
     labels = {name: place + len(before) for name, place in general.labels.items()}
     labels |= {name: place + behind for name, place in special.labels.items()}
@@ -67,6 +66,7 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
         instructions=(*before, *general.instructions, *special.instructions),
         labels=labels,
         register_count=general.register_count,
+        strings=(*special.strings, *general.strings),
         local_bytes=max(special.local_bytes, general.local_bytes),
         metadata={**general.metadata, **special.metadata},
     )
@@ -389,11 +389,13 @@ def _rewritten(program: Program, rewriting: Rewriting) -> Program:
     return replace(program, instructions=tuple(instructions), labels=labels)
 
 
-def _renamed(program: Program, suffix: str, registers: int) -> Program:
-    """The program with other names of buffers and labels, and registers from a number on."""
+def _renamed(program: Program, suffix: str, registers: int, strings: int = 0) -> Program:
+    """The program with other names of buffers and labels, and registers and strings from a number on."""
 
-    def operand(each: Operand) -> Operand:
+    def operand(each: Operand, slot: Slot) -> Operand:
         match each:
+            case Immediate(value=int(number)) if slot.is_string:
+                return Immediate(number + strings)
             case Register():
                 return Register(each.index + registers)
             case Address() | GlobalAddress():
@@ -409,7 +411,7 @@ def _renamed(program: Program, suffix: str, registers: int) -> Program:
     return replace(
         program,
         buffers={name + suffix: replace(each, name=name + suffix) for name, each in program.buffers.items()},
-        instructions=tuple(each.taking(operand(one) for one in each.operands) for each in program.instructions),
+        instructions=tuple(each.taking(map(operand, each.operands, each.row.slots)) for each in program.instructions),
         labels={name + suffix: place for name, place in program.labels.items()},
         register_count=program.register_count + registers,
     )

@@ -37,6 +37,8 @@ def _for(translation: Translation, operation: TtirOperation) -> Sequence[Importe
     start, end, step = translation.values(operation.operands[:3])
     initial = translation.imported(operation.operands[3:])
     (source,) = operation.regions[0].blocks
+    if translation.is_element_function:
+        return _counted_by_element(translation, source, (start, end, step), initial)
     body = _entered(translation, source, [start, *initial])
     with translation.inside(body):
         translation.add(Yield(flatten(translation.body(source))))
@@ -45,13 +47,33 @@ def _for(translation: Translation, operation: TtirOperation) -> Sequence[Importe
     return rebuild(initial, loop.results)
 
 
+def _counted_by_element(
+    translation: Translation, source: TtirBlock, bounds: tuple[Value, Value, Value], initial: Sequence[Imported]
+) -> Sequence[Imported]:
+    """A counted loop of a function of single elements, which may count differently for each: one with a condition."""
+    start, end, step = bounds
+    carried = flatten(initial)
+    head = Block(types_of([start, *carried]))
+    with translation.inside(head):
+        goes_on = translation.elementwise("slt", head.arguments[0], end)
+        translation.add(Condition([translation.reached(goes_on), *head.arguments]))
+    body = _entered(translation, source, [start, *initial])
+    with translation.inside(body):
+        yielded = flatten(translation.body(source))
+        translation.add(Yield([translation.elementwise("add", body.arguments[0], step), *yielded]))
+    types = types_of(head.arguments)
+    loop = translation.add(While([start, *carried], result_types=types, regions=(head, body)))
+    return rebuild(initial, loop.results[1:])
+
+
 def _while(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     (first,), (second,) = (region.blocks for region in operation.regions)
     initial = translation.imported(operation.operands)
     before = _entered(translation, first, initial)
     with translation.inside(before):
         condition, *passed = translation.body(first)
-        translation.add(Condition(flatten([condition, *passed])))
+        assert isinstance(condition, Value)
+        translation.add(Condition([translation.reached(condition), *flatten(passed)]))
     after = _entered(translation, second, passed)
     with translation.inside(after):
         translation.add(Yield(flatten(translation.body(second))))

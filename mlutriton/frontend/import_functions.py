@@ -10,7 +10,7 @@ from mlutriton.frontend.import_control import import_body
 from mlutriton.frontend.translation import Imported, Rule, Translation, flatten, integer
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Block, Value
-from mlutriton.ir.ops import Assert, Constant, Elementwise, Join, Reduce, Scan, Split, Yield
+from mlutriton.ir.ops import Assert, Condition, Constant, Elementwise, Join, Reduce, Scan, Split, While, Yield
 from mlutriton.ir.types import element_type, shape_of
 
 
@@ -76,14 +76,16 @@ def _element_function(translation: Translation, operation: TtirOperation, inputs
 
 def _isolate(translation: Translation, region: Block) -> None:
     """Bring the constants that Triton moved out of a function back, and refuse what it may not hold."""
-    own = {*region.arguments, *(result for inner in region.operations for result in inner.results)}
+    every = region.walk()
+    own = {*region.arguments, *(result for inner in every for result in inner.results)}
+    own.update(argument for inner in every for block in inner.regions for argument in block.arguments)
     copies: dict[Value, Constant] = {}
-    for inner in region.operations:
-        if not isinstance(inner, Assert | Elementwise | Constant | Yield):
+    for inner in every:
+        if not isinstance(inner, Assert | Condition | Constant | Elementwise | While | Yield):
             raise translation.refusal(
                 f"a function of single elements holds {inner.name}",
                 note="it works on one element, or pair of elements, in an order that the machine chooses",
-                help="use scalar arithmetic, comparisons, tl.where, if and tl.device_assert alone",
+                help="use scalar arithmetic, comparisons, tl.where, if, loops and tl.device_assert alone",
             )
         for place, operand in enumerate(inner.operands):
             if operand in own:

@@ -10,10 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mlutriton.dtypes import I1
 from mlutriton.frontend.translation import Translation
-from mlutriton.ir.core import Block, Value
-from mlutriton.ir.ops import Assert, Constant, Elementwise, Gather, Join, Range, Split, Transpose
-from mlutriton.ir.types import element_type, shape_of, with_element
+from mlutriton.ir.core import Block, Operation, Value
+from mlutriton.ir.ops import (
+    Assert,
+    Condition,
+    Constant,
+    Elementwise,
+    Gather,
+    Join,
+    Range,
+    Reduce,
+    Split,
+    Transpose,
+    While,
+    Yield,
+)
+from mlutriton.ir.types import element_type, shape_of, with_shape
 
 
 def mapped(
@@ -27,26 +41,90 @@ def mapped(
         inputs: a tensor for each of its arguments, all of one shape.
         excused: where the function may not fail.
     """
-    builder = translation.builder
-    outside = builder.location
-    tensors: dict[Value, Value] = dict(zip(region.arguments, inputs, strict=True))
-    for scalar in region.operations[:-1]:
-        builder.location = scalar.location
+    outside = translation.builder.location
+    tensors = dict(zip(region.arguments, inputs, strict=True))
+    active = None if excused is None else _inverted(translation, excused)
+    shape = shape_of(inputs[0].type)
+    _append(translation, region.operations[:-1], tensors, shape, active)
+    translation.builder.location = outside
+    return [tensors[operand] for operand in region.terminator.operands]
+
+
+def _append(
+    translation: Translation,
+    scalars: Sequence[Operation],
+    tensors: dict[Value, Value],
+    shape: tuple[int, ...],
+    active: Value | None,
+) -> None:
+    """Append operations on single elements as operations on tensors.
+
+    Args:
+        translation: appends them.
+        scalars: the operations.
+        tensors: the tensor that stands for each value; their results are added.
+        shape: of the tensors.
+        active: the elements that come here; None for all.
+    """
+    for scalar in scalars:
+        translation.builder.location = scalar.location
         match scalar:
             case Constant():
-                type = with_element(inputs[0].type, element_type(scalar.result.type))
+                type = with_shape(shape, element_type(scalar.result.type))
                 tensors[scalar.result] = translation.constant(scalar.value, type)
             case Assert():
                 condition = tensors[scalar.operands[0]]
-                if excused is not None:
-                    condition = translation.elementwise("or", condition, excused)
+                if active is not None:
+                    condition = translation.elementwise("or", condition, _inverted(translation, active))
                 translation.add(Assert([condition], dict(scalar.attributes)))
+            case While():
+                _append_loop(translation, scalar, tensors, shape, active)
             case _:
                 assert isinstance(scalar, Elementwise)
                 operands = [tensors[operand] for operand in scalar.operands]
                 tensors[scalar.result] = translation.elementwise(scalar.name, *operands, to=scalar.to)
-    builder.location = outside
-    return [tensors[operand] for operand in region.terminator.operands]
+
+
+def _append_loop(
+    translation: Translation, loop: While, tensors: dict[Value, Value], shape: tuple[int, ...], active: Value | None
+) -> None:
+    """A loop of single elements: it goes on as long as it does for any of them, and the others stay as they are."""
+    head, body = loop.regions
+    before = translation.true(shape) if active is None else active
+    initial = [before, *(tensors[value] for value in loop.operands)]
+    heads = Block([value.type for value in initial])
+    tensors.update(zip(head.arguments, heads.arguments[1:], strict=True))
+    with translation.inside(heads):
+        _append(translation, head.operations[:-1], tensors, shape, heads.arguments[0])
+        condition, *passed = (tensors[operand] for operand in head.terminator.operands)
+        going_on = translation.elementwise("and", heads.arguments[0], condition)
+        handed = [going_on, *heads.arguments[1:], *passed]
+        translation.add(Condition([_any(translation, going_on), *handed]))
+    bodies = Block([value.type for value in handed])
+    going_on, *rest = bodies.arguments
+    carried, entering = rest[: len(loop.operands)], rest[len(loop.operands) :]
+    tensors.update(zip(body.arguments, entering, strict=True))
+    with translation.inside(bodies):
+        _append(translation, body.operations[:-1], tensors, shape, going_on)
+        yielded = [tensors[operand] for operand in body.terminator.operands]
+        kept = [translation.elementwise("select", going_on, *pair) for pair in zip(yielded, carried, strict=True)]
+        translation.add(Yield([going_on, *kept]))
+    types = [value.type for value in handed]
+    whole = translation.add(While(initial, result_types=types, regions=(heads, bodies)))
+    tensors.update(zip(loop.results, whole.results[1 + len(carried) :], strict=True))
+
+
+def _any(translation: Translation, truths: Value) -> Value:
+    """Whether one of the elements is true."""
+    row = translation.reshape(truths, (math.prod(shape_of(truths.type)),))
+    either = Block([I1, I1])
+    with translation.inside(either):
+        translation.add(Yield([translation.elementwise("or", *either.arguments)]))
+    return translation.add(Reduce([row], {"axis": 0}, regions=(either,))).result
+
+
+def _inverted(translation: Translation, truths: Value) -> Value:
+    return translation.elementwise("xor", truths, translation.true(shape_of(truths.type)))
 
 
 def reduce(translation: Translation, region: Block, inputs: Sequence[Value], axis: int) -> list[Value]:

@@ -235,6 +235,13 @@ class Translation:
         yield
         self.decisions.pop()
 
+    def reached(self, condition: Value) -> Value:
+        """A condition that does not hold where a function of single elements has not come here."""
+        for decision, outcome in self.decisions:
+            holds = self.elementwise("eq", decision, self.constant(outcome, I1))
+            condition = self.elementwise("and", condition, holds)
+        return condition
+
     def add(self, operation: _Op) -> _Op:
         """Append an operation."""
         return self.builder.add(operation)

@@ -275,7 +275,7 @@ class _Checker:
                 return 0, len(self.program.parameters) - 1
             case "sreg", "index":
                 return 0, len(SPECIAL_REGISTERS) - 1
-            case _, "message" | "shape":
+            case _ if slot.is_string:
                 return 0, len(self.program.strings) - 1
             case _, "style":
                 return 0, len(PRINT_STYLES) - 1

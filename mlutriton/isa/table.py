@@ -90,6 +90,11 @@ class Slot:
     spaces: tuple[str, ...] = ("nram",)
     optional: bool = False
 
+    @property
+    def is_string(self) -> bool:
+        """Whether it is the number of one of the program's strings."""
+        return self.kind is SlotKind.INDEX and self.name in ("message", "shape")
+
 
 @dataclass(frozen=True, eq=False)
 class Row:

@@ -42,6 +42,32 @@ def test_loops_of_any_bounds(bounds, dtype):
     assert out[: out[63]].tolist() == list(range(*bounds))
 
 
+@mlu.jit
+def summed_steps(out, x, columns, step, BLOCK: tl.constexpr):
+    sums = tl.zeros((BLOCK, BLOCK), tl.float32)
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    for first in range(0, columns, step):
+        column = first + tl.arange(0, BLOCK)
+        sums = tl.dot(tl.load(x + row[:, None] * columns + column), tl.load(x + column[:, None] * BLOCK + row), sums)
+    tl.store(out + row[:, None] * BLOCK + tl.arange(0, BLOCK), sums)
+
+
+@pytest.mark.parametrize("step", [0, -2])
+def test_steps_that_get_nowhere_are_an_error_at_once(step):
+    """Also in a kernel of several versions; a loop without iterations may have any step."""
+    out = np.zeros(64, np.int32)
+    with pytest.raises(mlu.KernelFault, match="step of this loop is not positive") as caught:
+        counted[(1,)](out, 0, 10, step)
+    assert caught.value.code == "E0305"
+    assert caught.value.location.line == counted.fn.__code__.co_firstlineno + 3
+    counted[(1,)](out, 10, 0, step)
+    assert out[63] == 0
+    x, sums = np.zeros((16, 64), np.float16), np.zeros((16, 16), np.float32)
+    with pytest.raises(mlu.KernelFault, match="step of this loop is not positive"):
+        summed_steps[(1,)](sums, x, 64, step, BLOCK=16)
+    summed_steps[(1,)](sums, x, 64, 16, BLOCK=16)
+
+
 @pytest.mark.parametrize("bounds", [(10, 0, -1), (30, 3, -4), (5, 5, -1), (2, 7, -3), (20, -20, -7)])
 def test_loops_that_count_down(bounds):
     out = np.zeros(64, np.int32)

@@ -252,3 +252,62 @@ def test_map_elementwise_one_by_one_and_in_packs(shape):
     np.testing.assert_array_equal(call(map_crossed, x, y, result=x), pairs)
     fours = x.reshape(-1, 4)[:, ::-1].reshape(shape)
     np.testing.assert_array_equal(call(map_backward, x, result=x), fours)
+
+
+@mlu.jit
+def common_divisor(a, b):
+    result = -1
+    if a > 0 and b > 0:
+        while b != 0:
+            a, b = b, a % b
+        result = a
+    return result
+
+
+@mlu.jit
+def map_common_divisor(x, y):
+    return tl.map_elementwise(common_divisor, x, y)
+
+
+@mlu.jit
+def ones_below(count, factor):
+    total = 0
+    for number in range(count):
+        while number > 0:
+            if number % 2 == 1:
+                total += factor
+            number = number // 2
+    return total
+
+
+@mlu.jit
+def map_ones_below(x, y):
+    return tl.map_elementwise(ones_below, x, y)
+
+
+@mlu.jit
+def larger_after_turns(a, b):
+    turns = 0
+    while turns < b % 3:
+        turns += 1
+    return tl.maximum(a, b + turns - b % 3)
+
+
+@mlu.jit
+def reduced_in_turns(x):
+    return tl.reduce(x, 0, larger_after_turns)
+
+
+@pytest.mark.parametrize("shape", [(16,), (4, 8), (1, 1)])
+def test_loops_of_single_elements_run_as_often_as_each_asks(shape):
+    """Elements in the other branch, which have no end there, do not run a loop; nor do those that have left it."""
+    x, y = np.random.default_rng(4).integers(-3, 20, (2, *shape)).astype(np.int32)
+    divisors = np.where((x > 0) & (y > 0), np.gcd(x, y), -1)
+    np.testing.assert_array_equal(call(map_common_divisor, x, y, result=x), divisors)
+    ones = np.array([sum(number.bit_count() for number in range(count)) for count in x.ravel().tolist()])
+    np.testing.assert_array_equal(call(map_ones_below, x, y, result=x), ones.reshape(shape) * y)
+
+
+def test_reductions_by_functions_with_loops():
+    x = np.random.default_rng(5).integers(0, 1000, 32).astype(np.int32)
+    assert call(reduced_in_turns, x, result=x[0]) == x.max()

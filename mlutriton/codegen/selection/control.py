@@ -15,7 +15,7 @@ from mlutriton.codegen.tile_code import While as WhileNode
 from mlutriton.dtypes import I1, DType
 from mlutriton.ir.analysis.waits import counts_of_wait, state_of_wait
 from mlutriton.ir.core import Block, Operation, Value
-from mlutriton.ir.ops import Dot, Elementwise, For, If, While
+from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, NumPrograms, While
 from mlutriton.ir.types import TensorType, shape_of
 from mlutriton.isa.operands import Immediate, Register
 
@@ -28,8 +28,10 @@ def lives_in_buffer(value: Value) -> bool:
 
 
 def select_for(s: Selection, loop: For, select_block: SelectBlock) -> None:
-    """A counted loop."""
+    """A counted loop, which has to get on."""
     start, end, step = (s.operand(value) for value in loop.operands[:3])
+    if not _is_positive(loop.operands[2]):
+        _demand_progress(s, loop, start, end, step)
     index = s.code.register()
     dtype = storage_type(loop.index.type)
     stages = loop.attributes["stages"]
@@ -43,6 +45,31 @@ def select_for(s: Selection, loop: For, select_block: SelectBlock) -> None:
     s.emitter.nodes.append(node)
     for result, carried in zip(loop.results, loop.carried, strict=True):
         s.views[result] = s.views[carried]
+
+
+def _is_positive(value: Value) -> bool:
+    """Whether an integer is 1 or more in every launch."""
+    match value.defining_op:
+        case Constant(value=number):
+            return number > 0
+        case NumPrograms():
+            return True
+        case Elementwise(name="mul" | "smin" | "sext", operands=operands):
+            return all(map(_is_positive, operands))
+        case Elementwise(name="smax", operands=operands):
+            return any(map(_is_positive, operands))
+        case _:
+            return False
+
+
+def _demand_progress(s: Selection, loop: For, start: ScalarOperand, end: ScalarOperand, step: ScalarOperand) -> None:
+    """Fault before a loop that would never end: it has iterations, and a step of 0 or less."""
+    dtype = (storage_type(loop.index.type),)
+    s.emitter.location = loop.location
+    gets_on = s.emitter.scalar("sgt", dtype, step, Immediate(0))
+    is_empty = s.emitter.scalar("sge", dtype, start, end)
+    verdict = s.emitter.scalar("or", (I1,), gets_on, is_empty)
+    s.emitter.emit("assert", (), (verdict, s.string("the step of this loop is not positive: it would never end")))
 
 
 def _enter(s: Selection, initial: Sequence[Value], carried: Sequence[Value]) -> list[tuple[Register, ScalarOperand]]:

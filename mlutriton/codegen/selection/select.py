@@ -183,11 +183,11 @@ def _assert(s: Selection, operation: Operation) -> None:
         counts = (ONE, Immediate(source.count), ONE)
         s.emitter.emit("red.and", (I1,), (verdict.address(), source.address(), *counts))
         view = verdict
-    s.emitter.emit("assert", (), (s.operand(view), _string(s, str(operation.attributes["message"]))))
+    s.emitter.emit("assert", (), (s.operand(view), s.string(str(operation.attributes["message"]))))
 
 
 def _print(s: Selection, operation: Operation) -> None:
-    prefix, style = _string(s, operation.text("prefix")), Immediate(PRINT_STYLES.index(operation.text("style")))
+    prefix, style = s.string(operation.text("prefix")), Immediate(PRINT_STYLES.index(operation.text("style")))
     if not operation.operands:
         s.emitter.emit("print.text", (), (prefix,))
     for value in operation.operands:
@@ -196,15 +196,9 @@ def _print(s: Selection, operation: Operation) -> None:
             s.emitter.emit("print.scalar", (view.dtype,), (prefix, style, view.operand))
         else:
             source = s.dense(view)
-            shape = _string(s, "x".join(map(str, shape_of(value.type))))
+            shape = s.string("x".join(map(str, shape_of(value.type))))
             place, count = source.address(), Immediate(source.count)
             s.emitter.emit("print.vector", (source.dtype,), (prefix, style, shape, place, count))
-
-
-def _string(s: Selection, text: str) -> Immediate:
-    if text not in s.code.strings:
-        s.code.strings.append(text)
-    return Immediate(s.code.strings.index(text))
 
 
 def _return(s: Selection, operation: Operation) -> None:

@@ -107,6 +107,12 @@ class Selection:
         self.copy(target, view)
         return target
 
+    def string(self, text: str) -> Immediate:
+        """The number of a text of the program."""
+        if text not in self.code.strings:
+            self.code.strings.append(text)
+        return Immediate(self.code.strings.index(text))
+
     def copy(self, target: DenseView, view: View) -> None:
         """Write a value's elements to a dense target of the same shape."""
         if isinstance(view, SpreadView) and not view.is_uniform and view.placement() is None:
