@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,10 +276,18 @@ def execute(
     return result
 
 
+# What a container may take, as Linux tells it in versions 2 and 1 of its control groups.
+_CONTAINER_LIMITS = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+
+
 @cache
 def recorded_bytes_limit() -> int:
-    """Bytes that the traces of a launch may take: a quarter of the host's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    """Bytes that the traces of a launch may take: a quarter of the memory of the host, or of the container it is in."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", there is no limit
+            limits.append(int(path.read_text()))
+    return min(limits) // 4
 
 
 # Cores that no launch uses, by their sizes. Lists are appended to and popped by one thread at a time.

@@ -217,3 +217,16 @@ def test_local_memory_is_private_and_bounded(engine, monkeypatch):
     assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (0, 256)
     with pytest.raises(mlu.KernelFault, match=r"the nearest array is local memory(.|\n)*ends 4 bytes after it"):
         mlu.load(encode(assemble(LOCAL.format(register=register, count=65))))[(3,)](out)
+
+
+def test_traces_keep_to_what_a_container_may_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(execution, "_CONTAINER_LIMITS", [])
+    of_host = execution.recorded_bytes_limit.__wrapped__()
+    paths = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"]
+    monkeypatch.setattr(execution, "_CONTAINER_LIMITS", paths)
+    assert execution.recorded_bytes_limit.__wrapped__() == of_host  # neither is there
+    paths[0].write_text("max\n")
+    paths[1].write_text(f"{2**63 - 4096}\n")
+    assert execution.recorded_bytes_limit.__wrapped__() == of_host
+    paths[0].write_text(f"{1 << 30}\n")
+    assert execution.recorded_bytes_limit.__wrapped__() == 1 << 28
