@@ -20,7 +20,7 @@ def endless(program: Program, stopped: Sequence[Int64Array], limit_bytes: int) -
         "E0310",
         f"the trace of {program.name} has grown beyond {limit_bytes:,} bytes",
         location=places[0] if places else None,
-        note="a quarter of the host's memory, or of its container's, is for traces; every transfer of every program takes 24 bytes or more",
+        note="a quarter of the memory of the host or container is for traces; a transfer takes 24 bytes or more",
         help="see that the loop here ends; else launch fewer programs at a time",
     )
 
