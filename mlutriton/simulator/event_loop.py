@@ -13,13 +13,16 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
+from mlutriton.simulator.alike_cores import copy_statistics, find_alike, may_be_alike
 from mlutriton.simulator.machine_code import inlined, prefetch
 from mlutriton.simulator.memory_traffic import (
     add_opening,
     first_due,
     first_opening,
+    lane_slot,
     make_due,
     schedule,
+    schedule_lane,
     settle,
     share_memory,
     take_due,
@@ -32,11 +35,9 @@ from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.transfer_costs import LOW_WORD, address_of
 from mlutriton.simulator.transfer_queues import (
     enqueue,
-    lane_slot,
     members_of,
     move_members,
     open_flow,
-    schedule_lane,
     share_sram,
     start_transfer,
 )
@@ -52,12 +53,12 @@ def run_replay(state: ReplayState) -> None:
     for core in range(state.timing[timing.CORES]):
         state.cores[core * at.CORE_WORDS + at.IDLE_SINCE] = launch
         state.cores[core * at.CORE_WORDS + at.REASON] = at.RUNNING
+        state.cores[core * at.CORE_WORDS + at.ALIKE] = 1
         state.statistics[core * at.STATISTIC_WORDS + Cause.LAUNCH] = launch
     state.shared[at.MAKESPAN] = launch
     for number in range(state.shared[at.CLASSES]):
         state.classes[number * at.CLASS_WORDS + at.FIRST] = members_of(state, number)
-    for unit in range(units(state)):
-        dispatch(state, unit, launch)
+    dispatch(state, 0, units(state), launch)
     now = launch
     while not state.shared[at.STATUS]:
         key = min(state.tree[1], state.shared[at.MEMORY_KEY], first_opening(state))
@@ -123,12 +124,27 @@ def act_on(state: ReplayState, slot: int, now: int) -> None:
 # Programs and cores.
 
 
-def dispatch(state: ReplayState, unit: int, now: int) -> None:
-    """Start the next program on a unit that fell free."""
+def dispatch(state: ReplayState, first: int, stop: int, now: int) -> None:
+    """Start the next programs on units that fell free; if they are several, their cores stand alike."""
+    started = first
+    while started < stop and start_program(state, started, now):
+        started += 1
+    if started > first + 1 and may_be_alike(state):
+        find_alike(state, first, started)
+    for unit in range(first, started):
+        for member in range(state.shared[at.CORES_PER_PROGRAM]):
+            core = unit_core(state, unit, member)
+            if state.cores[core * at.CORE_WORDS + at.ALIKE]:
+                advance(state, core)
+
+
+@inlined
+def start_program(state: ReplayState, unit: int, now: int) -> int:
+    """Let a unit have the next program; returns whether there was one."""
     members = state.shared[at.CORES_PER_PROGRAM]
     program = state.shared[at.NEXT_PROGRAM]
     if program * members >= state.shared[at.TRACES]:
-        return
+        return 0
     state.shared[at.NEXT_PROGRAM] = program + 1
     wave = state.timing[timing.LAUNCH_WAVE_CYCLES] if program >= units(state) else 0
     start = now + wave + state.timing[timing.DISPATCH_CYCLES]
@@ -146,7 +162,7 @@ def dispatch(state: ReplayState, unit: int, now: int) -> None:
         state.cores[base + at.SCALAR] = start
         state.cores[base + at.COMPUTE_FREE] = start
         state.cores[base + at.PROGRAM] = program
-        advance(state, core)
+    return 1
 
 
 def advance(state: ReplayState, core: int) -> None:
@@ -384,19 +400,24 @@ def act(state: ReplayState, core: int, now: int) -> None:
 
 
 def finish_program(state: ReplayState, core: int, now: int) -> None:
-    """A core's trace is over; if it is the last of its program, the unit takes the next program."""
-    base = core * at.CORE_WORDS
-    state.cores[base + at.REASON] = at.RUNNING
-    state.cores[base + at.IDLE_SINCE] = now
+    """The trace of a core is over, and of those that are alike; the unit takes the next program once all its are."""
+    stop = core + state.cores[core * at.CORE_WORDS + at.ALIKE]
     state.shared[at.MAKESPAN] = now
-    if state.shared[at.KEEP_PROGRAMS]:
-        state.programs[state.cores[base + at.PROGRAM] * at.PROGRAM_WORDS + at.PROGRAM_END] = now
+    for other in range(core, stop):
+        base = other * at.CORE_WORDS
+        state.cores[base + at.REASON] = at.RUNNING
+        state.cores[base + at.IDLE_SINCE] = now
+        state.cores[base + at.ALIKE] = 1
+        if state.shared[at.KEEP_PROGRAMS]:
+            state.programs[state.cores[base + at.PROGRAM] * at.PROGRAM_WORDS + at.PROGRAM_END] = now
+        if other != core:
+            copy_statistics(state, core, other)
     unit = unit_of(state, core)
     for member in range(state.shared[at.CORES_PER_PROGRAM]):
         other = unit_core(state, unit, member)
         if state.cores[other * at.CORE_WORDS + at.REASON] != at.RUNNING:
             return
-    dispatch(state, unit, now)
+    dispatch(state, unit, unit + stop - core, now)
 
 
 # Queues.
@@ -405,20 +426,25 @@ def finish_program(state: ReplayState, core: int, now: int) -> None:
 @inlined
 def step_lane(state: ReplayState, lane: int, now: int) -> None:
     """A queue does what it was scheduled for: it starts a transfer, opens its flow, or ends one that has no flow."""
-    base = lane * at.LANE_WORDS
-    if state.lanes[base + at.PHASE] == at.STARTING:
+    core = lane // at.LANES_PER_CORE
+    stop = core + state.cores[core * at.CORE_WORDS + at.ALIKE]
+    if state.lanes[lane * at.LANE_WORDS + at.PHASE] == at.STARTING:
         start_transfer(state, lane, now)
-        flowing = state.lanes[base + at.FLOWING]
+    # Of cores that were alike, some may have become leaders.
+    while core < stop:
+        core += state.cores[core * at.CORE_WORDS + at.ALIKE]
+        flowing = state.lanes[lane * at.LANE_WORDS + at.FLOWING]
         if flowing > now:
             is_in_order = add_opening(state, flowing << at.SLOT_BITS | lane_slot(state, lane))
             schedule_lane(state, lane, at.FOREVER if is_in_order else flowing)
-            return
-    # What it was prepared for before its turn flows at once: nothing else comes in between.
-    schedule_lane(state, lane, at.FOREVER)
-    if state.lanes[base + at.PHASE] == at.OPENING:
-        open_flow(state, lane, now)
-    else:
-        finish_transfer(state, lane, now)
+        else:
+            # What it was prepared for before its turn flows at once: nothing else comes in between.
+            schedule_lane(state, lane, at.FOREVER)
+            if state.lanes[lane * at.LANE_WORDS + at.PHASE] == at.OPENING:
+                open_flow(state, lane, now)
+            else:
+                finish_transfer(state, lane, now)
+        lane = core * at.LANES_PER_CORE + lane % at.LANES_PER_CORE
 
 
 def finish_flows(state: ReplayState, number: int, now: int) -> None:
@@ -426,17 +452,18 @@ def finish_flows(state: ReplayState, number: int, now: int) -> None:
     settle(state, number, now)
     row = number * at.CLASS_WORDS
     first = state.classes[row + at.FIRST]
-    stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
+    stop = first + state.classes[row + at.ENTRIES] * at.MEMBER_WORDS
     place = first
     while place < stop and state.members[place + at.FINAL] <= state.classes[row + at.PROGRESS]:
         lane = state.members[place + at.MEMBER]
         state.classes[row + at.WEIGHTS] -= state.lanes[lane * at.LANE_WORDS + at.WEIGHT]
+        state.classes[row + at.COUNT] -= state.cores[lane // at.LANES_PER_CORE * at.CORE_WORDS + at.ALIKE]
         place += at.MEMBER_WORDS
     done = (place - first) // at.MEMBER_WORDS
     if not done:
         return
     state.classes[row + at.FIRST] = place
-    state.classes[row + at.COUNT] -= done
+    state.classes[row + at.ENTRIES] -= done
     if number >= 2 * state.timing[timing.PORT_GROUPS]:
         share_sram(state, number)
     for each in range(done):

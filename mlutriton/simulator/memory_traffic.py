@@ -9,6 +9,7 @@ from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import (
     AT_CORE_RATE,
     CLASS_WORDS,
+    CLASSES,
     COUNT,
     DUE_SOURCES,
     DUE_WORD,
@@ -16,6 +17,7 @@ from mlutriton.simulator.replay_state import (
     FIRST,
     FIRST_OPENING,
     FOREVER,
+    LANES_PER_CORE,
     MEMORY_CHANGED,
     MEMORY_KEY,
     NEVER,
@@ -25,6 +27,7 @@ from mlutriton.simulator.replay_state import (
     PROGRESS,
     RATE,
     SLOT_BITS,
+    SOURCES_PER_CORE,
     UPDATED,
     WEIGHTS,
     WORD_BITS,
@@ -59,6 +62,19 @@ def schedule(state: ReplayState, slot: int, time: int) -> None:
         key = min(key, others)
         node >>= 2
         state.tree[node] = key
+
+
+@inlined
+def lane_slot(state: ReplayState, lane: int) -> int:
+    """The event source that a queue is."""
+    source = lane // LANES_PER_CORE * SOURCES_PER_CORE + 1 + lane % LANES_PER_CORE
+    return state.shared[CLASSES] + source
+
+
+@inlined
+def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
+    """Set when a queue acts next."""
+    schedule(state, lane_slot(state, lane), time)
 
 
 # What acts at the very time at which it is told to never enters the tree: a set of event sources, a bit for each.

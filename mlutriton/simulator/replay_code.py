@@ -21,6 +21,7 @@ import numpy as np
 from mlutriton.isa import trace_format
 from mlutriton.isa.trace_format import FLAG_STRIDED, MAX_STRIDED, RECORD_WORDS, Kind
 from mlutriton.simulator import (
+    alike_cores,
     cache_directory,
     event_loop,
     machine_code,
@@ -45,6 +46,7 @@ Loop = Callable[[Any], None]
 _SOURCES: tuple[ModuleType, ...] = (
     event_loop,
     schedule_alone,
+    alike_cores,
     program_units,
     transfer_queues,
     cache_directory,

@@ -78,14 +78,14 @@ DONE, RING_FULL, PAGES_FULL, MALFORMED, DEADLOCK = range(5)
 
 # A core.
 (
-    RECORD,  # the next record
+    RECORD,  # the next record; of a core that follows another one, how far its records are behind those of that one
     SCALAR,  # scalar time
     COMPUTE_FREE,  # when its compute queue is empty
     WAIT_MASK,  # queues that it waits for
     REASON,  # why: the kind of the record that it waits at, or RUNNING
     PROGRAM,
     IDLE_SINCE,
-    CORE_FILLER,
+    ALIKE,  # cores from this one on that do the same at the same time, see event_loop; 0 if it follows another one
     CORE_WORDS,
 ) = range(9)
 RUNNING = -1
@@ -102,7 +102,7 @@ RUNNING = -1
     SETUP,  # the part of the transfer's set-up that no earlier transfer hides
     BYTES,
     CLASS,
-    WEIGHT,  # DRAM bytes that a byte of the transfer costs, in 1/65536
+    WEIGHT,  # DRAM bytes that a byte of the transfer costs, in 1/65536; of all cores that are alike together
     LEAST,  # cycles that its bytes take at the transfer's own greatest rate
     SUM_SETUP,  # these four: time of the transfers since the core last waited for the lane
     SUM_LATENCY,
@@ -116,19 +116,20 @@ IDLE, STARTING, OPENING, STREAMING, FIXED = range(5)
 # A class: flows of equal rate. The first classes, one a port group, use DRAM; as many hit the L2; then one a cluster
 # uses SRAM.
 (
-    COUNT,
+    COUNT,  # flows
     WEIGHTS,  # sum over its flows
     PROGRESS,  # what a flow that was always there would have moved, in 1/65536 byte
     RATE,
     UPDATED,  # when PROGRESS was right
     FIRST,  # where its flows begin among the members
     PORT_LEFT,  # scratch of the sharing, for the port of this class's cluster
-    CLASS_FILLER,
+    ENTRIES,  # members: one for the flows of cores that are alike
     CLASS_WORDS,
 ) = range(9)
 
-# A flow of a class: its lane, and the progress of the class at which it is done. A class has room for so many times as
-# many as there are lanes: flows are taken from the front, and the others moved there when half of the room is behind.
+# A flow of a class, or the flows of cores that are alike: its lane, and the progress of the class at which it is done.
+# A class has room for so many times as many as there are lanes: flows are taken from the front, and the others moved
+# there when half of the room is behind.
 (MEMBER, FINAL, MEMBER_WORDS) = range(3)
 MEMBER_SPACE = 2
 

@@ -9,6 +9,7 @@ from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
+from mlutriton.simulator.alike_cores import part
 from mlutriton.simulator.cache_directory import use_tile
 from mlutriton.simulator.machine_code import inlined
 from mlutriton.simulator.replay_state import ReplayState
@@ -32,13 +33,10 @@ def cycles_at(size: int, rate: int) -> int:
 
 
 @inlined
-def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int) -> int:
-    """Setup, size and DRAM cost of a LOAD or STORE, whose lines enter the L2; returns its latency."""
-    base = lane * at.LANE_WORDS
+def price_block(state: ReplayState, lane: int, record: int, kind: int, amount: int, now: int, since: int) -> None:
+    """Setup, size, DRAM cost and latency of a LOAD or STORE, whose lines enter the L2, and of those that are alike."""
+    word = record * trace.RECORD_WORDS
     store = kind == Kind.STORE
-    address = address_of(state, lane // at.LANES_PER_CORE, word // trace.RECORD_WORDS)
-    if address >= trace.LOCAL_START:
-        address += lane // at.LANES_PER_CORE * trace.LOCAL_STRIDE_BYTES
     segment = amount
     count1 = 1
     stride1 = 0
@@ -66,25 +64,61 @@ def price_block(state: ReplayState, lane: int, word: int, kind: int, amount: int
             count2 = 1
         if count1 * count2 > 1:
             cost = state.timing[timing.STRIDED_WRITE_COST if store else timing.STRIDED_READ_COST]
-    missing = 0
-    traffic = 0
-    if segment > 0:
-        missing = use_tile(state, address, segment, count1, stride1, count2, stride2, store)
-        traffic = state.shared[at.L2_READ_BYTES] + state.shared[at.L2_WRITTEN_BYTES]
-    # The tests spare most transfers a division.
-    weight = 0
-    if traffic:
-        weight = cost
-        if traffic != amount:
-            weight = (traffic * cost + amount - 1) // amount
     setup = state.timing[timing.DMA_SETUP_CYCLES] + (count1 * count2 - 1) * state.timing[timing.DMA_SEGMENT_CYCLES]
-    state.lanes[base + at.SETUP] = setup
-    open_memory(state, lane, amount, weight)
-    state.shared[at.HIT_BYTES] += amount - missing
-    if traffic:
-        state.shared[at.READ_BYTES] += state.shared[at.L2_READ_BYTES]
-        state.shared[at.WRITTEN_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
-    return state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+    leader = lane // at.LANES_PER_CORE
+    latency = -1
+    uses_dram = 0
+    for core in range(leader, leader + state.cores[leader * at.CORE_WORDS + at.ALIKE]):
+        own = record
+        if core != leader:
+            own += state.cores[core * at.CORE_WORDS + at.RECORD]
+        address = address_of(state, core, own)
+        if address >= trace.LOCAL_START:
+            address += core * trace.LOCAL_STRIDE_BYTES
+        missing = 0
+        traffic = 0
+        if segment > 0:
+            missing = use_tile(state, address, segment, count1, stride1, count2, stride2, store)
+            traffic = state.shared[at.L2_READ_BYTES] + state.shared[at.L2_WRITTEN_BYTES]
+        state.shared[at.HIT_BYTES] += amount - missing
+        # The tests spare most transfers a division.
+        weight = 0
+        if traffic:
+            state.shared[at.READ_BYTES] += state.shared[at.L2_READ_BYTES]
+            state.shared[at.WRITTEN_BYTES] += state.shared[at.L2_WRITTEN_BYTES]
+            weight = cost
+            if traffic != amount:
+                weight = (traffic * cost + amount - 1) // amount
+        own_latency = state.timing[timing.BULK_LATENCY_CYCLES if missing else timing.L2_LATENCY_CYCLES]
+        if own_latency == latency and (weight > 0) == uses_dram:
+            state.lanes[lane * at.LANE_WORDS + at.WEIGHT] += weight
+            continue
+        if core != leader:
+            prepare(state, lane, now, since, latency)
+            part(state, leader, core)
+            leader = core
+            lane = core * at.LANES_PER_CORE  # of its IO queue
+            record = own
+        latency = own_latency
+        uses_dram = weight > 0
+        state.lanes[lane * at.LANE_WORDS + at.SETUP] = setup
+        open_memory(state, lane, amount, weight)
+    prepare(state, lane, now, since, latency)
+
+
+@inlined
+def prepare(state: ReplayState, lane: int, now: int, since: int, latency: int) -> None:
+    """Settle when a transfer flows that is prepared since then, or is done, if it moves nothing."""
+    base = lane * at.LANE_WORDS
+    if state.lanes[base + at.BYTES]:
+        prepared = since + state.lanes[base + at.SETUP] + latency
+        state.lanes[base + at.FLOWING] = max(now, prepared)
+        # What earlier transfers hide of it takes no time.
+        state.lanes[base + at.SETUP] = max(prepared - now - latency, 0)
+        state.lanes[base + at.PHASE] = at.OPENING
+    else:
+        state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
+        state.lanes[base + at.PHASE] = at.FIXED
 
 
 def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes: int) -> int:
@@ -106,8 +140,10 @@ def price_items(state: ReplayState, lane: int, kind: int, items: int, item_bytes
         latency = state.timing[timing.ATOMIC_LATENCY_CYCLES]
     state.lanes[lane * at.LANE_WORDS + at.SETUP] = state.timing[timing.DMA_SETUP_CYCLES] + setup
     open_memory(state, lane, items * item_bytes, ((read + written) * granule << 16) // max(item_bytes, 1))
-    state.shared[at.READ_BYTES] += read * granule * items
-    state.shared[at.WRITTEN_BYTES] += written * granule * items
+    cores = state.cores[lane // at.LANES_PER_CORE * at.CORE_WORDS + at.ALIKE]
+    state.lanes[lane * at.LANE_WORDS + at.WEIGHT] *= cores
+    state.shared[at.READ_BYTES] += read * granule * items * cores
+    state.shared[at.WRITTEN_BYTES] += written * granule * items * cores
     return latency
 
 

@@ -13,9 +13,9 @@ from mlutriton.isa.trace_format import Kind
 from mlutriton.simulator import replay_state as at
 from mlutriton.simulator import timing
 from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.memory_traffic import add_memory_flow, end_of_flow, schedule, settle
+from mlutriton.simulator.memory_traffic import add_memory_flow, end_of_flow, schedule, schedule_lane, settle
 from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import price_block, price_items, price_move
+from mlutriton.simulator.transfer_costs import prepare, price_block, price_items, price_move
 
 
 @inlined
@@ -37,19 +37,6 @@ def enqueue(state: ReplayState, lane: int, record: int, issued: int) -> None:
 
 
 @inlined
-def lane_slot(state: ReplayState, lane: int) -> int:
-    """The event source that a queue is."""
-    source = lane // at.LANES_PER_CORE * at.SOURCES_PER_CORE + 1 + lane % at.LANES_PER_CORE
-    return state.shared[at.CLASSES] + source
-
-
-@inlined
-def schedule_lane(state: ReplayState, lane: int, time: int) -> None:
-    """Set when a queue acts next."""
-    schedule(state, lane_slot(state, lane), time)
-
-
-@inlined
 def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     """Take the next transfer of a queue, and settle what it costs."""
     base = lane * at.LANE_WORDS
@@ -62,6 +49,8 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     state.lanes[base + at.CURRENT] = record
     state.lanes[base + at.STARTED] = now
     state.lanes[base + at.BYTES] = 0
+    # What it needs before it flows has gone on since the transfer before began to flow.
+    since = max(issued, state.lanes[base + at.FLOWING])
     word = record * trace.RECORD_WORDS
     kind = state.words[word + 1] >> trace.KIND_SHIFT & trace.KIND_MASK
     amount = state.words[word + 1] >> trace.AMOUNT_SHIFT & trace.MAX_AMOUNT
@@ -69,20 +58,13 @@ def start_transfer(state: ReplayState, lane: int, now: int) -> None:
     if not amount:
         state.lanes[base + at.SETUP] = 0
     elif kind <= Kind.STORE:
-        latency = price_block(state, lane, word, kind, amount)
+        price_block(state, lane, record, kind, amount, now, since)
+        return
     elif kind == Kind.MOVE:
         price_move(state, lane, word, amount)
     else:
         latency = price_items(state, lane, kind, amount, state.words[word + 2] & trace.MAX_ADDRESS)
-    if state.lanes[base + at.BYTES]:
-        # What it needs before it flows has gone on since the transfer before began to flow: only the rest takes time.
-        prepared = max(issued, state.lanes[base + at.FLOWING]) + state.lanes[base + at.SETUP] + latency
-        state.lanes[base + at.FLOWING] = max(now, prepared)
-        state.lanes[base + at.SETUP] = max(prepared - now - latency, 0)
-        state.lanes[base + at.PHASE] = at.OPENING
-    else:
-        state.lanes[base + at.FLOWING] = now + state.lanes[base + at.SETUP] + latency
-        state.lanes[base + at.PHASE] = at.FIXED
+    prepare(state, lane, now, since, latency)
 
 
 @inlined
@@ -94,6 +76,7 @@ def open_flow(state: ReplayState, lane: int, now: int) -> None:
     state.lanes[base + at.PHASE] = at.STREAMING
     settle(state, number, now)
     add_flow(state, number, lane, state.classes[row + at.PROGRESS] + (state.lanes[base + at.BYTES] << 16))
+    state.classes[row + at.COUNT] += state.cores[lane // at.LANES_PER_CORE * at.CORE_WORDS + at.ALIKE]
     state.classes[row + at.WEIGHTS] += state.lanes[base + at.WEIGHT]
     if number < 2 * state.timing[timing.PORT_GROUPS]:
         add_memory_flow(state, now + state.lanes[base + at.LEAST])
@@ -103,17 +86,17 @@ def open_flow(state: ReplayState, lane: int, now: int) -> None:
 
 @inlined
 def add_flow(state: ReplayState, number: int, lane: int, final: int) -> None:
-    """Put a flow among those of its class, in the order in which they will be done; mostly it is the last."""
+    """Put an entry among those of a class, in the order in which they will be done; mostly it is the last."""
     row = number * at.CLASS_WORDS
     first = state.classes[row + at.FIRST]
-    stop = first + state.classes[row + at.COUNT] * at.MEMBER_WORDS
+    stop = first + state.classes[row + at.ENTRIES] * at.MEMBER_WORDS
     while stop > first and state.members[stop - at.MEMBER_WORDS + at.FINAL] > final:
         state.members[stop + at.MEMBER] = state.members[stop - at.MEMBER_WORDS + at.MEMBER]
         state.members[stop + at.FINAL] = state.members[stop - at.MEMBER_WORDS + at.FINAL]
         stop -= at.MEMBER_WORDS
     state.members[stop + at.MEMBER] = lane
     state.members[stop + at.FINAL] = final
-    state.classes[row + at.COUNT] += 1
+    state.classes[row + at.ENTRIES] += 1
 
 
 @inlined
@@ -127,7 +110,7 @@ def move_members(state: ReplayState, number: int) -> None:
     row = number * at.CLASS_WORDS
     first = members_of(state, number)
     distance = state.classes[row + at.FIRST] - first
-    for place in range(first, first + state.classes[row + at.COUNT] * at.MEMBER_WORDS):
+    for place in range(first, first + state.classes[row + at.ENTRIES] * at.MEMBER_WORDS):
         state.members[place] = state.members[place + distance]
     state.classes[row + at.FIRST] = first
 
