@@ -41,6 +41,16 @@ func @k(%out: ptr<f32>, %other: ptr<f32>, %x: ptr<f32>, %tiles: i32, %pitch: i32
 """
 PLAIN = "      %begin = addptr %out, %zero : ptr<f32>"
 SHIFTED = "      %begin = addptr %out, %shift : ptr<f32>"
+STORED_AGAIN = """
+      %begin = addptr %out, %zero : ptr<f32>
+      %eight = constant {value = 8} : i32
+      %down = mul %eight, %pitch : i32
+      %lower = addptr %out, %down : ptr<f32>
+      %lowers = splat %lower : tensor<16x1xptr<f32>>
+      %lower_lines = addptr %lowers, %away : tensor<16x1xptr<f32>>
+      %lower_places = broadcast %lower_lines : tensor<16x16xptr<f32>>
+      %again = addptr %lower_places, %columns : tensor<16x16xptr<f32>>
+      store %again, %filled, %all"""
 TURNED_BACK = """
       %back = sub %zero, %far : i32
       %begin = addptr %out, %back : ptr<f32>"""
@@ -57,15 +67,19 @@ BY_A_CHOICE = """
       %begin = addptr %one_or_other, %zero : ptr<f32>"""
 
 
-@pytest.mark.parametrize("moved", [PLAIN, SHIFTED], ids=["plain", "shifted"])
-def test_tiles_that_lie_apart_are_programs(moved):
-    assert deal_out.run(parse_function(KERNEL.format(height=16, moved=moved))) is not None
+@pytest.mark.parametrize(
+    ("height", "moved"),
+    [(16, PLAIN), (16, SHIFTED), (24, STORED_AGAIN)],
+    ids=["plain", "shifted", "half a tile lower, too"],
+)
+def test_tiles_that_lie_apart_are_programs(height, moved):
+    assert deal_out.run(parse_function(KERNEL.format(height=height, moved=moved))) is not None
 
 
 @pytest.mark.parametrize(
     ("height", "moved"),
-    [(15, PLAIN), (16, TURNED_BACK), (16, BY_A_LOOP), (16, BY_A_CHOICE)],
-    ids=["lower than its tile", "back to the first", "moved by a loop", "moved by a choice"],
+    [(15, PLAIN), (23, STORED_AGAIN), (16, TURNED_BACK), (16, BY_A_LOOP), (16, BY_A_CHOICE)],
+    ids=["lower than its tile", "the next one, too", "back to the first", "moved by a loop", "moved by a choice"],
 )
 def test_tiles_that_may_meet_are_gone_over_in_a_loop(height, moved):
     assert deal_out.run(parse_function(KERNEL.format(height=height, moved=moved))) is None

@@ -160,6 +160,58 @@ def test_arrays_that_overlap_are_gone_over_in_order():
     np.testing.assert_array_equal(memory, wanted)
 
 
+@mlu.jit
+def over_pitched_tiles(
+    c, a, b, m, n, k, pitch, KIND: tl.constexpr, BLOCK: tl.constexpr, BY_COLUMNS: tl.constexpr
+):  # fmt: skip
+    rows, columns = tl.cdiv(m, BLOCK), tl.cdiv(n, BLOCK)
+    for tile in tl.range(tl.program_id(0), rows * columns, 1):
+        place_m = tile % rows if BY_COLUMNS else tile // columns
+        place_n = tile // rows if BY_COLUMNS else tile % columns
+        row, column = place_m * BLOCK + tl.arange(0, BLOCK), place_n * BLOCK + tl.arange(0, BLOCK)
+        total = product(a, b, row, column, m, n, k, BLOCK)
+        to = c + row[:, None] * pitch + column[None, :]
+        if KIND == "masked":
+            tl.store(to, total, mask=(row[:, None] < m) & (column[None, :] < n))
+        else:
+            tl.store(to, total)
+        if KIND == "the next tile, too":
+            tl.store(to + BLOCK, -total)
+        if KIND == "half a tile on, too":
+            tl.store(to + 8 * pitch, -total)
+        if KIND == "the first row, too":
+            tl.store(c + tl.arange(0, BLOCK), tl.sum(total, 0))
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+@pytest.mark.parametrize("kind", ["all", "masked", "the next tile, too", "half a tile on, too", "the first row, too"])
+@pytest.mark.parametrize("pitch", [16, 24, 64, 80, 96])
+def test_tiles_that_meet_are_stored_in_turn(pitch, kind, by_columns):
+    m, n, k = 96, 64, 16
+    rng = np.random.default_rng(pitch)
+    a, b = rng.integers(-4, 5, (m, k), np.int8), rng.integers(-4, 5, (k, n), np.int8)
+    c = rng.integers(-9, 9, (m + 16) * 96 + 64, np.int32)
+    wanted, whole = c.copy(), a.astype(np.int32) @ b.astype(np.int32)
+    rows, columns = m // BLOCK, n // BLOCK
+    for tile in range(rows * columns):
+        row, column = divmod(tile, columns) if not by_columns else divmod(tile, rows)[::-1]
+        here = np.s_[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
+        places = np.add.outer(np.arange(m) * pitch, np.arange(n))[here]
+        wanted[places] = whole[here]
+        if kind == "the next tile, too":
+            wanted[places + BLOCK] = -whole[here]
+        if kind == "half a tile on, too":
+            wanted[places + 8 * pitch] = -whole[here]
+        if kind == "the first row, too":
+            wanted[:BLOCK] = whole[here].sum(0)
+
+    def launch():
+        return over_pitched_tiles[(1,)](c, a, b, m, n, k, pitch, KIND=kind, BLOCK=BLOCK, BY_COLUMNS=by_columns)
+
+    on_both_engines(launch, c)
+    np.testing.assert_array_equal(c, wanted)
+
+
 def test_programs_over_tiles_take_no_longer_than_those_of_one_tile():
     def cycles(kernel, grid, **constants):
         matrices = (mlu.spec((1024, 1024), np.float16) for _ in range(3))

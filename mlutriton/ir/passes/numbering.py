@@ -407,6 +407,8 @@ def _group(function: Function, number: Operation) -> _Group | None:
     columns = [other for one, other in (product.operands, product.operands[::-1]) if _is_same(one, most)]
     if not columns or not _is_same(_other(least, left.result), most):
         return None
+    if users[left.result] != [least] or {*users[height]} != {column, low}:
+        return None
     return _Group(row.result, column.result, left.operands[0], columns[0], most)
 
 

@@ -1,0 +1,332 @@
+"""Where programs store their tiles, and of which launches no two of them are stored to the same place.
+
+Each digit of a program's number (:mod:`mlutriton.ir.passes.numbering`) has to move what is stored along one axis of its
+tile, by no less than what lesser digits reach there. Then no two tiles have a position in common, and positions have
+places of their own if the stride of each axis is no less than what all positions along the axis below it take. What is
+stored to one array by several stores counts as one tile that has all of it.
+
+Where strides are numbers of the launch, so is whether they are long enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import permutations
+
+from mlutriton.ir.analysis.access import AccessAnalysis, Scalar, Scalars
+from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, launch_arithmetic
+from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, multiples, plus
+from mlutriton.ir.copying import copy_operation
+from mlutriton.ir.core import Block, Function, Value
+from mlutriton.ir.ops import Constant, Elementwise, ProgramId, Store
+from mlutriton.ir.passes import numbering
+from mlutriton.ir.types import shape_of
+
+# Tiles have no more axes along which they extend or are moved.
+_MOST_AXES = 3
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A dimension of what tiles are stored to.
+
+    Attributes:
+        stride: elements from one position to the next.
+        extent: positions of a tile.
+        moved: how far each digit moves a tile.
+        limits: below which a mask keeps all positions.
+    """
+
+    stride: Form
+    extent: int
+    moved: Mapping[Value, int]
+    limits: tuple[Form, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """What positions are multiples of."""
+        return math.gcd(*self.moved.values()) if self.extent == 1 and self.moved else 1
+
+    @property
+    def is_one_position(self) -> bool:
+        """True if all tiles have the same position."""
+        return self.extent == 1 and not self.moved
+
+    def joined(self, other: _Axis, shift: int) -> _Axis:
+        """With the positions of a tile that is moved alike, and begins so many of them later."""
+        begin, end = min(0, shift), max(self.extent, shift + other.extent)
+        there = [plus(each, constant(shift)) for each in other.limits]
+        limits = tuple(plus(each, constant(-begin)) for each in self.limits if each in there)
+        return replace(self, extent=end - begin, limits=limits)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What a program stores to an array.
+
+    Attributes:
+        base: the pointer from which places are counted.
+        begin: the first place of the first tile.
+        axes: of it.
+        roots: where the array may come from.
+    """
+
+    base: Value
+    begin: Form
+    axes: tuple[_Axis, ...]
+    roots: Roots
+
+    def joined(self, other: _Tile) -> _Tile | None:
+        """With what is stored by another store; None if it is not known where that lies."""
+        alike = [(each.stride, each.moved) for each in self.axes] == [(each.stride, each.moved) for each in other.axes]
+        if self.base is not other.base or not alike:
+            return None
+        shifts = multiples(plus(other.begin, self.begin, -1), [each.stride for each in self.axes])
+        if shifts is None:
+            return None
+        axes = (one.joined(each, shift) for one, each, shift in zip(self.axes, other.axes, shifts, strict=True))
+        return replace(self, axes=tuple(axes))
+
+
+class StoredPlaces:
+    """The places to which the programs of a function store.
+
+    Attributes:
+        function: programs with their numbers by digits, and the arithmetic on the launch that facts are about.
+    """
+
+    def __init__(self, function: Function) -> None:
+        """Look at a function whose number along the first axis of the grid is that of a tile."""
+        self._numbered = numbering.run(function) or numbering.as_written(function)
+        self.function = self._numbered.function
+        self._operations = set(self.function.walk())
+        self._forms, self._code = ScalarForms(), Scalars(function.location)
+        queries = {each.axis: each.result for each in self._operations if isinstance(each, ProgramId)}
+        self._digits = [each for each in self._numbered.digits if each.of == 0]
+        self._radices = {queries[each.axis]: each.radix for each in self._digits if each.axis in queries}
+
+    def launched(self, wanted: Sequence[Value], source: Function) -> list[Value]:
+        """Numbers of the launch of a function that has the same parameters, as those of this one."""
+        arithmetic = launch_arithmetic(wanted, source)
+        assert arithmetic is not None, "they are numbers of the launch"
+        values = dict(zip(source.body.arguments, self.function.body.arguments, strict=True))
+        self.function.body.operations[-1:-1] = [copy_operation(each, values) for each in arithmetic]
+        return [values[each] for each in wanted]
+
+    def apart(self, count: Value) -> list[Fact] | None:
+        """What has to hold for no two tiles to be stored to the same place; None if that cannot be known.
+
+        Args:
+            count: how many tiles there are, a number of the launch.
+        """
+        aliasing, tiles = Aliasing(self.function), list[_Tile]()
+        if len(self._radices) < len(self._digits):
+            return None
+        for store in [each for each in self.function.walk() if isinstance(each, Store)]:
+            tile = self._tile(store, aliasing.roots(store))
+            met = [each for each in tiles if tile is not None and may_meet(each.roots, tile.roots)]
+            for each in met:
+                tile = tile and each.joined(tile)
+                tiles.remove(each)
+            if tile is None:
+                return None
+            tiles.append(tile)
+        facts: list[Fact] = [*self._numbered.facts]
+        for tile in tiles:
+            if not all(_go_up(axis.extent, axis.moved, self._radices) for axis in tile.axes):
+                return None
+            apart = self._have_own_places([each for each in tile.axes if not each.is_one_position], count)
+            if apart is None:
+                return None
+            facts += apart
+        self.function.body.operations[-1:-1] = self._code.operations
+        return facts
+
+    # ---- tiles -------------------------------------------------------------------------------------------------------
+
+    def _tile(self, store: Store, roots: Roots) -> _Tile | None:
+        """Where a store's tile is, if each digit moves it along one of its axes."""
+        scalars, analysis = Scalars(store.location), AccessAnalysis({})
+        linear = analysis.linear(store.operands[0], scalars)
+        if linear is None or linear.base is None:
+            return None
+        base, offset = self._forms.place(linear.base)
+        if self._may_differ(base):
+            return None
+        for each in linear.offset:
+            offset = plus(offset, self._form(each))
+        strides: list[Form] = []
+        shape = shape_of(store.operands[1].type)
+        # A tile of one row is a row.
+        dimensions = [d for d, term in enumerate(linear.terms) if term is not None or shape[d] > 1]
+        for term in (linear.terms[d] for d in dimensions):
+            if term is None or term.wrap is not None or term.repeats > 1:
+                return None
+            strides.append(self._form(term.stride))
+        extents = [shape[d] for d in dimensions]
+        moved: list[dict[Value, int]] = [{} for _ in strides]
+        begin: Form = {}
+        for factors, count in offset.items():
+            digit = next((each for each in factors if each in self._radices), None)
+            if digit is None and not any(map(self._may_differ, factors)):
+                begin[factors] = count  # the same for all tiles
+                continue
+            rest = tuple(each for each in factors if each is not digit)
+            if self._is_along_none(rest, strides):
+                strides.append({rest: 1})
+                extents.append(1)
+                moved.append({})
+            along = [at for at, stride in enumerate(strides) if stride.keys() == {rest}]
+            if digit is None or len(rest) != len(factors) - 1 or len(along) != 1 or count % strides[along[0]][rest]:
+                return None
+            moved[along[0]][digit] = count // strides[along[0]][rest]
+        # How far it is from row to row tells nothing where something else moves them too.
+        is_clear = sum(map(bool, moved)) == 1 or len(extents) == len(dimensions)
+        if not is_clear or {digit for each in moved for digit in each} != set(self._radices):
+            return None
+        limits = self._limits(store, scalars, dimensions, moved)
+        return _Tile(base, begin, tuple(map(_Axis, strides, extents, moved, limits)), roots)
+
+    def _form(self, scalar: Scalar) -> Form:
+        return constant(scalar) if isinstance(scalar, int) else self._forms.of(scalar)
+
+    def _may_differ(self, value: Value) -> bool:
+        """False if a scalar is certainly the same for all tiles."""
+        pending, seen = [value], set(self.function.body.arguments)
+        while pending:
+            each = pending.pop()
+            if each in seen:
+                continue
+            # What loops and branches give depends on more than on their operands.
+            if each in self._radices or isinstance(each.owner, Block) or each.owner.regions:
+                return True
+            seen.add(each)
+            pending += each.owner.operands
+        return False
+
+    def _is_along_none(self, rest: tuple[Value, ...], strides: Sequence[Form]) -> bool:
+        """True if a tile is a row, of neighbours, or an element, and what is to be multiplied leads to another one."""
+        is_given = all(each in self.function.body.arguments for each in rest)
+        return is_given and (not strides or (bool(rest) and strides == [{(): 1}]))
+
+    def _limits(
+        self, store: Store, scalars: Scalars, dimensions: Sequence[int], moved: Sequence[Mapping[Value, int]]
+    ) -> list[tuple[Form, ...]]:
+        """For each axis the numbers of the launch below which the mask of a store keeps all positions.
+
+        Args:
+            store: the store.
+            scalars: gets arithmetic that nobody needs.
+            dimensions: of the tile, that the first axes are.
+            moved: how far each digit moves a tile along each axis.
+        """
+        found: list[list[Form]] = [[] for _ in moved]
+        is_masked = len(store.operands) > 2 and shape_of(store.operands[2].type)
+        for part in _conjuncts(store.operands[2]) if is_masked else ():
+            bounds = AccessAnalysis({}).bounds(part, scalars)
+            for at, dimension in enumerate(dimensions if bounds else ()):
+                for each in bounds[dimension].limit if bounds else ():
+                    limit = plus(self._form(each), {(digit,): count for digit, count in moved[at].items()})
+                    found[at] += [limit] if all(map(self._is_launched, _factors(limit))) else []
+        return [tuple(each) for each in found]
+
+    def _is_launched(self, value: Value) -> bool:
+        """True of a number of the launch that the function has."""
+        is_there = value in self.function.body.arguments or value.defining_op in self._operations
+        return is_there and launch_arithmetic([value], self.function) is not None
+
+    # ---- strides -----------------------------------------------------------------------------------------------------
+
+    def _have_own_places(self, axes: Sequence[_Axis], count: Value) -> list[Fact] | None:
+        """What has to hold for positions along these axes to have places of their own; None if they do not."""
+        factors = [factor for each in axes for factor in _factors(each.stride)]
+        if len(axes) > _MOST_AXES or not all(map(self._is_launched, factors)):
+            return None
+        times = self._code.binary
+        strides = [self._number(each.stride) for each in axes]
+        reaches = [times("mul", self._reach(each, count), stride) for each, stride in zip(axes, strides, strict=True)]
+        steps = [times("mul", stride, each.step) for each, stride in zip(axes, strides, strict=True)]
+        known = {at: step for at, step in enumerate(steps) if isinstance(step, int)}
+        ways: list[list[Value]] = []
+        # From the axis of the closest positions on; what only the launch knows is taken to be farther than the others.
+        for rest in permutations([at for at in range(len(axes)) if at not in known]):
+            order = (*sorted(known, key=lambda at: known[at]), *rest)
+            pairs = zip((steps[at] for at in order), (1, *(reaches[at] for at in order)), strict=False)
+            way = self._are_no_less(list(pairs))
+            ways += [] if way is None else [way]
+        if not all(ways):
+            return []
+        every = [reduce(self._both("and"), way) for way in ways]
+        return [Holds(reduce(self._both("or"), every))] if every else None
+
+    def _are_no_less(self, pairs: Sequence[tuple[Scalar, Scalar]]) -> list[Value] | None:
+        """What has to hold for the first number of each pair to be no less than the second; None if that is not so."""
+        if any(far < least for far, least in pairs if isinstance(far, int) and isinstance(least, int)):
+            return None
+        asked = [(far, least) for far, least in pairs if not (isinstance(far, int) and isinstance(least, int))]
+        value = self._code.value
+        return [self._code.add(Elementwise.of("sge", value(far), value(least))) for far, least in asked]
+
+    def _both(self, operation: str) -> Callable[[Value, Value], Value]:
+        return lambda one, other: self._code.add(Elementwise.of(operation, one, other))
+
+    def _reach(self, axis: _Axis, count: Value) -> Scalar:
+        """All positions along an axis are below this number."""
+        reach: Scalar = axis.extent
+        if axis.moved:
+            farthest = max(axis.moved, key=lambda each: axis.moved[each])
+            reach = self._code.binary("mul", self._most(farthest, count), axis.moved[farthest])
+        return self._code.minimum([reach, *map(self._number, axis.limits)])
+
+    def _most(self, digit: Value, count: Value) -> Scalar:
+        """How many there are of a digit at most."""
+        radix = self._radices[digit]
+        if radix is not None:
+            known = radix.defining_op
+            return int(known.value) if isinstance(known, Constant) else radix
+        most: Scalar = count
+        for each in self._digits:
+            if each.radix is not None:
+                least = self._code.maximum([each.radix, 1])
+                above = self._code.binary("sub", self._code.binary("add", most, least), 1)
+                most = self._code.binary("sdiv", above, least)
+        return most
+
+    def _number(self, form: Form) -> Scalar:
+        """What a form of numbers of the launch is."""
+        addends: list[Scalar] = []
+        for factors, count in form.items():
+            product: Scalar = count
+            for each in factors:
+                product = self._code.binary("mul", product, each)
+            addends.append(product)
+        return self._code.sum(addends)
+
+
+def _factors(form: Form) -> list[Value]:
+    return [each for factors in form for each in factors]
+
+
+def _conjuncts(mask: Value) -> list[Value]:
+    """Masks all of which have to be true."""
+    operation = mask.defining_op
+    if isinstance(operation, Elementwise) and operation.name == "and":
+        return [each for operand in operation.operands for each in _conjuncts(operand)]
+    return [mask]
+
+
+def _go_up(extent: int, moved: Mapping[Value, int], radices: Mapping[Value, Value | None]) -> bool:
+    """True if each digit moves a tile by no less than what it and lesser digits reach."""
+    reach: int | None = extent
+    for digit in sorted(moved, key=lambda each: moved[each]):
+        if reach is None or moved[digit] < reach:
+            return False
+        radix = radices[digit]
+        known = radix.defining_op if radix is not None else None
+        # Of one that only the launch knows as of the greatest.
+        reach = moved[digit] * int(known.value) if isinstance(known, Constant) else None
+    return True
