@@ -217,27 +217,31 @@ def _whole(function: Function, options: CompileOptions, metadata: Metadata, obse
         OnChipMemoryError: E0202, it does not fit.
     """
     machine, stages = options.machine, max(1, options.num_stages)
-    if merged := _with_merged_accesses(function, options):
+    if merging := _with_merged_accesses(function, options):
+        merged, conditions = merging
         with suppress(OnChipMemoryError):
             program = generate(merged, machine, stages, metadata)
             observe("merge_accesses", merged)
-            return program
+            if not conditions:
+                return program
+            # What hardly ever runs is rather compiled quickly.
+            return join(program, generate(function, machine, 1, metadata), conditions, machine)
     return generate(function, machine, stages, metadata)
 
 
-def _with_merged_accesses(function: Function, options: CompileOptions) -> Function | None:
-    """A copy of a function whose accesses are fewer and longer; None if there is nothing to merge."""
+def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:
+    """A copy of a function whose accesses are fewer and longer, and when it is right; None if nothing is merged."""
     if sum(isinstance(each, TileLoad | TileStore) for each in function.walk()) < 2:
         return None
     merged = copy_function(function)
-    is_merged = [run(merged) for run in (merge_interleaved.run, merge_loads.run)]
-    if not any(is_merged):
+    interleaved = merge_interleaved.run(merged)
+    if not (merge_loads.run(merged) or interleaved.is_any_merged):
         return None
     for run in (canonicalize.run, cse.run, dce.run):
         options.verify(merged, "merge_accesses")
         run(merged)
     options.verify(merged, "merge_accesses")
-    return merged
+    return merged, interleaved.conditions
 
 
 def _in_strips(

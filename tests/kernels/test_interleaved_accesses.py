@@ -154,6 +154,31 @@ def overlapping_rows(out, PITCH: tl.constexpr, STEP: tl.constexpr, ROWS: tl.cons
         tl.store(out + i * PITCH + j * STEP + k, (k * ROWS + i) * COLUMNS + j)
 
 
+@mlu.jit
+def overlapping_rows_of_any_pitch(out, pitch, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The same where only the launch knows how far rows are apart, from the first or back from the last."""
+    i, j = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    if pitch < 0:
+        out += (1 - ROWS) * pitch
+    for k in tl.static_range(STEP):
+        tl.store(out + i * pitch + j * STEP + k, (k * ROWS + i) * COLUMNS + j)
+
+
+@pytest.mark.parametrize("pitch", [-19, 2, 19, 31, 32, 47, 48, 50, -48])
+@pytest.mark.parametrize("step", [2, 3])
+def test_the_last_of_stores_to_rows_of_any_pitch_counts(pitch, step):
+    rows, columns = 8, 16
+    out = np.full(rows * abs(pitch) + columns * step, -1, np.int32)
+    wanted = out.copy()
+    begin = max(0, (1 - rows) * pitch)
+    for k in range(step):
+        for i in range(rows):
+            first = begin + i * pitch + k
+            wanted[first : first + columns * step : step] = (k * rows + i) * columns + np.arange(columns)
+    on_both_engines(lambda: overlapping_rows_of_any_pitch[(1,)](out, pitch, STEP=step, ROWS=rows, COLUMNS=columns), out)
+    np.testing.assert_array_equal(out, wanted)
+
+
 @pytest.mark.parametrize("step", [2, 3])
 @pytest.mark.parametrize("pitch", [0, 19, 31, 32, 47, 48, 50])
 def test_the_last_of_stores_to_rows_that_overlap_counts(pitch, step):

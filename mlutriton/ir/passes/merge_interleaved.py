@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.aliasing import may_write
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.core import Block, Function, Value, replace_uses
-from mlutriton.ir.ops import Concatenate, Constant, Reshape, TileLoad, TileStore, Transpose, Window
+from mlutriton.ir.ops import (
+    Assert,
+    Concatenate,
+    Constant,
+    Elementwise,
+    Print,
+    Reshape,
+    TileLoad,
+    TileStore,
+    Transpose,
+    Window,
+)
 from mlutriton.ir.passes.insertion import put
 from mlutriton.ir.types import TensorType, element_type, shape_of
 
@@ -25,20 +38,68 @@ MOST_DIMENSIONS = 2
 _Access = TileLoad | TileStore
 
 
-def run(function: Function) -> bool:
-    """Merge accesses that interleave; returns whether there are any."""
-    forms, found = ScalarForms(), False
+@dataclass(frozen=True)
+class Interleaved:
+    """What has become of the accesses of a function.
+
+    Attributes:
+        is_any_merged: whether there are any that interleave.
+        conditions: functions that say of which launches it is right.
+    """
+
+    is_any_merged: bool
+    conditions: list[Function]
+
+
+def run(function: Function) -> Interleaved:
+    """Merge accesses that interleave."""
+    forms, found, pitches = ScalarForms(), False, _Pitches(function)
     for block in [function.body, *(region for each in function.walk() for region in each.regions)]:
-        for group in _groups(block, forms):
+        for group in _groups(block, forms, pitches):
             if isinstance(group[0], TileLoad):
                 _load_together(block, [each for each in group if isinstance(each, TileLoad)])
             else:
                 _store_together(block, [each for each in group if isinstance(each, TileStore)])
             found = True
-    return found
+    return Interleaved(found, pitches.conditions())
 
 
-def _groups(block: Block, forms: ScalarForms) -> list[list[_Access]]:
+class _Pitches:
+    """Whether rows are as far from each other as they are long, be it as a fact of the launch."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        # Versions are not made of what has texts of its own.
+        self._may_ask = not any(isinstance(each, Print | Assert) for each in function.walk())
+        self._code = Scalars(function.location)
+        self._facts: dict[tuple[Value, int], Fact] = {}
+
+    def keep_apart(self, store: _Access) -> bool:
+        """False if a row may begin before the end of the one before: a store of whole steps would meet itself."""
+        *rows, last = store.geometry.shape
+        pitch, length = store.geometry.strides[0], last * _step(store)
+        if not rows or rows[0] == 1:
+            return True
+        match pitch.defining_op:
+            case Constant(value=int(distance)):
+                return abs(distance) >= length
+            case _ if self._may_ask and launch_arithmetic([pitch], self._function) is not None:
+                if (pitch, length) not in self._facts:
+                    distance = self._code.maximum([pitch, self._code.binary("sub", 0, pitch)])
+                    far = Elementwise.of("sge", self._code.value(distance), self._code.value(length))
+                    self._facts[pitch, length] = Holds(self._code.add(far))
+                return True
+            case _:
+                return False
+
+    def conditions(self) -> list[Function]:
+        """Functions that say of which launches all that was asked holds."""
+        operations = self._function.body.operations
+        operations[-1:-1] = self._code.operations
+        return [condition_function(self._function, list(self._facts.values()))] if self._facts else []
+
+
+def _groups(block: Block, forms: ScalarForms, pitches: _Pitches) -> list[list[_Access]]:
     """Accesses in the order of their places, of which each begins one element behind the one before.
 
     Between loads nothing may write, between stores nothing may touch memory: they all happen at once.
@@ -61,10 +122,10 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[_Access]]:
         else:
             touched += is_write or any(each.READS for each in operation.walk())
         written += is_write
-    return [run for accesses in alike.values() for run in _runs(accesses, forms)]
+    return [run for accesses in alike.values() for run in _runs(accesses, forms, pitches)]
 
 
-def _runs(accesses: Sequence[_Access], forms: ScalarForms) -> list[list[_Access]]:
+def _runs(accesses: Sequence[_Access], forms: ScalarForms, pitches: _Pitches) -> list[list[_Access]]:
     """Of accesses that are alike, those that together leave no gap."""
     _, origin = forms.place(accesses[0].base)
     begins: dict[int, _Access] = {}
@@ -80,25 +141,12 @@ def _runs(accesses: Sequence[_Access], forms: ScalarForms) -> list[list[_Access]
         if all(place in begins and place not in taken for place in places):
             taken.update(places)
             found.append([begins[place] for place in places])
-    return [run for run in found if isinstance(run[0], TileLoad) or _can_be_one_store(run, accesses)]
-
-
-def _can_be_one_store(stores: Sequence[_Access], among: Sequence[_Access]) -> bool:
-    """True if the last store to each place is the same where all rows of one come before those of the next, or not."""
-    return _follow_each_other(stores, among) and _has_rows_apart(stores[0])
-
-
-def _has_rows_apart(store: _Access) -> bool:
-    """False if a row begins before the end of the one before, so that a store of whole steps would meet itself.
-
-    Rows at a distance that only the launch knows are taken to have places of their own.
-    """
-    *rows, last = store.geometry.shape
-    match store.geometry.strides[0].defining_op:
-        case Constant(value=int(distance)) if rows and rows[0] > 1:
-            return abs(distance) >= last * _step(store)
-        case _:
-            return True
+    # The last store to each place is to be the same where all rows of one come before those of the next, or not.
+    return [
+        run
+        for run in found
+        if isinstance(run[0], TileLoad) or (_follow_each_other(run, accesses) and pitches.keep_apart(run[0]))
+    ]
 
 
 def _follow_each_other(stores: Sequence[_Access], among: Sequence[_Access]) -> bool:
