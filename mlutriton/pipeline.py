@@ -21,6 +21,7 @@ from mlutriton.ir.passes import (
     dce,
     deal_out,
     fuse_multiply_add,
+    if_conversion,
     loop_invariant,
     memory_access,
     unread_positions,
@@ -40,6 +41,7 @@ __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
 PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("canonicalize", canonicalize.run),
     ("cse", cse.run),
+    ("if_conversion", if_conversion.run),
     ("loop_invariant", loop_invariant.run),
     ("unread_positions", unread_positions.run),
     ("memory_access", memory_access.run),

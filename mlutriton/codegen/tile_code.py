@@ -150,6 +150,7 @@ class TileCode:
         local_bytes: where the last area ends.
         phases: of registers in addresses of ping-pong buffers, the register with the offset of the phase they lie in.
         greatest: of registers with counts, what these are at most, where they mostly are that much.
+        follows_addresses: numbers may be addresses; otherwise what is added to a pointer counts elements of its array.
     """
 
     name: str
@@ -162,6 +163,7 @@ class TileCode:
     local_bytes: int = 0
     phases: dict[Register, Register] = field(default_factory=dict[Register, Register])
     greatest: dict[Register, int] = field(default_factory=dict[Register, int])
+    follows_addresses: bool = True
 
     def register(self) -> Register:
         """A register not used before."""

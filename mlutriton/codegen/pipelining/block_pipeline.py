@@ -41,7 +41,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
     NewDimension,
     joined,
 )
-from mlutriton.codegen.pipelining.pipeline_plan import Plan
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers
 from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -154,8 +154,8 @@ class _BlockRotation:
             members = self._integer("sub", self.upper, begin)
             stores = self._store(self._one_by_one(self.plan.stores), ran, begin, members, self.other)
             stores += self._store_rest(group, ran) if group else []
-            # Stores stand behind all transfers in a queue that works in order.
-            nodes += [self._sync(SYNC_COMPUTE | SYNC_MOVE), *stores]
+            # Stores stand behind all transfers in a queue that works in order; tables are read at once.
+            nodes += [self._sync(ALL_QUEUES if self.plan.recalled else SYNC_COMPUTE | SYNC_MOVE), *stores]
         return nodes
 
     def _one_by_one(self, stores: Sequence[Node]) -> list[Node]:
@@ -368,20 +368,29 @@ class _BlockRotation:
         at_block = self._scalars_of(position, phases)
         if any(id(node) in self.blocks.merged for node in transfers):
             nodes += at_block.nodes(self.plan.serves)
-        looking_up = [node for node in transfers if self.plan.looks_up(node)]
-        if looking_up:
-            nodes.append(self._each([*self.plan.lookups, *looking_up], position, members, phases))
-        rest = [node for node in transfers if not self.plan.looks_up(node)]
-        for is_cut, together in groupby(rest, lambda node: bool(self._tests(node))):
-            if is_cut:
-                cut = [node for node in together if isinstance(node, Instruction)]
+        # Stores keep their order.
+        loads_first = sorted(transfers, key=lambda node: not self.plan.looks_up(node) or self._is_store(node))
+        for (looks_up, is_cut), together in groupby(loads_first, self._how):
+            group = [*together]
+            if looks_up:
+                looking_up = self.plan.recalled if self._is_store(group[0]) else self.plan.lookups
+                nodes.append(self._each([*looking_up, *group], position, members, phases))
+            elif is_cut:
+                cut = [node for node in group if isinstance(node, Instruction)]
                 nodes.append(self._of_whole_tiles(cut, position, members, phases, at_block))
-                continue
-            for node in together:
-                if isinstance(node, Instruction) and id(node) in self.blocks.merged:
-                    nodes += at_block.nodes([self._merged(node, members, at_block)])
-                else:
-                    nodes.append(self._each([node], position, members, phases))
+            else:
+                for node in group:
+                    if isinstance(node, Instruction) and id(node) in self.blocks.merged:
+                        nodes += at_block.nodes([self._merged(node, members, at_block)])
+                    else:
+                        nodes.append(self._each([node], position, members, phases))
+
+    def _how(self, node: Node) -> tuple[bool, bool]:
+        """Whether a transfer needs what is looked up, and whether masks may cut some of its tiles."""
+        return self.plan.looks_up(node), bool(self._tests(node))
+
+    def _is_store(self, node: Node) -> bool:
+        return any(node is each for each in self.plan.stores)
 
     def _tests(self, node: Node) -> Tests:
         """What has to hold for the tiles of a transfer to be whole, and go together."""
@@ -543,6 +552,9 @@ class _BlockRotation:
             chunks = ChunkLoop(self.emitter, self.shape.chunks, units, phases, self.loop.dtype, numbers)
             return [chunks.loop(members, in_halves=self.shape.in_halves)]
         moved = {id(node) for node in self.plan.moved}
+        needed = free_registers([node for node in self.loop.body if id(node) not in moved | self.plan.looking_up])
+        needed = Definitions(self.loop, self.plan.looking_up).closure(needed) or set()
+        moved |= {id(each) for each in self.plan.recalled if each.written_register not in needed}
         rest = [node for node in self.loop.body if id(node) not in moved]
         if all(each.row.queue is Queue.SCALAR for each in instructions(rest)):
             return []

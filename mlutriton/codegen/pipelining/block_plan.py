@@ -117,15 +117,16 @@ def plan_blocks(
         return None
     if len(plan.stores) > 1 and not (loop.independent or plan.commutes):
         return None
-    looked_up = {id(each) for each in plan.lookups}
+    looked_up = plan.looking_up
     definitions = Definitions(loop, looked_up)
     needed = definitions.closure(free_registers([*plan.serves, *plan.moved]))
     if needed is None:
         return None
-    merging = Merging(code, loop, definitions, plan.buffers, surroundings.linear)
+    # What is looked up may be anything in the next iteration.
+    merging = Merging(code, loop, Definitions(loop), plan.buffers, surroundings.linear)
     latency_bytes = machine.core_dma_latency_bytes
     merged: dict[int, Merge] = {}
-    gains = bool(plan.gathers or plan.lookups)
+    gains = bool(plan.gathers or looked_up)
     for node in moved:
         is_short = buffer_bytes(code, [node]) < latency_bytes
         merge = merging.merge(node) if is_short and not plan.looks_up(node) else None

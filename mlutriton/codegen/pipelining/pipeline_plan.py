@@ -56,6 +56,7 @@ class Plan:
         early: top-level nodes that load what these instructions, gathers and lookups need, two iterations ahead.
         slice: top-level scalar instructions that the loads or the advance of their carried registers need.
         lookups: scalar loads on which addresses of the loads depend, and what is computed from them.
+        recalled: scalar loads from tables on which all else depends, and what is computed from them.
         carried: carried registers that the loads depend on, as places in ``Loop.carried``.
         stores: top-level nodes that store behind, in order.
         late_stores: how many of them, the last ones, come behind the loads of a burst.
@@ -74,6 +75,7 @@ class Plan:
     early: list[Node] = field(default_factory=list[Node])
     slice: list[Instruction] = field(default_factory=list[Instruction])
     lookups: list[Instruction] = field(default_factory=list[Instruction])
+    recalled: list[Instruction] = field(default_factory=list[Instruction])
     carried: list[int] = field(default_factory=list[int])
     stores: list[Node] = field(default_factory=list[Node])
     late_stores: int = 0
@@ -112,7 +114,13 @@ class Plan:
 
     def looks_up(self, node: Node) -> bool:
         """True if a node needs what is looked up."""
-        return not free_registers([node]).isdisjoint(each.written_register for each in self.lookups)
+        needed = free_registers([node])
+        return any(each.written_register in needed for each in (*self.lookups, *self.recalled))
+
+    @property
+    def looking_up(self) -> set[int]:
+        """Identities of the scalar instructions that look up, or compute from that."""
+        return {id(each) for each in (*self.lookups, *self.recalled)}
 
     @property
     def is_empty(self) -> bool:
@@ -129,6 +137,7 @@ def plan_loop(
     short_bytes: int | None = None,
     are_disjoint: bool = False,
     lookups: Collection[int] = (),
+    recalls: Collection[int] = (),
 ) -> Plan:
     """What may be moved in a loop of the code.
 
@@ -141,13 +150,15 @@ def plan_loop(
             alone makes and takes.
         are_disjoint: the loop runs only where the arrays of the launch share no bytes.
         lookups: identities of scalar loads at the top of the body by which addresses may be looked up.
+        recalls: identities of those from tables that what is not loaded needs.
     """
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
     awaited = _touched_by_others(loop)
     short = {name for name in plan.anew - awaited if code.buffers[name].bytes < (short_bytes or 0)}
-    if _stored(loop.body, roots) != frozenset():
+    if _stored(loop.body, roots) != frozenset() and any(map(_reads_global, _chosen(loop, lookups))):
         lookups = ()
+    plan.recalled = _depending(loop, recalls)
     _plan_loads(plan, loop, roots, awaited | short, gathers=short_bytes is not None, lookups=lookups)
     _plan_stores(plan, loop, awaited | short)
     plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
@@ -155,11 +166,28 @@ def plan_loop(
     return plan
 
 
+def _chosen(loop: Loop, identities: Collection[int]) -> list[Node]:
+    return [node for node in loop.body if id(node) in identities]
+
+
+def _reads_global(node: Node) -> bool:
+    return any(isinstance(operand, GlobalAddress) for each in instructions([node]) for operand, _ in each.accesses)
+
+
+def _depending(loop: Loop, lookups: Collection[int]) -> list[Instruction]:
+    """These scalar loads at the top of a loop's body, and the plain instructions that compute from them."""
+    found: dict[Register, Instruction] = {}
+    for register, each in Definitions(loop, lookups).scalar.items():
+        if id(each) in lookups or found.keys() & set(each.registers_read):
+            found[register] = each
+    return list(found.values())
+
+
 def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots, *, are_disjoint: bool) -> None:
     """Decide which stores come before the loads of a burst, and which behind them.
 
     A short transfer behind a long one hides its latency, as does a long one behind a long one. So short stores are best
-    last. What is stored from the place of a tile to be loaded has to be gone before.
+    last. What is stored from the place of a tile to be loaded has to be gone before, and what needs a table that is.
     """
     loaded = buffers_of(plan.arriving)
     # Others may wait for an atomic, and then want what was stored before it; but not within a loop over programs.
@@ -175,7 +203,7 @@ def _order_stores(plan: Plan, code: TileCode, loop: Loop, roots: PointerRoots, *
     elif not loop.independent:
         return
     for node in reversed(plan.stores):
-        if buffers_of([node]) & loaded:
+        if buffers_of([node]) & loaded or plan.looks_up(node):
             break
         plan.late_stores += 1
 
@@ -234,7 +262,7 @@ def _plan_loads(
             passed[id(node)] = stored
     if gathered:
         _plan_gathers(plan, loop, definitions, loads, gathered)
-    tables = buffers_of([node for node in loop.body if id(node) in lookups], Access.READ)
+    tables = buffers_of(_chosen(loop, lookups), Access.READ)
     plan.early += [node for node in loop.body if loads.get(id(node), set[str]()) & tables]
     early = {id(node) for node in plan.early}
     plan.loads = [
@@ -365,6 +393,11 @@ def _is_apart(load: Node, stored: frozenset[int], roots: PointerRoots) -> bool:
     """True if a load reads through other parameters than these."""
     parameters = parameters_of(load, roots)
     return parameters is not None and not parameters & stored
+
+
+def is_load(node: Node) -> bool:
+    """True if a node only loads tiles."""
+    return bool(_load_targets(node))
 
 
 def is_transfer(node: Node) -> bool:

@@ -18,6 +18,7 @@ class PointerRoots:
     def __init__(self, code: TileCode) -> None:
         self.pointers = code.pointer_parameters
         self.areas = code.local_areas
+        self.follows_addresses = code.follows_addresses
         self.sources: dict[Register, set[Register]] = {}
         self.parameters: dict[Register, int] = {}
         self.unknown: set[Register] = set()
@@ -53,8 +54,8 @@ class PointerRoots:
             assert isinstance(index, Immediate)
             self.parameters[written] = int(index.value)
         elif instruction.row.trace or instruction.row.name == "lds":
-            # A value from memory may be an index or itself a pointer; 64 bits are needed for the latter.
-            if instruction.dtypes[0].bytes == 8:
+            # A value from memory may be an index or, if that is ever followed, an address, which needs 64 bits.
+            if self.follows_addresses and instruction.dtypes[0].bytes == 8:
                 self.unknown.add(written)
         else:
             self._derive(written, list(instruction.registers_read))

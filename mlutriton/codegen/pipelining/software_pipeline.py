@@ -29,7 +29,8 @@ from mlutriton.codegen.pipelining.block_pipeline import rotate_blocks
 from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
 from mlutriton.codegen.pipelining.finer_programs import plan_pieces
 from mlutriton.codegen.pipelining.in_place import share_buffers
-from mlutriton.codegen.pipelining.lookups import lookups_of, with_tables
+from mlutriton.codegen.pipelining.lookups import WithTables, lookups_of, with_tables
+from mlutriton.codegen.pipelining.own_offsets import with_own_offsets
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads_apart, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
@@ -178,6 +179,19 @@ class _Pipeliner:
 
     def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
         """What moves in a loop, and how it is worked through in blocks if it is."""
+        own = with_own_offsets(self.code, loop) if loop.independent else None
+        if own is not None:
+            body, before = loop.body, touch_counts(loop.body)
+            loop.body = own
+            self.surroundings.changed(before, own)
+            plan, blocks = self._planned_as_it_is(loop, are_disjoint=are_disjoint)
+            if blocks and plan.gathers:
+                return plan, blocks
+            self.surroundings.changed(touch_counts(own), body)
+            loop.body = body
+        return self._planned_as_it_is(loop, are_disjoint=are_disjoint)
+
+    def _planned_as_it_is(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
         for short_bytes in (self.machine.core_dma_latency_bytes, None):
             plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
             if plan.is_empty or (short_bytes and not plan.needs_blocks):
@@ -199,25 +213,39 @@ class _Pipeliner:
     def _looked_up(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None] | None:
         """The same of a loop that looks up where to load from: in blocks from tables, else one iteration ahead."""
         lookups = frozenset(map(id, lookups_of(loop)))
+        tables = with_tables(self.code, loop) if lookups and not loop.carried else None
+        if tables is not None:
+            body, before = loop.body, touch_counts(loop.body)
+            loop.body = tables.body
+            self.roots.learn([loop])
+            self.surroundings.learn([loop])
+            self.surroundings.changed(before, loop.body)
+            for short_bytes in (self.machine.core_dma_latency_bytes, None):
+                plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint, tables=tables)
+                if (short_bytes and not plan.needs_blocks) or not tables.ahead <= plan.looking_up:
+                    continue
+                blocks = plan_blocks(self.code, loop, plan, self.machine, self.surroundings)
+                if blocks:
+                    return plan, blocks
+            self.surroundings.changed(touch_counts(loop.body), body)
+            loop.body = body
         plan = self._plan(loop, None, are_disjoint=are_disjoint, lookups=lookups)
-        if not plan.lookups:
-            return None
-        body, before = loop.body, touch_counts(loop.body)
-        loop.body, in_tables = with_tables(self.code, loop)
-        self.surroundings.changed(before, loop.body)
-        in_blocks = self._plan(loop, None, are_disjoint=are_disjoint, lookups=in_tables)
-        blocks = plan_blocks(self.code, loop, in_blocks, self.machine, self.surroundings)
-        if blocks:
-            return in_blocks, blocks
-        self.surroundings.changed(touch_counts(loop.body), body)
-        loop.body = body
-        return plan, None
+        return (plan, None) if plan.lookups else None
 
-    def _plan(self, loop: Loop, short_bytes: int | None, *, are_disjoint: bool, lookups: Collection[int] = ()) -> Plan:
-        code, roots, touches = self.code, self.roots, self.surroundings.touches
+    def _plan(
+        self,
+        loop: Loop,
+        short_bytes: int | None,
+        *,
+        are_disjoint: bool,
+        lookups: Collection[int] = (),
+        tables: WithTables | None = None,
+    ) -> Plan:
+        ahead, behind = (tables.ahead, tables.behind) if tables else (lookups, ())
         return plan_loop(
-            code, loop, roots, touches, short_bytes=short_bytes, are_disjoint=are_disjoint, lookups=lookups
-        )
+            self.code, loop, self.roots, self.surroundings.touches, short_bytes=short_bytes, are_disjoint=are_disjoint,
+            lookups=ahead, recalls=behind,
+        )  # fmt: skip
 
     def _rotated_shared(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop in which cores load together or keep an order."""

@@ -157,10 +157,10 @@ def _unit_dimension(dimensions: Sequence[Dimension]) -> int | None:
 def tile_load(s: Selection, operation: TileLoad) -> None:
     """A tile into a dense NRAM buffer."""
     dtype = storage_type(operation.result.type)
-    if operation.base in s.rows_at:
-        base, index = s.rows_at[operation.base]
+    if operation.base in s.rows_at or s.vector_scalars.verdict(operation):
+        base, index, mask = _item(s, operation)
         target = s.destination(operation.result)
-        row = (index.address(), Immediate(dtype.bytes), ONE, s.operand(operation.other), *_row_counts(s, operation))
+        row = (index.address(), Immediate(dtype.bytes), mask, s.operand(operation.other), *_row_counts(s, operation))
         s.emitter.emit("gather", (dtype, index.dtype), (target.address(), base, *row))
         s.views[operation.result] = target
         return
@@ -391,9 +391,9 @@ def tile_store(s: Selection, operation: Operation) -> None:
     """A dense buffer to a tile of global memory."""
     assert isinstance(operation, TileStore)
     source = s.dense(operation.value)
-    if operation.base in s.rows_at:
-        base, index = s.rows_at[operation.base]
-        row = (index.address(), Immediate(source.dtype.bytes), ONE, *_row_counts(s, operation))
+    if operation.base in s.rows_at or s.vector_scalars.verdict(operation):
+        base, index, mask = _item(s, operation)
+        row = (index.address(), Immediate(source.dtype.bytes), mask, *_row_counts(s, operation))
         s.emitter.emit("scatter", (source.dtype, index.dtype), (base, source.address(), *row))
         return
     dimensions = simplified(s, dimensions_of(s, operation.geometry))
@@ -409,11 +409,33 @@ def tile_store(s: Selection, operation: Operation) -> None:
     _walk(s, dimensions, base, first, source, store=True)
 
 
+def _item(s: Selection, operation: TileLoad | TileStore) -> tuple[GlobalAddress, DenseView, Operand]:
+    """From where on and how far a tile stands that is an item, and whether there is one."""
+    verdict = s.vector_scalars.verdict(operation)
+    mask = ONE if verdict is None else _one_element(s, verdict.condition)
+    if operation.base in s.rows_at:
+        return *s.rows_at[operation.base], mask
+    zero = s.new("begin", (), I64)
+    s.fill(zero, ZERO)
+    return GlobalAddress(s.register(operation.base)), zero, mask
+
+
+def _one_element(s: Selection, value: Value) -> Operand:
+    """A scalar as it stands, in a register or in a buffer."""
+    view = s.views[value]
+    return s.operand(view) if isinstance(view, ScalarView) else s.dense(view).address()
+
+
 def _row_counts(s: Selection, operation: TileLoad | TileStore) -> tuple[ScalarOperand, ...]:
     """One item, its elements, and those of them that are valid."""
-    outer, *inner = dimensions_of(s, operation.geometry)
-    each = Immediate(math.prod(dimension.extent for dimension in inner))
-    return ONE, Immediate(outer.extent * int(each.value)), s.emitter.integer("mul", outer.valid, each)
+    geometry, verdict = operation.geometry, s.vector_scalars.verdict(operation)
+    extent, *inner = geometry.shape
+    first, *others = verdict.limits if verdict else geometry.limits[:1]
+    valid = _clamped(s, first, extent)
+    for each in others:
+        valid = s.emitter.integer("smin", valid, _clamped(s, each, extent))
+    each = Immediate(math.prod(inner))
+    return ONE, Immediate(extent * int(each.value)), s.emitter.integer("mul", valid, each)
 
 
 def weight_load(s: Selection, operation: TileLoad) -> bool:

@@ -17,6 +17,7 @@ from mlutriton.ir.ops import (
     Constant,
     Elementwise,
     ExpandDims,
+    IntToPtr,
     Reshape,
     Splat,
     Split,
@@ -57,6 +58,7 @@ class Selection:
         self.machine = machine
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
         self.code = TileCode(name_of(function.name), [], {}, 0, [], frozenset(pointers))
+        self.code.follows_addresses = any(isinstance(each, IntToPtr) for each in function.walk())
         self.emitter = Emitter(self.code)
         self.views: dict[Value, View] = {}
         self.uses = use_counts(function.body)

@@ -9,11 +9,24 @@ loaded place can be gathered or scattered as one item.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A limit that is nothing unless a condition holds.
+
+    Attributes:
+        condition: has to hold for there to be anything.
+        limits: the least of them is the limit then.
+    """
+
+    condition: Value
+    limits: tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -24,11 +37,18 @@ class VectorScalars:
         loads: results of scalar loads, in straight programs and loop bodies, that may stand in tiles of one element.
         places: pointers whose offset is made of such; nothing but accesses of a row or an element there needs them.
         multiplies: the function has products of matrices, whose tiles are loaded as they want them.
+        verdicts: by the limit of a row, what it is made of if the condition need not stand in a register.
     """
 
     loads: set[Value]
     places: set[Value]
     multiplies: bool = False
+    verdicts: dict[Value, Verdict] = field(default_factory=dict[Value, Verdict])
+
+    def verdict(self, operation: ops.TileLoad | ops.TileStore) -> Verdict | None:
+        """What decides whether there is anything of a tile, if that is an item."""
+        geometry = operation.geometry
+        return self.verdicts.get(geometry.limits[0]) if self.verdicts and self.allows(geometry) else None
 
     def allows(self, geometry: ops.TileGeometry) -> bool:
         """True if a tile may be an item of a gather or scatter."""
@@ -44,20 +64,21 @@ def vector_scalars(function: Function) -> VectorScalars:
     return found
 
 
-def _in_registers_anyway(body: Block, places: set[Value], loads: set[Value]) -> set[Value]:
-    """The places that are made of loads of which something else needs that they stand in registers."""
+def _in_registers_anyway(body: Block, found: VectorScalars) -> set[Value]:
+    """The places and limits that are made of loads of which something else needs that they stand in registers."""
     anyway: set[Value] = set()
     for operation in body.operations:
         match operation:
             case ops.Load():
-                anyway.update({operation.result} - loads)
+                anyway.update({operation.result} - found.loads)
             case ops.Elementwise() if not anyway.isdisjoint(operation.operands):
                 anyway.add(operation.result)
             case ops.AddPtr() if operation.operands[1] in anyway:
                 anyway.add(operation.result)
             case _:
                 pass
-    return anyway & places
+    limits = {limit for limit, verdict in found.verdicts.items() if verdict.condition in anyway}
+    return limits | anyway & found.places
 
 
 def _is_straight(block: Block) -> bool:
@@ -67,18 +88,20 @@ def _is_straight(block: Block) -> bool:
 
 def _collect(block: Block, found: VectorScalars) -> None:
     """Add the scalars of a block, and then again without the places that gain nothing."""
-    others = replace(found, loads=set(), places=set())
+    others = replace(found, loads=set(), places=set(), verdicts={})
     refused: set[Value] = set()
     while True:
         _collect_but(block, others, refused)
-        more = _in_registers_anyway(block, others.places, others.loads)
+        more = _in_registers_anyway(block, others)
         if not more:
             break
         refused |= more
         others.loads.clear()
         others.places.clear()
+        others.verdicts.clear()
     found.loads.update(others.loads)
     found.places.update(others.places)
+    found.verdicts.update(others.verdicts)
 
 
 def _collect_but(block: Block, found: VectorScalars, refused: set[Value]) -> None:
@@ -88,16 +111,45 @@ def _collect_but(block: Block, found: VectorScalars, refused: set[Value]) -> Non
         loads = isinstance(operation, ops.Load)
         if loads or (isinstance(operation, ops.Elementwise) and not from_memory.isdisjoint(operation.operands)):
             from_memory.update(operation.results)
+    judged = _judged(block, found, from_memory, refused)
     for operation in reversed(block.operations):
         match operation:
             case ops.Load() if operation.result not in in_registers:
                 found.loads.add(operation.result)
-            case ops.AddPtr() if operation.operands[1] in from_memory:
+            case ops.AddPtr() if operation.operands[1] in from_memory or operation.result in judged:
                 if operation.result not in in_registers and operation.result not in refused:
                     found.places.add(operation.result)
             case _:
                 pass
         in_registers.update(_needed_in_registers(operation, in_registers, found))
+
+
+def _judged(block: Block, found: VectorScalars, from_memory: set[Value], refused: set[Value]) -> set[Value]:
+    """Find limits that depend on a condition from memory; returns where rows with such a limit begin."""
+    judged: set[Value] = set()
+    for operation in block.operations:
+        if isinstance(operation, ops.TileLoad | ops.TileStore) and found.allows(operation.geometry):
+            limit = operation.geometry.limits[0]
+            verdict = _verdict(limit)
+            if verdict is not None and verdict.condition in from_memory and limit not in refused:
+                found.verdicts[limit] = verdict
+                judged.add(operation.base)
+    return judged
+
+
+def _verdict(limit: Value) -> Verdict | None:
+    """What a limit is made of, if that is nothing unless a condition holds."""
+    operation = limit.defining_op
+    match operation:
+        case ops.Elementwise() if operation.name == "select" and _constant(operation.operands[2]) == 0:
+            return Verdict(operation.operands[0], (operation.operands[1],))
+        case ops.Elementwise() if operation.name == "smin":
+            for one, other in (operation.operands, reversed(operation.operands)):
+                if (found := _verdict(one)) is not None:
+                    return Verdict(found.condition, (*found.limits, other))
+            return None
+        case _:
+            return None
 
 
 def _needed_in_registers(operation: Operation, in_registers: set[Value], found: VectorScalars) -> list[Value]:
@@ -116,8 +168,10 @@ def _needed_in_registers(operation: Operation, in_registers: set[Value], found: 
         case ops.AddPtr() if operation.result in found.places:
             return [operation.operands[0]]
         case ops.TileLoad() | ops.TileStore() if found.allows(operation.geometry):
-            others = [value for value in operation.operands if value is not operation.base]
-            return [*others, *_unless_sum(operation.base)]
+            verdict, limit = found.verdict(operation), operation.geometry.limits[0]
+            but = (operation.base, limit) if verdict else (operation.base,)
+            others = [value for value in operation.operands if value not in but]
+            return [*others, *(verdict.limits if verdict else ()), *_unless_sum(operation.base)]
         case ops.GatherAtomic(operands=[base, offsets, _, limit, *_]) if _is_at_base(offsets):
             return [limit, *_unless_sum(base)]
         case _:

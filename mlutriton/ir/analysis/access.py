@@ -655,3 +655,18 @@ def advances(value: Value, carried: Value, loop: For) -> list[Value] | None:
             if rest is not None:
                 return [*rest, operation.operands[other]]
     return None
+
+
+def comes_from(scalar: Scalar, *sources: type[Operation]) -> bool:
+    """True if a scalar is computed, by arithmetic on scalars, from what operations of such a kind give."""
+    pending, seen = [scalar], set[Scalar]()
+    while pending:
+        operation = None if isinstance(value := pending.pop(), int) else value.defining_op
+        if value in seen or operation is None:
+            continue
+        seen.add(value)
+        if isinstance(operation, sources):
+            return True
+        if isinstance(operation, Elementwise):
+            pending += operation.operands
+    return False

@@ -15,7 +15,16 @@ from typing import TypeVar
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
 from mlutriton.immutables import replace
-from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, Linear, Scalar, Scalars, advances
+from mlutriton.ir.analysis.access import (
+    FREE,
+    AccessAnalysis,
+    Bounds,
+    Linear,
+    Scalar,
+    Scalars,
+    advances,
+    comes_from,
+)
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples
@@ -572,7 +581,7 @@ def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
     """The pointer to the first element; what comes from memory is added last, and by itself."""
     assert form.base is not None
     pointer = form.base
-    loaded = [scalar for scalar in form.offset if _comes_from_memory(scalar)]
+    loaded = [scalar for scalar in form.offset if comes_from(scalar, Load)]
     for addends in ([scalar for scalar in form.offset if scalar not in loaded], loaded):
         offset = scalars.sum(addends)
         if offset != 0:
@@ -580,21 +589,6 @@ def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
             scalars.operations.append(added)
             pointer = added.result
     return pointer
-
-
-def _comes_from_memory(scalar: Scalar) -> bool:
-    """True if a scalar is computed from one that is loaded."""
-    pending, seen = [scalar], set[Scalar]()
-    while pending:
-        operation = None if isinstance(value := pending.pop(), int) else value.defining_op
-        if value in seen or operation is None:
-            continue
-        seen.add(value)
-        if isinstance(operation, Load):
-            return True
-        if isinstance(operation, Elementwise):
-            pending += operation.operands
-    return False
 
 
 def _is_index_tensor(value: Value) -> bool:
