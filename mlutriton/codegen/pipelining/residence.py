@@ -255,14 +255,18 @@ def _reads_before_all_writes(loop: Loop) -> Callable[[Instruction], bool]:
 
 
 def short_fills(code: TileCode, loop: Loop, short_bytes: int) -> set[str]:
-    """Buffers that all programs fill alike and store: if each fills its own, many can be stored at once."""
-    stored, loaded = set[str](), set[str]()
+    """Buffers that all programs fill alike and store: if each fills its own, many can be stored at once.
+
+    So it is with single items that all programs gather, or scatter, at offsets of the same place.
+    """
+    stored, loaded, offsets = set[str](), set[str](), set[str]()
     for each in instructions(loop.body):
         if each.row.trace == "STORE":
             stored |= buffers_of([each], *READING)
         elif each.row.trace:
             loaded |= buffers_of([each], *WRITING)
-    return {name for name in stored - loaded if code.buffers[name].bytes < short_bytes}
+            offsets |= {name for name in buffers_of([each], *READING) if code.buffers[name].bytes <= I64.bytes}
+    return {name for name in (stored | offsets) - loaded if code.buffers[name].bytes < short_bytes}
 
 
 def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffers: Collection[str]) -> list[Node]:

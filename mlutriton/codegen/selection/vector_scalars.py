@@ -190,8 +190,9 @@ def _is_row(geometry: ops.TileGeometry) -> bool:
     for axis in reversed(range(len(geometry.shape))):
         extent = geometry.shape[axis]
         is_whole = axis == 0 or _constant(geometry.limits[axis]) == extent
-        follows = _constant(geometry.strides[axis]) == inner and _constant(geometry.firsts[axis]) == 0
-        if geometry.wraps[axis] is not None or not follows or not is_whole:
+        follows = extent == 1 or _constant(geometry.strides[axis]) == inner
+        begins = _constant(geometry.firsts[axis]) == 0
+        if geometry.wraps[axis] is not None or not (follows and begins and is_whole):
             return False
         inner *= extent
     return bool(geometry.shape)
