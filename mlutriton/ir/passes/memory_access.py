@@ -42,6 +42,7 @@ from mlutriton.ir.ops import (
     GatherAtomic,
     GatherLoad,
     IntToPtr,
+    Join,
     Load,
     PtrToInt,
     Reshape,
@@ -56,7 +57,7 @@ from mlutriton.ir.ops import (
     pointee,
 )
 from mlutriton.ir.passes.refinement import Refinement
-from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
+from mlutriton.ir.types import PointerType, ScalarType, TensorType, element_type, is_index, shape_of, storage_dtype
 
 _Access = TypeVar("_Access", Load | Store, AtomicRmw)
 
@@ -66,6 +67,8 @@ _FEW_ROWS = 32
 _FURTHEST = 8
 # Tried where a size is known to be a multiple of less, as the 16 that launches know of: rows of that are short.
 _USUAL_FACTOR = 64
+# An element that is repeated to no more bytes than this is rather doubled one time after the other.
+_FEW_BYTES = 16
 # More than an axis of any tile has.
 _MOST_GROUPS = 1 << 32
 
@@ -315,6 +318,10 @@ class _Rewriter:
         )
         apart: list[int] = []
         spread: list[int] = []
+        if math.prod(short) > 1 and _is_doubled(repeats[-1], element):
+            # Rows of so few elements keep the vector unit longer than it takes to put elements beside each other.
+            loaded, last = _doubled(loaded, repeats[-1], scalars), short[-1] * repeats[-1]
+            short, repeats = (*short[:-1], last), (*repeats[:-1], 1)
         for extent, times in zip(short, repeats, strict=True):
             apart += [extent, 1] if 1 < times < extent * times else [extent]
             spread += [extent, times] if 1 < times < extent * times else [extent * times]
@@ -575,6 +582,21 @@ def _uniform(value: Value) -> Value | Constant | None:
             return _uniform(operation.operands[0])
         case _:
             return None
+
+
+def _is_doubled(times: int, element: ScalarType) -> bool:
+    """True if elements are repeated by doubling them, so many times being a few that are a power of two."""
+    return times & (times - 1) == 0 and 1 < times <= _FEW_BYTES // storage_dtype(element).bytes
+
+
+def _doubled(value: Value, times: int, scalars: Scalars) -> Value:
+    """A tensor with each element of its rows so many times, a power of two."""
+    while times > 1:
+        joined = scalars.add(Join([value, value]))
+        *rows, last, two = shape_of(joined.type)
+        value = scalars.add(Reshape([joined], result_types=[TensorType((*rows, last * two), element_type(value.type))]))
+        times //= 2
+    return value
 
 
 def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
