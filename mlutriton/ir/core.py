@@ -83,7 +83,7 @@ class Operation:
         ATTRIBUTES: attribute names with their Python types.
         FREE_RESULTS: the result types don't follow from the operands; the constructor takes ``result_types``.
         PURE: no effect but its results; may be removed, moved and merged.
-        READS: reads memory and has no other effect; may be removed, not moved or merged.
+        READS: reads memory and has no other effect; may be removed, not moved; merged if nothing in between may write.
         TERMINATOR: must be last in its block, and nowhere else.
         REGIONS: the name of the op that ends each of its regions.
     """

@@ -1,4 +1,8 @@
-"""Common subexpressions: a pure operation that was computed already, here or in a block around, is computed once."""
+"""Common subexpressions: a pure operation that was computed already, here or in a block around, is computed once.
+
+What is loaded twice in a block, from the same places under the same conditions, is loaded once, if nothing that may
+write, or wait for others to do so, is done in between.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ _Key = tuple[object, ...]
 
 
 def run(function: Function) -> None:
-    """Merge equal pure operations."""
+    """Merge equal pure operations, and equal loads."""
     _Merger().block(function.body)
 
 
@@ -22,18 +26,21 @@ class _Merger:
 
     def block(self, block: Block) -> None:
         added: list[_Key] = []
+        loaded: dict[_Key, Operation] = {}
         code: list[Operation] = []
         for operation in block.operations:
             operation.operands = [self.replaced.get(operand, operand) for operand in operation.operands]
-            if not operation.PURE:
+            if not (operation.PURE or operation.READS):
                 for region in operation.regions:
                     self.block(region)
+                loaded.clear()
                 code.append(operation)
                 continue
             key = _key(operation)
-            earlier = self.known.setdefault(key, operation)
+            earlier = (loaded if operation.READS else self.known).setdefault(key, operation)
             if earlier is operation:
-                added.append(key)
+                if not operation.READS:
+                    added.append(key)
                 code.append(operation)
                 continue
             for result, value in zip(operation.results, earlier.results, strict=True):
