@@ -24,6 +24,7 @@ from mlutriton.ir.passes import (
     if_conversion,
     loop_invariant,
     memory_access,
+    swapped_positions,
     unread_positions,
 )
 from mlutriton.ir.types import is_index
@@ -44,6 +45,7 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("if_conversion", if_conversion.run),
     ("loop_invariant", loop_invariant.run),
     ("unread_positions", unread_positions.run),
+    ("swapped_positions", swapped_positions.run),
     ("memory_access", memory_access.run),
     ("canonicalize_accesses", canonicalize.run),
     ("cse_accesses", cse.run),
