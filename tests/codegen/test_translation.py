@@ -47,6 +47,69 @@ few:
         assert (out == value).all()
 
 
+def test_registers_that_are_set_once_are_no_memory():
+    """They are flags, numbers of 32 bits and floats that other blocks read, each as what it was set as."""
+    text = """
+    slt.i64 r5, r2, 3
+    trunc_int.i64.i32 r6, r2
+    sub.i32 r6, r6, 4
+    mov.f32 r7, 1.5
+    cbr r5, few
+    mov.i64 r8, 1
+few:
+    sext.i32.i64 r9, r6
+    sitofp.i64.f32 r10, r9
+    cbr r5, negative
+    fadd.f32 r11, r10, r7
+    v.mov.f32 [b], r11, 1, 64
+    br end
+negative:
+    v.mov.f32 [b], r10, 1, 64
+end:
+"""
+    once = text.replace("sub.i32 r6, r6", "sub.i32 r12, r6").replace("r9, r6", "r9, r12")
+    assert translated(once + STORE).control.count("alloca i64") < translated(text + STORE).control.count("alloca i64")
+    for program in (once, text):
+        for n in (1, 3, 9):
+            out, _ = run_text(program + STORE, runtime, grid=1, n=n)
+            assert (out == (n - 4 if n < 3 else n - 4 + 1.5)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Set on one way only: registers hold 0 at first.
+        ("    slt.i64 r5, r2, 3\n    cbr r5, few\n    mov.f32 r6, 2.5\nfew:\n", {2: 0, 3: 2.5}),
+        # Set by what stands behind the reader and runs before it.
+        (
+            "    br begin\nread:\n    fadd.f32 r7, r6, 1.0\n    br end\nbegin:\n    sitofp.i64.f32 r6, r2\n"
+            "    br read\nend:\n    mov.f32 r6, r7\n",
+            {4: 5},
+        ),
+        (
+            "    br begin\nread:\n    fadd.f32 r7, r8, 1.0\n    br end\nbegin:\n    sitofp.i64.f32 r8, r2\n"
+            "    br read\nend:\n    mov.f32 r6, r7\n",
+            {4: 5},
+        ),
+        # Set in a loop: read in the next turn before that sets it, and behind the loop.
+        (
+            "    mov.i64 r9, 0\nagain:\n    fadd.f32 r6, r6, 1.0\n    add.i64 r9, r9, 1\n    slt.i64 r5, r9, r2\n"
+            "    cbr r5, again\n",
+            {1: 1, 5: 5},
+        ),
+        (
+            "    mov.i64 r9, 0\nagain:\n    fadd.f32 r8, r7, 1.0\n    sitofp.i64.f32 r7, r9\n    add.i64 r9, r9, 1\n"
+            "    slt.i64 r5, r9, r2\n    cbr r5, again\n    fmul.f32 r6, r8, 2.0\n",
+            {1: 2, 2: 2, 5: 8},
+        ),
+    ],
+)
+def test_registers_that_one_instruction_sets_hold_what_it_set_last(text, expected):
+    for n, value in expected.items():
+        out, _ = run_text(text + "    v.mov.f32 [b], r6, 1, 64\n" + STORE, runtime, grid=1, n=n)
+        assert (out == value).all()
+
+
 def test_one_element_over_and_over_needs_no_loop():
     for columns in ("64", "r2"):
         text = COPY + f"    v.mov.f32 [b], 7.0, 1, 64\n    v.mov.f32 [b], 0.25, 1, {columns}\n" + STORE

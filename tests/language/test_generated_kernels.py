@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mlutriton import configuration
-from mlutriton.codegen.llvm.control_flow import basic_blocks, live_registers
+from mlutriton.codegen.llvm.control_flow import basic_blocks, register_life
 from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.isa.program import Program
 from tests.language.generated.blocks import block_kernel
@@ -77,7 +77,7 @@ def check(case: Case) -> None:
 
 def read_before_set(program: Program) -> int:
     """The registers, as bits, that some way through a program reads before it sets them."""
-    return live_registers(program, basic_blocks(program))[0][0]
+    return register_life(program, basic_blocks(program)).live[0][0]
 
 
 def judged(case: TextCase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.frame import count_names
@@ -72,13 +73,24 @@ def disjoint_flags(program: Program) -> set[Register]:
     return held - others
 
 
-def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int, int]]:
-    """By first instruction of a block, the registers that are read before written, from its begin and its end on.
+@dataclass(frozen=True)
+class RegisterLife:
+    """Where the registers of a program hold what is still read. Sets of registers are integers: a bit for each.
 
-    Sets of registers are integers: a bit for each.
+    Attributes:
+        live: by first instruction of a block, those that are read before written, from its begin and its end on.
+        lasting: those that one instruction alone sets, on every way to all that read them, which stand behind it.
     """
+
+    live: Mapping[int, tuple[int, int]]
+    lasting: int
+
+
+def register_life(program: Program, blocks: list[Block]) -> RegisterLife:
+    """Where registers hold what is still read, in blocks in program order that begin with the program's."""
     used: dict[int, int] = {}
     written: dict[int, int] = {}
+    set_once = set_again = read_before = 0
     for block in blocks:
         reads = results = 0
         for instruction in program.instructions[block.start : block.end]:
@@ -86,9 +98,15 @@ def live_registers(program: Program, blocks: list[Block]) -> dict[int, tuple[int
                 reads |= 1 << register.index & ~results
             result = instruction.written_register
             if result is not None:
-                results |= 1 << result.index
+                bit = 1 << result.index
+                set_again |= set_once & bit
+                set_once |= bit
+                results |= bit
         used[block.start], written[block.start] = reads, results
-    return _live(blocks, used, written)
+        read_before |= reads & ~(set_once & ~results)
+    live = _live(blocks, used, written)
+    # What some way reads without setting it is live where the program begins.
+    return RegisterLife(live, set_once & ~(set_again | read_before | live[blocks[0].start][0]))
 
 
 def _live(blocks: list[Block], used: dict[int, int], written: dict[int, int]) -> dict[int, tuple[int, int]]:

@@ -10,7 +10,7 @@ from functools import cache
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
-from mlutriton.dtypes import I1, DType
+from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
@@ -148,7 +148,18 @@ class Frame:
         program: Program,
         machine: Machine,
         live: Mapping[int, tuple[int, int]],
+        lasting: int,
     ) -> None:
+        """Begin a program.
+
+        Args:
+            e: writes the program's function.
+            loops: gets the functions that walk through elements.
+            program: what is translated.
+            machine: what it runs on.
+            live: which registers are read before written, as ``RegisterLife`` has them.
+            lasting: which need no place to be read in other blocks, likewise.
+        """
         self.e = e
         self.loops = loops
         self.program = program
@@ -159,10 +170,11 @@ class Frame:
         self.variables: list[str] = []
         self.cleared: list[str] = []
         # Only what is read in another block than it is written in has a place.
-        self._live = live
+        self._live, self._lasting = live, lasting
         kept = 0
         for live_in, _ in live.values():
             kept |= live_in
+        kept &= ~self._lasting
         self._registers = {
             index: self.variable(is_cleared=bool(live[0][0] >> index & 1))
             for index in range(program.register_count)
@@ -170,8 +182,11 @@ class Frame:
         }
         self._live_out = 0
         self._values: dict[int, str] = {}
-        # What this block has written that no one has asked for as 64 bits: types, and values in both forms.
+        # What has been written as a type: that, and the value in both forms.
         self._typed: dict[int, tuple[DType, str, str]] = {}
+        # What of both holds wherever the registers are read.
+        self._lasting_values: dict[int, str] = {}
+        self._lasting_typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
         # What IR values are, as far as it helps, and how those are computed that nobody has asked about; they keep
         # their names.
@@ -202,8 +217,8 @@ class Frame:
     def begin_block(self, start: int) -> None:
         """Forget what is known of registers only along the way that led here."""
         self._live_out = self._live[start][1]
-        self._values.clear()
-        self._typed.clear()
+        self._values = self._lasting_values.copy()
+        self._typed = self._lasting_typed.copy()
         self._counts.clear()
         self._checked.clear()
 
@@ -230,10 +245,13 @@ class Frame:
     def set_register(self, register: Operand, value: str) -> None:
         """Write the 64-bit value of a register."""
         assert isinstance(register, Register)
-        self._typed.pop(register.index, None)
-        self._values[register.index] = value
-        if self._live_out >> register.index & 1:
-            self.e.store64(value, self._registers[register.index])
+        index = register.index
+        self._typed.pop(index, None)
+        self._values[index] = value
+        if self._lasting >> index & 1:
+            self._lasting_values[index] = value
+        elif self._live_out >> index & 1:
+            self.e.store64(value, self._registers[index])
 
     def operand(self, name: str) -> Operand:
         """The operand in a named slot of the current instruction."""
@@ -275,12 +293,13 @@ class Frame:
         """Write the result register of the current instruction."""
         register = self.operand("rd")
         assert isinstance(register, Register)
-        is_number = not value.dtype.is_float and value.dtype is not I1
-        self._values.pop(register.index, None)
-        # Numbers are asked for as counts and offsets, and where these are equal, so must be their names.
-        if is_number or self._live_out >> register.index & 1:
+        index, typed = register.index, (value.dtype, value.number, value.bits)
+        self._values.pop(index, None)
+        if self._lasting >> index & 1:
+            self._lasting_typed[index] = typed
+        elif self._live_out >> index & 1:
             self.set_register(register, to_register(self.e, value))
-        self._typed[register.index] = (value.dtype, value.number, value.bits)
+        self._typed[index] = typed
 
     def count(self, name: str) -> Count:
         """The count in a named slot, from 0 to ``MAXIMUM_COUNT``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
-from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, live_registers
+from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, register_life
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
@@ -82,7 +82,10 @@ class _Translation:
         self.is_cooperative = program.cores_per_program > 1
         self.with_values = with_values
         self.blocks = basic_blocks(program, disjoint=disjoint)
-        self.frame = Frame(self.e, loops, program, machine, live_registers(program, self.blocks))
+        life = register_life(program, self.blocks)
+        # Who goes on behind a barrier finds only what has a place.
+        lasting = 0 if self.is_cooperative else life.lasting
+        self.frame = Frame(self.e, loops, program, machine, life.live, lasting)
         self.scoreboard = Scoreboard(self.frame)
         self.loans = Loans(self.frame, with_values=with_values)
         self.transfers = Transfers(self.frame, self.scoreboard, self.loans, with_values=with_values)
