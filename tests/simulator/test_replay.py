@@ -411,10 +411,11 @@ def alike_programs(draw: st.DrawFn) -> Trace:
 # Transfers of both queues that wait while others find different things in the L2.
 ALIKE_RECORDS = [
     load(3000),
-    load(8192, 512),
+    load(8192, 512, scalar_cycles=9),
     store(3000, 64),
     load(0),
     Record(Kind.MOVE, amount=20_000, scalar_cycles=3),
+    Record(Kind.MOVE, amount=400_000),
     Record(Kind.MOVE, amount=100),
     Record(Kind.GATHER, amount=9, address=130),
     sync(WAIT_IO, scalar_cycles=7),
@@ -427,9 +428,25 @@ ALIKE_RECORDS = [
 @settings(RANDOM, max_examples=200)
 @given(
     alike_programs(),
-    st.sampled_from([*MACHINES, TINY.replace(clusters=2, dispatch_cycles=0, launch_wave_ns=0, l2_bytes=8192)]),
+    st.sampled_from([*MACHINES, TINY.replace(clusters=2, l2_latency_ns=TINY.dram_bulk_latency_ns, l2_bytes=8192)]),
 )
 def test_cores_that_are_alike_equal_the_reference(trace: Trace, model: Machine) -> None:
+    assert_equals_reference(trace, model)
+
+
+def test_programs_that_take_no_time_go_to_the_core_that_ends_first() -> None:
+    model = TINY.replace(clusters=2, dispatch_cycles=0, launch_wave_ns=0)
+    some = [Record(Kind.LOCAL, scalar_cycles=5), END]
+    assert_equals_reference(trace_of(*[[END]] * 11, *[some] * 9, *[[END]] * 9), model)
+
+
+def test_what_a_core_moves_goes_on_where_it_follows_no_longer() -> None:
+    # The second core finds its bytes in the L2, while both still move.
+    program = [Record(Kind.MOVE, amount=400_000), load(4096, scalar_cycles=9), sync(WAIT_MOVE), END]
+    assert_equals_reference(trace_of(*[program] * 3), TINY)
+
+
+def assert_equals_reference(trace: Trace, model: Machine) -> None:
     result = replay(trace, model)
     reference = ReferenceReplay(trace.words.tolist(), trace.starts.tolist(), 1, model)
     assert reference.run()
