@@ -347,9 +347,19 @@ def _reach(tensor: Any, address: int, itemsize: int) -> tuple[int, int]:
     """First address and length of the bytes that a kernel may touch through a tensor.
 
     A view reaches all of its storage: kernels are passed views with other strides than those that they use.
+
+    Raises:
+        ArgumentError: E0101, it does not say.
     """
     if hasattr(tensor, "untyped_storage"):
         return _storage_reach(tensor)
+    if not (hasattr(tensor, "shape") and hasattr(tensor, "stride")):
+        raise ArgumentError(
+            "E0101",
+            f"a {_type_name(tensor)} tells an address, but not how much memory is there",
+            note="kernels may touch nothing but the arrays that they are passed",
+            help="give it untyped_storage, or shape and stride, of the tensor that it stands for",
+        )
     if not all(tensor.shape):
         return address, 0
     steps = [(extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)]

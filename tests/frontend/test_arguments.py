@@ -119,6 +119,10 @@ def test_tensors_of_other_libraries():
         pointer_argument(Tensor(array.astype(np.complex64)))
     with pytest.raises(ArgumentError, match="E0101"):
         pointer_argument(3)
+    bare = Tensor(array)
+    del bare.shape
+    with pytest.raises(ArgumentError, match="tells an address, but not how much memory is there"):
+        pointer_argument(bare)
 
 
 class DlpackArray:
