@@ -5,6 +5,7 @@ import pytest
 
 from mlutriton.codegen.llvm.emitter import Library
 from mlutriton.codegen.llvm.translate import translate
+from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.assembly import assemble
 from mlutriton.launch import runtime
 from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, run_text
@@ -180,3 +181,20 @@ def test_tables_that_several_parts_read_are_in_each_of_them():
     assert "define" not in library.text()
     assert "define void @loops1()" in library.parts[0]
     assert "@table0 = " in library.parts[0]
+
+
+def test_products_of_counts_are_multiplied_as_they_are():
+    """Two counts cannot overflow, nor can what rows of them take the vector unit; four of them can."""
+    rows = "    v.mov.f32 [b], 1.0, r2, r2\n"
+    assert "smul.fix.sat" not in translated(rows + STORE).control
+    four = "    v.transpose.f32 [b], [a], r2, r2, r2, r2\n"
+    assert "smul.fix.sat" in translated(four + STORE).control
+
+
+@pytest.mark.parametrize("n", [1 << 16, 1 << 21, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 62, (1 << 63) - 1])
+@pytest.mark.parametrize("instruction", ["v.mov.f32 [b], 1.0, r2, r2", "v.transpose.f32 [b], [a], r2, r2, r2, r2"])
+def test_spans_do_not_wrap_around_into_their_windows(instruction, n):
+    """The product of the extents is 0, or small, modulo 2**64 for some of them."""
+    with pytest.raises(KernelFault) as fault:
+        run_text(f"    {instruction}\n" + STORE, runtime, grid=1, n=n)
+    assert fault.value.code == "E0304"

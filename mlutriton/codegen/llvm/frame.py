@@ -10,6 +10,7 @@ from functools import cache
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
+from mlutriton.codegen.llvm.ranges import INT64, Range
 from mlutriton.dtypes import DType
 from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
 from mlutriton.isa.legality import span_text
@@ -31,6 +32,7 @@ Count = int | str
 """A 64-bit integer: known now, or the name of an IR value."""
 
 _BEYOND_EVERY_SPAN = 1 << 48
+_COUNTS = Range(0, MAXIMUM_COUNT)
 
 # Where faults meet, one number has the fault, the slot and the instruction: what leads there shall cost next to nothing
 # where all is well. LLVM takes long where very many meet.
@@ -188,6 +190,8 @@ class Frame:
         self._lasting_values: dict[int, str] = {}
         self._lasting_typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
+        # Of counts, and of what is computed of them.
+        self._ranges: dict[str, Range] = {}
         # What IR values are, as far as it helps, and how those are computed that nobody has asked about; they keep
         # their names.
         self._polynomials: dict[str, Polynomial] = {}
@@ -308,6 +312,7 @@ class Frame:
             return value
         if value not in self._counts:
             count = self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
+            self._ranges[count] = _COUNTS
             # Otherwise there is nothing, or more than any window holds.
             self._polynomials[count] = self.polynomial(value)
         return self._counts[value]
@@ -475,6 +480,19 @@ class Frame:
                 return self._call(function, operands)
 
     def _call(self, function: str, operands: list[Count]) -> Count:
+        if len(operands) != 2:
+            return self._called(function, operands, None)
+        left, right = (Range(each, each) if isinstance(each, int) else self._ranges.get(each) for each in operands)
+        found = left.after(function, right) if left and right else None
+        if found is not None and not found.is_within(INT64):
+            found = None  # sums wrap around
+        result = self._called(function, operands, found)
+        if found is not None and isinstance(result, str):
+            self._ranges[result] = found
+        return result
+
+    def _called(self, function: str, operands: list[Count], found: Range | None) -> Count:
+        """What a function of the table gives; it lies in the range that is found, if one is."""
         e = self.e
         match function, operands:
             case "+", [a, b]:
@@ -482,7 +500,7 @@ class Frame:
             case "-", [a, b]:
                 return e.subtract(a, b)
             case "*", [a, b]:
-                return 0 if 0 in (a, b) else self._product(a, b)
+                return 0 if 0 in (a, b) else self._product(a, b, found)
             case "max", [a, b]:
                 return e.maximum(a, b)
             case "min", [a, b]:
@@ -503,18 +521,15 @@ class Frame:
             case _:
                 raise AssertionError(f"no LLVM text for {function}")
 
-    def _product(self, a: Count, b: Count) -> Count:
+    def _product(self, a: Count, b: Count, found: Range | None) -> Count:
         """``a * b``, or a number far above the size of any memory: a span must not wrap around into its window."""
-        if 1 in (a, b):
-            return self.e.multiply(a, b)
-        if self._is_count(a) and self._is_count(b):
-            return self.e.minimum(self.e.multiply(a, b), _BEYOND_EVERY_SPAN)
-        name = self.e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
-        return self.e.minimum(self.e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
-
-    def _is_count(self, value: Count) -> bool:
-        """True if a value is from 0 to ``MAXIMUM_COUNT``, so that the product of two is exact."""
-        return 0 <= value <= MAXIMUM_COUNT if isinstance(value, int) else value in self._counts.values()
+        e = self.e
+        if 1 in (a, b) or (found is not None and found.most <= _BEYOND_EVERY_SPAN):
+            return e.multiply(a, b)
+        if found is not None:
+            return e.minimum(e.multiply(a, b), _BEYOND_EVERY_SPAN)
+        name = e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
+        return e.minimum(e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
 
     @property
     def is_surely_empty(self) -> bool:
