@@ -12,6 +12,7 @@ import ast
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import triton._utils
@@ -24,6 +25,7 @@ from triton.language.semantic import TritonSemantic
 from mlutriton.backend.options import MLUOptions
 from mlutriton.frontend.jit import Kernel
 from mlutriton.language.cambricon import flip, is_plain, read_part, write_part
+from mlutriton.simulator.compiling import uncollected
 
 
 class _Reading(threading.local):
@@ -66,7 +68,8 @@ def _knowing_the_kernel(original: Callable[..., Any]) -> Callable[..., Any]:
         _reading.is_extended = is_ours and (options.cambricon_language or isinstance(source.fn, Kernel))
         _reading.has_other_sizes = False
         try:
-            return original(source, target, options, *args, **kwargs)
+            with uncollected() if is_ours else nullcontext():
+                return original(source, target, options, *args, **kwargs)
         finally:
             _reading.is_extended = False
 
