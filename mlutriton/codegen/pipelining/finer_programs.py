@@ -9,16 +9,20 @@ serve the n-th part of a program at a time. So the loop over programs
 
 becomes one over pieces, of which ``parts`` make a program. Addresses and limits are linear in i: they take a part of
 their step. Everything else is done by the pipeline, to which these are small tiles of many programs.
+
+A piece is stored before the next ones are loaded, which a program does not do with its tiles. So arrays of the launch
+must share no bytes, and what is loaded and stored through one parameter has to be in one place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merging, Step, limiting
-from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes
+from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, parameters_of
+from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer
@@ -33,8 +37,22 @@ from mlutriton.isa.table import Queue
 _PIECE_BYTES = 8192
 
 
-def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings) -> Pieces | None:
-    """How a loop over programs becomes one over pieces of them, if it can and that is of use."""
+def plan_pieces(
+    code: TileCode, loop: Loop, plan: Plan, machine: Machine, surroundings: Surroundings, roots: PointerRoots
+) -> Pieces | None:
+    """How a loop over programs becomes one over pieces of them, if it can and that is of use.
+
+    Args:
+        code: the kernel.
+        loop: over its programs.
+        plan: what moves in it.
+        machine: decides what is of use.
+        surroundings: of the loop.
+        roots: of the pointers in the code.
+
+    Returns:
+        What is right where the arrays of the launch share no bytes.
+    """
     if not loop.independent or loop.line is not None or plan.gathers or loop.carried or not plan.transfers:
         return None
     longest = max(buffer_bytes(code, [node]) for node in plan.transfers)
@@ -46,9 +64,9 @@ def plan_pieces(code: TileCode, loop: Loop, plan: Plan, machine: Machine, surrou
         return None
     merges = {id(node): merging.longer(node) for node in plan.transfers}
     parts = _parts(chunks, list(merges.values()), longest)
-    if parts == 1 or not _is_all(loop, plan):
-        return None
     known = {each: merge for each, merge in merges.items() if merge is not None}
+    if parts == 1 or not _is_all(loop, plan) or not _stay_in_place(plan, known, roots):
+        return None
     return Pieces(code, loop, plan, chunks, known, merging, parts)
 
 
@@ -62,6 +80,25 @@ def _parts(chunks: RowChunks, merges: Sequence[LongerDimension | None], longest:
     while most % (2 * parts) == 0 and longest > _PIECE_BYTES * parts:
         parts *= 2
     return parts
+
+
+def _stay_in_place(plan: Plan, merges: Mapping[int, LongerDimension], roots: PointerRoots) -> bool:
+    """True if pieces of what is stored through a parameter are those of all else that is accessed through it."""
+    accessed: dict[int, set[object]] = {}
+    stored: set[int] = set()
+    for node in plan.transfers:
+        parameters = parameters_of(node, roots)
+        if parameters is None or not isinstance(node, Instruction):
+            return False
+        merge = merges[id(node)]
+        slots = [slot for slot in node.row.slot_index if slot.startswith(("global", "before"))]
+        place = {slot: operand for slot in slots if (operand := node.operand(slot)) != Immediate(0)}
+        address = next(operand for operand, _ in node.accesses if isinstance(operand, GlobalAddress))
+        for parameter in parameters:
+            known = (address, *place.items(), merge.dimension, merge.extent)
+            accessed.setdefault(parameter, set()).add(known)
+        stored |= parameters if node.row.trace == "STORE" else set()
+    return all(len(accessed[parameter]) == 1 for parameter in stored)
 
 
 def _is_all(loop: Loop, plan: Plan) -> bool:

@@ -101,8 +101,17 @@ class _Pipeliner:
             result += made
         nodes[:] = result
 
-    def _rotated(self, loop: Loop, outside: list[Node], *, are_disjoint: bool) -> list[Node] | None:
-        """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before."""
+    def _rotated(
+        self, loop: Loop, outside: list[Node], *, are_disjoint: bool, may_part: bool = True
+    ) -> list[Node] | None:
+        """The pipelined loop, if there is something to pipeline; it may take nodes from what comes before.
+
+        Args:
+            loop: is rewritten.
+            outside: what comes before.
+            are_disjoint: the loop runs only where the arrays of the launch share no bytes.
+            may_part: programs may be taken in pieces.
+        """
         if (loop.stages or self.default_stages) == 1:
             return None
         if self.in_place:
@@ -120,11 +129,12 @@ class _Pipeliner:
                 self.surroundings.changed(before, loop.body)
         if loop.independent and (alike or are_disjoint):
             plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=True)
-        pieces = self._in_pieces(loop, plain, plan, has_own=bool(alike) or are_disjoint)
+        has_own = bool(alike) or are_disjoint
+        pieces = self._in_pieces(loop, plain, plan, has_own=has_own) if may_part else []
         plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
         if plan.is_empty and not alike and not pieces:
             return None
-        is_guarded = bool(alike or plan.needs_disjoint_arrays) and not are_disjoint
+        is_guarded = bool(alike or pieces or plan.needs_disjoint_arrays) and not are_disjoint
         if is_guarded and not alike and not pieces:
             # Buffers of both versions would live through both. Those of chunks are not those of whole iterations.
             has_chunks = blocks is not None and blocks.shape.chunks is not None
@@ -138,7 +148,18 @@ class _Pipeliner:
         else:
             rotated = [loop] if plan.is_empty else _rotate(self.code, loop, plan, late)
         rotated = [*alike, *pieces, *rotated]
-        return _guarded(self.code, [*late, plain], rotated) if is_guarded else rotated
+        if not is_guarded:
+            return rotated
+        others = self._rotated_whole(loop, plain) if pieces else [plain]
+        return _guarded(self.code, [*late, *others], rotated)
+
+    def _rotated_whole(self, loop: Loop, plain: Loop) -> list[Node]:
+        """A loop over programs that has buffers of its own, pipelined beside the one over pieces of them."""
+        whole, parted = replace(plain, stages=loop.stages), [*loop.body]
+        self.surroundings.changed(touch_counts(parted), whole.body)
+        rotated = self._rotated(whole, [], are_disjoint=False, may_part=False)
+        self.surroundings.changed(touch_counts(whole.body), parted)
+        return rotated or [plain]
 
     def _rotated_in_place(self, loop: Loop, *, are_disjoint: bool) -> list[Node] | None:
         """The same of a loop whose tiles have one place each."""
@@ -165,7 +186,7 @@ class _Pipeliner:
         """
         if not loop.independent:
             return []
-        pieces = plan_pieces(self.code, loop, plan, self.machine, self.surroundings)
+        pieces = plan_pieces(self.code, loop, plan, self.machine, self.surroundings, self.roots)
         if pieces is None:
             return []
         if not has_own:
