@@ -139,3 +139,33 @@ def test_the_offsets_of_a_program_count_from_its_own_place(scatter, engine, monk
     permute_rows[(201,)](out, x, names, shifts, SIZE=32, SCATTER=scatter)
     places = np.argsort(names, axis=1) if scatter else names
     np.testing.assert_array_equal(out, np.take_along_axis(x, places, 1) + shifts[:, None])
+
+
+@mlu.jit
+def enlarge(x, out, H, W, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """Weights of neighbours, and where these are, come from the same positions; of blocks there is no room."""
+    channel, i = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < SIZE * SIZE
+    y, z = (i // SIZE + 0.5) * (H / SIZE) - 0.5, (i % SIZE + 0.5) * (W / SIZE) - 0.5
+    y, z = tl.maximum(y, 0.0), tl.maximum(z, 0.0)
+    top, left = y.to(tl.int32), z.to(tl.int32)
+    low, right = tl.minimum(top + 1, H - 1), tl.minimum(left + 1, W - 1)
+    start = x + channel * H * W
+    a, b = tl.load(start + top * W + left, mask=mask), tl.load(start + top * W + right, mask=mask)
+    c, d = tl.load(start + low * W + left, mask=mask), tl.load(start + low * W + right, mask=mask)
+    y, z = y - top, z - left
+    values = (a * (1 - z) + b * z) * (1 - y) + (c * (1 - z) + d * z) * y
+    tl.store(out + channel * SIZE * SIZE + i, values, mask=mask)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_what_gathers_share_with_the_rest_stays_if_blocks_do_not_fit(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    x, out = np.random.default_rng(0).random((3, 8, 8), np.float32), np.empty((3, 32, 32), np.float32)
+    enlarge[(3, 1)](x, out, 8, 8, SIZE=32, BLOCK=1024)
+    place = np.maximum((np.arange(32) + 0.5) / 4 - 0.5, 0).astype(np.float32)
+    first = place.astype(int)
+    share, second = place - first, np.minimum(first + 1, 7)
+    rows = x[:, first] * (1 - share)[:, None] + x[:, second] * share[:, None]
+    expected = rows[:, :, first] * (1 - share) + rows[:, :, second] * share
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)

@@ -21,7 +21,12 @@ from mlutriton.isa.table import Queue
 
 
 def with_own_offsets(code: TileCode, loop: Loop) -> list[Node] | None:
-    """The body of a loop in which gathers share nothing with the rest; None if that is how it is."""
+    """The body of a loop in which gathers share nothing with the rest; None if that is how it is, or loops are within.
+
+    Its nodes are instructions: what is tried on them leaves those of the loop as they are.
+    """
+    if not all(isinstance(node, Instruction) for node in loop.body):
+        return None
     body = [*steps(loop.body)]
     gathers = {id(step[0]) for step in body if _is_gather(step)}
     made = [step for step in body if _makes_offsets(step)]

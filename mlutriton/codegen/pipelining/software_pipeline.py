@@ -202,14 +202,16 @@ class _Pipeliner:
         """What moves in a loop, and how it is worked through in blocks if it is."""
         own = with_own_offsets(self.code, loop) if loop.independent else None
         if own is not None:
-            body, before = loop.body, touch_counts(loop.body)
+            body, before, buffers = loop.body, touch_counts(loop.body), {**self.code.buffers}
             loop.body = own
             self.surroundings.changed(before, own)
             plan, blocks = self._planned_as_it_is(loop, are_disjoint=are_disjoint)
             if blocks and plan.gathers:
                 return plan, blocks
-            self.surroundings.changed(touch_counts(own), body)
+            self.surroundings.changed(touch_counts(loop.body), body)
             loop.body = body
+            # Some may have been merged meanwhile.
+            self.code.buffers.update(buffers)
         return self._planned_as_it_is(loop, are_disjoint=are_disjoint)
 
     def _planned_as_it_is(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
