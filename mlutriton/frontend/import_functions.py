@@ -82,10 +82,12 @@ def _isolate(translation: Translation, region: Block) -> None:
     copies: dict[Value, Constant] = {}
     for inner in every:
         if not isinstance(inner, Assert | Condition | Constant | Elementwise | While | Yield):
+            translation.builder.location = inner.location
             raise translation.refusal(
                 f"a function of single elements holds {inner.name}",
                 note="it works on one element, or pair of elements, in an order that the machine chooses",
-                help="use scalar arithmetic, comparisons, tl.where, if, loops and tl.device_assert alone",
+                help="use scalar arithmetic, comparisons, tl.where, if, loops and tl.device_assert alone;"
+                " what else it needs may be an argument of tl.map_elementwise",
             )
         for place, operand in enumerate(inner.operands):
             if operand in own:

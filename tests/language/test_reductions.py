@@ -311,3 +311,24 @@ def test_loops_of_single_elements_run_as_often_as_each_asks(shape):
 def test_reductions_by_functions_with_loops():
     x = np.random.default_rng(5).integers(0, 1000, 32).astype(np.int32)
     assert call(reduced_in_turns, x, result=x[0]) == x.max()
+
+
+@mlu.jit
+def reading(a, array):
+    total = 0
+    while total < a:
+        total += tl.load(array)
+    return total
+
+
+@mlu.jit
+def map_reading(out, x, BLOCK: tl.constexpr):
+    place = tl.arange(0, BLOCK)
+    tl.store(out + place, tl.map_elementwise(reading, tl.load(x + place), x + place))
+
+
+def test_functions_of_single_elements_that_read_memory_are_refused_at_their_line():
+    x = np.zeros(16, np.int32)
+    with pytest.raises(mlu.CompileError, match="holds load") as caught:
+        map_reading[(1,)](x, x, BLOCK=16)
+    assert caught.value.location.line == reading.fn.__code__.co_firstlineno + 4
