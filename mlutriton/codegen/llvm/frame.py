@@ -190,8 +190,9 @@ class Frame:
         self._lasting_values: dict[int, str] = {}
         self._lasting_typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
-        # Of counts, and of what is computed of them.
+        # Of counts, and of what is computed of them: of most that how, as nobody has asked about them.
         self._ranges: dict[str, Range] = {}
+        self._formed: dict[str, tuple[str, Count, Count]] = {}
         # What IR values are, as far as it helps, and how those are computed that nobody has asked about; they keep
         # their names.
         self._polynomials: dict[str, Polynomial] = {}
@@ -480,19 +481,12 @@ class Frame:
                 return self._call(function, operands)
 
     def _call(self, function: str, operands: list[Count]) -> Count:
-        if len(operands) != 2:
-            return self._called(function, operands, None)
-        left, right = (Range(each, each) if isinstance(each, int) else self._ranges.get(each) for each in operands)
-        found = left.after(function, right) if left and right else None
-        if found is not None and not found.is_within(INT64):
-            found = None  # sums wrap around
-        result = self._called(function, operands, found)
-        if found is not None and isinstance(result, str):
-            self._ranges[result] = found
+        result = self._called(function, operands)
+        if isinstance(result, str) and len(operands) == 2:
+            self._formed[result] = function, operands[0], operands[1]
         return result
 
-    def _called(self, function: str, operands: list[Count], found: Range | None) -> Count:
-        """What a function of the table gives; it lies in the range that is found, if one is."""
+    def _called(self, function: str, operands: list[Count]) -> Count:
         e = self.e
         match function, operands:
             case "+", [a, b]:
@@ -500,7 +494,7 @@ class Frame:
             case "-", [a, b]:
                 return e.subtract(a, b)
             case "*", [a, b]:
-                return 0 if 0 in (a, b) else self._product(a, b, found)
+                return 0 if 0 in (a, b) else self._product(a, b)
             case "max", [a, b]:
                 return e.maximum(a, b)
             case "min", [a, b]:
@@ -521,15 +515,34 @@ class Frame:
             case _:
                 raise AssertionError(f"no LLVM text for {function}")
 
-    def _product(self, a: Count, b: Count, found: Range | None) -> Count:
+    def _product(self, a: Count, b: Count) -> Count:
         """``a * b``, or a number far above the size of any memory: a span must not wrap around into its window."""
         e = self.e
-        if 1 in (a, b) or (found is not None and found.most <= _BEYOND_EVERY_SPAN):
+        if 1 in (a, b):
             return e.multiply(a, b)
+        found = self._range_after("*", a, b)
         if found is not None:
-            return e.minimum(e.multiply(a, b), _BEYOND_EVERY_SPAN)
+            product = e.multiply(a, b)
+            return product if found.most <= _BEYOND_EVERY_SPAN else e.minimum(product, _BEYOND_EVERY_SPAN)
         name = e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
         return e.minimum(e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
+
+    def _range(self, value: Count) -> Range | None:
+        """Integers between which a value lies; None if that is not known."""
+        if isinstance(value, int):
+            return Range(value, value)
+        formed = self._formed.pop(value, None)
+        if formed is not None and value not in self._ranges:
+            found = self._range_after(*formed)
+            if found is not None:
+                self._ranges[value] = found
+        return self._ranges.get(value)
+
+    def _range_after(self, function: str, a: Count, b: Count) -> Range | None:
+        """The same of what a function of the table gives; None if it may not fit 64 bits, and wrap around."""
+        left, right = self._range(a), self._range(b)
+        found = left.after(function, right) if left and right else None
+        return found if found is not None and found.is_within(INT64) else None
 
     @property
     def is_surely_empty(self) -> bool:
