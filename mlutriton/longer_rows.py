@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from mlutriton.codegen.estimate import estimated_cycles, estimated_ends, shortest_segment_bytes
+from mlutriton.codegen.estimate import estimated, estimated_ends, shortest_segment_bytes
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import neighbours_at_once
 from mlutriton.diagnostics import OnChipMemoryError
@@ -81,7 +81,7 @@ def together(
             count //= 2
             continue
         observe("widen", block.function)
-        faster = condition_function(block.function, [], (rounds, other))
+        faster = condition_function(block.function, [], (rounds, [other]))
         return neighbours_at_once(program, block.counts), [*block.conditions, faster]
     return None
 
@@ -134,5 +134,5 @@ def _block(written: Function, axes: Collection[int], count: int) -> numbering.Bl
 
 def _rounds(function: Function, count: int, machine: Machine) -> Rounds:
     """How many programs run at a time if a core takes so many at once, and how long that takes about."""
-    cycles, ends = (round(each(function, machine)) for each in (estimated_cycles, estimated_ends))
-    return Rounds(machine.cores * count, cycles, ends)
+    cycles, ends = round(estimated(function, machine).cycles), round(estimated_ends(function, machine))
+    return Rounds(machine.cores * count, cycles, ends=ends)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mlutriton.codegen.estimate import estimated_cycles
+from mlutriton.codegen.estimate import estimated
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import join
 from mlutriton.diagnostics import OnChipMemoryError
@@ -101,7 +101,20 @@ def multiplies(function: Function) -> bool:
     )
 
 
-def placed(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+@dataclass(frozen=True)
+class Placed:
+    """A program, and the rounds of each form of it, of which the one that takes the least runs.
+
+    Attributes:
+        program: all of it.
+        rounds: none if it does not multiply.
+    """
+
+    program: Program
+    rounds: list[Rounds]
+
+
+def placed(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Placed:
     """The program of a function: for as many cores as are wanted if it can be split among them, else for one.
 
     Raises:
@@ -117,26 +130,34 @@ def placed(function: Function, options: CompileOptions, metadata: Metadata, obse
         reason = error.summary
     else:
         return _or_apart(program, part, function, options, metadata, observe)
-    return _fitted(function, options, {**metadata, ONE_CORE_REASON: reason}, observe)
+    program = _fitted(function, options, {**metadata, ONE_CORE_REASON: reason}, observe)
+    return _one_form(program, function, replace(options, cores=1))
 
 
-def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+def _one_form(program: Program, part: Function, options: CompileOptions) -> Placed:
+    if not multiplies(part):
+        return Placed(program, [])
+    return Placed(program, [rounds_of(part, options, is_resident=program.is_resident)])
+
+
+def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Placed:
     """The program of a function for one core; products that do not fit there rather go to a cluster than in strips.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
     try:
-        return _whole(function, options, metadata, observe)
+        return _one_form(_whole(function, options, metadata, observe), function, options)
     except OnChipMemoryError as error:
         refusal = error
     if multiplies(function):
         with suppress(NotSplitError, OnChipMemoryError):
-            part = partitioned(function, replace(options, cores=options.machine.cores_per_cluster), share=True)
+            on_cluster = replace(options, cores=options.machine.cores_per_cluster)
+            part = partitioned(function, on_cluster, share=True)
             program = generate(part, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
             observe("partition", part)
-            return program
-    return _in_strips(function, options, metadata, observe, refusal)
+            return _one_form(program, part, on_cluster)
+    return _one_form(_in_strips(function, options, metadata, observe, refusal), function, options)
 
 
 def _or_apart(
@@ -146,24 +167,32 @@ def _or_apart(
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
-) -> Program:
+) -> Placed:
     """The program that cores run together, with one for grids of which each core better runs a program of its own."""
-    together, alone = rounds_of(part, options), rounds_of(function, replace(options, cores=1))
+    if not multiplies(function):
+        return Placed(program, [])
+    on_one_core = replace(options, cores=1)
+    together = rounds_of(part, options, is_resident=program.is_resident)
+    alone = rounds_of(function, on_one_core)
     # Programs of unequal length are better dealt out as cores fall free, which those of two versions are not.
     worth_while = WORTH_WHILE if program.is_resident else _WORTH_DEALING_OUT
-    if not multiplies(function) or alone.share() > worth_while * together.share():
-        return program
+    if not alone.may_take_less(worth_while, together):
+        return Placed(program, [together])
     try:
-        apart = generate(function, options.machine, max(1, options.num_stages), metadata)
+        other = generate(function, options.machine, max(1, options.num_stages), metadata)
     except OnChipMemoryError:
-        return program
-    return join(program, apart, [condition_function(function, [], (together, alone))], options.machine)
+        return Placed(program, [together])
+    alone = rounds_of(function, on_one_core, is_resident=other.is_resident)
+    faster = condition_function(function, [], (together, [alone]))
+    return Placed(join(program, other, [faster], options.machine), [together, alone])
 
 
-def rounds_of(function: Function, options: CompileOptions) -> Rounds:
+def rounds_of(function: Function, options: CompileOptions, *, is_resident: bool = True) -> Rounds:
     """How many programs run at a time on how many cores each, and how long that takes about."""
     machine = options.machine
-    return Rounds(machine.cores // options.cores, round(estimated_cycles(function, machine)))
+    found = estimated(function, machine, is_resident=is_resident)
+    turns = tuple(map(round, found.turns))
+    return Rounds(machine.cores // options.cores, round(found.cycles), turns, round(found.ends))
 
 
 def _split(

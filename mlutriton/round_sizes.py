@@ -76,7 +76,7 @@ def version(
             facts.append(NeverNegative(argument))
     condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
-    return placed(rounded, options, metadata, observe), [condition]
+    return placed(rounded, options, metadata, observe).program, [condition]
 
 
 def _items(function: Function) -> int:

@@ -207,21 +207,20 @@ def specialized(
         OnChipMemoryError: E0202, it does not fit.
     """
     straight = _straight(function, options) if multiplies(function) else None
-    best = function if straight is None else straight.function
-    together = _together(wide, parted, best, options, metadata, observe, prepare)
+    best = placed(function if straight is None else straight.function, options, metadata, observe)
+    together = _together(wide, parted, best.rounds, options, metadata, observe, prepare)
     if written is not None:
         longer = longer_rows.together(written, function, options, metadata, observe, prepare)
         together += [longer] if longer else []
     if rounded is not None:
         found = round_sizes.version(rounded, function, options, metadata, observe, prepare)
         together += [found] if found else []
-    if straight is None:
-        program = placed(function, options, metadata, observe)
-    else:
-        special = placed(straight.function, options, metadata, observe)
+    program = best.program
+    if straight is not None:
         # What hardly ever runs is rather compiled quickly.
         others = replace(options, cores=1) if straight.is_usual else options
-        program = join(special, placed(function, others, metadata, observe), straight.conditions, options.machine)
+        general = placed(function, others, metadata, observe).program
+        program = join(program, general, straight.conditions, options.machine)
     for special, conditions in reversed(together):
         program = join(special, program, conditions, options.machine)
     return program
@@ -230,7 +229,7 @@ def specialized(
 def _together(
     blocks: Sequence[numbering.Block],
     parted: cut.Cut | None,
-    alone: Function,
+    apart: Sequence[Rounds],
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -241,7 +240,7 @@ def _together(
     Args:
         blocks: these neighbours, best first.
         parted: programs of parts.
-        alone: each of them alone.
+        apart: of each of them alone.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
@@ -249,32 +248,36 @@ def _together(
     """
     machine = options.machine
     on_cluster = replace(options, cores=machine.cores_per_cluster)
-    others = [_rounds_alone(alone, options)]
+    blocked: list[Rounds] = []
     found: list[tuple[Program, list[Condition]]] = []
     for block in reversed(blocks):
         prepare(block.function)
         observe("widen", block.function)
         straight = _straight(block.function, options, block.counts) or _Version(block.function, [])
+        others = [*apart, *blocked]
         made = _on_cluster(straight.function, on_cluster, metadata, observe, others, math.prod(block.counts))
         if made is not None:
             program, part, rounds = made
-            faster = [condition_function(part, [], (rounds, each)) for each in others]
-            conditions: list[Condition] = [*block.conditions, *straight.conditions, *faster]
+            faster = condition_function(part, [], (rounds, others))
+            conditions: list[Condition] = [*block.conditions, *straight.conditions, faster]
             found.insert(0, (neighbours_at_once(program, block.counts), conditions))
-            others.append(rounds)
+            blocked.append(rounds)
     if parted is not None:
         prepare(parted.function)
         observe("cut", parted.function)
         made = _on_cluster(parted.function, on_cluster, metadata, observe, [])
         if made is not None:
             program, _, rounds = made
-            slower = Rounds(rounds.programs, round(rounds.cycles / _WORTH_CUTTING))
-            faster = [condition_function(parted.asked, [], (slower, each), parted.programs) for each in others]
+            slower = rounds.times(1 / _WORTH_CUTTING)
+            faster, *than_blocks = (
+                condition_function(parted.asked, [], (slower, each), parted.programs)
+                for each in (apart, *([one] for one in blocked))
+            )
             # Forms of which the launch is not take no time at all.
             holding = reversed([conditions for _, conditions in found])
-            unless = [Unless(one, conditions) for one, conditions in zip(faster[1:], holding, strict=True)]
+            unless = [Unless(one, conditions) for one, conditions in zip(than_blocks, holding, strict=True)]
             program = of_parts(program, parted.parameters, parted.counts, machine)
-            found.insert(0, (program, [*parted.conditions, faster[0], *unless]))
+            found.insert(0, (program, [*parted.conditions, faster, *unless]))
     return found
 
 
@@ -300,24 +303,19 @@ def _on_cluster(
         return None
     try:
         part = partitioned(function, options, share=True)
-        rounds = rounds_of(part, options)
-        rounds = Rounds(rounds.programs * count, rounds.cycles)
-        if any(rounds.share() > WORTH_WHILE * each.share() for each in others):
+        if not _is_of_use(rounds_of(part, options), count, others):
             return None
         program = generate(part, options.machine, options.num_stages, metadata, single_buffers=False)
     except (NotSplitError, OnChipMemoryError):
         return None
+    rounds = rounds_of(part, options, is_resident=program.is_resident)
+    if not _is_of_use(rounds, count, others):
+        return None
     observe("partition", part)
-    return program, part, rounds
+    return program, part, replace(rounds, programs=rounds.programs * count)
 
 
-def _rounds_alone(function: Function, options: CompileOptions) -> Rounds:
-    """How long programs take each for itself, on one core or on those that are wanted."""
-    alone = rounds_of(function, replace(options, cores=1))
-    try:
-        if options.cores > 1:
-            together = rounds_of(partitioned(function, options, share=True), options)
-            return min(alone, together, key=Rounds.share)
-    except NotSplitError:
-        pass
-    return alone
+def _is_of_use(rounds: Rounds, count: int, others: Sequence[Rounds]) -> bool:
+    """Whether a form that does so many programs takes less for each of them than every other one."""
+    rounds = replace(rounds, programs=rounds.programs * count)
+    return all(rounds.may_take_less(WORTH_WHILE, each) for each in others)

@@ -9,13 +9,14 @@ compared have the same loops.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, LATENCIES_ALONE, LEAST_SHARED_STEPS, TURNS
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, order_of
 from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.dtypes import F32, TF32
+from mlutriton.ir.analysis.launch_facts import FEW_TURNS, USUAL_TURNS, counted_loops
 from mlutriton.ir.analysis.layouts import WHOLE, NotSplitError, operand_layouts
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
@@ -37,9 +38,6 @@ from mlutriton.ir.types import element_type, shape_of, storage_dtype
 from mlutriton.isa.cost import class_passes
 from mlutriton.isa.machine import Machine
 
-# Of a loop whose length is not known.
-_TRIPS = 32
-
 # What scalar arithmetic and waiting for queues and other cores take in a turn of a pipeline.
 _TURN_CYCLES = 150
 
@@ -55,22 +53,57 @@ class _Queues:
     def longest(self) -> float:
         return max(self.transfers, self.moves, self.compute)
 
+    def all(self) -> float:
+        return self.transfers + self.moves + self.compute
+
     def add(self, other: _Queues) -> None:
         self.transfers += other.transfers
         self.moves += other.moves
         self.compute += other.compute
 
 
-def estimated_cycles(function: Function, machine: Machine) -> float:
-    """Cycles of a program, or of a member of it."""
-    queues, loops = _Estimate(function, machine).block(function.body)
-    return queues.longest() + loops
+@dataclass(frozen=True)
+class Estimate:
+    """About how long a program, or a member of it, takes.
+
+    Attributes:
+        cycles: where each loop takes the usual number of turns.
+        turns: cycles for each turn of each of the :func:`mlutriton.ir.analysis.launch_facts.counted_loops`.
+        ends: cycles that its neighbours on a core hide, but nothing those of the first and the last program.
+    """
+
+    cycles: float
+    turns: tuple[float, ...]
+    ends: float
+
+
+def estimated(function: Function, machine: Machine, *, is_resident: bool = True) -> Estimate:
+    """About how long a program, or a member of it, takes.
+
+    Args:
+        function: of the program.
+        machine: that runs it.
+        is_resident: its ends go on while its neighbours on the same core compute.
+    """
+    loops = counted_loops(function)
+    usual, few, least = (
+        _Estimate(function, machine, dict.fromkeys(loops, turns), is_resident=is_resident)
+        for turns in (USUAL_TURNS, FEW_TURNS, TURNS)
+    )
+    queues, cycles = usual.block(function.body)
+    more = [usual.loop(each) - few.loop(each) for each in loops]
+    turns = tuple(each / (USUAL_TURNS - FEW_TURNS) for each in more)
+    if not is_resident:
+        return Estimate(queues.all() + cycles, turns, 0)
+    # They count where loops are short.
+    ends = queues.all() - queues.longest() + sum(map(least.ends, loops))
+    return Estimate(queues.longest() + cycles, turns, ends)
 
 
 def estimated_ends(function: Function, machine: Machine) -> float:
     """Cycles of a program that are hidden by those of its neighbours on a core, but not of the first and the last."""
-    queues, _ = _Estimate(function, machine).block(function.body)
-    return queues.transfers + queues.moves + queues.compute - queues.longest()
+    queues, _ = _Estimate(function, machine, {}, is_resident=True).block(function.body)
+    return queues.all() - queues.longest()
 
 
 class _Estimate:
@@ -79,8 +112,11 @@ class _Estimate:
     Beside products, arithmetic is taken to need one pass: all forms of them have the same arithmetic.
     """
 
-    def __init__(self, function: Function, machine: Machine) -> None:
-        self.machine = machine
+    def __init__(
+        self, function: Function, machine: Machine, turns: Mapping[Operation, int], *, is_resident: bool
+    ) -> None:
+        self.machine, self.is_resident = machine, is_resident
+        self.turns = turns
         self.multiplies = any(isinstance(each, Dot) for each in function.walk())
         stores = (each.value for each in function.walk() if isinstance(each, TileStore))
         self.result_bytes = max(map(_bytes, stores), default=0)
@@ -96,14 +132,7 @@ class _Estimate:
         for operation in block.operations:
             match operation:
                 case For() | While():
-                    inner, nested = self.block(operation.regions[-1], is_loop=isinstance(operation, For))
-                    if isinstance(operation, For) and self.multiplies:
-                        burst, steps = self._burst(operation)
-                        inner.transfers += burst / steps + self.result_bytes / _transfer_rate(self.machine) / _TRIPS
-                        nested += _TURN_CYCLES / steps
-                    else:
-                        inner.transfers += min(_latency_cycles(self.machine), inner.transfers / LATENCIES_ALONE)
-                    loops += _TRIPS * (inner.longest() + nested)
+                    loops += self.loop(operation)
                 case If():
                     for region in operation.regions:
                         inner, nested = self.block(region)
@@ -115,37 +144,64 @@ class _Estimate:
                     queues.add(self._operation(operation))
         return queues, loops
 
-    def _burst(self, loop: For) -> tuple[float, int]:
+    def loop(self, operation: For | While) -> float:
+        """What all turns of a loop take."""
+        turns = self.turns.get(operation, USUAL_TURNS)
+        inner, nested, steps = self._turn(operation, turns)
+        nested += _TURN_CYCLES / steps if isinstance(operation, For) and self.multiplies else 0
+        ends = 0 if self.is_resident else self.ends(operation)
+        return ends + turns * (inner.longest() + nested)
+
+    def ends(self, operation: For | While) -> float:
+        """What a loop takes at its ends, where only some of its queues have work."""
+        inner, _, steps = self._turn(operation, self.turns.get(operation, USUAL_TURNS))
+        return steps * (inner.all() - inner.longest()) if self.multiplies else 0
+
+    def _turn(self, operation: For | While, turns: int) -> tuple[_Queues, float, int]:
+        """What a turn of a loop takes of each queue, what loops in it take, and how many turns are one."""
+        inner, nested = self.block(operation.regions[-1], is_loop=isinstance(operation, For))
+        if not isinstance(operation, For) or not self.multiplies:
+            inner.transfers += min(_latency_cycles(self.machine), inner.transfers / LATENCIES_ALONE)
+            return inner, nested, 1
+        burst, steps = self._burst(operation, turns)
+        inner.transfers += burst / steps
+        if self.is_resident:
+            inner.transfers += self.result_bytes / _transfer_rate(self.machine) / turns
+        return inner, nested, steps
+
+    def _burst(self, loop: For, turns: int) -> tuple[float, int]:
         """What the loads of several iterations take at once, and of how many if as many as can be go together."""
         loads = [each for each in loop.body.operations if isinstance(each, TileLoad)]
         shared = {each.operands[0].defining_op for each in loop.body.operations if isinstance(each, Assemble)}
         deep = _depths(loop) if loads else None
-        steps = 1 if deep is None else self._steps(loop, loads, bool(shared))
-        own, together = (
-            [
-                _transfer(each, deep[each] if deep is not None else WHOLE, steps)
-                for each in loads
-                if (each in shared) is is_shared
-            ]
-            for is_shared in (False, True)
-        )
+        steps = 1 if deep is None else self._steps(loop, loads, turns, bool(shared))
+        weights = {each.operands[1].defining_op for each in loop.body.operations if isinstance(each, Dot)}
+        weights = {each.operands[1].defining_op for each in loop.body.operations if isinstance(each, Dot)}
+        transfers = {each: _transfer(each, deep[each] if deep is not None else WHOLE, steps) for each in loads}
+        together = [transfer for each, transfer in transfers.items() if each in shared]
+        own = [transfer for each, transfer in transfers.items() if each not in shared]
         rate = _transfer_rate(self.machine)
-        if together and len(own) == 1:
+        # What goes to the weights itself is not halved.
+        if together and len(own) == 1 and not weights & (transfers.keys() - shared):
             return order_of(own[0], together, self.machine, rate)[1], steps
         return burst_cycles([*together, *own], self.machine, rate), steps
 
-    def _steps(self, loop: For, loads: Sequence[TileLoad], is_shared: bool) -> int:
+    def _steps(self, loop: For, loads: Sequence[TileLoad], turns: int, is_shared: bool) -> int:
         """How many steps of a loop that adds up products are taken together at most."""
         machine = self.machine
         products = [each for each in loop.body.operations if isinstance(each, Dot)]
-        latencies = DEPTHS[0] if is_shared else LATENCIES_ALONE
         loaded = sum(map(_tile_bytes, loads))
-        found = min(math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded)), _TRIPS // TURNS)
         totals = sum(_bytes(each.result) for each in products)
         kept = totals + (self.result_bytes if self.result_bytes < totals else 0)
         rows, weights = (2 * sum(_bytes(each.operands[place]) for each in products) for place in range(2))
-        found = min(found, (machine.usable_nram_bytes - kept) // rows, machine.usable_wram_bytes // weights)
-        return max(1, found) if found >= LEAST_SHARED_STEPS or not is_shared else 1
+        most = min((machine.usable_nram_bytes - kept) // rows, machine.usable_wram_bytes // weights)
+        for latencies in DEPTHS if is_shared else range(LATENCIES_ALONE, 0, -1):
+            found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
+            if is_shared and found < LEAST_SHARED_STEPS:
+                break
+            if found <= most:
+                return max(1, min(found, -(-turns // TURNS)))
+        return 1
 
     def _operation(self, operation: Operation) -> _Queues:
         machine = self.machine

@@ -171,6 +171,44 @@ def test_neighbours_go_together_along_both_axes(blocks):
     assert estimated(2048, *blocks).cycles < 1.15 * estimated(2048, 512, 256, 256, num_warps=4).cycles
 
 
+@pytest.mark.parametrize(
+    ("size", "depth", "blocks", "num_warps"),
+    [
+        # So few tiles that those of neighbours leave clusters idle, and loops that are mostly ends.
+        (512, 512, (64, 128, 128), 4),
+        (512, 512, (128, 256, 64), 8),
+        (512, 2048, (128, 256, 64), 8),
+        # What is right with many turns: neighbours, or parts of which there are fewer rounds.
+        (1024, 1024, (64, 128, 128), 4),
+        (1024, 4096, (128, 128, 32), 4),
+        (2048, 2048, (128, 128, 32), 4),
+        # Of one turn.
+        (1024, 128, (64, 128, 128), 4),
+    ],
+)
+def test_the_form_that_runs_is_about_the_best_for_the_turns_of_a_launch(
+    size, depth, blocks, num_warps, monkeypatch, tmp_path
+):
+    def cycles(form):
+        # Each is compiled, though the kernel is the same.
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / form))
+        case = tutorial_matmul_case(size, size, depth, blocks)
+        kernel = mlu.jit(tutorial_matmul.fn)
+        options = {**case.constants, "num_warps": num_warps}
+        return mlu.estimate(kernel, case.grid(options), **case.arguments(), **options).cycles
+
+    chosen = cycles("chosen")
+    monkeypatch.setattr(specialization, "_together", lambda *_: [])
+    alone = cycles("alone")
+    monkeypatch.undo()
+    # As soon as it is right, whatever it takes.
+    monkeypatch.setattr(specialization, "condition_function", lambda function, facts, *_: of_launch(function, facts))
+    monkeypatch.setattr(specialization, "parts", lambda *_: None)
+    together = cycles("together")
+    assert len({chosen, alone, together}) > 1, "forms differ"
+    assert chosen < 1.1 * min(alone, together)
+
+
 @mlu.jit
 def product_by_order(a, b, c, M, N, K, ORDER: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, GROUP: tl.constexpr):
     program = tl.program_id(0)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I1
-from mlutriton.ir.analysis.access import Scalars
+from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.memory_ops import ArraysDisjoint
@@ -21,6 +21,11 @@ from mlutriton.ir.types import shape_of
 # Zero is a multiple of everything.
 _EVERYTHING = 1 << 62
 
+# Turns of a loop whose length is not known.
+USUAL_TURNS = 32
+# Turns from which on as many more take about as much each. With fewer, a loop's ends are most of it.
+FEW_TURNS = 8
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -28,15 +33,30 @@ class Rounds:
 
     Attributes:
         programs: that run at the same time.
-        cycles: of one round.
+        cycles: of one round, where loops take the usual number of turns.
+        turns: cycles of it for each turn of each of the :func:`counted_loops`.
         ends: cycles before the first round and behind the last one, in which a core waits for the one or the other.
         is_even: fewer programs take as much less, as those that run have more of what all share.
     """
 
     programs: int
     cycles: int
+    turns: tuple[int, ...] = ()
     ends: int = 0
     is_even: bool = False
+
+    def times(self, factor: float) -> Rounds:
+        """Rounds that take so many times as long."""
+        turns = tuple(round(each * factor) for each in self.turns)
+        return replace(self, cycles=round(self.cycles * factor), turns=turns, ends=round(self.ends * factor))
+
+    def may_take_less(self, factor: float, other: Rounds) -> bool:
+        """Whether it takes no more than a part of the share that another form takes, of short loops or of long ones."""
+        ours, others = (
+            [(each.cycles - fewer * sum(each.turns)) / each.programs for fewer in (0, USUAL_TURNS - FEW_TURNS)]
+            for each in (self, other)
+        )
+        return any(one <= factor * another for one, another in zip(ours, others, strict=True))
 
     def share(self) -> float:
         """Cycles that a program takes of the whole machine, where there are many of them."""
@@ -136,6 +156,12 @@ def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Opera
     return [each for each in function.walk() if each in needed]
 
 
+def counted_loops(function: Function) -> list[For]:
+    """The loops of which a launch tells how many turns they take in every program, but for those within others."""
+    loops = [each for each in function.body.operations if isinstance(each, For)]
+    return [each for each in loops if launch_arithmetic(each.operands[:3], function) is not None]
+
+
 def launch_function(function: Function, value: Value) -> Function:
     """A function of the same arguments, the last operation of which gives an integer of the launch in 64 bits."""
     body, code, values = _launched(function, [value])
@@ -158,7 +184,7 @@ def _launched(function: Function, wanted: Sequence[Value]) -> tuple[Block, Scala
 def condition_function(
     function: Function,
     facts: Sequence[Fact],
-    faster: tuple[Rounds, Rounds] | None = None,
+    faster: tuple[Rounds, Sequence[Rounds]] | None = None,
     parts: Value | None = None,
 ) -> Function:
     """A function of the same arguments, the last operation of which tells whether something holds.
@@ -166,10 +192,15 @@ def condition_function(
     Args:
         function: has the arguments, and the arithmetic that facts are about.
         facts: all of them have to hold.
-        faster: a grid has to take no longer in the first rounds than in the others.
+        faster: a grid has to take no longer in the first rounds than in any of the others.
         parts: how many programs the first rounds have, if that is another number than that of the grid.
     """
-    body, code, values = _launched(function, [*(each.value for each in facts), *([parts] if parts else [])])
+    loops = counted_loops(function) if faster is not None else []
+    if faster is not None and any(len(each.turns) != len(loops) for each in (faster[0], *faster[1])):
+        loops = []
+    of_loops = [operand for each in loops for operand in each.operands[:3]]
+    wanted = [*(each.value for each in facts), *([parts] if parts else []), *of_loops]
+    body, code, values = _launched(function, wanted)
     holds = code.add(Constant.of(1, I1))
     for fact in dict.fromkeys(facts):
         one = values[fact.value]
@@ -180,23 +211,43 @@ def condition_function(
             one = code.add(Elementwise.of("sge", code.value(one), code.value(0)))
         holds = code.add(Elementwise.of("and", holds, one))
     if faster is not None:
-        programs = code.value(1)
+        programs: Scalar = 1
         for axis in range(3):
-            extent = code.add(NumPrograms((), {"axis": axis}))
-            programs = code.value(code.binary("mul", programs, code.value(extent)))
-        one, other = (
-            _cycles(code, count, each)
-            for count, each in zip((values[parts] if parts else programs, programs), faster, strict=True)
-        )
-        holds = code.add(Elementwise.of("and", holds, code.add(Elementwise.of("sle", one, other))))
+            programs = code.binary("mul", programs, code.value(code.add(NumPrograms((), {"axis": axis}))))
+        turns = [_turns(code, [_scalar(values[operand]) for operand in each.operands[:3]]) for each in loops]
+        first, others = faster
+        one = _cycles(code, values[parts] if parts else programs, first, turns)
+        other = code.minimum([_cycles(code, programs, each, turns) for each in others])
+        is_faster = code.add(Elementwise.of("sle", code.value(one), code.value(other)))
+        holds = code.add(Elementwise.of("and", holds, is_faster))
     return Function(function.name, body, function.argument_attributes, function.location)
 
 
-def _cycles(code: Scalars, programs: Value, rounds: Rounds) -> Value:
-    """How long so many programs take."""
+def _scalar(value: Value) -> Scalar:
+    made = value.defining_op
+    return int(made.value) if isinstance(made, Constant) else value
+
+
+def _turns(code: Scalars, bounds: Sequence[Scalar]) -> Scalar:
+    """How many turns a loop from a number up to another one takes."""
+    start, end, step = bounds
+    length = code.binary("sub", end, start)
+    if step == 1:
+        return length
+    rounded_up = code.binary("sub", code.binary("add", length, step), 1)
+    return code.quotient(rounded_up, step) if isinstance(step, int) else code.binary("sdiv", rounded_up, step)
+
+
+def _cycles(code: Scalars, programs: Scalar, rounds: Rounds, turns: Sequence[Scalar]) -> Scalar:
+    """How long so many programs take, with loops of so many turns; the usual ones if that is not known."""
+    each: Scalar = rounds.cycles
+    if turns:
+        fixed = rounds.cycles - USUAL_TURNS * sum(rounds.turns)
+        of_turns = [code.binary("mul", count, cycles) for count, cycles in zip(turns, rounds.turns, strict=True)]
+        each = code.sum([*of_turns, fixed])
     if rounds.is_even:
-        cycles = code.quotient(code.binary("mul", programs, rounds.cycles), rounds.programs)
+        cycles = code.quotient(code.binary("mul", programs, each), rounds.programs)
     else:
         begun = code.quotient(code.binary("add", programs, rounds.programs - 1), rounds.programs)
-        cycles = code.binary("mul", begun, rounds.cycles)
-    return code.value(code.binary("add", cycles, rounds.ends))
+        cycles = code.binary("mul", begun, each)
+    return code.binary("add", cycles, rounds.ends)
