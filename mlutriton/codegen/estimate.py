@@ -176,7 +176,6 @@ class _Estimate:
         deep = _depths(loop) if loads else None
         steps = 1 if deep is None else self._steps(loop, loads, turns, bool(shared))
         weights = {each.operands[1].defining_op for each in loop.body.operations if isinstance(each, Dot)}
-        weights = {each.operands[1].defining_op for each in loop.body.operations if isinstance(each, Dot)}
         transfers = {each: _transfer(each, deep[each] if deep is not None else WHOLE, steps) for each in loads}
         together = [transfer for each, transfer in transfers.items() if each in shared]
         own = [transfer for each, transfer in transfers.items() if each not in shared]
