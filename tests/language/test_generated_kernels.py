@@ -178,6 +178,12 @@ def test_accesses_that_meet_happen_in_the_order_of_the_text(case: TextCase) -> N
     judged(case)
 
 
+@given(case=kernels(meeting_kernel, ["mlu370-x4", "mlu-tiny"], (4096, 8192, 16_384)))
+@examples(4)
+def test_accesses_of_large_tensors_that_meet_happen_in_the_order_of_the_text(case: TextCase) -> None:
+    judged(case)
+
+
 @given(case=kernels(tensor_kernel, BOTH))
 @examples(20)
 def test_tensors_of_many_dimensions_write_what_numpy_says(case: TextCase) -> None:

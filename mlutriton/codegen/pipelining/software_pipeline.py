@@ -190,7 +190,10 @@ class _Pipeliner:
         if pieces is None:
             return []
         if not has_own:
-            plain.body = with_own_buffers(self.code, loop.body, plan.anew)
+            # None of them may be what the loop over pieces makes another buffer of.
+            touched, touches = touch_counts(loop.body), self.surroundings.touches
+            names = {name for name, count in touched.items() if count == touches[name]}
+            plain.body = with_own_buffers(self.code, loop.body, plan.anew | names)
         before = touch_counts(loop.body)
         nodes = pieces.rewrite()
         self.roots.learn([*nodes, loop])

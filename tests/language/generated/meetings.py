@@ -7,6 +7,7 @@ that it does there happens in the order of the text.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from tests.language.generated.numbers import FLOAT16, FLOAT32, INT8, INT32, INT64
 from tests.language.generated.texts import Between, Text, TextCase, integers
 
+SIZES = [16, 32, 64, 64, 128, 256, 512, 1024, 2048]
 GRIDS = [(1,), (1,), (2,), (7,), (40,), (3, 2)]
 KINDS = [INT32, INT32, FLOAT32, FLOAT16, INT8, INT64, np.dtype(np.int16)]
 STRIDES = [[1], [1, 1, 2], [2], [2, 3], [1, -1], [1, 2, -2, 3, 4]]
@@ -186,11 +188,11 @@ class Meetings(Text):
         self.store()
 
 
-def meeting_kernel(between: Between, machines: list[str]) -> TextCase:
-    """A kernel and its launch."""
+def meeting_kernel(between: Between, machines: list[str], sizes: Sequence[int] = SIZES) -> TextCase:
+    """A kernel on tensors of one of these sizes, and its launch."""
     drawn = Meetings(between)
     drawn.kind = drawn.pick(KINDS)
-    drawn.size = drawn.pick([16, 32, 64, 64, 128, 256, 512, 1024, 2048])
+    drawn.size = drawn.pick(sizes)
     drawn.columns = drawn.pick([0, 0, 4, 8, 16])
     drawn.arrays = ["a", "b", "c"][: drawn.pick([1, 1, 2, 3])]
     drawn.strides = drawn.pick(STRIDES)
