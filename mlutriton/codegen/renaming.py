@@ -154,7 +154,7 @@ def with_own_buffers(code: TileCode, nodes: Sequence[Node], names: Collection[st
     copies = Renamer(code, {}, {}, keep=True).nodes(nodes)
     new: dict[str, str] = {}
     for name in sorted(names):
-        new[name] = f"{name}.{len(code.buffers)}"
+        new[name] = code.buffer_name(f"{name}.")
         code.buffers[new[name]] = replace(code.buffers[name], name=new[name])
     rename_buffers(copies, new)
     return copies

@@ -164,6 +164,15 @@ class TileCode:
     phases: dict[Register, Register] = field(default_factory=dict[Register, Register])
     greatest: dict[Register, int] = field(default_factory=dict[Register, int])
     follows_addresses: bool = True
+    _named: set[str] = field(default_factory=set[str])
+
+    def buffer_name(self, begin: str) -> str:
+        """A name for a buffer that none has or has had: passes give buffers up, and take them back."""
+        number = len(self.buffers)
+        while (name := f"{begin}{number}") in self._named:
+            number += 1
+        self._named.add(name)
+        return name
 
     def register(self) -> Register:
         """A register not used before."""
@@ -330,7 +339,7 @@ class Emitter:
         """A new buffer of ``count`` elements."""
         # With a dot where the number could be taken for part of the hint, or the whole for a register.
         dot = "." if hint == "r" or hint[-1:].isdigit() else ""
-        name = f"{hint or 't'}{dot}{len(self.code.buffers)}"
+        name = self.code.buffer_name(f"{hint or 't'}{dot}")
         made = TileBuffer(name, space, max(1, count * dtype.bytes), self.location)
         self.code.buffers[name] = made
         return made

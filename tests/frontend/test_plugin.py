@@ -61,7 +61,7 @@ def recorded(monkeypatch, tmp_path):
     class Launch:
         can_be_repeated = False
 
-        def __init__(self, kernel, grid, values, variant, printing_threads):
+        def __init__(self, kernel, grid, values, variant, printing_threads, text):
             self.recorded = RecordedRun(kernel, grid, list(values), 10.0 * grid[0], variant)
 
         def run(self):

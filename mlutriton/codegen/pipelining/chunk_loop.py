@@ -117,7 +117,7 @@ class ChunkLoop:
 
     def _buffer(self, name: str) -> str:
         """A buffer like this one."""
-        new = f"{name}.{len(self.code.buffers)}"
+        new = self.code.buffer_name(f"{name}.")
         size = self.chunks.unit_bytes[name] * (self.units // 2)
         self.code.buffers[new] = replace(self.code.buffers[name], name=new, bytes=size)
         return new

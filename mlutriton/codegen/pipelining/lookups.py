@@ -93,7 +93,7 @@ def _through_table(code: TileCode, lookup: Instruction) -> tuple[Instruction, In
     result, address = lookup.operands
     assert isinstance(address, GlobalAddress)
     (dtype,) = lookup.dtypes
-    name = f"table{len(code.buffers)}"
+    name = code.buffer_name("table")
     code.buffers[name] = TileBuffer(name, "nram", dtype.bytes, lookup.location)
     shape = (Immediate(1), Immediate(1), Immediate(1), *(Immediate(0),) * 4)
     load = Instruction(TABLE["dma.load"], lookup.dtypes, (Address(name), address, *shape), lookup.location)
