@@ -166,3 +166,21 @@ def test_a_table_among_what_is_stored_is_read_in_turn(engine, monkeypatch):
     for t, place in enumerate(places):
         expected[place, :, :64] = x[t, :, :64] + 1
     np.testing.assert_array_equal(out[:, :, :64], expected[:, :, :64])
+
+
+@mlu.jit
+def said_and_asserted(x, numbers):
+    number = tl.load(numbers + tl.program_id(0))
+    tl.device_assert(tl.load(x + number) > 0, "a number is not positive")
+    tl.device_print("number", number)
+
+
+def test_what_is_looked_up_only_to_be_said_or_asserted_is(capfd):
+    numbers = np.arange(5, 0, -1).astype(np.int32)
+    x = np.ones(8, np.float32)
+    said_and_asserted[(5,)](x, numbers, debug=True)
+    assert capfd.readouterr().out.splitlines() == [f"pid ({p}, 0, 0) idx () number: {5 - p}" for p in range(5)]
+    x[2] = 0
+    with pytest.raises(mlu.KernelFault, match="a number is not positive") as caught:
+        said_and_asserted[(5,)](x, numbers, debug=True)
+    assert "program (3, 0, 0)" in str(caught.value)

@@ -85,8 +85,10 @@ for kernel, arguments in ((turn, (5,)), (spin, ())):
 
 @mlu.jit
 def clear(x, step):
-    for i in range(0, 10, step):
+    i = 0
+    while i < 10:
         tl.store(x + i, 0)
+        i += step
 
 
 def test_a_loop_that_fills_the_memory_is_stopped(monkeypatch):

@@ -556,8 +556,8 @@ class _BlockRotation:
         needed = Definitions(self.loop, self.plan.looking_up).closure(needed) or set()
         moved |= {id(each) for each in self.plan.recalled if each.written_register not in needed}
         rest = [node for node in self.loop.body if id(node) not in moved]
-        if all(each.row.queue is Queue.SCALAR for each in instructions(rest)):
-            return []
+        if all(each.row.queue is Queue.SCALAR and each.written_register is not None for each in instructions(rest)):
+            return []  # numbers that only what is moved has need of
 
         def body(places: dict[Part, Register]) -> list[Node]:
             return Renamer(self.code, {}, self._phases(places), keep=True).nodes(rest)
