@@ -169,18 +169,23 @@ def test_a_table_among_what_is_stored_is_read_in_turn(engine, monkeypatch):
 
 
 @mlu.jit
-def said_and_asserted(x, numbers):
+def said_and_asserted(x, numbers, N: tl.constexpr):
+    row = tl.load(x + tl.program_id(0) * N + tl.arange(0, N))
     number = tl.load(numbers + tl.program_id(0))
-    tl.device_assert(tl.load(x + number) > 0, "a number is not positive")
+    tl.device_assert(number > 0, "a number is not positive")
     tl.device_print("number", number)
+    tl.device_print("row", row)
 
 
 def test_what_is_looked_up_only_to_be_said_or_asserted_is(capfd):
-    numbers = np.arange(5, 0, -1).astype(np.int32)
-    x = np.ones(8, np.float32)
-    said_and_asserted[(5,)](x, numbers, debug=True)
-    assert capfd.readouterr().out.splitlines() == [f"pid ({p}, 0, 0) idx () number: {5 - p}" for p in range(5)]
-    x[2] = 0
+    numbers, x = np.arange(5, 0, -1).astype(np.int32), np.arange(10, dtype=np.float32)
+    said_and_asserted[(5,)](x, numbers, N=2, debug=True)
+    wanted = [[f"idx () number: {5 - p}", f"idx (0) row: {2 * p}.000000", f"idx (1) row: {2 * p + 1}.000000"]
+              for p in range(5)]  # fmt: skip
+    assert capfd.readouterr().out.splitlines() == [
+        f"pid ({p}, 0, 0) {each}" for p, lines in enumerate(wanted) for each in lines
+    ]
+    numbers[3] = 0
     with pytest.raises(mlu.KernelFault, match="a number is not positive") as caught:
-        said_and_asserted[(5,)](x, numbers, debug=True)
+        said_and_asserted[(5,)](x, numbers, N=2, debug=True)
     assert "program (3, 0, 0)" in str(caught.value)
