@@ -11,7 +11,13 @@ from mlutriton.codegen.estimate import estimated
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import join
 from mlutriton.diagnostics import OnChipMemoryError
-from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
+from mlutriton.ir.analysis.launch_facts import (
+    Rounds,
+    apart_function,
+    are_apart,
+    condition_function,
+    with_arrays_apart,
+)
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
@@ -157,7 +163,7 @@ def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata
             program = generate(part, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
             observe("partition", part)
             return _one_form(program, part, on_cluster)
-    return _one_form(_in_strips(function, options, metadata, observe, refusal), function, options)
+    return _one_form(_in_parts(function, options, metadata, observe, refusal), function, options)
 
 
 def _or_apart(
@@ -236,7 +242,7 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         return _whole(function, options, metadata, observe)
     except OnChipMemoryError as error:
         refusal = error
-    return _in_strips(function, options, metadata, observe, refusal)
+    return _in_parts(function, options, metadata, observe, refusal)
 
 
 def _whole(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
@@ -271,6 +277,30 @@ def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[
         run(merged)
     options.verify(merged, "merge_accesses")
     return merged, interleaved.conditions
+
+
+def _in_parts(
+    function: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    refusal: OnChipMemoryError,
+) -> Program:
+    """The program of a function that does not fit as it stands: in pieces where arrays are apart, else in strips.
+
+    Raises:
+        OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
+    """
+    pieces = None
+    if not multiplies(function) and not are_apart(function):
+        with suppress(OnChipMemoryError):
+            apart = with_arrays_apart(function)
+            pieces = (
+                generate(apart, options.machine, max(1, options.num_stages), metadata, single_buffers=False),
+                apart_function(function),
+            )
+    strips = _in_strips(function, options, metadata, observe, refusal)
+    return strips if pieces is None else join(pieces[0], strips, [pieces[1]], options.machine)
 
 
 def _in_strips(

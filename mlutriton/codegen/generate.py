@@ -68,6 +68,7 @@ def _generate(
 ) -> Program:
     most_programs, depths = (0, []) if in_place else (MOST_PROGRAMS, list(DEPTHS))
     spreads = [Spread.NONE] if in_place else list(Spread)
+    whole_beside_pieces = True
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
@@ -76,8 +77,13 @@ def _generate(
         deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
         together = stay_resident(code, machine, most_programs, spread=spreads[0]) if stages > 1 else 0
         try:
-            return _finished(code, function, machine, stages, metadata, in_place=in_place)
+            return _finished(
+                code, function, machine, stages, metadata, in_place=in_place, whole_beside_pieces=whole_beside_pieces
+            )
         except OnChipMemoryError:
+            if code.has_pieces and whole_beside_pieces:
+                whole_beside_pieces = False
+                continue
             # What is stored while the next program computes needs a place of its own, as does each of several programs
             # and each of several steps. Deep steps are worth the most.
             if not together and not deeper:
@@ -99,12 +105,20 @@ def _finished(
     metadata: Mapping[str, object],
     *,
     in_place: bool,
+    whole_beside_pieces: bool,
 ) -> Program:
     narrow_rows(code)
     reuse_scalars(code)
     ordered = set_order_aside(code)
     if stages > 1:
-        pipeline_loops(code, stages, machine, are_disjoint=bool(ordered), in_place=in_place)
+        pipeline_loops(
+            code,
+            stages,
+            machine,
+            are_disjoint=bool(ordered) or code.arrays_apart,
+            in_place=in_place,
+            whole_beside_pieces=whole_beside_pieces,
+        )
     apply_widths(code)
     join_by_overlap(code, ordered)
     place_barriers(code)

@@ -30,6 +30,9 @@ def set_order_aside(code: TileCode) -> list[Node]:
     """
     if not any(isinstance(each, Ordering) and each.unless_disjoint for each in _all(code.nodes)):
         return []
+    if code.arrays_apart:
+        code.nodes = _without_order(code.nodes)
+        return []
     names = {name: replace(buffer, name=f"{name}.ordered", alternative=True) for name, buffer in code.buffers.items()}
     ordered = Renamer(code, {}, {}).nodes(code.nodes[:-1])
     _keep_order(ordered, names)

@@ -151,6 +151,8 @@ class TileCode:
         phases: of registers in addresses of ping-pong buffers, the register with the offset of the phase they lie in.
         greatest: of registers with counts, what these are at most, where they mostly are that much.
         follows_addresses: numbers may be addresses; otherwise what is added to a pointer counts elements of its array.
+        arrays_apart: it runs only where the arrays of the launch share no bytes.
+        has_pieces: it takes programs in pieces.
     """
 
     name: str
@@ -164,6 +166,8 @@ class TileCode:
     phases: dict[Register, Register] = field(default_factory=dict[Register, Register])
     greatest: dict[Register, int] = field(default_factory=dict[Register, int])
     follows_addresses: bool = True
+    arrays_apart: bool = False
+    has_pieces: bool = False
     _named: set[str] = field(default_factory=set[str])
 
     def buffer_name(self, begin: str) -> str:

@@ -95,3 +95,29 @@ def test_what_was_stored_meanwhile_is_loaded_again(machine, block, chosen):
     on_both_engines(launch, out)
     np.testing.assert_array_equal(out[: len(x)], wanted)
     np.testing.assert_array_equal(x, before * -2)
+
+
+@mlu.jit
+def normalized(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
+    mask = (row < rows) & (column < columns)
+    values = tl.load(x + row * columns + column, mask=mask, other=0.0)
+    tl.store(out + row * columns + column, values / tl.sum(values, axis=1)[:, None], mask=mask)
+
+
+# The last tile does not fit on chip as a whole.
+@pytest.mark.parametrize("rows_of_tile", [32, 64, 128])
+def test_tiles_with_no_room_for_two_are_as_fast_where_arrays_are_apart(rows_of_tile):
+    rows, columns = 4096, 1000
+    x = np.random.default_rng(0).integers(1, 9, (rows, columns)).astype(np.float32)
+    wanted = x / x.sum(axis=1, dtype=np.float32, keepdims=True)
+    cycles = {}
+    for size in (8, rows_of_tile):
+        out = np.empty_like(x)
+        cycles[size] = normalized[(rows // size,)](out, x, rows, columns, ROWS=size, BLOCK=1024).cycles
+        np.testing.assert_array_equal(out, wanted)
+    # Of the largest tiles there are 32, for 48 cores.
+    assert cycles[rows_of_tile] < 1.5 * cycles[8]
+    both = x.copy()
+    normalized[(rows // rows_of_tile,)](both, both, rows, columns, ROWS=rows_of_tile, BLOCK=1024)
+    np.testing.assert_array_equal(both, wanted)

@@ -59,7 +59,13 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_MOVE, TABL
 
 
 def pipeline_loops(
-    code: TileCode, default_stages: int, machine: Machine, *, are_disjoint: bool = False, in_place: bool = False
+    code: TileCode,
+    default_stages: int,
+    machine: Machine,
+    *,
+    are_disjoint: bool = False,
+    in_place: bool = False,
+    whole_beside_pieces: bool = True,
 ) -> None:
     """Pipeline every loop that wants more than one stage and has transfers that can move.
 
@@ -69,14 +75,19 @@ def pipeline_loops(
         machine: decides what fits and what is worth while.
         are_disjoint: the code runs only where the arrays of the launch share no bytes.
         in_place: there is no room for ping-pong buffers.
+        whole_beside_pieces: where pieces of programs need arrays that share no bytes, there is room for whole programs
+            that are pipelined as well; otherwise these are as they were written.
     """
-    _Pipeliner(code, default_stages, machine, in_place=in_place).visit(code.nodes, are_disjoint=are_disjoint)
+    pipeliner = _Pipeliner(code, default_stages, machine, in_place=in_place, whole_beside_pieces=whole_beside_pieces)
+    pipeliner.visit(code.nodes, are_disjoint=are_disjoint)
 
 
 class _Pipeliner:
-    def __init__(self, code: TileCode, default_stages: int, machine: Machine, *, in_place: bool) -> None:
+    def __init__(
+        self, code: TileCode, default_stages: int, machine: Machine, *, in_place: bool, whole_beside_pieces: bool
+    ) -> None:
         self.code = code
-        self.in_place = in_place
+        self.in_place, self.whole_beside_pieces = in_place, whole_beside_pieces
         self.default_stages = default_stages
         self.machine = machine
         self.roots = PointerRoots(code)
@@ -150,7 +161,7 @@ class _Pipeliner:
         rotated = [*alike, *pieces, *rotated]
         if not is_guarded:
             return rotated
-        others = self._rotated_whole(loop, plain) if pieces else [plain]
+        others = self._rotated_whole(loop, plain) if pieces and self.whole_beside_pieces else [plain]
         return _guarded(self.code, [*late, *others], rotated)
 
     def _rotated_whole(self, loop: Loop, plain: Loop) -> list[Node]:
@@ -194,7 +205,7 @@ class _Pipeliner:
             touched, touches = touch_counts(loop.body), self.surroundings.touches
             names = {name for name, count in touched.items() if count == touches[name]}
             plain.body = with_own_buffers(self.code, loop.body, plan.anew | names)
-        before = touch_counts(loop.body)
+        before, self.code.has_pieces = touch_counts(loop.body), True
         nodes = pieces.rewrite()
         self.roots.learn([*nodes, loop])
         self.surroundings.learn([*nodes, loop])

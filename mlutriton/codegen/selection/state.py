@@ -10,6 +10,7 @@ from mlutriton.codegen.selection.vector_scalars import VectorScalars, vector_sca
 from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
 from mlutriton.dtypes import I64, DType
+from mlutriton.ir.analysis.launch_facts import are_apart
 from mlutriton.ir.core import Function, Value, use_counts
 from mlutriton.ir.ops import (
     Assemble,
@@ -58,6 +59,7 @@ class Selection:
         self.machine = machine
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
         self.code = TileCode(name_of(function.name), [], {}, 0, [], frozenset(pointers))
+        self.code.arrays_apart = are_apart(function)
         self.code.follows_addresses = any(isinstance(each, IntToPtr) for each in function.walk())
         self.emitter = Emitter(self.code)
         self.views: dict[Value, View] = {}

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.access import Scalar, Scalars
-from mlutriton.ir.copying import copy_operation
+from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.memory_ops import ArraysDisjoint
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
-from mlutriton.ir.types import shape_of
+from mlutriton.ir.types import PointerType, shape_of
 
 # Zero is a multiple of everything.
 _EVERYTHING = 1 << 62
@@ -160,6 +160,34 @@ def counted_loops(function: Function) -> list[For]:
     """The loops of which a launch tells how many turns they take in every program, but for those within others."""
     loops = [each for each in function.body.operations if isinstance(each, For)]
     return [each for each in loops if launch_arithmetic(each.operands[:3], function) is not None]
+
+
+_APART = "noalias"
+
+
+def with_arrays_apart(function: Function) -> Function:
+    """A copy that is known to run only where the arrays of the launch share no bytes that are written."""
+    made = copy_function(function)
+    facts = made.argument_attributes or [{} for _ in made.body.arguments]
+    made.argument_attributes = [
+        {**each, _APART: 1} if isinstance(argument.type, PointerType) else each
+        for each, argument in zip(facts, made.body.arguments, strict=True)
+    ]
+    return made
+
+
+def are_apart(function: Function) -> bool:
+    """True of a function that runs only where the arrays of the launch share no bytes that are written."""
+    pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
+    known = [_APART in facts for argument, facts in pairs if isinstance(argument.type, PointerType)]
+    return bool(known) and all(known)
+
+
+def apart_function(function: Function) -> Function:
+    """A function of the same arguments, the last operation of which tells whether arrays share no bytes like that."""
+    body, code, _ = _launched(function, [])
+    code.add(ArraysDisjoint())
+    return Function(function.name, body, function.argument_attributes, function.location)
 
 
 def launch_function(function: Function, value: Value) -> Function:

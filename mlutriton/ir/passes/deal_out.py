@@ -21,7 +21,14 @@ from dataclasses import dataclass
 
 from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic, launch_function
+from mlutriton.ir.analysis.launch_facts import (
+    Fact,
+    Holds,
+    condition_function,
+    launch_arithmetic,
+    launch_function,
+    with_arrays_apart,
+)
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
@@ -74,7 +81,7 @@ def run(function: Function) -> DealtOut | None:
         return None
     in_one_line = not any(isinstance(each, ProgramId) and each.axis for each in numbered.walk())
     condition = _condition(places.function, tiles, step, apart, in_one_line=in_one_line)
-    return DealtOut(made, launch_function(numbered, loop.operands[1]), condition, in_one_line)
+    return DealtOut(with_arrays_apart(made), launch_function(numbered, loop.operands[1]), condition, in_one_line)
 
 
 def goes_straight(function: Function) -> bool:
