@@ -84,7 +84,8 @@ class Meetings(Text):
 
     def cut(self, text: str) -> str:
         """An expression within what every type holds."""
-        return f"tl.minimum(tl.maximum({text}, -90), 90)"
+        # Sums of two fit 8 bits: up to Triton 3.8, a minimum with a number is one of 32, and does not wrap around.
+        return f"tl.minimum(tl.maximum({text}, -60), 60)"
 
     def tile(self) -> str:
         """One of the last tiles; loads one if there is none."""
