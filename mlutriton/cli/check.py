@@ -11,26 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlutriton.checking.launches import Checks, checked
 from mlutriton.cli.console import console, error_console
-from mlutriton.cli.profile import machine_everywhere, show_end
-from mlutriton.profile.script import module_exists, run_module, run_script
+from mlutriton.cli.scripts import Arguments, IsModule, Machine, Script, check_script, machine_everywhere, run, show_end
 
 FOUND = 1
 
 
 def check(
-    script: Annotated[
-        str, typer.Argument(metavar="SCRIPT", help="The script, run as Python would run it.", show_default=False)
-    ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGUMENT", help="What the script finds in sys.argv.", show_default=False),
-    ] = None,
-    is_module: Annotated[
-        bool, typer.Option("-m", help="SCRIPT is the name of a module, as in python -m.", show_default=False)
-    ] = False,
-    machine: Annotated[
-        str | None, typer.Option(help="Machine to simulate: a name or a TOML file.", show_default=False)
-    ] = None,
+    script: Script,
+    arguments: Arguments = None,
+    is_module: IsModule = False,
+    machine: Machine = None,
     launches: Annotated[
         int, typer.Option(min=1, help="Launches of each kernel and grid that are checked: the first ones.")
     ] = 3,
@@ -50,10 +40,7 @@ def check(
 
       mlutriton check --launches 100 train.py --steps 2
     """
-    if is_module and not module_exists(script):
-        raise typer.BadParameter(f"there is no module {script}, neither here nor installed")
-    if not is_module and not Path(script).is_file():
-        raise typer.BadParameter(f"there is no script {script}")
+    check_script(script, is_module=is_module)
     here = Path.cwd()  # the script may change it
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     shown_on = error_console()
@@ -67,7 +54,7 @@ def check(
             progress.update(task, description=f"checking {kernel}", completed=done, total=programs)
 
         with checked(most_launches=launches, show=show) as checks:
-            outcome = run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
+            outcome = run(script, arguments, is_module=is_module)
     show_end(outcome)
     _report(checks, here)
     raise typer.Exit(outcome.status or (FOUND if len(checks.findings) else 0))

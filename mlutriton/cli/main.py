@@ -17,9 +17,10 @@ from mlutriton.cli import machines
 from mlutriton.cli.check import check
 from mlutriton.cli.demo import demo
 from mlutriton.cli.explain import explain
-from mlutriton.cli.profile import PASSED_ON, profile
+from mlutriton.cli.profile import profile
 from mlutriton.cli.programs import asm, compile, disasm
 from mlutriton.cli.run import run
+from mlutriton.cli.scripts import PASSED_ON
 from mlutriton.cli.tune import CommandOfAssignments, tune
 from mlutriton.cli.what_if import what_if
 

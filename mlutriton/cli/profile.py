@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-import mlutriton as mlu
 from mlutriton.cli.console import check_output, check_writable, console, error_console, needs_profile_extra
-from mlutriton.configuration import MACHINE_VARIABLE
+from mlutriton.cli.scripts import Arguments, IsModule, Machine, Script, check_script, machine_everywhere, run, show_end
 from mlutriton.files import write_whole
 from mlutriton.profile.examination import Examination
 from mlutriton.profile.figures import figures
 from mlutriton.profile.launches import Launches, LaunchGroup, record
-from mlutriton.profile.script import Outcome, module_exists, run_module, run_script
 from mlutriton.profile.terminal import examined, from_here, summary
 from mlutriton.simulator.recording import SUFFIX
 
 UNWRITABLE = 2
-PASSED_ON = {"allow_interspersed_args": False, "ignore_unknown_options": False}
 
 
 def profile(
-    script: Annotated[
-        str, typer.Argument(metavar="SCRIPT", help="The script, run as Python would run it.", show_default=False)
-    ],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGUMENT", help="What the script finds in sys.argv.", show_default=False),
-    ] = None,
-    is_module: Annotated[
-        bool, typer.Option("-m", help="SCRIPT is the name of a module, as in python -m.", show_default=False)
-    ] = False,
-    machine: Annotated[
-        str | None, typer.Option(help="Machine to simulate: a name or a TOML file.", show_default=False)
-    ] = None,
+    script: Script,
+    arguments: Arguments = None,
+    is_module: IsModule = False,
+    machine: Machine = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the report as one page, which needs no network.", show_default=False)
     ] = None,
@@ -77,10 +62,7 @@ def profile(
 
       mlutriton profile -m package.train --steps 2
     """
-    if is_module and not module_exists(script):
-        raise typer.BadParameter(f"there is no module {script}, neither here nor installed")
-    if not is_module and not Path(script).is_file():
-        raise typer.BadParameter(f"there is no script {script}")
+    check_script(script, is_module=is_module)
     for path in (html, json_file):
         check_output(path, force=force)
     for directory in (timelines, recordings):
@@ -91,7 +73,7 @@ def profile(
         path and path.absolute() for path in (html, json_file, timelines, recordings)
     )
     with machine_everywhere(machine), record() as launches:
-        outcome = run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
+        outcome = run(script, arguments, is_module=is_module)
     show_end(outcome)
     groups = launches.groups()
     out = console()
@@ -116,30 +98,6 @@ def profile(
     if html is not None and render is not None:
         files[html] = lambda path: write_whole(path, render(script, launches).encode())
     raise typer.Exit(outcome.status if _are_written(out, files) else UNWRITABLE)
-
-
-@contextlib.contextmanager
-def machine_everywhere(machine: str | None) -> Generator[None]:
-    """While this lasts, processes that are started take the machine as well, whatever directory they run in."""
-    before = os.environ.get(MACHINE_VARIABLE)
-    if machine is not None:
-        mlu.set_machine(machine)
-        os.environ[MACHINE_VARIABLE] = machine if machine in mlu.machines() else str(Path(machine).absolute())
-    try:
-        yield
-    finally:
-        if machine is not None:
-            os.environ.pop(MACHINE_VARIABLE)
-        if before is not None:
-            os.environ[MACHINE_VARIABLE] = before
-
-
-def show_end(outcome: Outcome) -> None:
-    """Show how a script has ended, behind what it printed."""
-    print(end="", flush=True)
-    if outcome.traceback:
-        sys.stderr.write(outcome.traceback)
-        sys.stderr.flush()
 
 
 def _check_directory(directory: Path | None, *, force: bool) -> None:
