@@ -162,7 +162,10 @@ def _collected(
     """Names of buffers of short results that are better stored for several blocks at a time, and for how many.
 
     Behind a long transfer one short one is free. Each further one shows a latency in every turn, if transfers bind.
+    They come behind what is stored in the meantime, so all stores have to be of different memory.
     """
+    if len(plan.stores) > 1 and not plan.commutes:
+        return frozenset(), 1
     size = min(_ordinary_size(shape.size, shape.capacity), shape.capacity)
     short = [
         each
