@@ -406,3 +406,22 @@ def test_three_planes(rows):
     red, green, blue = np.moveaxis(x, -1, 0)
     np.testing.assert_array_equal(grey, red + green + blue)
     np.testing.assert_array_equal(out, np.stack([blue, red / red.max(axis=1, keepdims=True), green], axis=-1))
+
+
+@mlu.jit
+def scale_by_pairs(out, x, pairs, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """All rows of a program are scaled by one row, which is made from pairs of neighbours."""
+    program, row, column = tl.program_id(0), tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)
+    pair = pairs + 2 * (program * COLUMNS + column)
+    factor = tl.load(pair) * tl.load(pair + 1)
+    place = (program * ROWS + row) * COLUMNS + column[None, :]
+    tl.store(out + place, tl.load(x + place) * factor[None, :])
+
+
+@pytest.mark.parametrize(("programs", "rows", "columns"), [(1, 4, 16), (CORES + 5, 8, 32), (300, 16, 8)])
+def test_planes_of_what_all_rows_share_stay_in_place(programs, rows, columns):
+    rng = np.random.default_rng(rows)
+    x, pairs = rng.random((programs, rows, columns), np.float32), rng.random((programs, columns, 2), np.float32)
+    out = np.zeros_like(x)
+    on_both_engines(lambda: scale_by_pairs[(programs,)](out, x, pairs, ROWS=rows, COLUMNS=columns), out)
+    np.testing.assert_array_equal(out, x * pairs.prod(axis=2)[:, None])

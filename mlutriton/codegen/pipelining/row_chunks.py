@@ -71,7 +71,8 @@ class RowChunks:
         temporaries: names of those of these buffers that are needed within a chunk alone.
         is_within: a chunk is an iteration.
         numbers: of iterations, which their arithmetic needs; then an iteration is one unit.
-        planes: by the name of a temporary in planes, the bytes that one of them has in an iteration.
+        planes: by the name of a temporary in planes, the bytes that one of them has in an iteration. What all rows
+            share is not among them: it is made once for an iteration, where the instructions say.
     """
 
     units: int
@@ -198,7 +199,7 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
         [name for name in names if name not in plan.buffers],
         bool(shared),
         list(numbers.found.values()),
-        planes,
+        {name: plane_bytes for name, plane_bytes in planes.items() if name not in shared},
     )
 
 
