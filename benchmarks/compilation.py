@@ -1,7 +1,8 @@
 """Compile time, from Python source to code that can run, against Triton's own CUDA compiler on the same kernel.
 
-Triton's goes to a cubin, for which it needs no GPU. Ours goes through the program file to the host's machine code. The
-runtime library, which every kernel shares, is compiled before the clock starts: CUDA's comes with the wheel.
+Triton's goes to a cubin, for which it needs no GPU. Ours goes through the program file to the host's machine code, of
+those versions of the kernel that the launch takes. The runtime library, which every kernel shares, is compiled before
+the clock starts: CUDA's comes with the wheel.
 Cold is the first compilation of a process, after its imports; warm is a later one that no cache serves.
 
 The front end and LLVM alone are what would be left of a cold compilation if all between them took no time: Triton's own
@@ -16,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -36,6 +37,7 @@ from benchmarks.stopwatch import comparison, seconds_of
 from examples import flash_attention, matmul, softmax, vector_add
 from mlutriton import launch, pipeline  # noqa: F401
 from mlutriton.backend import compiler
+from mlutriton.frontend.arguments import checked_grid, launch_argument
 from mlutriton.simulator import native
 from mlutriton.testing import Case
 
@@ -59,8 +61,29 @@ CASES: dict[str, Callable[[], Case]] = {
 _TYPE_NAMES = {"float16": "*fp16", "float32": "*fp32"}
 
 
-def source_of(case: Case) -> ASTSource:
-    """What Triton compiles when the case is launched."""
+@dataclass(frozen=True)
+class Compilation:
+    """What is compiled when a case is launched.
+
+    Attributes:
+        source: what Triton compiles.
+        grid: programs along x, y and z.
+        values: of the parameters.
+    """
+
+    source: ASTSource
+    grid: tuple[int, int, int]
+    values: list[Any]
+
+
+def compilation_of(case: Case) -> Compilation:
+    """What is compiled when the case is launched."""
+    values = [launch_argument(value) for name, value in case.arguments().items() if name not in case.constants]
+    grid = case.grid(case.constants) if callable(case.grid) else case.grid
+    return Compilation(_source_of(case), checked_grid(grid), values)
+
+
+def _source_of(case: Case) -> ASTSource:
     kernel: Any = case.kernel
     values = {**case.arguments(), **case.constants}
     signature: dict[str, str] = {}
@@ -85,22 +108,22 @@ def source_of(case: Case) -> ASTSource:
     return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=divisible)
 
 
-def compile_for_mlu(source: ASTSource) -> None:
+def compile_for_mlu(wanted: Compilation) -> None:
     """Compile to machine code of the host."""
     machine = mlu.current_machine()
-    compiled: Any = triton.compile(source, target=GPUTarget("mlu", machine.isa, 1))
-    _ = launch.load(compiled.kernel, machine).native(with_values=True, disjoint=True)
+    compiled: Any = triton.compile(wanted.source, target=GPUTarget("mlu", machine.isa, 1))
+    launch.Launch(launch.load(compiled.kernel, machine), wanted.grid, wanted.values).native()
 
 
-def compile_for_cuda(source: ASTSource) -> CompiledKernel:
+def compile_for_cuda(wanted: Compilation) -> CompiledKernel:
     """Compile to a cubin."""
-    return triton.compile(source, target=CUDA_TARGET)
+    return triton.compile(wanted.source, target=CUDA_TARGET)
 
 
 COMPILERS = {"mlu": compile_for_mlu, "cuda": compile_for_cuda}
 
 
-def seconds_without_ours(source: ASTSource) -> float:
+def seconds_without_ours(wanted: Compilation) -> float:
     """Time that a compilation spends in Triton's front end and in LLVM."""
     in_llvm: list[float] = []
 
@@ -112,23 +135,23 @@ def seconds_without_ours(source: ASTSource) -> float:
         return module
 
     with patch.object(launch, "compile_llvm", timed):
-        return front_end_seconds(source, compile_for_mlu) + sum(in_llvm)
+        return front_end_seconds(wanted, compile_for_mlu) + sum(in_llvm)
 
 
 # How long a compilation takes, by what is to be counted.
-SECONDS: dict[str, Callable[[ASTSource], float]] = {
-    **{name: lambda source, run=run: seconds_of(partial(run, source)) for name, run in COMPILERS.items()},
+SECONDS: dict[str, Callable[[Compilation], float]] = {
+    **{name: lambda wanted, run=run: seconds_of(partial(run, wanted)) for name, run in COMPILERS.items()},
     "without ours": seconds_without_ours,
 }
 
 
 def cold_seconds(counted: str, name: str) -> float:
     """Time of the first compilation of this process."""
-    source = source_of(CASES[name]())
+    wanted = compilation_of(CASES[name]())
     mlu.current_machine()
     # Triton reads its 500 MB library once a process to name it in the cache: no part of compiling, on either side.
     triton.runtime.cache.triton_key()
-    return SECONDS[counted](source)
+    return SECONDS[counted](wanted)
 
 
 def measure_cold(name: str, quick: bool, counted: str = "mlu") -> Measured:
@@ -145,23 +168,23 @@ def measure_cold(name: str, quick: bool, counted: str = "mlu") -> Measured:
 
 def measure_warm(name: str, quick: bool) -> Measured:
     """Compile again and again in this process, in turns, past all caches of kernels."""
-    source = source_of(CASES[name]())
+    wanted = compilation_of(CASES[name]())
     samples: dict[str, list[float]] = {target: [] for target in COMPILERS}
     for repetition in range(3 if quick else 6):
         for target, seconds in samples.items():
             with empty_caches() as environment, patch.dict(os.environ, environment):
-                taken = seconds_of(partial(COMPILERS[target], source))
+                taken = seconds_of(partial(COMPILERS[target], wanted))
             if repetition:
                 seconds.append(taken)
     return comparison(median(samples["mlu"]), median(samples["cuda"]), "CUDA")
 
 
-def compile_to_program(source: ASTSource) -> None:
+def compile_to_program(wanted: Compilation) -> None:
     """Compile to a program file."""
-    triton.compile(source, target=GPUTarget("mlu", mlu.current_machine().isa, 1))
+    triton.compile(wanted.source, target=GPUTarget("mlu", mlu.current_machine().isa, 1))
 
 
-def front_end_seconds(source: ASTSource, compile_source: Callable[[ASTSource], None] = compile_to_program) -> float:
+def front_end_seconds(wanted: Compilation, compile_it: Callable[[Compilation], None] = compile_to_program) -> float:
     """Time until Triton hands over its TTIR, which both sides need: from its entry to the end of its own passes."""
     done: list[float] = []
     passes = compiler.run_ttir_passes
@@ -173,17 +196,17 @@ def front_end_seconds(source: ASTSource, compile_source: Callable[[ASTSource], N
 
     started = time.perf_counter()
     with patch.object(compiler, "run_ttir_passes", timed):
-        compile_source(source)
+        compile_it(wanted)
     return done[0] - started
 
 
 def measure_front_end(name: str, quick: bool) -> Measured:
     """The front end alone: no compiler that begins with it can be quicker."""
-    source = source_of(CASES[name]())
+    wanted = compilation_of(CASES[name]())
     samples: dict[str, list[float]] = {"mlu": [], "cuda": []}
     for repetition in range(3 if quick else 6):
         with empty_caches() as environment, patch.dict(os.environ, environment):
-            taken = front_end_seconds(source), seconds_of(partial(compile_for_cuda, source))
+            taken = front_end_seconds(wanted), seconds_of(partial(compile_for_cuda, wanted))
         if repetition:
             for target, seconds in zip(samples, taken, strict=True):
                 samples[target].append(seconds)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import struct
 from collections.abc import Callable, Generator, Sequence
@@ -21,6 +22,7 @@ from mlutriton.codegen.llvm.control_flow import disjoint_flags
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
+from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, untaken_versions
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError
 from mlutriton.dtypes import F16, F32, F64, DType
@@ -29,7 +31,7 @@ from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Parameter, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, VERSIONS, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.compiling import compiling, uncollected
@@ -48,6 +50,11 @@ from mlutriton.simulator.replay import Trace, schedule_bound
 from mlutriton.simulator.report import Run as Run
 
 Grid = tuple[int, int, int]
+
+_NONE = frozenset[int]()
+# Launches of a program with different numbers after which others get all of its versions: to find out what each of them
+# takes would last longer than to compile the rest.
+_MOST_NUMBERS = 16
 
 
 class Pointer(Protocol):
@@ -104,34 +111,53 @@ class LoadedKernel:
         self.machine = machine
         self._key = f"{hashlib.sha256(content).hexdigest()} {machine.content_hash} {source_hash()}"
         self._is_kept = is_kept
-        self._natives: dict[tuple[bool, bool], NativeProgram] = {}
+        self._natives: dict[tuple[bool, bool, frozenset[int]], NativeProgram] = {}
+        self._has_versions = VERSIONS in program.metadata
+        self._untaken: dict[tuple[object, ...], frozenset[int]] = {}
         self._encoders = tuple(_encoder(parameter) for parameter in program.parameters)
         self._pointers = tuple(index for index, each in enumerate(program.parameters) if each.pointer)
+        self._numbers = tuple(index for index, each in enumerate(program.parameters) if not each.pointer)
         self._multiples = cast("Sequence[tuple[int, int]]", program.metadata.get(MULTIPLES, ()))
         # Launches repeat the same arrays more often than not. It holds no array alive.
         self._known_memory: tuple[list[tuple[int, int, bool]], GlobalMemory] | None = None
 
-    def native(self, *, with_values: bool, disjoint: bool) -> NativeProgram:
+    def native(self, grid: Grid, words: Sequence[int], *, with_values: bool, disjoint: bool) -> NativeProgram:
         """Native code for launches of a kind; it is compiled when such a launch is the first.
 
+        Of a program with several versions it has those that the launch takes.
+
         Args:
+            grid: programs of the launch along x, y and z.
+            words: the 64-bit word of each parameter; those of pointers decide nothing.
             with_values: it computes values and leaves a trace; else it leaves the same trace and touches no array.
             disjoint: the arrays of the launches share no bytes. Many programs have another version for those that do.
 
         Raises:
             CompileError: E0108, values are not wanted, and the trace depends on values that the program loads.
         """
-        kind = with_values, disjoint or not self._asks_for_disjoint
+        untaken = self._untaken_versions(grid, words, disjoint) if self._has_versions else _NONE
+        kind = with_values, disjoint or not self._asks_for_disjoint, untaken
         native = self._natives.get(kind)
         if native is None:
             native = self._natives[kind] = self._compiled(*kind)
         return native
 
+    def _untaken_versions(self, grid: Grid, words: Sequence[int], disjoint: bool) -> frozenset[int]:
+        key = grid, disjoint, *[words[place] for place in self._numbers]
+        untaken = self._untaken.get(key)
+        if untaken is None:
+            if len(self._untaken) == _MOST_NUMBERS:
+                return _NONE
+            tasks = self.program.task_count(math.prod(grid), self.machine.cores)
+            numbers = LaunchNumbers(grid, tasks, words, disjoint)
+            untaken = self._untaken[key] = untaken_versions(self.program, numbers)
+        return untaken
+
     @cached_property
     def _asks_for_disjoint(self) -> bool:
         return bool(disjoint_flags(self.program))
 
-    def _compiled(self, with_values: bool, disjoint: bool) -> NativeProgram:
+    def _compiled(self, with_values: bool, disjoint: bool, untaken: frozenset[int]) -> NativeProgram:
         location = None if with_values else depends_on_data(self.program)
         if location is not None:
             raise CompileError(
@@ -145,9 +171,14 @@ class LoadedKernel:
         with uncollected():
             module = compile_llvm(
                 lambda: translate(
-                    self.program, self.machine, with_values=with_values, disjoint=disjoint, begin=begin_part
+                    self.program,
+                    self.machine,
+                    with_values=with_values,
+                    disjoint=disjoint,
+                    untaken=untaken,
+                    begin=begin_part,
                 ),
-                cache_key=f"{self._key} {with_values} {disjoint}" if self._is_kept else None,
+                cache_key=f"{self._key} {with_values} {disjoint} {sorted(untaken)}" if self._is_kept else None,
             )
         return NativeProgram(
             module,
@@ -336,13 +367,23 @@ class Launch:
             observer(run)
         return run
 
-    def _executed(self) -> Run:
-        program, machine = self.kernel.program, self.kernel.machine
+    def native(self) -> NativeProgram:
+        """The code that it runs; it is compiled if no launch like it came before.
+
+        Raises:
+            CompileError: E0108, only the cycles are wanted but depend on loaded values.
+        """
         native = self._native
         if native is None:
             with compiling:  # two threads may launch it for the first time
-                native = self.kernel.native(with_values=self.with_values, disjoint=self.memory.is_disjoint)
+                native = self.kernel.native(
+                    self.grid, self.words, with_values=self.with_values, disjoint=self.memory.is_disjoint
+                )
             self._native = native
+        return native
+
+    def _executed(self) -> Run:
+        program, machine, native = self.kernel.program, self.kernel.machine, self.native()
         execution = execute(
             native, self.grid, self.words, self.memory, machine, threads(), printing_threads=self._printing_threads
         )
@@ -414,7 +455,7 @@ def bound_of_first_tasks(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]
     """
     words, memory = kernel.parameter_words(values), kernel.memory(values)
     with compiling:
-        native = kernel.native(with_values=False, disjoint=memory.is_disjoint)
+        native = kernel.native(grid, words, with_values=False, disjoint=memory.is_disjoint)
     execution = execute(native, grid, words, memory, kernel.machine, threads(), first_tasks=tasks)
     return schedule_bound(execution.trace, kernel.machine)
 

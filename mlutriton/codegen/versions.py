@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mlutriton.codegen.selection.select import select_condition
 from mlutriton.diagnostics import Location
@@ -24,7 +25,7 @@ from mlutriton.immutables import replace
 from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
-from mlutriton.isa.program import Instruction, Program
+from mlutriton.isa.program import VERSIONS, Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Slot
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
@@ -68,8 +69,16 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
         register_count=general.register_count,
         strings=(*special.strings, *general.strings),
         local_bytes=max(special.local_bytes, general.local_bytes),
-        metadata={**general.metadata, **special.metadata},
+        metadata={
+            **general.metadata,
+            **special.metadata,
+            VERSIONS: [*_versions(special), *_versions(general), chosen, otherwise],
+        },
     )
+
+
+def _versions(program: Program) -> Sequence[str]:
+    return cast("Sequence[str]", program.metadata.get(VERSIONS, ()))
 
 
 def _fresh(name: str, taken: Collection[str]) -> str:
@@ -414,4 +423,5 @@ def _renamed(program: Program, suffix: str, registers: int, strings: int = 0) ->
         instructions=tuple(each.taking(map(operand, each.operands, each.row.slots)) for each in program.instructions),
         labels={name + suffix: place for name, place in program.labels.items()},
         register_count=program.register_count + registers,
+        metadata={**program.metadata, VERSIONS: [name + suffix for name in _versions(program)]},
     )

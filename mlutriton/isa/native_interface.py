@@ -194,6 +194,7 @@ class Fault(IntEnum):
     INDEX = 5  # E0304, by a value that indexes on-chip memory
     STOPPED = 6  # LIMIT is STOP or FULL
     BARRIER = 7  # E0306, some cores of a program wait at a barrier (FAULT_ADDRESS: how many) that others never reach
+    UNTAKEN = 8  # never: a version that the launch was known not to take
 
 
 # What the function of a program gives: it has ended, it has a fault, or it waits at a barrier and is to be resumed.

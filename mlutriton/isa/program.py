@@ -177,6 +177,9 @@ WRITES = "writes"
 MULTIPLES = "multiples"
 """The fact of a program which of its parameters, by number, it takes to be multiples, and of what, in pairs."""
 
+VERSIONS = "versions"
+"""The fact of a program which of its labels begin versions of it: of two, a launch takes one in all of its programs."""
+
 
 @dataclass(frozen=True)
 class Program:

@@ -35,6 +35,7 @@ def fault_of(program: Program, grid: tuple[int, int, int], memory: GlobalMemory,
     fault = Fault(int(context[Context.FAULT]))
     if fault is Fault.STOPPED:
         return KeyboardInterrupt()
+    assert fault is not Fault.UNTAKEN, "a launch takes the versions that it is known to take"
     index = int(context[Context.FAULT_INSTRUCTION])
     instruction = program.instructions[index]
     address = int(context[Context.FAULT_ADDRESS]) & (1 << 64) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.frame import count_names
@@ -21,7 +21,7 @@ class Block:
 
     Attributes:
         start: first instruction.
-        end: after the last instruction.
+        end: after the last instruction; ``start`` where control never comes, for all that is known of the launch.
         successors: first instructions of the blocks that may follow.
     """
 
@@ -30,18 +30,22 @@ class Block:
     successors: tuple[int, ...]
 
 
-def basic_blocks(program: Program, *, disjoint: bool | None = None) -> list[Block]:
+def basic_blocks(program: Program, *, disjoint: bool | None = None, untaken: Collection[int] = ()) -> list[Block]:
     """The blocks that control can reach, in program order.
 
     Args:
         program: the program.
         disjoint: what the special register ``arrays_disjoint`` holds, if that is known.
+        untaken: first instructions of blocks that are never run; what leads there leads to an empty block.
     """
     instructions, labels = program.instructions, program.labels
     known = disjoint_flags(program) if disjoint is not None else set[Register]()
     starts = sorted({*program.block_starts})
     blocks: dict[int, Block] = {}
     for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
+        if start in untaken:
+            blocks[start] = Block(start, start, ())
+            continue
         last, successors = instructions[end - 1], [end]
         if last.row.name in ("br", "cbr"):
             target = last.operand("target")

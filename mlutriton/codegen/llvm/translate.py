@@ -6,6 +6,7 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
@@ -43,6 +44,7 @@ def translate(
     *,
     with_values: bool = True,
     disjoint: bool | None = None,
+    untaken: Collection[int] = (),
     begin: Begin | None = None,
 ) -> NativeText:
     """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
@@ -52,10 +54,11 @@ def translate(
         machine: decides the cycles of the trace.
         with_values: False leaves out all arithmetic and data; then no path, address or count may depend on loaded data.
         disjoint: whether the arrays of all launches that will run the code are disjoint; None if they may be either.
+        untaken: first instructions of versions that none of these launches takes, which are left out.
         begin: told of texts before the rest is translated.
     """
     control, loops = Library(begin), Library(begin)
-    translation = _Translation(program, machine, control, loops, with_values=with_values, disjoint=disjoint)
+    translation = _Translation(program, machine, control, loops, with_values, disjoint, untaken)
     functions = [translation.text()]
     if program.cores_per_program > 1:
         functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
@@ -73,15 +76,15 @@ class _Translation:
         machine: Machine,
         control: Library,
         loops: Library,
-        *,
         with_values: bool,
         disjoint: bool | None,
+        untaken: Collection[int],
     ) -> None:
         self.e = Emitter(control)
         self.program = program
         self.is_cooperative = program.cores_per_program > 1
         self.with_values = with_values
-        self.blocks = basic_blocks(program, disjoint=disjoint)
+        self.blocks = basic_blocks(program, disjoint=disjoint, untaken=untaken)
         life = register_life(program, self.blocks)
         # Who goes on behind a barrier finds only what has a place.
         lasting = 0 if self.is_cooperative else life.lasting
@@ -125,8 +128,9 @@ class _Translation:
 
     def _resume(self) -> None:
         """Go on behind the barrier at which the program was left, if it was."""
-        e, last = self.e, [self.program.instructions[block.end - 1].row.name for block in self.blocks]
-        behind = [block.end for block, name in zip(self.blocks, last, strict=True) if name == "barrier.cluster"]
+        e, instructions = self.e, self.program.instructions
+        ends = [block.end for block in self.blocks if block.end > block.start]
+        behind = [end for end in ends if instructions[end - 1].row.name == "barrier.cluster"]
         place = e.load64("%saved")
         e.branch(e.value(f"icmp eq i64 {place}, 0"), "begin", "resume")
         e.label("resume")
@@ -147,6 +151,11 @@ class _Translation:
         e, frame = self.e, self.frame
         e.label(f"b{block.start}")
         frame.begin_block(block.start)
+        if block.start == block.end:
+            frame.begin(block.start)
+            frame.fault_if("true", Fault.UNTAKEN)
+            e.do("unreachable")
+            return
         self.known.begin_block()
         self.block_end = block.end
         self.scoreboard.begin_block(block.start)
