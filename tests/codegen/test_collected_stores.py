@@ -72,3 +72,21 @@ def test_results_that_are_the_only_short_ones_are_stored_with_their_block():
     moved = transfers(run(300, 1, outputs=1)[-1])
     short = [size for is_store, size in moved if is_store and size <= 4 * 300]
     assert len(short) == len([size for is_store, size in moved if not is_store])
+
+
+@mlu.jit
+def written_over(x, out, low, columns, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    values = tl.load(x + tl.program_id(0) * columns + column)
+    tl.store(low + tl.program_id(0), tl.min(values, axis=0))
+    tl.store(out + tl.program_id(0) * columns, tl.max(values, axis=0))
+    tl.store(out + tl.program_id(0) * columns + column, values + 1)
+
+
+def test_what_another_store_writes_over_is_not_stored_later():
+    rows = 500
+    x = np.random.default_rng(0).integers(-8, 8, (rows, COLUMNS)).astype(np.float32)
+    out, low = np.zeros_like(x), np.zeros(rows, np.float32)
+    written_over[(rows,)](x, out, low, COLUMNS, BLOCK=COLUMNS)
+    np.testing.assert_array_equal(out, x + 1)
+    np.testing.assert_array_equal(low, x.min(axis=1))
