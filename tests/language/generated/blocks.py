@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8
-from tests.language.generated.texts import Between, Text, TextCase, Value, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, Value, integers
 
 STORED = [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8]
 
@@ -156,7 +156,7 @@ class Blocks(Text):
             self.store(self.pick(["out0", "out1"]))
 
 
-def block_kernel(between: Between, machines: list[str]) -> TextCase:
+def block_kernel(between: Between, machines: Machines) -> TextCase:
     """Kernels of block pointers."""
     text = Blocks(between)
     text.programs = text.pick([1, 2, 5, 13, 40])

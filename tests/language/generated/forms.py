@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import FLOAT16, FLOAT32, INT8, INT32, triton
-from tests.language.generated.texts import Between, Text, TextCase, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, integers
 
 GRIDS = [(1,), (2,), (3, 2), (7,), (2, 2, 2), (24,)]
 TRIPS = [0, 1, 2, 3, 5]
@@ -184,7 +184,7 @@ class Forms(Text):
         return self.store(shape)
 
 
-def form_kernel(between: Between, machines: list[str], is_large: bool = False) -> TextCase:
+def form_kernel(between: Between, machines: Machines, is_large: bool = False) -> TextCase:
     """A kernel and its launch."""
     forms = Forms(between, is_large=is_large)
     forms.grid = forms.pick([(1,), (2,), (2, 2)] if is_large else GRIDS)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.isa.machine import Machine
 from tests.language.generated.accesses import Accesses, in_order, owned
 from tests.language.generated.expressions import Expression, Frame, Scope, Values, Variable
 from tests.language.generated.numbers import BOOL, FLOAT32, INT32, NUMBERS, is_float, triton
@@ -229,7 +230,7 @@ class Case:
     variables: list[Variable]
     statements: Statements
     moved: bool
-    machine: str
+    machine: str | Machine
     options: dict[str, int]
 
     def _repr_pretty_(self, printer, cycle: bool) -> None:
@@ -280,7 +281,12 @@ def numbers_of(dtype: np.dtype, shape: tuple[int, ...], random: np.random.Genera
 
 
 @st.composite
-def cases(draw: st.DrawFn, sizes: list[tuple[int, int]], grids: list[tuple[int, int]], machines: list[str]) -> Case:
+def cases(
+    draw: st.DrawFn,
+    sizes: list[tuple[int, int]],
+    grids: list[tuple[int, int]],
+    machines: st.SearchStrategy[str | Machine],
+) -> Case:
     """Kernels on tensors with axes of one of the sizes, on one of the grids and machines."""
     frame = Frame(*(draw(st.sampled_from(choices)) for choices in (sizes, grids, [5, 16, 100, 400])))
     statements, body = Statements(draw, frame), Body()
@@ -288,7 +294,7 @@ def cases(draw: st.DrawFn, sizes: list[tuple[int, int]], grids: list[tuple[int, 
     scope += [Variable(name, INT32, (), size - 1) for name, size in zip("xy", frame.grid, strict=True)]
     statements.assignment(body, scope, "    ", 0)
     statements.statements(body, scope, "    ", 6, 2)
-    machine = draw(st.sampled_from(machines))
+    machine = draw(machines)
     options = {"num_warps": draw(st.sampled_from([1, 1, 4])), "num_stages": draw(st.sampled_from([2, 1, 3]))}
     case = Case("", body, scope[3:], statements, draw(st.booleans()), machine, options)
     lines = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import FLOAT16, FLOAT32, INT8, INT32, INT64
-from tests.language.generated.texts import Between, Text, TextCase, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, integers
 
 SIZES = [16, 32, 64, 64, 128, 256, 512, 1024, 2048]
 GRIDS = [(1,), (1,), (2,), (7,), (40,), (3, 2)]
@@ -189,7 +189,7 @@ class Meetings(Text):
         self.store()
 
 
-def meeting_kernel(between: Between, machines: list[str], sizes: Sequence[int] = SIZES) -> TextCase:
+def meeting_kernel(between: Between, machines: Machines, sizes: Sequence[int] = SIZES) -> TextCase:
     """A kernel on tensors of one of these sizes, and its launch."""
     drawn = Meetings(between)
     drawn.kind = drawn.pick(KINDS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, INT64, triton
-from tests.language.generated.texts import Between, Text, TextCase, Value, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, Value, integers
 
 GRIDS = [(1,), (2,), (5,), (13,), (37,), (3, 4), (1, 9), (6, 5), (4, 2, 3), (150,)]
 RUNTIME = [1, 1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 32, 48, 64, 100, 256]
@@ -465,7 +465,7 @@ class Places(Text):
         self.line(f"tl.store(last + {whole}, {value} + {place})")
 
 
-def place_kernel(between: Between, machines: list[str], grids: list[tuple[int, ...]] = GRIDS) -> TextCase:
+def place_kernel(between: Between, machines: Machines, grids: list[tuple[int, ...]] = GRIDS) -> TextCase:
     """Kernels that load and store at places of many forms."""
     text = Places(between)
     text.is_stencil = text.chance(3)

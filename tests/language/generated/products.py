@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, triton
-from tests.language.generated.texts import Between, Text, TextCase, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, integers
 
 INT8 = np.dtype(np.int8)
 FACTORS = [FLOAT16, FLOAT16, BFLOAT16, FLOAT32, INT8]
@@ -266,7 +266,7 @@ class Product(Text):
         self.line(f"tl.store({place}, acc, mask=(m[:, None] < M) & (pn == 0))")
 
 
-def product(between: Between, machines: list[str]) -> TextCase:
+def product(between: Between, machines: Machines) -> TextCase:
     """Kernels around products of matrices."""
     text = Product(between)
     text.tile = tuple(text.pick(text.pick([[16, 16, 32, 64], [64, 128, 128]])) for _ in range(3))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, BOOL, FLOAT16, FLOAT32, INT32, INT64, INTEGERS, is_float, triton
-from tests.language.generated.texts import Between, Text, TextCase, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, integers
 
 UINT32 = np.dtype(np.uint32)
 KINDS = [*INTEGERS, INT32, INT32, FLOAT16, BFLOAT16, FLOAT32, FLOAT32, FLOAT32]
@@ -313,7 +313,7 @@ class Rows(Text):
             self.pick(makers)()
 
 
-def row_kernel(between: Between, machines: list[str], grids: list[int]) -> TextCase:
+def row_kernel(between: Between, machines: Machines, grids: list[int]) -> TextCase:
     """A kernel and its launch."""
     text = Rows(between)
     programs = text.pick(grids)

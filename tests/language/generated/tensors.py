@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT32, triton
-from tests.language.generated.texts import GREATEST, Between, Text, TextCase, integers
+from tests.language.generated.texts import GREATEST, Between, Machines, Text, TextCase, integers
 
 Shape = tuple[int, ...]
 STORED = [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, np.dtype(np.int8)]
@@ -464,7 +464,7 @@ class Tensors(Text):
 
 
 def tensor_kernel(
-    between: Between, machines: list[str], totals: Sequence[int] = (16, 64, 512), odd: bool = False
+    between: Between, machines: Machines, totals: Sequence[int] = (16, 64, 512), odd: bool = False
 ) -> TextCase:
     """Kernels on tensors of several dimensions."""
     text = Tensors(between)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.isa.machine import Machine
 from tests.language.generated import judge
+
+Machines = Sequence[str | Machine]
+"""Of which a case is launched on one: presets by their names, and others."""
 
 GREATEST = 1 << 20  # of an integer that a float32 shall hold exactly, sums of sixteen too
 
@@ -33,7 +37,7 @@ class TextCase:
     text: str
     memory: Callable[[], dict[str, object]]
     grid: tuple[int, ...]
-    machine: str
+    machine: str | Machine
     options: dict[str, object]
     tolerance: float = 0.0
     addresses: str = ""

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32
-from tests.language.generated.texts import Between, Text, TextCase, Value, integers
+from tests.language.generated.texts import Between, Machines, Text, TextCase, Value, integers
 
 PAGE = 16  # elements of a place that a table names
 STORED = [FLOAT32, FLOAT32, FLOAT32, FLOAT16, BFLOAT16, np.dtype(np.int8), np.dtype(ml_dtypes.float8_e5m2)]
@@ -373,7 +373,7 @@ class Walk(Text):
 GREATEST_SUM = 1 << 18  # bound of what a loop carries
 
 
-def walk(between: Between, machines: list[str], grids: list[tuple[int, ...]] = GRIDS) -> TextCase:
+def walk(between: Between, machines: Machines, grids: list[tuple[int, ...]] = GRIDS) -> TextCase:
     """Kernels that walk along rows."""
     text = Walk(between)
     text.exact = not text.chance(4)
