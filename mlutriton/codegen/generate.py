@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
+from mlutriton.codegen.early_scalars import compute_early
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.interleave import interleave
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
@@ -19,6 +20,7 @@ from mlutriton.codegen.repeated_steps import repeat_cheap_steps
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select
 from mlutriton.codegen.selection.state import storage_type
+from mlutriton.codegen.shifts import divide_by_shifts
 from mlutriton.codegen.synchronize import synchronize
 from mlutriton.codegen.tile_code import TileCode
 from mlutriton.diagnostics import OnChipMemoryError
@@ -120,6 +122,7 @@ def _finished(
             whole_beside_pieces=whole_beside_pieces,
         )
     apply_widths(code)
+    divide_by_shifts(code)
     join_by_overlap(code, ordered)
     place_barriers(code)
     remove_dead_code(code)
@@ -130,6 +133,7 @@ def _finished(
     }
     buffers = _placed(code, limits)
     synchronize(code, buffers)
+    compute_early(code)
     return flatten(code, _parameters(function), buffers, machine.isa, metadata, _members(function))
 
 

@@ -14,6 +14,7 @@ the tiles that a program goes over (:func:`over_tiles`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -29,6 +30,7 @@ from mlutriton.isa.program import VERSIONS, Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Slot
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
+Numbering = Callable[[Register, Operand, Location], Sequence[Instruction]]
 
 
 def join(special: Program, general: Program, conditions: Sequence[Condition], machine: Machine) -> Program:
@@ -157,24 +159,20 @@ def _moved(operand: Operand, registers: int) -> Operand:
 def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
     """The program of so many neighbours along each axis of a grid as one of that grid: a task serves all of them."""
     program = resident(program)
-    first = Register(program.register_count)
     divisors = {f"num_programs.{axis}": count for axis, count in zip("xyz", counts, strict=True)}
     divisors["programs"] = math.prod(counts)
 
+    def first(result: Register, number: Operand, location: Location) -> list[Instruction]:
+        return [_scalar("mul", location, result, number, Immediate(divisors["programs"]))]
+
     def rewritten(each: Instruction) -> list[Instruction]:
-        if each.row.name == "serve":
-            number = each.operands[0]
-            return [
-                _scalar("mul", each.location, first, number, Immediate(divisors["programs"])),
-                each.taking((first,)),
-            ]
         divisor = divisors.get(_special_of(each), 1)
         if divisor > 1:
             result = each.operands[0]
             return [each, _scalar("udiv", each.location, result, result, Immediate(divisor))]
         return [each]
 
-    return replace(_rewritten(program, rewritten), register_count=program.register_count + 1)
+    return _serving(program, rewritten, first)
 
 
 def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_line: bool) -> Program:
@@ -190,27 +188,26 @@ def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_li
     location = program.instructions[0].location
     begin = program.register_count
     asked, found, taken = select_condition(tiles, machine)
-    count, lines, columns, every, line, tile = (Register(begin + taken + place) for place in range(6))
+    count, lines, columns, every, line = (Register(begin + taken + place) for place in range(5))
     known = {"num_programs.x": count, "programs": every}
 
+    def tile(result: Register, number: Operand, location: Location) -> list[Instruction]:
+        """Its tiles are those of the program that it would have been."""
+        if in_one_line:
+            return [_scalar("urem", location, result, number, columns)]
+        return [
+            _scalar("udiv", location, line, number, count),
+            _scalar("urem", location, result, number, count),
+            _scalar("urem", location, result, result, columns),
+            _scalar("mul", location, line, line, columns),
+            _scalar("add", location, result, result, line),
+        ]
+
     def rewritten(each: Instruction) -> list[Instruction]:
-        if each.row.name == "serve":
-            # Its tiles are those of the program that it would have been.
-            number = each.operands[0]
-            if in_one_line:
-                return [_scalar("urem", location, tile, number, columns), replace(each, operands=(tile,))]
-            return [
-                _scalar("udiv", location, line, number, count),
-                _scalar("urem", location, tile, number, count),
-                _scalar("urem", location, tile, tile, columns),
-                _scalar("mul", location, line, line, columns),
-                _scalar("add", location, tile, tile, line),
-                each.taking((tile,)),
-            ]
         instead = known.get(_special_of(each))
         return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
 
-    body = _rewritten(program, rewritten)
+    body = _serving(replace(program, register_count=begin + taken + 5), rewritten, tile)
     before = [each.taking(_moved(one, begin) for one in each.operands) for each in asked]
     before += [
         _scalar("mov", location, count, Register(found.index + begin)),
@@ -223,7 +220,6 @@ def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_li
         body,
         instructions=(*before, *body.instructions),
         labels={name: place + len(before) for name, place in body.labels.items()},
-        register_count=begin + taken + 6,
     )
 
 
@@ -253,27 +249,28 @@ def of_parts(
     own = len(program.parameters) - len(parameters)
     numbers = [computed(each) for each in parameters]
     known = {f"num_programs.{'xyz'[axis]}": computed(each) for axis, each in counts.items()}
-    programs, every, part, count = Register(count), Register(count + 1), Register(count + 2), count + 3
+    programs, every, last, count = Register(count), Register(count + 1), Register(count + 2), count + 3
     before += [_read("programs", programs, location), _scalar("mov", location, every, Immediate(1))]
     before += [_scalar("mul", location, every, every, each) for each in known.values()]
+    before += [_scalar("sub", location, last, programs, Immediate(1))]
     known["programs"] = every
 
+    def any_number(result: Register, number: Operand, location: Location) -> list[Instruction]:
+        """That of any program of the launch, as there may be more parts."""
+        return [_scalar("umin", location, result, number, last)]
+
     def rewritten(each: Instruction) -> list[Instruction]:
-        if each.row.name == "serve":
-            # The number of any program of the launch, as there may be more parts.
-            return [_scalar("urem", location, part, each.operands[0], programs), replace(each, operands=(part,))]
         if each.row.name == "param" and (place := _index_of(each)) >= own:
             return [_scalar("mov", location, each.operands[0], numbers[place - own])]
         instead = known.get(_special_of(each))
         return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
 
-    body = _rewritten(program, rewritten)
+    body = _serving(replace(program, register_count=count), rewritten, any_number)
     return replace(
         body,
         parameters=program.parameters[:own],
         instructions=(*before, *body.instructions),
         labels={name: place + len(before) for name, place in body.labels.items()},
-        register_count=count,
     )
 
 
@@ -384,6 +381,28 @@ def _index_of(instruction: Instruction) -> int:
     index = instruction.operand("index")
     assert isinstance(index, Immediate)
     return int(index.value)
+
+
+def _serving(program: Program, rewriting: Rewriting, number_of: Numbering) -> Program:
+    """The program with others in the place of its instructions, and with other numbers of what it serves.
+
+    These are computed where the numbers are that it had, which may be long before they are needed.
+    """
+    setters = Counter(each.written_register for each in program.instructions)
+    served = dict.fromkeys(each.operands[0] for each in program.instructions if each.row.name == "serve")
+    behind = program.register_count
+    others = {number: Register(behind + place) for place, number in enumerate(served)}
+    early = {number for number in served if isinstance(number, Register) and setters[number] == 1}
+
+    def rewritten(each: Instruction) -> Sequence[Instruction]:
+        if each.row.name == "serve":
+            number = each.operands[0]
+            serving = each.taking((others[number],))
+            return [serving] if number in early else [*number_of(others[number], number, each.location), serving]
+        made, number = rewriting(each), each.written_register
+        return [*made, *number_of(others[number], number, each.location)] if number in early else made
+
+    return replace(_rewritten(program, rewritten), register_count=behind + len(others))
 
 
 def _rewritten(program: Program, rewriting: Rewriting) -> Program:
