@@ -16,6 +16,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     children,
     instructions,
+    only_sets_register,
     touch_counts,
 )
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
@@ -146,14 +147,9 @@ def _fuse(nodes: list[Node], counts: Counter[str]) -> None:
                 last, steps = len(fused) - 1, 1
             continue
         fused.append(node)
-        if not (isinstance(node, Instruction) and _is_plain_scalar(node)):
+        if not (isinstance(node, Instruction) and only_sets_register(node)):
             last = None
     nodes[:] = fused
-
-
-def _is_plain_scalar(instruction: Instruction) -> bool:
-    written = instruction.written_register
-    return instruction.row.queue is Queue.SCALAR and written is not None and not any(instruction.accesses)
 
 
 def is_step(instruction: Instruction) -> bool:

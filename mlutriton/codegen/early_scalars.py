@@ -26,11 +26,11 @@ from mlutriton.codegen.tile_code import (
     While,
     children,
     instructions,
+    only_sets_register,
     registers_set,
 )
 from mlutriton.isa.operands import Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import Queue
 
 
 def compute_early(code: TileCode) -> None:
@@ -84,14 +84,8 @@ class _Mover:
         return early
 
     def _is_movable(self, node: Instruction, behind: set[Register]) -> bool:
-        written = node.written_register
-        return (
-            node.row.queue is Queue.SCALAR
-            and written in self.known
-            and not node.row.trace
-            and not any(node.accesses)
-            and behind.isdisjoint(node.registers_read)
-        )
+        is_known = node.written_register in self.known
+        return is_known and only_sets_register(node) and behind.isdisjoint(node.registers_read)
 
 
 def _runs(nodes: Sequence[Node]) -> Iterator[list[Node]]:

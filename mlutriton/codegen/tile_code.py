@@ -17,7 +17,7 @@ from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE, Access
+from mlutriton.isa.table import TABLE, Access, Queue
 
 ScalarOperand = Register | Immediate
 
@@ -255,6 +255,12 @@ def buffers_of(nodes: Sequence[Node], *ways: Access) -> set[str]:
 def touch_counts(nodes: Sequence[Node]) -> Counter[str]:
     """How many operands name each buffer."""
     return Counter([name for each in instructions(nodes) for name, _ in each.buffers])
+
+
+def only_sets_register(instruction: Instruction) -> bool:
+    """True if all that an instruction does is to set a register by arithmetic."""
+    is_scalar = instruction.row.queue is Queue.SCALAR and not instruction.row.trace
+    return is_scalar and not any(instruction.accesses) and instruction.written_register is not None
 
 
 def registers_set(nodes: Sequence[Node]) -> set[Register]:

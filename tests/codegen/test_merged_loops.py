@@ -113,6 +113,22 @@ def test_results_keep_their_place_where_memory_is_reused(few_cores):
     assert result.run.program.is_resident
 
 
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_programs_of_one_core_whose_arithmetic_hides_all_else(engine, few_cores, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    result = flash_attention.case(1, 5, 512, 64, causal=False).check()
+    assert result.run.program.is_resident
+    assert result.run.program.cores_per_program == 1
+
+
+def test_nothing_is_waited_for_between_programs_of_one_core(few_cores):
+    """The first tiles of a program come while the one before computes, whose result is stored beside this one's."""
+    case = flash_attention.case(1, 12, 1024, 64, causal=False)
+    run = mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+    # Each core waits for its first tiles, and until its last result is stored.
+    assert run.core_cycles.wait_io < 0.01 * sum(run.core_cycles)
+
+
 @mlu.jit
 def running_sums(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]

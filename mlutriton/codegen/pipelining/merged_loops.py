@@ -21,15 +21,19 @@ its end has a count of 0 in all others, and an instruction with a count of 0 doe
 
 That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
 fill. Of those of one core it is for programs that load and store in their loop, in long transfers: they show two bursts
-of them at their ends. Others gain 2 % where a core has many of them, and lose as much where it has one, to the scalar
-arithmetic that each iteration does again.
+of them at their ends. So it is for those that multiply, and whose arithmetic hides all transfers, those in front of the
+loop as well, which are done again in each iteration: that needs no branch, in which they would be waited for. Others
+gain 2 % where a core has many of them, and lose as much where it has one, to the scalar arithmetic that each iteration
+does again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_latency, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
 from mlutriton.codegen.pipelining.spread_stores import Spread, parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
@@ -44,10 +48,12 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     buffers_of,
     instructions,
+    only_sets_register,
     registers_set,
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I8, I64
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import NOT_EXTENTS, SYNC_IO, TABLE, Access, Queue, SlotKind
@@ -64,6 +70,7 @@ class LoopingProgram:
         loads: what is loaded there, which the loop and what follows only read.
         loop: that walks along the depth.
         behind: arithmetic, and the stores.
+        loads_again: what is loaded in front of the loop may as well be loaded in each iteration, ahead like the rest.
     """
 
     before: list[Node]
@@ -72,17 +79,30 @@ class LoopingProgram:
     loads: list[Instruction]
     loop: Loop
     behind: list[Node]
+    loads_again: bool
 
     @property
     def starts(self) -> list[Node]:
         """What each program has to do when its loop begins; totals begin by themselves."""
         fills = [node for node in self.fills if _written(node) - self.totals]
+        if self.loads_again:
+            return [*fills]
         wait = [Instruction(TABLE["sync"], (), (Immediate(SYNC_IO),), self.loads[0].location)] if self.loads else []
         return [*self.loads, *fills, *wait]
 
 
-def looping_program(code: TileCode, body: Sequence[Node], short_bytes: int) -> LoopingProgram | None:
-    """The parts of a program, if it is of that form; what is short is better loaded in blocks."""
+def looping_program(
+    code: TileCode, body: Sequence[Node], machine: Machine, short_bytes: int, *, is_alone: bool
+) -> LoopingProgram | None:
+    """The parts of a program, if it is of that form, and one loop for several of them is of use.
+
+    Args:
+        code: has the buffers.
+        body: of the program.
+        machine: decides whether arithmetic binds.
+        short_bytes: what is shorter is better loaded in blocks, if it is all that a loop does.
+        is_alone: there is no other way to take several programs of one core.
+    """
     loops = [node for node in body if isinstance(node, Loop)]
     if len(loops) != 1 or loops[0].stages == 1:
         return None
@@ -96,10 +116,12 @@ def looping_program(code: TileCode, body: Sequence[Node], short_bytes: int) -> L
     ]
     totals = _totals(loop) & {name for node in filled if _is_zero(node) for name in _written(node)}
     rest = [node for node in before if not any(node is each for each in (*filled, *loads))]
-    program = LoopingProgram(rest, totals, filled, loads, loop, behind)
+    is_shared = any(isinstance(node, Sharing) for node in loop.body)
+    hides_loads = is_alone and not is_shared and _hides(loop, loads, machine)
+    program = LoopingProgram(rest, totals, filled, loads, loop, behind, hides_loads)
     is_known = filled and all(map(_is_scalar, rest)) and _totals(loop) <= totals
-    is_shared = _only_loads(loop) and _only_stores(behind)
-    return program if is_known and (is_shared or (_copies(code, loop, short_bytes) and not behind)) else None
+    adds_up = (is_shared or hides_loads) and _only_loads(loop) and _only_stores(behind)
+    return program if is_known and (adds_up or (_copies(code, loop, short_bytes) and not behind)) else None
 
 
 def _totals(loop: Loop) -> set[str]:
@@ -133,25 +155,19 @@ def _is_load(node: Instruction) -> bool:
 
 
 def _is_scalar(node: Node) -> bool:
-    return isinstance(node, Instruction) and _is_plain(node)
-
-
-def _is_plain(node: Instruction) -> bool:
-    """True if all that an instruction does is to set a register."""
-    is_scalar = node.row.queue is Queue.SCALAR and not node.row.trace
-    return is_scalar and not any(node.accesses) and node.written_register is not None
+    return isinstance(node, Instruction) and only_sets_register(node)
 
 
 def _only_loads(loop: Loop) -> bool:
-    """True if all that the loop does besides arithmetic is to load tiles, some of them together."""
-    if not any(isinstance(node, Sharing) for node in loop.body):
-        return False
+    """True if all that the loop does besides arithmetic is to load tiles."""
     for node in loop.body:
         if not isinstance(node, Instruction | Sharing) and not is_transfer(node):
             return False
     for each in instructions(loop.body):
         is_load = each.row.trace == "LOAD"
-        if each.row.trace not in ("", "LOAD", "MOVE") or (each.row.queue is Queue.SCALAR and not _is_plain(each)):
+        if each.row.trace not in ("", "LOAD", "MOVE"):
+            return False
+        if each.row.queue is Queue.SCALAR and not only_sets_register(each):
             return False
         writes = any(isinstance(at, GlobalAddress) and how is not Access.READ for at, how in each.accesses)
         if writes or (not is_load and any(isinstance(at, GlobalAddress) for at, _ in each.accesses)):
@@ -159,12 +175,27 @@ def _only_loads(loop: Loop) -> bool:
     return True
 
 
+def _hides(loop: Loop, before: Sequence[Instruction], machine: Machine) -> bool:
+    """True if a loop multiplies matrices, and its arithmetic hides its loads and those before it."""
+    every = list(instructions(loop.body))
+    loads = [*before, *(each for each in every if each.row.trace == "LOAD")]
+    loaded = sum(math.prod(_extents(each)) * each.dtypes[0].bytes for each in loads)
+    transfers = len(loads) * transfer_latency(machine) + loaded / transfer_rate(machine)
+    return any(each.row.name == "mm" for each in every) and arithmetic_cycles(loop, machine) > transfers
+
+
+def _extents(load: Instruction) -> list[int]:
+    """How many elements a load has along its dimensions, for all that is known."""
+    names = ("depth", "columns") if load.row.name == "dma.weight" else ("n0", "n1", "n2")
+    return [load.known_counts.get(name, 1) for name in names]
+
+
 def _copies(code: TileCode, loop: Loop, short_bytes: int) -> bool:
     """True if all that the loop does besides arithmetic is to load and to store tiles, none of which is short."""
     transfers = [node for node in loop.body if is_transfer(node)]
     rest = instructions([node for node in loop.body if not is_transfer(node)])
     is_plain = all(
-        not each.row.trace and (each.row.queue is Queue.COMPUTE or _is_plain(each)) for each in rest
+        not each.row.trace and (each.row.queue is Queue.COMPUTE or only_sets_register(each)) for each in rest
     ) and all(isinstance(node, Instruction) for node in loop.body)
     traces = {each.row.trace for each in instructions(transfers)}
     is_long = all(buffer_bytes(code, [node]) >= short_bytes for node in transfers)
@@ -182,7 +213,7 @@ def _only_stores(nodes: Sequence[Node]) -> bool:
             return False
         elif node.row.trace == "STORE":
             stores += 1
-        elif node.row.trace or (_extent(node) is None if node.row.queue is not Queue.SCALAR else not _is_plain(node)):
+        elif node.row.trace or (_extent(node) is None and not only_sets_register(node)):
             return False
     return stores > 0
 
@@ -236,7 +267,8 @@ def merged(
     apart = _without_steps(code, program, number, served, task, tasks, programs)
     parted = None if spread is Spread.NONE else parted_store(code, program.behind, program.totals, spread)
     # What one iteration leaves for the next is there before, too: nothing else may have its place.
-    left = [node.operands[0] for node in program.loads] + ([parted.source] if parted else [])
+    kept = [] if program.loads_again else [node.operands[0] for node in program.loads]
+    left = kept + ([parted.source] if parted else [])
     nodes += [_filled(code, address, loop.location) for address in left if isinstance(address, Address)]
     height = parted.height(emitter, steps) if parted else Immediate(0)
     whole = Loop(
@@ -263,7 +295,8 @@ def merged(
     renamer = Renamer(code, substitutes, phases, keep=True)
     if program.starts:
         whole.body.append(Branch(first, renamer.nodes(program.starts), location=loop.location))
-    whole.body += [_added(node, program.totals, again) for node in renamer.nodes(loop.body)]
+    again_loaded = program.loads if program.loads_again else []
+    whole.body += [_added(node, program.totals, again) for node in renamer.nodes([*again_loaded, *loop.body])]
     following = emitter.scalar("add", (loop.dtype,), loop.index, loop.step)
     last = emitter.scalar("sge", (loop.dtype,), following, loop.end)
     yielded = [renamer.operand(operand) for operand in loop.yielded]

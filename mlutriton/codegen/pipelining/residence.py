@@ -75,12 +75,13 @@ def stay_resident(code: TileCode, machine: Machine, most_programs: int, *, sprea
             _serve_in_turn(code, body, end, machine)
         return 0
     latency_bytes = machine.core_dma_latency_bytes if most_programs else None
-    if latency_bytes and _serve_in_one_loop(code, body, end, latency_bytes, spread=spread):
+    if latency_bytes and _serve_in_one_loop(code, body, end, machine, latency_bytes, spread=spread):
         return 1
     together = _serve_in_groups(code, body, end, machine, most_programs)
     # What flows for less than a latency is better loaded for several programs at a time, if that can be.
     if not together and latency_bytes:
-        return int(_serve_in_one_loop(code, body, end, latency_bytes // _SHORT_SHARE, spread=spread))
+        short_bytes = latency_bytes // _SHORT_SHARE
+        return int(_serve_in_one_loop(code, body, end, machine, short_bytes, spread=spread, is_alone=True))
     return together
 
 
@@ -131,9 +132,18 @@ def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Reg
     return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
-def _serve_in_one_loop(code: TileCode, body: Sequence[Node], end: Node, short_bytes: int, *, spread: Spread) -> bool:
-    """Make one loop of those of a task's programs; False if they differ in length, or their tiles are short."""
-    program = looping_program(code, body, short_bytes)
+def _serve_in_one_loop(
+    code: TileCode,
+    body: Sequence[Node],
+    end: Node,
+    machine: Machine,
+    short_bytes: int,
+    *,
+    spread: Spread,
+    is_alone: bool = False,
+) -> bool:
+    """Make one loop of those of a task's programs; False if they differ in length, or that is of no use."""
+    program = looping_program(code, body, machine, short_bytes, is_alone=is_alone)
     if program is None:
         return False
     nodes = code.nodes

@@ -111,9 +111,14 @@ def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machi
 
 def _in_parts(compute: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node]]:
     """What begins a program, work for the COMPUTE queue that is only issued, and all from the first wait on."""
-    begin = max((place + 1 for place, node in enumerate(compute) if _begins(compute, place, node)), default=0)
+    begin = end_of_beginning(compute)
     end = next((place for place in range(begin, len(compute)) if not is_only_issued([compute[place]])), len(compute))
     return list(compute[:begin]), list(compute[begin:end]), list(compute[end:])
+
+
+def end_of_beginning(compute: Sequence[Node]) -> int:
+    """How many nodes of an iteration there are up to the end of what begins a program."""
+    return max((place + 1 for place, node in enumerate(compute) if _begins(compute, place, node)), default=0)
 
 
 def _begins(compute: Sequence[Node], place: int, node: Node) -> bool:

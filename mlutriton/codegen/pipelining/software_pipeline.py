@@ -35,7 +35,7 @@ from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.rotation import Rotation
-from mlutriton.codegen.pipelining.shared_pipeline import is_only_issued, plan_shared, rotate_shared
+from mlutriton.codegen.pipelining.shared_pipeline import end_of_beginning, is_only_issued, plan_shared, rotate_shared
 from mlutriton.codegen.pipelining.single_places import rotate_in_place
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import with_own_buffers
@@ -346,12 +346,18 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> lis
     transfers = [*rotation.store_behind(plan.stores_first), *loads, *rotation.store_behind(plan.stores_last)]
     compute = rotation.compute()
     # The COMPUTE queue has its work while the scalar unit looks up where to load from.
-    parts = [*compute, *transfers] if plan.lookups and is_only_issued(compute) else [*transfers, *compute]
+    parts = [*compute, *transfers] if plan.lookups and is_only_issued(compute) else _begun(compute, transfers)
     # Where to load from is known by the time that the iteration before has been waited for.
     body = [*scalars, _sync(loop, ALL_QUEUES), *parts]
     # Stores stand behind all transfers in a queue that works in order.
     behind = [_sync(loop, SYNC_COMPUTE | SYNC_MOVE), *rotation.store_behind(plan.stores)] if plan.stores else []
     return [*before, rotation.rotated(body), *behind]
+
+
+def _begun(compute: Sequence[Node], transfers: Sequence[Node]) -> list[Node]:
+    """All of an iteration, what a program loads in its first one before what is loaded ahead: it is waited for."""
+    end = end_of_beginning(compute)
+    return [*compute[:end], *transfers, *compute[end:]]
 
 
 def _sync(loop: Loop, queues: int) -> Instruction:
