@@ -425,3 +425,19 @@ def test_planes_of_what_all_rows_share_stay_in_place(programs, rows, columns):
     out = np.zeros_like(x)
     on_both_engines(lambda: scale_by_pairs[(programs,)](out, x, pairs, ROWS=rows, COLUMNS=columns), out)
     np.testing.assert_array_equal(out, x * pairs.prod(axis=2)[:, None])
+
+
+@mlu.jit
+def turn_odd_elements(out, x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Every second element of rows is stored column by column."""
+    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
+    values = tl.load(x + 2 * ((tl.program_id(0) * ROWS + row) * COLUMNS + column) + 1)
+    tl.store(out + (tl.program_id(0) * COLUMNS + column) * ROWS + row, values)
+
+
+@pytest.mark.parametrize(("programs", "rows", "columns"), [(130, 2, 16), (130, 4, 32), (300, 2, 64), (5, 16, 16)])
+def test_a_plane_that_is_turned_is_not_taken_for_all_planes(programs, rows, columns):
+    x = np.arange(programs * rows * columns * 2, dtype=np.float32).reshape(programs, rows, columns, 2)
+    out = np.zeros((programs, columns, rows), np.float32)
+    on_both_engines(lambda: turn_odd_elements[(programs,)](out, x, ROWS=rows, COLUMNS=columns), out)
+    np.testing.assert_array_equal(out, x[..., 1].swapaxes(1, 2))

@@ -214,10 +214,12 @@ def _planes_of(code: TileCode, chains: Sequence[Sequence[Instruction]], names: s
         plane_bytes = planes.get(operand.buffer)
         if plane_bytes is None:
             continue
-        is_plane = _span_bytes(instruction, slot, operand) == plane_bytes and operand.offset_bytes % plane_bytes == 0
+        span, whole = _span_bytes(instruction, slot, operand), code.buffers[operand.buffer].bytes
+        is_plane = span == plane_bytes and operand.offset_bytes % plane_bytes == 0
         is_plane &= instruction.row.name != "v.transpose"
-        count = code.buffers[operand.buffer].bytes // plane_bytes
-        is_whole = operand.is_at_begin and _sliced_transpose(instruction, {operand.buffer: plane_bytes}) != ""
+        count = whole // plane_bytes
+        is_whole = span == whole and operand.is_at_begin
+        is_whole &= _sliced_transpose(instruction, {operand.buffer: plane_bytes}) != ""
         is_whole &= instruction.known_counts.get("rows" if slot.name == "a" else "columns") == count
         if operand.mode is not Mode.FULL or operand.register is not None or not (is_plane or is_whole):
             del planes[operand.buffer]
