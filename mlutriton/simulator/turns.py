@@ -14,6 +14,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import prod
 
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.native_interface import ENDED
@@ -172,10 +173,10 @@ def deadlock(program: Program, pauses: Iterable[Pause], grid: tuple[int, int, in
     x, y, _ = grid
     names = [str((each.program % x, each.program // x % y, each.program // (x * y))) for each in waiting]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    full = len(waiting) == most
+    full = len(waiting) == most < prod(grid)
     return KernelFault(
         "E0306",
-        f"{len(waiting)} programs of {program.name} wait for memory that no program changes",
+        f"{len(waiting)} of {prod(grid)} programs of {program.name} wait for memory that no program changes",
         location=program.instructions[waiting[0].instruction].location,
         context=f"{program.name}, program {names[0]}",
         note=f"these wait: {shown}"

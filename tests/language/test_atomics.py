@@ -374,6 +374,21 @@ def test_a_deadlock_is_reported():
     assert "these wait: (1, 0, 0), (2, 0, 0), (3, 0, 0)" in str(caught.value)
 
 
+@mlu.jit
+def wait_for_a_flag(flag):
+    while tl.atomic_add(flag, 0) == 0:
+        pass
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_programs_that_all_run_are_not_told_to_be_fewer(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    for programs in (1, 3):
+        with pytest.raises(mlu.KernelFault, match=f"{programs} of {programs} programs") as caught:
+            wait_for_a_flag[(programs,)](np.zeros(1, np.int32))
+        assert "see that whatever is waited for is written" in str(caught.value)
+
+
 def test_a_barrier_of_more_programs_than_the_machine_has_cores_is_reported():
     programs = mlu.current_machine().cores + 1
     with pytest.raises(mlu.KernelFault, match=f"launch at most {programs - 1} programs") as caught:
