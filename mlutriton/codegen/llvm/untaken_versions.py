@@ -4,13 +4,14 @@ A program of several versions (:data:`~mlutriton.isa.program.VERSIONS`) asks whe
 parameters and the size of the grid, which of them is to run. For the numbers of one launch that arithmetic is done
 here, and the ways of the program are followed from its begin: where a condition is known they go on one way only.
 
-What is not known is nothing to worry about: both ways are followed then. A register is known where a single instruction
-sets it, or one before it in its block, and that of numbers that are known.
+What is not known is nothing to worry about: both ways are followed then. A register is known if what has set it is: an
+instruction before it in its block, or the only one that sets it at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -50,10 +51,6 @@ def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]
     return frozenset(begins - _Ways(program, numbers).reached) if begins else frozenset()
 
 
-# What sets a register on the way: the number of an instruction that has been met, or a number of the program's text.
-_Source = int | Immediate | None
-
-
 class _Ways:
     """The ways of a launch through a program, as far as they are known.
 
@@ -65,37 +62,28 @@ class _Ways:
         self._program = program
         self._special = _special_registers(program, numbers)
         self._words = numbers.words
-        self._set_once = _set_once(program)
-        # What has been met, with what its operands come from.
-        self._met: list[tuple[Instruction, list[_Source]]] = []
-        # Of registers that one instruction alone sets, the number of that.
-        self._setting: dict[Register, int] = {}
+        self._begins = program.block_starts
+        # Of each register the instructions that set it.
+        self._setting: dict[Register, list[int]] = {}
+        for place, instruction in enumerate(program.instructions):
+            register = instruction.written_register
+            if register is not None:
+                self._setting.setdefault(register, []).append(place)
+        # What instructions give, as bits; None if that is not known.
         self._values: dict[int, int | None] = {}
         self.reached = set[int]()
-        self._follow()
-
-    def _follow(self) -> None:
-        starts = sorted({*self._program.block_starts})
-        ends = dict(zip(starts, [*starts[1:], len(self._program.instructions)], strict=True))
+        starts = sorted({*self._begins})
+        ends = dict(zip(starts, [*starts[1:], len(program.instructions)], strict=True))
         pending = [0]
         while pending:
             start = pending.pop()
             if start not in self.reached:
                 self.reached.add(start)
-                pending += self._run(start, ends[start])
+                pending += self._behind(ends[start])
 
-    def _run(self, start: int, end: int) -> Sequence[int]:
-        """Go through a block; the first instructions of those that may follow."""
-        instructions = self._program.instructions[start:end]
-        local: dict[Register, int] = {}
-        for instruction in instructions:
-            result = instruction.written_register
-            if result is not None:
-                self._met.append((instruction, [self._source(each, local) for each in instruction.operands[1:]]))
-                local[result] = len(self._met) - 1
-                if result in self._set_once:
-                    self._setting[result] = local[result]
-        last = instructions[-1]
+    def _behind(self, end: int) -> Sequence[int]:
+        """The first instructions of the blocks that may follow one."""
+        last = self._program.instructions[end - 1]
         if last.row.name == "exit":
             return ()
         if last.row.name not in ("br", "cbr"):
@@ -105,20 +93,25 @@ class _Ways:
         target = self._program.labels[label.name]
         if last.row.name == "br":
             return (target,)
-        condition = self._bits(self._source(last.operand("condition"), local), I1)
+        condition = self._bits(last.operand("condition"), end - 1, I1)
         if condition is None:
             return end, target
         return (target if condition else end,)
 
-    def _source(self, operand: Operand, local: Mapping[Register, int]) -> _Source:
-        if isinstance(operand, Register):
-            return local.get(operand, self._setting.get(operand))
-        return operand if isinstance(operand, Immediate) else None
+    def _source(self, register: Register, place: int) -> int | None:
+        """The instruction that certainly has set a register last, where another one reads it; None if any may have."""
+        setting = self._setting.get(register, ())
+        before = bisect_left(setting, place) - 1
+        if before < 0:
+            return None
+        is_in_block = setting[before] >= self._begins[place]
+        return setting[before] if is_in_block or len(setting) == 1 else None
 
-    def _bits(self, source: _Source, dtype: DType) -> int | None:
-        """The bits of a value; None if they are not known."""
-        if isinstance(source, Immediate):
-            return constant_bits(source.value, dtype)
+    def _bits(self, operand: Operand, place: int, dtype: DType) -> int | None:
+        """The bits of an operand of an instruction; None if they are not known."""
+        if isinstance(operand, Immediate):
+            return constant_bits(operand.value, dtype)
+        source = self._source(operand, place) if isinstance(operand, Register) else None
         if source is None:
             return None
         if source not in self._values:
@@ -126,18 +119,19 @@ class _Ways:
         value = self._values[source]
         return None if value is None else value & (1 << dtype.bits) - 1
 
-    def _compute(self, number: int) -> None:
-        """Find what an instruction gives, and first what it needs, which has been met before it."""
-        needed, pending = set[int](), [number]
+    def _compute(self, place: int) -> None:
+        """Find what an instruction gives, and first what it needs, which stands before it."""
+        needed, pending = set[int](), [place]
         while pending:
             each = pending.pop()
             if each not in needed and each not in self._values:
                 needed.add(each)
-                pending += [source for source in self._met[each][1] if isinstance(source, int)]
+                sources = (self._source(one, each) for one in self._program.instructions[each].registers_read)
+                pending += [source for source in sources if source is not None]
         for each in sorted(needed):
-            self._values[each] = self._result(*self._met[each])
+            self._values[each] = self._result(self._program.instructions[each], each)
 
-    def _result(self, instruction: Instruction, sources: Sequence[_Source]) -> int | None:
+    def _result(self, instruction: Instruction, at: int) -> int | None:
         row, dtypes = instruction.row, instruction.dtypes
         if row.name == "param":
             place = _index(instruction)
@@ -147,7 +141,8 @@ class _Ways:
         if row.name != "mov" and row.operation is None:
             return None
         types = [instruction.dtype_of(slot) for slot in row.slots[1:]]
-        bits = [self._bits(source, dtype) for source, dtype in zip(sources, types, strict=True)]
+        operands = instruction.operands[1:]
+        bits = [self._bits(operand, at, dtype) for operand, dtype in zip(operands, types, strict=True)]
         known = [each for each in bits if each is not None]
         if len(known) < len(bits):
             return None
@@ -164,16 +159,6 @@ def _value(bits: int, dtype: DType) -> ArrayLike:
     if dtype.is_float:
         return np.frombuffer(bits.to_bytes(dtype.bytes, "little"), dtype.numpy)[0]
     return bool(bits) if dtype.is_bool else bits
-
-
-def _set_once(program: Program) -> set[Register]:
-    """The registers that one instruction alone sets."""
-    once, again = set[Register](), set[Register]()
-    for instruction in program.instructions:
-        register = instruction.written_register
-        if register is not None:
-            (again if register in once else once).add(register)
-    return once - again
 
 
 def _special_registers(program: Program, numbers: LaunchNumbers) -> dict[str, int]:
