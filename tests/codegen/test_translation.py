@@ -167,6 +167,20 @@ def test_parts_are_told_before_the_rest_is_written_and_compute_the_same():
     assert (out == 8).all()
 
 
+def test_loops_like_earlier_ones_leave_nothing_in_the_parts_behind_them():
+    """Each part has what its loops call, and loops; copies of loops in other places of the chip are the same."""
+    powers = "".join(
+        f"    v.exp.f32 [b + {128 * half}], [a + {128 * half}], 1, r2\n    v.transpose.f32 [a], [b], 1, 1, 1, 1\n"
+        for half in (0, 1)
+    )
+    roots = "    v.tanh.f32 [b], [a], 1, r2\n    v.transpose.f32 [a], [b], 1, 1, 1, 1\n"
+    written = translated(COPY + powers + roots + powers + STORE)
+    assert written.control.count("call void @loops0(") == 4
+    for part in written.loops:
+        assert "define void @loops" in part
+    assert "".join(written.loops).count("define internal <16 x float> @mlu.exp.") == 1
+
+
 def test_tables_that_several_parts_read_are_in_each_of_them():
     library = Library()
     names = [library.shared("table", "", " = private constant [1 x i32] [i32 7]") for _ in range(2)]

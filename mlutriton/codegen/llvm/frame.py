@@ -135,6 +135,7 @@ class Frame:
     Attributes:
         e: the text of the program's function, which is compiled quickly.
         loops: the functions that walk through elements, which are compiled well.
+        loop_names: of these functions, by all that they depend on.
         program: what is translated.
         machine: what it runs on.
         index: number of the instruction being translated.
@@ -164,6 +165,7 @@ class Frame:
         """
         self.e = e
         self.loops = loops
+        self.loop_names: dict[Hashable, str] = {}
         self.program = program
         self.machine = machine
         self.index = 0

@@ -7,6 +7,7 @@ one after another. A value that is needed only within the group never reaches me
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from mlutriton.codegen.llvm.control_flow import Liveness
@@ -246,14 +247,15 @@ def emit_group(frame: Frame, group: Group, liveness: Liveness, loans: Loans) -> 
                 loans.overwrite(place)
         _fill(frame, group, stored)
         return
-    e, inputs = Emitter(frame.loops), _Inputs(frame.e, loans)
-    _Loops(e, frame, inputs.within(group), stored).emit()
+    inputs = _Inputs(frame.e, loans)
+    inside = inputs.within(group)
+    shape = _Shape().of(inside, stored, inputs.parameters)
+    name = frame.loop_names.get(shape)
+    if name is None:
+        name = frame.loop_names[shape] = _function(frame, inside, stored, inputs.parameters)
     for place in _written(group, stored):
         if loans.concern(place):
             loans.overwrite(place)
-    e.do("ret void")
-    body = e.function(f"({', '.join(['ptr noalias %nram', *inputs.parameters])})")
-    name = frame.loop_function(frame.loops.shared("loops", "define internal void ", body))
     frame.e.do(f"call void @{name}({', '.join(['ptr %nram', *inputs.arguments])})")
 
 
@@ -261,6 +263,58 @@ def _written(group: Group, stored: list[bool]) -> list[Place]:
     """What the loops of a group write."""
     steps = [step.target for step, is_stored in zip(group.steps, stored, strict=True) if step.target and is_stored]
     return [*steps, *(each.target for each in group.reductions)]
+
+
+def _function(frame: Frame, group: Group, stored: list[bool], parameters: list[str]) -> str:
+    """The name of a function with the loops of a group, which is given in its names."""
+    e = Emitter(frame.loops)
+    _Loops(e, frame, group, stored).emit()
+    e.do("ret void")
+    body = e.function(f"({', '.join(['ptr noalias %nram', *parameters])})")
+    return frame.loop_function(frame.loops.shared("loops", "define internal void ", body))
+
+
+class _Shape:
+    """What the loops of a group depend on, so that those of another one like it need not be written to be found.
+
+    Where places begin, and what values are, their function is handed: only which of them are the same counts.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Hashable, int] = {}
+
+    def of(self, group: Group, stored: list[bool], parameters: list[str]) -> Hashable:
+        """All of it, of a group in the names of its function."""
+        steps = [
+            (step.operation, step.to, step.distance, *map(self._source, step.sources), self._target(step.target))
+            for step in group.steps
+        ]
+        reductions = [
+            (each.operation, each.after, self._place(each.source), self._place(each.target))
+            for each in group.reductions
+        ]
+        touched = [self._place(place) for place in (*group.reads, *group.writes)]
+        parts = (stored, parameters, steps, reductions, touched)
+        return group.rows, group.columns, len(group.reads), *map(tuple, parts)
+
+    def _source(self, source: Source) -> Hashable:
+        if isinstance(source, Place):
+            return self._place(source)
+        if isinstance(source, Table):
+            return source.dtype, source.values.tobytes()
+        return source and (self._number(id(source)), source.dtype, source.lanes, source.number, source.bits)
+
+    def _target(self, target: Place | None) -> Hashable:
+        return target and self._place(target)
+
+    def _place(self, place: Place) -> Hashable:
+        same = self._number((place.base, place.start))
+        # In WRAM an address depends on where its window begins.
+        window = None if place.buffer.space == "nram" else (place.buffer.name, place.base, place.start)
+        return same, place.first, place.mode, place.dtype, place.lines, place.is_lent, window
+
+    def _number(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 def _fill(frame: Frame, group: Group, stored: list[bool]) -> None:
