@@ -47,16 +47,15 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
     if special.is_resident or general.is_resident:
         special, general = resident(special), resident(general)
     chosen, otherwise = _fresh("special", special.labels), _fresh("otherwise", special.labels)
-    choice = _Choice(machine, {*special.labels, chosen, otherwise})
+    choice = _Choice(machine, {*special.labels, chosen, otherwise}, special.register_count)
     choice.ask(conditions, otherwise)
     location = conditions[0].location if isinstance(conditions[0], Function) else conditions[0].condition.location
     before = [*choice.instructions, Instruction(TABLE["br"], (), (Label(chosen),), location)]
-    special = _renamed(special, "", choice.registers)
     taken = {*special.labels, *special.buffers, *choice.labels, chosen, otherwise}
     suffix = ".general"
     while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
         suffix += ".general"
-    general = _renamed(general, suffix, special.register_count, len(special.strings))
+    general = _renamed(general, suffix, choice.registers, len(special.strings))
     behind = len(before) + len(general.instructions)
     labels = {name: place + len(before) for name, place in general.labels.items()}
     labels |= {name: place + behind for name, place in special.labels.items()}
@@ -113,14 +112,14 @@ class _Choice:
     Attributes:
         instructions: to be run first.
         labels: of places in them, or behind their end.
-        registers: that they use.
+        registers: that they use, and that others use before them.
     """
 
-    def __init__(self, machine: Machine, taken: Collection[str]) -> None:
+    def __init__(self, machine: Machine, taken: Collection[str], registers: int) -> None:
         self.machine, self.taken = machine, taken
         self.instructions: list[Instruction] = []
         self.labels: dict[str, int] = {}
-        self.registers = 0
+        self.registers = registers
 
     def ask(self, conditions: Sequence[Condition], otherwise: str) -> None:
         """Go on behind the end if all conditions hold, else at a label."""
