@@ -5,6 +5,8 @@ order of use is a list of tiles. A tile that has all of its lines is used again 
 
 * *Whole tiles* are those of a family (:mod:`mlutriton.simulator.tile_families`), which share no line with any other
   tile. Then how many of its lines are still there, its last ones, says all about a tile.
+* Where nothing ever has to leave, tiles that are no whole lines make *stretches*
+  (:mod:`mlutriton.simulator.stretches`), if each begins where another one ends.
 * Of other tiles, a map of memory (:mod:`mlutriton.simulator.sector_map`) says what is there. Where tiles share lines
   and lines have to leave, it also says whose each line is: the tile's that used it last.
 
@@ -27,6 +29,7 @@ from mlutriton.simulator.replay_state import (
     LINES_TO_DROP,
     MOST_TILE_BUCKETS,
     STATUS,
+    STRETCHES,
     TILE_ADDRESS,
     TILE_BUCKETS,
     TILE_COUNT1,
@@ -45,6 +48,7 @@ from mlutriton.simulator.replay_state import (
     ReplayState,
 )
 from mlutriton.simulator.sector_map import drop_segment, enter_segment, own_pages, own_segment, use_segment
+from mlutriton.simulator.stretches import GIVEN_UP, MISFIT, give_stretches_up, use_stretch
 from mlutriton.simulator.tile_families import BROKEN, FAMILY_WORDS, claim_regions, family_of
 from mlutriton.simulator.tile_list import add_buckets, enter_tile, find_tile, forget_tile, link_newest, unlink
 from mlutriton.simulator.timing import L2_LINES, LINE_SHIFT
@@ -70,6 +74,14 @@ def use_tile(
         stride1 = 0
     if count2 == 1:
         stride2 = 0
+    if (
+        state.shared[STRETCHES] != GIVEN_UP
+        and count1 * count2 == 1
+        and (address | segment) & (1 << state.timing[LINE_SHIFT]) - 1
+    ):
+        missing = use_stretch(state, address, segment, store)
+        if missing != MISFIT:
+            return missing
     tile = find_tile(state, address, segment, count1, stride1, count2, stride2)
     if not tile:
         tile = new_tile(state, address, segment, count1, stride1, count2, stride2)
@@ -196,6 +208,8 @@ def spell_out(state: ReplayState, tile: int) -> None:
 
 def use_lines(state: ReplayState, tile: int, store: int) -> int:
     """Use a tile of no family, which is in the list no longer or not yet."""
+    if state.shared[STRETCHES] != GIVEN_UP:
+        give_stretches_up(state)
     state.shared[L2_MISSING_BYTES] = 0
     state.shared[L2_READ_BYTES] = 0
     state.shared[L2_WRITTEN_BYTES] = 0

@@ -26,6 +26,7 @@ from mlutriton.simulator import (
     replay_state,
     schedule_alone,
     sector_map,
+    stretches,
     tile_families,
     timing,
 )
@@ -373,6 +374,8 @@ def _layout(
         "tiles": tiles * replay_state.TILE_WORDS,
         "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
         "tile_table": 1 << tiles.bit_length(),
+        "stretches": (1 + stretches.MOST_STRETCHES) * stretches.STRETCH_WORDS,
+        "stretch_regions": min(2 << use_bits, _MOST_REGIONS),
         "block_heads": blocks,
         "pages": (blocks + 1) * replay_state.BLOCK_WORDS,
         "owners": (blocks + 1) * replay_state.BLOCK_PAGES * sector_map.PAGE_SECTORS,

@@ -61,6 +61,8 @@ SOURCES_PER_CORE = 4
     LINES_TO_DROP,  # lines that have to leave, while they do
     FAMILIES,  # families of tiles
     HAS_BROKEN_FAMILY,  # whether tiles of a family that is one no longer have yet to learn it
+    STRETCHES,  # whether there are stretches
+    LATEST_STRETCH,  # row of the one that began last
     HAS_ATOMICS,  # whether there was a scalar atomic
     MEMORY_CHANGED,  # whether memory classes need new rates before time goes on
     AT_CORE_RATE,  # whether all memory flows have the rate of a core, as only one port group allows
@@ -70,7 +72,7 @@ SOURCES_PER_CORE = 4
     FIRST_OPENING,  # number of the first event of the list of openings
     NEXT_OPENING,  # and of the next one that is put there
     SHARED_WORDS,
-) = range(49)
+) = range(51)
 FIRST_OF_REPLAY, END_OF_REPLAY = GENERATION, NEXT_PROGRAM
 
 # What a replay ends with.
@@ -215,6 +217,8 @@ class ReplayState:
     tile_table: IntArray  # chains of them, by hash of their address
     families: IntArray
     regions: IntArray  # of memory, several in a word: the family whose tiles lie there
+    stretches: IntArray
+    stretch_regions: IntArray  # the stretches that have memory in a region
     block_heads: IntArray  # chains of blocks of pages, by their number
     pages: IntArray  # of runs of sectors, in blocks; the first is none
     owners: IntArray  # per page: the tile of each line

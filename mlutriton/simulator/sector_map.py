@@ -283,6 +283,22 @@ def enter_segment(state: ReplayState, tile: int, line: int, stop: int, dirty: in
         line += lines
 
 
+def enter_sectors(state: ReplayState, sector: int, end: int, dirty: int) -> None:
+    """Let sectors be there, and be dirty or not, of lines that never have to leave."""
+    row = 0
+    while sector < end:
+        first = sector & PAGE_SECTORS - 1
+        stop = min(end - sector + first, PAGE_SECTORS)
+        row = find_page(state, sector >> PAGE_SHIFT, row)
+        if not row:
+            row = new_page(state, sector >> PAGE_SHIFT)
+        state.pages[row + PAGE_VALID] |= bits_between(first, stop)
+        if dirty:
+            state.pages[row + PAGE_DIRTY] |= bits_between(first, stop)
+        state.pages[row + PAGE_TILE] = SEVERAL
+        sector += stop - first
+
+
 @inlined
 def drop_segment(state: ReplayState, tile: int, line: int, stop: int) -> int:
     """Let lines of a tile leave, of consecutive ones, as many as have to; returns the first that was not looked at."""

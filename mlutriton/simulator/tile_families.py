@@ -145,8 +145,19 @@ def joins_family(state: ReplayState, number: int, address: int, segment: int, co
 def family_at(state: ReplayState, address: int) -> int:
     """What has tiles in the region of an address."""
     region = address >> REGION_SHIFT
-    word = state.regions[region >> REGIONS_SHIFT & state.shared[REGIONS] - 1]
-    return word >> ((region & (1 << REGIONS_SHIFT) - 1) << 3) & NO_FAMILY
+    return state.regions[region_word(state, region)] >> region_byte_shift(region) & NO_FAMILY
+
+
+@inlined
+def region_word(state: ReplayState, region: int) -> int:
+    """The place of the word that says what has tiles in a region."""
+    return region >> REGIONS_SHIFT & state.shared[REGIONS] - 1
+
+
+@inlined
+def region_byte_shift(region: int) -> int:
+    """The first bit of what it says of that one."""
+    return (region & (1 << REGIONS_SHIFT) - 1) << 3
 
 
 def claim_regions(state: ReplayState, family: int, tile: int) -> int:

@@ -552,8 +552,11 @@ def test_what_tiles_leave_over_at_the_ends_of_rows_is_whole_too(order: int) -> N
         Record(Kind.LOAD, extent.segment_bytes * extent.count1, address, extent=extent)
         for address, extent in cut_matrix([384, 384, 256], [16, 16], 1024)[::order]
     ]
-    trace = trace_of([*tiles, *tiles, END])
-    state = initial_state(trace.stored, 1, TINY, ring_entries=64, blocks=256, keep_events=False)
+    assert_needs_no_map(trace_of([*tiles, *tiles, END]), TINY)
+
+
+def assert_needs_no_map(trace: Trace, model: Machine) -> None:
+    state = initial_state(trace.stored, 1, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
@@ -590,6 +593,90 @@ def test_unaligned_strips_equal_the_reference(uses: list[Record], size: tuple[in
     assert (result.cycles, result.l2_hit_bytes) == (reference.cycles, reference.l2_hit_bytes)
     assert result.dram_read_bytes == reference.dram_read_bytes
     assert result.dram_write_bytes == reference.dram_write_bytes
+
+
+@st.composite
+def programs_in_order(draw: st.DrawFn) -> Trace:
+    """Programs that go through arrays in order and meet where others began; sometimes one does something else."""
+    rows = draw(st.sampled_from([100, 781, 1000, 6000]))
+    tiles = draw(st.lists(st.integers(1, 3), min_size=1, max_size=6))
+    chunk = draw(st.sampled_from([sum(tiles), sum(tiles), 1, 5]))
+    goes_round = draw(st.booleans())
+    target = draw(st.sampled_from([None, None, 0, 2 * MEGABYTE, 2 * MEGABYTE + 20]))
+    kinds = draw(st.sampled_from([[Kind.LOAD], [Kind.LOAD], [Kind.STORE], [Kind.LOAD, Kind.STORE]]))
+    programs: list[list[Record]] = []
+    count = draw(st.integers(1, 12))
+    for program in range(count):
+        records: list[Record] = []
+        place = program * chunk * rows
+        for tile in tiles:
+            records.append(Record(draw(st.sampled_from(kinds)), 4 * tile * rows, 4 * place))
+            if target is not None:
+                records.append(store(4 * tile * rows, target + 4 * place))
+            place += tile * rows * (count if goes_round else 1)
+        if draw(st.integers(0, 9)) == 0:
+            records.insert(draw(st.integers(0, len(records))), draw(st.sampled_from(OUT_OF_ORDER)))
+        if draw(st.integers(0, 5)) == 0:
+            records = records[::-1]
+        again = [
+            store(4 * rows, 4 * rows * (program * chunk + row)) for row in range(draw(st.sampled_from([0, chunk])))
+        ]
+        programs.append([*records, *again, sync(WAIT_IO), END])
+    return trace_of(*programs)
+
+
+OUT_OF_ORDER = [
+    load(64, 4096),
+    load(100, 5000),
+    store(100, 5000),
+    load(20_000, 1000),
+    store(4096, 8192),
+    load(4096, 8192),
+    load(30, 2 * MEGABYTE + 1000),
+    Record(Kind.LOAD, 36 * 5, 300, extent=Extent(36, 5, 1000)),
+    Record(Kind.STORE, 128 * 4, 8192, extent=Extent(128, 4, 1024)),
+]
+
+
+@settings(RANDOM, max_examples=200)
+@given(programs_in_order(), st.sampled_from([*MACHINES, TINY.replace(l2_bytes=MEGABYTE)]))
+def test_what_is_transferred_in_order_equals_the_reference(trace: Trace, model: Machine) -> None:
+    assert_equals_reference(trace, model)
+
+
+@pytest.mark.parametrize(
+    "uses",
+    [
+        pytest.param([store(100), load(100, 100), store(50, 150)], id="a load goes on where a store ended"),
+        pytest.param([load(100, 200), store(100, 100), store(100, 200)], id="a store ends where a load began"),
+        pytest.param([store(100, 200), load(100, 100), store(100, 100)], id="a load ends where a store began"),
+        pytest.param([store(300), load(100, 100), load(100, 250)], id="what was stored is loaded"),
+        pytest.param([load(300), load(20, 70), load(300, 64 * 3)], id="what was loaded is loaded again"),
+    ],
+)
+def test_what_meets_in_a_sector_equals_the_reference(uses: list[Record]) -> None:
+    assert_equals_reference(trace_of([*uses, END]), BIG)
+
+
+def test_what_is_in_too_many_places_equals_the_reference() -> None:
+    apart = [load(100, 40_000 * place) for place in range(300)]
+    assert_equals_reference(trace_of([*apart, *apart, END]), BIG)
+
+
+def test_what_is_transferred_in_order_needs_no_map() -> None:
+    rows = 3124
+    programs = [
+        [
+            *(
+                record
+                for tile in range(start, start + 30, 5)
+                for record in (load(5 * rows, tile * rows), store(5 * rows, MEGABYTE + tile * rows))
+            ),
+            END,
+        ]
+        for start in range(0, 120, 30)
+    ]
+    assert_needs_no_map(trace_of(*programs), BIG)
 
 
 def test_replays_of_several_sizes_take_turns_in_one_memory() -> None:
