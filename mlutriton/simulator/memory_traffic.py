@@ -40,6 +40,7 @@ from mlutriton.simulator.timing import (
     DRAM_RATE,
     L2_RATE,
     PORT_GROUPS,
+    PORTS_BIND,
 )
 
 MOST_OVERTAKEN = 8
@@ -169,7 +170,7 @@ def end_of_flow(state: ReplayState, number: int) -> int:
 def have_core_rate(state: ReplayState, flows: int, weights: int) -> int:
     """Whether so many memory flows can all have the rate of a core, with DRAM bytes for each of their bytes in all."""
     cap = state.timing[CORE_RATE]
-    if state.timing[PORT_GROUPS] > 1 or flows * cap > state.timing[L2_RATE]:
+    if state.timing[PORTS_BIND] or flows * cap > state.timing[L2_RATE]:
         return 0
     return weights * cap <= state.timing[DRAM_RATE] << 16
 
@@ -257,8 +258,8 @@ def set_rates(state: ReplayState) -> None:
 @inlined
 def port_level(state: ReplayState, group: int, groups: int, cap: int) -> int:
     """The rate at which the flows of a cluster that still rise would fill its port."""
-    if groups == 1:
-        return cap  # no port ever binds
+    if not state.timing[PORTS_BIND]:
+        return cap
     rising = 0
     for hits in range(2):
         base = (group + hits * groups) * CLASS_WORDS

@@ -41,6 +41,7 @@ ONE = 1 << 16
     L2_RATE,
     DRAM_RATE,
     PORT_GROUPS,
+    PORTS_BIND,
     MOVE_RATE,
     MOVE_SETUP_CYCLES,
     SRAM_RATE,
@@ -51,7 +52,7 @@ ONE = 1 << 16
     LINE_BITS,
     L2_LINES,
     PARAMETER_COUNT,
-) = range(35)
+) = range(36)
 
 
 class Cause(IntEnum):
@@ -125,7 +126,7 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
     """The timing parameters of a machine, at the places that this module names."""
     # The IO queue is serial, so that a core has one DMA under way, in one direction.
     core_rate = min(machine.core_dma_bytes_per_cycle, machine.core_dma_total_bytes_per_cycle)
-    port_may_bind = core_rate * machine.cores_per_cluster > machine.cluster_dma_bytes_per_cycle
+    ports_bind = core_rate * machine.cores_per_cluster > machine.cluster_dma_bytes_per_cycle
     values = {
         CORES: machine.cores,
         CLUSTERS: machine.clusters,
@@ -151,7 +152,8 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
         CLUSTER_RATE: machine.cluster_dma_bytes_per_cycle * ONE,
         L2_RATE: machine.l2_bytes_per_cycle * ONE,
         DRAM_RATE: round(machine.dram_bytes_per_cycle * ONE),
-        PORT_GROUPS: machine.clusters if port_may_bind else 1,
+        PORT_GROUPS: machine.clusters if ports_bind else 1,
+        PORTS_BIND: int(ports_bind),
         MOVE_RATE: machine.move_bytes_per_cycle * ONE,
         MOVE_SETUP_CYCLES: machine.move_setup_cycles,
         SRAM_RATE: machine.sram_port_bytes_per_cycle * ONE,

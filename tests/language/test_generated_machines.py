@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ from tests.language.generated.blocks import block_kernel
 from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases
 from tests.language.generated.launches import EXAMPLES, check, examples, judged, running_on
-from tests.language.generated.machines import machine_of
+from tests.language.generated.machines import machine_of, machines
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
@@ -40,9 +39,6 @@ GENERATORS: list[tuple[Callable[..., TextCase], tuple[object, ...]]] = [
     (tensor_kernel, ((16, 64, 512), True)),
 ]
 THREADS = (1, 2, 7)
-
-seeds = st.integers(0, 1 << 60)
-machines = seeds.map(lambda seed: machine_of(Random(seed).randint))
 
 
 def kernel_on_a_machine(between: Between) -> TextCase:

@@ -6,6 +6,9 @@ What a kernel computes is the same on each of them. Those on which it does not f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
+
+from hypothesis import strategies as st
 
 import mlutriton as mlu
 from mlutriton.isa.machine import MAC_PREFIX, MOST_LINE_GRANULES, PARAMETERS, Machine, machine_names
@@ -86,3 +89,6 @@ class AnyMachine(Choices):
 def machine_of(between: Between) -> Machine:
     """A machine drawn at random."""
     return AnyMachine(between).machine()
+
+
+machines = st.integers(0, 1 << 60).map(lambda seed: machine_of(Random(seed).randint))
