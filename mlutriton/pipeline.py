@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mlutriton import longer_rows, round_sizes
+from mlutriton import longer_rows, round_sizes, whole_boxes
 from mlutriton.codegen.versions import join, over_tiles
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
@@ -22,6 +22,7 @@ from mlutriton.ir.passes import (
     deal_out,
     fuse_multiply_add,
     if_conversion,
+    joined_stores,
     loop_invariant,
     memory_access,
     swapped_positions,
@@ -43,6 +44,7 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("canonicalize", canonicalize.run),
     ("cse", cse.run),
     ("if_conversion", if_conversion.run),
+    ("joined_stores", joined_stores.run),
     ("loop_invariant", loop_invariant.run),
     ("unread_positions", unread_positions.run),
     ("swapped_positions", swapped_positions.run),
@@ -136,6 +138,7 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     wide, parted = neighbours(function, options), parts(function, options)
     as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
     rounded = round_sizes.assumed(function)
+    unboxed = copy_function(function) if whole_boxes.may_gain(function) else None
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     return specialized(
         function,
@@ -143,6 +146,7 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
         parted,
         as_written,
         rounded,
+        unboxed,
         options,
         metadata,
         observe,

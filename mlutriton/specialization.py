@@ -6,7 +6,8 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 * of neighbouring programs at a time (:mod:`mlutriton.ir.passes.widen`), on the cores of a cluster where these multiply,
 * of parts of another length (:mod:`mlutriton.ir.passes.cut`), on the cores of a cluster where these multiply,
 * of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`),
-* where sizes are round (:mod:`mlutriton.round_sizes`).
+* where sizes are round (:mod:`mlutriton.round_sizes`),
+* where arrays hold all around what masks leave out (:mod:`mlutriton.whole_boxes`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton import longer_rows, round_sizes
+from mlutriton import longer_rows, round_sizes, whole_boxes
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import Condition, Unless, join, neighbours_at_once, of_parts
 from mlutriton.diagnostics import OnChipMemoryError
@@ -184,6 +185,7 @@ def specialized(
     parted: cut.Cut | None,
     written: Function | None,
     rounded: Function | None,
+    unboxed: Function | None,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -197,11 +199,12 @@ def specialized(
         parted: what :func:`parts` said of it.
         written: a copy of the function as it is written if longer rows may be of use, else None.
         rounded: what :func:`mlutriton.round_sizes.assumed` said of it.
+        unboxed: a copy of the function as it is written if loads of whole boxes may be of use, else None.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide``, ``parted``, ``written`` and ``rounded`` are to where
-            ``function`` is.
+        prepare: brings a function from where ``wide``, ``parted``, ``written``, ``rounded`` and ``unboxed``
+            are to where ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -215,6 +218,9 @@ def specialized(
     if rounded is not None:
         found = round_sizes.version(rounded, function, options, metadata, observe, prepare)
         together += [found] if found else []
+    if unboxed is not None:
+        found = whole_boxes.version(unboxed, function, options, metadata, observe, prepare)
+        together = [*([found] if found else []), *together]
     program = best.program
     if straight is not None:
         # What hardly ever runs is rather compiled quickly.

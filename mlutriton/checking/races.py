@@ -123,6 +123,10 @@ class WatchedMemory:
         """See :class:`mlutriton.ir.host_memory.Memory`."""
         return self._memory.register(name, array, writable=writable)
 
+    def reach(self, address: int) -> int:
+        """See :class:`mlutriton.ir.host_memory.Memory`."""
+        return self._memory.reach(address)
+
     def read(self, addresses: NDArray[np.int64], dtype: DType) -> Array:
         """See :class:`mlutriton.ir.host_memory.Memory`."""
         found = self._memory.read(addresses, dtype)

@@ -41,6 +41,7 @@ from mlutriton.ir.ops import (
     Order,
     Print,
     ProgramId,
+    ReachableBytes,
     Return,
     ScatterStore,
     Store,
@@ -275,6 +276,11 @@ def _arrays_disjoint(program: _Program, op: Operation) -> Sequence[Array]:
     return (np.asarray(program.arrays_disjoint),)
 
 
+def _reachable_bytes(program: _Program, op: Operation) -> Sequence[Array]:
+    (pointer,) = program.read(op.operands)
+    return (np.asarray(program.memory.reach(int(pointer))),)
+
+
 def _load(program: _Program, op: Operation) -> Sequence[Array]:
     pointers, mask, other = program.read(op.operands)
     return (_read_where(program, op.operands[0], pointers, mask, other),)
@@ -441,6 +447,7 @@ _HANDLERS: dict[type[Operation], Callable[[_Program, Operation], Sequence[Array]
     Assemble: _assemble,
     Order: _order,
     ArraysDisjoint: _arrays_disjoint,
+    ReachableBytes: _reachable_bytes,
     Load: _load,
     Store: _store,
     TileLoad: _tile_load,

@@ -36,6 +36,10 @@ class Memory(Protocol):
         """
         ...
 
+    def reach(self, address: int) -> int:
+        """How many bytes from an address on lie in its array; 0 outside of all."""
+        ...
+
 
 class ArrayMemory:
     """Registered NumPy arrays. They are kept alive and written in place."""
@@ -90,6 +94,11 @@ class ArrayMemory:
         for array, chosen in self._locate(addresses, count):
             result[chosen] = self._arrays[array][1][self._places(array, addresses, chosen, count)]
         return result
+
+    def reach(self, address: int) -> int:
+        """See :class:`Memory`."""
+        place = bisect_right(self._starts, address) - 1
+        return 0 if place < 0 else max(0, self._starts[place] + self._arrays[place][1].size - address)
 
     def _places(
         self, array: int, addresses: NDArray[np.int64], chosen: NDArray[np.intp], width: int

@@ -480,7 +480,21 @@ class ArraysDisjoint(Operation):
         return (I1,)
 
 
+class ReachableBytes(Operation):
+    """How many bytes from a pointer on lie in its array, or in others that share bytes with it; 0 outside of all."""
+
+    NAME = "reachable_bytes"
+    OPERANDS = ("pointer",)
+
+    def infer_types(self) -> Sequence[Type]:
+        return (I64,)
+
+    def check(self) -> str | None:
+        return _not_scalar_pointer(self.operands[0])
+
+
 MEMORY_OPS: tuple[type[Operation], ...] = (
     AddPtr, PtrToInt, IntToPtr, PtrCast, Load, Store, AtomicRmw, AtomicCas, Assert, Print, TileLoad, TileStore,
     GatherLoad, ScatterStore, GatherAtomic, LocalMemory, ArraysDisjoint,
+    ReachableBytes,
 )  # fmt: skip

@@ -61,6 +61,11 @@ def _sreg(core: Core, step: Step) -> None:
     step.set_result(immediate(values[step.integer("index")], I64))
 
 
+def _reach(core: Core, step: Step) -> None:
+    reached = core.memory.reach(int(step.scalar("address").view(np.int64)[()]))
+    step.set_result(immediate(reached, I64))
+
+
 def _serve(core: Core, step: Step) -> None:
     core.served = step.integer("program")
 
@@ -449,7 +454,7 @@ def _move_weight(core: Core, step: Step) -> None:
 
 
 _BY_NAME: dict[str, Handler] = {
-    "mov": _mov, "param": _param, "sreg": _sreg, "serve": _serve, "lds": _lds,
+    "mov": _mov, "param": _param, "sreg": _sreg, "reach": _reach, "serve": _serve, "lds": _lds,
     "sts": _sts, "ldg": _ldg, "stg": _stg,
     "br": _br, "cbr": _cbr, "exit": _exit, "assert": _assert, "pause": _pause,
     "print.text": _print, "print.scalar": _print, "print.vector": _print,

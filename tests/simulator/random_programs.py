@@ -305,7 +305,7 @@ class Generator:
 
     def scalar_memory(self):
         dtype = self.random.choice(DTYPES)
-        kind = self.random.randrange(6)
+        kind = self.random.randrange(7)
         address = GlobalAddress(self.pointer(dtype), self.random.randrange(ELEMENTS) * dtype.bytes)
         if kind == 0:
             self.emit("lds", (dtype,), self.value_register(dtype), self.place(dtype, 1))
@@ -320,6 +320,11 @@ class Generator:
             if self.chance(0.1):
                 self.emit("pause", (), Immediate(self.random.randrange(2)), Immediate(1))
             self.emit("print.scalar", (dtype,), Immediate(0), Immediate(2), self.value(dtype))
+        elif kind == 5:
+            begin = Register(self.TEMPORARIES[self.temporary % len(self.TEMPORARIES)])
+            self.temporary += 1
+            self.emit("add", (I64,), begin, self.pointer(dtype), Immediate(address.offset_bytes))
+            self.emit("reach", (), self.value_register(I64), begin)
         else:
             n = self.random.choice([1, 5, 40])
             self.emit(

@@ -71,6 +71,17 @@ def test_random_programs_reach_every_instruction():
     assert len(TABLE.keys() - made - elsewhere) < 12
 
 
+def test_reach_tells_where_arrays_end(runtime):
+    """From the first and the last byte of one, one byte behind it, and address 0."""
+    asked = ["r1", "r4", "r5", "0"]
+    text = "    add.i64 r4, r1, 767\n    add.i64 r5, r1, 768\n" + "".join(
+        f"    reach r6, {each}\n    trunc_int.i64.i32 r6, r6\n    stg.i32 g[r0 + {4 * place}], r6\n"
+        for place, each in enumerate(asked)
+    )
+    out, _ = run_text(text + "    exit", runtime)
+    assert out.view(np.int32)[:4].tolist() == [768, 1, 0, 0]
+
+
 FAULTS = {
     "load outside": ("E0301", "dma.load.f32 [a], g[r1 + 900], 64, 1, 1, 0, 0, 0, 0\nexit"),
     "load below": ("E0301", "sub.i64 r1, r1, 4\ndma.load.f32 [a], g[r1], 64, 1, 1, 0, 0, 0, 0\nexit"),

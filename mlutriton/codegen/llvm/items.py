@@ -11,7 +11,14 @@ from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, bits_of, intrin
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
-from mlutriton.isa.native_interface import RUNTIME_FUNCTIONS, TOUCHED_UNIT_BYTES, Context, Fault
+from mlutriton.isa.native_interface import (
+    ALLOCATION_WORDS,
+    RUNTIME_FUNCTIONS,
+    TOUCHED_UNIT_BYTES,
+    Allocation,
+    Context,
+    Fault,
+)
 from mlutriton.isa.table import TABLE, Row
 from mlutriton.isa.trace_format import LOCAL_START
 
@@ -40,6 +47,27 @@ def access(library: Library) -> str:
         return e.function("define internal i64 @access(ptr %context, i64 %address, i64 %bytes, i64 %write)")
 
     return library.require("access", define)
+
+
+def reach(library: Library) -> str:
+    """``f(context, address)``: the bytes from a host address on that belong to its allocation; 0 if it has none."""
+
+    def define() -> str:
+        e = Emitter(library)
+        table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * Context.ALLOCATIONS))} to ptr")
+        found = e.variable("i64")
+        e.store64(0, found)
+        with e.loop(e.load64(e.pointer("%context", 8 * Context.ALLOCATION_COUNT))) as number:
+            entry = e.pointer(table, e.multiply(number, 8 * ALLOCATION_WORDS))
+            start, end = (e.load64(e.pointer(entry, 8 * word)) for word in (Allocation.START, Allocation.END))
+            inside = e.value(f"icmp uge i64 %address, {start}")
+            inside = e.value(f"and i1 {inside}, {e.value(f'icmp ult i64 %address, {end}')}")
+            with e.when(inside):
+                e.store64(e.subtract(end, "%address"), found)
+        e.do(f"ret i64 {e.load64(found)}")
+        return e.function("define internal i64 @reach(ptr %context, i64 %address)")
+
+    return library.require("reach", define)
 
 
 def _checked(e: Emitter, address: str, size_bytes: Count, *touched: int) -> str:

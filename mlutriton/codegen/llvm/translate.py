@@ -16,6 +16,7 @@ from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
+from mlutriton.codegen.llvm.items import reach
 from mlutriton.codegen.llvm.known import KnownValues
 from mlutriton.codegen.llvm.loans import Loans
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
@@ -276,6 +277,10 @@ class _Translation:
                 frame.set_register(frame.operand("rd"), e.load64(e.pointer("%parameters", 8 * index)))
             case "sreg":
                 self._special_register()
+            case "reach":
+                name = reach(e.library)
+                address = frame.scalar_bits("address")
+                frame.set_register(frame.operand("rd"), e.value(f"call i64 @{name}(ptr %context, i64 {address})"))
             case "serve":
                 served = frame.operand("program")
                 value = frame.register(served) if isinstance(served, Register) else str(served)
@@ -554,7 +559,7 @@ _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
 
 _FAMILIES = ("red.", "scan.", "print.")
 _CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
-_SCALARS = {"mov", "param", "sreg", "serve", "lds", "sts", "br", "cbr", "assert", "pause"}
+_SCALARS = {"mov", "param", "sreg", "reach", "serve", "lds", "sts", "br", "cbr", "assert", "pause"}
 _unknown = {
     row.name
     for row in TABLE.values()

@@ -132,6 +132,11 @@ def _arrays_disjoint(s: Selection, operation: Operation) -> None:
     s.views[operation.result] = ScalarView(s.emitter.scalar("sreg", (), index), I1)
 
 
+def _reachable_bytes(s: Selection, operation: Operation) -> None:
+    address = s.register(operation.operands[0])
+    s.views[operation.result] = ScalarView(s.emitter.scalar("reach", (), address), I64)
+
+
 def _add_pointer(s: Selection, operation: Operation) -> None:
     pointer, offset = operation.operands
     if operation.result in s.vector_scalars.places:
@@ -234,6 +239,7 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.Order: _order,
     ops.LocalMemory: _local_memory,
     ops.ArraysDisjoint: _arrays_disjoint,
+    ops.ReachableBytes: _reachable_bytes,
     ops.AddPtr: _add_pointer,
     ops.PtrToInt: _alias,
     ops.IntToPtr: _alias,

@@ -15,7 +15,7 @@ That goes for types of 32 bits and more, and for what can be so: not for a tile 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.diagnostics import Location
@@ -48,6 +48,7 @@ Scalar = int | Value
 # is multiplied by less would have to be a position behind 8 million to overflow 31 bits.
 _LONGEST_STEP = 1 << 8
 _CASTS = ("sext", "zext", "trunc_int")
+_COMPARISONS = ("slt", "sle", "sgt", "sge")
 
 
 class Scalars:
@@ -433,6 +434,53 @@ class AccessAnalysis:
 
     # ---- masks -----------------------------------------------------------------------------------------------------
 
+    def box(self, mask: Value, scalars: Scalars) -> list[Bounds]:
+        """For each dimension bounds outside of which a mask is false everywhere; inside it may be anything.
+
+        A comparison of positions along several dimensions, as ``row >= column``, bounds each of them by the furthest
+        that the others can be.
+        """
+        shape = shape_of(mask.type)
+        found = _verdict(FREE, len(shape))
+        others: list[Elementwise] = []
+        for part in conjuncts(mask):
+            bounds = self.bounds(part, scalars)
+            operation = part.defining_op
+            if bounds is not None:
+                found = [x & y for x, y in zip(found, bounds, strict=True)]
+            elif isinstance(operation, Elementwise) and operation.name in _COMPARISONS:
+                others.append(operation)
+        implied = [self._implied(each, found, scalars) for each in others]
+        for each in implied:
+            found = [x & y for x, y in zip(found, each, strict=True)]
+        return found
+
+    def _implied(self, comparison: Elementwise, box: Sequence[Bounds], scalars: Scalars) -> list[Bounds]:
+        """What a comparison says of each dimension, given bounds of all."""
+        shape = shape_of(comparison.result.type)
+        found = _verdict(FREE, len(shape))
+        compared = self._compared(comparison, scalars)
+        terms = compared[0].terms if compared else ()
+        strides = [stride for term in terms if (stride := _short_stride(term)) is not None]
+        if compared is None or len(strides) < len(terms):
+            return found
+        for dimension, stride in enumerate(strides):
+            if not stride:
+                continue
+            # sum over d of stride_d * position_d < bound, where what the others add is no less than `least`.
+            leasts: list[Scalar] = [0]
+            for d, other in enumerate(strides):
+                if d != dimension and other < 0:
+                    lasts = [scalars.binary("sub", limit, 1) for limit in (shape[d], *box[d].limit)]
+                    moved = [scalars.binary("mul", last, other) for last in lasts]
+                    leasts = [scalars.binary("add", least, each) for least in leasts for each in moved]
+                elif d != dimension and box[d].first:
+                    first = scalars.binary("mul", scalars.maximum([0, *box[d].first]), other)
+                    leasts = [scalars.binary("add", least, first) for least in leasts]
+            ends = [self._end(stride, scalars.binary("sub", compared[1], least), scalars) for least in leasts]
+            found[dimension] = Bounds(sum((each.first for each in ends), ()), sum((each.limit for each in ends), ()))
+        return found
+
     def bounds(self, mask: Value, scalars: Scalars) -> list[Bounds] | None:
         """For each dimension the bounds of the valid positions, or None if the mask is not rectangular."""
         assert isinstance(mask.type, TensorType)
@@ -462,12 +510,23 @@ class AccessAnalysis:
                 a = self.bounds(operation.operands[0], scalars)
                 b = a and self.bounds(operation.operands[1], scalars)
                 return a and b and [x & y for x, y in zip(a, b, strict=True)]
-            case Elementwise() if operation.name in ("slt", "sle", "sgt", "sge"):
+            case Elementwise() if operation.name in _COMPARISONS:
                 return self._comparison(operation, scalars)
             case _:
                 return None
 
-    def _comparison(self, operation: Elementwise, scalars: Scalars) -> list[Bounds] | None:
+    def _compared(self, operation: Elementwise, scalars: Scalars) -> tuple[Linear, Scalar] | None:
+        """A linear form without offset, and the bound below which a comparison asks it to be."""
+        sides = self._sides(operation, scalars)
+        if sides is None:
+            return None
+        # a < b  <=>  (a's terms - b's terms) < b's offset - a's offset
+        a, b = sides
+        difference = linear_sum(replace(a, offset=()), scaled(replace(b, offset=()), -1, scalars), scalars)
+        return difference and (difference, scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset)))
+
+    def _sides(self, operation: Elementwise, scalars: Scalars) -> tuple[Linear, Linear] | None:
+        """The forms of two numbers of which a comparison asks that the first be less than the second."""
         left, right = operation.operands
         if operation.name in ("sgt", "sge"):
             left, right = right, left
@@ -475,13 +534,13 @@ class AccessAnalysis:
         b = a and self.linear(right, scalars)
         if a is None or b is None:
             return None
-        if operation.name in ("sle", "sge"):
-            b = b.plus(1)
-        # a < b  <=>  (a's terms - b's terms) < b's offset - a's offset
-        difference = linear_sum(replace(a, offset=()), scaled(replace(b, offset=()), -1, scalars), scalars)
-        if difference is None:
+        return a, b.plus(1) if operation.name in ("sle", "sge") else b
+
+    def _comparison(self, operation: Elementwise, scalars: Scalars) -> list[Bounds] | None:
+        compared = self._compared(operation, scalars)
+        if compared is None:
             return None
-        bound = scalars.binary("sub", scalars.sum(b.offset), scalars.sum(a.offset))
+        difference, bound = compared
         shape, rank = shape_of(operation.result.type), len(difference.terms)
         moving = [(d, term) for d, term in enumerate(difference.terms) if term is not None]
         if not moving:
@@ -495,17 +554,20 @@ class AccessAnalysis:
             return None
         if abs(term.stride) > _LONGEST_STEP:
             return None
-        if term.stride > 0:
-            # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
-            rounded = scalars.binary("add", bound, term.stride - 1)
-            bounds = Bounds(limit=(scalars.quotient(rounded, term.stride),))
-        elif self._is_less(a, b):
-            bounds = FREE
-        else:
-            # i > -bound / size: 1 more than that rounded down; again only what is positive counts.
-            size = -term.stride
-            bounds = Bounds(first=(scalars.quotient(scalars.binary("sub", size, bound), size),))
+        sides = self._sides(operation, scalars) if term.stride < 0 else None
+        bounds = FREE if sides and self._is_less(*sides) else self._end(term.stride, bound, scalars)
         return _verdict(bounds, rank, dimension)
+
+    @staticmethod
+    def _end(stride: int, bound: Scalar, scalars: Scalars) -> Bounds:
+        """The bounds of a position of which ``stride * position < bound``."""
+        if stride > 0:
+            # i < bound / stride, rounded up; what this makes of negative numbers is not positive either.
+            rounded = scalars.binary("add", bound, stride - 1)
+            return Bounds(limit=(scalars.quotient(rounded, stride),))
+        # i > -bound / size: 1 more than that rounded down; again only what is positive counts.
+        size = -stride
+        return Bounds(first=(scalars.quotient(scalars.binary("sub", size, bound), size),))
 
     def _flat_comparison(
         self, difference: Linear, shape: tuple[int, ...], bound: Scalar, scalars: Scalars
@@ -544,6 +606,26 @@ class AccessAnalysis:
             and all(isinstance(x, int) for x in a.offset)
             and all(is_never_negative(x, self.signs) for x in values)
         )
+
+
+def _short_stride(term: Term | None) -> int | None:
+    """How far positions along a dimension are apart, 0 if it does not matter; None if that is not known, or is far."""
+    if term is None:
+        return 0
+    is_plain = term.wrap is None and term.repeats == 1 and isinstance(term.stride, int)
+    return term.stride if is_plain and isinstance(term.stride, int) and abs(term.stride) <= _LONGEST_STEP else None
+
+
+def conjuncts(mask: Value) -> Iterator[Value]:
+    """The masks that all have to be true where a mask is."""
+    pending = [mask]
+    while pending:
+        part = pending.pop()
+        operation = part.defining_op
+        if isinstance(operation, Elementwise) and operation.name == "and":
+            pending += operation.operands
+        else:
+            yield part
 
 
 def _is_narrow(value: Value) -> bool:

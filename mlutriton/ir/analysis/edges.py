@@ -57,19 +57,19 @@ def edges_of(access: TileLoad | TileStore, dimension: int, forms: ScalarForms) -
     tile = access.result if isinstance(access, TileLoad) else access.value
     extent, geometry = shape_of(tile.type)[dimension], access.geometry
     first, limit = geometry.firsts[dimension], geometry.limits[dimension]
-    begins = [each for each in _operands(first, "smax") if not _is_known(each, 0, -1)]
-    ends = [each for each in _operands(limit, "smin") if not _is_known(each, extent, 1)]
+    begins = [each for each in parts_of(first, "smax") if not _is_known(each, 0, -1)]
+    ends = [each for each in parts_of(limit, "smin") if not _is_known(each, extent, 1)]
     gates = {each: gate for each in ends if (gate := _gate(each, extent)) is not None}
     parts = tuple(Part(each, 0, forms.of(each)) for each in ends if each not in gates)
     return Edge(tuple(Part(each, 0, forms.of(each)) for each in begins)), Edge(parts, tuple(gates.values()))
 
 
-def _operands(value: Value, name: str) -> Iterator[Value]:
+def parts_of(value: Value, name: str) -> Iterator[Value]:
     """The numbers of which a value is the least, or the greatest."""
     match value.defining_op:
         case Elementwise() as operation if operation.name == name:
             for operand in operation.operands:
-                yield from _operands(operand, name)
+                yield from parts_of(operand, name)
         case _:
             yield value
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.analysis.integer_signs import is_never_negative
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, is_of_the_launch
+from mlutriton.ir.analysis.scalar_forms import Form
 from mlutriton.ir.core import Function, Value
-from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId
+from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId
 from mlutriton.ir.types import shape_of
 
 
@@ -25,6 +26,7 @@ class Bounds:
         self.code = Scalars(function.location)
         self._together = together
         self._signs: dict[Value, bool] = {}
+        self._loops = {loop.index: loop for loop in function.walk() if isinstance(loop, For)}
 
     def at_least(self, value: Value, number: int) -> list[Fact] | None:
         """What has to hold of a launch for an integer never to be less than 0 or 1; None if that is not known."""
@@ -63,6 +65,10 @@ class Bounds:
         """
         if self._is_launched(value):
             return self.code.value(value)
+        if value in self._loops:
+            start, end, _ = self._loops[value].operands[:3]
+            bound = self.of(start if least else end, facts, least=least)
+            return bound if least or bound is None else self.code.binary("sub", bound, 1)
         operation = value.defining_op
         match operation:
             case ProgramId() if least:
@@ -85,6 +91,43 @@ class Bounds:
             case _:
                 return None
 
+    def of_form(self, form: Form, facts: list[Fact], *, least: bool) -> Scalar | None:
+        """The same of a sum of products, in each of which at most one factor is no number of the launch."""
+        moving: dict[Value, Form] = {}
+        fixed: Form = {}
+        for factors, count in form.items():
+            others = [each for each in factors if not self._is_launched(each)]
+            if len(others) > 1:
+                return None
+            rest = tuple(each for each in factors if each not in others)
+            (moving.setdefault(others[0], {}) if others else fixed)[rest] = count
+        bounds = [self._of_launch(fixed)]
+        for value, times in moving.items():
+            falls = all(count < 0 for count in times.values())
+            bound = self.of(value, facts, least=least != falls)
+            if bound is None:
+                return None
+            factor = self._of_launch({factors: abs(count) if falls else count for factors, count in times.items()})
+            if not isinstance(factor, int):
+                facts.append(self.is_at_least(factor, 0))
+            scaled = self.code.binary("mul", bound, factor)
+            bounds.append(self.code.binary("sub", 0, scaled) if falls else scaled)
+        return self.code.sum(bounds)
+
+    def varying(self, form: Form) -> int:
+        """In how many of the products of a sum there is a factor that is no number of the launch."""
+        return sum(not all(map(self._is_launched, factors)) for factors in form)
+
+    def _of_launch(self, form: Form) -> Scalar:
+        """The arithmetic of a sum of products of numbers of the launch."""
+        products: list[Scalar] = []
+        for factors, count in form.items():
+            total: Scalar = count
+            for factor in factors:
+                total = self.code.binary("mul", total, self.code.value(factor))
+            products.append(total)
+        return self.code.sum(products)
+
     def _scaled(self, one: Value, factor: Value, facts: list[Fact], *, least: bool) -> Scalar | None:
         if not self._is_launched(factor):
             return None
@@ -93,7 +136,7 @@ class Bounds:
         return None if bound is None else self.code.binary("mul", bound, factor)
 
     def _is_launched(self, value: Value) -> bool:
-        return not shape_of(value.type) and launch_arithmetic([value], self.function) is not None
+        return not shape_of(value.type) and is_of_the_launch(value, self.function)
 
 
 def _all(found: Iterable[list[Fact] | None]) -> list[Fact] | None:

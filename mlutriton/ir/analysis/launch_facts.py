@@ -14,7 +14,7 @@ from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.memory_ops import ArraysDisjoint
+from mlutriton.ir.memory_ops import ArraysDisjoint, ReachableBytes
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
 from mlutriton.ir.types import PointerType, shape_of
 
@@ -139,8 +139,21 @@ def _power_of_two(number: int) -> int:
     return number & -number if number else _EVERYTHING
 
 
+_OF_THE_LAUNCH = Elementwise | Constant | NumPrograms | ArraysDisjoint | ReachableBytes
+
+
 def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Operation] | None:
     """The operations that compute scalars from arguments and the grid's size, in order; None if more goes into them."""
+    needed = _needed(values, function)
+    return None if needed is None else [each for each in function.walk() if each in needed]
+
+
+def is_of_the_launch(value: Value, function: Function) -> bool:
+    """True if a scalar follows from arguments and the grid's size."""
+    return _needed([value], function) is not None
+
+
+def _needed(values: Sequence[Value], function: Function) -> set[Operation] | None:
     arguments = set(function.body.arguments)
     needed: set[Operation] = set()
     pending = list(values)
@@ -149,11 +162,11 @@ def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Opera
         operation = value.defining_op
         if operation in needed or value in arguments:
             continue
-        if not isinstance(operation, Elementwise | Constant | NumPrograms | ArraysDisjoint) or shape_of(value.type):
+        if not isinstance(operation, _OF_THE_LAUNCH) or shape_of(value.type):
             return None
         needed.add(operation)
         pending += operation.operands
-    return [each for each in function.walk() if each in needed]
+    return needed
 
 
 def counted_loops(function: Function) -> list[For]:

@@ -58,7 +58,7 @@ class ScalarForms:
                 if operation.name != "mul":
                     return plus(first, second, 1 if operation.name == "add" else -1)
                 if len(first) * len(second) <= _MOST_TERMS:
-                    return _product(first, second)
+                    return product(first, second)
             case Elementwise(name="sext", operands=[source]) if is_index(source.type):
                 return self.of(source)
             case _:
@@ -79,7 +79,8 @@ def plus(a: Form, b: Mapping[tuple[Value, ...], int], times: int = 1) -> Form:
     return {factors: count for factors, count in total.items() if count}
 
 
-def _product(a: Form, b: Form) -> Form:
+def product(a: Form, b: Form) -> Form:
+    """``a * b``."""
     total: Form = {}
     for one, count in a.items():
         for other, times in b.items():

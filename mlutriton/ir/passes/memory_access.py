@@ -8,7 +8,7 @@ Pointer and index tensors that a loop carries and only advances by a uniform amo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
+from mlutriton.ir.analysis.scalar_forms import ScalarForms
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
     AddPtr,
@@ -73,9 +74,20 @@ _FEW_BYTES = 16
 _MOST_GROUPS = 1 << 32
 
 
+# A fact of arguments whose arrays hold the whole box around what each load may choose.
+WHOLE_BOXES = "whole_boxes"
+
+
 def run(function: Function) -> None:
     """Rewrite every access of a tensor of pointers; scalar accesses stay as they are."""
-    _Rewriter(_assumed(function), _signs(function)).block(function.body)
+    boxes(function)
+
+
+def boxes(function: Function) -> list[TileLoad]:
+    """What :func:`run` does; the loads of whole boxes are those of which the kernel leaves something out."""
+    rewriter = _Rewriter(_assumed(function), _signs(function), _boxed(function))
+    rewriter.block(function.body)
+    return rewriter.boxes
 
 
 def wanted_multiples(function: Function) -> dict[Value, int]:
@@ -146,17 +158,24 @@ def _signs(function: Function) -> dict[Value, bool]:
     return {argument: True for argument, facts in pairs if facts.get("never_negative")}
 
 
+def _boxed(function: Function) -> set[Value]:
+    pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
+    return {argument for argument, facts in pairs if WHOLE_BOXES in facts}
+
+
 def _assumed(function: Function) -> dict[Value, int]:
     pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
     return {argument: facts.get("divisibility", 1) for argument, facts in pairs}
 
 
 class _Rewriter:
-    def __init__(self, assumed: Mapping[Value, int], signs: Mapping[Value, bool]) -> None:
+    def __init__(self, assumed: Mapping[Value, int], signs: Mapping[Value, bool], boxed: Collection[Value]) -> None:
         self.analysis = AccessAnalysis(assumed)
         self.analysis.signs |= signs
         self.cuts = Cuts(lambda scalar: self.analysis.multiples.power_of_two(scalar))
         self.known_rows: dict[tuple[Value, int], Split] = {}
+        self.boxed = boxed
+        self.boxes: list[TileLoad] = []
         # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
         self.replaced: dict[Value, Value] = {}
 
@@ -259,7 +278,8 @@ class _Rewriter:
     def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
         if isinstance(operation, Load | Store):
             for form in (
-                self._tile, self._finer_tile, self._long_rows, self._wrapped_tile, self._rows, self._finer_rows
+                self._tile, self._finer_tile, self._long_rows, self._wrapped_tile, self._rows, self._finer_rows,
+                self._box,
             ):  # fmt: skip
                 scalars = Scalars(operation.location)
                 found = form(operation, scalars)
@@ -353,6 +373,28 @@ class _Rewriter:
         if found is None or isinstance(operation, Store):
             return found
         return [*found, Reshape([found[-1].result], result_types=[operation.result.type], location=operation.location)]
+
+    def _box(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """A load of all of the box around what its mask may choose, from an array that is known to hold it."""
+        if not isinstance(operation, Load):
+            return None
+        pointer, mask, other = operation.operands
+        form = self.analysis.linear(pointer, scalars)
+        if form is None or form.base is None or ScalarForms().place(form.base)[0] not in self.boxed:
+            return None
+        if any(term and (term.wrap or term.repeats > 1) for term in form.terms):
+            return None
+        base = _base_pointer(form, scalars, operation.location)
+        geometry = _geometry(shape_of(pointer.type), form, self.analysis.box(mask, scalars), scalars)
+        zero = scalars.add(Constant.of(0, element_type(operation.result.type)))
+        tile = TileLoad(
+            [base, zero, *geometry.operands()],
+            {"wraps": geometry.flags()},
+            result_types=[operation.result.type],
+            location=operation.location,
+        )
+        self.boxes.append(tile)
+        return [tile, Elementwise.of("select", mask, tile.result, other, location=operation.location)]
 
     @staticmethod
     def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:
