@@ -28,13 +28,14 @@ still: it lies in the phase of the block that it is for, where that of the block
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
-from mlutriton.codegen.pipelining.block_size import EndBlocks
+from mlutriton.codegen.pipelining.block_size import End, EndBlocks, FewBlocks
 from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipelining.merged_transfers import (
     LongerDimension,
@@ -193,11 +194,16 @@ class _BlockRotation:
             some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
             entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
             self.upper = self._scalar("select", entered, some, Immediate(0))
-        self.block = self._block_size(integer("sub", self.upper, self.lower))
+        count = integer("sub", self.upper, self.lower)
+        if self.shape.few is not None:
+            self.block, short = self._few_blocks(self.shape.few, count)
+            self.first = integer("sub", integer("add", self.lower, short), self.block)
+            return
+        self.block = self._block_size(count)
         if self.shape.ends is None:
             self.first = integer("sub", self.lower, self._scalar("urem", self._task(), self.block))
         else:
-            short = self._first_length(self.shape.ends, integer("sub", self.upper, self.lower))
+            short = self._first_length(self.shape.ends, count)
             self.first = integer("sub", integer("add", self.lower, short), self.block)
 
     def _first_length(self, ends: EndBlocks, count: ScalarOperand) -> ScalarOperand:
@@ -205,19 +211,36 @@ class _BlockRotation:
         integer, block, one = self._integer, self.block, Immediate(1)
         between = integer("sub", self._scalar("sdiv", integer("sub", count, one), block), one)
         rest = integer("sub", count, integer("mul", integer("smax", between, Immediate(0)), block))
-        constant, each = (Immediate(round(share * (1 << _SHARE_BITS))) for share in (ends.constant, ends.each))
-        scaled = integer("add", constant, integer("mul", each, block))
+        scaled = integer("add", _shares(ends.constant), integer("mul", _shares(ends.each), block))
         most = integer("smax", self._scalar("lshr", scaled, Immediate(_SHARE_BITS)), integer("add", block, one))
         is_long = self.emitter.scalar("sgt", (self.loop.dtype,), rest, most)
         rest = self._scalar("select", is_long, integer("sub", rest, block), rest)
-        if not ends.differ:
-            return self._scalar("lshr", integer("add", rest, one), one)
-        spread = integer("add", self._scalar("lshr", rest, Immediate(2)), one)
-        least = self._scalar("lshr", integer("add", integer("sub", rest, spread), one), one)
-        # The first block is never empty.
-        further = self._scalar("urem", self._task(), integer("add", spread, one))
-        wanted = integer("add", integer("smax", least, one), further)
-        return integer("smax", integer("smin", wanted, block), integer("sub", rest, block))
+        return self._scalar("lshr", integer("add", rest, one), one)
+
+    def _few_blocks(self, few: FewBlocks, count: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
+        """How long the blocks between the ends are of so many iterations, and how long the first one is.
+
+        That differs from task to task as far as neither end is too long: where all cores wait for their transfers at
+        the same time, nobody uses the DRAM.
+        """
+        integer, scalar, one = self._integer, self._scalar, Immediate(1)
+        ends = few.ends
+        some = integer("add", integer("sub", count, Immediate(math.floor(ends.of(few.most)))), Immediate(few.most - 1))
+        between = integer("smax", scalar("sdiv", some, Immediate(few.most)), one)
+        shares = integer("add", integer("mul", between, _shares(1)), _shares(ends.each))
+        wanted = integer("sub", integer("mul", count, _shares(1)), _shares(ends.constant))
+        rounded_up = integer("sub", integer("add", wanted, shares), one)
+        length = integer("smin", integer("smax", scalar("sdiv", rounded_up, shares), one), Immediate(few.most))
+        rest = integer("smax", integer("sub", count, integer("mul", between, length)), one)
+
+        def limit(end: End) -> ScalarOperand:
+            scaled = integer("add", _shares(end.constant), integer("mul", _shares(end.each), length))
+            return scalar("ashr", scaled, Immediate(_SHARE_BITS))
+
+        most = integer("smin", integer("smax", limit(few.first), one), length)
+        least = integer("smax", integer("sub", rest, limit(few.last)), one)
+        choices = integer("add", integer("smax", integer("sub", most, least), Immediate(0)), one)
+        return length, integer("sub", most, scalar("urem", self._task(), choices))
 
     def _task(self) -> Register:
         return self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
@@ -622,6 +645,11 @@ class _BlockRotation:
 
     def _sync(self, queues: int = ALL_QUEUES) -> Instruction:
         return Instruction(TABLE["sync"], (), (Immediate(queues),), self.loop.location)
+
+
+def _shares(number: float) -> Immediate:
+    """A number in parts of an iteration."""
+    return Immediate(round(number * (1 << _SHARE_BITS)))
 
 
 def _place(transfer: Instruction) -> GlobalAddress:

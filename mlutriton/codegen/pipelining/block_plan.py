@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from mlutriton.codegen.pipelining.block_size import (
     BlockSize,
     EndBlocks,
+    FewBlocks,
     IterationCycles,
     arithmetic_cycles,
     flow_cycles,
@@ -30,7 +31,7 @@ from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging, MoreIt
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
 from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
-from mlutriton.codegen.tile_code import Loop, Node, TileCode, buffers_of, instructions, registers_set
+from mlutriton.codegen.tile_code import Loop, Node, RowExtent, TileCode, buffers_of, instructions, registers_set
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Register
@@ -54,10 +55,11 @@ _LEAST_SHORT = 2
 _CHUNK_CYCLES = 20
 
 # What halves of chunks have to save.
-_CYCLES_FOR_HALVES = 0.02
+_CYCLES_FOR_HALVES = 0.01
 
 # For how many iterations of a task blocks are laid out; how many there are is known at the launch alone.
 _ORDINARY_ITERATIONS = 16
+_MANY_ITERATIONS = 64
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class BlockShape:
         in_halves: the halves of a chunk are computed by turns.
         arithmetic_first: it is handed over before the transfers, as it takes longer.
         transfers_bind: they take longer than the arithmetic.
-        ends: how long the first and the last block may be, if that matters.
+        ends: how long the first and the last block may be, if that matters where arithmetic binds.
+        few: the blocks, if that matters where transfers bind; they do not have the ordinary size.
     """
 
     capacity: int
@@ -83,6 +86,7 @@ class BlockShape:
     arithmetic_first: bool = False
     transfers_bind: bool = False
     ends: EndBlocks | None = None
+    few: FewBlocks | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def _collected(
     """
     if len(plan.stores) > 1 and not plan.commutes:
         return frozenset(), 1
-    size = min(_ordinary_size(shape.size, shape.capacity), shape.capacity)
+    size = min(_ordinary_size(shape.size, shape.capacity, shape.few), shape.capacity)
     short = [
         each
         for each in plan.transfers
@@ -217,15 +221,18 @@ def _shape(
     joined = [flow(each) for each in plan.transfers if id(each) in merged]
     apart = len(plan.transfers) - len(joined)
     alone = is_quicker_alone(machine)
-    without = IterationCycles(load, store, 0, latency, 0, placing_cycles * apart, tuple(joined), alone)
+    is_narrow = any(code.buffers[name].extent for name in plan.buffers)
+    longest = 1 / RowExtent.ORDINARY_SHARE if is_narrow else 1
+    without = IterationCycles(load, store, 0, latency, 0, placing_cycles * apart, tuple(joined), alone, longest)
     chunks = plan_chunks(code, loop, plan, merging)
     if chunks is None or chunks.is_within:
         cycles = _iteration_as_a_whole(loop, chunks, without, machine)
         capacity, size = min(memory.iterations({}), most), cycles.block_size()
-        ordinary = _ordinary_size(size, capacity)
+        ends, few = cycles.end_blocks(), cycles.few_blocks(capacity)
+        ordinary = _ordinary_size(size, capacity, few)
         first, bind = cycles.is_arithmetic_first(ordinary), cycles.do_transfers_bind(ordinary)
         units = 0 if chunks is None else chunks.units
-        return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, cycles.end_blocks())
+        return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, ends, few)
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
     while True:
@@ -235,12 +242,13 @@ def _shape(
             break
         for in_halves in (False, True)[: min(2, chunk_units)]:
             cycles, size = _iteration(chunks, chunk_units, without, capacity, machine, in_halves=in_halves)
+            ends, few = cycles.end_blocks(), cycles.few_blocks(capacity)
             # Halves make code longer.
-            whole = cycles.of_loop(_ORDINARY_ITERATIONS, size) * (1 + _CYCLES_FOR_HALVES * in_halves)
+            whole = _cycles_each(cycles, capacity, few) * (1 + _CYCLES_FOR_HALVES * in_halves)
             if whole <= best_cycles:
                 first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
-                ends = cycles.end_blocks()
-                best = BlockShape(capacity, cycles.block_size(), chunks, chunk_units, in_halves, first, bind, ends)
+                size_of_blocks = cycles.block_size()
+                best = BlockShape(capacity, size_of_blocks, chunks, chunk_units, in_halves, first, bind, ends, few)
                 best_cycles = whole
         if chunk_units >= capacity * chunks.units:
             break
@@ -275,16 +283,31 @@ def _iteration(
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
         issue = _chunk_issue_cycles(chunks, machine, in_halves=in_halves) * chunks.units / units
         cycles = replace(without, arithmetic=arithmetic, issue=issue)
-        size = _ordinary_size(cycles.block_size(), capacity)
+        size = _ordinary_size(cycles.block_size(), capacity, cycles.few_blocks(capacity))
         before, units = units, max(2, min(chunk_units, int(size * chunks.units)))
         if units == before:
             break
     return cycles, size
 
 
-def _ordinary_size(size: BlockSize, capacity: int) -> float:
+def _cycles_each(cycles: IterationCycles, capacity: int, few: FewBlocks | None) -> float:
+    """Cycles of an iteration of a loop, in the mean of an ordinary one and one of many iterations."""
+    loops = (_ORDINARY_ITERATIONS, _MANY_ITERATIONS)
+    if few is not None:
+        return sum(cycles.of_blocks(few.lengths(count)) / count for count in loops) / len(loops)
+    size = cycles.block_size()
+    return sum(cycles.of_loop(count, _size_of_blocks(size, capacity, count)) / count for count in loops) / len(loops)
+
+
+def _ordinary_size(size: BlockSize, capacity: int, few: FewBlocks | None) -> float:
     """Iterations of a block of an ordinary loop."""
-    return min(size.of(_ORDINARY_ITERATIONS), capacity, _ORDINARY_ITERATIONS / 2)
+    if few is not None:
+        return few.between(_ORDINARY_ITERATIONS)[1]
+    return _size_of_blocks(size, capacity, _ORDINARY_ITERATIONS)
+
+
+def _size_of_blocks(size: BlockSize, capacity: int, iterations: int) -> float:
+    return min(size.of(iterations), capacity, iterations / 2)
 
 
 def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves: bool) -> int:

@@ -12,8 +12,9 @@ to do at both ends, where nothing goes on beside it. In between there is a least
     arithmetic binds:             b = sqrt(N turn / (l + s)), but long enough that it hides a latency
 
 Blocks at the ends have nothing but loads, or stores, beside their arithmetic. Where that is longer, the first
-and the last block are better short: what is left by blocks of the full length is shared by both. It may be one block
-more (:class:`EndBlocks`), for which another latency shows.
+and the last block are better short. Where arithmetic binds, what is left by blocks of the full length is shared by
+both; it may be one block more (:class:`EndBlocks`), for which another latency shows. Where transfers bind, nothing but
+latencies can be saved, so blocks are as few as can be (:class:`FewBlocks`).
 
 Where arithmetic binds by enough, it is handed over first in each turn, so that the COMPUTE queue does not wait until
 the scalar unit knows where transfers go. They begin later by what handing it over takes.
@@ -66,12 +67,56 @@ class EndBlocks:
     Attributes:
         constant: the part that does not depend on the length of blocks.
         each: for each iteration of a full block.
-        differ: cores wait for the DRAM, and had better not all do so at the same time.
     """
 
     constant: float
     each: float
-    differ: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """How long the block at an end may be beside one of b iterations: ``constant + each * b``."""
+
+    constant: float
+    each: float
+
+    def of(self, block: float) -> float:
+        """The length beside a block of so many iterations."""
+        return self.constant + self.each * block
+
+
+@dataclass(frozen=True)
+class FewBlocks:
+    """As few blocks as can be: all of one length but the first and the last one, which are shorter.
+
+    Attributes:
+        first: how long the first one may be, so that its arithmetic takes no longer than the loads beside it.
+        last: how long the last one may be, so that it can be stored right behind the block before.
+        most: iterations of a block between them.
+    """
+
+    first: End
+    last: End
+    most: int
+
+    @property
+    def ends(self) -> End:
+        """How long the first and the last block may be together."""
+        return End(self.first.constant + self.last.constant, self.first.each + self.last.each)
+
+    def between(self, iterations: int) -> tuple[int, int]:
+        """How many blocks there are between the first and the last of so many iterations, and how long they are."""
+        ends = self.ends
+        count = max(math.ceil((iterations - math.floor(ends.of(self.most))) / self.most), 1)
+        length = math.ceil((iterations - ends.constant) / (count + ends.each))
+        return count, min(max(length, 1), self.most)
+
+    def lengths(self, iterations: int) -> list[float]:
+        """Of all blocks of so many iterations, about; tasks differ in their first and last one."""
+        count, length = self.between(iterations)
+        rest = max(iterations - count * length, 1)
+        first = min(self.first.of(length), rest)
+        return [first, *[float(length)] * count, rest - first]
 
 
 @dataclass(frozen=True)
@@ -87,6 +132,7 @@ class IterationCycles:
         placing: cycles of the scalar unit to know where transfers go that do not go together.
         joined: cycles that bytes flow of each of the transfers of a block that go together.
         is_quicker_alone: a core transfers more than its share of the DRAM's rate while others do not.
+        longest: how many times as long all may take, if rows are as long as can be.
     """
 
     load: float
@@ -97,6 +143,7 @@ class IterationCycles:
     placing: float = 0
     joined: tuple[float, ...] = ()
     is_quicker_alone: bool = False
+    longest: float = 1
 
     @property
     def transfers(self) -> float:
@@ -113,15 +160,34 @@ class IterationCycles:
         return self._transfers_of_turn(size) > self.arithmetic * size
 
     def end_blocks(self) -> EndBlocks | None:
-        """How long blocks at the ends may be; None if their transfers take longer anyway, or cores should differ more.
+        """How long blocks at the ends may be where arithmetic binds; None if cores should differ more.
 
         Two blocks of r iterations together wait for arithmetic by ``2 (c r / 2 - latency - l b)``, if at all; one more
         block costs a turn, but hardly its latency, as other cores use the DRAM meanwhile.
         """
-        if self.is_quicker_alone or self.arithmetic <= max(self.load, self.store):
+        if self.is_quicker_alone or self.arithmetic < max(self.transfers, 1):
             return None
         constant = (2 * self.latency + _TURN_CYCLES) / self.arithmetic
-        return EndBlocks(constant, self.transfers / self.arithmetic, self.transfers > self.arithmetic)
+        return EndBlocks(constant, self.transfers / self.arithmetic)
+
+    def few_blocks(self, capacity: int) -> FewBlocks | None:
+        """The blocks where transfers bind; None if arithmetic does, or cores should differ more, or ends are no matter.
+
+        Beside a first block of e iterations b of them are loaded: ``c e <= latency + l b``. Beside a last one b of them
+        are stored, and it is to be handed over a latency before that is done: ``c e + turn <= s b``. Between two ends
+        and no other, a block of b iterations waits for arithmetic by ``c b - latency - (l + s) e``, which is to be less
+        than what one block more costs.
+        """
+        if self.is_quicker_alone or not max(self.load, self.store) < self.arithmetic < self.transfers:
+            return None
+        arithmetic = self.arithmetic * self.longest
+        first = End(self.latency / arithmetic, self.load / self.arithmetic)
+        last = End(-_TURN_CYCLES / arithmetic, self.store / self.arithmetic)
+        each = self.transfers / self.arithmetic
+        waits = arithmetic * (1 - each * each / 2)
+        spared = self.latency * (2 + each / 2) + _TURN_CYCLES * (1 - each / 2)
+        most = min(capacity, spared / waits) if waits > 0 else capacity
+        return FewBlocks(first, last, max(int(most), 1))
 
     def _transfers_of_turn(self, size: float) -> float:
         # Of transfers that go together, each shows what of its latency the one before does not hide.
@@ -138,6 +204,16 @@ class IterationCycles:
         within = [max(arithmetic, moved + self.latency) for moved in (load, load + store, store)]
         middle = max(arithmetic, within[0] + (turns - 2) * within[1] + within[2])
         return self.latency + load + middle + turns * _TURN_CYCLES + store + self.latency
+
+    def of_blocks(self, lengths: Sequence[float]) -> float:
+        """Cycles of a loop in blocks of these lengths, two at least."""
+        cycles = self.latency + self.load * lengths[0]
+        for before, length, behind in zip([0.0, *lengths], lengths, lengths[1:], strict=False):
+            transfers = self.latency + self.load * behind + self.store * before
+            cycles += _TURN_CYCLES + max(self.arithmetic * length, transfers)
+        *_, before, last = lengths
+        computed = self.arithmetic * last + _TURN_CYCLES
+        return cycles + _TURN_CYCLES + self.latency + max(computed, self.store * before) + self.store * last
 
     def block_size(self) -> BlockSize:
         """The length of blocks for which the loop takes least."""
