@@ -106,6 +106,10 @@ Condition = Function | Unless
 """Arithmetic on the parameters and the size of the grid, whose last result says whether something holds."""
 
 
+_Known = dict[tuple[object, ...], Register]
+"""What was computed, and the register that has it."""
+
+
 class _Choice:
     """What goes on with other code as soon as a condition does not hold.
 
@@ -121,26 +125,47 @@ class _Choice:
         self.labels: dict[str, int] = {}
         self.registers = registers
 
-    def ask(self, conditions: Sequence[Condition], otherwise: str) -> None:
-        """Go on behind the end if all conditions hold, else at a label."""
+    def ask(self, conditions: Sequence[Condition], otherwise: str, known: _Known | None = None) -> None:
+        """Go on behind the end if all conditions hold, else at a label.
+
+        Args:
+            conditions: are about the same launch, so that what one of them computes is known to those behind it.
+            otherwise: that label.
+            known: what has been computed before.
+        """
+        known = {} if known is None else known
         for condition in conditions:
             if isinstance(condition, Unless):
                 holds, unlike = self._label(), self._label()
-                self.ask([condition.condition], unlike)
+                self.ask([condition.condition], unlike, known)
                 self._add("br", condition.condition.location, Label(holds))
                 self.labels[unlike] = len(self.instructions)
-                self.ask(condition.others, holds)
+                self.ask(condition.others, holds, {**known})
                 self._add("br", condition.condition.location, Label(otherwise))
                 self.labels[holds] = len(self.instructions)
                 continue
-            asked, holding, registers = select_condition(condition, self.machine)
-            count, self.registers = self.registers, self.registers + registers + 1
-            self.instructions += [each.taking(_moved(one, count) for one in each.operands) for each in asked]
-            fails = Register(self.registers - 1)
+            holding, fails = self._computed(condition, known), Register(self.registers)
+            self.registers += 1
             location = condition.location
-            inverted = (fails, Register(holding.index + count), Immediate(1))
-            self.instructions.append(Instruction(TABLE["xor"], (I1,), inverted, location))
+            self.instructions.append(Instruction(TABLE["xor"], (I1,), (fails, holding, Immediate(1)), location))
             self._add("cbr", location, fails, Label(otherwise))
+
+    def _computed(self, condition: Function, known: _Known) -> Register:
+        """The register that says whether a condition holds."""
+        asked, holding, registers = select_condition(condition, self.machine)
+        count, self.registers = self.registers, self.registers + registers
+        same: dict[Register, Register] = {}
+        for each in asked:
+            result, *operands = (
+                same.get(one, Register(one.index + count)) if isinstance(one, Register) else one
+                for one in each.operands
+            )
+            assert isinstance(result, Register), "arithmetic has one result"
+            found = known.setdefault((each.row.name, each.dtypes, *operands), result)
+            if found is result:
+                self.instructions.append(each.taking((result, *operands)))
+            same[Register(result.index - count)] = found
+        return same[holding]
 
     def _add(self, name: str, location: Location, *operands: Operand) -> None:
         self.instructions.append(Instruction(TABLE[name], (), operands, location))

@@ -48,6 +48,14 @@ def test_every_version_computes_the_product(m, n, k, num_warps, engine, monkeypa
     launch(m, n, k, (64, 64, 32), num_warps=num_warps)
 
 
+def test_what_conditions_have_in_common_is_computed_once():
+    program = launch(512, 512, 64, (64, 64, 32)).program
+    asked = program.instructions[: min(program.labels.values())]
+    assert sum(each.row.name == "cbr" for each in asked) > 2
+    computed = [(each.row.name, *each.operands[1:]) for each in asked if each.written_register is not None]
+    assert len(computed) == len(set(computed))
+
+
 def test_tiles_end_where_what_wraps_is_not_stored():
     # Of 512 rows and columns none wraps, of 510 the last ones do.
     assert launch(510, 510, 512, (64, 64, 32)).cycles < 1.1 * launch(512, 512, 512, (64, 64, 32)).cycles
