@@ -10,6 +10,7 @@ from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.early_scalars import compute_early
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.interleave import interleave
+from mlutriton.codegen.lane_trees import combine_lanes_of_all_rows
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
@@ -131,13 +132,27 @@ def _finished(
         "wram": machine.usable_wram_bytes,
         "sram": machine.usable_sram_bytes,
     }
-    buffers = _placed(code, limits)
+    buffers = _placed(code, limits, machine)
     synchronize(code, buffers)
     compute_early(code)
     return flatten(code, _parameters(function), buffers, machine.isa, metadata, _members(function))
 
 
-def _placed(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
+def _placed(code: TileCode, limits_bytes: dict[str, int], machine: Machine) -> dict[str, Buffer]:
+    """The buffers of the code, which takes more of them where that takes less time, if they fit so.
+
+    Raises:
+        OnChipMemoryError: E0202, they do not fit.
+    """
+    trees = combine_lanes_of_all_rows(code, machine)
+    if trees.buffers:
+        with suppress(OnChipMemoryError):
+            return _in_order(code, limits_bytes)
+        trees.undo()
+    return _in_order(code, limits_bytes)
+
+
+def _in_order(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]:
     """The buffers of the code, in an order of instructions that waits little, if they fit so.
 
     Raises:
