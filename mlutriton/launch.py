@@ -31,6 +31,7 @@ from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import special_functions
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, VERSIONS, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
@@ -168,6 +169,9 @@ class LoadedKernel:
                 help="launch it with arrays",
             )
         _check_cache_directory()
+        if with_values:
+            for function in special_functions(self.program):
+                _begin_runtime(function)
         with uncollected():
             module = compile_llvm(
                 lambda: translate(
@@ -474,7 +478,13 @@ def _check_cache_directory() -> None:
 @cache
 def warm_up() -> None:
     """Let another thread do, once a process, what a first launch waits for: compile the runtime, and wake LLVM up."""
-    begin_llvm(basic_module, cache_key=_runtime_key(None))
+    begin_llvm(basic_module, cache_key=_runtime_key(None), wakes_up=True)
+
+
+@cache
+def _begin_runtime(function: str) -> None:
+    """Let another thread compile a special function of the runtime, once a process, before it is asked for."""
+    begin_llvm(partial(special_module, function), cache_key=_runtime_key(function))
 
 
 @cache

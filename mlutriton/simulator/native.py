@@ -93,19 +93,19 @@ def compile_llvm(
         return _compiled(ir_text, cache_key, thoroughly)
 
 
-def begin_llvm(make_text: Callable[[], str], *, cache_key: str) -> None:
+def begin_llvm(make_text: Callable[[], str], *, cache_key: str, wakes_up: bool = False) -> None:
     """Let another thread compile a module, if the disk cache does not have it; who asks for the module waits for it.
-
-    Programs that are compiled afterwards find LLVM in memory.
 
     Args:
         make_text: makes the module.
         cache_key: names its content.
+        wakes_up: programs that are compiled afterwards are to find LLVM in memory.
     """
 
     def compiled() -> list[bytes]:
         stored = _kept_or_compiled(cache_key, make_text)
-        toolchain().compile_sample()
+        if wakes_up:
+            toolchain().compile_sample()
         return stored
 
     _begun[cache_key] = Beside(compiled)

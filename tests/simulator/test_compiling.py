@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from mlutriton import launch
+from mlutriton.codegen.llvm.runtime import special_module
+from mlutriton.isa.assembly import assemble
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator.compiling import Beside, compiling, uncollected
 from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, begin_llvm, compile_llvm, kept_module
+from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE
 
 ANSWER = "define i64 @answer() {\n  ret i64 42\n}\n"
 
@@ -81,6 +85,25 @@ def test_who_asks_for_a_module_waits_for_it(tmp_path: Path, monkeypatch: pytest.
     begin_llvm(make_text, cache_key="answer")
     assert kept_module("answer") is not None
     assert len(texts) == 1
+
+
+def test_what_a_program_calls_is_compiled_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_DIRECTORY_VARIABLE, str(tmp_path))
+    makers: list[threading.Thread] = []
+
+    def noted(function: str) -> str:
+        makers.append(threading.current_thread())
+        return special_module(function)
+
+    monkeypatch.setattr(launch, "special_module", noted)
+    for forget in (launch.runtime, launch._begin_runtime):
+        forget.cache_clear()
+    program = assemble(HEADER + COPY + "    v.transpose.f32 [b], [a], 1, 8, 8, 1\n" + STORE)
+    for with_values in (False, True, True):
+        kernel = launch.load_program(program, MACHINE, is_kept=False)
+        kernel.native((1, 1, 1), [0, 0, 0], with_values=with_values, disjoint=True)
+    assert len(makers) == 1
+    assert makers[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize(
