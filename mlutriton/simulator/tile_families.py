@@ -54,7 +54,14 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
         return 0
     if count1 >= MOST_ROWS:
         return 0
-    for number in range(1, state.shared[FAMILIES] + 1):
+    # Where a family has tiles, those of others would break it, though they may be like some of theirs elsewhere.
+    first = 1
+    last = state.shared[FAMILIES]
+    owner = family_at(state, address)
+    if owner:
+        first = owner
+        last = owner if owner != NO_FAMILY else 0
+    for number in range(first, last + 1):
         family = number * FAMILY_WORDS
         if (
             state.families[family + WIDTH] == width
@@ -62,6 +69,8 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
             and joins_family(state, number, address, segment, count1)
         ):
             return number
+    if owner:
+        return 0
     unit = column_bytes(state, segment, width)
     columns = width // unit
     if state.shared[FAMILIES] == MOST_FAMILIES or columns > MOST_COLUMNS:

@@ -432,6 +432,14 @@ def test_what_tiles_leave_over_at_the_ends_of_rows_is_whole_too(order: int) -> N
     assert_needs_no_map(trace_of([*tiles, *tiles, END]), TINY)
 
 
+def test_tiles_like_those_of_another_matrix_are_of_their_own_s_family() -> None:
+    # Of two matrices, all columns of the first have tiles of 8 rows, and all but one of the second.
+    shapes = [(MEGABYTE + 512 * column, 8) for column in range(8)]
+    shapes += [(0, 16), *((512 * column + 4096 * row, 8) for row in (0, 8) for column in range(1, 8))]
+    tiles = [load(512 * rows, address, extent=Extent(512, rows, 4096)) for address, rows in shapes]
+    assert_needs_no_map(trace_of([*tiles, *tiles, END]), BIG)
+
+
 def assert_needs_no_map(trace: Trace, model: Machine) -> None:
     state = initial_state(trace.stored, 1, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
