@@ -49,7 +49,7 @@ from mlutriton.simulator.replay_state import (
 )
 from mlutriton.simulator.sector_map import drop_segment, enter_segment, own_pages, own_segment, use_segment
 from mlutriton.simulator.stretches import GIVEN_UP, MISFIT, give_stretches_up, use_stretch
-from mlutriton.simulator.tile_families import BROKEN, FAMILY_WORDS, claim_regions, family_of
+from mlutriton.simulator.tile_families import BY_MAP, claim_regions, family_of, is_left
 from mlutriton.simulator.tile_list import add_buckets, enter_tile, find_tile, forget_tile, link_newest, unlink
 from mlutriton.simulator.timing import L2_LINES, LINE_SHIFT
 
@@ -108,8 +108,8 @@ def new_tile(
     state.tiles[tile + TILE_DIRTY] = 0
     state.tiles[tile + TILE_LINES] = segment * count1 >> state.timing[LINE_SHIFT]
     family = family_of(state, address, segment, count1, stride1, count2)
-    has_conflict = claim_regions(state, family, tile)
-    state.tiles[tile + TILE_FAMILY] = 0 if has_conflict else family
+    has_conflict = claim_regions(state, family & ~BY_MAP, tile)
+    state.tiles[tile + TILE_FAMILY] = 0 if has_conflict or family >= BY_MAP else family
     if state.shared[HAS_BROKEN_FAMILY]:
         spell_out_broken_families(state)
     return tile
@@ -182,7 +182,7 @@ def spell_out_broken_families(state: ReplayState) -> None:
     state.shared[HAS_BROKEN_FAMILY] = 0
     tile = state.tiles[TILE_NEWER]
     while tile:
-        if state.families[state.tiles[tile + TILE_FAMILY] * FAMILY_WORDS + BROKEN]:
+        if is_left(state, tile):
             spell_out(state, tile)
         tile = state.tiles[tile + TILE_NEWER]
 

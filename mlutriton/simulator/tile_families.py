@@ -3,7 +3,7 @@
 The tiles of a family are made of whole lines and lie in one grid, as wide as the stride of their segments. Those that
 begin in one column of it have one geometry, which fills its columns alone, and begin at every so many rows: so two of
 them are the same tile, or share no line. And no tile of another family, or of none, comes into the regions of memory
-where they lie.
+where they lie, unless it is in columns that the family has left.
 
 In the subset of :mod:`mlutriton.simulator.machine_code`.
 """
@@ -18,6 +18,7 @@ from mlutriton.simulator.replay_state import (
     TILE_ADDRESS,
     TILE_COUNT1,
     TILE_COUNT2,
+    TILE_FAMILY,
     TILE_SEGMENT,
     TILE_STRIDE1,
     TILE_STRIDE2,
@@ -28,17 +29,24 @@ from mlutriton.simulator.timing import LINE_SHIFT
 MOST_FAMILIES = 16
 MOST_COLUMNS = 256
 # A family: whether it is one no longer, the bytes of a row and of a column of its grid, its columns, address and
-# geometry of its first tile, and of each column what the tiles that lie there have in common; 0 before the first.
-(BROKEN, WIDTH, UNIT, COLUMNS, ORIGIN, SEGMENT, COUNT1, FIRST_COLUMN) = range(8)
+# geometry of its first tile, how often it has left columns, and of each column what the tiles that lie there have in
+# common; 0 before the first.
+(BROKEN, WIDTH, UNIT, COLUMNS, ORIGIN, SEGMENT, COUNT1, TIMES_LEFT, FIRST_COLUMN) = range(9)
 FAMILY_WORDS = FIRST_COLUMN + MOST_COLUMNS
 # What tiles have in common: in which row modulo their rows they begin, their rows, first column, and how many columns.
 PHASE_SHIFT = 40
 COUNT_SHIFT = 17
 COLUMN_SHIFT = 9
 MOST_ROWS = 1 << PHASE_SHIFT - COUNT_SHIFT
+# Nothing: such columns are left to tiles that go by the map, though the memory is the family's. To leave some takes a
+# look at all tiles, so that a family does not do so often.
+LEFT = -1
+MOST_TIMES_LEFT = 8
 # No array begins in a region in which another one ends. Regions a table apart are taken for the same. What has tiles in
 # a region is in a byte of a word: the number of a family, 0 for nothing yet, or
 NO_FAMILY = 127
+# Added to the number of a family, in whose memory a tile lies that goes by the map.
+BY_MAP = 128
 REGION_SHIFT = 14
 REGIONS_SHIFT = 3
 ALL_REGIONS = 0x7F7F7F7F7F7F7F7F
@@ -46,7 +54,7 @@ EVERY_REGION = 0x0101010101010101
 
 
 def family_of(state: ReplayState, address: int, segment: int, count1: int, stride1: int, count2: int) -> int:
-    """The number of a tile's family, perhaps a new one; 0 if it can be of none."""
+    """The number of a tile's family, perhaps a new one; 0 if it can be of none, or with ``BY_MAP`` where it lies."""
     width = segment
     if count1 > 1:
         width = stride1
@@ -70,7 +78,7 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
         ):
             return number
     if owner:
-        return 0
+        return leave_columns(state, owner, address, width, segment) if owner != NO_FAMILY else 0
     unit = column_bytes(state, segment, width)
     columns = width // unit
     if state.shared[FAMILIES] == MOST_FAMILIES or columns > MOST_COLUMNS:
@@ -80,6 +88,7 @@ def family_of(state: ReplayState, address: int, segment: int, count1: int, strid
     for place in range(family + FIRST_COLUMN, family + FIRST_COLUMN + columns):
         state.families[place] = 0
     state.families[family + BROKEN] = 0
+    state.families[family + TIMES_LEFT] = 0
     state.families[family + WIDTH] = width
     state.families[family + UNIT] = unit
     state.families[family + COLUMNS] = columns
@@ -148,6 +157,50 @@ def joins_family(state: ReplayState, number: int, address: int, segment: int, co
     for place in range(first, first + size):
         state.families[place] = common
     return 1
+
+
+def leave_columns(state: ReplayState, number: int, address: int, width: int, segment: int) -> int:
+    """Leave the columns of a tile that is not like those there; returns the family with ``BY_MAP``, or 0.
+
+    ``HAS_BROKEN_FAMILY`` is set if there were tiles.
+    """
+    family = number * FAMILY_WORDS
+    unit = state.families[family + UNIT]
+    columns = state.families[family + COLUMNS]
+    distance = address - state.families[family + ORIGIN]
+    if state.families[family + WIDTH] != width or state.families[family + BROKEN]:
+        return 0
+    if distance % unit or segment % unit:
+        return 0
+    column = distance // unit % columns
+    size = segment // unit
+    if column + size > columns or state.families[family + TIMES_LEFT] == MOST_TIMES_LEFT:
+        return 0
+    had_tiles = 0
+    for place in range(family + FIRST_COLUMN + column, family + FIRST_COLUMN + column + size):
+        common = state.families[place]
+        state.families[place] = LEFT
+        if common > 0:
+            had_tiles = 1
+            first = family + FIRST_COLUMN + (common >> COLUMN_SHIFT & (1 << COUNT_SHIFT - COLUMN_SHIFT) - 1)
+            for other in range(first, first + (common & (1 << COLUMN_SHIFT) - 1)):
+                state.families[other] = LEFT
+    if had_tiles:
+        state.families[family + TIMES_LEFT] += 1
+        state.shared[HAS_BROKEN_FAMILY] = 1
+    return number | BY_MAP
+
+
+def is_left(state: ReplayState, tile: int) -> int:
+    """Whether a tile is of a family that is one no longer, or has left the tile's columns."""
+    if not state.tiles[tile + TILE_FAMILY]:
+        return 0
+    family = state.tiles[tile + TILE_FAMILY] * FAMILY_WORDS
+    cell = (state.tiles[tile + TILE_ADDRESS] - state.families[family + ORIGIN]) // state.families[family + UNIT]
+    column = cell % state.families[family + COLUMNS]
+    if state.families[family + BROKEN]:
+        return 1
+    return state.families[family + FIRST_COLUMN + column] == LEFT
 
 
 @inlined

@@ -170,6 +170,11 @@ CUTS = [
     *cut_matrix([512, 512], [2] * 5, 1024, 3 * MEGABYTE),
     *cut_matrix([80_000, 80_000, 40_000], [4, 2], 200_000, 4 * MEGABYTE),
 ]
+# Other tiles of the second of them, across those.
+OTHER_CUTS = [
+    *cut_matrix([256] * 4, [2] * 5, 1024, 2 * MEGABYTE),
+    *cut_matrix([512, 384, 128], [4, 3, 3], 1024, 2 * MEGABYTE),
+]
 
 
 @st.composite

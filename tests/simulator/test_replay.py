@@ -35,6 +35,7 @@ from tests.simulator.drawn_traces import (
     CUTS,
     END,
     MEGABYTE,
+    OTHER_CUTS,
     alike_programs,
     cut_matrix,
     extents,
@@ -403,7 +404,14 @@ def test_tiles_of_matrices_in_a_small_cache_equal_the_reference(uses: list[Recor
 
 @settings(RANDOM, max_examples=100)
 @given(
-    st.lists(st.tuples(st.sampled_from(CUTS), st.sampled_from([0] * 20 + [128, 60]), st.booleans()), max_size=60),
+    st.lists(
+        st.tuples(
+            st.sampled_from(CUTS) | st.sampled_from(CUTS) | st.sampled_from(OTHER_CUTS),
+            st.sampled_from([0] * 20 + [128, 60]),
+            st.booleans(),
+        ),
+        max_size=60,
+    ),
     st.sampled_from([2048, 10_240, 65_536, MEGABYTE]),
 )
 def test_tiles_that_leave_something_over_equal_the_reference(
@@ -440,13 +448,39 @@ def test_tiles_like_those_of_another_matrix_are_of_their_own_s_family() -> None:
     assert_needs_no_map(trace_of([*tiles, *tiles, END]), BIG)
 
 
+def test_only_columns_with_tiles_of_two_heights_go_by_the_map() -> None:
+    heights = [16, *[8] * 7]
+    tiles = [(512 * column + 4096 * row, heights[column]) for row in range(0, 64, 16) for column in range(8)]
+    tiles.insert(4, (8 * 4096, 8))
+    loads = [load(512 * rows, address, extent=Extent(512, rows, 4096)) for address, rows in tiles]
+    trace = trace_of([*loads, sync(WAIT_IO), *loads, END])
+    assert_equals_reference(trace, BIG)
+    state = interpreted(trace, BIG)
+    rows = range(1, state.shared[replay_state.FRESH_TILES])
+    used = [row * replay_state.TILE_WORDS for row in rows]
+    assert {state.tiles[tile] % 4096 for tile in used if not state.tiles[tile + replay_state.TILE_FAMILY]} == {0}
+
+
+@pytest.mark.parametrize("address", [128, 8192 - 128, 65_536 - 128, 2 * 65_536])
+def test_tiles_across_wide_columns_equal_the_reference(address: int) -> None:
+    tiles = [load(8192 * 4, 8192 * column, extent=Extent(8192, 4, 65_536)) for column in range(8)]
+    across = load(8192 * 3, address, extent=Extent(8192, 3, 65_536))
+    assert_equals_reference(trace_of([*tiles, across, *tiles, END]), BIG)
+    assert_equals_reference(trace_of([*tiles[1:], across, *tiles, across, END]), BIG)
+
+
 def assert_needs_no_map(trace: Trace, model: Machine) -> None:
+    numbers = interpreted(trace, model).shared
+    assert numbers[replay_state.NEXT_BLOCK] == replay_state.BLOCK_WORDS, "the map is not asked"
+
+
+def interpreted(trace: Trace, model: Machine) -> replay_state.ReplayState:
     state = initial_state(trace.stored, 1, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
     lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
     assert lists.shared[replay_state.STATUS] == replay_state.DONE
-    assert lists.shared[replay_state.NEXT_BLOCK] == replay_state.BLOCK_WORDS, "the map is not asked"
+    return lists
 
 
 @settings(RANDOM, max_examples=100)
