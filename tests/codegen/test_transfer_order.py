@@ -2,6 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
+
+import mlutriton as mlu
+from examples import matmul
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, halves, order_of, transfer_of
 from mlutriton.codegen.tile_code import Emitter, TileCode
 from mlutriton.dtypes import F16
@@ -98,3 +102,12 @@ def test_a_padded_box_that_begins_lower_is_not_halved():
     operands = list(whole.operands)
     operands[6] = Immediate(1)
     assert halves(code, replace(whole, operands=tuple(operands))) is None
+
+
+def test_first_loads_go_in_the_order_of_all_others():
+    case = matmul.case(1024, 512, 1024, np.float16, "fp16", on_cluster=True)
+    run = mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
+    loads = [each for each in run.program.instructions if each.row.trace == "LOAD" and "n1" in each.row.slot_index]
+    rows = [each.operand("n1") for each in loads if str(each.operand("dst")).startswith("[left")]
+    # Two in front of the loop and two in it; whole ones where arrays share bytes, and nothing is loaded ahead.
+    assert rows.count(Immediate(64)) == 4

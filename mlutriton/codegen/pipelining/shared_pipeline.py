@@ -253,8 +253,7 @@ class _Rotation:
             *self._load(shared, first),
             barrier(loop.location),
             *self._take(own, first),
-            *self._load(shared, second),
-            *self._issue(own, first),
+            *self._in_order(self._load(shared, second), first),
         ]
         for lead in self.leads:
             nodes += self._prepare(lead)
@@ -279,16 +278,13 @@ class _Rotation:
 
     def load_ahead(self) -> list[Node]:
         """The loads of the iteration after the next and of the next; what they need has been prepared before."""
+        return self._in_order(self._issue(self.leads[0], self.now), self.other)
+
+    def _in_order(self, together: list[Node], phases: dict[int, Register]) -> list[Node]:
+        """What all load together, and what a core loads for itself to some phases, in the order that takes less."""
         shared, own = self.leads
-        parts = self._around(shared, own)
-        if parts is None:
-            return [*self._issue(shared, self.now), *self._issue(own, self.other)]
-        first, last = parts
-        return [
-            *self._issue(own, self.other, first),
-            *self._issue(shared, self.now),
-            *self._issue(own, self.other, last),
-        ]
+        first, last = self._around(shared, own) or ([], own.loads)
+        return [*self._issue(own, phases, first), *together, *self._issue(own, phases, last)]
 
     def _around(self, shared: _Lead, own: _Lead) -> tuple[list[Node], list[Node]] | None:
         """The halves of a core's own load before and behind what all load together, if it takes less time so."""
