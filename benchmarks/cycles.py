@@ -40,6 +40,7 @@ NEEDS: dict[str, Needs] = {
     "GELU 4096x4096 fp32": Needs(4 * 4096 * 4096, connected=(5, 1), specials=1, divisions=1),
     "transpose 8x1024x768 fp32": Needs(rearranges=True),
     "attention 4x48x1024x64 fp16": _attention(4 * 48 * 1024**2),
+    "attention 4x48x1024x64 fp16, num_warps=4": _attention(4 * 48 * 1024**2),
     "attention 4x48x1024x64 fp16 causal": _attention(4 * 48 * 1024**2 // 2),
     "attention 1x12x4096x128 fp16": _attention(12 * 4096**2),
     "attention 1x12x4096x128 fp16, num_warps=4": _attention(12 * 4096**2),
@@ -51,6 +52,10 @@ TENSOR_BOUND: dict[str, tuple[MakeCase, float]] = {
     "GEMM 4096 fp16, num_warps=4": (_LARGE, 85),
     "GEMM 2048 fp32": (partial(matmul.case, 2048, 2048, 2048, np.float32, "fp32"), 85),
     "attention 4x48x1024x64 fp16": (partial(flash_attention.case, 4, 48, 1024, 64, causal=False), 70),
+    "attention 4x48x1024x64 fp16, num_warps=4": (
+        partial(flash_attention.case, 4, 48, 1024, 64, causal=False, on_cluster=True),
+        70,
+    ),
     "attention 4x48x1024x64 fp16 causal": (partial(flash_attention.case, 4, 48, 1024, 64, causal=True), 70),
     "attention 1x12x4096x128 fp16": (partial(flash_attention.case, 1, 12, 4096, 128, causal=False), 70),
     "attention 1x12x4096x128 fp16, num_warps=4": (
