@@ -2,8 +2,9 @@
 
 Programs are run one after another, and each place knows who touched it last. That two programs ran in some order here
 orders nothing: only atomics do. A program that has an atomic on a scalar behind it, a lock or a flag, has seen all that
-others did before theirs at the same address (acquire and release, as is Triton's default). How clocks tell what is
-ordered is that of FastTrack (Flanagan and Freund, PLDI 2009), with one clock a program.
+others did before theirs at the same address (acquire and release, as is Triton's default). So has one that looks at it
+with a volatile load; and a store that is atomic lets others see. How clocks tell what is ordered is that of FastTrack
+(Flanagan and Freund, PLDI 2009), with one clock a program.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mlutriton.dtypes import DType
 from mlutriton.ir.core import Array, Operation
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.memory_ops import pointee
-from mlutriton.ir.ops import AtomicCas, AtomicRmw
+from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store
 from mlutriton.ir.types import shape_of
 
 _ATOMICS = (AtomicRmw, AtomicCas)
@@ -69,6 +70,10 @@ class _Touched:
         return cls(next(epochs), next(operations), next(epochs), next(operations), next(epochs))
 
 
+def _is_atomic(operation: Operation) -> bool:
+    return isinstance(operation, _ATOMICS) or (isinstance(operation, Load | Store) and operation.is_volatile)
+
+
 class WatchedMemory:
     """Memory that knows who touched what.
 
@@ -116,7 +121,7 @@ class WatchedMemory:
         if number is None:
             number = self._numbers[operation] = len(self._operations)
             self._operations.append(operation)
-            self._atomic = np.append(self._atomic, isinstance(operation, _ATOMICS))
+            self._atomic = np.append(self._atomic, _is_atomic(operation))
         self._operation = number
 
     def register(self, name: str, array: NDArray[Any], *, writable: bool = True) -> int:
@@ -130,8 +135,10 @@ class WatchedMemory:
     def read(self, addresses: NDArray[np.int64], dtype: DType) -> Array:
         """See :class:`mlutriton.ir.host_memory.Memory`."""
         found = self._memory.read(addresses, dtype)
-        if self._atomic[self._operation]:
-            self._synchronize(addresses)
+        if self._orders(Load, *_ATOMICS):
+            self._acquire(addresses)
+        if self._orders(*_ATOMICS):
+            self._release(addresses)
         for region, places in self._places(addresses, dtype.bytes):
             touched, mine = self._touched[region], self._epoch
             writers = touched.written[places]
@@ -160,24 +167,37 @@ class WatchedMemory:
             for readers in (touched.read, touched.read_before):
                 self._report(region, places, readers[places], touched.read_by[places], "writes", "read")
             touched.written[places], touched.written_by[places] = self._epoch, self._operation
+        if self._orders(Store):
+            self._release(addresses)
 
     @property
     def _epoch(self) -> int:
         return self._program + 1 << _CLOCK_BITS | self._clock
 
-    def _synchronize(self, addresses: NDArray[np.int64]) -> None:
-        """See what others did before their atomics at an address, and let those that come see what was done so far."""
-        if shape_of(self._operations[self._operation].operands[0].type):
-            return  # counts and sums, of which each is its own
-        address = int(addresses.reshape(-1)[0])
-        seen, released = self._seen, self._released.get(address)
-        if seen is None:
-            seen = np.full(self._grid[0] * self._grid[1] * self._grid[2], -1, np.int64)
+    def _acquire(self, addresses: NDArray[np.int64]) -> None:
+        """See what others did before their atomics at an address."""
+        self._seen = self._known()
+        released = self._released.get(int(addresses.reshape(-1)[0]))
         if released is not None:
-            np.maximum(seen, released, out=seen)
-        seen[self._program] = self._clock
-        self._seen, self._released[address] = seen, seen.copy()
+            np.maximum(self._seen, released, out=self._seen)
+
+    def _release(self, addresses: NDArray[np.int64]) -> None:
+        """Let those that come to an address see what was done so far."""
+        self._seen = self._known()
+        self._seen[self._program] = self._clock
+        self._released[int(addresses.reshape(-1)[0])] = self._seen.copy()
         self._clock += 1
+
+    def _known(self) -> NDArray[np.int64]:
+        """For each program, up to which of its clocks the running one has seen what it did; -1 if nothing."""
+        programs = self._grid[0] * self._grid[1] * self._grid[2]
+        return np.full(programs, -1, np.int64) if self._seen is None else self._seen
+
+    def _orders(self, *kinds: type[Operation]) -> bool:
+        """Whether the running operation orders programs, and is of one of these kinds: counts and sums do not."""
+        operation = self._operations[self._operation]
+        is_one = bool(self._atomic[self._operation]) and not shape_of(operation.operands[0].type)
+        return is_one and isinstance(operation, kinds)
 
     def _places(self, addresses: NDArray[np.int64], width: int) -> list[tuple[int, NDArray[np.int64]]]:
         """The places of elements, by region."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from mlutriton.dtypes import I1, I64
@@ -10,7 +10,7 @@ from mlutriton.frontend.assembly_hints import instead_of
 from mlutriton.frontend.import_blocks import load_block, store_block
 from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
 from mlutriton.frontend.ttir_tree import TtirOperation
-from mlutriton.ir.core import Block, Value
+from mlutriton.ir.core import Attribute, Block, Value
 from mlutriton.ir.ops import (
     AddPtr,
     Assert,
@@ -43,6 +43,9 @@ _LOOK_NS = 1000
 _MOST_LOOKS = 4096
 
 
+_VOLATILE: Mapping[str, Attribute] = {"volatile": True}
+
+
 def _load(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     source = translation.imported(operation.operands[:1])[0]
     if isinstance(source, TensorHandle):
@@ -52,7 +55,8 @@ def _load(translation: Translation, operation: TtirOperation) -> Sequence[Import
     mask = given[0] if given else translation.true(shape_of(type))
     # Without `other` the masked elements are undefined; zero is as good as anything, and the same in every run.
     other = given[1] if len(given) > 1 else translation.constant(0, type)
-    return translation.add(Load([pointer, mask, other])).results
+    is_volatile = operation.name == "tt.atomic_load" or operation.attributes.get("isVolatile", False)
+    return translation.add(Load([pointer, mask, other], _VOLATILE if is_volatile else None)).results
 
 
 def _store(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -62,7 +66,8 @@ def _store(translation: Translation, operation: TtirOperation) -> Sequence[Impor
         return ()
     pointer, value, *given = translation.values(operation.operands)
     mask = given[0] if given else translation.true(shape_of(value.type))
-    return translation.add(Store([pointer, value, mask])).results
+    attributes = _VOLATILE if operation.name == "tt.atomic_store" else None
+    return translation.add(Store([pointer, value, mask], attributes)).results
 
 
 def _atomic_update(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -86,7 +91,8 @@ def _poll(translation: Translation, operation: TtirOperation) -> Sequence[Import
     before = Block(types_of(initial))
     with translation.inside(before):
         mask = translation.true(shape_of(pointer.type))
-        loaded = translation.add(Load([pointer, mask, translation.constant(0, expected.type)])).result
+        zero = translation.constant(0, expected.type)
+        loaded = translation.add(Load([pointer, mask, zero], _VOLATILE)).result
         seen = translation.elementwise("eq", loaded, expected)
         goes_on = translation.elementwise("xor", _all(translation, seen), translation.constant(True, I1))
         for left in before.arguments:

@@ -116,8 +116,20 @@ class PtrCast(_SameBits):
         return _not_pointer(source) or _not_pointer(self.result)
 
 
-class Load(Operation):
-    """The elements at the pointers where ``mask`` is set, else ``other``."""
+class _Access(Operation):
+    """An access as the kernel writes it; ``volatile`` if others are meant to access the place meanwhile."""
+
+    @property
+    def is_volatile(self) -> bool:
+        """Whether it meets accesses of other programs."""
+        return bool(self.attributes.get("volatile", False))
+
+    def expected_attributes(self) -> Mapping[str, type]:
+        return {"volatile": bool} if "volatile" in self.attributes else {}
+
+
+class Load(_Access):
+    """The elements at the pointers where ``mask`` is set, else ``other``; ``volatile`` if others may write there."""
 
     NAME = "load"
     OPERANDS = ("pointer", "mask", "other")
@@ -136,8 +148,8 @@ class Load(Operation):
         )
 
 
-class Store(Operation):
-    """Write ``value`` to the pointers where ``mask`` is set, in row-major order."""
+class Store(_Access):
+    """Write ``value`` to the pointers where ``mask`` is set, in row-major order; ``volatile`` if others look there."""
 
     NAME = "store"
     OPERANDS = ("pointer", "value", "mask")

@@ -11,6 +11,7 @@ import mlutriton.language as tl
 from mlutriton.checking import launches
 from mlutriton.checking.findings import Kind
 from mlutriton.checking.launches import checked
+from tests.language.launching import since
 
 
 def line_of(kernel, text):
@@ -105,6 +106,32 @@ def waits(flag):
         tl.atomic_xchg(flag, 1)
 
 
+@mlu.jit
+def hands_over(out, x, part, flag, VOLATILE: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    if tl.program_id(0) == 0:
+        tl.store(part + column, 2 * tl.load(x + column))
+        tl.atomic_xchg(flag, 1)
+    else:
+        while tl.load(flag, volatile=VOLATILE) == 0:
+            pass
+        tl.store(out + column, tl.load(part + column))
+
+
+@mlu.jit
+def hands_over_with_a_poll(out, x, part, flag, TOO_EARLY: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    if tl.program_id(0) == 0:
+        if TOO_EARLY:
+            tl.atomic_store(flag, 1)
+        tl.store(part + column, 2 * tl.load(x + column))
+        if not TOO_EARLY:
+            tl.atomic_store(flag, 1)
+    else:
+        tl.atomic_poll(flag, 1)
+        tl.store(out + column, tl.load(part + column))
+
+
 ROWS = np.random.default_rng(0).random((4, 32), dtype=np.float32)
 
 
@@ -146,6 +173,26 @@ def test_a_program_that_overwrites_what_another_reads_races():
 )
 def test_what_is_ordered_or_equal_is_no_race(launch):
     assert not found(launch)
+
+
+def handed_over(kernel, choice):
+    """What is found where one program hands a row to another."""
+    out, part = np.zeros((2, 32), np.float32)
+    races = found(lambda: kernel[(2,)](out, ROWS[0], part, np.zeros(1, np.int32), choice, BLOCK=32))
+    np.testing.assert_array_equal(out, 2 * ROWS[0])
+    return [race.summary for race in races]
+
+
+def test_what_is_read_behind_a_volatile_load_of_a_flag_is_no_race():
+    assert not handed_over(hands_over, True)
+    # Triton leaves out a loop that looks at nothing that could change.
+    assert handed_over(hands_over, False) == ["a program reads element 0 of part, which another one wrote"]
+
+
+@since(3, 9)
+def test_what_is_read_behind_a_poll_of_a_flag_is_no_race():
+    assert not handed_over(hands_over_with_a_poll, False)
+    assert handed_over(hands_over_with_a_poll, True) == ["a program reads element 0 of part, which another one wrote"]
 
 
 def test_an_element_that_one_store_writes_twice_is_a_race():

@@ -651,3 +651,16 @@ def test_pointers_to_constants():
     x, out = numbers(16), np.zeros(16, np.float32)
     copy_from_constant[(1,)](out, x, BLOCK=16)
     np.testing.assert_array_equal(out, x - x[0])
+
+
+@mlu.jit
+def looks_twice(out, flag, VOLATILE: tl.constexpr):
+    tl.store(out, tl.load(flag, volatile=VOLATILE) + tl.load(flag, volatile=VOLATILE))
+
+
+@pytest.mark.parametrize(("volatile", "looks"), [(False, 1), (True, 2)])
+def test_each_volatile_load_looks_anew(volatile, looks):
+    out, flag = np.zeros(1, np.float32), np.ones(1, np.float32)
+    run = looks_twice[(1,)](out, flag, volatile)
+    assert out == 2
+    assert sum(each.row.name == "dma.load" for each in run.program.instructions) == looks

@@ -1,7 +1,7 @@
 """Common subexpressions: a pure operation that was computed already, here or in a block around, is computed once.
 
 What is loaded twice in a block, from the same places under the same conditions, is loaded once, if nothing that may
-write, or wait for others to do so, is done in between.
+write, or look for what others write, is done in between.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from mlutriton.ir.core import Attribute, Block, Function, Operation, Value
-from mlutriton.ir.ops import Elementwise
+from mlutriton.ir.ops import Elementwise, Load
 
 _Key = tuple[object, ...]
 
@@ -30,7 +30,8 @@ class _Merger:
         code: list[Operation] = []
         for operation in block.operations:
             operation.operands = [self.replaced.get(operand, operand) for operand in operation.operands]
-            if not (operation.PURE or operation.READS):
+            looks_anew = isinstance(operation, Load) and operation.is_volatile
+            if looks_anew or not (operation.PURE or operation.READS):
                 for region in operation.regions:
                     self.block(region)
                 loaded.clear()

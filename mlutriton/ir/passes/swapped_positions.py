@@ -132,8 +132,11 @@ def _in_order(access: Load | Store, known: _Known, swapped: dict[Value, Value]) 
         code = _Code(access.location, order.operations)
         if isinstance(access, Store):
             value = code.swapped(access.operands[1], axis, order.size)
-            return [*code.operations, Store([operands[0], value, operands[1]], location=access.location)]
-        load = Load(operands, location=access.location)
+            return [
+                *code.operations,
+                Store([operands[0], value, operands[1]], access.attributes, location=access.location),
+            ]
+        load = Load(operands, access.attributes, location=access.location)
         load.result.name = access.result.name
         code.operations.append(load)
         swapped[access.result] = code.swapped(load.result, axis, order.size)
