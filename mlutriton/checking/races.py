@@ -55,6 +55,7 @@ class _Touched:
         read: epoch of the last that read.
         read_by: its operation.
         read_before: epoch of another program that has read.
+        read_before_by: its operation.
     """
 
     written: NDArray[np.int64]
@@ -62,12 +63,13 @@ class _Touched:
     read: NDArray[np.int64]
     read_by: NDArray[np.int32]
     read_before: NDArray[np.int64]
+    read_before_by: NDArray[np.int32]
 
     @classmethod
     def of(cls, places: int) -> _Touched:
-        epochs = (np.zeros(places, np.int64) for _ in range(3))
-        operations = (np.zeros(places, np.int32) for _ in range(2))
-        return cls(next(epochs), next(operations), next(epochs), next(operations), next(epochs))
+        epochs = [np.zeros(places, np.int64) for _ in range(3)]
+        operations = [np.zeros(places, np.int32) for _ in range(3)]
+        return cls(epochs[0], operations[0], epochs[1], operations[1], epochs[2], operations[2])
 
 
 def _is_atomic(operation: Operation) -> bool:
@@ -146,6 +148,7 @@ class WatchedMemory:
             readers = touched.read[places]
             others = (readers != _NOBODY) & (readers >> _CLOCK_BITS != self._program + 1)
             touched.read_before[places[others]] = readers[others]
+            touched.read_before_by[places[others]] = touched.read_by[places[others]]
             touched.read[places], touched.read_by[places] = mine, self._operation
         return found
 
@@ -164,8 +167,9 @@ class WatchedMemory:
             changed = (self._bytes(region, places) != old).any(axis=1)
             places = places[changed]
             self._report(region, places, touched.written[places], touched.written_by[places], "writes", "wrote")
-            for readers in (touched.read, touched.read_before):
-                self._report(region, places, readers[places], touched.read_by[places], "writes", "read")
+            readers = (touched.read, touched.read_by), (touched.read_before, touched.read_before_by)
+            for epochs, operations in readers:
+                self._report(region, places, epochs[places], operations[places], "writes", "read")
             touched.written[places], touched.written_by[places] = self._epoch, self._operation
         if self._orders(Store):
             self._release(addresses)

@@ -132,6 +132,15 @@ def hands_over_with_a_poll(out, x, part, flag, TOO_EARLY: tl.constexpr, BLOCK: t
         tl.store(out + column, tl.load(part + column))
 
 
+@mlu.jit
+def counts_while_one_reads(out, counts, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    if tl.program_id(0) == 0:
+        tl.store(out + column, tl.load(counts + column))
+    else:
+        tl.atomic_add(counts + column, 1)
+
+
 ROWS = np.random.default_rng(0).random((4, 32), dtype=np.float32)
 
 
@@ -157,6 +166,12 @@ def test_programs_that_add_to_one_place_race():
 def test_a_program_that_overwrites_what_another_reads_races():
     [race] = found(lambda: shifted_in_place[(3,)](np.arange(129, dtype=np.int16), BLOCK=32))
     assert race.summary == "a program writes element 32 of x, which another one read"
+
+
+def test_a_program_that_counts_where_another_reads_races():
+    [race] = found(lambda: counts_while_one_reads[(3,)](*np.zeros((2, 8), np.int32), BLOCK=8))
+    assert race.summary == "a program writes element 0 of counts, which another one read"
+    assert f".py:{line_of(counts_while_one_reads, 'tl.load(counts')}:" in race.notes[0]
 
 
 @pytest.mark.parametrize(
