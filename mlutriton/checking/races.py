@@ -3,8 +3,8 @@
 Programs are run one after another, and each place knows who touched it last. That two programs ran in some order here
 orders nothing: only atomics do. A program that has an atomic on a scalar behind it, a lock or a flag, has seen all that
 others did before theirs at the same address (acquire and release, as is Triton's default). So has one that looks at it
-with a volatile load; and a store that is atomic lets others see. How clocks tell what is ordered is that of FastTrack
-(Flanagan and Freund, PLDI 2009), with one clock a program.
+with a volatile load; and a store that is atomic lets others see. Those that are relaxed order nothing. How clocks tell
+what is ordered is that of FastTrack (Flanagan and Freund, PLDI 2009), with one clock a program.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store
 from mlutriton.ir.types import shape_of
 
 _ATOMICS = (AtomicRmw, AtomicCas)
+_ACCESSES = (*_ATOMICS, Load, Store)
 # An epoch is a program, counted from 1, above these bits, and its clock in them.
 _CLOCK_BITS = 32
 _CLOCKS = (1 << _CLOCK_BITS) - 1
@@ -200,8 +201,9 @@ class WatchedMemory:
     def _orders(self, *kinds: type[Operation]) -> bool:
         """Whether the running operation orders programs, and is of one of these kinds: counts and sums do not."""
         operation = self._operations[self._operation]
-        is_one = bool(self._atomic[self._operation]) and not shape_of(operation.operands[0].type)
-        return is_one and isinstance(operation, kinds)
+        if not (isinstance(operation, kinds) and self._atomic[self._operation]) or shape_of(operation.operands[0].type):
+            return False
+        return isinstance(operation, _ACCESSES) and not operation.is_relaxed
 
     def _places(self, addresses: NDArray[np.int64], width: int) -> list[tuple[int, NDArray[np.int64]]]:
         """The places of elements, by region."""

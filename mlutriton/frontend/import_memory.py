@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 
 from mlutriton.dtypes import I1, I64
@@ -43,7 +43,9 @@ _LOOK_NS = 1000
 _MOST_LOOKS = 4096
 
 
-_VOLATILE: Mapping[str, Attribute] = {"volatile": True}
+def _meeting(operation: TtirOperation, **attributes: Attribute) -> dict[str, Attribute]:
+    """Attributes of an access that meets those of other programs."""
+    return attributes | ({"relaxed": True} if text(operation, "semantics", "") == "relaxed" else {})
 
 
 def _load(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -56,7 +58,8 @@ def _load(translation: Translation, operation: TtirOperation) -> Sequence[Import
     # Without `other` the masked elements are undefined; zero is as good as anything, and the same in every run.
     other = given[1] if len(given) > 1 else translation.constant(0, type)
     is_volatile = operation.name == "tt.atomic_load" or operation.attributes.get("isVolatile", False)
-    return translation.add(Load([pointer, mask, other], _VOLATILE if is_volatile else None)).results
+    attributes = _meeting(operation, volatile=True) if is_volatile else None
+    return translation.add(Load([pointer, mask, other], attributes)).results
 
 
 def _store(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -66,7 +69,7 @@ def _store(translation: Translation, operation: TtirOperation) -> Sequence[Impor
         return ()
     pointer, value, *given = translation.values(operation.operands)
     mask = given[0] if given else translation.true(shape_of(value.type))
-    attributes = _VOLATILE if operation.name == "tt.atomic_store" else None
+    attributes = _meeting(operation, volatile=True) if operation.name == "tt.atomic_store" else None
     return translation.add(Store([pointer, value, mask], attributes)).results
 
 
@@ -78,10 +81,14 @@ def _atomic_update(translation: Translation, operation: TtirOperation) -> Sequen
         )
     pointer, value, *given = translation.values(operation.operands)
     mask = given[0] if given else translation.true(shape_of(value.type))
-    update = AtomicRmw([pointer, value, mask], {"kind": kind})
+    update = AtomicRmw([pointer, value, mask], _meeting(operation, kind=kind))
     if complaint := update.check():
         raise translation.refusal(f"this atomic operation is not supported: {complaint}")
     return translation.add(update).results
+
+
+def _atomic_exchange(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
+    return translation.add(AtomicCas(translation.values(operation.operands), _meeting(operation))).results
 
 
 def _poll(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -92,7 +99,7 @@ def _poll(translation: Translation, operation: TtirOperation) -> Sequence[Import
     with translation.inside(before):
         mask = translation.true(shape_of(pointer.type))
         zero = translation.constant(0, expected.type)
-        loaded = translation.add(Load([pointer, mask, zero], _VOLATILE)).result
+        loaded = translation.add(Load([pointer, mask, zero], _meeting(operation, volatile=True))).result
         seen = translation.elementwise("eq", loaded, expected)
         goes_on = translation.elementwise("xor", _all(translation, seen), translation.constant(True, I1))
         for left in before.arguments:
@@ -125,7 +132,7 @@ def _all(translation: Translation, truths: Value) -> Value:
     return translation.add(Reduce([row], {"axis": 0}, regions=(both,))).result
 
 
-def _same_operands(op: type[AddPtr | AtomicCas | PtrToInt]) -> Rule:
+def _same_operands(op: type[AddPtr | PtrToInt]) -> Rule:
     def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
         return translation.add(op(translation.values(operation.operands))).results
 
@@ -188,7 +195,7 @@ RULES: dict[str, Rule] = {
     "tt.ptr_to_int": _same_operands(PtrToInt),
     "tt.int_to_ptr": _int_to_pointer,
     "tt.atomic_rmw": _atomic_update,
-    "tt.atomic_cas": _same_operands(AtomicCas),
+    "tt.atomic_cas": _atomic_exchange,
     # An aligned load or store of one element is never torn.
     "tt.atomic_load": _load,
     "tt.atomic_store": _store,

@@ -117,15 +117,24 @@ class PtrCast(_SameBits):
 
 
 class _Access(Operation):
-    """An access as the kernel writes it; ``volatile`` if others are meant to access the place meanwhile."""
+    """An access as the kernel writes it.
+
+    It may have the attributes ``volatile``, if others are meant to access the place meanwhile, and ``relaxed``, if it
+    then says nothing of what was done before and behind it.
+    """
 
     @property
     def is_volatile(self) -> bool:
         """Whether it meets accesses of other programs."""
         return bool(self.attributes.get("volatile", False))
 
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether it orders nothing but itself."""
+        return bool(self.attributes.get("relaxed", False))
+
     def expected_attributes(self) -> Mapping[str, type]:
-        return {"volatile": bool} if "volatile" in self.attributes else {}
+        return {**self.ATTRIBUTES, **{name: bool for name in ("volatile", "relaxed") if name in self.attributes}}
 
 
 class Load(_Access):
@@ -164,7 +173,7 @@ class Store(_Access):
         )
 
 
-class AtomicRmw(Operation):
+class AtomicRmw(_Access):
     """Read-modify-write of each element where ``mask`` is set, in row-major order; the result is the old value.
 
     ``kind`` is one of add, fadd, smin, smax, umin, umax, fmin, fmax, and, or, xor, xchg. Where the mask is clear the
@@ -189,7 +198,7 @@ class AtomicRmw(Operation):
         )
 
 
-class AtomicCas(Operation):
+class AtomicCas(_Access):
     """Write ``value`` where memory holds ``expected``, bit for bit; the result is the old value."""
 
     NAME = "atomic_cas"

@@ -46,11 +46,11 @@ def locked_sums(out, x, lock, BLOCK: tl.constexpr):
 
 
 @mlu.jit
-def last_one_reads(out, x, total, arrived, BLOCK: tl.constexpr):
+def last_one_reads(out, x, total, arrived, BLOCK: tl.constexpr, SEM: tl.constexpr = "acq_rel"):
     column = tl.arange(0, BLOCK)
     row = tl.load(x + tl.program_id(0) * BLOCK + column)
     tl.store(out + tl.program_id(0), tl.sum(row, axis=0))
-    if tl.atomic_add(arrived, 1) == tl.num_programs(0) - 1:
+    if tl.atomic_add(arrived, 1, sem=SEM) == tl.num_programs(0) - 1:
         tl.store(total, tl.sum(tl.load(out + tl.arange(0, 4)), axis=0))
 
 
@@ -188,6 +188,12 @@ def test_a_program_that_counts_where_another_reads_races():
 )
 def test_what_is_ordered_or_equal_is_no_race(launch):
     assert not found(launch)
+
+
+def test_a_relaxed_counter_orders_nothing():
+    out, total, arrived = np.zeros(4, np.float32), np.zeros(1, np.float32), np.zeros(1, np.int32)
+    [race] = found(lambda: last_one_reads[(4,)](out, ROWS, total, arrived, BLOCK=32, SEM="relaxed"))
+    assert race.summary == "a program reads element 0 of out, which another one wrote"
 
 
 def handed_over(kernel, choice):
