@@ -122,7 +122,7 @@ class LoadedKernel:
         # Launches repeat the same arrays more often than not. It holds no array alive.
         self._known_memory: tuple[list[tuple[int, int, bool]], GlobalMemory] | None = None
 
-    def native(self, grid: Grid, words: Sequence[int], *, with_values: bool, disjoint: bool) -> NativeProgram:
+    def native(self, grid: Grid, words: Sequence[int], memory: GlobalMemory, *, with_values: bool) -> NativeProgram:
         """Native code for launches of a kind; it is compiled when such a launch is the first.
 
         Of a program with several versions it has those that the launch takes.
@@ -130,33 +130,40 @@ class LoadedKernel:
         Args:
             grid: programs of the launch along x, y and z.
             words: the 64-bit word of each parameter; those of pointers decide nothing.
+            memory: that it may touch. Many programs have another version for arrays that share bytes.
             with_values: it computes values and leaves a trace; else it leaves the same trace and touches no array.
-            disjoint: the arrays of the launches share no bytes. Many programs have another version for those that do.
 
         Raises:
             CompileError: E0108, values are not wanted, and the trace depends on values that the program loads.
         """
-        untaken = self._untaken_versions(grid, words, disjoint) if self._has_versions else _NONE
+        disjoint = memory.is_disjoint
+        untaken = self._untaken_versions(grid, words, memory) if self._has_versions else _NONE
         kind = with_values, disjoint or not self._asks_for_disjoint, untaken
         native = self._natives.get(kind)
         if native is None:
             native = self._natives[kind] = self._compiled(*kind)
         return native
 
-    def _untaken_versions(self, grid: Grid, words: Sequence[int], disjoint: bool) -> frozenset[int]:
-        key = grid, disjoint, *[words[place] for place in self._numbers]
+    def _untaken_versions(self, grid: Grid, words: Sequence[int], memory: GlobalMemory) -> frozenset[int]:
+        disjoint = memory.is_disjoint
+        reaches = {place: memory.reach(words[place]) for place in self._pointers} if self._asks_for_reach else {}
+        key = grid, disjoint, *reaches.values(), *[words[place] for place in self._numbers]
         untaken = self._untaken.get(key)
         if untaken is None:
             if len(self._untaken) == _MOST_NUMBERS:
                 return _NONE
             tasks = self.program.task_count(math.prod(grid), self.machine.cores)
-            numbers = LaunchNumbers(grid, tasks, words, disjoint)
+            numbers = LaunchNumbers(grid, tasks, words, disjoint, reaches)
             untaken = self._untaken[key] = untaken_versions(self.program, numbers)
         return untaken
 
     @cached_property
     def _asks_for_disjoint(self) -> bool:
         return bool(disjoint_flags(self.program))
+
+    @cached_property
+    def _asks_for_reach(self) -> bool:
+        return any(each.row.name == "reach" for each in self.program.instructions)
 
     def _compiled(self, with_values: bool, disjoint: bool, untaken: frozenset[int]) -> NativeProgram:
         location = None if with_values else depends_on_data(self.program)
@@ -380,9 +387,7 @@ class Launch:
         native = self._native
         if native is None:
             with compiling:  # two threads may launch it for the first time
-                native = self.kernel.native(
-                    self.grid, self.words, with_values=self.with_values, disjoint=self.memory.is_disjoint
-                )
+                native = self.kernel.native(self.grid, self.words, self.memory, with_values=self.with_values)
             self._native = native
         return native
 
@@ -459,7 +464,7 @@ def bound_of_first_tasks(kernel: LoadedKernel, grid: Grid, values: Sequence[Any]
     """
     words, memory = kernel.parameter_words(values), kernel.memory(values)
     with compiling:
-        native = kernel.native(grid, words, with_values=False, disjoint=memory.is_disjoint)
+        native = kernel.native(grid, words, memory, with_values=False)
     execution = execute(native, grid, words, memory, kernel.machine, threads(), first_tasks=tasks)
     return schedule_bound(execution.trace, kernel.machine)
 

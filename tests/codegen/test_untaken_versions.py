@@ -15,6 +15,7 @@ from mlutriton.frontend.arguments import launch_argument
 from mlutriton.isa.assembly import assemble, disassemble
 from mlutriton.isa.machine import machine
 from mlutriton.simulator.execution import NativeProgram, execute
+from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import compile_llvm
 
 MACHINE = machine("mlu590-m9")
@@ -48,6 +49,15 @@ def untaken(text, n=0, factor=0, grid=(2, 3, 1), tasks=6, disjoint=True):
     program = program_of(text)
     places = untaken_versions(program, LaunchNumbers(grid, tasks, [0xDEAD, n, factor], disjoint))
     return {name for name, place in program.labels.items() if place in places}
+
+
+@pytest.mark.parametrize(("reached", "left_out"), [(99, "large"), (100, "small")])
+def test_the_ends_of_arrays_tell_what_a_launch_takes(reached, left_out):
+    program = program_of(choice("param r1, 0\nreach r2, r1\nsge.i64 r9, r2, 100"))
+    numbers = [LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, reaches) for reaches in ({0: reached}, {})]
+    known, unknown = (untaken_versions(program, each) for each in numbers)
+    assert {name for name, place in program.labels.items() if place in known} == {left_out}
+    assert not unknown
 
 
 @pytest.mark.parametrize(("n", "left_out"), [(99, "large"), (100, "small"), (-1 & 0xFFFFFFFF, "large")])
@@ -102,7 +112,7 @@ def run(kernel, n, count=8):
 def test_a_launch_of_each_version_after_the_other():
     kernel = launch.load_program(program_of(BY_SIZE), MACHINE)
     assert [run(kernel, n)[0] for n in (5, 500, 7, 700)] == [1, 2, 1, 2]
-    natives = {kernel.native((8, 1, 1), [0, n, 0], with_values=True, disjoint=True) for n in (5, 6, 500, 600)}
+    natives = {kernel.native((8, 1, 1), [0, n, 0], GlobalMemory(), with_values=True) for n in (5, 6, 500, 600)}
     assert len(natives) == 2
 
 
@@ -128,7 +138,7 @@ def test_code_is_kept_for_what_is_in_it(monkeypatch, tmp_path):
 
 def test_launches_of_many_numbers_get_all_versions():
     kernel = launch.load_program(program_of(BY_SIZE), MACHINE, is_kept=False)
-    natives = [kernel.native((8, 1, 1), [0, n, 0], with_values=True, disjoint=True) for n in range(50, 120)]
+    natives = [kernel.native((8, 1, 1), [0, n, 0], GlobalMemory(), with_values=True) for n in range(50, 120)]
     assert len(set(natives)) == 2
     assert len(set(natives[20:])) == 1
     assert [run(kernel, n)[0] for n in (1000, 1, 55, 2000)] == [2, 1, 1, 2]

@@ -11,8 +11,8 @@ instruction before it in its block, or the only one that sets it at all.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import cast
 
@@ -36,12 +36,14 @@ class LaunchNumbers:
         tasks: of the launch.
         words: the 64-bit word of each parameter; those of pointers are not looked at.
         disjoint: whether no two arrays share bytes.
+        reaches: how many bytes there are from pointers on, by parameter, as far as that is known.
     """
 
     grid: tuple[int, int, int]
     tasks: int
     words: Sequence[int]
     disjoint: bool
+    reaches: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
 def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]:
@@ -62,6 +64,7 @@ class _Ways:
         self._program = program
         self._special = _special_registers(program, numbers)
         self._words = numbers.words
+        self._reaches = numbers.reaches
         self._begins = program.block_starts
         # Of each register the instructions that set it.
         self._setting: dict[Register, list[int]] = {}
@@ -138,6 +141,8 @@ class _Ways:
             return None if self._program.parameters[place].pointer else self._words[place]
         if row.name == "sreg":
             return self._special.get(SPECIAL_REGISTERS[_index(instruction)])
+        if row.name == "reach":
+            return self._reach(instruction.operands[1], at)
         if row.name != "mov" and row.operation is None:
             return None
         types = [instruction.dtype_of(slot) for slot in row.slots[1:]]
@@ -152,6 +157,12 @@ class _Ways:
         to = dtypes[1] if row.operation.is_cast else None
         result = evaluate(row.operation.name, *values, dtype=dtypes[0], to=to)
         return int.from_bytes(result.tobytes(), "little")
+
+    def _reach(self, operand: Operand, at: int) -> int | None:
+        """How many bytes there are from an address on, if it is what a parameter holds."""
+        source = self._source(operand, at) if isinstance(operand, Register) else None
+        made = None if source is None else self._program.instructions[source]
+        return self._reaches.get(_index(made)) if made is not None and made.row.name == "param" else None
 
 
 def _value(bits: int, dtype: DType) -> ArrayLike:
