@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mlutriton import longer_rows, round_sizes, whole_boxes
+from mlutriton import longer_rows, round_sizes, short_loops, whole_boxes
 from mlutriton.codegen.versions import join, over_tiles
 from mlutriton.diagnostics import CompileError, ProgramError
 from mlutriton.frontend.importer import import_ttir
@@ -139,6 +139,7 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
     rounded = round_sizes.assumed(function)
     unboxed = copy_function(function) if whole_boxes.may_gain(function) else None
+    looping = copy_function(function) if short_loops.may_gain(function, options) else None
     _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
     return specialized(
         function,
@@ -147,6 +148,7 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
         as_written,
         rounded,
         unboxed,
+        looping,
         options,
         metadata,
         observe,

@@ -7,6 +7,7 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 * of parts of another length (:mod:`mlutriton.ir.passes.cut`), on the cores of a cluster where these multiply,
 * of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`),
 * where sizes are round (:mod:`mlutriton.round_sizes`),
+* of all turns of a short loop at once (:mod:`mlutriton.short_loops`),
 * where arrays hold all around what masks leave out (:mod:`mlutriton.whole_boxes`).
 """
 
@@ -16,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton import longer_rows, round_sizes, whole_boxes
+from mlutriton import longer_rows, round_sizes, short_loops, whole_boxes
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import Condition, Unless, join, neighbours_at_once, of_parts
 from mlutriton.diagnostics import OnChipMemoryError
@@ -186,6 +187,7 @@ def specialized(
     written: Function | None,
     rounded: Function | None,
     unboxed: Function | None,
+    looping: Function | None,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
@@ -200,11 +202,12 @@ def specialized(
         written: a copy of the function as it is written if longer rows may be of use, else None.
         rounded: what :func:`mlutriton.round_sizes.assumed` said of it.
         unboxed: a copy of the function as it is written if loads of whole boxes may be of use, else None.
+        looping: a copy of the function as it is written if all turns of its loop at once may be of use, else None.
         options: what decides a compilation.
         metadata: facts for the program file.
         observe: called with what is made.
-        prepare: brings a function from where ``wide``, ``parted``, ``written``, ``rounded`` and ``unboxed``
-            are to where ``function`` is.
+        prepare: brings a function from where ``wide``, ``parted``, ``written``, ``rounded``, ``unboxed`` and
+            ``looping`` are to where ``function`` is.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -220,6 +223,9 @@ def specialized(
         together += [found] if found else []
     if unboxed is not None:
         found = whole_boxes.version(unboxed, function, options, metadata, observe, prepare)
+        together = [*([found] if found else []), *together]
+    if looping is not None:
+        found = short_loops.version(looping, options, metadata, observe, prepare)
         together = [*([found] if found else []), *together]
     program = best.program
     if straight is not None:

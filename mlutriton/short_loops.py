@@ -1,0 +1,155 @@
+"""All turns of a loop at once, for launches where they are few, so that programs that look up a row are straight.
+
+Kernels go along a row in blocks, as its length is an argument:
+
+    source = tl.load(index + program)
+    for begin in range(0, columns, BLOCK): ...
+
+Straight programs look up rows for many programs at a time, and take them as items of one gather. A program with a loop
+waits for its number, and then for its first block. Up to some length, a single tile holds the row: the tiles of the
+turns lie side by side, as those of neighbouring programs may (:mod:`mlutriton.ir.passes.widen`), and the mask that ends
+the last of them ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.ir.analysis.access import AccessAnalysis, Scalars
+from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_writes
+from mlutriton.ir.analysis.launch_facts import Holds, condition_function, is_of_the_launch, with_arrays_apart
+from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.copying import copy_function
+from mlutriton.ir.core import Function, Operation, Value, replace_uses
+from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
+from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
+from mlutriton.ir.passes import widen
+from mlutriton.ir.types import shape_of
+from mlutriton.isa.program import Program
+from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+
+# Rows of up to so many bytes leave room for several of them, twice.
+_ROW_BYTES = 1 << 14
+
+
+def may_gain(function: Function, options: CompileOptions) -> bool:
+    """True if a function is a loop along rows that it looks up.
+
+    Args:
+        function: as it is written, before its memory accesses are known.
+        options: what decides a compilation.
+    """
+    return options.num_stages > 1 and _loop(function) is not None
+
+
+def version(
+    written: Function,
+    options: CompileOptions,
+    metadata: Metadata,
+    observe: Observer,
+    prepare: Callable[[Function], None],
+) -> tuple[Program, list[Function]] | None:
+    """The program that does all turns at once, and when it is to run; None if tiles do not lie side by side.
+
+    Args:
+        written: a copy of the function before its memory accesses were known, which :func:`may_gain`.
+        options: what decides a compilation.
+        metadata: facts for the program file.
+        observe: called with what is made.
+        prepare: brings a function from where ``written`` is to where code is made of it.
+    """
+    found = _at_once(written)
+    if found is None:
+        return None
+    function, condition = found
+    prepare(function)
+    observe("short_loops", function)
+    try:
+        return placed(function, options, metadata, observe).program, [condition]
+    except OnChipMemoryError:
+        return None
+
+
+def _loop(function: Function) -> For | None:
+    """The loop over blocks that is all that a function does, but for numbers that it loads before."""
+    *operations, _ = function.body.operations
+    loops = [each for each in operations if isinstance(each, For)]
+    if len(loops) != 1 or loops[0].initial or not widen.may_be_widened(function):
+        return None
+    (loop,) = loops
+    start, end, step = (each.defining_op for each in loop.operands[:3])
+    is_counted = isinstance(start, Constant) and start.value == 0 and isinstance(step, Constant)
+    others = [each for each in operations if each is not loop]
+    inside = list(_inside(loop))
+    looked_up = [each for each in (*others, *inside) if isinstance(each, Load) and not shape_of(each.result.type)]
+    is_straight = not any(isinstance(each, For | While | If | Store) for each in others) and not any(
+        isinstance(each, For | While | If) for each in inside
+    )
+    # What is looked up says where rows are; a length would be known too late.
+    is_known = not isinstance(end, Constant) and is_of_the_launch(loop.operands[1], function)
+    return loop if is_counted and is_straight and is_known and looked_up else None
+
+
+def _inside(loop: For) -> Iterator[Operation]:
+    return iter(loop.body.operations[:-1])
+
+
+def _at_once(function: Function) -> tuple[Function, Function] | None:
+    """A function that does all turns at once, and the condition for it: that there are few enough."""
+    asked = {each.axis for each in function.walk() if isinstance(each, ProgramId)}
+    free = [axis for axis in (2, 1) if axis not in asked]
+    if not free or reads_what_it_writes(function) or not _store_apart(function):
+        return None
+    made = copy_function(function)
+    loop = _loop(made)
+    assert loop is not None, "it may gain"
+    end, step = loop.operands[1], loop.operands[2]
+    assert isinstance(step.defining_op, Constant)
+    block = step.defining_op.value
+    assert isinstance(block, int)
+    # For now, a turn is a program of its own.
+    turn = ProgramId((), {"axis": free[0]}, location=loop.location)
+    turn.location = loop.location
+    code = Scalars(loop.location)
+    number = code.add(turn)
+    begin = code.add(Elementwise.of("mul", number if number.type == step.type else code.value(number), step))
+    place = made.body.operations.index(loop)
+    made.body.operations[place : place + 1] = [*code.operations, *_inside(loop)]
+    replace_uses(made.body, {loop.index: begin})
+    accesses = [each for each in made.walk() if isinstance(each, Load | Store) and shape_of(each.operands[0].type)]
+    if not all(_ends(each, end, begin, block) for each in accesses):
+        return None
+    widest = max(pointee(each.operands[0]).bytes for each in accesses)
+    count = widen.power_of_two_up_to(_ROW_BYTES // (block * widest))
+    wide = widen.run(made, free[0], count) if count > 1 else None
+    if wide is None or wide.facts:
+        return None
+    facts = Scalars(made.location)
+    disjoint = facts.add(ArraysDisjoint())
+    is_short = facts.add(Elementwise.of("sle", facts.value(end), facts.value(count * block)))
+    made.body.operations[-1:-1] = facts.operations
+    condition = condition_function(made, [Holds(disjoint), Holds(is_short)])
+    straight = wide.function
+    for each in [each for each in straight.body.operations if isinstance(each, ProgramId) and each.axis == free[0]]:
+        first = Constant.of(0, each.result.type, each.location)
+        straight.body.operations[straight.body.operations.index(each)] = first
+        replace_uses(straight.body, {each.result: first.result})
+    return with_arrays_apart(straight), condition
+
+
+def _store_apart(function: Function) -> bool:
+    """True if no two stores go to one array."""
+    aliasing = Aliasing(function)
+    roots = [aliasing.roots(each) for each in function.walk() if isinstance(each, Store)]
+    return not any(may_meet(a, b) for place, a in enumerate(roots) for b in roots[:place])
+
+
+def _ends(access: Load | Store, end: Value, begin: Value, block: int) -> bool:
+    """True if an access of a block is masked where the row ends, so that there is nothing in blocks behind it."""
+    if shape_of(access.operands[0].type) != (block,):
+        return False
+    scalars, forms = Scalars(access.location), ScalarForms()
+    bounds = AccessAnalysis().bounds(access.operands[1 if isinstance(access, Load) else 2], scalars)
+    rest = plus(forms.of(end), forms.of(begin), -1)
+    return bounds is not None and any(forms.of(scalars.value(each)) == rest for each in bounds[0].limit)
