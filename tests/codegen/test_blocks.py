@@ -326,11 +326,28 @@ def test_blocks_are_few_where_transfers_bind_and_ends_matter():
         count, length = few.between(iterations)
         rest = iterations - count * length
         assert 1 <= length <= few.most
-        assert 0 <= rest <= few.ends.of(length) + 1
-        assert count == 1 or (count - 1) * few.most + few.ends.of(few.most) < iterations
+        assert 0 <= rest <= min(few.ends.of(length) + 1, 2 * length)
+        assert count == 1 or (count - 1) * few.most + few.most_in_ends < iterations
     assert replace(cycles, arithmetic=100).few_blocks(20) is None
     assert replace(cycles, arithmetic=250).few_blocks(20) is None
     assert replace(cycles, is_quicker_alone=True).few_blocks(20) is None
+
+
+def test_short_loops_are_one_block_or_two():
+    cycles = IterationCycles(load=100, store=100, arithmetic=150, latency=700)
+    # Two blocks of 3 hide the arithmetic of one and the stores of one, but show a latency and a turn.
+    assert cycles.most_in_one(20) == 2 * 800 // (150 + 100)
+    assert cycles.most_in_one(3) == 3
+    assert replace(cycles, arithmetic=1000).most_in_one(20) == 1
+    # Beside long stores they hide all arithmetic.
+    assert replace(cycles, store=300).most_in_one(20) == 800 // 150
+    # Two blocks of 15 wait 50 cycles for arithmetic when the second is loaded, and 750 when the first is stored.
+    assert cycles.most_in_two(20) == 30
+    assert cycles.most_in_two(10) == 20
+    few = replace(cycles, start=500).few_blocks(20)
+    assert few.in_two == 10
+    assert few.lengths(10) == [5, 5]
+    assert len(few.lengths(11)) == 3
 
 
 def test_a_block_between_the_ends_is_no_longer_than_its_transfers_allow():
@@ -365,6 +382,29 @@ def test_few_blocks_do_every_row_once(rows):
     wanted = wide / np.sqrt((wide * wide).mean(axis=1, keepdims=True))
     np.testing.assert_allclose(out[:-1], wanted, rtol=2e-3)
     assert (out[-1] == 7).all()
+
+
+@mlu.jit
+def add(out, x, y, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(y + i, mask=i < n), mask=i < n)
+
+
+@pytest.mark.parametrize("programs", [1, CORES, 2 * CORES + 1, 9 * CORES, 30 * CORES])
+def test_one_block_does_every_program_once(programs):
+    n = programs * 512 - 3
+    x, y = (np.random.default_rng(seed).random(n, np.float32) for seed in range(2))
+    out = np.full(n + 9, 7, np.float32)
+    add[(programs,)](out, x, y, n, BLOCK=512)
+    np.testing.assert_array_equal(out[:n], x + y)
+    assert (out[n:] == 7).all()
+
+
+def test_what_fits_in_a_block_shows_three_latencies():
+    n = 4 * CORES * 512
+    x, y, out = (mlu.spec((n,), "float32") for _ in range(3))
+    run = mlu.estimate(add, (4 * CORES,), out, x, y, n, BLOCK=512)
+    assert run.cycles < 3720 + 3 * 700 + 1000
 
 
 def test_three_blocks_do_what_fits_in_three():

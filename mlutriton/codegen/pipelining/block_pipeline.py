@@ -28,7 +28,6 @@ still: it lies in the phase of the block that it is for, where that of the block
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,13 +197,17 @@ class _BlockRotation:
         if self.shape.few is not None:
             self.block, short = self._few_blocks(self.shape.few, count)
             self.first = integer("sub", integer("add", self.lower, short), self.block)
-            return
-        self.block = self._block_size(count)
-        if self.shape.ends is None:
-            self.first = integer("sub", self.lower, self._scalar("urem", self._task(), self.block))
         else:
-            short = self._first_length(self.shape.ends, count)
-            self.first = integer("sub", integer("add", self.lower, short), self.block)
+            self.block = self._block_size(count)
+            if self.shape.ends is None:
+                self.first = integer("sub", self.lower, self._scalar("urem", self._task(), self.block))
+            else:
+                short = self._first_length(self.shape.ends, count)
+                self.first = integer("sub", integer("add", self.lower, short), self.block)
+        if self.shape.in_one > 1:
+            at_once = self.emitter.scalar("sle", (loop.dtype,), count, Immediate(self.shape.in_one))
+            self.block = self._scalar("select", at_once, integer("smax", count, Immediate(1)), self.block)
+            self.first = self._scalar("select", at_once, self.lower, self.first)
 
     def _first_length(self, ends: EndBlocks, count: ScalarOperand) -> ScalarOperand:
         """How long the first block is of so many iterations: half of what it and the last one are together."""
@@ -225,12 +228,15 @@ class _BlockRotation:
         """
         integer, scalar, one = self._integer, self._scalar, Immediate(1)
         ends = few.ends
-        some = integer("add", integer("sub", count, Immediate(math.floor(ends.of(few.most)))), Immediate(few.most - 1))
+        some = integer("add", integer("sub", count, Immediate(few.most_in_ends)), Immediate(few.most - 1))
         between = integer("smax", scalar("sdiv", some, Immediate(few.most)), one)
         shares = integer("add", integer("mul", between, _shares(1)), _shares(ends.each))
         wanted = integer("sub", integer("mul", count, _shares(1)), _shares(ends.constant))
         rounded_up = integer("sub", integer("add", wanted, shares), one)
-        length = integer("smin", integer("smax", scalar("sdiv", rounded_up, shares), one), Immediate(few.most))
+        blocks = integer("add", between, Immediate(2))
+        alike = scalar("sdiv", integer("add", count, integer("add", between, one)), blocks)
+        length = integer("smax", integer("smax", scalar("sdiv", rounded_up, shares), alike), one)
+        length = integer("smin", length, Immediate(few.most))
         rest = integer("smax", integer("sub", count, integer("mul", between, length)), one)
 
         def limit(end: End) -> ScalarOperand:
@@ -240,7 +246,12 @@ class _BlockRotation:
         most = integer("smin", integer("smax", limit(few.first), one), length)
         least = integer("smax", integer("sub", rest, limit(few.last)), one)
         choices = integer("add", integer("smax", integer("sub", most, least), Immediate(0)), one)
-        return length, integer("sub", most, scalar("urem", self._task(), choices))
+        short = integer("sub", most, scalar("urem", self._task(), choices))
+        if few.in_two > 1:
+            half = integer("smax", scalar("lshr", integer("add", count, one), one), one)
+            in_two = self.emitter.scalar("sle", (self.loop.dtype,), count, Immediate(few.in_two))
+            length, short = (scalar("select", in_two, half, each) for each in (length, short))
+        return length, short
 
     def _task(self) -> Register:
         return self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))

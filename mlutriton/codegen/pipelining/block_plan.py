@@ -76,6 +76,7 @@ class BlockShape:
         transfers_bind: they take longer than the arithmetic.
         ends: how long the first and the last block may be, if that matters where arithmetic binds.
         few: the blocks, if that matters where transfers bind; they do not have the ordinary size.
+        in_one: a loop of no more iterations is a single block.
     """
 
     capacity: int
@@ -87,6 +88,7 @@ class BlockShape:
     transfers_bind: bool = False
     ends: EndBlocks | None = None
     few: FewBlocks | None = None
+    in_one: int = 1
 
 
 @dataclass(frozen=True)
@@ -218,8 +220,10 @@ def _shape(
     load, store = cycles_of([*plan.early, *plan.arriving]), cycles_of(plan.stores)
     load = max(load, gather_cycles(plan.gathers, machine))
     most = math.ceil(_LATENCIES * latency / (load + store))
-    joined = [flow(each) for each in plan.transfers if id(each) in merged]
-    apart = len(plan.transfers) - len(joined)
+    joined = [
+        flow(each) for each in plan.transfers if id(each) in merged and not buffers_of([each]) & memory.times.keys()
+    ]
+    apart = sum(id(each) not in merged for each in plan.transfers)
     alone = is_quicker_alone(machine)
     is_narrow = any(code.buffers[name].extent for name in plan.buffers)
     longest = 1 / RowExtent.ORDINARY_SHARE if is_narrow else 1
@@ -232,7 +236,8 @@ def _shape(
         ordinary = _ordinary_size(size, capacity, few)
         first, bind = cycles.is_arithmetic_first(ordinary), cycles.do_transfers_bind(ordinary)
         units = 0 if chunks is None else chunks.units
-        return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, ends, few)
+        at_once = cycles.most_in_one(capacity)
+        return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, ends, few, at_once)
     best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
     chunk_units = 1
     while True:
@@ -247,8 +252,10 @@ def _shape(
             whole = _cycles_each(cycles, capacity, few) * (1 + _CYCLES_FOR_HALVES * in_halves)
             if whole <= best_cycles:
                 first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
-                size_of_blocks = cycles.block_size()
-                best = BlockShape(capacity, size_of_blocks, chunks, chunk_units, in_halves, first, bind, ends, few)
+                size_of_blocks, at_once = cycles.block_size(), cycles.most_in_one(capacity)
+                best = BlockShape(
+                    capacity, size_of_blocks, chunks, chunk_units, in_halves, first, bind, ends, few, at_once
+                )
                 best_cycles = whole
         if chunk_units >= capacity * chunks.units:
             break
@@ -279,10 +286,11 @@ def _iteration(
 ) -> tuple[IterationCycles, float]:
     """What an iteration of an ordinary loop takes, and the size of its blocks, which may be less than a chunk."""
     units, size, cycles = chunk_units, float(capacity), without
+    start = len(chunks.groups) * machine.vector_latency_cycles
     for _ in range(2):
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
         issue = _chunk_issue_cycles(chunks, machine, in_halves=in_halves) * chunks.units / units
-        cycles = replace(without, arithmetic=arithmetic, issue=issue)
+        cycles = replace(without, arithmetic=arithmetic, issue=issue, start=start)
         size = _ordinary_size(cycles.block_size(), capacity, cycles.few_blocks(capacity))
         before, units = units, max(2, min(chunk_units, int(size * chunks.units)))
         if units == before:

@@ -14,7 +14,8 @@ to do at both ends, where nothing goes on beside it. In between there is a least
 Blocks at the ends have nothing but loads, or stores, beside their arithmetic. Where that is longer, the first
 and the last block are better short. Where arithmetic binds, what is left by blocks of the full length is shared by
 both; it may be one block more (:class:`EndBlocks`), for which another latency shows. Where transfers bind, nothing but
-latencies can be saved, so blocks are as few as can be (:class:`FewBlocks`).
+latencies can be saved, so blocks are as few as can be (:class:`FewBlocks`): one if all arithmetic takes about a
+latency, two as long as waiting for it costs no more than a third one.
 
 Where arithmetic binds by enough, it is handed over first in each turn, so that the COMPUTE queue does not wait until
 the scalar unit knows where transfers go. They begin later by what handing it over takes.
@@ -23,7 +24,8 @@ the scalar unit knows where transfers go. They begin later by what handing it ov
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.interleave import interleaved
@@ -93,29 +95,39 @@ class FewBlocks:
         first: how long the first one may be, so that its arithmetic takes no longer than the loads beside it.
         last: how long the last one may be, so that it can be stored right behind the block before.
         most: iterations of a block between them.
+        in_two: so many iterations are done as two equal blocks, with none between.
     """
 
     first: End
     last: End
     most: int
+    in_two: int = 1
 
     @property
     def ends(self) -> End:
         """How long the first and the last block may be together."""
         return End(self.first.constant + self.last.constant, self.first.each + self.last.each)
 
+    @property
+    def most_in_ends(self) -> int:
+        """The most iterations that the first and the last block have together."""
+        return min(math.floor(self.ends.of(self.most)), 2 * self.most)
+
     def between(self, iterations: int) -> tuple[int, int]:
         """How many blocks there are between the first and the last of so many iterations, and how long they are."""
         ends = self.ends
-        count = max(math.ceil((iterations - math.floor(ends.of(self.most))) / self.most), 1)
+        count = max(math.ceil((iterations - self.most_in_ends) / self.most), 1)
         length = math.ceil((iterations - ends.constant) / (count + ends.each))
-        return count, min(max(length, 1), self.most)
+        # None at an end is longer than these.
+        return count, min(max(length, math.ceil(iterations / (count + 2)), 1), self.most)
 
     def lengths(self, iterations: int) -> list[float]:
         """Of all blocks of so many iterations, about; tasks differ in their first and last one."""
+        if iterations <= self.in_two:
+            return [iterations / 2, iterations / 2]
         count, length = self.between(iterations)
         rest = max(iterations - count * length, 1)
-        first = min(self.first.of(length), rest)
+        first = min(self.first.of(length), length, rest)
         return [first, *[float(length)] * count, rest - first]
 
 
@@ -133,6 +145,7 @@ class IterationCycles:
         joined: cycles that bytes flow of each of the transfers of a block that go together.
         is_quicker_alone: a core transfers more than its share of the DRAM's rate while others do not.
         longest: how many times as long all may take, if rows are as long as can be.
+        start: cycles that the arithmetic of a block waits for itself, however many iterations it has.
     """
 
     load: float
@@ -144,6 +157,7 @@ class IterationCycles:
     joined: tuple[float, ...] = ()
     is_quicker_alone: bool = False
     longest: float = 1
+    start: float = 0
 
     @property
     def transfers(self) -> float:
@@ -187,12 +201,48 @@ class IterationCycles:
         waits = arithmetic * (1 - each * each / 2)
         spared = self.latency * (2 + each / 2) + _TURN_CYCLES * (1 - each / 2)
         most = min(capacity, spared / waits) if waits > 0 else capacity
-        return FewBlocks(first, last, max(int(most), 1))
+        return FewBlocks(first, last, max(int(most), 1), self.most_in_two(capacity))
+
+    def most_in_one(self, capacity: int) -> int:
+        """Iterations that are best done as one block.
+
+        Two blocks show a latency more than one. Beside transfers they hide the arithmetic of the first and what the
+        second has in common with it, or else the stores of the first.
+        """
+
+        def is_best(iterations: int) -> bool:
+            half = iterations / 2
+            arithmetic = self._arithmetic(half)
+            waits = self.arithmetic * self.longest * half + min(arithmetic, self.store * half)
+            return waits <= self.latency + _TURN_CYCLES
+
+        return _most(is_best, capacity)
+
+    def most_in_two(self, capacity: int) -> int:
+        """Iterations that are best done as two blocks, where transfers bind: these wait for their arithmetic.
+
+        With three there is a turn in which both loads and stores show their latencies.
+        """
+
+        def is_best(iterations: int) -> bool:
+            half = iterations / 2
+            arithmetic = self._arithmetic(half)
+            first = max(arithmetic - self.load * half - self.latency, 0)
+            waits = first + max(arithmetic - self.store * half, 0)
+            return waits <= self._shown(half) + _TURN_CYCLES
+
+        return _most(is_best, 2 * capacity)
+
+    def _arithmetic(self, size: float) -> float:
+        """That of a block."""
+        return self.arithmetic * self.longest * size + self.start
 
     def _transfers_of_turn(self, size: float) -> float:
-        # Of transfers that go together, each shows what of its latency the one before does not hide.
-        shown = self.latency + sum(max(self.latency - cycles * size, 0) for cycles in sorted(self.joined)[:-1])
-        return self._placing(size) + self.transfers * size + shown
+        return self._placing(size) + self.transfers * size + self._shown(size)
+
+    def _shown(self, size: float) -> float:
+        """Latencies that show: of transfers that go together, each shows what the one before does not hide."""
+        return self.latency + sum(max(self.latency - cycles * size, 0) for cycles in sorted(self.joined)[:-1])
 
     def _placing(self, size: float) -> float:
         return _TURN_CYCLES + self.placing * size
@@ -225,6 +275,11 @@ class IterationCycles:
             return BlockSize(1, low, high)
         low, high = math.sqrt(turn / transfers), math.sqrt((self.latency + turn) / transfers)
         return BlockSize(min(math.ceil(self.latency / excess), self.latency), low, high)
+
+
+def _most(is_best: Callable[[int], bool], limit: int) -> int:
+    """The most iterations up to a limit of which something holds that holds of all fewer ones; one at least."""
+    return max(bisect_left(range(limit + 1), True, key=lambda iterations: not is_best(iterations)) - 1, 1)
 
 
 def transfer_rate(machine: Machine) -> float:

@@ -13,6 +13,7 @@ from mlutriton.codegen.selection.sharing import assemble, is_part_of_shared
 from mlutriton.codegen.selection.state import Selection, storage_type
 from mlutriton.codegen.selection.tensor import dot
 from mlutriton.codegen.selection.views import ScalarView, View
+from mlutriton.codegen.shifts import divide_by_shifts
 from mlutriton.codegen.tile_code import Ordering, TileCode
 from mlutriton.diagnostics import CompileError
 from mlutriton.dtypes import I1, I32, I64, DType
@@ -46,6 +47,7 @@ def select_condition(function: Function, machine: Machine) -> tuple[list[Instruc
     _select_parameters(s, function)
     select_block(s, function.body)
     holds = s.register(function.body.operations[-1].result)
+    divide_by_shifts(s.code)
     nodes = [node for node in s.code.nodes if isinstance(node, Instruction)]
     assert len(nodes) == len(s.code.nodes), "arithmetic has no control flow"
     return nodes, holds, s.code.register_count
