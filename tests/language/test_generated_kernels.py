@@ -15,6 +15,7 @@ from tests.language.generated.launches import EXAMPLES, check, examples, judged
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
+from tests.language.generated.records import record_kernel
 from tests.language.generated.rows import row_kernel
 from tests.language.generated.tensors import tensor_kernel
 from tests.language.generated.texts import TextCase, drawn, seeded
@@ -80,6 +81,12 @@ def test_rows_of_any_type_are_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(row_kernel, BOTH, [200, 1000, 3000]))
 @examples(5)
 def test_rows_of_large_grids_are_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(record_kernel, BOTH))
+@examples(30)
+def test_records_of_fields_side_by_side_are_what_numpy_says(case: TextCase) -> None:
     judged(case)
 
 
