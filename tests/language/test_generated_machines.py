@@ -22,6 +22,7 @@ from tests.language.generated.machines import machine_of, machines
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
+from tests.language.generated.records import record_kernel
 from tests.language.generated.rows import row_kernel
 from tests.language.generated.tensors import tensor_kernel
 from tests.language.generated.texts import Between, TextCase, drawn, seeded
@@ -34,6 +35,7 @@ GENERATORS: list[tuple[Callable[..., TextCase], tuple[object, ...]]] = [
     (product, ()),
     (row_kernel, ([1, 7, 40, 200],)),
     (form_kernel, ()),
+    (record_kernel, ()),
     (meeting_kernel, ()),
     (tensor_kernel, ()),
     (tensor_kernel, ((16, 64, 512), True)),
