@@ -346,18 +346,18 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> lis
     transfers = [*rotation.store_behind(plan.stores_first), *loads, *rotation.store_behind(plan.stores_last)]
     compute = rotation.compute()
     # The COMPUTE queue has its work while the scalar unit looks up where to load from.
-    parts = [*compute, *transfers] if plan.lookups and is_only_issued(compute) else _begun(compute, transfers)
+    if plan.lookups and is_only_issued(compute):
+        parts = [*compute, *transfers]
+    else:
+        # A program may load before others store, but not an iteration of its loop.
+        begin = end_of_beginning(compute) if loop.independent else 0
+        # What a program loads in its first iteration is waited for, what is loaded ahead is not.
+        parts = [*compute[:begin], *transfers, *compute[begin:]]
     # Where to load from is known by the time that the iteration before has been waited for.
     body = [*scalars, _sync(loop, ALL_QUEUES), *parts]
     # Stores stand behind all transfers in a queue that works in order.
     behind = [_sync(loop, SYNC_COMPUTE | SYNC_MOVE), *rotation.store_behind(plan.stores)] if plan.stores else []
     return [*before, rotation.rotated(body), *behind]
-
-
-def _begun(compute: Sequence[Node], transfers: Sequence[Node]) -> list[Node]:
-    """All of an iteration, what a program loads in its first one before what is loaded ahead: it is waited for."""
-    end = end_of_beginning(compute)
-    return [*compute[:end], *transfers, *compute[end:]]
 
 
 def _sync(loop: Loop, queues: int) -> Instruction:
