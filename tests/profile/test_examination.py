@@ -99,7 +99,7 @@ def test_short_segments_are_found_at_their_line_with_what_they_cost():
     [each] = [each for each in advice_at(found, column_copy, "tl.load") if "segments" in each.fact]
     # A transfer brings the tile of one program, or those of neighbours at once.
     transfers = int(alterations.rows_of(run.trace, [Kind.LOAD]).sum())
-    assert f"segments of 64 B, {512 * 512 * 4 // 64 // transfers} a transfer" in each.fact
+    assert f"segments of 64 B, {512 * 512 * 4 / 64 / transfers:,.0f} a transfer" in each.fact
     numbers = [
         number
         for number, instruction in enumerate(run.program.instructions)

@@ -16,6 +16,7 @@ from mlutriton.codegen.llvm.runtime import special_module
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator.compiling import Beside, compiling, uncollected
+from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import CACHE_DIRECTORY_VARIABLE, begin_llvm, compile_llvm, kept_module
 from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE
 
@@ -101,7 +102,7 @@ def test_what_a_program_calls_is_compiled_beside_it(tmp_path: Path, monkeypatch:
     program = assemble(HEADER + COPY + "    v.transpose.f32 [b], [a], 1, 8, 8, 1\n" + STORE)
     for with_values in (False, True, True):
         kernel = launch.load_program(program, MACHINE, is_kept=False)
-        kernel.native((1, 1, 1), [0, 0, 0], with_values=with_values, disjoint=True)
+        kernel.native((1, 1, 1), [0, 0, 0], GlobalMemory(), with_values=with_values)
     assert len(makers) == 1
     assert makers[0] is not threading.main_thread()
 
