@@ -128,8 +128,10 @@ def _at_once(function: Function) -> tuple[Function, Function] | None:
     facts = Scalars(made.location)
     disjoint = facts.add(ArraysDisjoint())
     is_short = facts.add(Elementwise.of("sle", facts.value(end), facts.value(count * block)))
+    # Numbers that the first turn loads are not there for certain if there is no turn.
+    is_some = facts.add(Elementwise.of("sgt", facts.value(end), facts.value(0)))
     made.body.operations[-1:-1] = facts.operations
-    condition = condition_function(made, [Holds(disjoint), Holds(is_short)])
+    condition = condition_function(made, [Holds(disjoint), Holds(is_short), Holds(is_some)])
     straight = wide.function
     for each in [each for each in straight.body.operations if isinstance(each, ProgramId) and each.axis == free[0]]:
         first = Constant.of(0, each.result.type, each.location)

@@ -90,6 +90,15 @@ def test_rows_of_any_length(kernel, columns):
         np.testing.assert_array_equal(out, wanted)
 
 
+def test_a_loop_that_does_not_begin_looks_nothing_up():
+    x, out = np.zeros((4, 64), np.float32), np.zeros((4, 64), np.float32)
+    index, scale = np.zeros(1, np.int32), np.ones(1, np.float32)
+    for columns in (0, -5):
+        on_both_engines(lambda columns=columns: put[(4,)](out, x, index, scale, columns, 64), out)
+    with pytest.raises(mlu.KernelFault, match="E0301"):
+        put[(4,)](out, x, index, scale, 1, 64)
+
+
 def test_rows_without_a_mask_are_whole():
     x, out = RANDOM.standard_normal((50, 256)).astype(np.float32), np.zeros((40, 256), np.float32)
     index = RANDOM.integers(0, 50, 40).astype(np.int32)
