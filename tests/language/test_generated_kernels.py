@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from mlutriton.frontend.block_pointers import install_block_pointers
 from tests.language.generated.blocks import block_kernel
+from tests.language.generated.extremes import extreme_kernel
+from tests.language.generated.fitted import FittedCase
 from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases
-from tests.language.generated.launches import EXAMPLES, check, examples, judged
+from tests.language.generated.launches import EXAMPLES, check, examples, faulting, judged
+from tests.language.generated.lookups import lookup_kernel
+from tests.language.generated.masks import mask_kernel
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
@@ -130,3 +134,31 @@ def test_tensors_of_any_size_write_what_numpy_says(case: TextCase) -> None:
 @examples(4)
 def test_large_tensors_of_any_size_write_what_numpy_says(case: TextCase) -> None:
     judged(case)
+
+
+ALL = [*BOTH, "mlu370-x4"]
+CHOICES = st.integers(0, 1 << 20)
+
+
+@given(case=kernels(mask_kernel, ALL))
+@examples(6)
+def test_what_masks_of_any_form_choose_is_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(lookup_kernel, ALL))
+@examples(6)
+def test_rows_that_are_looked_up_are_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(extreme_kernel, ALL))
+@examples(8)
+def test_short_rows_reduce_to_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=st.one_of([kernels(make, ALL) for make in (mask_kernel, lookup_kernel, extreme_kernel)]), choice=CHOICES)
+@examples(6)
+def test_only_what_is_chosen_has_to_be_there(case: FittedCase, choice: int) -> None:
+    faulting(case, choice)

@@ -15,10 +15,13 @@ from mlutriton.frontend.block_pointers import install_block_pointers
 from mlutriton.isa.machine import Machine
 from tests.kernels.test_machines import CASES
 from tests.language.generated.blocks import block_kernel
+from tests.language.generated.extremes import extreme_kernel
 from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases
 from tests.language.generated.launches import EXAMPLES, check, examples, judged, running_on
+from tests.language.generated.lookups import lookup_kernel
 from tests.language.generated.machines import machine_of, machines
+from tests.language.generated.masks import mask_kernel
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
@@ -36,6 +39,9 @@ GENERATORS: list[tuple[Callable[..., TextCase], tuple[object, ...]]] = [
     (row_kernel, ([1, 7, 40, 200],)),
     (form_kernel, ()),
     (record_kernel, ()),
+    (mask_kernel, ()),
+    (lookup_kernel, ()),
+    (extreme_kernel, ()),
     (meeting_kernel, ()),
     (tensor_kernel, ()),
     (tensor_kernel, ((16, 64, 512), True)),

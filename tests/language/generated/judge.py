@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace
 from typing import ClassVar
+from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
@@ -107,7 +108,13 @@ for _name, _function in {
 
 
 class Pointer:
-    """Places of elements of an array."""
+    """Places of elements of an array.
+
+    Attributes:
+        seen: called with the array and the places that an access touches.
+    """
+
+    seen: ClassVar[Callable[[np.ndarray, np.ndarray], object]] = staticmethod(lambda array, places: None)
 
     def __init__(self, array: np.ndarray, places) -> None:
         self.array = array
@@ -134,6 +141,7 @@ class Pointer:
         where = True if mask is None else np.asarray(mask)
         places, where = np.broadcast_arrays(self.places, where)
         assert ((places >= 0) & (places < self.array.size))[where].all(), "a kernel was generated that leaves an array"
+        Pointer.seen(self.array, places[where])
         return places, where
 
 
@@ -360,8 +368,9 @@ class Language(SimpleNamespace):
         types |= {"float8e5": np.dtype(ml_dtypes.float8_e5m2), "float8e4nv": np.dtype(ml_dtypes.float8_e4m3fn)}
         axes = {
             "sum": _sum,
-            "max": _extreme(np.max, np.argmax),
-            "min": _extreme(np.min, np.argmin),
+            "max": _extreme(np.fmax.reduce, np.argmax),
+            "min": _extreme(np.fmin.reduce, np.argmin),
+            "xor_sum": lambda x, axis: tensor(np.bitwise_xor.reduce(np.asarray(x), axis)),
             "argmax": lambda x, axis: tensor(np.argmax(np.asarray(x), axis).astype(INT32)),
             "argmin": lambda x, axis: tensor(np.argmin(np.asarray(x), axis).astype(INT32)),
             "cumsum": _scan(np.cumsum),
@@ -443,9 +452,28 @@ class Language(SimpleNamespace):
         return tensor(self.grid[axis], INT32)
 
 
-def run(text: str, grid: tuple[int, ...], arguments: dict[str, object]) -> None:
-    """Run the kernel named ``generated`` of a text for every program of a grid; arrays are written in place."""
+Reached = dict[str, list[tuple[tuple[int, int, int], int, int]]]
+"""By array: programs, and the first and the last place that an access of theirs touches."""
+
+
+def reached(text: str, grid: tuple[int, ...], arguments: dict[str, object]) -> Reached:
+    """Run a kernel, and tell what its programs touch."""
+    names = {id(value): name for name, value in arguments.items()}
+    found: Reached = {name: [] for name in names.values()}
+
+    def seen(array: np.ndarray, places: np.ndarray) -> None:
+        if places.size:
+            found[names[id(array)]].append((language.place, int(places.min()), int(places.max())))
+
     language = Language()
+    with patch.object(Pointer, "seen", staticmethod(seen)):
+        run(text, grid, arguments, language)
+    return found
+
+
+def run(text: str, grid: tuple[int, ...], arguments: dict[str, object], language: Language | None = None) -> None:
+    """Run the kernel named ``generated`` of a text for every program of a grid; arrays are written in place."""
+    language = Language() if language is None else language
     namespace: dict = {
         "tl": language,
         "range": language.range,

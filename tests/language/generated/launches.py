@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
+import mlutriton as mlu
 from mlutriton import configuration
 from mlutriton.codegen.llvm.control_flow import basic_blocks, register_life
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
+from tests.language.generated import texts
+from tests.language.generated.fitted import FittedCase
 from tests.language.generated.kernels import Case, jitted
 from tests.language.generated.texts import TextCase
 
@@ -69,6 +73,12 @@ def read_before_set(program: Program) -> int:
     return register_life(program, basic_blocks(program)).live[0][0]
 
 
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """True if arrays are the same to the bit, but for the signs and payloads of NaN."""
+    is_number = (a == a) | (b == b)
+    return np.array_equal(a[is_number].view(np.uint8), b[is_number].view(np.uint8))
+
+
 def judged(case: TextCase, threads: Sequence[int] = ()) -> None:
     """Launch the kernel on its engines; compare memory with NumPy's, to the bit with each other's, and cycles."""
     expected, cycles, first = case.expected(), set(), None
@@ -90,6 +100,23 @@ def judged(case: TextCase, threads: Sequence[int] = ()) -> None:
                 x[~same][:3],
                 y[~same][:3],
             )
-            assert first is None or np.array_equal(first[name].view(np.uint8), array.view(np.uint8)), (name, "engines")
+            assert first is None or same_bits(first[name], array), (name, "engines")
         first = written
     assert len(cycles) == 1, cycles
+
+
+def faulting(case: FittedCase, choice: int) -> None:
+    """Launch the kernel with an array that ends before what a program touches: a fault of one that is there."""
+    ended = case.ended()
+    if not ended:
+        return
+    name, at_end = ended[choice // 2 % len(ended)], choice % 2 == 1
+    memory = case.beyond(name, at_end)
+    array = memory[name]
+    assert isinstance(array, np.ndarray)
+    # A program stands for others whose rows are moved together.
+    told = {f"generated, program {program}" for program, *_ in case.reached[name]}
+    for engine in case.engines if array.size else ():
+        with running_on(engine, case.machine), pytest.raises(mlu.KernelFault, match="E0301") as caught:
+            texts.jitted(case.text)[case.grid](*memory.values(), enable_fp_fusion=False, **case.options)
+        assert caught.value.context in told, (engine, name, at_end, caught.value.context)
