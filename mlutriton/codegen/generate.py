@@ -72,12 +72,17 @@ def _generate(
     most_programs, depths = (0, []) if in_place else (MOST_PROGRAMS, list(DEPTHS))
     spreads = [Spread.NONE] if in_place else list(Spread)
     whole_beside_pieces = True
+    refused: list[int] = []
     while True:
         code = select(function, machine, is_pipelined=stages > 1)
         remove_dead_code(code)
         fuse_chains(code)
         repeat_cheap_steps(code)
-        deeper = stages > 1 and bool(depths) and deepen_loops(code, machine, depths[0])
+        deeper = deepen_loops(code, machine, depths[0]) if stages > 1 and depths else []
+        if deeper and deeper == refused:
+            # Memory allows no more, for whichever number of latencies.
+            del depths[0]
+            continue
         together = stay_resident(code, machine, most_programs, spread=spreads[0]) if stages > 1 else 0
         try:
             return _finished(
@@ -94,6 +99,7 @@ def _generate(
         if len(spreads) > 1 and together == 1:
             del spreads[0]
         elif deeper:
+            refused = deeper
             del depths[0]
             spreads = list(Spread)
         else:

@@ -65,8 +65,8 @@ _ONE = Immediate(1)
 _CORE = Immediate(SPECIAL_REGISTERS.index("core_in_cluster"))
 
 
-def deepen_loops(code: TileCode, machine: Machine, latencies: int) -> bool:
-    """Let loops that add up products take several steps at once where that is of use; whether any does.
+def deepen_loops(code: TileCode, machine: Machine, latencies: int) -> list[int]:
+    """Let loops that add up products take several steps at once where that is of use; how many each that does takes.
 
     Args:
         code: is rewritten.
@@ -76,17 +76,19 @@ def deepen_loops(code: TileCode, machine: Machine, latencies: int) -> bool:
     return _visit(code, code.nodes, machine, latencies, Surroundings(code.nodes))
 
 
-def _visit(code: TileCode, nodes: list[Node], machine: Machine, latencies: int, surroundings: Surroundings) -> bool:
-    found, result = False, list[Node]()
+def _visit(
+    code: TileCode, nodes: list[Node], machine: Machine, latencies: int, surroundings: Surroundings
+) -> list[int]:
+    found, result = list[int](), list[Node]()
     for node in nodes:
         with surroundings.visiting(node):
             for nested in children(node):
-                found |= _visit(code, nested, machine, latencies, surroundings)
+                found += _visit(code, nested, machine, latencies, surroundings)
             deepened = _deepened(code, node, machine, latencies, surroundings) if isinstance(node, Loop) else None
             if deepened is not None:
-                found = True
-                surroundings.replaced(node, deepened)
-        made = deepened or [node]
+                found.append(deepened[1])
+                surroundings.replaced(node, deepened[0])
+        made = [node] if deepened is None else deepened[0]
         if not isinstance(node, Branch):
             surroundings.passed(made)
         result += made
@@ -96,15 +98,15 @@ def _visit(code: TileCode, nodes: list[Node], machine: Machine, latencies: int, 
 
 def _deepened(
     code: TileCode, loop: Loop, machine: Machine, latencies: int, surroundings: Surroundings
-) -> list[Node] | None:
-    """The loop with deeper steps, and what is computed before it; None if it cannot have them, or need not."""
+) -> tuple[list[Node], int] | None:
+    """The loop with deeper steps and what is computed before it, and their depth; None if it has none."""
     if loop.carried or loop.stages == 1 or not all(isinstance(node, Instruction | Sharing) for node in loop.body):
         return None
     analysis = _Analysis(code, loop, surroundings)
     if not analysis.succeeds():
         return None
     most = _most_steps(code, loop, analysis, machine, latencies, surroundings)
-    return _Deepening(code, loop, analysis, most, machine.core_dma_latency_bytes).nodes() if most > 1 else None
+    return (_Deepening(code, loop, analysis, most, machine.core_dma_latency_bytes).nodes(), most) if most > 1 else None
 
 
 class _Layout(Enum):
