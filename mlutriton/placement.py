@@ -222,14 +222,19 @@ def _split(
 
 
 def partitioned(function: Function, options: CompileOptions, *, share: bool) -> Function:
-    """The part of a function that each core does."""
+    """The part of a function that each core does: of those that multiply, the one that is expected to take the least.
+
+    Raises:
+        NotSplitError: it cannot be split, or that is of no use.
+    """
     latency_bytes = options.machine.core_dma_latency_bytes
-    part = partition.partition(function, options.cores, share=share, least_part_bytes=_LATENCIES * latency_bytes)
-    options.verify(part, "partition")
-    for _, run in STRIP_PASSES:
-        run(part)
+    parts = partition.partition(function, options.cores, share=share, least_part_bytes=_LATENCIES * latency_bytes)
+    for part in parts if multiplies(function) else parts[:1]:
         options.verify(part, "partition")
-    return part
+        for _, run in STRIP_PASSES:
+            run(part)
+            options.verify(part, "partition")
+    return min(parts, key=lambda part: rounds_of(part, options).share()) if multiplies(function) else parts[0]
 
 
 def _fitted(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:

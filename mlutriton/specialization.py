@@ -112,27 +112,38 @@ def _block(numbered: numbering.Numbering, machine: Machine) -> numbering.Block |
     return numbered.block(found.function, found.conditions, found.counts)
 
 
-def parts(function: Function, options: CompileOptions) -> cut.Cut | None:
-    """Programs whose tiles are as tall as lets the clusters share powers of two, if they multiply tiles.
+def parts(function: Function, options: CompileOptions) -> list[cut.Cut]:
+    """Programs whose tiles are cut anew, if they multiply tiles, for launches of many rows and of few.
 
-    Twelve clusters have four tiles of a third each of them, or eight of a third of half. Where a cluster's number is a
-    power of two, neighbours do. So they do where there are fewer parts than clusters: nothing is shared evenly then.
+    * Tiles as tall as lets the clusters share powers of two. Twelve clusters have four tiles of a third each of them,
+      or eight of a third of half. Where a cluster's number is a power of two, neighbours do. So they do where there are
+      fewer parts than clusters: nothing is shared evenly then.
+    * Tiles that are narrow in place of that, of half as many rows as a cluster is at its best with.
 
     Args:
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
+
+    Returns:
+        The tallest first.
     """
     machine = options.machine
     if not _may_go_together(function, options):
-        return None
+        return []
     cores = machine.cores_per_cluster
     clusters = machine.cores // cores
     odd = clusters // (clusters & -clusters)
-    whole = _MEMBER_ROWS * cores
-    while whole < odd * _MEMBER_ROWS * cores:
-        whole *= 2
-    rows = -(-whole // (odd * cores)) * cores
-    return cut.run(function, {_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters) if odd > 1 else None
+    most = _MEMBER_ROWS * cores
+    granule = machine.tensor_column_granule
+    columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
+    wanted = [cut.Lengths({_ROWS: most // 2, _COLUMNS: columns})]
+    if odd > 1:
+        whole = most
+        while whole < odd * most:
+            whole *= 2
+        rows = -(-whole // (odd * cores)) * cores
+        wanted.insert(0, cut.Lengths({_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters))
+    return cut.run(function, wanted)
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ def _powers_of_two(most: int) -> list[int]:
 def specialized(
     function: Function,
     wide: Sequence[numbering.Block],
-    parted: cut.Cut | None,
+    parted: Sequence[cut.Cut],
     written: Function | None,
     rounded: Function | None,
     unboxed: Function | None,
@@ -240,7 +251,7 @@ def specialized(
 
 def _together(
     blocks: Sequence[numbering.Block],
-    parted: cut.Cut | None,
+    parted: Sequence[cut.Cut],
     apart: Sequence[Rounds],
     options: CompileOptions,
     metadata: Metadata,
@@ -274,22 +285,28 @@ def _together(
             conditions: list[Condition] = [*block.conditions, *straight.conditions, faster]
             found.insert(0, (neighbours_at_once(program, block.counts), conditions))
             blocked.append(rounds)
-    if parted is not None:
-        prepare(parted.function)
-        observe("cut", parted.function)
-        made = _on_cluster(parted.function, on_cluster, metadata, observe, [])
-        if made is not None:
-            program, _, rounds = made
-            slower = rounds.times(1 / _WORTH_CUTTING)
-            faster, *than_blocks = (
-                condition_function(parted.asked, [], (slower, each), parted.programs)
-                for each in (apart, *([one] for one in blocked))
-            )
-            # Forms of which the launch is not take no time at all.
-            holding = reversed([conditions for _, conditions in found])
-            unless = [Unless(one, conditions) for one, conditions in zip(than_blocks, holding, strict=True)]
-            program = of_parts(program, parted.parameters, parted.counts, machine)
-            found.insert(0, (program, [*parted.conditions, faster, *unless]))
+    holding = [conditions for _, conditions in reversed(found)]
+    behind: list[Rounds] = []
+    for each in reversed(parted):
+        prepare(each.function)
+        observe("cut", each.function)
+        made = _on_cluster(each.function, on_cluster, metadata, observe, [])
+        if made is None:
+            continue
+        program, _, rounds = made
+        rounds = replace(rounds, count=each.programs)
+        slower = rounds.times(1 / _WORTH_CUTTING)
+        faster = condition_function(each.asked, [], (slower, apart))
+        than_blocks = [condition_function(each.asked, [], (slower, [one])) for one in blocked]
+        # What has such parts has lower ones, too.
+        than_parts = [condition_function(each.asked, [], (slower, behind))] if behind else []
+        # Forms of which the launch is not take no time at all.
+        unless = [Unless(one, conditions) for one, conditions in zip(than_blocks, holding, strict=True)]
+        program = of_parts(program, each.parameters, each.counts, machine)
+        # What mostly fails is asked first. What the very first question needs, is computed for all behind it as well.
+        first = [faster, each.fits] if each is parted[0] else [each.fits, faster]
+        found.insert(0, (program, [*first, *unless, *than_parts, *each.conditions]))
+        behind.append(slower)
     return found
 
 

@@ -27,7 +27,7 @@ from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
 from mlutriton.isa.program import VERSIONS, Instruction, Program
-from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Slot
+from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Queue, Slot
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
 Numbering = Callable[[Register, Operand, Location], Sequence[Instruction]]
@@ -55,7 +55,7 @@ def join(special: Program, general: Program, conditions: Sequence[Condition], ma
     suffix = ".general"
     while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
         suffix += ".general"
-    general = _renamed(general, suffix, choice.registers, len(special.strings))
+    general = _knowing(_renamed(general, suffix, choice.registers, len(special.strings)), choice.at_first())
     behind = len(before) + len(general.instructions)
     labels = {name: place + len(before) for name, place in general.labels.items()}
     labels |= {name: place + behind for name, place in special.labels.items()}
@@ -106,6 +106,8 @@ Condition = Function | Unless
 """Arithmetic on the parameters and the size of the grid, whose last result says whether something holds."""
 
 
+_DECIDING = ("br", "cbr")
+
 _Known = dict[tuple[object, ...], Register]
 """What was computed, and the register that has it."""
 
@@ -150,6 +152,16 @@ class _Choice:
             self.instructions.append(Instruction(TABLE["xor"], (I1,), (fails, holding, Immediate(1)), location))
             self._add("cbr", location, fails, Label(otherwise))
 
+    def at_first(self) -> _Known:
+        """What is computed before anything is decided, by what it is computed from."""
+        known: _Known = {}
+        for each in self.instructions:
+            if each.row.name in _DECIDING:
+                break
+            assert each.written_register is not None, "it is arithmetic"
+            known[_key(each, each.operands[1:])] = each.written_register
+        return known
+
     def _computed(self, condition: Function, known: _Known) -> Register:
         """The register that says whether a condition holds."""
         asked, holding, registers = select_condition(condition, self.machine)
@@ -161,7 +173,7 @@ class _Choice:
                 for one in each.operands
             )
             assert isinstance(result, Register), "arithmetic has one result"
-            found = known.setdefault((each.row.name, each.dtypes, *operands), result)
+            found = known.setdefault(_key(each, operands), result)
             if found is result:
                 self.instructions.append(each.taking((result, *operands)))
             same[Register(result.index - count)] = found
@@ -174,6 +186,44 @@ class _Choice:
         label = _fresh(f"asked{len(self.labels)}", self.taken)
         self.labels[label] = -1  # until it is known
         return label
+
+
+def _key(instruction: Instruction, operands: Sequence[Operand]) -> tuple[object, ...]:
+    """What an instruction of a choice computes, of given operands."""
+    return (instruction.row.name, instruction.dtypes, *operands)
+
+
+def _knowing(program: Program, known: _Known) -> Program:
+    """The program without what its choices between versions compute again.
+
+    Args:
+        program: begins with all these choices.
+        known: has been computed before in any case.
+    """
+    setters = Counter(each.written_register for each in program.instructions)
+    same: dict[Register, Register] = {}
+
+    def operand(each: Operand) -> Operand:
+        if isinstance(each, Address | GlobalAddress):
+            return replace(each, register=each.register and same.get(each.register, each.register))
+        return same.get(each, each) if isinstance(each, Register) else each
+
+    for each in program.instructions:
+        if each.row.name in _DECIDING:
+            continue
+        result = each.written_register
+        if result is None or each.row.queue is not Queue.SCALAR or each.row.trace:
+            break
+        found = known.get(_key(each, [*map(operand, each.operands[1:])]))
+        if found is not None and setters[result] == 1:
+            same[result] = found
+
+    def rewritten(each: Instruction) -> list[Instruction]:
+        if each.written_register in same:
+            return []
+        return [each] if same.keys().isdisjoint(each.registers_read) else [each.taking(map(operand, each.operands))]
+
+    return _rewritten(program, rewritten) if same else program
 
 
 def _moved(operand: Operand, registers: int) -> Operand:

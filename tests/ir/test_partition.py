@@ -78,12 +78,13 @@ def test_members_together_store_the_same(function: Function, members: int, share
         patch.setattr(partition, "_LARGEST_SHARE", 1.0)
         patch.setattr(partition, "_LEAST_SHARED_BYTES", 1)
         try:
-            part = partition.partition(function, members, share=share, least_part_bytes=0)
+            parts = partition.partition(function, members, share=share, least_part_bytes=0)
         except NotSplitError:
             assume(False)
             return
-    verify(part, "partition")
-    assert stored_by(part) == wanted
+    for part in parts:
+        verify(part, "partition")
+        assert stored_by(part) == wanted
 
 
 PRODUCT = """
@@ -109,8 +110,14 @@ func @product(%a: ptr<f16>, %b: ptr<f16>, %c: ptr<f32>) {
 """
 
 
+def test_either_axis_of_a_product_may_be_split() -> None:
+    parts = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
+    stored = [[shape_of(each.value.type) for each in part.walk() if isinstance(each, TileStore)] for part in parts]
+    assert stored == [[(32, 128)], [(128, 32)]]
+
+
 def test_what_all_need_is_loaded_by_all_together() -> None:
-    part = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
+    part, *_ = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
     (whole,) = (each for each in part.walk() if isinstance(each, Assemble))
     assert shape_of(whole.operands[0].type) == (32, 128)
     assert shape_of(whole.result.type) == (128, 128)
@@ -118,7 +125,7 @@ def test_what_all_need_is_loaded_by_all_together() -> None:
     assert shape_of(stored.value.type) == (32, 128)
     orders = [each for each in part.walk() if isinstance(each, Order)]
     assert [each.attributes["unless_disjoint"] for each in orders] == [True, True]
-    alone = partition.partition(parse_function(PRODUCT), 4, share=False, least_part_bytes=0)
+    alone, *_ = partition.partition(parse_function(PRODUCT), 4, share=False, least_part_bytes=0)
     assert not any(isinstance(each, Assemble) for each in alone.walk())
 
 
@@ -137,7 +144,7 @@ func @in_place(%x: ptr<f32>) {
 
 
 def test_writes_that_meet_a_load_keep_their_order_whatever_the_arrays_are() -> None:
-    part = partition.partition(parse_function(IN_PLACE), 4, share=True, least_part_bytes=0)
+    part, *_ = partition.partition(parse_function(IN_PLACE), 4, share=True, least_part_bytes=0)
     orders = [each for each in part.walk() if isinstance(each, Order)]
     assert [each.attributes["unless_disjoint"] for each in orders] == [False, False]
 

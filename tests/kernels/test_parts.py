@@ -67,6 +67,14 @@ def test_parts_are_what_tiles_were(order, kind, size):
     assert np.array_equal(c, wanted)
 
 
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"])
+@pytest.mark.parametrize("size", [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (513, 260, 64)])
+def test_parts_of_few_rows_are_what_tiles_were(machine, size, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+    c, wanted, _ = launched(*size, "groups", "plain", np.float16)
+    assert np.array_equal(c, wanted)
+
+
 def test_rows_without_a_program_stay_as_they_are():
     # Twelve of thirteen rows of tiles: in rows, the last one has none.
     c, wanted, before = launched(832, 320, 64, "rows", "plain", rows=12)
@@ -74,12 +82,12 @@ def test_rows_without_a_program_stay_as_they_are():
     assert np.array_equal(c[768:], before[768:])
 
 
-def cycles(order, kind):
-    described = [mlu.spec((3000, 3000), each) for each in (np.float16, np.float16, np.float16)]
-    grid = (47, 47) if order == "columns and rows" else (47 * 47,)
-    run = mlu.estimate(
-        product, grid, *described, 3000, 3000, 3000, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=8, num_stages=3
-    )
+def cycles(order, kind, size=(3000, 3000, 3000)):
+    m, n, k = size
+    described = [mlu.spec(shape, np.float16) for shape in ((m, n), (m, k), (k, n))]
+    tiles = -(-m // BLOCK), -(-n // BLOCK)
+    grid = tiles[::-1] if order == "columns and rows" else (tiles[0] * tiles[1],)
+    run = mlu.estimate(product, grid, *described, *size, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=8, num_stages=3)
     return run.cycles
 
 
@@ -88,3 +96,9 @@ def test_an_odd_number_of_tiles_takes_no_longer(order):
     # Where positions are not all that is asked of a number, or what is read is written, tiles stay as they are.
     assert cycles(order, "plain") < 0.4 * cycles(order, "of the tile")
     assert cycles(order, "plain") < 0.4 * cycles(order, "added")
+
+
+@pytest.mark.parametrize("size", [(256, 2048, 1024), (512, 2048, 2048)])
+def test_few_rows_take_less_in_parts_that_suit_them(size):
+    # They are no more than a group of tiles.
+    assert cycles("groups", "plain", size) < 0.5 * cycles("groups", "of the tile", size)

@@ -37,6 +37,7 @@ class Rounds:
         turns: cycles of it for each turn of each of the :func:`counted_loops`.
         ends: cycles before the first round and behind the last one, in which a core waits for the one or the other.
         is_even: fewer programs take as much less, as those that run have more of what all share.
+        count: how many programs a launch has, if that is another number than that of its grid.
     """
 
     programs: int
@@ -44,6 +45,7 @@ class Rounds:
     turns: tuple[int, ...] = ()
     ends: int = 0
     is_even: bool = False
+    count: Value | None = None
 
     def times(self, factor: float) -> Rounds:
         """Rounds that take so many times as long."""
@@ -226,21 +228,21 @@ def condition_function(
     function: Function,
     facts: Sequence[Fact],
     faster: tuple[Rounds, Sequence[Rounds]] | None = None,
-    parts: Value | None = None,
 ) -> Function:
     """A function of the same arguments, the last operation of which tells whether something holds.
 
     Args:
         function: has the arguments, and the arithmetic that facts are about.
         facts: all of them have to hold.
-        faster: a grid has to take no longer in the first rounds than in any of the others.
-        parts: how many programs the first rounds have, if that is another number than that of the grid.
+        faster: a launch has to take no longer in the first rounds than in any of the others.
     """
     loops = counted_loops(function) if faster is not None else []
     if faster is not None and any(len(each.turns) != len(loops) for each in (faster[0], *faster[1])):
         loops = []
     of_loops = [operand for each in loops for operand in each.operands[:3]]
-    wanted = [*(each.value for each in facts), *([parts] if parts else []), *of_loops]
+    compared = [faster[0], *faster[1]] if faster is not None else []
+    counts = [each.count for each in compared if each.count is not None]
+    wanted = [*(each.value for each in facts), *counts, *of_loops]
     body, code, values = _launched(function, wanted)
     holds = code.add(Constant.of(1, I1))
     for fact in dict.fromkeys(facts):
@@ -256,9 +258,10 @@ def condition_function(
         for axis in range(3):
             programs = code.binary("mul", programs, code.value(code.add(NumPrograms((), {"axis": axis}))))
         turns = [_turns(code, [_scalar(values[operand]) for operand in each.operands[:3]]) for each in loops]
-        first, others = faster
-        one = _cycles(code, values[parts] if parts else programs, first, turns)
-        other = code.minimum([_cycles(code, programs, each, turns) for each in others])
+        one, *others = (
+            _cycles(code, programs if each.count is None else values[each.count], each, turns) for each in compared
+        )
+        other = code.minimum(others)
         is_faster = code.add(Elementwise.of("sle", code.value(one), code.value(other)))
         holds = code.add(Elementwise.of("and", holds, is_faster))
     return Function(function.name, body, function.argument_attributes, function.location)

@@ -57,7 +57,8 @@ class Cut:
 
     Attributes:
         function: does a part; has parameters behind those of the source.
-        conditions: functions that say of which launches it is right.
+        fits: a function that says whether a launch has as many rows and columns.
+        conditions: functions that say besides of which launches it is right.
         parameters: functions whose last results are these parameters.
         counts: functions whose last results say how many parts there are along each axis of the grid that has any.
         programs: a function whose last result says how many parts there are.
@@ -65,6 +66,7 @@ class Cut:
     """
 
     function: Function
+    fits: Function
     conditions: list[Function]
     parameters: list[Function]
     counts: dict[int, Function]
@@ -76,21 +78,45 @@ class _NotCutError(Exception):
     """A position is not that of a part."""
 
 
-def run(function: Function, lengths: Mapping[int, int], least_parts: int) -> Cut | None:
-    """A function of tiles that have other lengths; None if it has no such tiles along all these axes.
+@dataclass(frozen=True)
+class Lengths:
+    """What parts are to be like.
+
+    Attributes:
+        lengths: of the largest tiles, by how many axes these have behind that one.
+        least_parts: of a launch with fewer it is not right.
+    """
+
+    lengths: Mapping[int, int]
+    least_parts: int = 1
+
+
+def run(function: Function, wanted: Sequence[Lengths]) -> list[Cut]:
+    """Functions of tiles that have other lengths, all about the same arithmetic on the launch.
 
     Args:
         function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
-        lengths: of its largest tiles, by how many axes these have behind that one.
-        least_parts: of a launch with fewer it is not right.
+        wanted: lengths of parts.
+
+    Returns:
+        One for each of these lengths; none if there are no such tiles along all their axes.
     """
     if reads_what_it_writes(function):
-        return None
+        return []
     candidates = (numbering.run(*numbering.ungrouped(function)), numbering.as_written(function))
-    return next((cut for each in candidates if each is not None and (cut := _cut(each, lengths, least_parts))), None)
+    for numbered in (each for each in candidates if each is not None):
+        # What is asked of the launch is added to the function that all of them are made from.
+        made = [_cut(numbered, each.lengths) for each in wanted]
+        if all(each is not None for each in made):
+            pairs = zip(wanted, (each for each in made if each is not None), strict=True)
+            return [_launched(numbered, *each, lengths.least_parts) for lengths, each in pairs]
+    return []
 
 
-def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int], least_parts: int) -> Cut | None:
+def _cut(
+    numbered: numbering.Numbering, lengths: Mapping[int, int]
+) -> tuple[Function, dict[int, tuple[int, int]]] | None:
+    """The function of tiles of these lengths, and those before and now by axis of a digit; None if there is none."""
     function = numbered.function
     found: dict[int, tuple[int, int]] = {}
     wanted = dict(lengths)
@@ -110,7 +136,7 @@ def _cut(numbered: numbering.Numbering, lengths: Mapping[int, int], least_parts:
         except _NotCutError:
             continue
         found[digit.axis] = extent, wanted.pop(place)
-    return None if wanted else _launched(numbered, function, found, least_parts)
+    return None if wanted else (function, found)
 
 
 class _Search(widen.Search):
@@ -139,6 +165,7 @@ def _launched(
     asked = numbered.function
     code, inside = Scalars(function.location), Scalars(function.location)
     facts: list[Fact] = [*numbered.facts, Holds(code.add(ArraysDisjoint()))]
+    fitting: list[Fact] = []
     parameters: list[Value] = []
     every: Scalar = 1
     counts: dict[int, Value] = {}
@@ -169,7 +196,7 @@ def _launched(
                 whole = code.binary("mul", radix, extent)
                 count = code.quotient(code.binary("add", whole, length - 1), length)
                 last = code.binary("sub", whole, length)
-                facts.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
+                fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
             along = code.binary("mul", along, count)
             number = rest
             if digit is not digits[-1]:
@@ -184,7 +211,8 @@ def _launched(
         counts[axis] = code.value(along)
         every = code.binary("mul", every, along)
     programs = code.value(every)
-    facts.append(Holds(code.add(Elementwise.of("sge", programs, code.value(least_parts)))))
+    if least_parts > 1:
+        fitting.append(Holds(code.add(Elementwise.of("sge", programs, code.value(least_parts)))))
     asked.body.operations[-1:-1] = code.operations
     queries = [each for each in function.walk() if isinstance(each, ProgramId)]
     replace_uses(function.body, {each.result: numbers[each.axis] for each in queries if each.axis in numbers})
@@ -192,6 +220,7 @@ def _launched(
     dce.run(function)
     return Cut(
         function,
+        condition_function(asked, fitting),
         [*numbered.conditions, condition_function(asked, facts)],
         [launch_function(asked, each) for each in parameters],
         {axis: launch_function(asked, each) for axis, each in counts.items()},

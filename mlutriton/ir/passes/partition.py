@@ -68,8 +68,8 @@ _LARGEST_SHARE = 0.5
 _LEAST_SHARED_BYTES = 4096
 
 
-def partition(function: Function, members: int, *, share: bool, least_part_bytes: int) -> Function:
-    """A function that does the work of a function if so many members run it.
+def partition(function: Function, members: int, *, share: bool, least_part_bytes: int) -> list[Function]:
+    """Functions of which each does the work of a function if so many members run it.
 
     Args:
         function: whose memory accesses are known; it stays as it is.
@@ -77,14 +77,16 @@ def partition(function: Function, members: int, *, share: bool, least_part_bytes
         share: load together what all need.
         least_part_bytes: where nothing is shared, a transfer of a smaller part takes no longer than to begin it.
 
+    Returns:
+        One at least, each with another axis split; first the one that leaves a member the least work.
+
     Raises:
         NotSplitError: it cannot be split, or that is of no use; says why.
     """
     orders = _orders(function)
-    layouts, stored = _best(function, members)
-    part = _Emission(function, layouts, stored, orders, share=share).run()
-    _check_gain(part, members, least_part_bytes)
-    return part
+    parts = [_Emission(function, *each, orders, share=share).run() for each in _choices(function, members)]
+    _check_gain(parts[0], members, least_part_bytes)
+    return parts
 
 
 def _check_gain(part: Function, members: int, least_part_bytes: int) -> None:
@@ -145,28 +147,28 @@ def _orders(function: Function) -> dict[Operation, bool]:
 # ---- the choice of layouts -----------------------------------------------------------------------------------------
 
 
-def _best(function: Function, members: int) -> tuple[Layouts, dict[Operation, int]]:
-    """The layouts that leave a member the least to do.
+def _choices(function: Function, members: int) -> list[tuple[Layouts, dict[Operation, int]]]:
+    """The layouts that leave a member much less to do than all, the least first.
 
     Raises:
-        NotSplitError: none leaves it much less than all.
+        NotSplitError: there are none.
     """
     stored: list[Operation] = [each for each in function.walk() if isinstance(each, TileStore | ScatterStore | Assert)]
     axes = {each: _axes(each, members) for each in stored}
     whole = Layouts(function, members, {})
-    choice: dict[Operation, int] = dict.fromkeys(stored, WHOLE)
-    best, refusal = whole, None
-    for axis in sorted({axis for found in axes.values() for axis in found}):
-        tried = {each: axis if axis in found else WHOLE for each, found in axes.items()}
+    refusal: NotSplitError | None = None
+    found: list[tuple[Layouts, dict[Operation, int]]] = [(whole, dict.fromkeys(stored, WHOLE))]
+    for axis in sorted({axis for every in axes.values() for axis in every}):
+        tried = {each: axis if axis in every else WHOLE for each, every in axes.items()}
         try:
-            layouts = Layouts(function, members, tried)
+            found.append((Layouts(function, members, tried), tried))
         except NotSplitError as error:
             refusal = refusal or error
-            continue
-        if layouts.work() < best.work():
-            best, choice = layouts, tried
-    if best.work() <= _LARGEST_SHARE * whole.work():
-        return best, choice
+    found.sort(key=lambda each: each[0].work())
+    most = _LARGEST_SHARE * whole.work()
+    if of_use := [each for each in found if each[0].work() <= most]:
+        return of_use
+    best, _ = found[0]
     if refusal is not None and best is whole:
         raise refusal
     repeated = best.most_repeated()
