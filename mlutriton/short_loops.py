@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from mlutriton.diagnostics import OnChipMemoryError
-from mlutriton.ir.analysis.access import AccessAnalysis, Scalars
+from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import Holds, condition_function, is_of_the_launch, with_arrays_apart
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee

@@ -12,11 +12,11 @@ import itertools
 from collections.abc import Callable
 
 from mlutriton.codegen.estimate import item_count
-from mlutriton.ir.analysis.access import Scalar
 from mlutriton.ir.analysis.edges import parts_of
 from mlutriton.ir.analysis.launch_bounds import Bounds
 from mlutriton.ir.analysis.launch_facts import Fact, condition_function
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus, product
+from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import Assert, GatherLoad, Load, Print, ReachableBytes, ScatterStore, TileLoad, pointee

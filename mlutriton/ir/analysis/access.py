@@ -15,16 +15,17 @@ That goes for types of 32 bits and more, and for what can be so: not for a tile 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.linear_forms import Linear, Term, linear_sum, reshaped, scaled, wrapped
 from mlutriton.ir.analysis.multiples import Multiples
-from mlutriton.ir.core import Operation, Value
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
+from mlutriton.ir.core import Value
 from mlutriton.ir.ops import (
     AddPtr,
     Broadcast,
@@ -41,137 +42,12 @@ from mlutriton.ir.ops import (
 )
 from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, storage_dtype
 
-Scalar = int | Value
-
 # Numbers that are compared in longer steps are hashes of indices, which are meant to overflow. This is a choice:
 # kernels ask for every so-many-th position of a group, a word or a pixel, and hashes multiply by large numbers. What
 # is multiplied by less would have to be a position behind 8 million to overflow 31 bits.
 _LONGEST_STEP = 1 << 8
 _CASTS = ("sext", "zext", "trunc_int")
 _COMPARISONS = ("slt", "sle", "sgt", "sge")
-
-
-class Scalars:
-    """Builds 64-bit scalar arithmetic, folding constants; the operations made are collected for insertion."""
-
-    def __init__(self, location: Location) -> None:
-        self.location = location
-        self.operations: list[Operation] = []
-
-    def add(self, operation: Operation) -> Value:
-        """Collect an operation; returns its result."""
-        operation.location = self.location
-        self.operations.append(operation)
-        return operation.result
-
-    def value(self, scalar: Scalar, dtype: DType = I64) -> Value:
-        """The scalar as an SSA value of type ``dtype``; constants are materialized, narrower integers sign-extended."""
-        if isinstance(scalar, int):
-            return self.add(Constant.of(scalar, dtype))
-        if isinstance(scalar.type, DType) and scalar.type != dtype:
-            return self.add(Elementwise.of("sext", scalar, to=dtype))
-        return scalar
-
-    def binary(self, operation: str, a: Scalar, b: Scalar) -> Scalar:
-        """An arithmetic operation in 64 bits."""
-        match operation, a, b:
-            case ("add", int(), int()):
-                return a + b
-            case ("sub", int(), int()):
-                return a - b
-            case ("mul", int(), int()):
-                return a * b
-            case ("add", 0, _) | ("mul", 1, _):
-                return b
-            case ("add" | "sub", _, 0) | ("mul", _, 1):
-                return a
-            case ("mul", _, 0) | ("mul", 0, _):
-                return 0
-            case _:
-                return self.add(Elementwise.of(operation, self.value(a), self.value(b)))
-
-    def sum(self, addends: Sequence[Scalar]) -> Scalar:
-        """The sum of all addends."""
-        total: Scalar = 0
-        for addend in addends:
-            total = self.binary("add", total, addend)
-        return total
-
-    def minimum(self, scalars: Sequence[Scalar]) -> Scalar:
-        """The least of at least one scalar, signed."""
-        return self._extreme("smin", min, scalars)
-
-    def maximum(self, scalars: Sequence[Scalar]) -> Scalar:
-        """The greatest of at least one scalar, signed."""
-        return self._extreme("smax", max, scalars)
-
-    def _extreme(self, operation: str, of_constants: Callable[[list[int]], int], scalars: Sequence[Scalar]) -> Scalar:
-        constants = [s for s in scalars if isinstance(s, int)]
-        values = list(dict.fromkeys(s for s in scalars if not isinstance(s, int)))
-        result: Scalar | None = of_constants(constants) if constants else None
-        for value in values:
-            result = value if result is None else self.binary(operation, result, value)
-        assert result is not None
-        return result
-
-    def quotient(self, dividend: Scalar, divisor: int) -> Scalar:
-        """The quotient by a positive constant, rounded toward zero."""
-        if divisor == 1:
-            return dividend
-        if isinstance(dividend, int):
-            return self._int_quotient(dividend, divisor)
-        return self.binary("sdiv", dividend, divisor)
-
-    def remainder(self, dividend: Scalar, divisor: int) -> Scalar:
-        """The remainder of the division by a positive constant, of the dividend's sign."""
-        if isinstance(dividend, int):
-            return dividend - self._int_quotient(dividend, divisor) * divisor
-        return self.binary("srem", dividend, divisor)
-
-    @staticmethod
-    def _int_quotient(dividend: int, divisor: int) -> int:
-        return abs(dividend) // divisor * (1 if dividend > 0 else -1)
-
-    def select(self, condition: Value, a: Scalar, b: Scalar) -> Scalar:
-        """``a`` where the condition holds, else ``b``."""
-        return self.add(Elementwise.of("select", condition, self.value(a), self.value(b)))
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """The part of one dimension: ``stride * position``.
-
-    Attributes:
-        stride: how much a position counts.
-        wrap: (start, modulo) of positions that wrap around, else None.
-        repeats: how many neighbours have one position; it divides the extent.
-    """
-
-    stride: Scalar
-    wrap: tuple[Scalar, Scalar] | None = None
-    repeats: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """A linear tensor (module docstring); a None term means that the dimension does not matter."""
-
-    base: Value | None
-    offset: tuple[Scalar, ...]
-    terms: tuple[Term | None, ...]
-
-    @property
-    def is_uniform(self) -> bool:
-        """True if every element is the same."""
-        return all(term is None for term in self.terms)
-
-    def plus(self, addend: Scalar) -> Linear:
-        """This form with one more addend; constants are kept as one."""
-        if isinstance(addend, int):
-            constant = addend + sum(a for a in self.offset if isinstance(a, int))
-            rest = tuple(a for a in self.offset if not isinstance(a, int))
-            return replace(self, offset=(*rest, constant) if constant else rest)
-        return replace(self, offset=(*self.offset, addend))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +125,7 @@ class AccessAnalysis:
                 return source and replace(source, terms=tuple(source.terms[d] for d in operation.order))
             case Reshape():
                 source = self.linear(operation.operands[0], scalars)
-                return source and _reshape(source, shape_of(operation.operands[0].type), value.type.shape, scalars)
+                return source and reshaped(source, shape_of(operation.operands[0].type), value.type.shape, scalars)
             case PtrCast():
                 return self._cast_pointer(operation, scalars)
             case AddPtr():
@@ -348,7 +224,7 @@ class AccessAnalysis:
                     return digit
                 if name in DIVISIONS:
                     return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
-                return None if self._may_begin_below_zero(a) else _modulo(a, divisor, scalars)
+                return None if self._may_begin_below_zero(a) else wrapped(a, divisor, scalars)
 
     def _digit(
         self, a: Linear, divisor: Scalar, shape: tuple[int, ...], scalars: Scalars, *, is_quotient: bool
@@ -653,79 +529,6 @@ def _certainly_overflows(form: Linear, value: Value) -> bool:
     return reach >= span
 
 
-def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
-    """The form of a sum, or None if it has none."""
-    if a.base is not None and b.base is not None:
-        return None
-    rank = max(len(a.terms), len(b.terms))
-    terms: list[Term | None] = []
-    for s, t in zip(a.terms or (None,) * rank, b.terms or (None,) * rank, strict=True):
-        if s is None or t is None:
-            terms.append(s or t)
-        elif s.repeats != t.repeats:
-            return None
-        elif s.wrap is None and t.wrap is None:
-            stride = scalars.binary("add", s.stride, t.stride)
-            terms.append(replace(s, stride=stride) if stride != 0 else None)
-        elif s.wrap == t.wrap:
-            terms.append(Term(scalars.binary("add", s.stride, t.stride), s.wrap))
-        else:
-            return None
-    result = Linear(a.base or b.base, a.offset, tuple(terms))
-    for addend in b.offset:
-        result = result.plus(addend)
-    return result
-
-
-def scaled(a: Linear, factor: Scalar, scalars: Scalars) -> Linear:
-    """The form of a product with a scalar."""
-    if factor == 0:
-        return Linear(a.base, (), (None,) * len(a.terms))
-    terms = tuple(t and replace(t, stride=scalars.binary("mul", t.stride, factor)) for t in a.terms)
-    result = Linear(a.base, (), terms)
-    for addend in a.offset:
-        result = result.plus(scalars.binary("mul", addend, factor))
-    return result
-
-
-def _modulo(a: Linear, modulo: Scalar, scalars: Scalars) -> Linear | None:
-    """``a rem modulo`` for a single range of stride 1; negative starts are not expected of index arithmetic."""
-    moving = [d for d, term in enumerate(a.terms) if term is not None]
-    if a.base is not None or len(moving) != 1:
-        return None
-    term = a.terms[moving[0]]
-    assert term is not None
-    if term != Term(1):
-        return None
-    start = scalars.binary("srem", scalars.sum(a.offset), modulo) if a.offset else 0
-    wrapped = Term(1, (start, modulo))
-    return Linear(None, (), tuple(wrapped if d == moving[0] else None for d in range(len(a.terms))))
-
-
-def _reshape(source: Linear, shape: tuple[int, ...], target: tuple[int, ...], scalars: Scalars) -> Linear | None:
-    """Split or drop dimensions; dimensions are not merged unless they line up as one range."""
-    if source.is_uniform:
-        return replace(source, terms=(None,) * len(target))
-    terms: list[Term | None] = []
-    remaining = list(zip(shape, source.terms, strict=True))
-    extent, term = 1, None
-    for new in reversed(target):
-        if new == 1:
-            terms.append(None)
-            continue
-        while extent == 1:
-            if not remaining:
-                return None
-            extent, term = remaining.pop()
-        is_plain = term is None or (term.wrap is None and term.repeats == 1)
-        if extent % new or not (is_plain or extent == new):
-            return None
-        terms.append(term)
-        extent //= new
-        term = term and replace(term, stride=scalars.binary("mul", term.stride, new))
-    return replace(source, terms=tuple(reversed(terms)))
-
-
 def advances(value: Value, carried: Value, loop: For) -> list[Value] | None:
     """The integer values that one iteration adds to a carried value to give ``value``; None if it does more."""
     if value is carried:
@@ -737,18 +540,3 @@ def advances(value: Value, carried: Value, loop: For) -> list[Value] | None:
             if rest is not None:
                 return [*rest, operation.operands[other]]
     return None
-
-
-def comes_from(scalar: Scalar, *sources: type[Operation]) -> bool:
-    """True if a scalar is computed, by arithmetic on scalars, from what operations of such a kind give."""
-    pending, seen = [scalar], set[Scalar]()
-    while pending:
-        operation = None if isinstance(value := pending.pop(), int) else value.defining_op
-        if value in seen or operation is None:
-            continue
-        seen.add(value)
-        if isinstance(operation, sources):
-            return True
-        if isinstance(operation, Elementwise):
-            pending += operation.operands
-    return False

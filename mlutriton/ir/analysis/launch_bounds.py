@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, is_of_the_launch
 from mlutriton.ir.analysis.scalar_forms import Form
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId
 from mlutriton.ir.types import shape_of

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.dtypes import I1
-from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.memory_ops import ArraysDisjoint, ReachableBytes

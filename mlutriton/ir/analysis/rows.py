@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
-from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Linear, Scalar, Scalars, linear_sum, scaled
+from mlutriton.ir.analysis.access import FREE, AccessAnalysis
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.linear_forms import Linear, linear_sum, scaled
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat, Transpose
 from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of

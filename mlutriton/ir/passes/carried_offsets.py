@@ -8,7 +8,8 @@ steps that divide what is added.
 from __future__ import annotations
 
 from mlutriton.dtypes import I64
-from mlutriton.ir.analysis.access import Scalar, Scalars, advances
+from mlutriton.ir.analysis.access import advances
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Function, Value, replace_uses, use_counts
 from mlutriton.ir.ops import Elementwise, For
 from mlutriton.ir.passes.arithmetic_rules import constant_of

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.dtypes import I32
-from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import (
     Fact,
@@ -27,6 +26,7 @@ from mlutriton.ir.analysis.launch_facts import (
 )
 from mlutriton.ir.analysis.layouts import WHOLE
 from mlutriton.ir.analysis.neighbours import Neighbours, Progression, constant_of
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint

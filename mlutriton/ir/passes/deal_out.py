@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import (
     Fact,
@@ -30,6 +29,7 @@ from mlutriton.ir.analysis.launch_facts import (
     with_arrays_apart,
 )
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint

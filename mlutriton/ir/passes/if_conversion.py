@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1
-from mlutriton.ir.analysis.access import comes_from
+from mlutriton.ir.analysis.scalars import comes_from
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import Constant, Dot, Elementwise, Gather, If, Load, ProgramId, Splat, Store, Yield
 from mlutriton.ir.types import PointerType, TensorType, Type, element_type, shape_of

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION
-from mlutriton.ir.analysis.access import AccessAnalysis, Scalars, conjuncts
+from mlutriton.ir.analysis.access import AccessAnalysis, conjuncts
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import Constant, Elementwise, Store
 from mlutriton.ir.types import shape_of

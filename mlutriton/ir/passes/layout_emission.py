@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, operand_layouts
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import Assert, For, If, Print, ScatterStore, Store, TileStore, While
 from mlutriton.ir.types import element_type, shape_of, with_shape

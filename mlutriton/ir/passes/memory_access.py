@@ -15,21 +15,14 @@ from typing import TypeVar
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I32, I64
 from mlutriton.immutables import replace
-from mlutriton.ir.analysis.access import (
-    FREE,
-    AccessAnalysis,
-    Bounds,
-    Linear,
-    Scalar,
-    Scalars,
-    advances,
-    comes_from,
-)
+from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, advances
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.linear_forms import Linear
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
 from mlutriton.ir.analysis.scalar_forms import ScalarForms
+from mlutriton.ir.analysis.scalars import Scalar, Scalars, comes_from
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
     AddPtr,

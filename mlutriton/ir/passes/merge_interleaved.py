@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import (
     Assert,

@@ -12,12 +12,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.edges import Edge
 from mlutriton.ir.analysis.families import Family, family_of
 from mlutriton.ir.analysis.overlaps import Box, Span, boxes
 from mlutriton.ir.analysis.scalar_forms import ScalarForms
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.analysis.uses import Uses
 from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import AddPtr, Constant, Reshape, TileLoad, Window

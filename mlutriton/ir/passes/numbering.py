@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlutriton.dtypes import I32
-from mlutriton.ir.analysis.access import Scalar, Scalars
 from mlutriton.ir.analysis.launch_bounds import Bounds
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, Multiple, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId

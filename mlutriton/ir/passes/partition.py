@@ -23,7 +23,6 @@ import math
 from collections.abc import Sequence
 
 from mlutriton.dtypes import I32
-from mlutriton.ir.analysis.access import Scalar
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, writes
 from mlutriton.ir.analysis.layouts import (
     WHOLE,
@@ -32,6 +31,7 @@ from mlutriton.ir.analysis.layouts import (
     can_be_split,
     part_shape,
 )
+from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.analysis.waits import state_of_wait
 from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Block, Function, Operation, Value

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from mlutriton.dtypes import I32
-from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.digits import Parts
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import permutations
 
-from mlutriton.ir.analysis.access import AccessAnalysis, Scalar, Scalars
+from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, multiples, plus
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Value
 from mlutriton.ir.ops import Constant, Elementwise, ProgramId, Store

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.ir.analysis.access import Scalars
 from mlutriton.ir.analysis.edges import FormKey, edges_of
 from mlutriton.ir.analysis.launch_bounds import Bounds
 from mlutriton.ir.analysis.launch_facts import Fact, Factors, Multiple, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.analysis.uses import Uses
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.ir.analysis.access import Scalar
+from mlutriton.ir.analysis.scalars import Scalar
 
 Box = tuple[tuple[Scalar, int], ...]
 """For every dimension the first position and the extent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from mlutriton.ir.analysis.access import Scalar
+from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.passes.strip_mine.boxes import Box
 from mlutriton.ir.passes.strip_mine.written_code import Code
 

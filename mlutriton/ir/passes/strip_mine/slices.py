@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mlutriton.dtypes import F32, F64, I1, I32, I64, DType
-from mlutriton.ir.analysis.access import Scalar
+from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.copying import copy_block, copy_operation
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64
-from mlutriton.ir.analysis.access import Scalar, Scalars
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import Constant, For, Yield
 from mlutriton.ir.passes.strip_mine.boxes import Box
