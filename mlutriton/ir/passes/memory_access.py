@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-from mlutriton.diagnostics import Location
-from mlutriton.dtypes import I1, I32, I64
+from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, advances
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.linear_forms import Linear
 from mlutriton.ir.analysis.multiples import Multiples
-from mlutriton.ir.analysis.rows import MaskSplit, RowAnalysis, Split, without
+from mlutriton.ir.analysis.rows import RowAnalysis, Split, without
 from mlutriton.ir.analysis.scalar_forms import ScalarForms
-from mlutriton.ir.analysis.scalars import Scalar, Scalars, comes_from
+from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
-    AddPtr,
     AtomicCas,
     AtomicRmw,
     Broadcast,
@@ -33,14 +30,9 @@ from mlutriton.ir.ops import (
     Elementwise,
     ExpandDims,
     For,
-    GatherAtomic,
-    GatherLoad,
-    IntToPtr,
     Join,
     Load,
-    PtrToInt,
     Reshape,
-    ScatterStore,
     Splat,
     Store,
     TileGeometry,
@@ -48,8 +40,8 @@ from mlutriton.ir.ops import (
     TileStore,
     Transpose,
     Window,
-    pointee,
 )
+from mlutriton.ir.passes.gathered_items import Items, base_pointer, items_of_rows, limit_of, single_items
 from mlutriton.ir.passes.refinement import Refinement
 from mlutriton.ir.types import PointerType, ScalarType, TensorType, element_type, is_index, shape_of, storage_dtype
 
@@ -284,7 +276,7 @@ class _Rewriter:
                 found = form(operation, scalars)
                 if found is not None:
                     return scalars.operations, found
-        return (), _gather(operation)
+        return (), single_items(operation)
 
     def _wrapped_tile(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
         return self._tile(operation, scalars, may_wrap=True)
@@ -304,7 +296,7 @@ class _Rewriter:
         if max(repeats, default=1) > 1:
             return self._repeated(operation, form, bounds, repeats, scalars) if isinstance(operation, Load) else None
         shape = shape_of(pointer.type)
-        base = _base_pointer(form, scalars, operation.location)
+        base = base_pointer(form, scalars, operation.location)
         geometry = _geometry(shape, form, bounds, scalars)
         attributes = {"wraps": geometry.flags()}
         if isinstance(operation, Store):
@@ -322,7 +314,7 @@ class _Rewriter:
         terms = tuple(term and replace(term, repeats=1) for term in form.terms)
         outer = [_grouped(each, times, scalars) for each, times in zip(bounds, repeats, strict=True)]
         location = load.location
-        base = _base_pointer(form, scalars, location)
+        base = base_pointer(form, scalars, location)
         geometry = _geometry(short, replace(form, terms=terms), outer, scalars)
         zero = scalars.add(Constant.of(0, element))
         type = TensorType(short, element)
@@ -377,7 +369,7 @@ class _Rewriter:
             return None
         if any(term and (term.wrap or term.repeats > 1) for term in form.terms):
             return None
-        base = _base_pointer(form, scalars, operation.location)
+        base = base_pointer(form, scalars, operation.location)
         geometry = _geometry(shape_of(pointer.type), form, self.analysis.box(mask, scalars), scalars)
         zero = scalars.add(Constant.of(0, element_type(operation.result.type)))
         tile = TileLoad(
@@ -428,7 +420,7 @@ class _Rewriter:
             mask = analysis.split_mask(_mask(operation), axis) if is_near else None
             if split is None or stride is None or mask is None:
                 continue
-            run = _run(split, mask, without(shape, axis), shape[axis], scalars)
+            run = items_of_rows(split, mask, without(shape, axis), shape[axis], scalars)
             if isinstance(operation, Store):
                 return [run.scatter(operation.operands[1], operation.location)]
             return self._gather_rows(operation, run, axis, stride, analysis)
@@ -445,7 +437,7 @@ class _Rewriter:
         if split is None or row_mask is None:
             return None
         rows = without(shape, axis) or (1,)
-        run = _run(split, row_mask, rows, shape[axis], scalars)
+        run = items_of_rows(split, row_mask, rows, shape[axis], scalars)
         kind, location = operation.text("kind"), operation.location
         if axis:
             return [run.atomic(kind, [value], location)]
@@ -496,7 +488,7 @@ class _Rewriter:
         return [wide, Elementwise.of("select", mask, wide.result, other, location=load.location)]
 
     @staticmethod
-    def _gather_rows(load: Load, run: _Run, axis: int, stride: int, analysis: RowAnalysis) -> Sequence[Operation]:
+    def _gather_rows(load: Load, run: Items, axis: int, stride: int, analysis: RowAnalysis) -> Sequence[Operation]:
         """Rows of which every ``stride``-th element is wanted; what lies between comes with them."""
         _, mask, other = load.operands
         scalars, length = analysis.scalars, run.length
@@ -542,7 +534,7 @@ def _geometry(shape: tuple[int, ...], form: Linear, bounds: Sequence[Bounds], sc
         shape,
         [scalars.value(term.stride if term else 0) for term in form.terms],
         [scalars.value(scalars.maximum([0, *each.first])) for each in bounds],
-        [_limit(extent, each.limit, scalars) for extent, each in zip(shape, bounds, strict=True)],
+        [limit_of(extent, each.limit, scalars) for extent, each in zip(shape, bounds, strict=True)],
         [
             (scalars.value(term.wrap[0]), scalars.value(term.wrap[1])) if term and term.wrap else None
             for term in form.terms
@@ -550,59 +542,8 @@ def _geometry(shape: tuple[int, ...], form: Linear, bounds: Sequence[Bounds], sc
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """The operands that gathers and scatters of items have in common."""
-
-    base: Value
-    offsets: Value
-    mask: Value
-    limit: Value
-    scale_bytes: int
-    length: int
-
-    @property
-    def _attributes(self) -> dict[str, int]:
-        return {"scale_bytes": self.scale_bytes, "length": self.length}
-
-    def gather(self, other: Value, location: Location) -> Operation:
-        operands = [self.base, self.offsets, self.mask, other, self.limit]
-        return GatherLoad(operands, self._attributes, location=location)
-
-    def scatter(self, value: Value, location: Location) -> Operation:
-        operands = [self.base, self.offsets, value, self.mask, self.limit]
-        return ScatterStore(operands, self._attributes, location=location)
-
-    def atomic(self, kind: str, values: Sequence[Value], location: Location) -> Operation:
-        operands = [self.base, self.offsets, self.mask, self.limit, *values]
-        return GatherAtomic(operands, {"kind": kind, **self._attributes}, location=location)
-
-
-def _run(split: Split, mask: MaskSplit, shape: tuple[int, ...], length: int, scalars: Scalars) -> _Run:
-    """Items of ``length`` elements, one for each place in ``shape``."""
-    row, form = split.row, split.linear
-    if row is None or form.base is not None:
-        assert form.base is not None
-        offsets = row or scalars.add(Constant.of(0, TensorType(shape, I32)))
-        base, scale = form.base, pointee(form.base).bytes
-    else:
-        base, offsets, scale = _base_and_offsets(row, scalars.add)
-    return _Run(
-        _base_pointer(replace(form, base=base), scalars, scalars.location),
-        _indexing(offsets, scalars.add),
-        mask.row or scalars.add(Constant.of(1, TensorType(shape, I1))),
-        _limit(length, mask.limits, scalars),
-        scale,
-        length,
-    )
-
-
 def _mask(operation: Load | Store) -> Value:
     return operation.operands[1 if isinstance(operation, Load) else 2]
-
-
-def _limit(extent: int, limits: Sequence[Scalar], scalars: Scalars) -> Value:
-    return scalars.value(scalars.minimum([extent, *limits]))
 
 
 def _uniform(value: Value) -> Value | Constant | None:
@@ -634,20 +575,6 @@ def _doubled(value: Value, times: int, scalars: Scalars) -> Value:
     return value
 
 
-def _base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
-    """The pointer to the first element; what comes from memory is added last, and by itself."""
-    assert form.base is not None
-    pointer = form.base
-    loaded = [scalar for scalar in form.offset if comes_from(scalar, Load)]
-    for addends in ([scalar for scalar in form.offset if scalar not in loaded], loaded):
-        offset = scalars.sum(addends)
-        if offset != 0:
-            added = AddPtr([pointer, scalars.value(offset)], location=location)
-            scalars.operations.append(added)
-            pointer = added.result
-    return pointer
-
-
 def _is_index_tensor(value: Value) -> bool:
     if not isinstance(value.type, TensorType):
         return False
@@ -657,79 +584,3 @@ def _is_index_tensor(value: Value) -> bool:
 def _is_tensor_access(operation: Operation) -> bool:
     accesses = isinstance(operation, Load | Store | AtomicRmw | AtomicCas)
     return accesses and isinstance(operation.operands[0].type, TensorType)
-
-
-def _gather(operation: Operation) -> Sequence[Operation]:
-    """The access element by element."""
-    pointer = operation.operands[0]
-    made: list[Operation] = []
-
-    def add(new: Operation) -> Value:
-        new.location = operation.location
-        made.append(new)
-        return new.result
-
-    base, offsets, scale = _base_and_offsets(pointer, add)
-    offsets = _indexing(offsets, add)
-    one = add(Constant.of(1, I64))
-    location = operation.location
-    match operation:
-        case Load(operands=[_, mask, other]):
-            return [*made, _Run(base, offsets, mask, one, scale, 1).gather(other, location)]
-        case Store(operands=[_, value, mask]):
-            return [*made, _Run(base, offsets, mask, one, scale, 1).scatter(value, location)]
-        case AtomicRmw(operands=[_, value, mask]):
-            return [*made, _Run(base, offsets, mask, one, scale, 1).atomic(operation.text("kind"), [value], location)]
-        case _:
-            mask = add(Constant.of(1, TensorType(shape_of(pointer.type), I1)))
-            run = _Run(base, offsets, mask, one, scale, 1)
-            return [*made, run.atomic("cas", operation.operands[1:], location)]
-
-
-def _base_and_offsets(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int]:
-    """(scalar base, offset tensor, bytes per offset) of a pointer tensor; without a common base, of byte addresses."""
-    found = _split(pointer, add)
-    if found is not None:
-        return found
-    null = add(IntToPtr([add(Constant.of(0, I64))], result_types=(element_type(pointer.type),)))
-    return null, add(PtrToInt([pointer])), 1
-
-
-def _indexing(offsets: Value, add: Callable[[Operation], Value]) -> Value:
-    """Offsets of a type that indexes memory."""
-    return offsets if element_type(offsets.type) in (I32, I64) else add(Elementwise.of("sext", offsets, to=I32))
-
-
-def _split(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int] | None:
-    """What :func:`_base_and_offsets` looks for, of a pointer tensor that was made from one scalar pointer."""
-    operation = pointer.defining_op
-    pointer_type = element_type(pointer.type)
-    assert isinstance(pointer_type, PointerType)
-    scale = pointer_type.pointee.bytes
-    shape = shape_of(pointer.type)
-    match operation:
-        case Splat():
-            return operation.operands[0], add(Constant.of(0, TensorType(shape, I64))), scale
-        case AddPtr():
-            source, step = operation.operands
-            found = _split(source, add)
-            if found is None:
-                return None
-            base, offsets, _ = found
-            zero = offsets.defining_op
-            if isinstance(zero, Constant) and zero.value == 0:
-                return base, step, scale
-            return base, add(Elementwise.of("add", _widen(offsets, add), _widen(step, add))), scale
-        case Broadcast():
-            found = _split(operation.operands[0], add)
-            if found is None:
-                return None
-            base, offsets, _ = found
-            wide = TensorType(shape, element_type(offsets.type))
-            return base, add(Broadcast([offsets], result_types=(wide,))), scale
-        case _:
-            return None
-
-
-def _widen(offsets: Value, add: Callable[[Operation], Value]) -> Value:
-    return offsets if element_type(offsets.type) == I64 else add(Elementwise.of("sext", offsets, to=I64))
