@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import struct
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cache, cached_property, partial
 from operator import index
 from pathlib import Path
@@ -31,7 +31,7 @@ from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import special_functions
+from mlutriton.isa.native_interface import product_functions, special_functions
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, VERSIONS, WRITES, Parameter, Program
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator import interpreter
@@ -490,6 +490,16 @@ def warm_up() -> None:
 def _begin_runtime(function: str) -> None:
     """Let another thread compile a special function of the runtime, once a process, before it is asked for."""
     begin_llvm(partial(special_module, function), cache_key=_runtime_key(function))
+
+
+def begin_products(types: Iterable[DType]) -> None:
+    """Let another thread compile what the runtime multiplies matrices with, for a program that is compiled meanwhile.
+
+    Args:
+        types: of the tensor unit, in which the program multiplies.
+    """
+    for name in [name for dtype in types for name in product_functions(dtype)]:
+        _begin_runtime(name)
 
 
 @cache

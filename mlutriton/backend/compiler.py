@@ -19,6 +19,7 @@ from mlutriton.diagnostics import ArgumentError, OnChipMemoryError
 
 if TYPE_CHECKING:
     from mlutriton.isa.machine import Machine
+    from mlutriton.isa.program import Program
     from mlutriton.pipeline import CompileOptions
 
 TARGET_NAMES = ("mlu", "cpu")
@@ -125,7 +126,10 @@ def run_ttir_passes(module: Any, metadata: dict[str, Any]) -> Any:
 def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptions) -> bytes:
     """Compiles a TTIR module to a program file."""
     # These load the compiler, NumPy and LLVM: not in every process that imports Triton.
+    from mlutriton.codegen.selection.tensor_operands import tensor_types
     from mlutriton.configuration import current_machine, dump_directory
+    from mlutriton.ir.core import Function
+    from mlutriton.launch import begin_products
     from mlutriton.pipeline import compile_ttir
     from mlutriton.simulator.compiling import uncollected
 
@@ -136,11 +140,18 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     metadata["shared"] = machine.usable_nram_bytes
     compile_options = compile_options_of(options, machine)
     text = str(module)
-    directory, observe = dump_directory(), None
+    directory, show = dump_directory(), None
     if directory is not None:
         from mlutriton.dump import dump_to  # as long as nobody wants to see it, it need not be loaded
 
-        observe = dump_to(directory, text)
+        show = dump_to(directory, text)
+
+    def observe(stage: str, result: Function | Program) -> None:
+        if stage == "import" and isinstance(result, Function):
+            begin_products(tensor_types(result, machine))
+        if show is not None:
+            show(stage, result)
+
     try:
         with uncollected():
             return compile_ttir(text, compile_options, observe)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mlutriton.dtypes import DType
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TENSOR_TYPES, admitted
 
@@ -243,6 +244,11 @@ HOST_FUNCTIONS = (CONCATENATE, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
 BASIC_TABLE = "basic_table"
 
 _SPECIAL_NAMES = {"v.transpose": "transpose", "dma.weight": "weight_{}", "move.weight": "weight_{}", "mm": "mm_{}"}
+
+
+def product_functions(dtype: DType) -> tuple[str, ...]:
+    """Those of ``SPECIAL_FUNCTIONS`` that programs call which multiply in a type of the tensor unit."""
+    return tuple(sorted({name.format(dtype) for name in _SPECIAL_NAMES.values() if "{}" in name}))
 
 
 def special_functions(program: Program) -> tuple[str, ...]:

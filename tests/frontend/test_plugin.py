@@ -74,7 +74,8 @@ def recorded(monkeypatch, tmp_path):
     launcher = sys.modules.get("mlutriton.launch") or ModuleType("mlutriton.launch")
     monkeypatch.setitem(sys.modules, "mlutriton.launch", launcher)
     load = lambda program, machine: SimpleNamespace(program=program, machine=machine)  # noqa: E731
-    for name, stand_in in (("Launch", Launch), ("load", load), ("LoadedKernel", object), ("Run", RecordedRun)):
+    stand_ins = {"Launch": Launch, "load": load, "LoadedKernel": object, "Run": RecordedRun, "begin_products": object}
+    for name, stand_in in stand_ins.items():
         monkeypatch.setattr(launcher, name, stand_in, raising=False)
     activate()
     monkeypatch.setattr(mlutriton.backend.launcher, "Launch", Launch)

@@ -13,6 +13,7 @@ import triton.language as tl
 from triton.compiler import ASTSource
 
 import mlutriton as mlu
+from mlutriton import launch
 from mlutriton.isa.assembly import assemble, disassemble
 from mlutriton.isa.encoding import decode, encode
 
@@ -50,6 +51,19 @@ def test_warmup_compiles_and_runs_nothing(kernel, arrays):
     assert not out.any()
     compiled[(4, 1, 1)](out, x, 100, 2.0, 32)
     np.testing.assert_array_equal(out, 2 * x)
+
+
+def square(out, x, BLOCK: tl.constexpr):
+    place = tl.arange(0, BLOCK)[:, None] * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, tl.dot(tl.load(x + place), tl.load(x + place)))
+
+
+def test_what_multiplies_matrices_is_compiled_while_a_kernel_is(monkeypatch, fresh_cache):
+    begun = []
+    monkeypatch.setattr(launch, "_begin_runtime", begun.append)
+    signature = {"out": "*fp32", "x": "*fp16", "BLOCK": "constexpr"}
+    triton.compile(ASTSource(triton.jit(square), signature, {"BLOCK": 32}))
+    assert begun == ["mm_f16", "weight_f16"]
 
 
 def test_a_source_is_compiled_without_a_launch(arrays):

@@ -44,6 +44,12 @@ def tensor_type(dot: Dot, machine: Machine) -> DType | None:
     return next((each for each in common if machine.mac_per_cycle(each)), None)
 
 
+def tensor_types(function: Function, machine: Machine) -> list[DType]:
+    """The types in which the tensor unit takes the operands of the dots of a function."""
+    found = dict.fromkeys(tensor_type(each, machine) for each in function.walk() if isinstance(each, Dot))
+    return [each for each in found if each is not None]
+
+
 def weight_uses(function: Function, machine: Machine) -> dict[Value, WeightUse]:
     """Tile loads of rank 2 that only dots read, as right operand and as they are, in one type of the tensor unit.
 
