@@ -30,6 +30,7 @@ _MASKED = {
     "store": "tl.store(pointer, value, mask=offsets < n)",
     "atomic": "tl.atomic_add(pointer, value, mask=offsets < n)",
 }
+_UNPASSED = "an array of which the kernel loads the address is reached for as long as mlu.array(x) of it is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,14 @@ class GlobalMemory:
             location=location,
             context=context,
             note="\n".join(filter(None, [self._miss(address, bytes, nearest), note])),
-            help=f"mask the access: {_MASKED[action]}, or check the extents and strides that were passed",
+            help=self._remedy(address, bytes, action, nearest),
         )
+
+    def _remedy(self, address: int, bytes: int, action: str, nearest: Allocation | None) -> str:
+        """What to write; an access that is farther from the nearest array than that is long was led elsewhere."""
+        remedy = f"mask the access: {_MASKED[action]}, or check the extents and strides that were passed"
+        far = nearest is not None and max(nearest.address - address - bytes, address - nearest.end) > nearest.bytes
+        return f"{remedy}\n{_UNPASSED}" if far else remedy
 
     def _miss(self, address: int, bytes: int, nearest: Allocation | None) -> str:
         """By how much an access misses the nearest array."""
