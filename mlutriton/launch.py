@@ -146,7 +146,12 @@ class LoadedKernel:
 
     def _untaken_versions(self, grid: Grid, words: Sequence[int], memory: GlobalMemory) -> frozenset[int]:
         disjoint = memory.is_disjoint
-        reaches = {place: memory.reach(words[place]) for place in self._pointers} if self._asks_for_reach else {}
+        reaches = {
+            (place, behind): memory.reach(words[place] + behind)
+            for place in (self._pointers if self._asks_for_reach else ())
+            # From the pointer on, and from the element before it: an array that begins there does not have that.
+            for behind in (0, -self.program.parameters[place].dtype.bytes)
+        }
         key = grid, disjoint, *reaches.values(), *[words[place] for place in self._numbers]
         untaken = self._untaken.get(key)
         if untaken is None:

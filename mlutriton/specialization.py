@@ -8,7 +8,8 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 * of neighbouring programs at a time on one core, where tiles have short rows (:mod:`mlutriton.longer_rows`),
 * where sizes are round (:mod:`mlutriton.round_sizes`),
 * of all turns of a short loop at once (:mod:`mlutriton.short_loops`),
-* where arrays hold all around what masks leave out (:mod:`mlutriton.whole_boxes`).
+* where arrays hold all around what masks leave out (:mod:`mlutriton.whole_boxes`),
+* where arrays that are looked up element by element are small (:mod:`mlutriton.small_tables`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlutriton import longer_rows, round_sizes, short_loops, whole_boxes
+from mlutriton import longer_rows, round_sizes, short_loops, small_tables, whole_boxes
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import Condition, Unless, join, neighbours_at_once, of_parts
 from mlutriton.diagnostics import OnChipMemoryError
@@ -232,6 +233,8 @@ def specialized(
     if rounded is not None:
         found = round_sizes.version(rounded, function, options, metadata, observe, prepare)
         together += [found] if found else []
+    found = small_tables.version(function, options, metadata, observe)
+    together = [*([found] if found else []), *together]
     if unboxed is not None:
         found = whole_boxes.version(unboxed, function, options, metadata, observe, prepare)
         together = [*([found] if found else []), *together]

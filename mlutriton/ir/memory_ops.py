@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
+from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import I1, I64, DType
 from mlutriton.ir.core import Array, Attribute, Operation, Value
 from mlutriton.ir.types import PointerType, TensorType, Type, element_type, shape_of, storage_dtype, with_element
@@ -404,6 +406,43 @@ class GatherLoad(Operation):
         )
 
 
+class LookUp(Operation):
+    """The elements of an array, all of which stands in a tensor: ``gather_load`` of single elements, on chip.
+
+    ``result[k] = table[index[k]]`` where ``mask[k]``, else ``other[k]``. The array has ``count`` elements and begins at
+    ``base``; what an index outside of it names is an access to memory that misses it.
+    """
+
+    NAME = "look_up"
+    OPERANDS = ("table", "base", "index", "mask", "other", "count")
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[4].type,)
+
+    def check(self) -> str | None:
+        table, base, index, mask, other, count = self.operands
+        return (
+            _bad_offsets(base, index, mask)
+            or _mismatch("the table", table, TensorType((math.prod(shape_of(table.type)),), pointee(base)))
+            or _mismatch("other", other, with_element(mask.type, pointee(base)))
+            or _mismatch("the count", count, I64)
+        )
+
+    def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        table, base, index, mask, other, count = operands
+        wanted = index[mask].astype(np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= int(count))]
+        if outside.size:
+            width = pointee(self.operands[1]).bytes
+            place = int(base) + int(outside[0]) * width
+            raise KernelFault(
+                "E0301", f"access of {width} bytes at {place:#x} misses its array", location=self.location
+            )
+        result = np.array(other)
+        result[mask] = table[wanted]
+        return (result,)
+
+
 class ScatterStore(Operation):
     """The counterpart of ``gather_load``, in row-major order."""
 
@@ -516,6 +555,6 @@ class ReachableBytes(Operation):
 
 MEMORY_OPS: tuple[type[Operation], ...] = (
     AddPtr, PtrToInt, IntToPtr, PtrCast, Load, Store, AtomicRmw, AtomicCas, Assert, Print, TileLoad, TileStore,
-    GatherLoad, ScatterStore, GatherAtomic, LocalMemory, ArraysDisjoint,
+    GatherLoad, LookUp, ScatterStore, GatherAtomic, LocalMemory, ArraysDisjoint,
     ReachableBytes,
 )  # fmt: skip

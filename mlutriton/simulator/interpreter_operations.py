@@ -190,6 +190,16 @@ def _local_gather(core: Core, step: Step) -> None:
     step.write("dst", np.take_along_axis(step.read("a", outer, extent, inner), index, axis=1))
 
 
+def _look_up(core: Core, step: Step) -> None:
+    dtype, extent, mask = step.dtype("dst"), step.counts["extent"], step.list("mask")
+    index, values = step.read("index").astype(np.int64), np.array(step.list("fill"))
+    outside = index[mask & ((index < 0) | (index >= extent))]
+    if outside.size:
+        core.miss(int(step.scalar("src").view(np.int64)[()]) + int(outside[0]) * dtype.bytes, dtype.bytes)
+    values[mask] = step.read("a")[index[mask]]
+    step.write("dst", values)
+
+
 def _histogram(core: Core, step: Step) -> None:
     values, bins = step.read("a").astype(np.int64), step.counts["bins"]
     counted = values[step.list("mask") & (values >= 0) & (values < bins)]
@@ -460,6 +470,7 @@ _BY_NAME: dict[str, Handler] = {
     "print.text": _print, "print.scalar": _print, "print.vector": _print,
     "sync": _sync, "barrier.cluster": _barrier,
     "v.mov": _vector_mov, "v.iota": _iota, "v.transpose": _transpose, "v.repeat": _repeat, "v.gather": _local_gather,
+    "v.lookup": _look_up,
     "v.histogram": _histogram, "red.argmax": _reduce_to_place, "red.argmin": _reduce_to_place, "mm": _mm,
     "dma.load": _load, "dma.load_pad": _load_pad, "dma.store": _store, "dma.weight": _load_weight,
     "gather": _gather, "scatter": _scatter, "move": _move, "move.weight": _move_weight,

@@ -126,9 +126,13 @@ class Core:
         """Bytes of GDRAM, checked."""
         view = self.memory.view(address, count, write=write)
         if view is None:
-            action, place = global_action(self.instruction.row), self.instruction.location
-            raise self.memory.fault(address, count, action, location=place, context=self.context, note=self.note())
+            self.miss(address, count)
         return view
+
+    def miss(self, address: int, count: int) -> NoReturn:
+        """Stop with the fault of the current instruction at bytes of GDRAM that it may not touch."""
+        action, place = global_action(self.instruction.row), self.instruction.location
+        raise self.memory.fault(address, count, action, location=place, context=self.context, note=self.note())
 
     def item_bytes(self, address: int, count: int, *, write: bool) -> NDArray[np.uint8]:
         """Bytes of GDRAM that an item loads or stores, checked and marked."""

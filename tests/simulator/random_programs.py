@@ -286,6 +286,15 @@ class Generator:
             source, target = self.place(dtype, outer * extent * inner, 0), self.place(dtype, outer * n * inner, 1)
             counts = (self.count(each) for each in (outer, n, inner, extent))
             self.emit("v.gather", (dtype, index_dtype), target, source, index, *counts)
+        elif self.chance(0.5):
+            n, extent = self.random.choice([1, 60, 500]), self.random.choice([1, 10, 300])
+            dtype = self.random.choice(DTYPES)
+            index = self.index_values(index_dtype, 2, n, extent)
+            mask = Immediate(1) if self.chance(0.4) else self.place(I1, n)
+            fill = self.value(dtype) if self.chance(0.5) else self.place(dtype, n, 0)
+            operands = (self.place(dtype, extent, 0), index, self.pointer(dtype), mask, fill)
+            counts = (self.count(each) for each in (n, extent))
+            self.emit("v.lookup", (dtype, index_dtype), self.place(dtype, n, 1), *operands, *counts)
         else:
             n, bins = self.random.choice([1, 60, 500]), self.random.choice([1, 10, 300])
             source = self.index_values(index_dtype, 1, n, bins + 3)

@@ -188,6 +188,39 @@ def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
     return library.require(name, define)
 
 
+def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
+    """``f(context, dst, a, index, src, mask, its stride, fill, its stride, n, extent)``: ``v.lookup``.
+
+    -1 after a fault.
+    """
+    name = f"mlu.look_up.{dtype.bytes}.{index_dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        bits, width = f"i{8 * dtype.bytes}", dtype.bytes
+        with e.loop("%n") as k:
+            flag = e.value(f"load i8, ptr {e.pointer('%mask', e.value(f'mul i64 {k}, %mask_stride'))}, align 1")
+            is_set = e.value(f"icmp ne i8 {flag}, 0")
+            index = as_index(e, e.pointer("%index", e.multiply(k, index_dtype.bytes)), index_dtype)
+            with e.when(e.value(f"and i1 {is_set}, {e.value(f'icmp uge i64 {index}, %extent')}")):
+                e.store64(int(Fault.OUTSIDE), e.pointer("%context", 8 * Context.FAULT))
+                e.store64(e.add("%src", e.multiply(index, width)), e.pointer("%context", 8 * Context.FAULT_ADDRESS))
+                e.store64(width, e.pointer("%context", 8 * Context.FAULT_BYTES))
+                e.do("ret i64 -1")
+                e.label(e.fresh("unreachable"))
+            fill = e.pointer("%fill", e.value(f"mul i64 {k}, %fill_stride"))
+            source = e.value(f"select i1 {is_set}, ptr {e.pointer('%a', e.multiply(index, width))}, ptr {fill}")
+            value = e.value(f"load {bits}, ptr {source}, align 1")
+            e.do(f"store {bits} {value}, ptr {e.pointer('%dst', e.multiply(k, width))}, align 1")
+        e.do("ret i64 0")
+        return e.function(
+            f"define internal i64 @{name}(ptr %context, ptr %dst, ptr %a, ptr %index, i64 %src, ptr %mask,"
+            " i64 %mask_stride, ptr %fill, i64 %fill_stride, i64 %n, i64 %extent) noinline"
+        )
+
+    return library.require(name, define)
+
+
 def histogram(library: Library, dtype: DType) -> str:
     """``f(dst, a, mask, mask_stride, n, bins)``: count the values of each bin where the mask is set."""
     name = f"mlu.histogram.{dtype}"

@@ -494,6 +494,13 @@ class _Translation:
                 function = frame.shared_function(collectives.local_gather, dtype, frame.instruction.dtypes[1])
                 pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "a", "index"))
                 frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {pointers}, {extents})"))
+            case ["v", "lookup"]:
+                function = frame.shared_function(collectives.look_up, dtype, frame.instruction.dtypes[1])
+                pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "a", "index"))
+                chosen = (self.transfers.vector_operand(name) for name in ("mask", "fill"))
+                operands = ", ".join(f"ptr {pointer}, i64 {stride}" for pointer, stride in chosen)
+                operands = f"{pointers}, i64 {frame.scalar_bits('src')}, {operands}, {extents}"
+                frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {operands})"))
             case ["v", "histogram"]:
                 mask, stride = self.transfers.vector_operand("mask")
                 function = frame.shared_function(collectives.histogram, dtype)
@@ -558,7 +565,7 @@ _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
 
 
 _FAMILIES = ("red.", "scan.", "print.")
-_CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.histogram"}
+_CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.lookup", "v.histogram"}
 _SCALARS = {"mov", "param", "sreg", "reach", "serve", "lds", "sts", "br", "cbr", "assert", "pause"}
 _unknown = {
     row.name

@@ -36,14 +36,15 @@ class LaunchNumbers:
         tasks: of the launch.
         words: the 64-bit word of each parameter; those of pointers are not looked at.
         disjoint: whether no two arrays share bytes.
-        reaches: how many bytes there are from pointers on, by parameter, as far as that is known.
+        reaches: how many bytes there are from an address on, by parameter and by how many bytes behind it that is, as
+            far as it is known.
     """
 
     grid: tuple[int, int, int]
     tasks: int
     words: Sequence[int]
     disjoint: bool
-    reaches: Mapping[int, int] = field(default_factory=dict[int, int])
+    reaches: Mapping[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
 
 
 def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]:
@@ -159,10 +160,17 @@ class _Ways:
         return int.from_bytes(result.tobytes(), "little")
 
     def _reach(self, operand: Operand, at: int) -> int | None:
-        """How many bytes there are from an address on, if it is what a parameter holds."""
-        source = self._source(operand, at) if isinstance(operand, Register) else None
-        made = None if source is None else self._program.instructions[source]
-        return self._reaches.get(_index(made)) if made is not None and made.row.name == "param" else None
+        """How many bytes there are from an address on, if it is what a parameter holds, or so many bytes behind."""
+        behind = 0
+        while isinstance(operand, Register) and (source := self._source(operand, at)) is not None:
+            made = self._program.instructions[source]
+            if made.row.name == "param":
+                return self._reaches.get((_index(made), behind))
+            if made.row.name != "add" or not isinstance(made.operands[2], Immediate):
+                return None
+            behind += int(made.operands[2].value)
+            operand, at = made.operands[1], source
+        return None
 
 
 def _value(bits: int, dtype: DType) -> ArrayLike:

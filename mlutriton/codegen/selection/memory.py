@@ -18,6 +18,7 @@ from mlutriton.ir.ops import (
     GatherAtomic,
     GatherLoad,
     Load,
+    LookUp,
     ScatterStore,
     Store,
     TileGeometry,
@@ -487,6 +488,19 @@ def gather_load(s: Selection, operation: Operation) -> None:
         (target.dtype, index.dtype),
         (target.address(), GlobalAddress(s.register(base)), index.address(), _scale(operation), *operands, *counts),
     )
+    s.views[operation.result] = target
+
+
+def look_up(s: Selection, operation: Operation) -> None:
+    """Elements of a table on chip."""
+    assert isinstance(operation, LookUp)
+    table, base, index, mask, other, count = operation.operands
+    source, places, address = s.dense(table), s.dense(index), s.operand(s.views[base])
+    operands = (_elements(s, mask), _elements(s, other))
+    target = s.destination(operation.result)
+    where = (target.address(), source.address(), places.address(), address)
+    counts = (Immediate(places.count), s.operand(count))
+    s.emitter.emit("v.lookup", (target.dtype, places.dtype), (*where, *operands, *counts))
     s.views[operation.result] = target
 
 

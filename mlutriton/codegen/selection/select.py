@@ -248,6 +248,7 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.PtrCast: _alias,
     ops.TileStore: memory.tile_store,
     ops.GatherLoad: memory.gather_load,
+    ops.LookUp: memory.look_up,
     ops.ScatterStore: memory.scatter_store,
     ops.GatherAtomic: memory.gather_atomic,
     ops.Assert: _assert,

@@ -14,7 +14,7 @@ from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.memory_ops import ArraysDisjoint, ReachableBytes
+from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, ReachableBytes
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
 from mlutriton.ir.types import PointerType, shape_of
 
@@ -141,7 +141,7 @@ def _power_of_two(number: int) -> int:
     return number & -number if number else _EVERYTHING
 
 
-_OF_THE_LAUNCH = Elementwise | Constant | NumPrograms | ArraysDisjoint | ReachableBytes
+_OF_THE_LAUNCH = Elementwise | Constant | NumPrograms | ArraysDisjoint | ReachableBytes | AddPtr
 
 
 def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Operation] | None:

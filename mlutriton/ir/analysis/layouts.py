@@ -27,6 +27,7 @@ from mlutriton.ir.ops import (
     IntToPtr,
     Join,
     Load,
+    LookUp,
     PtrCast,
     PtrToInt,
     Range,
@@ -102,6 +103,8 @@ def operand_layouts(operation: Operation, axis: int) -> Sequence[int]:
             layouts = [items if shape_of(operand.type) else WHOLE for operand in operands]
             if isinstance(operation, ScatterStore):
                 layouts[2] = axis
+        case LookUp():
+            layouts = [WHOLE, WHOLE, axis, axis, axis, WHOLE]
         case Join() if axis < len(shape_of(operands[0].type)):
             layouts = [axis, axis]
         case _ if isinstance(operation, _POINTWISE):

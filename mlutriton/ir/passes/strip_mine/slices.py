@@ -29,6 +29,7 @@ from mlutriton.ir.ops import (
     IntToPtr,
     Join,
     LocalMemory,
+    LookUp,
     PtrCast,
     PtrToInt,
     Range,
@@ -229,6 +230,9 @@ class Slicer:
                 return self._tile_load(operation, box)
             case GatherLoad():
                 return self._gather_load(operation, box)
+            case LookUp(operands=[table, base, *items, count]):
+                chosen = self.boxes(items, box)
+                return add(LookUp([self.whole(table), self.scalar(base), *chosen, self.scalar(count)]))
             case Window():
                 axis, first = operation.integer("axis"), operation.integer("first")
                 start, extent = box[axis]

@@ -1,0 +1,206 @@
+"""Arrays that are looked up element by element are looked up on chip where launches have small ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+RANDOM = np.random.default_rng(0)
+NEVER = 77
+
+
+@mlu.jit
+def take(out, table, index, n, B: tl.constexpr, NEVER: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    k = tl.load(index + i, mask=i < n, other=0)
+    tl.store(out + i, tl.load(table + k, mask=(i < n) & (k != NEVER), other=5.0), mask=i < n)
+
+
+@mlu.jit
+def take_in_a_loop(out, table, index, n, B: tl.constexpr):
+    for start in range(tl.program_id(0) * B, n, tl.num_programs(0) * B):
+        i = start + tl.arange(0, B)
+        k = tl.load(index + i, mask=i < n, other=0).to(tl.int32)
+        tl.store(out + i, tl.load(table + k, mask=i < n, other=0.0), mask=i < n)
+
+
+@mlu.jit
+def take_of_rows(out, table, index, n, columns, B: tl.constexpr):
+    """Each program looks up in a row of its own."""
+    i = tl.arange(0, B)
+    row = tl.program_id(0)
+    k = tl.load(index + row * n + i, mask=i < n, other=0)
+    tl.store(out + row * n + i, tl.load(table + row * columns + k, mask=i < n, other=0.0), mask=i < n)
+
+
+@mlu.jit
+def search(out, x, bounds, n, count, STEPS: tl.constexpr, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    value = tl.load(x + i, mask=i < n, other=0.0)
+    low, high = tl.zeros([B], tl.int32), tl.zeros([B], tl.int32) + count
+    for _ in range(STEPS):
+        middle = (low + high) // 2
+        is_open = low < high
+        is_above = is_open & (tl.load(bounds + middle, mask=is_open, other=0.0) < value)
+        low = tl.where(is_above, middle + 1, low)
+        high = tl.where(is_open & ~is_above, middle, high)
+    tl.store(out + i, low, mask=i < n)
+
+
+@mlu.jit
+def take_in_place(table, index, n, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    k = tl.load(index + i, mask=i < n, other=0)
+    tl.store(table + i, tl.load(table + k, mask=i < n, other=0.0), mask=i < n)
+
+
+def numbers(count, dtype=np.float32):
+    return (RANDOM.standard_normal(count) * 50).astype(dtype)
+
+
+def expected(table, index):
+    return np.where(index == NEVER, 5, table[np.where(index == NEVER, 0, index)]).astype(table.dtype)
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize(("dtype", "index_dtype"), [("f4", "i4"), ("f2", "i8"), ("i1", "i2"), ("i8", "i4")])
+def test_a_table_is_looked_up_on_chip(machine, dtype, index_dtype):
+    n = 5000
+    table = numbers(100, dtype)
+    index, out = RANDOM.integers(0, 100, n).astype(index_dtype), np.empty(n, dtype)
+    mlu.set_machine(machine)
+    try:
+        run = on_both_engines(lambda: take[(5,)](out, table, index, n, 1024, NEVER), out)
+    finally:
+        mlu.set_machine("mlu590-m9")
+    np.testing.assert_array_equal(out, expected(table, index))
+    assert run.cycles < run.machine.gather_item_cycles * 1024
+
+
+def test_what_nobody_chooses_may_be_anywhere():
+    n = 3000
+    table, index, out = numbers(77), RANDOM.integers(0, 77, n, dtype=np.int32), np.empty(n, np.float32)
+    index[::3] = NEVER
+    run = on_both_engines(lambda: take[(3,)](out, table, index, n, 1024, NEVER), out)
+    np.testing.assert_array_equal(out, expected(table, index))
+    assert run.cycles < run.machine.gather_item_cycles * 1024
+
+
+@pytest.mark.parametrize("wrong", [-1, 100, 1 << 30])
+def test_an_index_outside_of_the_table_is_the_fault_of_its_element(wrong, monkeypatch):
+    n = 4096
+    table, index, out = numbers(100), np.zeros(n, np.int32), np.empty(n, np.float32)
+    index[3000] = wrong
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        with pytest.raises(mlu.KernelFault, match="E0301") as caught:
+            take[(4,)](out, table, index, n, 1024, NEVER)
+        message = str(caught.value)
+        assert f"load of 4 bytes at {table.ctypes.data + 4 * wrong:#x}" in message
+        assert "program (2, 0, 0)" in message
+        assert "v.lookup" in message
+        assert caught.value.location is not None
+        assert "tl.load(table + k" in Path(__file__).read_text().splitlines()[caught.value.location.line - 1]
+
+
+def test_other_launches_go_item_by_item():
+    """Tables that are large, that begin within an array, and that share bytes with what is stored."""
+    n = 4096
+    index, out = RANDOM.integers(0, 70, n, dtype=np.int32), np.empty(n, np.float32)
+    for table in (numbers(100_000), (whole := numbers(1000))[500:]):
+        others = (whole,) if table.size == 500 else (table,)
+        run = on_both_engines(lambda table=table, others=others: take_beside(out, table, index, others), out)
+        np.testing.assert_array_equal(out, table[index])
+        assert run.cycles > run.machine.gather_item_cycles * 1024
+    shared = numbers(n)
+    before = shared.copy()
+    on_both_engines(lambda: take[(4,)](shared, shared[:100], index, n, 1024, NEVER), shared)
+    np.testing.assert_array_equal(shared[:100], before[index[:100]])
+
+
+@mlu.jit
+def take_with_another(out, table, index, another, n, B: tl.constexpr):
+    """As `take`; the launch passes another array, which may hold the table."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    k = tl.load(index + i, mask=i < n, other=0)
+    first = tl.load(another)
+    value = tl.load(table + k, mask=i < n, other=0.0)
+    tl.store(out + i, tl.where(first == first, value, 0.0), mask=i < n)
+
+
+def take_beside(out, table, index, others):
+    return take_with_another[(4,)](out, table, index, others[0], out.size, 1024)
+
+
+def test_an_index_may_be_negative_where_the_array_begins_earlier():
+    n = 4096
+    whole, out = numbers(1000), np.empty(4096, np.float32)
+    index = RANDOM.integers(-400, 400, n, dtype=np.int32)
+    on_both_engines(lambda: take_with_another[(4,)](out, whole[500:], index, whole, n, 1024), out)
+    np.testing.assert_array_equal(out, whole[500 + index])
+
+
+def test_what_is_written_is_no_table():
+    n = 1024
+    table, index = numbers(n), RANDOM.integers(0, n, n, dtype=np.int32)
+    before = table.copy()
+    run = on_both_engines(lambda: take_in_place[(1,)](table, index, n, 1024), table)
+    np.testing.assert_array_equal(table, before[index])
+    assert run.cycles > run.machine.gather_item_cycles * 1024
+
+
+def test_a_core_loads_its_table_once():
+    n = 1 << 18
+    table, index, out = numbers(16), RANDOM.integers(0, 16, n, dtype=np.uint8), np.empty(n, np.float32)
+    run = on_both_engines(lambda: take_in_a_loop[(48,)](out, table, index, n, 1024), out)
+    np.testing.assert_array_equal(out, table[index])
+    assert run.cycles < 1.3 * run.machine.gather_local_item_cycles * n // 48 + 4000
+    straight = on_both_engines(lambda: take_of_rows[(256,)](out, table, index.view(np.uint8), 1024, 0, 1024), out)
+    np.testing.assert_array_equal(out, table[index])
+    assert straight.cycles < 1.4 * run.cycles
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_rows_of_a_small_array_are_parts_of_its_table(rows):
+    n, columns = 500, 60
+    table, out = numbers((rows, columns)), np.empty((rows, n), np.float32)
+    index = RANDOM.integers(0, columns, (rows, n)).astype(np.int32)
+    run = on_both_engines(lambda: take_of_rows[(rows,)](out, table, index, n, columns, 512), out)
+    np.testing.assert_array_equal(out, np.take_along_axis(table, index, 1))
+    assert run.cycles < run.machine.gather_item_cycles * 512
+
+
+@pytest.mark.parametrize("count", [1, 2, 333, 1000])
+def test_bounds_are_searched_on_chip(count):
+    n = 3000
+    x, bounds, out = numbers(n), np.sort(numbers(count)), np.empty(n, np.int32)
+    run = on_both_engines(lambda: search[(3,)](out, x, bounds, n, count, 10, 1024), out)
+    np.testing.assert_array_equal(out, np.searchsorted(bounds, x))
+    assert run.cycles < run.machine.gather_item_cycles * 1024 * 10 // 4
+
+
+@pytest.mark.parametrize("options", [{"num_warps": 4}, {"num_stages": 1}, {"num_stages": 3}])
+@pytest.mark.parametrize("block", [256, 4096, 1 << 17])
+def test_blocks_of_any_size_on_any_number_of_cores(options, block):
+    n = 1 << 17
+    table, index, out = numbers(200), RANDOM.integers(0, 200, n, dtype=np.int32), np.empty(n, np.float32)
+    take[(-(-n // block),)](out, table, index, n, block, NEVER, **options)
+    np.testing.assert_array_equal(out, expected(table, index))
+
+
+def test_few_elements_of_a_large_table_are_rather_loaded():
+    table, index, out = numbers(10_000), RANDOM.integers(0, 70, 8, dtype=np.int32), np.empty(8, np.float32)
+    few = take[(1,)](out, table, index, 8, 8, NEVER)
+    np.testing.assert_array_equal(out, table[index])
+    assert few.dram_read_bytes < table.nbytes // 4
+
+
+def test_cycles_alone_are_those_of_a_launch():
+    n = 5000
+    table, index, out = numbers(200), RANDOM.integers(0, 200, n, dtype=np.int32), np.empty(n, np.float32)
+    run = take[(5,)](out, table, index, n, 1024, NEVER)
+    assert mlu.estimate(take, (5,), out, table, index, n, 1024, NEVER).cycles == run.cycles
