@@ -134,17 +134,19 @@ class LoadedKernel:
             with_values: it computes values and leaves a trace; else it leaves the same trace and touches no array.
 
         Raises:
-            CompileError: E0108, values are not wanted, and the trace depends on values that the program loads.
+            CompileError: E0108, values are not wanted, and the trace of such launches depends on values that they load.
         """
         disjoint = memory.is_disjoint
-        untaken = self._untaken_versions(grid, words, memory) if self._has_versions else _NONE
+        untaken = self._untaken_versions(grid, words, memory, with_values) if self._has_versions else _NONE
         kind = with_values, disjoint or not self._asks_for_disjoint, untaken
         native = self._natives.get(kind)
         if native is None:
             native = self._natives[kind] = self._compiled(*kind)
         return native
 
-    def _untaken_versions(self, grid: Grid, words: Sequence[int], memory: GlobalMemory) -> frozenset[int]:
+    def _untaken_versions(
+        self, grid: Grid, words: Sequence[int], memory: GlobalMemory, with_values: bool
+    ) -> frozenset[int]:
         disjoint = memory.is_disjoint
         reaches = {
             (place, behind): memory.reach(words[place] + behind)
@@ -155,12 +157,19 @@ class LoadedKernel:
         key = grid, disjoint, *reaches.values(), *[words[place] for place in self._numbers]
         untaken = self._untaken.get(key)
         if untaken is None:
-            if len(self._untaken) == _MOST_NUMBERS:
+            is_full = len(self._untaken) == _MOST_NUMBERS
+            if is_full and (with_values or not self._may_depend_on_data):
                 return _NONE
             tasks = self.program.task_count(math.prod(grid), self.machine.cores)
-            numbers = LaunchNumbers(grid, tasks, words, disjoint, reaches)
-            untaken = self._untaken[key] = untaken_versions(self.program, numbers)
+            untaken = untaken_versions(self.program, LaunchNumbers(grid, tasks, words, disjoint, reaches))
+            if not is_full:
+                self._untaken[key] = untaken
         return untaken
+
+    @cached_property
+    def _may_depend_on_data(self) -> bool:
+        """Whether there is a version whose cycles are not known without values."""
+        return depends_on_data(self.program) is not None
 
     @cached_property
     def _asks_for_disjoint(self) -> bool:
@@ -171,7 +180,8 @@ class LoadedKernel:
         return any(each.row.name == "reach" for each in self.program.instructions)
 
     def _compiled(self, with_values: bool, disjoint: bool, untaken: frozenset[int]) -> NativeProgram:
-        location = None if with_values else depends_on_data(self.program)
+        dependent_place = partial(depends_on_data, self.program, disjoint=disjoint, untaken=untaken)
+        location = None if with_values else dependent_place()
         if location is not None:
             raise CompileError(
                 "E0108",
@@ -201,7 +211,7 @@ class LoadedKernel:
             runtime,
             self.program,
             with_values=with_values,
-            depends_on_data=lambda: depends_on_data(self.program) is not None,
+            depends_on_data=lambda: dependent_place() is not None,
         )
 
     def parameter_words(self, values: Sequence[Any]) -> list[int]:

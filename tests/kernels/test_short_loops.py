@@ -131,3 +131,20 @@ def test_arrays_that_overlap_are_gone_along_in_turn():
             patch.setenv("MLUTRITON_ENGINE", engine)
             taken[(1,)](out, x, index, columns, 64)
         np.testing.assert_array_equal(memory, wanted)
+
+
+def test_estimates_of_rows_that_go_at_once_need_no_values():
+    """The loop reads its numbers on the scalar unit; the version that is taken leaves them to the gather."""
+
+    def estimate(columns):
+        out, x = (mlu.spec((40, columns), "float32") for _ in range(2))
+        return mlu.estimate(taken, (40,), out, x, mlu.spec((40,), "int32"), columns, 64)
+
+    x, index = np.zeros((40, 200), np.float32), np.zeros(40, np.int32)
+    run = taken[(40,)](np.zeros_like(x), x, index, 200, 64)
+    # Also where so many launches were different that others have all versions.
+    for columns in range(220, 199, -1):
+        estimated = estimate(columns)
+    np.testing.assert_array_equal(estimated.trace.words, run.trace.words)
+    with pytest.raises(mlu.CompileError, match="E0108"):
+        estimate(5000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mlutriton.codegen.llvm.control_flow import basic_blocks
 from mlutriton.diagnostics import Location
 from mlutriton.isa.operands import Address, GlobalAddress, Operand, Register
@@ -13,13 +15,20 @@ _LOADS = ("lds", "ldg")
 _DECISIVE = (SlotKind.COUNT, SlotKind.INDEX)
 
 
-def depends_on_data(program: Program) -> Location | None:
+def depends_on_data(
+    program: Program, *, disjoint: bool | None = None, untaken: Collection[int] = ()
+) -> Location | None:
     """The place of the first instruction whose path, address or count depends on loaded data; None if there is none.
 
     Registers that hold loaded data are followed through the control-flow graph. An ``assert`` of loaded data does not
     count: it is left out when only time is computed.
+
+    Args:
+        program: the program.
+        disjoint: whether the arrays of the launches in question are disjoint; None if they may be either.
+        untaken: first instructions of versions that none of these launches takes.
     """
-    instructions, blocks = program.instructions, basic_blocks(program)
+    instructions, blocks = program.instructions, basic_blocks(program, disjoint=disjoint, untaken=untaken)
     tainted_in: dict[int, set[int]] = {block.start: set() for block in blocks}
     pending = [block.start for block in blocks]
     by_start = {block.start: block for block in blocks}
