@@ -18,6 +18,7 @@ from mlutriton.dtypes import BY_NAME
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.machine import machine
 from mlutriton.isa.native_interface import SLACK_BYTES
+from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 from mlutriton.launch import runtime
 from mlutriton.simulator.execution import NativeProgram, execute
 from mlutriton.simulator.memory import Allocation, GlobalMemory
@@ -81,12 +82,14 @@ def matrix_product(name: str, rows: int, columns: int, depth: int) -> tuple[floa
     generator = np.random.default_rng(0)
     dtype, slack = BY_NAME[name].numpy, SLACK_BYTES
     a, w = (generator.integers(-9, 9, shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
-    panels = np.ascontiguousarray(w.reshape(depth, columns // 64, 64).transpose(1, 0, 2))
+    strips = np.ascontiguousarray(
+        w.reshape(depth, columns // WRAM_STRIP_COLUMNS, WRAM_STRIP_COLUMNS).transpose(1, 0, 2)
+    )
     left = np.zeros(rows * depth + slack, dtype)
     left[: rows * depth] = a.reshape(-1)
     c, scratch = np.zeros(rows * columns + slack, np.float32), np.zeros(rows * depth + slack, np.float32)
     function = runtime(f"mm_{name}").function(f"mm_{name}", [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 5)
-    addresses = [array.ctypes.data for array in (c, left, panels, scratch)]
+    addresses = [array.ctypes.data for array in (c, left, strips, scratch)]
 
     def native() -> None:
         for _ in range(CALLS):

@@ -302,7 +302,10 @@ def _elementwise() -> Iterator[Row]:
         )
 
 
+# Columns are dealt out to 64 lanes of the tensor unit (mlu-ops, kernel.h: WRAM_LT_STRIDE): so many take room together.
 WRAM_PANEL_COLUMNS = 64
+# How they lie there shows nowhere, as only products read WRAM: side by side as a host's vector registers take them.
+WRAM_STRIP_COLUMNS = 32
 TENSOR_TYPES = "f16|bf16|tf32|f32|i8"
 _WEIGHT_SPAN = f"round_up(columns, {WRAM_PANEL_COLUMNS}) * depth"
 _WEIGHT_PART_SPAN = f"round_up(first_column + columns, {WRAM_PANEL_COLUMNS}) * depth"
@@ -500,7 +503,7 @@ _FIXED: tuple[Row, ...] = (
          *_counts("depth columns valid_depth valid_columns first_column"), *_strides("global_depth global_column"),
          _scalar("fill")),
         "The matrix src[k, n] = element at src + k * global_depth + n * global_column, valid for k < valid_depth and"
-        " n < valid_columns and fill elsewhere, into WRAM panels: w[c // 64, k, c % 64] with c = first_column + n."
+        " n < valid_columns and fill elsewhere, into WRAM strips: w[c // 32, k, c % 32] with c = first_column + n."
         " Columns from first_column + columns to the end of the last panel become 0. With tf32, f32 elements are"
         " rounded on the way.", trace="LOAD"),
     Row("gather", "DMA", Queue.IO, ("any", "i32|i64"),

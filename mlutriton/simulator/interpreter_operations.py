@@ -231,7 +231,7 @@ def _mm(core: Core, step: Step) -> None:
     a = step.read("a", rows, depth, offsets=np.arange(rows)[:, None] * lda + np.arange(depth))
     if step.dtype("a") is TF32:
         a = rounded(a, TF32)
-    w = step.read("w", depth, columns, offsets=orders.panel_offsets(depth, columns))
+    w = step.read("w", depth, columns, offsets=orders.weight_offsets(depth, columns))
     accumulate = bool(step.scalar("accumulate"))
     c = step.read("c", rows, columns) if accumulate else np.zeros((rows, columns), step.dtype("c").numpy)
     step.write("c", orders.matrix_product(a, w, c))
@@ -287,16 +287,16 @@ def _load_weight(core: Core, step: Step) -> None:
     else:
         box = _Box(core, step, "src", [1, valid_columns, valid_depth], [along_columns, along_depth], write=False)
         matrix[:valid_depth, :valid_columns] = box.read()[:, :, 0]
-    _write_panels(step, matrix, first)
+    _write_weights(step, matrix, first)
     box.record(Kind.LOAD, 0)
 
 
-def _write_panels(step: Step, matrix: Array, first_column: int) -> None:
+def _write_weights(step: Step, matrix: Array, first_column: int) -> None:
     if step.dtype("dst") is TF32:
         matrix = rounded(matrix, TF32)
     depth = matrix.shape[0]
     padded = orders.pad_columns(matrix, first_column)
-    step.write("dst", padded, offsets=orders.panel_offsets(depth, padded.shape[1], first_column))
+    step.write("dst", padded, offsets=orders.weight_offsets(depth, padded.shape[1], first_column))
 
 
 def _global_strides(step: Step) -> list[int]:
@@ -459,7 +459,7 @@ def _move_weight(core: Core, step: Step) -> None:
         step.counts[name] for name in ("depth", "columns", "from_depth", "from_column")
     )
     places = np.arange(depth)[:, None] * from_depth + np.arange(columns) * from_column
-    _write_panels(step, step.read("src", depth, columns, offsets=places), 0)
+    _write_weights(step, step.read("src", depth, columns, offsets=places), 0)
     core.trace.record(Kind.MOVE, depth * columns * step.dtype("dst").bytes, 0, _touches_sram(step))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlutriton.arithmetic import evaluate
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.reduction import accumulator_type, lanes, reduction_identity
-from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+from mlutriton.isa.table import WRAM_PANEL_COLUMNS, WRAM_STRIP_COLUMNS
 
 Array = NDArray[Any]
 
@@ -81,11 +81,11 @@ def matrix_product(a: Array, w: Array, c: Array) -> Array:
     return c
 
 
-def panel_offsets(depth: int, columns: int, first_column: int = 0) -> NDArray[np.int64]:
-    """Element offsets of [depth, columns] in WRAM: ``w[c // 64, k, c % 64]`` with c counted from ``first_column``."""
+def weight_offsets(depth: int, columns: int, first_column: int = 0) -> NDArray[np.int64]:
+    """Element offsets of [depth, columns] in WRAM: ``w[c // 32, k, c % 32]`` with c counted from ``first_column``."""
     column = np.arange(first_column, first_column + columns)
-    panel, place = column // WRAM_PANEL_COLUMNS, column % WRAM_PANEL_COLUMNS
-    return (panel * depth + np.arange(depth)[:, None]) * WRAM_PANEL_COLUMNS + place
+    strip, place = column // WRAM_STRIP_COLUMNS, column % WRAM_STRIP_COLUMNS
+    return (strip * depth + np.arange(depth)[:, None]) * WRAM_STRIP_COLUMNS + place
 
 
 def pad_columns(matrix: Array, first_column: int) -> Array:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlutriton.codegen.llvm.runtime import special_module
 from mlutriton.dtypes import BY_NAME
-from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 from mlutriton.simulator.interpreter_orders import matrix_product
 from mlutriton.simulator.native import compile_llvm
 
@@ -34,17 +34,17 @@ def image(array):
     return data
 
 
-def panels(w):
+def strips(w):
     depth, columns = w.shape
-    count = -(-columns // WRAM_PANEL_COLUMNS)
-    padded = np.zeros((depth, count * WRAM_PANEL_COLUMNS), np.float32)
+    count = -(-columns // WRAM_STRIP_COLUMNS)
+    padded = np.zeros((depth, count * WRAM_STRIP_COLUMNS), np.float32)
     padded[:, :columns] = w
-    return padded.reshape(depth, count, WRAM_PANEL_COLUMNS).transpose(1, 0, 2).copy()
+    return padded.reshape(depth, count, WRAM_STRIP_COLUMNS).transpose(1, 0, 2).copy()
 
 
 def assert_native_equals_interpreter(dtype, c, a, w, accumulate):
     (rows, lda), (depth, columns) = a.shape, w.shape
-    images = [image(c), image(a), image(panels(w)), np.zeros(4 * rows * depth + SLACK_BYTES, np.uint8)]
+    images = [image(c), image(a), image(strips(w)), np.zeros(4 * rows * depth + SLACK_BYTES, np.uint8)]
     product(dtype)(*(each.ctypes.data for each in images), rows, columns, depth, lda, accumulate)
     found = images[0][: c.nbytes].view(c.dtype).reshape(c.shape)
     assert (images[0][c.nbytes :] == STALE).all()

@@ -9,16 +9,13 @@ from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, numbe
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
-from mlutriton.codegen.llvm.zero_edges import extents_without_zeros
+from mlutriton.codegen.llvm.zero_edges import element_of_weights, extents_without_zeros
 from mlutriton.dtypes import F32, DType
-from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 
-# As much of a column of weights as the first-level cache keeps; the sum of so many products of 8-bit integers is exact
-# in float32 (up to 1024 of them are).
-_DEPTH_BLOCK = 512
-# Weights of so few rows fit the first-level cache as they stand in a panel; for so few blocks of rows no copy pays.
-_UNPACKED_DEPTH = 128
-_UNPACKED_BLOCKS = 2
+# So many rows of a strip of weights take half of a first-level cache of 32 KB; the sum of so many products of 8-bit
+# integers is exact in float32 (up to 1024 of them are).
+_DEPTH_BLOCK = 128
 # The sums of so many rows keep a vector unit busy while each waits for its last addition.
 _FEW_ROWS = 4
 
@@ -26,7 +23,7 @@ _FEW_ROWS = 4
 def matrix_product(library: Library, dtype: DType) -> str:
     """``mm_<dtype>(c, a, w, scratch, rows, columns, depth, lda, accumulate)``; all extents are positive.
 
-    c is float32 (int32 for i8), a is of ``dtype``, w the float32 panels of WRAM, lda in elements.
+    c is float32 (int32 for i8), a is of ``dtype``, w the float32 strips of WRAM, lda in elements.
     """
     e = Emitter(library)
     block = micro_kernel()
@@ -35,24 +32,13 @@ def matrix_product(library: Library, dtype: DType) -> str:
     if dtype is not F32:
         a, lda = "%scratch", "%depth"
         e.do(f"call void @{_convert_rows(library, dtype)}(ptr %scratch, ptr %a, i64 %rows, i64 %depth, i64 %lda)")
-    strip = e.variable(f"[{_DEPTH_BLOCK} x <{block.columns} x float>]")
-    is_packed = e.value(f"icmp sgt i64 %depth, {_UNPACKED_DEPTH}")
-    is_packed = e.value(f"and i1 {is_packed}, {e.value(f'icmp sgt i64 %rows, {_UNPACKED_BLOCKS * block.rows}')}")
-    stride = e.value(f"select i1 {is_packed}, i64 {4 * block.columns}, i64 {4 * WRAM_PANEL_COLUMNS}")
     needed = extents_without_zeros(e, a, lda, block.columns, integer=integer)
     with e.loop(str(needed.depth), step=_DEPTH_BLOCK) as depth0:
         depth = e.minimum(e.subtract(needed.depth, depth0), _DEPTH_BLOCK)
         later = e.value(f"zext i1 {e.value(f'icmp sgt i64 {depth0}, 0')} to i64")
         accumulate = e.value(f"or i64 %accumulate, {later}")
         with e.loop("%columns", step=block.columns) as column:
-            panel = e.value(f"lshr i64 {column}, {WRAM_PANEL_COLUMNS.bit_length() - 1}")
-            inside = e.value(f"and i64 {column}, {WRAM_PANEL_COLUMNS - 1}")
-            index = e.add(e.multiply(e.value(f"mul i64 {panel}, %depth"), WRAM_PANEL_COLUMNS), inside)
-            index = e.add(index, e.multiply(depth0, WRAM_PANEL_COLUMNS))
-            w = e.pointer("%w", e.multiply(index, 4))
-            with e.when(is_packed):
-                _pack(e, strip, w, needed.steps(e, 0, column, depth), block.columns)
-            weights = e.value(f"select i1 {is_packed}, ptr {strip}, ptr {w}")
+            w = e.pointer("%w", e.multiply(element_of_weights(e, depth0, column), 4))
             valid = e.minimum(e.subtract("%columns", column), block.columns)
             first = e.variable("i64")
             e.store64(0, first)
@@ -69,7 +55,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
             a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {row}, {lda}"), depth0), 4))
             steps = needed.steps(e, row, column, depth)
             e.do(
-                f"call void {kernel}(ptr {c_row}, ptr {a_row}, ptr {weights}, i64 {stride}, i64 {steps},"
+                f"call void {kernel}(ptr {c_row}, ptr {a_row}, ptr {w}, i64 {steps},"
                 f" i64 {lda}, i64 %columns, i64 {rows}, i64 {valid}, i64 {accumulate})"
             )
             e.store64(e.add(row, rows), first)
@@ -117,19 +103,8 @@ def _convert_rows(library: Library, dtype: DType) -> str:
     return library.require(name, define)
 
 
-def _pack(e: Emitter, strip: str, w: str, depth: int | str, columns: int) -> None:
-    """Copy the weights of a block's columns to where they lie side by side.
-
-    As they stand in a panel they would share a few sets of the first-level cache with each other.
-    """
-    vector = f"<{columns} x float>"
-    with e.loop(str(depth)) as k:
-        weights = e.value(f"load {vector}, ptr {e.pointer(w, e.multiply(k, 4 * WRAM_PANEL_COLUMNS))}, align 4")
-        e.do(f"store {vector} {weights}, ptr {e.pointer(strip, e.multiply(k, 4 * columns))}, align 64")
-
-
 def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
-    """``kernel(c, a, w, its stride in bytes, depth, lda, columns of c, valid rows, valid columns, accumulate)``.
+    """``kernel(c, a, w, depth, lda, columns of c, valid rows, valid columns, accumulate)``.
 
     A block of c, held in registers. What would be a row beyond the valid ones is the last of these once more, and ends
     as the same: the sums of few rows only wait for each other, so that more of them take no longer.
@@ -156,7 +131,7 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 e.do(f"store {vector} {chosen}, ptr {place}")
 
         with e.loop("%depth") as k:
-            w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(k, '%stride'))}, align 4")
+            w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(k, 4 * WRAM_STRIP_COLUMNS))}, align 4")
             for a_row, place in zip(a_rows, sums, strict=True):
                 a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(k, 4))}, align 4")
                 first = e.value(f"insertelement {vector} poison, float {a}, i64 0")
@@ -196,7 +171,7 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
         e.label(done)
         e.do("ret void")
         return e.function(
-            f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %stride, i64 %depth,"
+            f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %depth,"
             " i64 %lda, i64 %columns, i64 %rows, i64 %valid, i64 %accumulate) noinline"
         )
 

@@ -49,7 +49,7 @@ from mlutriton.isa.native_interface import (
     Fault,
     InstructionWork,
 )
-from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, admitted
+from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, WRAM_STRIP_COLUMNS, admitted
 from mlutriton.isa.trace_format import RECORD_WORDS
 
 # The first size of a buffer that grows; it doubles from there.
@@ -354,10 +354,10 @@ def as_f32(e: Emitter, value: Lanes) -> str:
 def _weight(library: Library, dtype: DType) -> str:
     """``weight_<dtype>(target, source, depth, columns, valid_depth, valid_columns, first_column, strides, fill)``.
 
-    Writes float32 panels of 64 columns, ``w[c // 64, k, c % 64]`` with c = first_column + n. The two strides, along
+    Writes float32 strips of 32 columns, ``w[c // 32, k, c % 32]`` with c = first_column + n. The two strides, along
     depth and along columns, are in bytes; ``fill`` holds an element's bits.
 
-    What is done with a panel stands in functions of its own: the bounds there are plain numbers, not minima of minima,
+    What is done with a strip stands in functions of its own: the bounds there are plain numbers, not minima of minima,
     with whose analysis LLVM would spend most of its time.
     """
     e = Emitter(library)
@@ -365,51 +365,54 @@ def _weight(library: Library, dtype: DType) -> str:
     fill = as_f32(e, Lanes(dtype, 1, bits=bits))
     by_rows = e.value(f"icmp eq i64 %column_stride, {dtype.bytes}")
     by_columns = e.value(f"icmp eq i64 %depth_stride, {dtype.bytes}")
-    panels = _Panels(e)
+    strips = _Strips(e)
 
-    def elements(panel: _Panel, first: Count, last: Count, begin: Count) -> None:
-        bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, panel.valid))
-        pointers = f"ptr {panel.target}, ptr {panel.source}"
+    def elements(strip: _Strip, first: Count, last: Count, begin: Count) -> None:
+        bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, strip.valid))
+        pointers = f"ptr {strip.target}, ptr {strip.source}"
         function = _weights_one_by_one(library, dtype)
         e.do(f"call void @{function}({pointers}, {bounds}, i64 %depth_stride, i64 %column_stride)")
 
-    # A row from end to end, panel after panel: rows lie in pages of their own.
-    with e.when(by_rows), e.loop(panels.valid_depth) as depth:
-        origin = _moved(e, "%source", depth, "%depth_stride")
-        e.prefetch(_moved(e, origin, _SEGMENTS_AHEAD, "%depth_stride"), e.multiply("%valid_columns", dtype.bytes))
-        with panels.each() as panel:
-            whole = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
-            origin = _moved(e, panel.source, depth, "%depth_stride")
-            with e.loop(whole, start=panel.begin, step=LANES) as column:
-                number = as_f32(e, load(e, e.pointer(origin, e.multiply(column, dtype.bytes)), dtype, LANES))
-                store(e, Lanes(F32, LANES, number=number), panel.place(depth, column))
-            with e.when(e.value(f"icmp slt i64 {whole}, {panel.valid}")):
-                elements(panel, depth, e.add(depth, 1), whole)
+    def vector(strip: _Strip, depth: str, column: Count) -> None:
+        origin = e.pointer(_moved(e, strip.source, depth, "%depth_stride"), e.multiply(column, dtype.bytes))
+        number = as_f32(e, load(e, origin, dtype, LANES))
+        store(e, Lanes(F32, LANES, number=number), strip.place(depth, column))
+
     others = e.value(f"xor i1 {by_rows}, true")
     in_squares = e.value(f"and i1 {others}, {by_columns}")
     one_by_one = e.value(f"and i1 {others}, {e.value(f'xor i1 {by_columns}, true')}")
-    pad = _pad_panel(library)
-    with panels.each() as panel:
+    pad = _pad_strip(library)
+    with strips.each() as strip:
+        valid = e.subtract(strip.valid, strip.begin)
+        is_whole = e.value(f"icmp eq i64 {valid}, {WRAM_STRIP_COLUMNS}")
+        with e.when(e.value(f"and i1 {by_rows}, {is_whole}")), e.loop(strips.valid_depth) as depth:
+            for column in range(0, WRAM_STRIP_COLUMNS, LANES):
+                vector(strip, depth, column)
+        with e.when(e.value(f"icmp ugt i1 {by_rows}, {is_whole}")):
+            whole = e.add(strip.begin, e.value(f"and i64 {valid}, {-LANES}"))
+            with e.loop(strips.valid_depth) as depth, e.loop(whole, start=strip.begin, step=LANES) as column:
+                vector(strip, depth, column)
+            elements(strip, 0, strips.valid_depth, whole)
         with e.when(in_squares):
             # Squares are turned in registers.
-            whole = e.value(f"and i64 {panels.valid_depth}, {-LANES}")
-            all_columns = e.add(panel.begin, e.value(f"and i64 {e.subtract(panel.valid, panel.begin)}, {-LANES}"))
-            with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=panel.begin, step=LANES) as column:
-                first = e.pointer(_moved(e, panel.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
+            whole = e.value(f"and i64 {strips.valid_depth}, {-LANES}")
+            all_columns = e.add(strip.begin, e.value(f"and i64 {e.subtract(strip.valid, strip.begin)}, {-LANES}"))
+            with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=strip.begin, step=LANES) as column:
+                first = e.pointer(_moved(e, strip.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
                 square = _square(library, dtype)
-                e.do(f"call void @{square}(ptr {panel.place(depth, column)}, ptr {first}, i64 %column_stride)")
-            elements(panel, 0, whole, all_columns)
-            elements(panel, whole, panels.valid_depth, panel.begin)
+                e.do(f"call void @{square}(ptr {strip.place(depth, column)}, ptr {first}, i64 %column_stride)")
+            elements(strip, 0, whole, all_columns)
+            elements(strip, whole, strips.valid_depth, strip.begin)
         with e.when(one_by_one):
-            elements(panel, 0, panels.valid_depth, panel.begin)
+            elements(strip, 0, strips.valid_depth, strip.begin)
         for value, first, last, begin, stop in (
-            (fill, 0, panels.valid_depth, panel.valid, panel.wanted),
-            (fill, panels.valid_depth, "%depth", panel.begin, panel.wanted),
-            ("0.0", 0, "%depth", panel.wanted, WRAM_PANEL_COLUMNS),
+            (fill, 0, strips.valid_depth, strip.valid, strip.wanted),
+            (fill, strips.valid_depth, "%depth", strip.begin, strip.wanted),
+            ("0.0", 0, "%depth", strip.wanted, WRAM_STRIP_COLUMNS),
         ):
             with e.when(e.value(f"icmp slt i64 {begin}, {stop}")):
                 bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, stop))
-                e.do(f"call void @{pad}(ptr {panel.target}, float {value}, {bounds})")
+                e.do(f"call void @{pad}(ptr {strip.target}, float {value}, {bounds})")
     e.do("ret void")
     return e.function(
         f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
@@ -418,7 +421,7 @@ def _weight(library: Library, dtype: DType) -> str:
 
 
 def _weights_one_by_one(library: Library, dtype: DType) -> str:
-    """``weights_<dtype>(panel, source, first, last, begin, stop, strides)``: a rectangle of depths and columns."""
+    """``weights_<dtype>(strip, source, first, last, begin, stop, strides)``: a rectangle of depths and columns."""
     name = f"weights_{dtype}"
 
     def define() -> str:
@@ -426,10 +429,10 @@ def _weights_one_by_one(library: Library, dtype: DType) -> str:
         with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin") as column:
             origin = e.pointer(_moved(e, "%source", depth, "%depth_stride"), _product(e, column, "%column_stride"))
             number = _widened(e, origin, "%stop") if dtype is F16 else as_f32(e, load(e, origin, dtype, 1))
-            e.do(f"store float {number}, ptr {_place(e, '%panel', depth, column)}, align 4")
+            e.do(f"store float {number}, ptr {_place(e, '%strip', depth, column)}, align 4")
         e.do("ret void")
         return e.function(
-            f"define internal void @{name}(ptr noalias %panel, ptr noalias %source, i64 %first, i64 %last, i64 %begin,"
+            f"define internal void @{name}(ptr noalias %strip, ptr noalias %source, i64 %first, i64 %last, i64 %begin,"
             " i64 %stop, i64 %depth_stride, i64 %column_stride) noinline"
         )
 
@@ -450,14 +453,14 @@ def _widened(e: Emitter, origin: str, count: str) -> str:
 
 
 def _square(library: Library, dtype: DType) -> str:
-    """``square_<dtype>(target, source, stride in bytes)``: turn columns into rows of a panel, as many as lanes."""
+    """``square_<dtype>(target, source, stride in bytes)``: turn columns into rows of a strip, as many as lanes."""
     name = f"square_{dtype}"
 
     def define() -> str:
         e = Emitter(library)
         columns = [as_f32(e, load(e, _moved(e, "%source", lane, "%stride"), dtype, LANES)) for lane in range(LANES)]
         for lane, number in enumerate(transposed(e, columns, "float")):
-            place = e.pointer("%target", 4 * WRAM_PANEL_COLUMNS * lane)
+            place = e.pointer("%target", 4 * WRAM_STRIP_COLUMNS * lane)
             store(e, Lanes(F32, LANES, number=number), place)
         e.do("ret void")
         return e.function(
@@ -467,37 +470,37 @@ def _square(library: Library, dtype: DType) -> str:
     return library.require(name, define)
 
 
-def _pad_panel(library: Library) -> str:
-    """``pad_panel(panel, value, first, last, begin, stop)``: fill a rectangle of depths and columns."""
-    name = "pad_panel"
+def _pad_strip(library: Library) -> str:
+    """``pad_strip(strip, value, first, last, begin, stop)``: fill a rectangle of depths and columns."""
+    name = "pad_strip"
 
     def define() -> str:
         e = Emitter(library)
         value = splat(e, Lanes(F32, 1, number="%value"))
         bits_of(e, value)
         with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin", step=LANES) as column:
-            store_first(e, value, _place(e, "%panel", depth, column), lanes_below(e, e.subtract("%stop", column)))
+            store_first(e, value, _place(e, "%strip", depth, column), lanes_below(e, e.subtract("%stop", column)))
         e.do("ret void")
         return e.function(
-            f"define internal void @{name}(ptr %panel, float %value, i64 %first, i64 %last, i64 %begin, i64 %stop)"
+            f"define internal void @{name}(ptr %strip, float %value, i64 %first, i64 %last, i64 %begin, i64 %stop)"
             " noinline"
         )
 
     return library.require(name, define)
 
 
-def _place(e: Emitter, panel: str, depth: str, column: str) -> str:
-    """The address of an element of a panel."""
-    return e.pointer(panel, e.multiply(e.add(e.multiply(depth, WRAM_PANEL_COLUMNS), column), 4))
+def _place(e: Emitter, strip: str, depth: str, column: Count) -> str:
+    """The address of an element of a strip."""
+    return e.pointer(strip, e.multiply(e.add(e.multiply(depth, WRAM_STRIP_COLUMNS), column), 4))
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """A panel of WRAM while it is written. Its columns: up to ``valid`` loaded, up to ``wanted`` filled, then 0.
+class _Strip:
+    """A strip of WRAM while it is written. Its columns: up to ``valid`` loaded, up to ``wanted`` filled, then 0.
 
     Attributes:
-        target: address of the panel.
-        source: where column 0 of the panel would lie in GDRAM.
+        target: address of the strip.
+        source: where column 0 of the strip would lie in GDRAM.
         begin: first column that is written.
     """
 
@@ -508,34 +511,36 @@ class _Panel:
     valid: str | int
     wanted: str | int
 
-    def place(self, depth: str, column: str) -> str:
+    def place(self, depth: str, column: Count) -> str:
         """The address of an element."""
         return _place(self.e, self.target, depth, column)
 
 
-class _Panels:
-    """The panels that a load of weights touches."""
+class _Strips:
+    """The strips that a load of weights touches."""
 
     def __init__(self, e: Emitter) -> None:
         self._e = e
         self._end = e.value("add i64 %first_column, %columns")
-        self._stop = e.value(f"sdiv i64 {e.add(self._end, WRAM_PANEL_COLUMNS - 1)}, {WRAM_PANEL_COLUMNS}")
-        self._start = e.value(f"sdiv i64 %first_column, {WRAM_PANEL_COLUMNS}")
-        self._bytes = e.value(f"mul i64 %depth, {4 * WRAM_PANEL_COLUMNS}")
+        # The panel that the last one belongs to is filled up with zeros.
+        whole = e.value(f"and i64 {e.add(self._end, WRAM_PANEL_COLUMNS - 1)}, {-WRAM_PANEL_COLUMNS}")
+        self._stop = e.value(f"sdiv i64 {whole}, {WRAM_STRIP_COLUMNS}")
+        self._start = e.value(f"sdiv i64 %first_column, {WRAM_STRIP_COLUMNS}")
+        self._bytes = e.value(f"mul i64 %depth, {4 * WRAM_STRIP_COLUMNS}")
         self.valid_depth = str(e.maximum(e.minimum("%valid_depth", "%depth"), 0))
 
     @contextmanager
-    def each(self) -> Generator[_Panel]:
-        """Write what is done with each panel."""
+    def each(self) -> Generator[_Strip]:
+        """Write what is done with each strip."""
         e = self._e
         with e.loop(self._stop, start=self._start) as index:
-            first = e.multiply(index, WRAM_PANEL_COLUMNS)
+            first = e.multiply(index, WRAM_STRIP_COLUMNS)
             offset = e.subtract("%first_column", first)
             begin = e.maximum(offset, 0)
-            wanted = e.minimum(e.subtract(self._end, first), WRAM_PANEL_COLUMNS)
+            wanted = e.maximum(e.minimum(e.subtract(self._end, first), WRAM_STRIP_COLUMNS), 0)
             valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
             source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
-            yield _Panel(e, _moved(e, "%target", index, self._bytes), source, begin, valid, wanted)
+            yield _Strip(e, _moved(e, "%target", index, self._bytes), source, begin, valid, wanted)
 
 
 def _concatenate(library: Library) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from mlutriton.codegen.llvm.elements import LANES, lanes_below
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
-from mlutriton.isa.table import WRAM_PANEL_COLUMNS
+from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 
-_PANEL_ROW_BYTES = 4 * WRAM_PANEL_COLUMNS
+_STRIP_ROW_BYTES = 4 * WRAM_STRIP_COLUMNS
 _ALL_BITS = 0xFFFFFFFF
 _WITHOUT_SIGN = 0x7FFFFFFF
 _LARGEST_FINITE = 0x7F7FFFFF
@@ -52,19 +52,17 @@ def extents_without_zeros(e: Emitter, a: str, lda: str, block_columns: int, *, i
         integer: whether what is multiplied stands for integers, which are finite and have one zero.
     """
     stride = e.multiply(lda, 4)
-    panels = e.value(f"sdiv i64 {e.add('%columns', WRAM_PANEL_COLUMNS - 1)}, {WRAM_PANEL_COLUMNS}")
-    panel_bytes = e.multiply("%depth", _PANEL_ROW_BYTES)
+    strips = e.value(f"sdiv i64 {e.add('%columns', WRAM_STRIP_COLUMNS - 1)}, {WRAM_STRIP_COLUMNS}")
+    strip_bytes = e.multiply("%depth", _STRIP_ROW_BYTES)
     all_of_a = _Matrix(a, "%rows", "%depth", stride)
-    all_weights = _Matrix("%w", e.multiply(panels, "%depth"), WRAM_PANEL_COLUMNS, _PANEL_ROW_BYTES)
+    all_weights = _Matrix("%w", e.multiply(strips, "%depth"), WRAM_STRIP_COLUMNS, _STRIP_ROW_BYTES)
 
     def weights_of_step(k: Count) -> _Matrix:
-        return _Matrix(e.pointer("%w", e.multiply(k, _PANEL_ROW_BYTES)), panels, WRAM_PANEL_COLUMNS, panel_bytes)
+        return _Matrix(e.pointer("%w", e.multiply(k, _STRIP_ROW_BYTES)), strips, WRAM_STRIP_COLUMNS, strip_bytes)
 
     def weights_of_block(column: Count) -> _Matrix:
-        panel = e.value(f"lshr i64 {column}, {WRAM_PANEL_COLUMNS.bit_length() - 1}")
-        inside = e.value(f"and i64 {column}, {WRAM_PANEL_COLUMNS - 1}")
-        first = e.pointer("%w", e.add(e.multiply(panel, panel_bytes), e.multiply(inside, 4)))
-        return _Matrix(first, "%depth", block_columns, _PANEL_ROW_BYTES)
+        first = e.pointer("%w", e.multiply(element_of_weights(e, 0, column), 4))
+        return _Matrix(first, "%depth", block_columns, _STRIP_ROW_BYTES)
 
     def row(number: Count) -> _Matrix:
         return _Matrix(e.pointer(a, e.multiply(number, stride)), 1, "%depth", stride)
@@ -99,6 +97,14 @@ def extents_without_zeros(e: Emitter, a: str, lda: str, block_columns: int, *, i
         rest = _Matrix(e.pointer(a, e.multiply(steps, 4)), "%rows", left, stride)
         e.store64(e.choose(rest.is_zero(e), e.add(steps, 1), "%depth"), depth)
     return Extents(rows, columns, e.load64(depth))
+
+
+def element_of_weights(e: Emitter, depth: Count, column: Count) -> Count:
+    """Which element of ``%w``, of ``%depth`` rows, the weight of a step along k and a column is."""
+    strip = e.value(f"lshr i64 {column}, {WRAM_STRIP_COLUMNS.bit_length() - 1}")
+    inside = e.value(f"and i64 {column}, {WRAM_STRIP_COLUMNS - 1}")
+    row = e.add(e.value(f"mul i64 {strip}, %depth"), depth)
+    return e.add(e.multiply(row, WRAM_STRIP_COLUMNS), inside)
 
 
 def _before_zeros(e: Emitter, end: str, step: int, part: Callable[[Count], _Matrix]) -> str:
