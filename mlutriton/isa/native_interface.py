@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from mlutriton.dtypes import DType
+from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import TENSOR_TYPES, admitted
 
@@ -227,10 +228,27 @@ WRAM_EXPANSION = 4
 # The left operand of a matrix product is converted into scratch: at most this many times the bytes of NRAM.
 SCRATCH_EXPANSION = 4
 
+# The cores of a cluster keep the weights that they have in common behind the image of SRAM; there is room for as many
+# as the WRAM of so many cores holds.
+_COMMON_WEIGHTS_CORES = 2
+_LINE_BYTES = 64
+
+
+def common_weights_offset(machine: Machine) -> int:
+    """Where the common weights of a cluster begin, counted from the image of SRAM."""
+    return -(-(machine.sram_bytes + SLACK_BYTES) // _LINE_BYTES) * _LINE_BYTES
+
+
+def common_weights_bytes(machine: Machine) -> int:
+    """What the common weights of a cluster take, with what is noted of them."""
+    return _COMMON_WEIGHTS_CORES * WRAM_EXPANSION * machine.wram_bytes
+
+
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
 BASIC_FUNCTIONS = (
     "record", "print", "check", "copy", "fill", "load", "load_pad", "store", "settle", "source", "overwrite",
+    "common_weights", "forget_weights",
 )  # fmt: skip
 SPECIAL_FUNCTIONS = (
     "transpose",

@@ -7,6 +7,8 @@ reference interpreter has the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.isa.native_interface import AT_BARRIER, FAILED, OVER, PROGRAM, TOGETHER, Context, Fault
 
@@ -24,7 +26,13 @@ IMAGES = (
 _NOWHERE = -1
 
 
-def cooperation(library: Library, program_arguments: str, members: int, saved_words: int) -> str:
+def cooperation(
+    library: Library,
+    program_arguments: str,
+    members: int,
+    saved_words: int,
+    before: Callable[[Emitter, str], None] | None,
+) -> str:
     """The text of ``together(context, number, x, y, z)``: runs a task on all of its cores.
 
     Args:
@@ -32,6 +40,7 @@ def cooperation(library: Library, program_arguments: str, members: int, saved_wo
         program_arguments: parameters of the program's function but for the place of what it keeps.
         members: cores of a task.
         saved_words: words that a core keeps; the first is where it goes on.
+        before: writes what is done before a task, given the address of the image of SRAM.
 
     It returns ``OVER`` or ``FAILED``; then the first core's context names the program that has the fault.
     """
@@ -39,6 +48,8 @@ def cooperation(library: Library, program_arguments: str, members: int, saved_wo
     e = Emitter(library)
     saved, waiting = e.variable(f"[{members * saved_words} x i64]"), e.variable("i64")
     contexts = _pointer(e, "%context", Context.MEMBERS)
+    if before is not None:
+        before(e, _pointer(e, "%context", Context.SRAM))
     with e.loop(members) as member:
         context, row = _context(e, contexts, member), _row(e, member, members)
         e.store64("%number", _word(e, context, Context.SERVED))

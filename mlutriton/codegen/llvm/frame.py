@@ -448,13 +448,18 @@ class Frame:
         e = e or self.e
         if place.buffer.space != "wram":
             return e.pointer(f"%{place.buffer.space}", place.first or e.add(place.base or 0, place.start))
+        return e.pointer("%wram", self.image_offset(place))
+
+    def image_offset(self, place: Place) -> Count:
+        """Where the float32 image of a place in WRAM begins."""
+        e = self.e
         inside = e.add(place.base or 0, place.start - place.buffer.offset_bytes)
         elements = (
             inside // place.dtype.bytes
             if isinstance(inside, int)
             else e.value(f"sdiv i64 {inside}, {place.dtype.bytes}")
         )
-        return e.pointer("%wram", e.add(e.multiply(elements, 4), WRAM_EXPANSION * place.buffer.offset_bytes))
+        return e.add(e.multiply(elements, 4), WRAM_EXPANSION * place.buffer.offset_bytes)
 
     # ---- expressions, calls, faults ---------------------------------------------------------------------------------
 

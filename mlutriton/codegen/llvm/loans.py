@@ -125,6 +125,18 @@ def settle_from(library: Library) -> str:
     return e.function(f"define internal void @settle_from({_TABLE}, i64 %start, i64 %end)")
 
 
+def lends(library: Library) -> str:
+    """``lends(loans, start, end)``: whether any loan lies at host addresses of this range."""
+    e = Emitter(library)
+    starts, vector = _column(e, _SOURCES), f"<{_ENTRIES} x i64>"
+    sizes = e.value(f"sub {vector} {_column(e, _ENDS)}, {_column(e, 0)}")
+    ends = e.value(f"add {vector} {starts}, {sizes}")
+    used = _compared(e, "ne", _column(e, _ENDS), "0")
+    found = _bits(e, used, _compared(e, "ult", starts, "%end"), _compared(e, "ugt", ends, "%start"))
+    e.do(f"ret i1 {e.value(f'icmp ne i{_ENTRIES} {found}, 0')}")
+    return e.function("define internal i1 @lends(ptr %loans, i64 %start, i64 %end)")
+
+
 def source(library: Library) -> str:
     """``source(nram, loans, low, high)``: where to read these bytes of NRAM, as an offset to ``nram``.
 

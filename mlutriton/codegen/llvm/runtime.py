@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
+from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
@@ -25,7 +26,7 @@ from mlutriton.codegen.llvm.elements import (
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
-from mlutriton.codegen.llvm.loans import lend, overwrite, settle, settle_from, source
+from mlutriton.codegen.llvm.loans import lend, lends, overwrite, settle, settle_from, source
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
@@ -69,6 +70,7 @@ def basic_module() -> str:
         ("box", box),
         ("pad", _pad),
         ("lend", lend),
+        ("lends", lends),
         ("settle_from", settle_from),
         ("stream", stream),
     ):
@@ -85,6 +87,8 @@ def basic_module() -> str:
         "settle": settle(library),
         "source": source(library),
         "overwrite": overwrite(library),
+        "common_weights": common_weights(library),
+        "forget_weights": forget_weights(library),
         CONCATENATE: _concatenate(library),
         ADD_WORK: _add_work(library),
         RUN: run(library, together=False),

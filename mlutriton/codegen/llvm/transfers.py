@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlutriton.codegen.llvm.common_weights import CommonWeights
 from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant, load, store
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
@@ -9,15 +10,19 @@ from mlutriton.codegen.llvm.loans import BOXES, Loans
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.operands import ABSENT
+from mlutriton.isa.table import TENSOR_TYPES, admitted
 from mlutriton.isa.trace_format import FLAG_SRAM, Kind
 
 
 class Transfers:
     """Writes the instructions of the IO and MOVE queues and scalar accesses to GDRAM."""
 
-    def __init__(self, frame: Frame, scoreboard: Scoreboard, loans: Loans, *, with_values: bool) -> None:
+    def __init__(
+        self, frame: Frame, scoreboard: Scoreboard, loans: Loans, common_weights: CommonWeights, *, with_values: bool
+    ) -> None:
         self.frame = frame
         self.loans = loans
+        self.common_weights = common_weights
         self.scoreboard = scoreboard
         self.with_values = with_values
 
@@ -32,6 +37,7 @@ class Transfers:
         self.scoreboard.flush()
         if self.with_values and name not in BOXES:
             self.loans.settle()
+        self.common_weights.settle()
         if isinstance(empty, str):
             with frame.conditional(frame.e.value(f"xor i1 {empty}, true")):
                 write(self)
@@ -131,9 +137,15 @@ class Transfers:
         width = target.dtype.bytes
         if self.with_values:
             strides = [e.multiply(frame.count(name), width) for name in ("from_depth", "from_column")]
-            counts = (depth, columns, depth, columns, 0)
-            arguments = (frame.pointer(target), frame.pointer(source), *counts, *strides, 0)
-            frame.call(f"weight_{target.dtype}", arguments, pointers=2)
+            arguments = (frame.pointer(source), depth, columns, depth, columns, 0, *strides, 0)
+            name = f"weight_{target.dtype}"
+            if self.common_weights.is_used:
+                number = admitted(TENSOR_TYPES).index(target.dtype)
+                place = self.common_weights.place(target, source, (depth, columns, *strides, number))
+                with frame.conditional(e.value(f"icmp ne ptr {place}, null")):
+                    frame.call(name, (place, *arguments), pointers=2)
+            else:
+                frame.call(name, (frame.pointer(target), *arguments), pointers=2)
         self.scoreboard.record(Kind.MOVE, e.multiply(e.multiply(depth, columns), width), 0, _flags(source))
 
     # ---- item by item -----------------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from math import prod
 
 from mlutriton.codegen.llvm import collectives
+from mlutriton.codegen.llvm.common_weights import CommonWeights, forget_all
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, register_life
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
@@ -62,7 +64,10 @@ def translate(
     translation = _Translation(program, machine, control, loops, with_values, disjoint, untaken)
     functions = [translation.text()]
     if program.cores_per_program > 1:
-        functions.append(cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words))
+        has_common = translation.common_weights.is_used
+        before = partial(forget_all, program=program, machine=machine) if has_common else None
+        together = cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words, before)
+        functions.append(together)
     shared = {**control.modules, **loops.modules}
     parts = [*loops.parts, *filter(None, [loops.text()])]
     return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), tuple(parts), tuple(shared.values()))
@@ -92,7 +97,10 @@ class _Translation:
         self.frame = Frame(self.e, loops, program, machine, life.live, lasting)
         self.scoreboard = Scoreboard(self.frame)
         self.loans = Loans(self.frame, with_values=with_values)
-        self.transfers = Transfers(self.frame, self.scoreboard, self.loans, with_values=with_values)
+        self.common_weights = CommonWeights(self.frame, machine, with_values=with_values)
+        self.transfers = Transfers(
+            self.frame, self.scoreboard, self.loans, self.common_weights, with_values=with_values
+        )
         self.liveness = Liveness(program, self.blocks)
         # Element-wise instructions whose loops are not written yet, and the steps of a chain that is not complete.
         self.groups: list[Group] = []
@@ -470,6 +478,8 @@ class _Translation:
         match row.name.split("."):
             case ["mm"]:
                 addresses = [self._pointer(name) for name in "caw"]
+                if self.common_weights.is_used:
+                    addresses[2] = self.common_weights.pointer(self._place("w"))
                 accumulate = frame.scalar_bits("accumulate")
                 frame.call(f"mm_{dtype}", (*addresses, "%scratch", *counts, accumulate), pointers=4)
             case ["v", "transpose"]:
