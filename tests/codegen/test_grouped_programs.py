@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.codegen.llvm.control_flow import basic_blocks, register_life
 
 
 @mlu.jit
@@ -312,3 +313,34 @@ def test_few_programs_with_long_loops_go_one_by_one(columns):
     np.testing.assert_allclose(out, x.sum(0), atol=1e-2)
     if columns == 4096:
         assert run.cycles < 3.4 * run.work_bound_cycles
+
+
+@mlu.jit
+def sum_counted(x, out, count, last, columns, BLOCK: tl.constexpr):
+    counted = 0
+    for _ in range(count):
+        counted += 1
+    limit = tl.minimum(counted, 5)
+    place = tl.arange(0, 8)
+    row = tl.program_id(0) * 8 + place
+    mask = (row < last) & (place < limit)
+    total = tl.zeros((8,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        column = first + tl.arange(0, BLOCK)
+        total += tl.sum(tl.load(x + row[:, None] * columns + column, mask[:, None] & (column < columns), other=0.0), 1)
+    tl.store(out + row, total, mask=mask)
+
+
+@pytest.mark.parametrize("count", [4, 7])
+def test_masks_that_are_made_of_what_a_loop_counts(count):
+    programs, columns = 333, 40
+    last = programs * 8 - 6
+    x = np.random.default_rng(3).integers(0, 9, (last, columns)).astype(np.float32)
+    out = np.full(programs * 8, -1, np.float32)
+    run = sum_counted[(programs,)](x, out, count, last, columns, BLOCK=16)
+    expected = np.full_like(out, -1)
+    row = np.arange(last)
+    expected[:last] = np.where(row % 8 < min(count, 5), x.sum(1), -1)
+    np.testing.assert_array_equal(out, expected)
+    blocks = basic_blocks(run.program)
+    assert not register_life(run.program, blocks).live[0][0], "a register is read before it is set"

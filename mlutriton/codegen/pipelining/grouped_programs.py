@@ -173,9 +173,23 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
 
 
 def _are_known_before_loops(tests: Tests, loop: Loop) -> bool:
-    """True if no loop of a program sets what tells whether masks leave the same of its tiles."""
+    """True if what tells whether masks leave the same of a program's tiles is not made of what its loops set."""
     needed = {each for test in tests for each in (test.register, test.least, test.most)}
-    return needed.isdisjoint(registers_set([node for node in loop.body if not isinstance(node, Instruction)]))
+    known = {each.written_register for each in _without_loops(loop)}
+    return (needed & registers_set(loop.body)) <= known
+
+
+def _without_loops(loop: Loop) -> list[Instruction]:
+    """The scalars of a program that are the same whether or not its loops have run."""
+    by_loops = registers_set([node for node in loop.body if not isinstance(node, Instruction)])
+    found: list[Instruction] = []
+    for node in loop.body:
+        if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR:
+            if by_loops.isdisjoint(node.registers_read):
+                found.append(node)
+            else:
+                by_loops |= registers_set([node])
+    return found
 
 
 def _is_plain(instruction: Instruction) -> bool:
@@ -364,10 +378,9 @@ class _Grouping:
         return emitter.scalar("select", (I64,), all_alike, members, rest)
 
     def _before_loops(self, program: ScalarOperand) -> Renamer:
-        """Names under which the scalars of a program are known that its loops do not set."""
+        """Names under which the scalars of a program are known that have nothing to do with its loops."""
         renamer = Renamer(self.code, {self.loop.index: program}, {})
-        scalars = [node for node in self.loop.body if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR]
-        self.emitter.nodes += renamer.nodes(scalars)
+        self.emitter.nodes += renamer.nodes(_without_loops(self.loop))
         return renamer
 
     def _balanced(self, count: ScalarOperand) -> ScalarOperand:
