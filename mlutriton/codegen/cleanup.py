@@ -34,19 +34,18 @@ def remove_dead_code(code: TileCode) -> None:
 
 def _dead(nodes: Sequence[Node]) -> set[int]:
     """The identities of instructions that nothing needs."""
-    readers: Counter[str | Register] = Counter(_control_registers(nodes))
     every = [(instruction, _made(instruction), _read(instruction)) for instruction in instructions(nodes)]
+    readers: Counter[str | Register] = Counter(_control_registers(nodes))
+    readers.update([each for _, _, read in every for each in read])
     makers: dict[str | Register, list[int]] = {}
-    for number, (_, made, read) in enumerate(every):
-        for each in read:
-            readers[each] += 1
+    for number, (_, made, _) in enumerate(every):
         for each in made:
             makers.setdefault(each, []).append(number)
     dead: set[int] = set()
-    pending = list(range(len(every)))
+    pending = [number for number, (_, made, _) in enumerate(every) if made and not any(map(readers.get, made))]
     while pending:
         instruction, made, read = every[pending.pop()]
-        if id(instruction) in dead or not made or any(readers[each] for each in made):
+        if id(instruction) in dead or not made or any(map(readers.get, made)):
             continue
         dead.add(id(instruction))
         for each in read:

@@ -35,8 +35,9 @@ from mlutriton.isa.program import Instruction
 
 def compute_early(code: TileCode) -> None:
     """Move scalar arithmetic behind syncs in front of the last one before it."""
-    setters = Counter(w for each in instructions(code.nodes) if (w := each.written_register) is not None)
-    _Mover({register for register, count in setters.items() if count == 1}).block(code.nodes)
+    setters = Counter([each.written_register for each in instructions(code.nodes)])
+    once = {register for register, count in setters.items() if count == 1 and register is not None}
+    _Mover(once).block(code.nodes)
 
 
 class _Mover:
@@ -54,6 +55,8 @@ class _Mover:
         for node in nodes:
             for nested in children(node):
                 self.block(nested)
+        if not any(map(_is_sync, nodes)):
+            return
         result: list[Node] = []
         for run in _runs(nodes):
             early = self._early(run, set()) if run and _is_sync(run[0]) else []

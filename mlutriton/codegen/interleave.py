@@ -60,6 +60,8 @@ def _interleave(nodes: list[Node], reordering: Reordering) -> None:
 
 def interleaved(nodes: Sequence[Node]) -> list[Node]:
     """Nodes in the order that waits little."""
+    if sum(isinstance(node, Instruction) and node.row.queue is Queue.COMPUTE for node in nodes) < 2:
+        return [*nodes]
     result: list[Node] = []
     run: list[_Unit] = []
     for step in steps(nodes):

@@ -8,8 +8,9 @@ instruction or carried by one loop.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -301,6 +302,12 @@ class Part:
         return emitter.integer("mul", self.extent.register, Immediate(self.bytes // self.extent.most))
 
 
+# What is computed at once of integers that are known.
+_FOLDED: Mapping[str, Callable[[int, int], int]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "smin": min, "smax": max,
+}  # fmt: skip
+
+
 class Emitter:
     """Appends instructions to the current node list; folds scalar arithmetic on immediates."""
 
@@ -325,22 +332,20 @@ class Emitter:
 
     def integer(self, name: str, a: ScalarOperand, b: ScalarOperand, dtype: DType = I64) -> ScalarOperand:
         """Integer arithmetic with the cheap identities folded."""
-        match name, a, b:
-            case ("add", Immediate(value=int(x)), Immediate(value=int(y))):
-                return Immediate(x + y)
-            case ("sub", Immediate(value=int(x)), Immediate(value=int(y))):
-                return Immediate(x - y)
-            case ("mul", Immediate(value=int(x)), Immediate(value=int(y))):
-                return Immediate(x * y)
-            case ("smin", Immediate(value=int(x)), Immediate(value=int(y))):
-                return Immediate(min(x, y))
-            case ("smax", Immediate(value=int(x)), Immediate(value=int(y))):
-                return Immediate(max(x, y))
-            case ("add" | "sub", _, Immediate(value=0)) | ("mul", _, Immediate(value=1)):
+        x = a.value if isinstance(a, Immediate) else None
+        y = b.value if isinstance(b, Immediate) else None
+        if isinstance(x, int) and isinstance(y, int) and name in _FOLDED:
+            return Immediate(_FOLDED[name](x, y))
+        match name:
+            case "add" | "sub" if y == 0:
                 return a
-            case ("add", Immediate(value=0), _) | ("mul", Immediate(value=1), _):
+            case "add" if x == 0:
                 return b
-            case ("mul", Immediate(value=0), _) | ("mul", _, Immediate(value=0)):
+            case "mul" if y == 1:
+                return a
+            case "mul" if x == 1:
+                return b
+            case "mul" if x == 0 or y == 0:
                 return Immediate(0)
             case _:
                 return self.scalar(name, (dtype,), a, b)

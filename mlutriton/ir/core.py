@@ -66,11 +66,15 @@ class Block:
 
     def walk(self) -> list[Operation]:
         """Every operation in the block and in nested regions, parents first."""
+        operations = self.operations
         found: list[Operation] = []
-        for operation in self.operations:
-            found.append(operation)
-            for region in operation.regions:
+        begin = 0
+        for place in [place for place, operation in enumerate(operations) if operation.regions]:
+            found += operations[begin : place + 1]
+            begin = place + 1
+            for region in operations[place].regions:
                 found += region.walk()
+        found += operations[begin:]
         return found
 
 

@@ -24,7 +24,8 @@ def repeated_steps(program: Program) -> frozenset[int]:
         if index in labelled:
             seen, prefix = {}, ()
         if instruction.row.queue is not Queue.COMPUTE or not instruction.hands_on:
-            _forget(seen, instruction)
+            if seen:
+                _forget(seen, instruction)
             prefix = ()
             continue
         prefix = (*prefix, (instruction.mnemonic, *instruction.operands))

@@ -139,10 +139,10 @@ class Emitter:
         known = self._known.get(text)
         if known is not None:
             return known
-        self._count += 1
-        name = f"%v{self._count}"
+        self._count = count = self._count + 1
+        name = f"%v{count}"
         self.lines.append(f"  {name} = {text}")
-        first = text[: text.index(" ")]
+        first = text.split(" ", 1)[0]
         if first in _PURE or (first == "call" and "@llvm." in text):
             self._known[text] = name
         return name

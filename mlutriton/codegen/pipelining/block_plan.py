@@ -238,7 +238,8 @@ def _shape(
         units = 0 if chunks is None else chunks.units
         at_once = cycles.most_in_one(capacity)
         return BlockShape(capacity, size, chunks, units, chunks is not None, first, bind, ends, few, at_once)
-    best, best_cycles = BlockShape(0, BlockSize(1, 1, 1)), math.inf
+    best: _Iteration | None = None
+    best_cycles, issue_cycles = math.inf, issue_cycles_of(_handed_over(chunks), machine)
     chunk_units = 1
     while True:
         temporaries = {name: chunks.unit_bytes[name] * chunk_units for name in chunks.temporaries}
@@ -246,21 +247,46 @@ def _shape(
         if capacity < 1:
             break
         for in_halves in (False, True)[: min(2, chunk_units)]:
-            cycles, size = _iteration(chunks, chunk_units, without, capacity, machine, in_halves=in_halves)
-            ends, few = cycles.end_blocks(), cycles.few_blocks(capacity)
+            found = _iteration(chunks, chunk_units, without, capacity, machine, issue_cycles, in_halves=in_halves)
             # Halves make code longer.
-            whole = _cycles_each(cycles, capacity, few) * (1 + _CYCLES_FOR_HALVES * in_halves)
+            whole = _cycles_each(found.cycles, capacity, found.few) * (1 + _CYCLES_FOR_HALVES * in_halves)
             if whole <= best_cycles:
-                first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
-                size_of_blocks, at_once = cycles.block_size(), cycles.most_in_one(capacity)
-                best = BlockShape(
-                    capacity, size_of_blocks, chunks, chunk_units, in_halves, first, bind, ends, few, at_once
-                )
-                best_cycles = whole
+                best, best_cycles = found, whole
         if chunk_units >= capacity * chunks.units:
             break
         chunk_units *= 2
-    return best
+    return BlockShape(0, BlockSize(1, 1, 1)) if best is None else best.shape(chunks)
+
+
+@dataclass(frozen=True)
+class _Iteration:
+    """An iteration of a loop in blocks whose arithmetic is done in chunks.
+
+    Attributes:
+        capacity: iterations of a block at most.
+        chunk_units: units of a chunk.
+        in_halves: a chunk is computed in two parts.
+        cycles: what it takes.
+        size: of the blocks of an ordinary loop, in iterations.
+        few: blocks of loops that are better divided into few.
+    """
+
+    capacity: int
+    chunk_units: int
+    in_halves: bool
+    cycles: IterationCycles
+    size: float
+    few: FewBlocks | None
+
+    def shape(self, chunks: RowChunks) -> BlockShape:
+        """The blocks."""
+        cycles, size = self.cycles, self.size
+        first, bind = cycles.is_arithmetic_first(size), cycles.do_transfers_bind(size)
+        ends, at_once = cycles.end_blocks(), cycles.most_in_one(self.capacity)
+        return BlockShape(
+            self.capacity, cycles.block_size(), chunks, self.chunk_units, self.in_halves, first, bind, ends, self.few,
+            at_once,
+        )  # fmt: skip
 
 
 def _iteration_as_a_whole(
@@ -269,7 +295,8 @@ def _iteration_as_a_whole(
     """What an iteration takes that is not divided, but may be computed in halves, beside what its transfers do."""
     if chunks is not None:
         arithmetic = _chunk_cycles(chunks, chunks.units, machine, in_halves=True)
-        return replace(without, arithmetic=arithmetic, issue=_chunk_issue_cycles(chunks, machine, in_halves=True))
+        issue = 2 * issue_cycles_of(_handed_over(chunks), machine) + _CHUNK_CYCLES
+        return replace(without, arithmetic=arithmetic, issue=issue)
     handed_over = [each for each in instructions(loop.body) if each.row.queue is Queue.COMPUTE]
     issue = issue_cycles_of(handed_over, machine) + _CHUNK_CYCLES
     return replace(without, arithmetic=arithmetic_cycles(loop, machine), issue=issue)
@@ -281,21 +308,33 @@ def _iteration(
     without: IterationCycles,
     capacity: int,
     machine: Machine,
+    issue_cycles: int,
     *,
     in_halves: bool,
-) -> tuple[IterationCycles, float]:
-    """What an iteration of an ordinary loop takes, and the size of its blocks, which may be less than a chunk."""
-    units, size, cycles = chunk_units, float(capacity), without
+) -> _Iteration:
+    """What an iteration of an ordinary loop takes, and its blocks, which may be less than a chunk.
+
+    Args:
+        chunks: how its arithmetic is done.
+        chunk_units: units of a chunk.
+        without: what it takes without its arithmetic.
+        capacity: iterations of a block at most.
+        machine: on which it runs.
+        issue_cycles: of the scalar unit to hand the instructions of a chunk over.
+        in_halves: a chunk is computed in two parts.
+    """
+    units, size, cycles, few = chunk_units, float(capacity), without, None
     start = len(chunks.groups) * machine.vector_latency_cycles
     for _ in range(2):
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
-        issue = _chunk_issue_cycles(chunks, machine, in_halves=in_halves) * chunks.units / units
+        issue = (issue_cycles * (1 + in_halves) + _CHUNK_CYCLES) * chunks.units / units
         cycles = replace(without, arithmetic=arithmetic, issue=issue, start=start)
-        size = _ordinary_size(cycles.block_size(), capacity, cycles.few_blocks(capacity))
+        few = cycles.few_blocks(capacity)
+        size = _ordinary_size(cycles.block_size(), capacity, few)
         before, units = units, max(2, min(chunk_units, int(size * chunks.units)))
         if units == before:
             break
-    return cycles, size
+    return _Iteration(capacity, chunk_units, in_halves, cycles, size, few)
 
 
 def _cycles_each(cycles: IterationCycles, capacity: int, few: FewBlocks | None) -> float:
@@ -325,10 +364,9 @@ def _chunk_cycles(chunks: RowChunks, units: int, machine: Machine, *, in_halves:
     return chunks.cycles(units, machine) + len(chunks.groups) * machine.vector_latency_cycles
 
 
-def _chunk_issue_cycles(chunks: RowChunks, machine: Machine, *, in_halves: bool) -> int:
-    """Cycles of the scalar unit to hand a chunk over."""
-    of_part = sum(issue_cycles_of(group.instructions, machine) for group in chunks.groups)
-    return of_part * (1 + in_halves) + _CHUNK_CYCLES
+def _handed_over(chunks: RowChunks) -> list[Instruction]:
+    """The instructions of a chunk."""
+    return [each for group in chunks.groups for each in group.instructions]
 
 
 def _all_move(loop: Loop, moved: Sequence[Node]) -> bool:
