@@ -125,15 +125,29 @@ def limit_of(extent: int, limits: Sequence[Scalar], scalars: Scalars) -> Value:
 def base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
     """The pointer to the first element; what comes from memory is added last, and by itself."""
     assert form.base is not None
-    pointer = form.base
-    loaded = [scalar for scalar in form.offset if comes_from(scalar, Load)]
-    for addends in ([scalar for scalar in form.offset if scalar not in loaded], loaded):
-        offset = scalars.sum(addends)
-        if offset != 0:
-            added = AddPtr([pointer, scalars.value(offset)], location=location)
+    if not form.offset:
+        return form.base
+    pointer, before = _before_loaded(form.base)
+    offset = (*before, *form.offset)
+    loaded = [scalar for scalar in offset if comes_from(scalar, Load)]
+    for addends in ([scalar for scalar in offset if scalar not in loaded], loaded):
+        total = scalars.sum(addends)
+        if total != 0:
+            added = AddPtr([pointer, scalars.value(total)], location=location)
             scalars.operations.append(added)
             pointer = added.result
     return pointer
+
+
+def _before_loaded(pointer: Value) -> tuple[Value, tuple[Value, ...]]:
+    """What a pointer was before anything from memory was added to it, and all that was added since."""
+    found, added, before = (pointer, ()), tuple[Value, ...](), pointer
+    while isinstance(operation := before.defining_op, AddPtr):
+        before, addend = operation.operands
+        added = (addend, *added)
+        if comes_from(addend, Load):
+            found = before, added
+    return found
 
 
 def _base_and_offsets(pointer: Value, add: Callable[[Operation], Value]) -> tuple[Value, Value, int]:
