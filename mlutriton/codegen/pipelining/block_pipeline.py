@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
 from mlutriton.codegen.pipelining.block_size import End, EndBlocks, FewBlocks
@@ -42,6 +42,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
     joined,
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers
+from mlutriton.codegen.pipelining.row_chunks import RowChunks
 from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
@@ -327,7 +328,9 @@ class _BlockRotation:
         """The gathers and loads of a block, if there is one."""
 
         def transfers() -> None:
-            if self.plan.offsets:
+            if self.blocks.offsets is not None:
+                self._make_offsets(self.blocks.offsets, members, phases)
+            elif self.plan.offsets:
                 self.emitter.nodes.append(self._each(self.plan.offsets, begin, members, phases))
             self._transfer([*self.plan.gathers, *self.plan.loads], begin, members, phases)
 
@@ -337,6 +340,16 @@ class _BlockRotation:
         """The loads that the gathers of a block need, if there is one."""
         members = self._members(begin)
         return self._if_any(begin, lambda: self._transfer(self.plan.early, begin, members, phases))
+
+    def _make_offsets(self, chunks: RowChunks, members: ScalarOperand, phases: dict[Part, Register]) -> None:
+        """The arithmetic that makes the offsets of a block's gathers, for all of them at once."""
+        places = {name: (name, phase) for name, phase in self._phases(phases).items()}
+        units = self._integer("mul", members, Immediate(chunks.units))
+
+        def scale(factor: int) -> ScalarOperand:
+            return self._integer("mul", units, Immediate(factor))
+
+        self.emitter.nodes += chain.from_iterable(chunks.instructions(units, scale, places, {}))
 
     def _if_any(self, begin: ScalarOperand, emit: Callable[[], None]) -> Node:
         """What is emitted for a block, if there is one."""

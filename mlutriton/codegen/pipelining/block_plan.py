@@ -29,7 +29,7 @@ from mlutriton.codegen.pipelining.block_size import (
 )
 from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging, MoreItems
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
-from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
+from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks, plan_offsets
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import Loop, Node, RowExtent, TileCode, buffers_of, instructions, registers_set
 from mlutriton.immutables import replace
@@ -103,6 +103,7 @@ class BlockPlan:
         spare_bytes: of NRAM that the largest blocks leave.
         collected: names of the buffers of results that are stored when several blocks have made theirs.
         collected_blocks: how many.
+        offsets: how those of gathers are made for all of a block at once; None if that is done iteration by iteration.
     """
 
     scalars: list[Instruction]
@@ -112,6 +113,7 @@ class BlockPlan:
     spare_bytes: int
     collected: frozenset[str] = frozenset()
     collected_blocks: int = 1
+    offsets: RowChunks | None = None
 
 
 def plan_blocks(
@@ -159,7 +161,8 @@ def plan_blocks(
         temporaries = {name: shape.chunks.unit_bytes[name] * shape.chunk_units for name in shape.chunks.temporaries}
     spare_bytes = memory.spare_bytes("nram", temporaries, shape.capacity)
     beside = {each.name for each in memory.others}
-    return BlockPlan(scalars, merged, shape, beside, spare_bytes, collected, blocks)
+    offsets = plan_offsets(code, loop, plan, merging)
+    return BlockPlan(scalars, merged, shape, beside, spare_bytes, collected, blocks, offsets)
 
 
 def _collected(

@@ -39,6 +39,7 @@ from mlutriton.codegen.tile_code import (
     ScalarOperand,
     TileCode,
     buffers_of,
+    registers_set,
 )
 from mlutriton.dtypes import DType
 from mlutriton.immutables import remembered, replace
@@ -166,6 +167,40 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
             if written is None or any(node.accesses):
                 return None
             varying.add(written)
+    return _in_chunks(code, instructions, varying, plan, merging, plan.buffers)
+
+
+def plan_offsets(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> RowChunks | None:
+    """How what makes the offsets of gathers is done for a block at once; None if iterations have to be told apart."""
+    instructions = [node for node in plan.offsets if isinstance(node, Instruction)]
+    members = buffers_of(plan.offsets) & plan.buffers
+    if len(instructions) < len(plan.offsets) or any(code.buffers[name].extent for name in members):
+        return None
+    varying = {loop.index, *registers_set(loop.body)}
+    if any(varying & set(each.registers_read) for each in instructions):
+        return None
+    found = _in_chunks(code, instructions, varying, plan, merging, members)
+    return None if found is None or found.is_within or found.temporaries or found.planes else found
+
+
+def _in_chunks(
+    code: TileCode,
+    instructions: list[Instruction],
+    varying: set[Register],
+    plan: Plan,
+    merging: Merging,
+    members: set[str],
+) -> RowChunks | None:
+    """How instructions of a loop are done in chunks; None if rows or iterations depend on each other.
+
+    Args:
+        code: the kernel.
+        instructions: of one iteration.
+        varying: registers that may differ from one iteration to the next.
+        plan: what of the loop is moved.
+        merging: of its transfers.
+        members: names of the buffers of which a block has one for each iteration.
+    """
     if not instructions:
         return None
     numbers = _Numbers(code, varying, merging)
@@ -189,7 +224,7 @@ def plan_chunks(code: TileCode, loop: Loop, plan: Plan, merging: Merging) -> Row
         units = 1
         if not all(group.can_be_cut(units) for group in groups):
             return None
-    names = sorted(({name for group in groups for name in group.buffers} & anew | plan.buffers) - shared)
+    names = sorted(({name for group in groups for name in group.buffers} & anew | members) - shared)
     if any(code.buffers[name].bytes % units for name in names):
         return None
     return RowChunks(
