@@ -3,7 +3,8 @@
 Where a kernel takes flat positions apart into digits (:mod:`mlutriton.ir.analysis.digits`), the end of its tensors
 must not lie amid them: with ``index < n`` and ``index % 64``, whole rows of 64 can be taken at once if ``n`` is a
 multiple of 64. The same goes for ``index % size``, of which a compiler knows at best that ``size`` is a multiple of 16;
-and ``(index + shift) % size`` begins again at 0 if ``shift`` is not negative. Nearly every launch is like that, but
+and ``(index + shift) % size`` begins again at 0 if ``shift`` is not negative, as does ``(index - 1 + size) % size`` if
+``size`` is no less than 1. Nearly every launch is like that, but
 only the launch knows.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlutriton.codegen.estimate import item_count
-from mlutriton.ir.analysis.launch_facts import Fact, Multiple, NeverNegative, condition_function
+from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, Multiple, condition_function
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
@@ -32,8 +33,8 @@ def assumed(function: Function) -> Function | None:
     wanted: dict[Value, dict[str, int]] = {
         argument: {"divisibility": factor} for argument, factor in memory_access.wanted_multiples(function).items()
     }
-    for argument in memory_access.wanted_signs(function):
-        wanted.setdefault(argument, {})["never_negative"] = 1
+    for argument, number in memory_access.wanted_least(function).items():
+        wanted.setdefault(argument, {})["least"] = number
     if not wanted:
         return None
     made = copy_function(function)
@@ -72,8 +73,8 @@ def version(
     for argument, new, old in pairs:
         if new.get("divisibility", 1) != old.get("divisibility", 1):
             facts.append(Multiple(argument, new["divisibility"]))
-        if new.get("never_negative") != old.get("never_negative"):
-            facts.append(NeverNegative(argument))
+        if new.get("least") != old.get("least"):
+            facts.append(AtLeast(argument, new["least"]))
     condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
     return placed(rounded, options, metadata, observe).program, [condition]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, units
-from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
 from mlutriton.ir.analysis.linear_forms import Linear, Term, linear_sum, reshaped, scaled, wrapped
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
@@ -76,7 +76,7 @@ class AccessAnalysis:
 
     Attributes:
         known: forms of loop-carried values and loop results that the caller has established.
-        signs: which of them, among other integers, are never negative.
+        least: what they are no less than, as are other integers.
         advancing: what integers that loops advance begin with and advance by.
 
     Args:
@@ -85,7 +85,7 @@ class AccessAnalysis:
 
     def __init__(self, assumed: Mapping[Value, int] | None = None) -> None:
         self.known: dict[Value, Linear] = {}
-        self.signs: dict[Value, bool] = {}
+        self.least: dict[Value, int | None] = {}
         self.advancing: dict[Value, list[Value]] = {}
         self._assumed = assumed or {}
 
@@ -178,7 +178,7 @@ class AccessAnalysis:
     def _cast(self, cast: Elementwise, scalars: Scalars) -> Linear | None:
         """An integer of another width, of the same value."""
         (source,) = cast.operands
-        if element_type(source.type) == I1 or (cast.name == "zext" and not is_never_negative(source, self.signs)):
+        if element_type(source.type) == I1 or (cast.name == "zext" and not is_never_negative(source, self.least)):
             return None
         form = self.linear(source, scalars)
         return self._truncated(form, scalars) if form and cast.name == "trunc_int" else form
@@ -189,13 +189,13 @@ class AccessAnalysis:
             return form
         total = scalars.value(scalars.sum(form.offset))
         narrow = scalars.add(Elementwise.of("sext", scalars.add(Elementwise.of("trunc_int", total, to=I32)), to=I64))
-        self.signs[narrow] = is_never_negative(total, self.signs)
+        self.least[narrow] = least_of(total, self.least)
         return replace(form, offset=(narrow,))
 
     def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
         digits = (*DIVISIONS, *REMAINDERS)
-        if name in ("urem", "udiv") and not is_never_negative(operation.operands[0], self.signs):
+        if name in ("urem", "udiv") and not is_never_negative(operation.operands[0], self.least):
             return None
         if name not in ("add", "sub", "mul", "shl", *digits):
             return None
@@ -281,9 +281,9 @@ class AccessAnalysis:
 
     def _may_begin_below_zero(self, a: Linear) -> bool:
         """True unless positions begin at 0 or behind it: remainders of negative numbers do not begin again at 0."""
-        constant = sum(each for each in a.offset if isinstance(each, int))
-        others = (each for each in a.offset if not isinstance(each, int))
-        return constant < 0 or not all(is_never_negative(each, self.signs) for each in others)
+        leasts = [each if isinstance(each, int) else least_of(each, self.least) for each in a.offset]
+        known = [each for each in leasts if each is not None]
+        return len(known) < len(leasts) or sum(known) < 0
 
     def _quotient(self, a: Linear, divisor: int, shape: tuple[int, ...], scalars: Scalars) -> Linear | None:
         """A range of stride 1 by a known number that divides its extent: it repeats each position.
@@ -306,7 +306,7 @@ class AccessAnalysis:
         """Whether a number is certainly a multiple of another, and not negative."""
         if isinstance(scalar, int):
             return scalar >= 0 and scalar % factor == 0
-        return is_never_negative(scalar, self.signs) and self.multiples.divides(factor, scalar)
+        return is_never_negative(scalar, self.least) and self.multiples.divides(factor, scalar)
 
     # ---- masks -----------------------------------------------------------------------------------------------------
 
@@ -474,13 +474,13 @@ class AccessAnalysis:
         return _verdict(limit, len(shape), outermost) if is_whole else None
 
     def _is_less(self, a: Linear, b: Linear) -> bool:
-        """Whether the offset of ``a`` is certainly below that of ``b``, so far as signs tell."""
+        """Whether the offset of ``a`` is certainly below that of ``b``, so far as arithmetic alone tells."""
         constant = sum(x for x in b.offset if isinstance(x, int)) - sum(x for x in a.offset if isinstance(x, int))
         values = [x for x in b.offset if not isinstance(x, int)]
         return (
             constant > 0
             and all(isinstance(x, int) for x in a.offset)
-            and all(is_never_negative(x, self.signs) for x in values)
+            and all(is_never_negative(x, self.least) for x in values)
         )
 
 

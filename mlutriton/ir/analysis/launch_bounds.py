@@ -25,12 +25,12 @@ class Bounds:
         self.function = function
         self.code = Scalars(function.location)
         self._together = together
-        self._signs: dict[Value, bool] = {}
+        self._least: dict[Value, int | None] = {}
         self._loops = {loop.index: loop for loop in function.walk() if isinstance(loop, For)}
 
     def at_least(self, value: Value, number: int) -> list[Fact] | None:
         """What has to hold of a launch for an integer never to be less than 0 or 1; None if that is not known."""
-        if number == 0 and is_never_negative(value, self._signs):
+        if number == 0 and is_never_negative(value, self._least):
             return []
         operation = value.defining_op
         match operation:

@@ -1,7 +1,7 @@
 """What is known of the numbers of a launch only when it begins: facts that a version of a program may rest on.
 
-A fact here is that a number is a multiple of another, or not negative, or a condition. It can be checked once, before
-anything runs, if what it is about follows from the kernel's arguments and the size of the grid alone.
+A fact here is that a number is a multiple of another, or no less than it, or a condition. It can be checked once,
+before anything runs, if what it is about follows from the kernel's arguments and the size of the grid alone.
 """
 
 from __future__ import annotations
@@ -81,13 +81,14 @@ class Holds:
 
 
 @dataclass(frozen=True)
-class NeverNegative:
-    """The fact that an integer of the launch is zero or more."""
+class AtLeast:
+    """The fact that an integer of the launch is no less than a number."""
 
     value: Value
+    number: int
 
 
-Fact = Multiple | Holds | NeverNegative
+Fact = Multiple | Holds | AtLeast
 
 
 # Arithmetic nests no deeper in any kernel that is worth it.
@@ -250,8 +251,8 @@ def condition_function(
         if isinstance(fact, Multiple):
             rest = code.value(code.remainder(code.value(one), fact.of))
             one = code.add(Elementwise.of("eq", rest, code.value(0)))
-        elif isinstance(fact, NeverNegative):
-            one = code.add(Elementwise.of("sge", code.value(one), code.value(0)))
+        elif isinstance(fact, AtLeast):
+            one = code.add(Elementwise.of("sge", code.value(one), code.value(fact.number)))
         holds = code.add(Elementwise.of("and", holds, one))
     if faster is not None:
         programs: Scalar = 1

@@ -78,7 +78,7 @@ class Neighbours:
         self.function, self.axis, self.count = function, axis, count
         self.facts: list[Multiple] = []
         self._factors = Factors(function)
-        self._signs: dict[Value, bool] = {}
+        self._least: dict[Value, int | None] = {}
         self._parents: dict[Block, Operation] = {}
         for operation in function.walk():
             self._parents.update((region, operation) for region in operation.regions)
@@ -185,7 +185,7 @@ class Neighbours:
                 return self._scaled(operands[1], axis, factor)
             case "sext" | "trunc_int":
                 return self.of(operands[0], axis)
-            case "zext" if is_never_negative(operands[0], self._signs):
+            case "zext" if is_never_negative(operands[0], self._least):
                 return self.of(operands[0], axis)
             case "sdiv" | "udiv" | "srem" | "urem" if not shape_of(operation.result.type):
                 return self._divided(operation)
@@ -229,7 +229,7 @@ class Neighbours:
         if relation == ALIKE:
             return ALIKE
         span = relation.step * self.count
-        is_safe = is_never_negative(dividend, self._signs)
+        is_safe = is_never_negative(dividend, self._least)
         if span < 0 or not is_safe or self._factors.of(dividend) % span or not self._take_as_multiple(divisor, span):
             return Opaque.UNKNOWN
         return ALIKE if operation.name in ("sdiv", "udiv") else relation

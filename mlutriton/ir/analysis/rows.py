@@ -155,7 +155,7 @@ class RowAnalysis:
             return False
         reach = term.stride * (shape_of(number.type)[axis] - 1)
         row = self.first(number, axis) if reach >= 0 else None
-        if row is None or not is_never_negative(row, self.analysis.signs):
+        if row is None or not is_never_negative(row, self.analysis.least):
             return False
         multiples, constant = self.analysis.multiples, divisor.defining_op
         number = constant.value if isinstance(constant, Constant) else None
@@ -223,7 +223,7 @@ class RowAnalysis:
     def _keeps_value(self, cast: Elementwise) -> bool:
         """True if a sum is extended to the sum of what its parts are extended to."""
         (source,) = cast.operands
-        is_signed = cast.name == "sext" or is_never_negative(source, self.analysis.signs)
+        is_signed = cast.name == "sext" or is_never_negative(source, self.analysis.least)
         return is_signed and is_index(source.type)
 
     def _cast(self, row: Value, cast: Elementwise) -> Value:

@@ -24,7 +24,7 @@ class ScalarForms:
 
     def __init__(self) -> None:
         self._known: dict[Value, Form] = {}
-        self._signs: dict[Value, bool] = {}
+        self._least: dict[Value, int | None] = {}
 
     def of(self, value: Value) -> Form:
         """The form of an integer."""
@@ -44,7 +44,7 @@ class ScalarForms:
     def is_never_negative(self, form: Form) -> bool:
         """True if a number is zero or more in every run, so far as signs tell."""
         return all(
-            count >= 0 and all(is_never_negative(factor, self._signs) for factor in factors)
+            count >= 0 and all(is_never_negative(factor, self._least) for factor in factors)
             for factors, count in form.items()
         )
 

@@ -15,7 +15,7 @@ from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, advances
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
-from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
 from mlutriton.ir.analysis.linear_forms import Linear
 from mlutriton.ir.analysis.multiples import Multiples
 from mlutriton.ir.analysis.rows import RowAnalysis, Split, without
@@ -70,7 +70,7 @@ def run(function: Function) -> None:
 
 def boxes(function: Function) -> list[TileLoad]:
     """What :func:`run` does; the loads of whole boxes are those of which the kernel leaves something out."""
-    rewriter = _Rewriter(_assumed(function), _signs(function), _boxed(function))
+    rewriter = _Rewriter(_assumed(function), _least(function), _boxed(function))
     rewriter.block(function.body)
     return rewriter.boxes
 
@@ -101,23 +101,26 @@ def _divisors(function: Function, cuts: Cuts) -> Iterator[Value]:
                 yield divisor
 
 
-def wanted_signs(function: Function) -> set[Value]:
-    """The arguments that must not be negative for it to be known that no position that is divided is.
+def wanted_least(function: Function) -> dict[Value, int]:
+    """By argument, what it must be no less than for it to be known that no position that is divided is negative.
 
     Args:
         function: of which :func:`run` has not been called yet.
     """
-    wanted: set[Value] = set()
+    wanted: dict[Value, int] = {}
     for each in function.walk():
         if not isinstance(each, Elementwise) or each.name not in (*DIVISIONS, *REMAINDERS):
             continue
         dividend = each.operands[0]
-        # What is found of signs is added to those that are given: each question has its own.
-        if not shape_of(dividend.type) or is_never_negative(dividend, _signs(function)):
+        # What is found is added to those that are given: each question has its own.
+        if not shape_of(dividend.type) or is_never_negative(dividend, _least(function)):
             continue
         arguments = _arguments_of(dividend, function)
-        if is_never_negative(dividend, _signs(function) | dict.fromkeys(arguments, True)):
-            wanted |= arguments
+        least = least_of(dividend, _least(function) | dict.fromkeys(arguments, 0))
+        # Sizes of which as much is missing at most make up for what is taken away.
+        number = None if least is None else max(0, -least)
+        if is_never_negative(dividend, _least(function) | dict.fromkeys(arguments, number)):
+            wanted |= {each: max(number or 0, wanted.get(each, 0)) for each in arguments}
     return wanted
 
 
@@ -138,9 +141,9 @@ def _arguments_of(value: Value, function: Function) -> set[Value]:
     return found
 
 
-def _signs(function: Function) -> dict[Value, bool]:
+def _least(function: Function) -> dict[Value, int | None]:
     pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
-    return {argument: True for argument, facts in pairs if facts.get("never_negative")}
+    return {argument: facts["least"] for argument, facts in pairs if "least" in facts}
 
 
 def _boxed(function: Function) -> set[Value]:
@@ -154,9 +157,11 @@ def _assumed(function: Function) -> dict[Value, int]:
 
 
 class _Rewriter:
-    def __init__(self, assumed: Mapping[Value, int], signs: Mapping[Value, bool], boxed: Collection[Value]) -> None:
+    def __init__(
+        self, assumed: Mapping[Value, int], least: Mapping[Value, int | None], boxed: Collection[Value]
+    ) -> None:
         self.analysis = AccessAnalysis(assumed)
-        self.analysis.signs |= signs
+        self.analysis.least |= least
         self.cuts = Cuts(lambda scalar: self.analysis.multiples.power_of_two(scalar))
         self.known_rows: dict[tuple[Value, int], Split] = {}
         self.boxed = boxed
@@ -189,7 +194,7 @@ class _Rewriter:
     # ---- loops -----------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: For, before: list[Operation]) -> None:
-        self._loop_signs(loop)
+        self._loop_least(loop)
         advanced: list[tuple[Value, list[Value]]] = []
         yielded = list(loop.body.terminator.operands)
         for place, carried in enumerate(list(loop.carried)):
@@ -207,7 +212,8 @@ class _Rewriter:
                 continue
             before += scalars.operations
             offset = self._carry_scalar(loop, before)
-            self.analysis.signs[offset] = all(is_never_negative(addend, self.analysis.signs) for addend in addends)
+            is_growing = all(is_never_negative(addend, self.analysis.least) for addend in addends)
+            self.analysis.least[offset] = 0 if is_growing else None
             self.analysis.advancing[offset] = addends
             for value, addend in ((carried, offset), (loop.results[place], loop.results[-1])):
                 if start:
@@ -227,20 +233,19 @@ class _Rewriter:
             loop.body.operations[-1:-1] = scalars.operations
         before.append(loop)
 
-    def _loop_signs(self, loop: For) -> None:
+    def _loop_least(self, loop: For) -> None:
         """Find what integers of a loop advance by, and which are never negative: they begin so and advance by such."""
-        signs = self.analysis.signs
-        signs[loop.index] = is_never_negative(loop.operands[0], signs)
+        least = self.analysis.least
+        least[loop.index] = least_of(loop.operands[0], least)
         self.analysis.advancing[loop.index] = [loop.operands[0], loop.operands[2]]
         yielded = loop.body.terminator.operands
         for place, (carried, initial) in enumerate(zip(loop.carried, loop.initial, strict=True)):
-            signs[carried] = False
+            least[carried] = None
             addends = advances(yielded[place], carried, loop)
             if addends is not None:
                 self.analysis.advancing[carried] = [initial, *addends]
-            starts = is_never_negative(initial, signs)
-            is_growing = starts and addends is not None and all(is_never_negative(addend, signs) for addend in addends)
-            signs[carried] = signs[loop.results[place]] = is_growing
+            is_growing = addends is not None and all(is_never_negative(addend, least) for addend in addends)
+            least[carried] = least[loop.results[place]] = least_of(initial, least) if is_growing else None
 
     @staticmethod
     def _carry_scalar(loop: For, before: list[Operation]) -> Value:

@@ -52,8 +52,8 @@ _MOVED = (AddPtr, Broadcast, Elementwise, ExpandDims, Transpose)
 
 def run(function: Function) -> None:
     """Drop choices of positions wherever only those are read or stored that they leave as they are."""
-    signs: dict[Value, bool] = {}
-    choices = [choice for each in function.walk() if (choice := _choice(each, signs)) is not None]
+    least: dict[Value, int | None] = {}
+    choices = [choice for each in function.walk() if (choice := _choice(each, least)) is not None]
     if not choices:
         return
     search = _Search(function)
@@ -85,7 +85,7 @@ class _Choice:
     below: tuple[Value, Value]
 
 
-def _choice(operation: Operation, signs: dict[Value, bool]) -> _Choice | None:
+def _choice(operation: Operation, least: dict[Value, int | None]) -> _Choice | None:
     """The choice of positions that an operation makes; None if it makes none."""
     if not isinstance(operation, Elementwise) or not is_index(operation.result.type):
         return None
@@ -96,7 +96,7 @@ def _choice(operation: Operation, signs: dict[Value, bool]) -> _Choice | None:
             below = condition.defining_op
             if isinstance(below, Elementwise) and below.name == "slt":
                 return _Choice(operation.result, position, (below.operands[0], below.operands[1]))
-        case Elementwise(name="srem", operands=[position, end]) if is_never_negative(position, signs):
+        case Elementwise(name="srem", operands=[position, end]) if is_never_negative(position, least):
             return _Choice(operation.result, position, (position, end))
         case _:
             pass
