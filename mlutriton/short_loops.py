@@ -9,10 +9,14 @@ Straight programs look up rows for many programs at a time, and take them as ite
 waits for its number, and then for its first block. Up to some length, a single tile holds the row: the tiles of the
 turns lie side by side, as those of neighbouring programs may (:mod:`mlutriton.ir.passes.widen`), and the mask that ends
 the last of them ends it.
+
+Others go over a few heads, groups or channels, ``range(first, min(first + 4, heads))``, with a short tile in each turn.
+Then the tiles of all turns are rows of one tile (:mod:`mlutriton.ir.passes.turns_as_rows`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from mlutriton.diagnostics import OnChipMemoryError
@@ -21,11 +25,12 @@ from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_wri
 from mlutriton.ir.analysis.launch_facts import Holds, condition_function, is_of_the_launch, with_arrays_apart
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.analysis.scalars import Scalars
+from mlutriton.ir.analysis.turns import Turns
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
-from mlutriton.ir.passes import widen
+from mlutriton.ir.passes import canonicalize, cse, dce, turns_as_rows, widen
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.program import Program
 from mlutriton.placement import CompileOptions, Metadata, Observer, placed
@@ -33,15 +38,19 @@ from mlutriton.placement import CompileOptions, Metadata, Observer, placed
 # Rows of up to so many bytes leave room for several of them, twice.
 _ROW_BYTES = 1 << 14
 
+# Loops over tiles that flow for less than such a part of a latency are not made one for all programs of a task.
+_SHORT_SHARE = 2
+_FEWEST_TURNS = 2
+
 
 def may_gain(function: Function, options: CompileOptions) -> bool:
-    """True if a function is a loop along rows that it looks up.
+    """True if a function is a loop along rows that it looks up, or one of few turns.
 
     Args:
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
     """
-    return options.num_stages > 1 and _loop(function) is not None
+    return options.num_stages > 1 and (_loop(function) is not None or _few_turns(function, options) is not None)
 
 
 def version(
@@ -51,7 +60,7 @@ def version(
     observe: Observer,
     prepare: Callable[[Function], None],
 ) -> tuple[Program, list[Function]] | None:
-    """The program that does all turns at once, and when it is to run; None if tiles do not lie side by side.
+    """The program that does all turns at once, and when it is to run; None if it matters that they are done in order.
 
     Args:
         written: a copy of the function before its memory accesses were known, which :func:`may_gain`.
@@ -60,7 +69,7 @@ def version(
         observe: called with what is made.
         prepare: brings a function from where ``written`` is to where code is made of it.
     """
-    found = _at_once(written)
+    found = _at_once(written) if _loop(written) is not None else _as_rows(written, options)
     if found is None:
         return None
     function, condition = found
@@ -139,6 +148,63 @@ def _at_once(function: Function) -> tuple[Function, Function] | None:
         straight.body.operations[straight.body.operations.index(each)] = first
         replace_uses(straight.body, {each.result: first.result})
     return with_arrays_apart(straight), condition
+
+
+def _few_turns(function: Function, options: CompileOptions) -> tuple[For, int] | None:
+    """The loop over short tiles of an otherwise straight function, and how many turns it has at most."""
+    operations = list(function.walk())
+    loops = [each for each in function.body.operations if isinstance(each, For)]
+    if len(loops) != 1 or not turns_as_rows.may_be_rows(loops[0]) or not all(map(_is_straight, operations)):
+        return None
+    (loop,) = loops
+    count = _most_turns(loop)
+    accesses = [each for each in _inside(loop) if isinstance(each, Load | Store)]
+    if count is None or count < _FEWEST_TURNS or not any(isinstance(each, Store) for each in accesses):
+        return None
+    longest = max(math.prod(shape_of(each.operands[0].type)) * pointee(each.operands[0]).bytes for each in accesses)
+    is_short = longest * _SHORT_SHARE <= options.machine.core_dma_latency_bytes
+    return (loop, count) if is_short and count * longest <= _ROW_BYTES else None
+
+
+def _is_straight(operation: Operation) -> bool:
+    is_control = isinstance(operation, For) or operation.TERMINATOR
+    return is_control or operation.PURE or (isinstance(operation, Load | Store) and not operation.is_volatile)
+
+
+def _most_turns(loop: For) -> int | None:
+    """The power of two that is no less than the turns that a loop has at most; None if they are not known."""
+    start, end, step = loop.operands[:3]
+    if not isinstance(step.defining_op, Constant):
+        return None
+    forms, pending = ScalarForms(), [end]
+    while pending:
+        limit = pending.pop()
+        length = plus(forms.of(limit), forms.of(start), -1)
+        if length.keys() <= {()}:
+            turns = -(-length.get((), 0) // int(step.defining_op.value))
+            return 1 << max(turns - 1, 0).bit_length()
+        if isinstance(least := limit.defining_op, Elementwise) and least.name == "smin":
+            pending += least.operands
+    return None
+
+
+def _as_rows(function: Function, options: CompileOptions) -> tuple[Function, Function] | None:
+    """A function that does all turns at once, with rows for them, and the condition for it."""
+    found = _few_turns(function, options)
+    assert found is not None, "it may gain"
+    facts = Scalars(function.location)
+    apart = Turns(function, found[0]).apart(facts)
+    if apart is None:
+        return None
+    made, asked = copy_function(function), function
+    loop, count = next(each for each in made.body.operations if isinstance(each, For)), found[1]
+    holding = [facts.add(ArraysDisjoint()), *apart]
+    asked.body.operations[-1:-1] = facts.operations
+    condition = condition_function(asked, [Holds(each) for each in holding])
+    turns_as_rows.run(made, loop, count)
+    for simplify in (canonicalize.run, cse.run, dce.run):
+        simplify(made)
+    return with_arrays_apart(made), condition
 
 
 def _store_apart(function: Function) -> bool:
