@@ -197,8 +197,7 @@ def rounds_of(function: Function, options: CompileOptions, *, is_resident: bool 
     """How many programs run at a time on how many cores each, and how long that takes about."""
     machine = options.machine
     found = estimated(function, machine, is_resident=is_resident)
-    turns = tuple(map(round, found.turns))
-    return Rounds(machine.cores // options.cores, round(found.cycles), turns, round(found.ends))
+    return Rounds(machine.cores // options.cores, round(found.cycles), found.turns, round(found.ends))
 
 
 def _split(

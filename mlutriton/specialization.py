@@ -119,7 +119,8 @@ def parts(function: Function, options: CompileOptions) -> list[cut.Cut]:
     * Tiles as tall as lets the clusters share powers of two. Twelve clusters have four tiles of a third each of them,
       or eight of a third of half. Where a cluster's number is a power of two, neighbours do. So they do where there are
       fewer parts than clusters: nothing is shared evenly then.
-    * Tiles that are narrow in place of that, of half as many rows as a cluster is at its best with.
+    * Tiles that are narrow in place of that: as many columns as let the clusters share those of powers of two, and as
+      many rows as a cluster is at its best with, or half of that.
 
     Args:
         function: as it is written, before its memory accesses are known.
@@ -137,7 +138,8 @@ def parts(function: Function, options: CompileOptions) -> list[cut.Cut]:
     most = _MEMBER_ROWS * cores
     granule = machine.tensor_column_granule
     columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
-    wanted = [cut.Lengths({_ROWS: most // 2, _COLUMNS: columns})]
+    heights = [most, most // 2] if odd > 1 else [most // 2]
+    wanted = [cut.Lengths({_ROWS: rows, _COLUMNS: columns}) for rows in heights]
     if odd > 1:
         whole = most
         while whole < odd * most:
@@ -289,7 +291,7 @@ def _together(
             found.insert(0, (neighbours_at_once(program, block.counts), conditions))
             blocked.append(rounds)
     holding = [conditions for _, conditions in reversed(found)]
-    behind: list[Rounds] = []
+    others = [*apart]
     for each in reversed(parted):
         prepare(each.function)
         observe("cut", each.function)
@@ -299,17 +301,14 @@ def _together(
         program, _, rounds = made
         rounds = replace(rounds, count=each.programs)
         slower = rounds.times(1 / _WORTH_CUTTING)
-        faster = condition_function(each.asked, [], (slower, apart))
+        faster = condition_function(each.asked, [], (slower, others))
         than_blocks = [condition_function(each.asked, [], (slower, [one])) for one in blocked]
-        # What has such parts has lower ones, too.
-        than_parts = [condition_function(each.asked, [], (slower, behind))] if behind else []
         # Forms of which the launch is not take no time at all.
         unless = [Unless(one, conditions) for one, conditions in zip(than_blocks, holding, strict=True)]
         program = of_parts(program, each.parameters, each.counts, machine)
         # What mostly fails is asked first. What the very first question needs, is computed for all behind it as well.
-        first = [faster, each.fits] if each is parted[0] else [each.fits, faster]
-        found.insert(0, (program, [*first, *unless, *than_parts, *each.conditions]))
-        behind.append(slower)
+        found.insert(0, (program, [faster, each.fits, *unless, *each.conditions]))
+        others.append(rounds)
     return found
 
 

@@ -16,7 +16,7 @@ from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, LATENCIES_ALONE, L
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, order_of
 from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.dtypes import F32, TF32
-from mlutriton.ir.analysis.launch_facts import FEW_TURNS, USUAL_TURNS, counted_loops
+from mlutriton.ir.analysis.launch_facts import FEW_TURNS, MANY_TURNS, USUAL_TURNS, TurnCycles, counted_loops
 from mlutriton.ir.analysis.layouts import WHOLE, NotSplitError, operand_layouts
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.member_ops import Assemble
@@ -68,12 +68,12 @@ class Estimate:
 
     Attributes:
         cycles: where each loop takes the usual number of turns.
-        turns: cycles for each turn of each of the :func:`mlutriton.ir.analysis.launch_facts.counted_loops`.
+        turns: for a turn of each of the :func:`mlutriton.ir.analysis.launch_facts.counted_loops`.
         ends: cycles that its neighbours on a core hide, but nothing those of the first and the last program.
     """
 
     cycles: float
-    turns: tuple[float, ...]
+    turns: tuple[TurnCycles, ...]
     ends: float
 
 
@@ -86,13 +86,18 @@ def estimated(function: Function, machine: Machine, *, is_resident: bool = True)
         is_resident: its ends go on while its neighbours on the same core compute.
     """
     loops = counted_loops(function)
-    usual, few, least = (
+    many, usual, few, least = (
         _Estimate(function, machine, dict.fromkeys(loops, turns), is_resident=is_resident)
-        for turns in (USUAL_TURNS, FEW_TURNS, TURNS)
+        for turns in (MANY_TURNS, USUAL_TURNS, FEW_TURNS, TURNS)
     )
     queues, cycles = usual.block(function.body)
-    more = [usual.loop(each) - few.loop(each) for each in loops]
-    turns = tuple(each / (USUAL_TURNS - FEW_TURNS) for each in more)
+    turns = tuple(
+        TurnCycles(
+            round((usual.loop(each) - few.loop(each)) / (USUAL_TURNS - FEW_TURNS)),
+            round((many.loop(each) - usual.loop(each)) / (MANY_TURNS - USUAL_TURNS)),
+        )
+        for each in loops
+    )
     if not is_resident:
         return Estimate(queues.all() + cycles, turns, 0)
     # They count where loops are short.

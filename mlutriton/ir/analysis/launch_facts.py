@@ -23,8 +23,28 @@ _EVERYTHING = 1 << 62
 
 # Turns of a loop whose length is not known.
 USUAL_TURNS = 32
-# Turns from which on as many more take about as much each. With fewer, a loop's ends are most of it.
+# Turns of a short loop: with fewer, its ends are most of it. Up to the usual number several are one, the more of them
+# the longer the loop is (:mod:`mlutriton.codegen.pipelining.deeper_steps`), so that each more takes little.
 FEW_TURNS = 8
+# Turns of a long loop: as many are one as there is room for, and each more takes as much as the others.
+MANY_TURNS = 128
+
+
+@dataclass(frozen=True)
+class TurnCycles:
+    """What a turn more of a loop takes.
+
+    Attributes:
+        few: cycles, up to the usual number of turns.
+        many: cycles, from there on.
+    """
+
+    few: int
+    many: int
+
+    def times(self, factor: float) -> TurnCycles:
+        """Turns that take so many times as long."""
+        return TurnCycles(round(self.few * factor), round(self.many * factor))
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ class Rounds:
     Attributes:
         programs: that run at the same time.
         cycles: of one round, where loops take the usual number of turns.
-        turns: cycles of it for each turn of each of the :func:`counted_loops`.
+        turns: cycles of it for a turn of each of the :func:`counted_loops`.
         ends: cycles before the first round and behind the last one, in which a core waits for the one or the other.
         is_even: fewer programs take as much less, as those that run have more of what all share.
         count: how many programs a launch has, if that is another number than that of its grid.
@@ -42,23 +62,26 @@ class Rounds:
 
     programs: int
     cycles: int
-    turns: tuple[int, ...] = ()
+    turns: tuple[TurnCycles, ...] = ()
     ends: int = 0
     is_even: bool = False
     count: Value | None = None
 
     def times(self, factor: float) -> Rounds:
         """Rounds that take so many times as long."""
-        turns = tuple(round(each * factor) for each in self.turns)
+        turns = tuple(each.times(factor) for each in self.turns)
         return replace(self, cycles=round(self.cycles * factor), turns=turns, ends=round(self.ends * factor))
 
     def may_take_less(self, factor: float, other: Rounds) -> bool:
         """Whether it takes no more than a part of the share that another form takes, of short loops or of long ones."""
-        ours, others = (
-            [(each.cycles - fewer * sum(each.turns)) / each.programs for fewer in (0, USUAL_TURNS - FEW_TURNS)]
-            for each in (self, other)
-        )
-        return any(one <= factor * another for one, another in zip(ours, others, strict=True))
+        pairs = zip(self._shares(), other._shares(), strict=True)
+        return any(one <= factor * another for one, another in pairs)
+
+    def _shares(self) -> list[float]:
+        """Cycles that a program takes of the whole machine, with few turns of its loops, the usual number, and many."""
+        fewer = (FEW_TURNS - USUAL_TURNS) * sum(each.few for each in self.turns)
+        more = (MANY_TURNS - USUAL_TURNS) * sum(each.many for each in self.turns)
+        return [(self.cycles + change) / self.programs for change in (fewer, 0, more)]
 
     def share(self) -> float:
         """Cycles that a program takes of the whole machine, where there are many of them."""
@@ -260,7 +283,8 @@ def condition_function(
             programs = code.binary("mul", programs, code.value(code.add(NumPrograms((), {"axis": axis}))))
         turns = [_turns(code, [_scalar(values[operand]) for operand in each.operands[:3]]) for each in loops]
         one, *others = (
-            _cycles(code, programs if each.count is None else values[each.count], each, turns) for each in compared
+            _cycles(code, programs, each, None if each.count is None else values[each.count], turns)
+            for each in compared
         )
         other = code.minimum(others)
         is_faster = code.add(Elementwise.of("sle", code.value(one), code.value(other)))
@@ -283,16 +307,29 @@ def _turns(code: Scalars, bounds: Sequence[Scalar]) -> Scalar:
     return code.quotient(rounded_up, step) if isinstance(step, int) else code.binary("sdiv", rounded_up, step)
 
 
-def _cycles(code: Scalars, programs: Scalar, rounds: Rounds, turns: Sequence[Scalar]) -> Scalar:
-    """How long so many programs take, with loops of so many turns; the usual ones if that is not known."""
+def _cycles(code: Scalars, programs: Scalar, rounds: Rounds, count: Scalar | None, turns: Sequence[Scalar]) -> Scalar:
+    """How long a grid takes, with loops of so many turns; the usual ones if that is not known.
+
+    Args:
+        code: gets the arithmetic.
+        programs: of the grid, which has no more tasks than that.
+        rounds: of a form of it.
+        count: how many programs that has, if not as many.
+        turns: of loops.
+    """
     each: Scalar = rounds.cycles
-    if turns:
-        fixed = rounds.cycles - USUAL_TURNS * sum(rounds.turns)
-        of_turns = [code.binary("mul", count, cycles) for count, cycles in zip(turns, rounds.turns, strict=True)]
-        each = code.sum([*of_turns, fixed])
+    for length, cycles in zip(turns, rounds.turns if turns else (), strict=True):
+        fewer = code.minimum([length, USUAL_TURNS])
+        more = code.maximum([code.binary("sub", length, USUAL_TURNS), 0])
+        of_few = code.binary("mul", fewer, cycles.few)
+        each = code.sum([of_few, code.binary("mul", more, cycles.many), each, -USUAL_TURNS * cycles.few])
     if rounds.is_even:
         cycles = code.quotient(code.binary("mul", programs, each), rounds.programs)
     else:
-        begun = code.quotient(code.binary("add", programs, rounds.programs - 1), rounds.programs)
+        tasks: Scalar = rounds.programs
+        if count is not None:
+            programs, tasks = count, code.minimum([programs, tasks])
+        above = code.binary("sub", code.binary("add", programs, tasks), 1)
+        begun = code.quotient(above, tasks) if isinstance(tasks, int) else code.binary("sdiv", above, tasks)
         cycles = code.binary("mul", begun, each)
     return code.binary("add", cycles, rounds.ends)

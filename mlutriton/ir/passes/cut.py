@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.dtypes import I32
+from mlutriton.dtypes import I1, I32
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import (
     Fact,
@@ -48,6 +48,9 @@ from mlutriton.ir.types import element_type, is_index, shape_of, with_shape
 # Neighbours are any programs: so many that no divisor has all of them in one period.
 _ANY = 1 << 40
 
+# Parts of a launch that is too small for them, so that every other form is expected to take less.
+_NEVER = 1 << 31
+
 _CASTS = ("sext", "trunc_int")
 
 
@@ -61,8 +64,8 @@ class Cut:
         conditions: functions that say besides of which launches it is right.
         parameters: functions whose last results are these parameters.
         counts: functions whose last results say how many parts there are along each axis of the grid that has any.
-        programs: a function whose last result says how many parts there are.
         asked: has the arithmetic on the launch that these are about.
+        programs: a number of it, how many parts there are; very many where it does not fit.
     """
 
     function: Function
@@ -165,7 +168,7 @@ def _launched(
     asked = numbered.function
     code, inside = Scalars(function.location), Scalars(function.location)
     facts: list[Fact] = [*numbered.facts, Holds(code.add(ArraysDisjoint()))]
-    fitting: list[Fact] = []
+    fitting: list[Holds] = []
     parameters: list[Value] = []
     every: Scalar = 1
     counts: dict[int, Value] = {}
@@ -210,9 +213,12 @@ def _launched(
             numbers[digit.axis] = number
         counts[axis] = code.value(along)
         every = code.binary("mul", every, along)
-    programs = code.value(every)
     if least_parts > 1:
-        fitting.append(Holds(code.add(Elementwise.of("sge", programs, code.value(least_parts)))))
+        fitting.append(Holds(code.add(Elementwise.of("sge", code.value(every), code.value(least_parts)))))
+    fits = code.add(Constant.of(1, I1))
+    for fact in fitting:
+        fits = code.add(Elementwise.of("and", fits, fact.value))
+    programs = code.value(code.select(fits, every, _NEVER))
     asked.body.operations[-1:-1] = code.operations
     queries = [each for each in function.walk() if isinstance(each, ProgramId)]
     replace_uses(function.body, {each.result: numbers[each.axis] for each in queries if each.axis in numbers})
@@ -220,7 +226,7 @@ def _launched(
     dce.run(function)
     return Cut(
         function,
-        condition_function(asked, fitting),
+        condition_function(asked, [Holds(fits)]),
         [*numbered.conditions, condition_function(asked, facts)],
         [launch_function(asked, each) for each in parameters],
         {axis: launch_function(asked, each) for axis, each in counts.items()},
