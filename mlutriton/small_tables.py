@@ -10,20 +10,22 @@ kernel may touch, but for arrays beside it; ``look_up`` has its fault.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.estimate import item_count
 from mlutriton.diagnostics import OnChipMemoryError
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
+from mlutriton.ir.analysis.greatest import greatest
 from mlutriton.ir.analysis.launch_facts import Holds, condition_function, with_arrays_apart
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, GatherLoad, LookUp, ReachableBytes, TileLoad, pointee
-from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, Splat, TileGeometry
-from mlutriton.ir.types import TensorType, element_type
+from mlutriton.ir.ops import Broadcast, Constant, Elementwise, NumPrograms, Reshape, Splat, TileGeometry, Window
+from mlutriton.ir.passes import dce
+from mlutriton.ir.types import TensorType, element_type, shape_of, with_shape
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.placement import CompileOptions, Metadata, Observer, placed
@@ -50,9 +52,14 @@ def version(
     capacity_bytes = machine.usable_nram_bytes // _SHARE // len(found)
     made = with_arrays_apart(function)
     code = Scalars(made.location)
-    tables = {argument: _table(code, argument, capacity_bytes) for argument in _tables(made)}
+    tables: dict[Value, _Table] = {}
+    for argument, loads in _tables(made).items():
+        count = _counted(loads, machine)
+        whole = _whole(code, argument, capacity_bytes)
+        tables[argument] = whole if count is None else _numbered(code, argument, count)
     _rewrite(made.body, tables)
     made.body.operations[:0] = code.operations
+    dce.run(made)
     options.verify(made, "small_tables")
     observe("small_tables", made)
     try:
@@ -60,6 +67,90 @@ def version(
     except OnChipMemoryError:
         return None
     return program, [_condition(function, capacity_bytes, machine, is_resident=program.is_resident)]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """An array on chip.
+
+    Attributes:
+        argument: points to it.
+        elements: all of them, or one tensor for each if the kernel can only name these.
+        count: how many the array has.
+    """
+
+    argument: Value
+    elements: tuple[Value, ...]
+    count: Value
+
+    def look_up(self, code: Scalars, load: GatherLoad, behind: Sequence[Value]) -> Value:
+        """What a load gives, with scalars that are added to each index."""
+        _, index, mask, other, _ = load.operands
+        table, *others = self.elements
+        if others:
+            chosen = _chosen(code, index, self.elements)
+            return code.add(Elementwise.of("select", mask, chosen, other))
+        if behind:
+            index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
+            total = code.value(code.sum([code.value(one) for one in behind]))
+            index = code.add(Elementwise.of("add", index, code.add(Splat([total], result_types=[index.type]))))
+        return code.add(LookUp([table, self.argument, index, mask, other, self.count]))
+
+
+def _counted(loads: Sequence[GatherLoad], machine: Machine) -> int | None:
+    """How many elements some loads can name, a power of two; None if it takes longer to choose by bits of the index.
+
+    Each bit of an index is a mask, and chooses among half as many as the bit before it.
+    """
+    most = 0
+    for each in loads:
+        base, index, *_ = each.operands
+        last = None if isinstance(base.defining_op, AddPtr) else greatest(index)
+        if last is None:
+            return None
+        bits = max(1, last.bit_length())
+        narrow = _narrow(index)
+        dtype = element_type(narrow.type)
+        assert isinstance(dtype, DType)
+        bytes_ = (1 << bits) * pointee(base).bytes + 2 * bits * dtype.bytes
+        if bytes_ > machine.gather_local_item_cycles * machine.vector_bytes_per_cycle:
+            return None
+        most = max(most, bits)
+    return 1 << most
+
+
+def _narrow(index: Value) -> Value:
+    """An index that is known not to be negative, before it was made wider."""
+    operation = index.defining_op
+    while isinstance(operation, Elementwise) and operation.name in ("sext", "zext"):
+        index = operation.operands[0]
+        operation = index.defining_op
+    return index
+
+
+def _chosen(code: Scalars, index: Value, elements: Sequence[Value]) -> Value:
+    """For each index the element of that number."""
+    index = _narrow(index)
+    shape = shape_of(index.type)
+
+    def of_index(number: int) -> Value:
+        return code.add(Constant.of(number, index.type))
+
+    bits = [
+        code.add(Elementwise.of("ne", code.add(Elementwise.of("and", index, of_index(1 << bit))), of_index(0)))
+        for bit in range((len(elements) - 1).bit_length())
+    ]
+
+    def among(first: int, count: int) -> Value:
+        if count == 1:
+            one = elements[first]
+            single = code.add(Reshape([one], result_types=[with_shape((1,) * len(shape), element_type(one.type))]))
+            return code.add(Broadcast([single], result_types=[with_shape(shape, element_type(one.type))]))
+        half = count // 2
+        low, high = among(first, half), among(first + half, half)
+        return code.add(Elementwise.of("select", bits[half.bit_length() - 1], high, low))
+
+    return among(0, len(elements))
 
 
 @dataclass(frozen=True)
@@ -103,21 +194,31 @@ def _tables(function: Function) -> dict[Value, list[GatherLoad]]:
     return found
 
 
-def _table(code: Scalars, argument: Value, capacity_bytes: int) -> tuple[Value, Value]:
-    """A tensor with all elements of an array, and how many they are."""
+def _whole(code: Scalars, argument: Value, capacity_bytes: int) -> _Table:
+    """All of an array, however long it is."""
+    count = code.value(code.quotient(code.add(ReachableBytes([argument])), pointee(argument).bytes))
+    return _Table(argument, (_loaded(code, argument, capacity_bytes // pointee(argument).bytes, count),), count)
+
+
+def _numbered(code: Scalars, argument: Value, count: int) -> _Table:
+    """The first elements of an array, each by itself."""
+    loaded = _loaded(code, argument, count, count)
+    elements = [code.add(Window([loaded], {"axis": 0, "first": number, "count": 1})) for number in range(count)]
+    return _Table(argument, tuple(elements), code.value(count))
+
+
+def _loaded(code: Scalars, argument: Value, extent: int, count: Scalar) -> Value:
+    """A tensor with the first elements of an array, as many as it has."""
     dtype = pointee(argument)
-    count = code.value(code.quotient(code.add(ReachableBytes([argument])), dtype.bytes))
-    zero, one = code.value(0), code.value(1)
-    shape = (capacity_bytes // dtype.bytes,)
-    geometry = TileGeometry(shape, [one], [zero], [count], [None])
+    geometry = TileGeometry((extent,), [code.value(1)], [code.value(0)], [code.value(count)], [None])
     nothing = code.add(Constant.of(0.0 if dtype.is_float else 0, dtype))
     operands = [argument, nothing, *geometry.operands()]
-    load = TileLoad(operands, {"wraps": geometry.flags()}, result_types=[TensorType(shape, dtype)])
+    load = TileLoad(operands, {"wraps": geometry.flags()}, result_types=[TensorType((extent,), dtype)])
     load.result.name = f"all_{argument.name}"
-    return code.add(load), count
+    return code.add(load)
 
 
-def _rewrite(block: Block, tables: Mapping[Value, tuple[Value, Value]]) -> None:
+def _rewrite(block: Block, tables: Mapping[Value, _Table]) -> None:
     """Have loads of arrays of which there are tables look up in these."""
     replaced: dict[Value, Value] = {}
     operations: list[Operation] = []
@@ -128,14 +229,9 @@ def _rewrite(block: Block, tables: Mapping[Value, tuple[Value, Value]]) -> None:
         if place is None:
             operations.append(each)
             continue
-        _, index, mask, other, _ = each.operands
+        assert isinstance(each, GatherLoad)
         code = Scalars(each.location)
-        if place.behind:
-            index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
-            behind = code.value(code.sum([code.value(one) for one in place.behind]))
-            index = code.add(Elementwise.of("add", index, code.add(Splat([behind], result_types=[index.type]))))
-        table, count = tables[place.argument]
-        found = code.add(LookUp([table, place.argument, index, mask, other, count]))
+        found = tables[place.argument].look_up(code, each, place.behind)
         found.name = each.results[0].name
         replaced[each.results[0]] = found
         operations += code.operations
@@ -150,7 +246,14 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     code = Scalars(asked.location)
     facts = [Holds(code.add(ArraysDisjoint()))]
     total: Scalar = 0
-    for argument in tables:
+    for argument, loads in tables.items():
+        count = _counted(loads, machine)
+        if count is not None:
+            # Where fewer are there, one that an index can name may not be.
+            reached = code.add(ReachableBytes([argument]))
+            facts.append(Holds(code.add(Elementwise.of("sge", reached, code.value(count * pointee(argument).bytes)))))
+            total = code.binary("add", total, count * pointee(argument).bytes)
+            continue
         reached = code.add(ReachableBytes([argument]))
         before = code.add(ReachableBytes([code.add(AddPtr([argument, code.value(-1)]))]))
         within = code.value(code.binary("add", reached, pointee(argument).bytes))

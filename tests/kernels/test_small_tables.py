@@ -52,6 +52,16 @@ def search(out, x, bounds, n, count, STEPS: tl.constexpr, B: tl.constexpr):
 
 
 @mlu.jit
+def unpacked(out, packed, book, n, other, BITS: tl.constexpr, B: tl.constexpr):
+    """Codes of a few bits, packed in bytes, and what they stand for; `other` where the code before is 0."""
+    EACH: tl.constexpr = 8 // BITS
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    byte = tl.load(packed + i // EACH, mask=i < n, other=0)
+    code = (byte >> (i % EACH * BITS).to(tl.uint8)) & (1 << BITS) - 1
+    tl.store(out + i, tl.load(book + code, mask=(i < n) & (byte != 0), other=other), mask=i < n)
+
+
+@mlu.jit
 def take_in_place(table, index, n, B: tl.constexpr):
     i = tl.program_id(0) * B + tl.arange(0, B)
     k = tl.load(index + i, mask=i < n, other=0)
@@ -162,6 +172,35 @@ def test_a_core_loads_its_table_once():
     straight = on_both_engines(lambda: take_of_rows[(256,)](out, table, index.view(np.uint8), 1024, 0, 1024), out)
     np.testing.assert_array_equal(out, table[index])
     assert straight.cycles < 1.4 * run.cycles
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "i1", "i8"])
+def test_what_few_bits_can_name_is_chosen_by_them(bits, dtype):
+    n = 1 << 15
+    packed, book = RANDOM.integers(0, 256, n * bits // 8, dtype=np.uint8), numbers(1 << bits, dtype)
+    packed[::5] = 0
+    out = np.empty(n, dtype)
+    run = on_both_engines(lambda: unpacked[(32,)](out, packed, book, n, 3, bits, 1024), out)
+    codes = (packed[:, None] >> np.arange(0, 8, bits)) & (1 << bits) - 1
+    wanted = np.where(packed[:, None] == 0, np.dtype(dtype).type(3), book[codes]).reshape(-1)
+    np.testing.assert_array_equal(out, wanted)
+    assert run.cycles < run.machine.gather_item_cycles * 1024 // 2
+
+
+def test_a_book_that_lacks_what_bits_can_name_is_asked_one_by_one(monkeypatch):
+    n = 4096
+    packed, book, out = RANDOM.integers(0, 256, n // 2, dtype=np.uint8) & 0x77, numbers(16), np.empty(n, np.float32)
+    codes = (packed[:, None] >> np.array([0, 4])) & 15
+    run = on_both_engines(lambda: unpacked[(4,)](out, packed, book[:8], n, 0, 4, 1024), out)
+    np.testing.assert_array_equal(out, np.where(packed[:, None] == 0, 0, book[codes]).reshape(-1))
+    assert run.cycles > 1024 * run.machine.gather_item_cycles
+    packed[700] = 8
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        with pytest.raises(mlu.KernelFault, match="E0301") as caught:
+            unpacked[(4,)](out, packed, book[:8], n, 0, 4, 1024)
+        assert f"load of 4 bytes at {book.ctypes.data + 32:#x}" in str(caught.value)
 
 
 @pytest.mark.parametrize("rows", [1, 40])

@@ -1,0 +1,76 @@
+"""How great integers can be at most, by what they are made from."""
+
+from __future__ import annotations
+
+from mlutriton.dtypes import DType
+from mlutriton.ir.core import Value
+from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Join, Reshape, Splat, Transpose
+from mlutriton.ir.types import element_type
+
+# Arithmetic nests no deeper in any kernel that is worth it.
+_DEPTH = 64
+
+
+def greatest(value: Value, depth: int = 0) -> int | None:
+    """What an integer scalar, or any element of a tensor, is at most and never below 0; None if that is not known."""
+    operation = value.defining_op
+    if depth == _DEPTH:
+        return None
+    match operation:
+        case Constant():
+            return operation.value if isinstance(operation.value, int) and operation.value >= 0 else None
+        case Splat() | Reshape() | Broadcast() | ExpandDims() | Transpose():
+            return greatest(operation.operands[0], depth + 1)
+        case Join():
+            return _all([greatest(each, depth + 1) for each in operation.operands])
+        case Elementwise():
+            return _of_arithmetic(operation, depth + 1)
+        case _:
+            return None
+
+
+def _of_arithmetic(operation: Elementwise, depth: int) -> int | None:
+    operands = operation.operands
+    known = [greatest(each, depth) for each in operands]
+    match operation.name:
+        case "and":
+            return min((each for each in known if each is not None), default=None)
+        case "zext":
+            return (1 << _bits(operands[0])) - 1 if known[0] is None else known[0]
+        case "sext":
+            return known[0] if known[0] is not None and known[0] < 1 << _bits(operands[0]) - 1 else None
+        case "trunc_int":
+            return known[0] if known[0] is not None and known[0] < 1 << _bits(operation.result) - 1 else None
+        case "lshr":
+            places = _constant(operands[1])
+            most = (1 << _bits(operands[0])) - 1 if known[0] is None else known[0]
+            # Of a shift by 0, the sign may remain.
+            return known[0] if not places else most >> places
+        case "urem" if (divisor := _constant(operands[1])) is not None and divisor > 0:
+            return divisor - 1
+        case "srem" if known[0] is not None and (divisor := _constant(operands[1])) is not None and divisor > 0:
+            return min(known[0], divisor - 1)
+        case "select":
+            return _all(known[1:])
+        case _:
+            return None
+
+
+def _all(known: list[int | None]) -> int | None:
+    """The greatest of some, all of which have to be known."""
+    certain = [each for each in known if each is not None]
+    return max(certain) if len(certain) == len(known) else None
+
+
+def _constant(value: Value) -> int | None:
+    """The number that a value is, in all elements."""
+    operation = value.defining_op
+    while isinstance(operation, Splat | Broadcast | Reshape | ExpandDims):
+        operation = operation.operands[0].defining_op
+    return operation.value if isinstance(operation, Constant) and isinstance(operation.value, int) else None
+
+
+def _bits(value: Value) -> int:
+    dtype = element_type(value.type)
+    assert isinstance(dtype, DType)
+    return dtype.bits
