@@ -30,3 +30,16 @@ func @f(%x: i8) {{
 }}
 """)
     assert greatest(function.body.operations[-2].result) == bound
+
+
+def test_what_is_used_many_times_is_looked_at_once():
+    steps = "\n".join(f"  %x{n + 1} = xor %x{n}, %x{n} : i32" for n in range(60))
+    function = parse_function(f"""
+func @f(%x0: i32) {{
+{steps}
+  %seven = constant {{value = 7}} : i32
+  %made = and %x60, %seven : i32
+  return
+}}
+""")
+    assert greatest(function.body.operations[-2].result) == 7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlutriton.dtypes import DType
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Join, Reshape, Splat, Transpose
@@ -11,27 +13,38 @@ from mlutriton.ir.types import element_type
 _DEPTH = 64
 
 
-def greatest(value: Value, depth: int = 0) -> int | None:
+def greatest(value: Value) -> int | None:
     """What an integer scalar, or any element of a tensor, is at most and never below 0; None if that is not known."""
-    operation = value.defining_op
-    if depth == _DEPTH:
-        return None
-    match operation:
-        case Constant():
-            return operation.value if isinstance(operation.value, int) and operation.value >= 0 else None
-        case Splat() | Reshape() | Broadcast() | ExpandDims() | Transpose():
-            return greatest(operation.operands[0], depth + 1)
-        case Join():
-            return _all([greatest(each, depth + 1) for each in operation.operands])
-        case Elementwise():
-            return _of_arithmetic(operation, depth + 1)
-        case _:
-            return None
+    return _Greatest().of(value, 0)
 
 
-def _of_arithmetic(operation: Elementwise, depth: int) -> int | None:
+class _Greatest:
+    def __init__(self) -> None:
+        self._found: dict[Value, int | None] = {}
+
+    def of(self, value: Value, depth: int) -> int | None:
+        if value not in self._found:
+            self._found[value] = self._examine(value, depth) if depth < _DEPTH else None
+        return self._found[value]
+
+    def _examine(self, value: Value, depth: int) -> int | None:
+        operation = value.defining_op
+        match operation:
+            case Constant():
+                return operation.value if isinstance(operation.value, int) and operation.value >= 0 else None
+            case Splat() | Reshape() | Broadcast() | ExpandDims() | Transpose():
+                return self.of(operation.operands[0], depth + 1)
+            case Join():
+                return _all([self.of(each, depth + 1) for each in operation.operands])
+            case Elementwise():
+                return _of_arithmetic(operation, [self.of(each, depth + 1) for each in operation.operands])
+            case _:
+                return None
+
+
+def _of_arithmetic(operation: Elementwise, known: Sequence[int | None]) -> int | None:
+    """The greatest result, given that of each operand."""
     operands = operation.operands
-    known = [greatest(each, depth) for each in operands]
     match operation.name:
         case "and":
             return min((each for each in known if each is not None), default=None)
@@ -56,7 +69,7 @@ def _of_arithmetic(operation: Elementwise, depth: int) -> int | None:
             return None
 
 
-def _all(known: list[int | None]) -> int | None:
+def _all(known: Sequence[int | None]) -> int | None:
     """The greatest of some, all of which have to be known."""
     certain = [each for each in known if each is not None]
     return max(certain) if len(certain) == len(known) else None
