@@ -191,3 +191,27 @@ def test_threads_change_nothing(monkeypatch):
         values, run = product(512, 256, 128, (128, 128, 64), 4)
         found.append((values.tobytes(), run.cycles))
     assert len(set(found)) == 1
+
+
+@mlu.jit
+def product_and_sums(c, a, b, columns, depth, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    m, n, k = tl.arange(0, M)[:, None], tl.program_id(0) * N + tl.arange(0, N)[None, :], tl.arange(0, K)
+    total = tl.zeros((M, N), tl.float32)
+    for step in range(0, depth, K):
+        rows = tl.load(a + m * depth + step + k[None, :])
+        if step > 20:
+            rows = (rows.to(tl.float32) * 2).to(tl.float16)
+        total = tl.dot(rows, tl.load(b + (step + k[:, None]) * columns + n, mask=n < columns, other=0.0), total)
+    total += tl.sum(total, 0)[None, :]
+    tl.store(c + m * columns + n, total, mask=n < columns)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_a_core_may_need_its_part_of_what_is_shared(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    a, b = (RNG.integers(-4, 4, shape).astype(np.float16) for shape in ((16, 256), (256, 300)))
+    c = np.zeros((16, 300), np.float32)
+    run = product_and_sums[(3,)](c, a, b, 300, 256, M=16, N=128, K=128, num_warps=4, num_stages=1)
+    assert run.program.cores_per_program == 4
+    product = a.astype(np.float32) @ b + a[:, 128:].astype(np.float32) @ b[128:]
+    np.testing.assert_array_equal(c, product + product.sum(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from mlutriton.codegen.selection.tensor_operands import weight_uses
@@ -49,7 +50,7 @@ class Selection:
         weight_buffers: the WRAM buffers of those, once loaded.
         vector_scalars: scalars that only the vector unit needs.
         rows_at: by a pointer to a row that is an item of a gather or scatter, its base and offset.
-        shared_parts: tile loads that are parts of what cores load together.
+        shared_parts: tile loads that are parts of what cores load together, and that a core has no other use for.
         local_values: values defined in the block being selected.
         emitter: appends instructions.
     """
@@ -69,7 +70,8 @@ class Selection:
         self.weight_buffers: dict[Value, TileBuffer] = {}
         self.vector_scalars = vector_scalars(function) if is_pipelined else VectorScalars(set(), set())
         self.rows_at: dict[Value, tuple[GlobalAddress, DenseView]] = {}
-        self.shared_parts = {each.operands[0] for each in function.walk() if isinstance(each, Assemble)}
+        parts = Counter(each.operands[0] for each in function.walk() if isinstance(each, Assemble))
+        self.shared_parts = {part for part, count in parts.items() if count == self.uses[part]}
         self.local_values: set[Value] = set()
 
     # ---- reading values --------------------------------------------------------------------------------------------
