@@ -165,7 +165,12 @@ class KernelFault(MluError, RuntimeError):  # noqa: N818 - machines have faults
     """A running program did something that the machine forbids (E03xx).
 
     A ``RuntimeError``, as the errors of other devices are for whoever launches kernels on them.
+
+    Attributes:
+        program: the place in the grid of the program that the machine knows, or of a block that it is in.
     """
+
+    program: tuple[int, int, int] | None = None
 
 
 class ProgramError(MluError):

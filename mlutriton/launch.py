@@ -24,8 +24,9 @@ from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, untaken_versions
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
-from mlutriton.diagnostics import ArgumentError, CompileError
+from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
 from mlutriton.dtypes import F16, F32, F64, DType
+from mlutriton.faulting_program import faulting_program
 from mlutriton.frontend.array_specs import Spec, described
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
@@ -388,10 +389,21 @@ class Launch:
         for inspector in _inspectors:
             inspector(self)
         is_interpreted = self.with_values and engine() is Engine.INTERPRETER
-        run = self._interpreted() if is_interpreted else self._executed()
+        try:
+            run = self._interpreted() if is_interpreted else self._executed()
+        except KernelFault as fault:
+            self._blame(fault)
+            raise
         for observer in _observers:
             observer(run)
         return run
+
+    def _blame(self, fault: KernelFault) -> None:
+        """Let a fault name the program that has it, where others were served with it."""
+        text = self.text() if self.with_values else None
+        place = None if text is None else faulting_program(fault, text, self.grid, self.words, self.memory)
+        if place not in (None, fault.program):
+            fault.program, fault.context = place, f"{self.kernel.program.name}, program {place}"
 
     def native(self) -> NativeProgram:
         """The code that it runs; it is compiled if no launch like it came before.

@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mlutriton.checking.findings import Findings, Grid
 from mlutriton.checking.nonfinite import NonFinite
 from mlutriton.checking.races import Region, WatchedMemory
 from mlutriton.diagnostics import KernelFault
+from mlutriton.faulting_program import argument_values
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.core import Array, Function, Operation
@@ -19,7 +18,6 @@ from mlutriton.ir.evaluator import evaluate
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.memory_ops import pointee
 from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store
-from mlutriton.ir.types import numpy_dtype
 from mlutriton.launch import Launch, inspected
 
 # A program that waits for others waits for ever here, where they run one after another.
@@ -121,7 +119,7 @@ def _check(launch: Launch, checks: Checks, show: Progress) -> None:
     watched = WatchedMemory(memory, regions, _narrowest(function), grid, name, checks.findings)
     watch = _Watch(watched, NonFinite(name, checks.findings), name, grid[0] * grid[1] * grid[2], show)
     try:
-        evaluate(function, grid, _arguments(launch, function), watched, watch=watch)
+        evaluate(function, grid, argument_values(function, launch.words), watched, watch=watch)
     except KernelFault:
         pass  # the launch will say so itself
     except _WaitingError:
@@ -148,13 +146,3 @@ def _narrowest(function: Function) -> int:
     """Bytes of the narrowest element that a kernel accesses."""
     accesses = (each for each in function.walk() if isinstance(each, Load | Store | AtomicRmw | AtomicCas))
     return min((pointee(each.operands[0]).bytes for each in accesses), default=1)
-
-
-def _arguments(launch: Launch, function: Function) -> list[np.generic]:
-    """The values of a kernel's parameters."""
-    values: list[np.generic] = []
-    for word, argument in zip(launch.words, function.body.arguments, strict=True):
-        dtype = np.dtype(numpy_dtype(argument.type))
-        data = np.frombuffer((word & (1 << 64) - 1).to_bytes(8, "little")[: dtype.itemsize], dtype)
-        values.append(data[0])
-    return values

@@ -9,7 +9,7 @@ a tolerance.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -186,11 +186,13 @@ def evaluate(
     *,
     arrays_disjoint: bool = False,
     watch: Watch | None = None,
+    places: Iterable[Grid] | None = None,
 ) -> list[Printed]:
     """Run a kernel over a grid of one to three dimensions.
 
     Arguments are scalars; those for pointers are addresses in ``memory``. ``arrays_disjoint`` says whether the arrays
     that they point to share no bytes. ``watch`` is shown what they do, of kernels whose programs have one member.
+    ``places`` are those of the programs to run, by default all of the grid.
 
     Returns what the programs printed.
 
@@ -207,7 +209,7 @@ def evaluate(
     local = np.zeros(max((area.end_bytes for area in areas), default=0), np.uint8)
     members = max((op.integer("members") for op in function.walk() if isinstance(op, Member)), default=1)
     starts = [memory.register("local memory", local.copy()) if areas else 0 for _ in range(members)]
-    for place in _places((x, y, z)):
+    for place in _places((x, y, z)) if places is None else places:
         team = _Team(members)
         if watch is not None:
             watch.begins(place)

@@ -73,16 +73,24 @@ class ArrayMemory:
     def write(self, addresses: NDArray[np.int64], values: Array) -> None:
         """See :class:`Memory`."""
         width = values.dtype.itemsize
+        flat = np.ascontiguousarray(values).reshape(-1)
+        for array, chosen in self.writable(addresses, width):
+            # Where an address comes twice, NumPy keeps the later element.
+            elements = flat[chosen].view(np.uint8).reshape(-1, width)
+            self._arrays[array][1][self._places(array, addresses, chosen, width)] = elements
+
+    def writable(self, addresses: NDArray[np.int64], width: int) -> list[tuple[int, NDArray[np.intp]]]:
+        """Which arrays elements of so many bytes lie in, as pairs of an array's number and the elements' numbers.
+
+        Raises:
+            KernelFault: E0301, or E0307 for an array that is read-only.
+        """
         located = self._locate(addresses.reshape(-1), width)
         for array, _ in located:
             name, _, writable = self._arrays[array]
             if not writable:
                 raise KernelFault("E0307", f"store to the read-only array {name}")
-        flat = np.ascontiguousarray(values).reshape(-1)
-        for array, chosen in located:
-            # Where an address comes twice, NumPy keeps the later element.
-            elements = flat[chosen].view(np.uint8).reshape(-1, width)
-            self._arrays[array][1][self._places(array, addresses, chosen, width)] = elements
+        return located
 
     def read_bytes(self, addresses: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
         """So many bytes at each of a list of addresses, [addresses, count].
@@ -111,8 +119,10 @@ class ArrayMemory:
         owners = np.searchsorted(np.asarray(self._starts, np.int64), addresses, side="right") - 1
         located = [(int(owner), np.flatnonzero(owners == owner)) for owner in np.unique(owners)]
         for owner, chosen in located:
-            end = self._starts[owner] + self._arrays[owner][1].size if owner >= 0 else 0
-            outside = addresses[chosen] + width > end
+            # Below all arrays lies nothing; addresses may even be negative there.
+            if owner < 0:
+                raise self._fault(int(addresses[chosen[0]]), width)
+            outside = addresses[chosen] > self._starts[owner] + self._arrays[owner][1].size - width
             if outside.any():
                 raise self._fault(int(addresses[chosen[np.argmax(outside)]]), width)
         return located

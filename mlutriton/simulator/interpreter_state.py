@@ -110,7 +110,11 @@ class Core:
     def fail(self, code: str, fact: str, *, note: str = "", help: str = "") -> NoReturn:
         """Stop with a fault at the current instruction."""
         place, help = self.instruction.location, help or FAULT_HELP.get(code, "")
-        raise KernelFault(code, fact, location=place, context=self.context, note=self.note(note), help=help)
+        raise self._here(KernelFault(code, fact, location=place, context=self.context, note=self.note(note), help=help))
+
+    def _here(self, fault: KernelFault) -> KernelFault:
+        fault.program = self.launch.program_id(self.served)
+        return fault
 
     @property
     def context(self) -> str:
@@ -132,7 +136,8 @@ class Core:
     def miss(self, address: int, count: int) -> NoReturn:
         """Stop with the fault of the current instruction at bytes of GDRAM that it may not touch."""
         action, place = global_action(self.instruction.row), self.instruction.location
-        raise self.memory.fault(address, count, action, location=place, context=self.context, note=self.note())
+        note, context = self.note(), self.context
+        raise self._here(self.memory.fault(address, count, action, location=place, context=context, note=note))
 
     def item_bytes(self, address: int, count: int, *, write: bool) -> NDArray[np.uint8]:
         """Bytes of GDRAM that an item loads or stores, checked and marked."""

@@ -32,16 +32,24 @@ def position(number: int, grid: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def fault_of(program: Program, grid: tuple[int, int, int], memory: GlobalMemory, context: Int64Array) -> BaseException:
     """The error of a fault."""
-    fault = Fault(int(context[Context.FAULT]))
-    if fault is Fault.STOPPED:
+    if context[Context.FAULT] == Fault.STOPPED:
         return KeyboardInterrupt()
+    place = position(int(context[Context.FAULT_PROGRAM]), grid)
+    found = _fault_in(place, program, memory, context)
+    found.program = place
+    return found
+
+
+def _fault_in(place: tuple[int, int, int], program: Program, memory: GlobalMemory, context: Int64Array) -> KernelFault:
+    """The error of a fault in a program that has a place in its grid."""
+    fault = Fault(int(context[Context.FAULT]))
     assert fault is not Fault.UNTAKEN, "a launch takes the versions that it is known to take"
     index = int(context[Context.FAULT_INSTRUCTION])
     instruction = program.instructions[index]
     address = int(context[Context.FAULT_ADDRESS]) & (1 << 64) - 1
     size = int(context[Context.FAULT_BYTES])
     core = f", core {context[Context.MEMBER]} of its cluster" if program.cores_per_program > 1 else ""
-    where = f"{program.name}, program {position(int(context[Context.FAULT_PROGRAM]), grid)}{core}"
+    where = f"{program.name}, program {place}{core}"
     note = f"instruction {index}: {instruction}"
     if fault in (Fault.OUTSIDE, Fault.READ_ONLY):
         action = global_action(instruction.row)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlutriton.diagnostics import KernelFault
+from mlutriton.dtypes import F32
 from mlutriton.ir.evaluator import evaluate
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.parser import parse_function
@@ -64,6 +65,15 @@ def test_a_fault_names_place_and_program() -> None:
     assert caught.value.code == "E0301"
     assert str(caught.value.location) == "add.py:7:9"
     assert caught.value.context == "program (1, 0, 0)"
+
+
+@pytest.mark.parametrize("address", [-4, -(1 << 62), 0, (1 << 63) - 4])
+def test_no_array_is_anywhere(address: int) -> None:
+    memory = ArrayMemory()
+    memory.register("x", np.zeros(4, np.float32))
+    for access in (lambda at: memory.read(at, F32), lambda at: memory.write(at, np.zeros(1, np.float32))):
+        with pytest.raises(KernelFault, match="E0301"):
+            access(np.array([address]))
 
 
 def test_nothing_is_written_by_a_faulting_store() -> None:
