@@ -84,6 +84,21 @@ class FittedCase(TextCase):
         return memory | {name: array[begin - first :], f"first_{name}": begin}
 
 
+@dataclass
+class FittedText(Text):
+    """Draws a kernel some of whose constants are arguments, by name."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def constant(self, value: int) -> str:
+        """A number, which is an argument or not."""
+        if self.chance(2):
+            return str(value)
+        name = f"n{len(self.numbers)}"
+        self.numbers[name] = value
+        return name
+
+
 def fitted(
     drawn: Text,
     machines: Machines,

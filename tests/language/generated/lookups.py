@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.language.generated.fitted import Array, FittedCase, fitted
+from tests.language.generated.fitted import Array, FittedCase, FittedText, fitted
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, INT64
-from tests.language.generated.texts import Between, Machines, Text
+from tests.language.generated.texts import Between, Machines
 
 KINDS = [FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8, INT32]
 GRIDS = [(1,), (2,), (5,), (5,), (17,), (17,), (60,), (3, 2), (2, 9)]
 
 
 @dataclass
-class Lookups(Text):
+class Lookups(FittedText):
     """Draws the kernel.
 
     Attributes:
@@ -37,20 +37,11 @@ class Lookups(Text):
     pitch: int = 16
     kind: str = "apart"
     arrays: dict[str, Array] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
     values: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     outputs: int = 0
     is_cut: bool = False  # some accesses end before rows do
     has_loop: bool = False
-
-    def constant(self, value: int) -> str:
-        """A number, which is an argument or not."""
-        if self.chance(2):
-            return str(value)
-        name = f"n{len(self.numbers)}"
-        self.numbers[name] = value
-        return name
 
     def row(self) -> None:
         """The number of a row, from memory."""

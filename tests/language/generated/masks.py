@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tests.language.generated.fitted import Array, FittedCase, fitted
+from tests.language.generated.fitted import Array, FittedCase, FittedText, fitted
 from tests.language.generated.numbers import BFLOAT16, FLOAT16, FLOAT32, INT8, INT32, INT64
-from tests.language.generated.texts import Between, Machines, Text
+from tests.language.generated.texts import Between, Machines
 
 KINDS = [FLOAT32, FLOAT32, FLOAT32, FLOAT16, BFLOAT16, INT8, INT32, INT64, np.dtype(np.uint8)]
 OPPOSITES = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
@@ -20,7 +20,7 @@ OTHERS = ["0", "1", "-1", "3", "7"]
 
 
 @dataclass
-class Masks(Text):
+class Masks(FittedText):
     """Draws the kernel: programs have tiles of a matrix of ``i`` and ``j``, in a grid or in loops.
 
     Attributes:
@@ -36,21 +36,12 @@ class Masks(Text):
     width: int = 16
     pitch: int = 64
     arrays: dict[str, Array] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
     values: list[str] = field(default_factory=list)
     chosen: list[str] = field(default_factory=list)
     outputs: int = 0
     is_repeated: bool = False  # rows are written by two neighbours each
 
     # ---- conditions
-
-    def constant(self, value: int) -> str:
-        """A number, which is an argument or not."""
-        if self.chance(2):
-            return str(value)
-        name = f"n{len(self.numbers)}"
-        self.numbers[name] = value
-        return name
 
     def near(self, size: int) -> str:
         """A number about as large as some positions; perhaps none is so small, or so large."""
