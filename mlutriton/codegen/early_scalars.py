@@ -11,6 +11,9 @@ so it becomes what it may be as well:
 
 Arithmetic has no effect but its result, also where it is done in vain: so it comes out of branches too, but only of
 those without an alternative, which are mostly taken.
+
+Invariant: what is read of a register that one instruction sets is what that instruction has set in the same turn of all
+loops around it. What goes from turn to turn is carried by the loop, or set by several.
 """
 
 from __future__ import annotations
