@@ -169,7 +169,7 @@ class _Widening:
 def _widened(numbered: numbering.Numbering, wanted: Mapping[int, int]) -> _Widening | None:
     """Programs as one until tiles have the extents that are wanted, by how many axes they have behind that one."""
     found = _Widening(numbered.function, [], {}, {})
-    for digit in numbered.digits:
+    for digit in numbered.asked_for():
         # Where two do not go together, more do not either.
         pair = widen.run(found.function, digit.axis, 2) if digit.has_blocks_of(2) else None
         if pair is None or pair.from_last not in wanted:

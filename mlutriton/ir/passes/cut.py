@@ -13,8 +13,9 @@ where the last one begins are numbers of the launch, which the function takes as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from mlutriton.dtypes import I1, I32
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
@@ -109,25 +110,35 @@ def run(function: Function, wanted: Sequence[Lengths]) -> list[Cut]:
     candidates = (numbering.run(*numbering.ungrouped(function)), numbering.as_written(function))
     for numbered in (each for each in candidates if each is not None):
         # What is asked of the launch is added to the function that all of them are made from.
-        made = [_cut(numbered, each.lengths) for each in wanted]
-        if all(each is not None for each in made):
-            pairs = zip(wanted, (each for each in made if each is not None), strict=True)
+        search = cache(partial(_searched, numbered.function))
+        made: list[tuple[Function, dict[int, tuple[int, int]]]] = []
+        for each in wanted:
+            found = _cut(numbered, each.lengths, search)
+            if found is None:
+                break
+            made.append(found)
+        else:
+            pairs = zip(wanted, made, strict=True)
             return [_launched(numbered, *each, lengths.least_parts) for lengths, each in pairs]
     return []
 
 
 def _cut(
-    numbered: numbering.Numbering, lengths: Mapping[int, int]
+    numbered: numbering.Numbering, lengths: Mapping[int, int], search_first: Callable[[int], _Search]
 ) -> tuple[Function, dict[int, tuple[int, int]]] | None:
-    """The function of tiles of these lengths, and those before and now by axis of a digit; None if there is none."""
+    """The function of tiles of these lengths, and those before and now by axis of a digit; None if there is none.
+
+    Args:
+        numbered: the function as it is.
+        lengths: as :class:`Lengths` has them.
+        search_first: has looked along the axis of a digit at that.
+    """
     function = numbered.function
     found: dict[int, tuple[int, int]] = {}
     wanted = dict(lengths)
-    for digit in numbered.digits:
-        neighbours = Neighbours(function, digit.axis, _ANY)
-        search = _Search(function, neighbours)
-        neighbours.settle(search.look)
-        if search.layouts is None or neighbours.facts:
+    for digit in numbered.asked_for():
+        search = search_first(digit.axis) if function is numbered.function else _searched(function, digit.axis)
+        if search.layouts is None or search.neighbours.facts:
             continue
         extents = {shape_of(store.operands[1].type)[along] for store, along in search.stored.items()}
         places = {len(shape_of(store.operands[1].type)) - 1 - along for store, along in search.stored.items()}
@@ -152,6 +163,14 @@ class _Search(widen.Search):
             for result in operation.results:
                 if is_index(result.type):
                     self.neighbours.of(result, WHOLE)
+
+
+def _searched(function: Function, axis: int) -> _Search:
+    """What there is along the axis of a digit."""
+    neighbours = Neighbours(function, axis, _ANY)
+    search = _Search(function, neighbours)
+    neighbours.settle(search.look)
+    return search
 
 
 def _launched(

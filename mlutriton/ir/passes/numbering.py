@@ -86,6 +86,11 @@ class Numbering:
     facts: list[Fact] = field(default_factory=list[Fact])
     conditions: list[Function] = field(default_factory=list[Function])
 
+    def asked_for(self) -> list[Digit]:
+        """The digits that the function asks for; along the others, programs do the same."""
+        asked = {each.axis for each in self.function.walk() if isinstance(each, ProgramId)}
+        return [each for each in self.digits if each.axis in asked]
+
     def block(self, function: Function, conditions: Sequence[Function], counts: Mapping[int, int]) -> Block:
         """Neighbouring programs as one.
 
@@ -280,16 +285,19 @@ def _divides(code: Scalars, divisor: Scalar, value: Value) -> Holds:
 
 def _settled(function: Function) -> tuple[Function, list[Function]]:
     """The function with divisors that are a constant wherever a number is no less, and the condition for that."""
-    asked = copy_function(function)
     made = copy_function(function)
+    if not any(map(_divides_by_the_least, function.walk())):
+        return made, []
+    asked = copy_function(function)
     bounds, facts = Bounds(asked), list[Fact]()
     constants: dict[Value, Value] = {}
     fresh: list[Operation] = []
     for source, copied in zip(asked.walk(), made.walk(), strict=True):
-        if not isinstance(source, Elementwise) or source.name not in _QUOTIENTS + _REMAINDERS:
+        if not _divides_by_the_least(source):
             continue
         least, copy = source.operands[1].defining_op, copied.operands[1]
-        if not isinstance(least, Elementwise) or least.name != "smin" or shape_of(copy.type) or copy in constants:
+        assert least is not None
+        if copy in constants:
             continue
         constant, other = sorted(least.operands, key=lambda each: not isinstance(each.defining_op, Constant))
         if not isinstance(constant.defining_op, Constant) or launch_arithmetic([other], asked) is not None:
@@ -302,11 +310,21 @@ def _settled(function: Function) -> tuple[Function, list[Function]]:
         fresh.append(number)
         constants[copy] = number.result
     made.body.operations[:0] = fresh
+    if not constants:
+        return made, []
     replace_uses(made.body, constants)
     for simplify in (canonicalize.run, cse.run, dce.run):
         simplify(made)
     asked.body.operations[-1:-1] = bounds.code.operations
-    return made, [condition_function(asked, facts)] if constants else []
+    return made, [condition_function(asked, facts)]
+
+
+def _divides_by_the_least(operation: Operation) -> bool:
+    if not isinstance(operation, Elementwise) or operation.name not in _QUOTIENTS + _REMAINDERS:
+        return False
+    divisor = operation.operands[1]
+    least = divisor.defining_op
+    return isinstance(least, Elementwise) and least.name == "smin" and not shape_of(divisor.type)
 
 
 # ---- groups of rows --------------------------------------------------------------------------------------------------
@@ -338,7 +356,11 @@ def ungrouped(function: Function) -> tuple[Function, list[Function]]:
     number / span * most``, ``height = min(rows - first, most)`` and ``span = most * columns`` are all those of ``rows``
     and ``columns``, as are those of ``row = number % rows``, ``column = number / rows``.
     """
-    made, asked = copy_function(function), copy_function(function)
+    made = copy_function(function)
+    numbers = [each for each in function.body.operations if isinstance(each, ProgramId)]
+    if all(_group(function, each) is None for each in numbers):
+        return made, []
+    asked = copy_function(function)
     facts: list[Fact] = []
     code = Scalars(function.location)
     pairs = zip(list(made.body.operations), asked.body.operations, strict=True)
