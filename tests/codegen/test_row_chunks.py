@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.codegen.pipelining.row_chunks import uses_whole_buffers
+from mlutriton.codegen.tile_code import Emitter, TileCode, instructions
+from mlutriton.dtypes import F32, I32
+from mlutriton.isa.operands import Address, Immediate, Register
 from tests.kernels.engines import on_both_engines
 
 KERNELS = ["softmax", "normalize", "centre", "tiles", "turn", "gelu", "biased", "moments"]
@@ -441,3 +445,17 @@ def test_a_plane_that_is_turned_is_not_taken_for_all_planes(programs, rows, colu
     out = np.zeros((programs, columns, rows), np.float32)
     on_both_engines(lambda: turn_odd_elements[(programs,)](out, x, ROWS=rows, COLUMNS=columns), out)
     np.testing.assert_array_equal(out, x[..., 1].swapaxes(1, 2))
+
+
+def test_what_a_register_says_the_length_of_is_no_whole_buffer():
+    code = TileCode("kernel", [], {}, 2, [], frozenset())
+    emitter = Emitter(code)
+    made, table, places = (
+        emitter.buffer(name, dtype, 64, "nram") for name, dtype in zip("atp", (F32, F32, I32), strict=True)
+    )
+    addresses = [Address(each.name) for each in (made, table, places)]
+    rest = (Register(0), Immediate(1), Immediate(0.0), Immediate(64))
+    for extent, is_whole in ((Immediate(64), True), (Immediate(32), False), (Register(1), False)):
+        emitter.nodes = []
+        emitter.emit("v.lookup", (F32, I32), (*addresses, *rest, extent))
+        assert uses_whole_buffers(code, list(instructions(emitter.nodes)), {made.name, table.name}, {}) == is_whole

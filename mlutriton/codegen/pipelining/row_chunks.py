@@ -396,8 +396,8 @@ def uses_whole_buffers(code: TileCode, chain: Sequence[Instruction], anew: set[s
                 if slot.access is not Access.READ:
                     return False
                 continue
-            span = _span(instruction, slot.span, operand.mode) * instruction.dtype_of(slot).bytes
-            if not operand.is_at_begin or span != code.buffers[operand.buffer].bytes:
+            is_whole = _span_bytes(instruction, slot, operand) == code.buffers[operand.buffer].bytes
+            if not operand.is_at_begin or not is_whole:
                 return False
     return True
 
