@@ -43,7 +43,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers
 from mlutriton.codegen.pipelining.row_chunks import RowChunks
-from mlutriton.codegen.pipelining.whole_tiles import NONE, AtEnds, Tests, are_whole
+from mlutriton.codegen.pipelining.whole_tiles import NONE, Test, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
@@ -277,11 +277,15 @@ class _BlockRotation:
             return
         places = [self._scalars_of(Immediate(position)) for position in range(2)]
         for node in self.plan.transfers:
-            if isinstance(self.blocks.merged.get(id(node)), NewDimension) and isinstance(node, Instruction):
-                here, there = (renamer.operand(_place(node).register) for renamer in places)
-                difference = self.emitter.scalar("sub", (I64,), there, here)
-                size = Immediate(node.dtypes[0].bytes)
-                self.steps[id(node)] = self.emitter.scalar("sdiv", (I64,), difference, size)
+            merge = self.blocks.merged.get(id(node))
+            if isinstance(merge, NewDimension) and not merge.is_local and isinstance(node, Instruction):
+                self.steps[id(node)] = self._elements_between(node, *places)
+
+    def _elements_between(self, node: Instruction, here: Renamer, there: Renamer) -> ScalarOperand:
+        """Elements from the place of a transfer in one iteration to that in another."""
+        places = (each.operand(_place(node).register) for each in (there, here))
+        size = Immediate(node.dtypes[0].bytes)
+        return self.emitter.scalar("sdiv", (I64,), self.emitter.scalar("sub", (I64,), *places), size)
 
     def _begin(self, position: ScalarOperand) -> ScalarOperand:
         """Where the block at a position begins: the first one may be short."""
@@ -463,7 +467,7 @@ class _BlockRotation:
     def _in_pieces(
         self,
         transfers: Sequence[Instruction],
-        tests: Sequence[AtEnds],
+        tests: Sequence[Test],
         position: ScalarOperand,
         members: ScalarOperand,
         phases: dict[Part, Register],
@@ -498,7 +502,7 @@ class _BlockRotation:
         carried += [(places[size], phases.get(size, Immediate(0))) for size in sizes]
         return Loop(dtype, piece, Immediate(0), pieces, one, carried, nodes, yielded, location=self.loop.location)
 
-    def _are_whole(self, tests: Sequence[AtEnds], position: ScalarOperand, members: ScalarOperand) -> ScalarOperand:
+    def _are_whole(self, tests: Sequence[Test], position: ScalarOperand, members: ScalarOperand) -> ScalarOperand:
         """Whether masks leave the same of all tiles of a block: so it is if that can be told of the first and last."""
         last = self._integer("sub", self._integer("add", position, members), Immediate(1))
         return are_whole(self.emitter, tests, [self._scalars_of(place) for place in (position, last)])
@@ -508,7 +512,11 @@ class _BlockRotation:
         merge = self.blocks.merged[id(node)]
         rest = at_block.operand(merge.rest) if isinstance(merge, LongerDimension) and merge.rest is not None else None
         tile_bytes = {name: part.bytes for name, part in self.members.items()}
-        return joined(self.emitter, node, merge, members, tile_bytes, self.steps.get(id(node)), rest)
+        step = self.steps.get(id(node))
+        if isinstance(merge, NewDimension) and merge.is_local:
+            following = self._integer("add", at_block.operand(self.loop.index), self.step)
+            step = self._elements_between(node, at_block, self._scalars_at(following))
+        return joined(self.emitter, node, merge, members, tile_bytes, step, rest)
 
     def _each(
         self, nodes: Sequence[Node], position: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]
@@ -654,7 +662,11 @@ class _BlockRotation:
 
     def _scalars_of(self, position: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
         """Names under which addresses and extents of an iteration are known, which this computes."""
-        renamer = Renamer(self.code, {self.loop.index: self._index(position)}, self._phases(phases or {}))
+        return self._scalars_at(self._index(position), phases)
+
+    def _scalars_at(self, index: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
+        """The same for an index of the loop."""
+        renamer = Renamer(self.code, {self.loop.index: index}, self._phases(phases or {}))
         self.emitter.nodes += renamer.nodes(self.blocks.scalars)
         return renamer
 

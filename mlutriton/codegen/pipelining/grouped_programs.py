@@ -174,7 +174,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
 
 def _are_known_before_loops(tests: Tests, loop: Loop) -> bool:
     """True if what tells whether masks leave the same of a program's tiles is not made of what its loops set."""
-    needed = {each for test in tests for each in (test.register, test.least, test.most)}
+    needed = {each for test in tests for each in test.operands if isinstance(each, Register)}
     known = {each.written_register for each in _without_loops(loop)}
     return (needed & registers_set(loop.body)) <= known
 

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
-from mlutriton.codegen.pipelining.whole_tiles import NONE, Tests, WholeTiles
+from mlutriton.codegen.pipelining.whole_tiles import NONE, SameQuotient, Tests, WholeTiles
 from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,
@@ -31,6 +31,7 @@ from mlutriton.codegen.tile_code import (
     instructions,
     registers_set,
 )
+from mlutriton.immutables import replace
 from mlutriton.isa.expression import evaluate, parse
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -58,12 +59,14 @@ class NewDimension:
 
     Attributes:
         dimension: which.
-        whole: what has to hold in the first and the last iteration for masks to leave the same of all tiles; only then
-            they go together.
+        whole: what has to hold in the first and the last iteration for masks to leave the same of all tiles, and for
+            their places to be evenly spaced; only then they go together.
+        is_local: they are evenly spaced within such a block alone.
     """
 
     dimension: int
     whole: Tests = NONE
+    is_local: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,14 +190,29 @@ class Merging:
         # What the loop carries, or finds out otherwise than by arithmetic, may be anything in its next iteration.
         self.unknown = {*definitions.opaque, *(register for register, _ in loop.carried)}
         self.varying: dict[Register, bool] = {}
+        # By result, divisions whose quotients are taken to be the same; None if none may be.
+        self.divisions: dict[Register, Instruction] | None = None
         self.whole = WholeTiles(definitions.scalar, lambda operand: self.step(operand) is not None, self._varies)
 
-    def merge(self, node: Node) -> Merge | None:
-        """How a transfer can be merged with those of the next iterations."""
+    def merge(self, node: Node, *, divides: bool = False) -> Merge | None:
+        """How a transfer can be merged with those of the next iterations.
+
+        Args:
+            node: the transfer.
+            divides: it may be that this can be done only where quotients of numbers are the same.
+        """
         if isinstance(node, Instruction) and node.row.trace in _ITEMS:
             return self._more_items(node)
         found = self._even(node)
-        return self._longer(*found) or self._new(*found) if found else None
+        if found is not None:
+            return self._longer(*found) or self._new(*found)
+        if not divides:
+            return None
+        self.divisions = {}
+        found, divisions, self.divisions = self._even(node), self.divisions, None
+        new = self._new(*found) if found else None
+        tests = frozenset(map(SameQuotient, divisions.values()))
+        return new and replace(new, whole=new.whole | tests, is_local=True)
 
     def longer(self, node: Node) -> LongerDimension | None:
         """How the tiles of a transfer continue each other, if they do."""
@@ -363,6 +381,9 @@ class Merging:
                 return _product(a, self._form(sources[1]))
             case "mul", [dict(a), dict(b)] if not a:
                 return _product(b, self._form(sources[0]))
+            case "srem" | "urem" | "sdiv" | "udiv" as name, [dict(a), dict(b)] if not b and self.divisions is not None:
+                self.divisions[operand] = definition
+                return a if name.endswith("rem") else {}
             case _:
                 return None
 

@@ -1,9 +1,12 @@
-"""When masks leave the same of the tiles of all iterations of a block, told from the first of them and the last.
+"""When the tiles of all iterations of a block go together, told from the first of them and the last.
 
 How many elements of a tile are valid is made of numbers that grow by the same from iteration to iteration, by least and
 greatest of two, differences and choices under a condition. A number that so grows is nowhere below what it is at both
 ends of a block, nor above; and a comparison of two that holds at both ends holds between them. So for each count there
 is something that, if it holds at the ends, makes the count the same all along.
+
+The remainder of a number that grows evenly does so as long as the quotient is the same, which it is wherever it is the
+same at both ends.
 """
 
 from __future__ import annotations
@@ -34,13 +37,38 @@ class AtEnds:
     least: ScalarOperand | None = None
     most: ScalarOperand | None = None
 
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """All that it is about."""
+        return [each for each in (self.register, self.least, self.most) if each is not None]
 
-Tests = frozenset[AtEnds]
+
+@dataclass(frozen=True)
+class SameQuotient:
+    """A quotient that has to be the same in the first and the last iteration.
+
+    Attributes:
+        division: computes it, or the remainder.
+    """
+
+    division: Instruction
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """All that it is about."""
+        return self.division.operands[1:]
+
+
+Test = AtEnds | SameQuotient
+Tests = frozenset[Test]
 NONE: Tests = frozenset()
 
+# By the name of a division, the one that gives the quotient.
+_QUOTIENTS = {"srem": "sdiv", "sdiv": "sdiv", "urem": "udiv", "udiv": "udiv"}
 
-def are_whole(emitter: Emitter, tests: Iterable[AtEnds], ends: Sequence[Renamer]) -> Register:
-    """Whether masks leave the same of all tiles.
+
+def are_whole(emitter: Emitter, tests: Iterable[Test], ends: Sequence[Renamer]) -> Register:
+    """Whether tests of a block hold.
 
     Args:
         emitter: takes the arithmetic.
@@ -49,6 +77,10 @@ def are_whole(emitter: Emitter, tests: Iterable[AtEnds], ends: Sequence[Renamer]
     """
     holds: list[Register] = []
     for test in tests:
+        if isinstance(test, SameQuotient):
+            first, last = (_quotient(emitter, test.division, end) for end in ends)
+            holds.append(emitter.scalar("eq", test.division.dtypes, first, last))
+            continue
         for end in ends:
             number = end.operand(test.register)
             for name, bound in (("sge", test.least), ("sle", test.most)):
@@ -61,6 +93,11 @@ def are_whole(emitter: Emitter, tests: Iterable[AtEnds], ends: Sequence[Renamer]
     for each in holds[1:]:
         whole = emitter.scalar("and", (I1,), whole, each)
     return whole
+
+
+def _quotient(emitter: Emitter, division: Instruction, end: Renamer) -> Register:
+    scalars = [each for each in division.operands[1:] if isinstance(each, Register | Immediate)]
+    return emitter.scalar(_QUOTIENTS[division.row.name], division.dtypes, *map(end.operand, scalars))
 
 
 class WholeTiles:
