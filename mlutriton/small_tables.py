@@ -1,8 +1,9 @@
-"""A version of a kernel for launches whose arrays that are looked up element by element are small.
+"""A version of a kernel for launches in which what is looked up element by element stands in little memory.
 
 A code book, the bounds of buckets, a small image: what a kernel looks up there by an index from memory is moved item by
 item, at many cycles each. Where the whole array fits in a part of the NRAM, a core loads it once, for all of its
-programs, and looks up on chip.
+programs, and looks up on chip. Where the indices of a program are known to be near each other, as those of the columns
+that a row of an enlarged image is made from, each program loads what is between the least and the greatest.
 
 How long arrays are and where they begin, launches know. An index outside of such an array misses all memory that the
 kernel may touch, but for arrays beside it; ``look_up`` has its fault.
@@ -18,7 +19,8 @@ from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.analysis.greatest import greatest
-from mlutriton.ir.analysis.launch_facts import Holds, condition_function, with_arrays_apart
+from mlutriton.ir.analysis.intervals import Intervals
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, with_arrays_apart
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
@@ -32,6 +34,8 @@ from mlutriton.placement import CompileOptions, Metadata, Observer, placed
 
 # Tables take up to this part of the NRAM, all together.
 _SHARE = 8
+# Windows have up to so many times as many elements as are looked up in them, of which there have to be so many.
+_LONGER, _LEAST_ITEMS = 4, 64
 
 
 def version(
@@ -52,11 +56,16 @@ def version(
     capacity_bytes = machine.usable_nram_bytes // _SHARE // len(found)
     made = with_arrays_apart(function)
     code = Scalars(made.location)
-    tables: dict[Value, _Table] = {}
+    tables: dict[Value, _Table | _Windows] = {}
+    intervals = Intervals(made, code)
     for argument, loads in _tables(made).items():
-        count = _counted(loads, machine)
-        whole = _whole(code, argument, capacity_bytes)
-        tables[argument] = whole if count is None else _numbered(code, argument, count)
+        if (count := _counted(loads, machine)) is not None:
+            tables[argument] = _numbered(code, argument, count)
+        elif (span := _span(loads, intervals)) is not None:
+            elements = code.value(code.quotient(code.add(ReachableBytes([argument])), pointee(argument).bytes))
+            tables[argument] = _Windows(argument, *span, elements)
+        else:
+            tables[argument] = _whole(code, argument, capacity_bytes)
     _rewrite(made.body, tables)
     made.body.operations[:0] = code.operations
     dce.run(made)
@@ -83,7 +92,7 @@ class _Table:
     elements: tuple[Value, ...]
     count: Value
 
-    def look_up(self, code: Scalars, load: GatherLoad, behind: Sequence[Value]) -> Value:
+    def look_up(self, code: Scalars, load: GatherLoad, behind: tuple[Value, ...], known: _Known) -> Value:
         """What a load gives, with scalars that are added to each index."""
         _, index, mask, other, _ = load.operands
         table, *others = self.elements
@@ -91,10 +100,65 @@ class _Table:
             chosen = _chosen(code, index, self.elements)
             return code.add(Elementwise.of("select", mask, chosen, other))
         if behind:
-            index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
-            total = code.value(code.sum([code.value(one) for one in behind]))
-            index = code.add(Elementwise.of("add", index, code.add(Splat([total], result_types=[index.type]))))
+            index = _shifted(code, index, code.sum([code.value(one) for one in behind]))
         return code.add(LookUp([table, self.argument, index, mask, other, self.count]))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """An array of which loads name elements near each other.
+
+    Attributes:
+        argument: points to it.
+        low: the least index of all loads.
+        high: the greatest.
+        extent: no fewer elements than from the one to the other.
+        elements: of the array.
+    """
+
+    argument: Value
+    low: Value
+    high: Value
+    extent: int
+    elements: Value
+
+    def look_up(self, code: Scalars, load: GatherLoad, behind: tuple[Value, ...], known: _Known) -> Value:
+        """What a load gives, with scalars that are added to each index; a window is loaded where it is not known."""
+        _, index, mask, other, _ = load.operands
+        if (self.argument, behind) not in known:
+            begin = code.sum([code.value(each) for each in behind])
+            # What lies before the array or behind it is nobody's, whatever is said of the indices.
+            first = code.maximum([0, code.binary("add", begin, self.low)])
+            end = code.minimum([code.sum([begin, self.high, 1]), self.elements])
+            count = code.maximum([0, code.minimum([code.binary("sub", end, first), self.extent])])
+            base = code.add(AddPtr([self.argument, code.value(first)]))
+            loaded = _loaded(code, base, self.extent, count)
+            known[self.argument, behind] = loaded, base, code.value(count), code.binary("sub", begin, first)
+        table, base, count, shift = known[self.argument, behind]
+        return code.add(LookUp([table, base, _shifted(code, index, shift), mask, other, count]))
+
+
+_Known = dict[tuple[Value, tuple[Value, ...]], tuple[Value, Value, Value, Scalar]]
+"""By array and what is added to indices: a window, where it begins, how long it is, and what else is to be added."""
+
+
+def _shifted(code: Scalars, index: Value, by: Scalar) -> Value:
+    """An index and a scalar together, in 64 bits."""
+    index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
+    return code.add(Elementwise.of("add", index, code.add(Splat([code.value(by)], result_types=[index.type]))))
+
+
+def _span(loads: Sequence[GatherLoad], intervals: Intervals) -> tuple[Value, Value, int] | None:
+    """The least and the greatest index of some loads, and how far they may be apart; None if that is not known."""
+    ends = [intervals.of(each.operands[1]) for each in loads]
+    known = [each for each in ends if each is not None]
+    items = min(item_count(each) for each in loads)
+    if len(known) < len(ends) or items < _LEAST_ITEMS:
+        return None
+    code = intervals.code
+    low = code.value(code.minimum([code.value(low) for low, _ in known]))
+    high = code.value(code.maximum([code.value(high) for _, high in known]))
+    return low, high, items * _LONGER
 
 
 def _counted(loads: Sequence[GatherLoad], machine: Machine) -> int | None:
@@ -214,12 +278,13 @@ def _loaded(code: Scalars, argument: Value, extent: int, count: Scalar) -> Value
     nothing = code.add(Constant.of(0.0 if dtype.is_float else 0, dtype))
     operands = [argument, nothing, *geometry.operands()]
     load = TileLoad(operands, {"wraps": geometry.flags()}, result_types=[TensorType((extent,), dtype)])
-    load.result.name = f"all_{argument.name}"
+    load.result.name = "table"
     return code.add(load)
 
 
-def _rewrite(block: Block, tables: Mapping[Value, _Table]) -> None:
+def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows]) -> None:
     """Have loads of arrays of which there are tables look up in these."""
+    known: _Known = {}
     replaced: dict[Value, Value] = {}
     operations: list[Operation] = []
     for each in block.operations:
@@ -231,7 +296,7 @@ def _rewrite(block: Block, tables: Mapping[Value, _Table]) -> None:
             continue
         assert isinstance(each, GatherLoad)
         code = Scalars(each.location)
-        found = tables[place.argument].look_up(code, each, place.behind)
+        found = tables[place.argument].look_up(code, each, place.behind, known)
         found.name = each.results[0].name
         replaced[each.results[0]] = found
         operations += code.operations
@@ -244,8 +309,9 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     asked = copy_function(function)
     tables = _tables(asked)
     code = Scalars(asked.location)
-    facts = [Holds(code.add(ArraysDisjoint()))]
+    facts: list[Fact] = [Holds(code.add(ArraysDisjoint()))]
     total: Scalar = 0
+    intervals = Intervals(asked, code)
     for argument, loads in tables.items():
         count = _counted(loads, machine)
         if count is not None:
@@ -257,8 +323,13 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
         reached = code.add(ReachableBytes([argument]))
         before = code.add(ReachableBytes([code.add(AddPtr([argument, code.value(-1)]))]))
         within = code.value(code.binary("add", reached, pointee(argument).bytes))
-        facts.append(Holds(code.add(Elementwise.of("sle", reached, code.value(capacity_bytes)))))
         facts.append(Holds(code.add(Elementwise.of("ne", before, within))))
+        if (span := _span(loads, intervals)) is not None:
+            low, high, extent = span
+            length = code.value(code.binary("sub", high, low))
+            facts.append(Holds(code.add(Elementwise.of("slt", length, code.value(extent)))))
+            continue
+        facts.append(Holds(code.add(Elementwise.of("sle", reached, code.value(capacity_bytes)))))
         total = code.binary("add", total, reached)
     programs: Scalar = 1
     for axis in range(3 if is_resident else 0):
@@ -271,4 +342,4 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     taken = code.binary("add", code.quotient(total, rate), begun)
     facts.append(Holds(code.add(Elementwise.of("sle", code.value(taken), code.value(saved)))))
     asked.body.operations[-1:-1] = code.operations
-    return condition_function(asked, facts)
+    return condition_function(asked, [*facts, *intervals.facts])

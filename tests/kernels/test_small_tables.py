@@ -1,4 +1,4 @@
-"""Arrays that are looked up element by element are looked up on chip where launches have small ones."""
+"""What is looked up element by element is looked up on chip where it stands in little memory."""
 
 from pathlib import Path
 
@@ -59,6 +59,28 @@ def unpacked(out, packed, book, n, other, BITS: tl.constexpr, B: tl.constexpr):
     byte = tl.load(packed + i // EACH, mask=i < n, other=0)
     code = (byte >> (i % EACH * BITS).to(tl.uint8)) & (1 << BITS) - 1
     tl.store(out + i, tl.load(book + code, mask=(i < n) & (byte != 0), other=other), mask=i < n)
+
+
+@mlu.jit
+def resized(out, x, height, width, new_width, scale, shift, B: tl.constexpr):
+    """Rows of images in another width, linearly between columns."""
+    row, plane = tl.program_id(0), tl.program_id(1)
+    i = tl.arange(0, B)
+    place = i.to(tl.float32) * scale + shift
+    first = place.to(tl.int32)
+    second = tl.minimum(first + 1, width - 1)
+    begin = x + plane * height * width + row * width
+    a = tl.load(begin + first, mask=i < new_width, other=0.0)
+    b = tl.load(begin + second, mask=i < new_width, other=0.0)
+    tl.store(out + (plane * height + row) * new_width + i, a + (b - a) * (place - first), mask=i < new_width)
+
+
+def linear(x, new_width, scale, shift):
+    """What `resized` computes."""
+    place = np.arange(new_width, dtype=np.float32) * np.float32(scale) + np.float32(shift)
+    first = place.astype(np.int32)
+    a, b = x[..., first], x[..., np.minimum(first + 1, x.shape[-1] - 1)]
+    return a + (b - a) * (place - first)
 
 
 @mlu.jit
@@ -243,3 +265,45 @@ def test_cycles_alone_are_those_of_a_launch():
     table, index, out = numbers(200), RANDOM.integers(0, 200, n, dtype=np.int32), np.empty(n, np.float32)
     run = take[(5,)](out, table, index, n, 1024, NEVER)
     assert mlu.estimate(take, (5,), out, table, index, n, 1024, NEVER).cycles == run.cycles
+
+
+@pytest.mark.parametrize(
+    ("width", "new_width", "scale", "shift"),
+    [(60, 120, 0.5, 0.0), (200, 100, 2.0, 0.0), (100, 100, -1.0, 99.0), (77, 128, 0.25, 11.5), (5, 128, 0.0, 3.25)],
+)
+def test_what_is_near_each_other_is_loaded_together(width, new_width, scale, shift):
+    x = numbers((40, 12, width))
+    out = np.empty((40, 12, new_width), np.float32)
+    run = on_both_engines(lambda: resized[(12, 40)](out, x, 12, width, new_width, scale, shift, 128), out)
+    np.testing.assert_allclose(out, linear(x, new_width, scale, shift), rtol=1e-5, atol=1e-4)
+    items = 2 * 128 * 12 * 40 // run.machine.cores
+    assert run.cycles < items * run.machine.gather_item_cycles // 2
+
+
+@pytest.mark.parametrize(("width", "scale", "shift"), [(3000, 20.0, 0.0), (60, float("nan"), 0.0)])
+def test_what_is_far_apart_or_unknown_goes_item_by_item(width, scale, shift):
+    x, out = numbers((2, 4, width)), np.empty((2, 4, 100), np.float32)
+    run = on_both_engines(lambda: resized[(4, 2)](out, x, 4, width, 100, scale, shift, 128), out)
+    if scale == scale:
+        np.testing.assert_allclose(out, linear(x, 100, scale, shift), rtol=1e-5, atol=1e-4)
+    assert run.cycles > 128 * run.machine.gather_item_cycles
+
+
+@pytest.mark.parametrize(("scale", "shift", "outside"), [(0.5, 4.0, 60), (0.5, -4.0, -4)])
+def test_a_place_outside_of_the_array_is_the_fault_of_its_element(scale, shift, outside, monkeypatch):
+    x, out = numbers((1, 1, 60)), np.empty((1, 1, 120), np.float32)
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        with pytest.raises(mlu.KernelFault, match="E0301") as caught:
+            resized[(1, 1)](out, x, 1, 60, 120, scale, shift, 128)
+        assert f"load of 4 bytes at {x.ctypes.data + 4 * outside:#x}" in str(caught.value)
+        assert "v.lookup" in str(caught.value)
+
+
+def test_places_behind_a_row_are_those_of_the_next_one():
+    x = numbers((1, 8, 60))
+    x_in_one = x.reshape(-1)
+    part = np.empty((1, 7, 60), np.float32)
+    on_both_engines(lambda: resized[(7, 1)](part, x, 7, 60, 60, 1.0, 30.0, 64), part)
+    first = np.arange(7)[:, None] * 60 + np.arange(60) + 30
+    np.testing.assert_array_equal(part[0], x_in_one[first])
