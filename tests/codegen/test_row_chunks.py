@@ -459,3 +459,23 @@ def test_what_a_register_says_the_length_of_is_no_whole_buffer():
         emitter.nodes = []
         emitter.emit("v.lookup", (F32, I32), (*addresses, *rest, extent))
         assert uses_whole_buffers(code, list(instructions(emitter.nodes)), {made.name, table.name}, {}) == is_whole
+
+
+@mlu.jit
+def weigh_rows(out, x, weights, turns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    row, column = tl.arange(0, ROWS)[:, None] * BLOCK, tl.arange(0, BLOCK)
+    for turn in range(turns):
+        weight = tl.load(weights + turn * BLOCK + column) + turn
+        place = turn * ROWS * BLOCK + row + column[None, :]
+        tl.store(out + place, tl.load(x + place) * weight[None, :])
+
+
+@pytest.mark.parametrize("turns", [0, 1, 30])
+def test_a_row_that_others_share_is_made_with_the_number_of_its_iteration(turns):
+    rng = np.random.default_rng(5)
+    x, weights = rng.integers(-9, 9, (turns + 1, 8, 64), np.int32), rng.integers(-9, 9, (turns + 1, 64), np.int32)
+    out = np.zeros_like(x)
+    on_both_engines(lambda: weigh_rows[(1,)](out, x, weights, turns, ROWS=8, BLOCK=64), out)
+    expected = x * (weights + np.arange(turns + 1)[:, None])[:, None]
+    np.testing.assert_array_equal(out[:turns], expected[:turns])
+    assert not out[turns:].any()

@@ -218,7 +218,8 @@ def _in_chunks(
             return None
         groups.append(group)
     units = math.gcd(*(group.limit for group in groups))
-    if shared and units < _LEAST_UNITS_WITHIN:
+    # Numbers are those of whole iterations.
+    if shared and (units < _LEAST_UNITS_WITHIN or numbers.found):
         return None
     if not all(group.can_be_cut(units) for group in groups):
         units = 1
