@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from difflib import get_close_matches
 
 import triton.language as tl
+from triton.language.extra.cuda import libdevice
 
 # By what Triton's own message says.
 _REMEDIES = {
@@ -78,9 +80,21 @@ def remedy_for(message: str) -> str | None:
         if re.search(pattern, message):
             return remedy
     if found := _MISSING_NAME.search(message):
-        name = found[1]
-        return f"tl.{name}" if hasattr(tl, name) else "give it a value before any if or loop that does"
+        return _remedy_for_name(found[1])
     if found := _MISSING_ATTRIBUTE.search(message):
+        if found[1] in (tl.__name__, tl.math.__name__) and hasattr(libdevice, found[2]):
+            return f"libdevice.{found[2]}: from triton.language.extra import libdevice"
         close = get_close_matches(found[2], dir(tl), n=1) if found[1] == tl.__name__ else []
         return f"did you mean tl.{close[0]}?" if close else None
     return None
+
+
+def _remedy_for_name(name: str) -> str:
+    """What to write instead of a name that a kernel does not know."""
+    if hasattr(tl, name):
+        return f"tl.{name}"
+    if hasattr(libdevice, name):
+        return f"libdevice.{name}: from triton.language.extra import libdevice"
+    if hasattr(builtins, name):
+        return "a kernel calls few of Python's functions: tl.static_range(len(values)) goes through a tuple"
+    return "give it a value before any if or loop that does"

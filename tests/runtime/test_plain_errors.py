@@ -108,6 +108,22 @@ def calling_plain(out):
     tl.store(out, plain(1.0))
 
 
+@triton.jit
+def zipping(out):
+    for place, value in zip((0, 1), (2, 3)):  # noqa: B905
+        tl.store(out + place, value)
+
+
+@triton.jit
+def rounding(out):
+    tl.store(out, round(tl.load(out)))
+
+
+@triton.jit
+def saturating(out):
+    tl.store(out, tl.math.tanh(tl.load(out)))
+
+
 def arrays():
     return np.zeros(100, np.float32), np.ones(100, np.float32)
 
@@ -135,6 +151,9 @@ def notes_of(launch):
         (lambda: ending[(1,)](arrays()[0], 5), "break", "condition of a while loop"),
         (lambda: misspelt[(1,)](arrays()[0], BLOCK=16), "tl.arrange", "did you mean tl.arange?"),
         (lambda: as_in_python[(1,)](arrays()[0], BLOCK=16), "sum(tl.arange", "help: tl.sum"),
+        (lambda: zipping[(1,)](arrays()[0]), "in zip(", "tl.static_range(len(values))"),
+        (lambda: rounding[(1,)](arrays()[0]), "round(tl.load", "libdevice.round: from triton.language.extra"),
+        (lambda: saturating[(1,)](arrays()[0]), "tl.math.tanh", "libdevice.tanh: from triton.language.extra"),
         (lambda: set_in_a_branch[(1,)](arrays()[0], 5), "tl.store(out, value)", "a value before any if"),
         (lambda: indexed[(1,)](arrays()[0], BLOCK=16), "out[0] = 1.0", "tl.store(out + index, value)"),
     ],
