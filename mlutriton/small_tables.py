@@ -247,15 +247,12 @@ def _place(load: Operation, arguments: Collection[Value]) -> _Place | None:
 
 def _tables(function: Function) -> dict[Value, list[GatherLoad]]:
     """By argument, the loads that look up in an array that the function does not write."""
-    written = Aliasing(function).written
-    if written is None:
-        return {}
     found: dict[Value, list[GatherLoad]] = {}
     for each in function.walk():
-        place = _place(each, function.body.arguments)
-        if isinstance(each, GatherLoad) and place is not None and place.argument not in written:
+        if isinstance(each, GatherLoad) and (place := _place(each, function.body.arguments)):
             found.setdefault(place.argument, []).append(each)
-    return found
+    written = Aliasing(function).written if found else frozenset[Value]()
+    return {} if written is None else {each: loads for each, loads in found.items() if each not in written}
 
 
 def _whole(code: Scalars, argument: Value, capacity_bytes: int) -> _Table:

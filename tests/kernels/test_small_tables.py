@@ -84,6 +84,16 @@ def linear(x, new_width, scale, shift):
 
 
 @mlu.jit
+def reflected(out, x, width, padding, B: tl.constexpr):
+    """Rows with their ends mirrored on both sides."""
+    i = tl.arange(0, B)
+    place = tl.abs(i - padding)
+    place = tl.where(place >= width, 2 * (width - 1) - place, place)
+    row, wide = tl.program_id(0), width + 2 * padding
+    tl.store(out + row * wide + i, tl.load(x + row * width + place, mask=i < wide, other=0.0), mask=i < wide)
+
+
+@mlu.jit
 def take_in_place(table, index, n, B: tl.constexpr):
     i = tl.program_id(0) * B + tl.arange(0, B)
     k = tl.load(index + i, mask=i < n, other=0)
@@ -307,3 +317,12 @@ def test_places_behind_a_row_are_those_of_the_next_one():
     on_both_engines(lambda: resized[(7, 1)](part, x, 7, 60, 60, 1.0, 30.0, 64), part)
     first = np.arange(7)[:, None] * 60 + np.arange(60) + 30
     np.testing.assert_array_equal(part[0], x_in_one[first])
+
+
+@pytest.mark.parametrize(("width", "padding"), [(100, 1), (90, 19), (20, 19), (128, 0)])
+def test_mirrored_ends_are_near_the_row(width, padding):
+    x = numbers((480, width))
+    out = np.empty((480, width + 2 * padding), np.float32)
+    run = on_both_engines(lambda: reflected[(480,)](out, x, width, padding, 128), out)
+    np.testing.assert_array_equal(out, np.pad(x, ((0, 0), (padding, padding)), mode="reflect"))
+    assert run.cycles < 480 * 128 // run.machine.cores * run.machine.gather_item_cycles // 2

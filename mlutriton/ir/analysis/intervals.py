@@ -20,7 +20,7 @@ _DEPTH = 64
 # Of a greater element they give no less, and so do others of which rounding makes no difference to that.
 _GROWING = ("sitofp", "fptosi", "sext", "fpcast", "floor", "ceil", "trunc", "round_even")
 _GROWING_TOGETHER = ("add", "fadd", "smin", "smax", "fminimum", "fmaximum")
-_PRODUCTS = {"mul": ("smin", "smax"), "fmul": ("fminimum", "fmaximum"), "fma": ("fminimum", "fmaximum")}
+_PRODUCTS = ("mul", "fmul", "fma")
 
 
 class Intervals:
@@ -64,11 +64,10 @@ class Intervals:
             case Broadcast() | ExpandDims() | Reshape() | Transpose():
                 return self.of(operation.operands[0])
             case Elementwise():
-                ends = [self.of(each) for each in operation.operands]
+                ends = [self.of(each) for each in operation.operands[operation.name == "select" :]]
                 known = [each for each in ends if each is not None]
                 found = self._of_arithmetic(operation, known) if len(known) == len(ends) else None
-                dtype = element_type(value.type)
-                if found is not None and isinstance(dtype, DType) and dtype.is_float:
+                if found is not None and _is_float(found[0]):
                     self.facts.append(Holds(self.code.add(Elementwise.of("fole", *found))))
                 return found
             case _:
@@ -93,7 +92,14 @@ class Intervals:
             return self._same(operation, [lows[0], highs[1]]), self._same(operation, [highs[0], lows[1]])
         if name in _PRODUCTS:
             corners = [self._same(operation, corner) for corner in itertools.product(*map(dict.fromkeys, ends))]
-            return self._extreme(_PRODUCTS[name][0], corners), self._extreme(_PRODUCTS[name][1], corners)
+            return self._least(corners), self._greatest(corners)
+        if name == "select":
+            return self._least(lows), self._greatest(highs)
+        if name == "iabs":
+            zero = self.code.add(Constant.of(0, lows[0].type))
+            low, high = ends[0]
+            other_side = [self.code.add(Elementwise.of("sub", zero, each)) for each in (high, low)]
+            return self._greatest([zero, low, other_side[0]]), self._greatest([high, other_side[1]])
         return None
 
     def _same(self, operation: Elementwise, operands: Sequence[Value]) -> Value:
@@ -102,8 +108,19 @@ class Intervals:
         is_cast = operation.arithmetic.is_cast
         return self.code.add(Elementwise.of(operation.name, *operands, to=to if is_cast else None))
 
+    def _least(self, values: Sequence[Value]) -> Value:
+        return self._extreme("fminimum" if _is_float(values[0]) else "smin", values)
+
+    def _greatest(self, values: Sequence[Value]) -> Value:
+        return self._extreme("fmaximum" if _is_float(values[0]) else "smax", values)
+
     def _extreme(self, name: str, values: Sequence[Value]) -> Value:
         found = values[0]
         for each in values[1:]:
             found = self.code.add(Elementwise.of(name, found, each))
         return found
+
+
+def _is_float(value: Value) -> bool:
+    dtype = element_type(value.type)
+    return isinstance(dtype, DType) and dtype.is_float
