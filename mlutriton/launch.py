@@ -150,10 +150,11 @@ class LoadedKernel:
     ) -> frozenset[int]:
         disjoint = memory.is_disjoint
         reaches = {
-            (place, behind): memory.reach(words[place] + behind)
+            (place, behind, stored): memory.reach(words[place] + behind, stored=stored)
             for place in (self._pointers if self._asks_for_reach else ())
             # From the pointer on, and from the element before it: an array that begins there does not have that.
             for behind in (0, -self.program.parameters[place].dtype.bytes)
+            for stored in (False, True)
         }
         key = grid, disjoint, *reaches.values(), *[words[place] for place in self._numbers]
         untaken = self._untaken.get(key)

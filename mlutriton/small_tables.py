@@ -62,7 +62,9 @@ def version(
         if (count := _counted(loads, machine)) is not None:
             tables[argument] = _numbered(code, argument, count)
         elif (span := _span(loads, intervals)) is not None:
-            elements = code.value(code.quotient(code.add(ReachableBytes([argument])), pointee(argument).bytes))
+            elements = code.value(
+                code.quotient(code.add(ReachableBytes([argument], {"stored": False})), pointee(argument).bytes)
+            )
             tables[argument] = _Windows(argument, *span, elements)
         else:
             tables[argument] = _whole(code, argument, capacity_bytes)
@@ -257,7 +259,7 @@ def _tables(function: Function) -> dict[Value, list[GatherLoad]]:
 
 def _whole(code: Scalars, argument: Value, capacity_bytes: int) -> _Table:
     """All of an array, however long it is."""
-    count = code.value(code.quotient(code.add(ReachableBytes([argument])), pointee(argument).bytes))
+    count = code.value(code.quotient(code.add(ReachableBytes([argument], {"stored": False})), pointee(argument).bytes))
     return _Table(argument, (_loaded(code, argument, capacity_bytes // pointee(argument).bytes, count),), count)
 
 
@@ -313,12 +315,12 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
         count = _counted(loads, machine)
         if count is not None:
             # Where fewer are there, one that an index can name may not be.
-            reached = code.add(ReachableBytes([argument]))
+            reached = code.add(ReachableBytes([argument], {"stored": False}))
             facts.append(Holds(code.add(Elementwise.of("sge", reached, code.value(count * pointee(argument).bytes)))))
             total = code.binary("add", total, count * pointee(argument).bytes)
             continue
-        reached = code.add(ReachableBytes([argument]))
-        before = code.add(ReachableBytes([code.add(AddPtr([argument, code.value(-1)]))]))
+        reached = code.add(ReachableBytes([argument], {"stored": False}))
+        before = code.add(ReachableBytes([code.add(AddPtr([argument, code.value(-1)]))], {"stored": False}))
         within = code.value(code.binary("add", reached, pointee(argument).bytes))
         facts.append(Holds(code.add(Elementwise.of("ne", before, within))))
         if (span := _span(loads, intervals)) is not None:

@@ -238,8 +238,7 @@ def specialized(
     found = small_tables.version(function, options, metadata, observe)
     together = [*([found] if found else []), *together]
     if unboxed is not None:
-        found = whole_boxes.version(unboxed, function, options, metadata, observe, prepare)
-        together = [*([found] if found else []), *together]
+        together = [*whole_boxes.versions(unboxed, function, options, metadata, observe, prepare), *together]
     if looping is not None:
         found = short_loops.version(looping, options, metadata, observe, prepare)
         together = [*([found] if found else []), *together]

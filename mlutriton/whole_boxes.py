@@ -1,15 +1,19 @@
-"""A version of a kernel for launches whose arrays hold all of the boxes around what masks leave out.
+"""A version of a kernel for launches whose arrays hold all of the boxes around what masks choose.
 
 A load whose mask is no box, as ``row >= column`` or one that was loaded itself, can take the whole box around what the
 mask may choose, and drop the rest on chip. That is one transfer instead of one of each element. It must not touch what
 lies outside of the array, though, and whether it would is known when the kernel is launched: no program may have a box
 that begins before its array or ends behind it.
+
+A store can do so as well, and write what was there where its mask leaves something out. Others must not write there
+meanwhile: no place of a program's boxes may be one to which another program stores, which is known in the same way
+(:mod:`mlutriton.ir.passes.stored_places`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mlutriton.codegen.estimate import item_count
 from mlutriton.ir.analysis.edges import parts_of
@@ -19,8 +23,19 @@ from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus
 from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
-from mlutriton.ir.memory_ops import Assert, GatherLoad, Load, Print, ReachableBytes, ScatterStore, TileLoad, pointee
+from mlutriton.ir.memory_ops import (
+    Assert,
+    GatherLoad,
+    Load,
+    Print,
+    ReachableBytes,
+    ScatterStore,
+    Store,
+    TileLoad,
+    pointee,
+)
 from mlutriton.ir.passes import memory_access
+from mlutriton.ir.passes.stored_places import StoredPlaces
 from mlutriton.ir.types import PointerType, shape_of
 from mlutriton.isa.program import Program
 from mlutriton.placement import CompileOptions, Metadata, Observer, placed
@@ -29,29 +44,30 @@ from mlutriton.placement import CompileOptions, Metadata, Observer, placed
 _MOST_SUMS = 256
 # And such bounds that are compared when a program begins.
 _MOST_BOUNDS = 8
+_GRID_AXES = range(3)
 
 
 def may_gain(function: Function) -> bool:
-    """False if no load can gain.
+    """False if no access can gain.
 
     Args:
         function: before its memory accesses are known.
     """
     every = list(function.walk())
-    return any(isinstance(each, Load) and shape_of(each.result.type) for each in every) and not any(
+    return any(isinstance(each, Load | Store) and shape_of(each.operands[0].type) for each in every) and not any(
         isinstance(each, Print | Assert) for each in every
     )
 
 
-def version(
+def versions(
     written: Function,
     function: Function,
     options: CompileOptions,
     metadata: Metadata,
     observe: Observer,
     prepare: Callable[[Function], None],
-) -> tuple[Program, list[Function]] | None:
-    """The program that loads whole boxes, and when it is to run; None if no fewer items are moved one by one.
+) -> list[tuple[Program, list[Function]]]:
+    """The programs of whole boxes that move fewer items one by one, and when each is to run, best first.
 
     Args:
         written: a copy of the function before its memory accesses were known; it is rewritten.
@@ -61,55 +77,75 @@ def version(
         observe: called with what is made.
         prepare: brings a function from where ``written`` is to where ``function`` is.
     """
-    if not any(isinstance(each, GatherLoad) and each.integer("length") == 1 for each in function.walk()):
-        return None
-    condition = _assume(written)
-    if condition is None:
-        return None
-    prepare(written)
-    if _items(written) >= _items(function):
-        return None
-    observe("whole_boxes", written)
-    return placed(written, options, metadata, observe).program, [condition]
+    items = (each for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
+    if not any(each.integer("length") == 1 for each in items):
+        return []
+    found: list[tuple[Program, list[Function]]] = []
+    items = _items(function)
+    loading = copy_function(written)
+    for boxed, conditions in ((loading, _assume(loading, {})), (written, _assume_all(written))):
+        if conditions:
+            prepare(boxed)
+            if _items(boxed) < items:
+                items = _items(boxed)
+                observe("whole_boxes", boxed)
+                found.insert(0, (placed(boxed, options, metadata, observe).program, conditions))
+    return found
 
 
 def _items(function: Function) -> int:
     return sum(item_count(each) for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
 
 
-def _assume(function: Function) -> Function | None:
-    """Have loads take whole boxes where a launch can tell that arrays hold them.
+def _assume_all(function: Function) -> list[Function]:
+    """Have loads and stores take whole boxes, if any store can.
 
     Returns:
-        what has to hold of the launch for that; None if no load can do so.
+        what has to hold of the launch for that; nothing if no store can.
     """
+    stored_places = StoredPlaces(function, _GRID_AXES)
+    own = stored_places.own()
+    return [*stored_places.conditions, *conditions] if own and (conditions := _assume(function, own)) else []
+
+
+def _assume(function: Function, own: Mapping[int, Function]) -> list[Function]:
+    """Have accesses take whole boxes where a launch can tell that arrays hold them.
+
+    Args:
+        function: is marked.
+        own: by the number of a parameter, when nobody else stores to the boxes of stores to its array.
+
+    Returns:
+        what has to hold of the launch for that; nothing if no access can do so, or no store though that is wanted.
+    """
+    known = function.argument_attributes
     probe = copy_function(function)
-    _mark(probe, {each for each in probe.body.arguments if isinstance(each.type, PointerType)})
-    boxes = memory_access.boxes(probe)
+    arguments = probe.body.arguments
+    _mark(probe, memory_access.WHOLE_BOXES, [place for place, each in enumerate(arguments) if _is_pointer(each)])
+    _mark(probe, memory_access.OWN_BOXES, own)
+    loaded, stored = memory_access.boxes(probe)
     search = _Search(probe)
-    found: dict[Value, list[Fact] | None] = {}
-    for box in boxes:
-        argument, facts = search.facts(box)
-        before = found.get(argument, [])
-        found[argument] = None if facts is None or before is None else [*before, *facts]
-    held = {argument: facts for argument, facts in found.items() if facts is not None}
-    if not held:
-        return None
+    of_loads, of_stores = search.held(loaded, stored=False), search.held(stored, stored=True)
+    facts = [fact for held in (of_loads, of_stores) for each in held.values() for fact in each]
+    if not (of_stores if own else of_loads):
+        return []
+    kept = [place for place, each in enumerate(arguments) if each in of_stores]
+    _mark(function, memory_access.WHOLE_BOXES, [place for place, each in enumerate(arguments) if each in of_loads])
+    _mark(function, memory_access.OWN_BOXES, kept)
     probe.body.operations[-1:-1] = search.bounds.code.operations
-    condition = condition_function(probe, [fact for facts in held.values() for fact in facts])
-    condition.argument_attributes = function.argument_attributes
-    places = [place for place, each in enumerate(probe.body.arguments) if each in held]
-    _mark(function, {function.body.arguments[place] for place in places})
-    return condition
+    holds = condition_function(probe, facts)
+    holds.argument_attributes = known
+    return [holds, *(own[place] for place in kept)]
 
 
-def _mark(function: Function, arguments: set[Value]) -> None:
-    """Have loads of the arrays of some arguments take whole boxes."""
+def _is_pointer(value: Value) -> bool:
+    return isinstance(value.type, PointerType)
+
+
+def _mark(function: Function, fact: str, places: Collection[int]) -> None:
+    """Have accesses of the arrays of some arguments take whole boxes."""
     facts = function.argument_attributes or [{} for _ in function.body.arguments]
-    function.argument_attributes = [
-        {**each, memory_access.WHOLE_BOXES: 1} if argument in arguments else each
-        for each, argument in zip(facts, function.body.arguments, strict=True)
-    ]
+    function.argument_attributes = [{**each, fact: 1} if place in places else each for place, each in enumerate(facts)]
 
 
 class _Search:
@@ -124,7 +160,16 @@ class _Search:
         self._arguments = set(function.body.arguments)
         self._forms = ScalarForms()
 
-    def facts(self, box: TileLoad) -> tuple[Value, list[Fact] | None]:
+    def held(self, boxes: Sequence[TileLoad], *, stored: bool) -> dict[Value, list[Fact]]:
+        """What has to hold for arrays to have all of boxes, perhaps to store to; by argument, others are left out."""
+        found: dict[Value, list[Fact] | None] = {}
+        for box in boxes:
+            argument, facts = self.facts(box, stored=stored)
+            before = found.get(argument, [])
+            found[argument] = None if facts is None or before is None else [*before, *facts]
+        return {argument: facts for argument, facts in found.items() if facts is not None}
+
+    def facts(self, box: TileLoad, *, stored: bool) -> tuple[Value, list[Fact] | None]:
         """The pointer from which the places of a box are counted, and what has to hold; None if that is not known."""
         argument, offset = self._forms.place(box.base)
         if argument not in self._arguments:
@@ -151,7 +196,7 @@ class _Search:
             return argument, None
         code = self.bounds.code
         bytes_ = code.binary("mul", code.binary("add", highest, 1), pointee(argument).bytes)
-        reached = code.add(ReachableBytes([argument]))
+        reached = code.add(ReachableBytes([argument], {"stored": stored}))
         facts += [self.bounds.is_at_least(lowest, 0), self.bounds.is_at_least(reached, bytes_)]
         return argument, facts
 

@@ -131,9 +131,9 @@ class WatchedMemory:
         """See :class:`mlutriton.ir.host_memory.Memory`."""
         return self._memory.register(name, array, writable=writable)
 
-    def reach(self, address: int) -> int:
+    def reach(self, address: int, *, stored: bool = False) -> int:
         """See :class:`mlutriton.ir.host_memory.Memory`."""
-        return self._memory.reach(address)
+        return self._memory.reach(address, stored=stored)
 
     def read(self, addresses: NDArray[np.int64], dtype: DType) -> Array:
         """See :class:`mlutriton.ir.host_memory.Memory`."""

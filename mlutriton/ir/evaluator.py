@@ -280,7 +280,7 @@ def _arrays_disjoint(program: _Program, op: Operation) -> Sequence[Array]:
 
 def _reachable_bytes(program: _Program, op: Operation) -> Sequence[Array]:
     (pointer,) = program.read(op.operands)
-    return (np.asarray(program.memory.reach(int(pointer))),)
+    return (np.asarray(program.memory.reach(int(pointer), stored=bool(op.attributes["stored"]))),)
 
 
 def _load(program: _Program, op: Operation) -> Sequence[Array]:

@@ -36,8 +36,8 @@ class Memory(Protocol):
         """
         ...
 
-    def reach(self, address: int) -> int:
-        """How many bytes from an address on lie in its array; 0 outside of all."""
+    def reach(self, address: int, *, stored: bool = False) -> int:
+        """How many bytes from an address on lie in its array; 0 outside of all, or where they may not be stored to."""
         ...
 
 
@@ -103,10 +103,12 @@ class ArrayMemory:
             result[chosen] = self._arrays[array][1][self._places(array, addresses, chosen, count)]
         return result
 
-    def reach(self, address: int) -> int:
+    def reach(self, address: int, *, stored: bool = False) -> int:
         """See :class:`Memory`."""
         place = bisect_right(self._starts, address) - 1
-        return 0 if place < 0 else max(0, self._starts[place] + self._arrays[place][1].size - address)
+        if place < 0 or (stored and not self._arrays[place][2]):
+            return 0
+        return max(0, self._starts[place] + self._arrays[place][1].size - address)
 
     def _places(
         self, array: int, addresses: NDArray[np.int64], chosen: NDArray[np.intp], width: int

@@ -541,10 +541,14 @@ class ArraysDisjoint(Operation):
 
 
 class ReachableBytes(Operation):
-    """How many bytes from a pointer on lie in its array, or in others that share bytes with it; 0 outside of all."""
+    """How many bytes from a pointer on lie in its array, or in others that share bytes with it; 0 outside of all.
+
+    Also 0 if they are to be ``stored`` to and all of these arrays are read-only.
+    """
 
     NAME = "reachable_bytes"
     OPERANDS = ("pointer",)
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"stored": bool}
 
     def infer_types(self) -> Sequence[Type]:
         return (I64,)

@@ -400,9 +400,10 @@ _FIXED: tuple[Row, ...] = (
     Row("sreg", "Scalar", Queue.SCALAR, (), (_result(INT64), _index("index")),
         "rd = a special register: " + ", ".join(f"{i} {name}" for i, name in enumerate(SPECIAL_REGISTERS)) + ".",
         issue="scalar_integer_cycles"),
-    Row("reach", "Scalar", Queue.SCALAR, (), (_result(INT64), _scalar("address", INT64)),
+    Row("reach", "Scalar", Queue.SCALAR, (), (_result(INT64), _scalar("address", INT64), _index("stored")),
         "rd = the bytes from a byte address in GDRAM up to the end of the arrays there that share bytes; 0 outside of"
-        " all that was passed to the kernel.", issue="scalar_integer_cycles"),
+        " all that was passed to the kernel, and, if stored is 1, in what is read-only.",
+        issue="scalar_integer_cycles"),
     Row("serve", "Scalar", Queue.SCALAR, (), (_scalar("program", INT64),),
         "What follows serves the program of that number, x fastest: faults and prints name it.",
         issue="scalar_integer_cycles"),

@@ -62,7 +62,8 @@ def _sreg(core: Core, step: Step) -> None:
 
 
 def _reach(core: Core, step: Step) -> None:
-    reached = core.memory.reach(int(step.scalar("address").view(np.int64)[()]))
+    address = int(step.scalar("address").view(np.int64)[()])
+    reached = core.memory.reach(address, stored=step.integer("stored") == 1)
     step.set_result(immediate(reached, I64))
 
 

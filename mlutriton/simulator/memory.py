@@ -123,10 +123,10 @@ class GlobalMemory:
         place = bisect_right(self._rows, address, key=lambda row: row[0])
         return self._rows[place - 1] if place else None
 
-    def reach(self, address: int) -> int:
-        """How many bytes from an address on belong to its region; 0 if it belongs to none."""
+    def reach(self, address: int, *, stored: bool = False) -> int:
+        """How many bytes from an address on belong to its region; 0 if to none, or they may not be stored to."""
         row = self._row(address)
-        return 0 if row is None else max(0, row[1] - address)
+        return 0 if row is None or (stored and not row[2]) else max(0, row[1] - address)
 
     def find(self, address: int, bytes: int) -> Allocation | None:
         """An allocation that holds all of these bytes."""

@@ -51,19 +51,22 @@ def untaken(text, n=0, factor=0, grid=(2, 3, 1), tasks=6, disjoint=True):
     return {name for name, place in program.labels.items() if place in places}
 
 
-@pytest.mark.parametrize(("reached", "left_out"), [(99, "large"), (100, "small")])
-def test_the_ends_of_arrays_tell_what_a_launch_takes(reached, left_out):
-    program = program_of(choice("param r1, 0\nreach r2, r1\nsge.i64 r9, r2, 100"))
-    numbers = [LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, reaches) for reaches in ({(0, 0): reached}, {})]
+@pytest.mark.parametrize(
+    ("reached", "stored", "left_out"), [(99, 0, "large"), (100, 0, "small"), (99, 1, "small"), (100, 1, "large")]
+)
+def test_the_ends_of_arrays_tell_what_a_launch_takes(reached, stored, left_out):
+    program = program_of(choice(f"param r1, 0\nreach r2, r1, {stored}\nsge.i64 r9, r2, 100"))
+    reaches = {(0, 0, False): reached, (0, 0, True): 199 - reached}
+    numbers = [LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, each) for each in (reaches, {})]
     known, unknown = (untaken_versions(program, each) for each in numbers)
     assert {name for name, place in program.labels.items() if place in known} == {left_out}
     assert not unknown
 
 
 def test_where_arrays_begin_tells_what_a_launch_takes():
-    program = program_of(choice("param r1, 0\nadd.i64 r2, r1, -4\nreach r2, r2\neq.i64 r9, r2, 0"))
+    program = program_of(choice("param r1, 0\nadd.i64 r2, r1, -4\nreach r2, r2, 0\neq.i64 r9, r2, 0"))
     for before, left_out in ((0, {"small"}), (104, {"large"})):
-        numbers = LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, {(0, 0): 100, (0, -4): before})
+        numbers = LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, {(0, 0, False): 100, (0, -4, False): before})
         places = untaken_versions(program, numbers)
         assert {name for name, place in program.labels.items() if place in places} == left_out
 

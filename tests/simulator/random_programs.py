@@ -333,7 +333,7 @@ class Generator:
             begin = Register(self.TEMPORARIES[self.temporary % len(self.TEMPORARIES)])
             self.temporary += 1
             self.emit("add", (I64,), begin, self.pointer(dtype), Immediate(address.offset_bytes))
-            self.emit("reach", (), self.value_register(I64), begin)
+            self.emit("reach", (), self.value_register(I64), begin, Immediate(self.random.randrange(2)))
         else:
             n = self.random.choice([1, 5, 40])
             self.emit(

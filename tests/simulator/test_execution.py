@@ -72,10 +72,10 @@ def test_random_programs_reach_every_instruction():
 
 
 def test_reach_tells_where_arrays_end(runtime):
-    """From the first and the last byte of one, one byte behind it, and address 0."""
+    """From the first and the last byte of one, one byte behind it, and address 0; those that may be stored to."""
     asked = ["r1", "r4", "r5", "0"]
     text = "    add.i64 r4, r1, 767\n    add.i64 r5, r1, 768\n" + "".join(
-        f"    reach r6, {each}\n    trunc_int.i64.i32 r6, r6\n    stg.i32 g[r0 + {4 * place}], r6\n"
+        f"    reach r6, {each}, {place % 2}\n    trunc_int.i64.i32 r6, r6\n    stg.i32 g[r0 + {4 * place}], r6\n"
         for place, each in enumerate(asked)
     )
     out, _ = run_text(text + "    exit", runtime)

@@ -50,7 +50,10 @@ def access(library: Library) -> str:
 
 
 def reach(library: Library) -> str:
-    """``f(context, address)``: the bytes from a host address on that belong to its allocation; 0 if it has none."""
+    """``f(context, address, stored)``: the bytes from a host address on in its allocation; 0 if it has none.
+
+    Also 0 if ``stored`` is 1 and it may not be stored to.
+    """
 
     def define() -> str:
         e = Emitter(library)
@@ -59,13 +62,15 @@ def reach(library: Library) -> str:
         e.store64(0, found)
         with e.loop(e.load64(e.pointer("%context", 8 * Context.ALLOCATION_COUNT))) as number:
             entry = e.pointer(table, e.multiply(number, 8 * ALLOCATION_WORDS))
-            start, end = (e.load64(e.pointer(entry, 8 * word)) for word in (Allocation.START, Allocation.END))
+            words = (Allocation.START, Allocation.END, Allocation.WRITABLE)
+            start, end, writable = (e.load64(e.pointer(entry, 8 * word)) for word in words)
             inside = e.value(f"icmp uge i64 %address, {start}")
             inside = e.value(f"and i1 {inside}, {e.value(f'icmp ult i64 %address, {end}')}")
+            inside = e.value(f"and i1 {inside}, {e.value(f'icmp uge i64 {writable}, %stored')}")
             with e.when(inside):
                 e.store64(e.subtract(end, "%address"), found)
         e.do(f"ret i64 {e.load64(found)}")
-        return e.function("define internal i64 @reach(ptr %context, i64 %address)")
+        return e.function("define internal i64 @reach(ptr %context, i64 %address, i64 %stored)")
 
     return library.require("reach", define)
 

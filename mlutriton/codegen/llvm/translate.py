@@ -288,7 +288,8 @@ class _Translation:
             case "reach":
                 name = reach(e.library)
                 address = frame.scalar_bits("address")
-                frame.set_register(frame.operand("rd"), e.value(f"call i64 @{name}(ptr %context, i64 {address})"))
+                call = f"call i64 @{name}(ptr %context, i64 {address}, i64 {frame.integer('stored')})"
+                frame.set_register(frame.operand("rd"), e.value(call))
             case "serve":
                 served = frame.operand("program")
                 value = frame.register(served) if isinstance(served, Register) else str(served)

@@ -36,15 +36,15 @@ class LaunchNumbers:
         tasks: of the launch.
         words: the 64-bit word of each parameter; those of pointers are not looked at.
         disjoint: whether no two arrays share bytes.
-        reaches: how many bytes there are from an address on, by parameter and by how many bytes behind it that is, as
-            far as it is known.
+        reaches: how many bytes there are from an address on, as far as it is known: by parameter, by how many bytes
+            behind it that is, and by whether they are to be stored to.
     """
 
     grid: tuple[int, int, int]
     tasks: int
     words: Sequence[int]
     disjoint: bool
-    reaches: Mapping[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+    reaches: Mapping[tuple[int, int, bool], int] = field(default_factory=dict[tuple[int, int, bool], int])
 
 
 def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]:
@@ -143,7 +143,7 @@ class _Ways:
         if row.name == "sreg":
             return self._special.get(SPECIAL_REGISTERS[_index(instruction)])
         if row.name == "reach":
-            return self._reach(instruction.operands[1], at)
+            return self._reach(instruction.operands[1], at, bool(_index(instruction, "stored")))
         if row.name != "mov" and row.operation is None:
             return None
         types = [instruction.dtype_of(slot) for slot in row.slots[1:]]
@@ -159,13 +159,13 @@ class _Ways:
         result = evaluate(row.operation.name, *values, dtype=dtypes[0], to=to)
         return int.from_bytes(result.tobytes(), "little")
 
-    def _reach(self, operand: Operand, at: int) -> int | None:
+    def _reach(self, operand: Operand, at: int, stored: bool) -> int | None:
         """How many bytes there are from an address on, if it is what a parameter holds, or so many bytes behind."""
         behind = 0
         while isinstance(operand, Register) and (source := self._source(operand, at)) is not None:
             made = self._program.instructions[source]
             if made.row.name == "param":
-                return self._reaches.get((_index(made), behind))
+                return self._reaches.get((_index(made), behind, stored))
             if made.row.name != "add" or not isinstance(made.operands[2], Immediate):
                 return None
             behind += int(made.operands[2].value)
@@ -191,8 +191,8 @@ def _special_registers(program: Program, numbers: LaunchNumbers) -> dict[str, in
     }
 
 
-def _index(instruction: Instruction) -> int:
-    """Which parameter or special register an instruction reads."""
-    index = instruction.operand("index")
+def _index(instruction: Instruction, slot: str = "index") -> int:
+    """Which parameter or special register an instruction reads, or what another such slot says."""
+    index = instruction.operand(slot)
     assert isinstance(index, Immediate)
     return int(index.value)

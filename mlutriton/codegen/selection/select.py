@@ -136,7 +136,8 @@ def _arrays_disjoint(s: Selection, operation: Operation) -> None:
 
 def _reachable_bytes(s: Selection, operation: Operation) -> None:
     address = s.register(operation.operands[0])
-    s.views[operation.result] = ScalarView(s.emitter.scalar("reach", (), address), I64)
+    stored = Immediate(int(bool(operation.attributes["stored"])))
+    s.views[operation.result] = ScalarView(s.emitter.scalar("reach", (), address, stored), I64)
 
 
 def _add_pointer(s: Selection, operation: Operation) -> None:

@@ -88,6 +88,12 @@ class Bounds:
                 bound = self.of(one, facts, least=least)
                 facts.append(self.is_at_least(divisor, 1))
                 return None if bound is None else self.code.binary("sdiv", bound, self.code.maximum([divisor, 1]))
+            case Elementwise(name="srem", operands=[one, divisor]) if self._is_launched(divisor):
+                lowest = self.of(one, facts, least=True)
+                if lowest is None:
+                    return None
+                facts += [self.is_at_least(lowest, 0), self.is_at_least(divisor, 1)]
+                return 0 if least else self.code.binary("sub", divisor, 1)
             case _:
                 return None
 

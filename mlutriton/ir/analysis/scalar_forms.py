@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.core import Value
-from mlutriton.ir.ops import AddPtr, Constant, Elementwise
+from mlutriton.ir.ops import AddPtr, Constant, Elementwise, PtrCast, pointee
 from mlutriton.ir.types import is_index
 
 Form = dict[tuple[Value, ...], int]
@@ -34,12 +34,20 @@ class ScalarForms:
         return form
 
     def place(self, pointer: Value) -> tuple[Value, Form]:
-        """The pointer that a scalar pointer was made from by adding, and how many elements were added."""
+        """The pointer that a scalar pointer was made from by adding, and how many elements were added.
+
+        One to elements of another type that have as many bytes is the same pointer.
+        """
         total: Form = {}
-        while isinstance(operation := pointer.defining_op, AddPtr):
-            pointer, offset = operation.operands
-            total = plus(total, self.of(offset))
-        return pointer, total
+        while True:
+            match pointer.defining_op:
+                case AddPtr(operands=[source, offset]):
+                    total = plus(total, self.of(offset))
+                case PtrCast(operands=[source], result=cast) if pointee(source).bytes == pointee(cast).bytes:
+                    pass
+                case _:
+                    return pointer, total
+            pointer = source
 
     def is_never_negative(self, form: Form) -> bool:
         """True if a number is zero or more in every run, so far as signs tell."""

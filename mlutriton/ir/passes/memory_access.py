@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import I1, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, advances
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
@@ -40,6 +40,7 @@ from mlutriton.ir.ops import (
     TileStore,
     Transpose,
     Window,
+    pointee,
 )
 from mlutriton.ir.passes.gathered_items import Items, base_pointer, items_of_rows, limit_of, single_items
 from mlutriton.ir.passes.refinement import Refinement
@@ -61,6 +62,8 @@ _MOST_GROUPS = 1 << 32
 
 # A fact of arguments whose arrays hold the whole box around what each load may choose.
 WHOLE_BOXES = "whole_boxes"
+# Of those whose arrays also hold that around what each store may choose, in which no other program writes.
+OWN_BOXES = "own_boxes"
 
 
 def run(function: Function) -> None:
@@ -68,11 +71,16 @@ def run(function: Function) -> None:
     boxes(function)
 
 
-def boxes(function: Function) -> list[TileLoad]:
-    """What :func:`run` does; the loads of whole boxes are those of which the kernel leaves something out."""
-    rewriter = _Rewriter(_assumed(function), _least(function), _boxed(function))
+def boxes(function: Function) -> tuple[list[TileLoad], list[TileLoad]]:
+    """What :func:`run` does.
+
+    Returns:
+        The loads of whole boxes of which the kernel leaves something out, and those of which it stores a part.
+    """
+    own = _with(OWN_BOXES, function)
+    rewriter = _Rewriter(_assumed(function), _least(function), _with(WHOLE_BOXES, function), own)
     rewriter.block(function.body)
-    return rewriter.boxes
+    return rewriter.boxes, rewriter.own_boxes
 
 
 def wanted_multiples(function: Function) -> dict[Value, int]:
@@ -146,9 +154,9 @@ def _least(function: Function) -> dict[Value, int | None]:
     return {argument: facts["least"] for argument, facts in pairs if "least" in facts}
 
 
-def _boxed(function: Function) -> set[Value]:
+def _with(fact: str, function: Function) -> set[Value]:
     pairs = zip(function.body.arguments, function.argument_attributes, strict=False)
-    return {argument for argument, facts in pairs if WHOLE_BOXES in facts}
+    return {argument for argument, facts in pairs if fact in facts}
 
 
 def _assumed(function: Function) -> dict[Value, int]:
@@ -158,14 +166,19 @@ def _assumed(function: Function) -> dict[Value, int]:
 
 class _Rewriter:
     def __init__(
-        self, assumed: Mapping[Value, int], least: Mapping[Value, int | None], boxed: Collection[Value]
+        self,
+        assumed: Mapping[Value, int],
+        least: Mapping[Value, int | None],
+        boxed: Collection[Value],
+        own: Collection[Value],
     ) -> None:
         self.analysis = AccessAnalysis(assumed)
         self.analysis.least |= least
         self.cuts = Cuts(lambda scalar: self.analysis.multiples.power_of_two(scalar))
         self.known_rows: dict[tuple[Value, int], Split] = {}
-        self.boxed = boxed
+        self.boxed, self.own = boxed, own
         self.boxes: list[TileLoad] = []
+        self.own_boxes: list[TileLoad] = []
         # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
         self.replaced: dict[Value, Value] = {}
 
@@ -365,26 +378,35 @@ class _Rewriter:
         return [*found, Reshape([found[-1].result], result_types=[operation.result.type], location=operation.location)]
 
     def _box(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
-        """A load of all of the box around what its mask may choose, from an array that is known to hold it."""
-        if not isinstance(operation, Load):
-            return None
-        pointer, mask, other = operation.operands
+        """The access with all of the box around what its mask may choose, in an array that is known to hold it.
+
+        A store writes what is there already where its mask leaves something out.
+        """
+        pointer, mask, location = operation.operands[0], _mask(operation), operation.location
         form = self.analysis.linear(pointer, scalars)
-        if form is None or form.base is None or ScalarForms().place(form.base)[0] not in self.boxed:
+        known = self.boxed if isinstance(operation, Load) else self.own
+        if form is None or form.base is None or ScalarForms().place(form.base)[0] not in known:
             return None
         if any(term and (term.wrap or term.repeats > 1) for term in form.terms):
             return None
-        base = base_pointer(form, scalars, operation.location)
-        geometry = _geometry(shape_of(pointer.type), form, self.analysis.box(mask, scalars), scalars)
-        zero = scalars.add(Constant.of(0, element_type(operation.result.type)))
-        tile = TileLoad(
-            [base, zero, *geometry.operands()],
-            {"wraps": geometry.flags()},
-            result_types=[operation.result.type],
-            location=operation.location,
-        )
-        self.boxes.append(tile)
-        return [tile, Elementwise.of("select", mask, tile.result, other, location=operation.location)]
+        element = pointee(form.base)
+        # A byte that is no truth value would not be written as it was.
+        if isinstance(operation, Store) and (operation.is_volatile or element == I1):
+            return None
+        base = base_pointer(form, scalars, location)
+        shape = shape_of(pointer.type)
+        geometry = _geometry(shape, form, self.analysis.box(mask, scalars), scalars)
+        attributes = {"wraps": geometry.flags()}
+        zero = scalars.add(Constant.of(0, element))
+        type = TensorType(shape, element)
+        tile = TileLoad([base, zero, *geometry.operands()], attributes, result_types=[type], location=location)
+        if isinstance(operation, Load):
+            self.boxes.append(tile)
+            return [tile, Elementwise.of("select", mask, tile.result, operation.operands[2], location=location)]
+        self.own_boxes.append(tile)
+        chosen = Elementwise.of("select", mask, operation.operands[1], tile.result, location=location)
+        store = TileStore([base, chosen.result, *geometry.operands()], attributes, location=location)
+        return [tile, chosen, store]
 
     @staticmethod
     def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:

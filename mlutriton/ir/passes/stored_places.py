@@ -3,7 +3,7 @@
 Each digit of a program's number (:mod:`mlutriton.ir.passes.numbering`) has to move what is stored along one axis of its
 tile, by no less than what lesser digits reach there. Then no two tiles have a position in common, and positions have
 places of their own if the stride of each axis is no less than what all positions along the axis below it take. What is
-stored to one array by several stores counts as one tile that has all of it.
+stored to one array by several stores counts as one tile that has all of it. So does what a loop stores in its turns.
 
 Where strides are numbers of the launch, so is whether they are long enough.
 """
@@ -17,13 +17,14 @@ from functools import reduce
 from itertools import permutations
 
 from mlutriton.ir.analysis.access import AccessAnalysis
-from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, launch_arithmetic
+from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet, writes
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, multiples, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Value
-from mlutriton.ir.ops import Constant, Elementwise, ProgramId, Store
+from mlutriton.ir.memory_ops import ArraysDisjoint
+from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId, Store
 from mlutriton.ir.passes import numbering
 from mlutriton.ir.types import shape_of
 
@@ -38,7 +39,7 @@ class _Axis:
     Attributes:
         stride: elements from one position to the next.
         extent: positions of a tile.
-        moved: how far each digit moves a tile.
+        moved: how far each digit moves a tile, and the index of each loop.
         limits: below which a mask keeps all positions.
     """
 
@@ -72,25 +73,31 @@ class _Tile:
     Attributes:
         base: the pointer from which places are counted.
         begin: the first place of the first tile.
-        axes: of it.
+        axes: of it; None if it is not known where it lies.
         roots: where the array may come from.
     """
 
     base: Value
     begin: Form
-    axes: tuple[_Axis, ...]
+    axes: tuple[_Axis, ...] | None
     roots: Roots
 
-    def joined(self, other: _Tile) -> _Tile | None:
-        """With what is stored by another store; None if it is not known where that lies."""
+    def joined(self, other: _Tile) -> _Tile:
+        """With what is stored by another store, which may go to the same array."""
+        roots = None if self.roots is None or other.roots is None else self.roots | other.roots
+        return replace(self, axes=self._joined_axes(other), roots=roots)
+
+    def _joined_axes(self, other: _Tile) -> tuple[_Axis, ...] | None:
+        if self.axes is None or other.axes is None:
+            return None
         alike = [(each.stride, each.moved) for each in self.axes] == [(each.stride, each.moved) for each in other.axes]
         if self.base is not other.base or not alike:
             return None
         shifts = multiples(plus(other.begin, self.begin, -1), [each.stride for each in self.axes])
         if shifts is None:
             return None
-        axes = (one.joined(each, shift) for one, each, shift in zip(self.axes, other.axes, shifts, strict=True))
-        return replace(self, axes=tuple(axes))
+        pairs = zip(self.axes, other.axes, shifts, strict=True)
+        return tuple(one.joined(each, shift) for one, each, shift in pairs)
 
 
 class StoredPlaces:
@@ -100,15 +107,19 @@ class StoredPlaces:
         function: programs with their numbers by digits, and the arithmetic on the launch that facts are about.
     """
 
-    def __init__(self, function: Function) -> None:
-        """Look at a function whose number along the first axis of the grid is that of a tile."""
+    def __init__(self, function: Function, axes: Sequence[int] = (0,)) -> None:
+        """Look at a function whose numbers along some axes of the grid are those of a tile."""
         self._numbered = numbering.run(function) or numbering.as_written(function)
         self.function = self._numbered.function
         self._operations = set(self.function.walk())
         self._forms, self._code = ScalarForms(), Scalars(function.location)
         queries = {each.axis: each.result for each in self._operations if isinstance(each, ProgramId)}
-        self._digits = [each for each in self._numbered.digits if each.of == 0]
-        self._radices = {queries[each.axis]: each.radix for each in self._digits if each.axis in queries}
+        digits = [each for each in self._numbered.digits if each.of in axes]
+        self._digits = {queries[each.axis]: each for each in digits if each.axis in queries}
+        self._is_asked = len(self._digits) == len(digits)
+        self._unasked = [each.of for each in digits if each.axis not in queries]
+        self._loops = {each.index: each for each in self._operations if isinstance(each, For)}
+        self._is_grid = len(axes) > 1
 
     def launched(self, wanted: Sequence[Value], source: Function) -> list[Value]:
         """Numbers of the launch of a function that has the same parameters, as those of this one."""
@@ -124,28 +135,73 @@ class StoredPlaces:
         Args:
             count: how many tiles there are, a number of the launch.
         """
-        aliasing, tiles = Aliasing(self.function), list[_Tile]()
-        if len(self._radices) < len(self._digits):
+        if not self._is_asked:
             return None
-        for store in [each for each in self.function.walk() if isinstance(each, Store)]:
-            tile = self._tile(store, aliasing.roots(store))
-            met = [each for each in tiles if tile is not None and may_meet(each.roots, tile.roots)]
-            for each in met:
-                tile = tile and each.joined(tile)
-                tiles.remove(each)
-            if tile is None:
-                return None
-            tiles.append(tile)
         facts: list[Fact] = [*self._numbered.facts]
-        for tile in tiles:
-            if not all(_go_up(axis.extent, axis.moved, self._radices) for axis in tile.axes):
-                return None
-            apart = self._have_own_places([each for each in tile.axes if not each.is_one_position], count)
+        for tile in self._tiles():
+            apart = self._apart(tile, {0: count}) if tile.axes is not None else None
             if apart is None:
                 return None
             facts += apart
         self.function.body.operations[-1:-1] = self._code.operations
         return facts
+
+    @property
+    def conditions(self) -> Sequence[Function]:
+        """What has to hold of a launch for numbers to have these digits."""
+        return self._numbered.conditions
+
+    def own(self) -> dict[int, Function]:
+        """When no two programs store to the same place of an array, whatever masks choose inside of their limits.
+
+        Returns:
+            by the number of its parameter, a function that says of which launches that is so, for arrays of which it
+            can be known; besides, ``conditions`` have to hold. What loops store counts as stored by their program.
+        """
+        axes = {each.of for each in self._digits.values()} | {*self._unasked}
+        values = {axis: self._code.add(NumPrograms((), {"axis": axis})) for axis in sorted(axes)}
+        one_line: list[Fact] = []
+        for axis in self._unasked:
+            programs = self._code.value(values[axis])
+            one_line.append(Holds(self._code.add(Elementwise.of("sle", programs, self._code.value(1)))))
+        tiles = self._tiles()
+        others = [Holds(self._code.add(ArraysDisjoint()))] if len(tiles) > 1 else []
+        found: dict[int, list[Fact]] = {}
+        for tile in tiles:
+            apart = (
+                self._apart(tile, values) if tile.axes is not None and tile.roots == frozenset([tile.base]) else None
+            )
+            if apart is not None:
+                found[self.function.body.arguments.index(tile.base)] = [*one_line, *others, *apart]
+        self.function.body.operations[-1:-1] = self._code.operations
+        digits = self._numbered.facts
+        return {place: condition_function(self.function, [*digits, *facts]) for place, facts in found.items()}
+
+    def _tiles(self) -> list[_Tile]:
+        """What is written to each array; stores to one array are one tile, without axes if it is not known where."""
+        aliasing, tiles = Aliasing(self.function), list[_Tile]()
+        for each in self.function.walk():
+            if writes(each):
+                roots = aliasing.roots(each)
+                tile = self._tile(each, roots) if isinstance(each, Store) else None
+                tile = tile or _Tile(each.operands[0], {}, None, roots)
+                for met in [met for met in tiles if may_meet(met.roots, tile.roots)]:
+                    tile = met.joined(tile)
+                    tiles.remove(met)
+                tiles.append(tile)
+        return tiles
+
+    def _apart(self, tile: _Tile, counts: Mapping[int, Value]) -> list[Fact] | None:
+        """What has to hold for no two programs to have the same place of an array; None if that cannot be known.
+
+        Args:
+            tile: what each of them stores, of known axes.
+            counts: how many programs there are along each axis of the grid.
+        """
+        assert tile.axes is not None
+        if not all(self._go_up(axis.extent, axis.moved) for axis in tile.axes):
+            return None
+        return self._have_own_places([each for each in tile.axes if not each.is_one_position], counts)
 
     # ---- tiles -------------------------------------------------------------------------------------------------------
 
@@ -172,22 +228,25 @@ class StoredPlaces:
         moved: list[dict[Value, int]] = [{} for _ in strides]
         begin: Form = {}
         for factors, count in offset.items():
-            digit = next((each for each in factors if each in self._radices), None)
+            digit = next((each for each in factors if each in self._digits or self._is_counted(each)), None)
             if digit is None and not any(map(self._may_differ, factors)):
                 begin[factors] = count  # the same for all tiles
                 continue
             rest = tuple(each for each in factors if each is not digit)
-            if self._is_along_none(rest, strides):
+            if digit is not None and self._is_along_none(rest, strides):
                 strides.append({rest: 1})
                 extents.append(1)
                 moved.append({})
-            along = [at for at, stride in enumerate(strides) if stride.keys() == {rest}]
-            if digit is None or len(rest) != len(factors) - 1 or len(along) != 1 or count % strides[along[0]][rest]:
+            steps = {at: stride[rest] for at, stride in enumerate(strides) if stride.keys() == {rest}}
+            whole = [at for at, step in steps.items() if step > 0 and count % step == 0]
+            if digit is None or len(rest) != len(factors) - 1 or not whole:
                 return None
-            moved[along[0]][digit] = count // strides[along[0]][rest]
+            # Along any of them it would be right: along the farthest, digits reach least.
+            along = max(whole, key=lambda at: steps[at])
+            moved[along][digit] = count // steps[along]
         # How far it is from row to row tells nothing where something else moves them too.
-        is_clear = sum(map(bool, moved)) == 1 or len(extents) == len(dimensions)
-        if not is_clear or {digit for each in moved for digit in each} != set(self._radices):
+        is_clear = self._is_grid or sum(map(bool, moved)) == 1 or len(extents) == len(dimensions)
+        if not is_clear or not self._digits.keys() <= {digit for each in moved for digit in each}:
             return None
         limits = self._limits(store, scalars, dimensions, moved)
         return _Tile(base, begin, tuple(map(_Axis, strides, extents, moved, limits)), roots)
@@ -203,7 +262,10 @@ class StoredPlaces:
             if each in seen:
                 continue
             # What loops and branches give depends on more than on their operands.
-            if each in self._radices or isinstance(each.owner, Block) or each.owner.regions:
+            if each in self._digits or isinstance(each.owner, Block) or each.owner.regions:
+                return True
+            # As does what is found in memory, where others may write.
+            if self._is_grid and not each.owner.PURE:
                 return True
             seen.add(each)
             pending += each.owner.operands
@@ -212,7 +274,26 @@ class StoredPlaces:
     def _is_along_none(self, rest: tuple[Value, ...], strides: Sequence[Form]) -> bool:
         """True if a tile is a row, of neighbours, or an element, and what is to be multiplied leads to another one."""
         is_given = all(each in self.function.body.arguments for each in rest)
+        if self._is_grid:
+            return is_given and not any(each.keys() == {rest} for each in strides)
         return is_given and (not strides or (bool(rest) and strides == [{(): 1}]))
+
+    def _is_counted(self, value: Value) -> bool:
+        """True of the index of a loop from a known number up, by a known step, to a number of the launch."""
+        loop = self._loops.get(value)
+        if loop is None or not self._is_grid:
+            return False
+        start, end, step = loop.operands[:3]
+        return _known(start, -1) >= 0 and _known(step, 0) > 0 and self._is_launched(end)
+
+    def _last(self, index: Value) -> Scalar:
+        """The greatest that the index of such a loop is, if it takes any turn."""
+        start, end, step = self._loops[index].operands[:3]
+        known = _known(end, -1)
+        if known >= 0:
+            first, ahead = _known(start, 0), _known(step, 1)
+            return first + max(0, known - 1 - first) // ahead * ahead
+        return self._code.binary("sub", end, 1)
 
     def _limits(
         self, store: Store, scalars: Scalars, dimensions: Sequence[int], moved: Sequence[Mapping[Value, int]]
@@ -226,13 +307,11 @@ class StoredPlaces:
             moved: how far each digit moves a tile along each axis.
         """
         found: list[list[Form]] = [[] for _ in moved]
-        is_masked = len(store.operands) > 2 and shape_of(store.operands[2].type)
-        for part in _conjuncts(store.operands[2]) if is_masked else ():
-            bounds = AccessAnalysis({}).bounds(part, scalars)
-            for at, dimension in enumerate(dimensions if bounds else ()):
-                for each in bounds[dimension].limit if bounds else ():
-                    limit = plus(self._form(each), {(digit,): count for digit, count in moved[at].items()})
-                    found[at] += [limit] if all(map(self._is_launched, _factors(limit))) else []
+        box = AccessAnalysis({}).box(store.operands[2], scalars) if shape_of(store.operands[2].type) else []
+        for at, dimension in enumerate(dimensions):
+            for each in box[dimension].limit:
+                limit = plus(self._form(each), {(digit,): count for digit, count in moved[at].items()})
+                found[at] += [limit] if all(map(self._is_launched, _factors(limit))) else []
         return [tuple(each) for each in found]
 
     def _is_launched(self, value: Value) -> bool:
@@ -242,14 +321,14 @@ class StoredPlaces:
 
     # ---- strides -----------------------------------------------------------------------------------------------------
 
-    def _have_own_places(self, axes: Sequence[_Axis], count: Value) -> list[Fact] | None:
+    def _have_own_places(self, axes: Sequence[_Axis], counts: Mapping[int, Value]) -> list[Fact] | None:
         """What has to hold for positions along these axes to have places of their own; None if they do not."""
         factors = [factor for each in axes for factor in _factors(each.stride)]
         if len(axes) > _MOST_AXES or not all(map(self._is_launched, factors)):
             return None
         times = self._code.binary
         strides = [self._number(each.stride) for each in axes]
-        reaches = [times("mul", self._reach(each, count), stride) for each, stride in zip(axes, strides, strict=True)]
+        reaches = [times("mul", self._reach(each, counts), stride) for each, stride in zip(axes, strides, strict=True)]
         steps = [times("mul", stride, each.step) for each, stride in zip(axes, strides, strict=True)]
         known = {at: step for at, step in enumerate(steps) if isinstance(step, int)}
         ways: list[list[Value]] = []
@@ -275,27 +354,54 @@ class StoredPlaces:
     def _both(self, operation: str) -> Callable[[Value, Value], Value]:
         return lambda one, other: self._code.add(Elementwise.of(operation, one, other))
 
-    def _reach(self, axis: _Axis, count: Value) -> Scalar:
+    def _reach(self, axis: _Axis, counts: Mapping[int, Value]) -> Scalar:
         """All positions along an axis are below this number."""
         reach: Scalar = axis.extent
-        if axis.moved:
-            farthest = max(axis.moved, key=lambda each: axis.moved[each])
-            reach = self._code.binary("mul", self._most(farthest, count), axis.moved[farthest])
+        for mover in _least_first(axis.moved):
+            if mover in self._digits:
+                reach = self._code.binary("mul", self._most(mover, counts), axis.moved[mover])
+            else:
+                farthest = self._code.binary("mul", self._last(mover), axis.moved[mover])
+                reach = self._code.binary("add", farthest, reach)
         return self._code.minimum([reach, *map(self._number, axis.limits)])
 
-    def _most(self, digit: Value, count: Value) -> Scalar:
+    def _most(self, digit: Value, counts: Mapping[int, Value]) -> Scalar:
         """How many there are of a digit at most."""
-        radix = self._radices[digit]
+        radix = self._digits[digit].radix
         if radix is not None:
             known = radix.defining_op
             return int(known.value) if isinstance(known, Constant) else radix
-        most: Scalar = count
-        for each in self._digits:
-            if each.radix is not None:
+        axis = self._digits[digit].of
+        most: Scalar = counts[axis]
+        for each in self._digits.values():
+            if each.of == axis and each.radix is not None:
                 least = self._code.maximum([each.radix, 1])
                 above = self._code.binary("sub", self._code.binary("add", most, least), 1)
                 most = self._code.binary("sdiv", above, least)
         return most
+
+    def _go_up(self, extent: int, moved: Mapping[Value, int]) -> bool:
+        """True if each digit moves a tile by no less than what it, loops and lesser digits reach."""
+        if any(count <= 0 for count in moved.values()):
+            return False
+        reach: int | None = extent
+        are_apart = True
+        is_behind = False
+        for mover in _least_first(moved):
+            if mover in self._digits:
+                radix = self._digits[mover].radix
+                is_behind = True
+                # Of one that only the launch knows as of the greatest.
+                most = _known(radix, 0) if radix is not None else 0
+            else:
+                last = self._last(mover)
+                most = last + 1 if isinstance(last, int) else 0
+            if not is_behind:
+                reach = None if reach is None or not most else reach + (most - 1) * moved[mover]
+                continue
+            are_apart = are_apart and reach is not None and moved[mover] >= reach
+            reach = moved[mover] * most if most else None
+        return are_apart
 
     def _number(self, form: Form) -> Scalar:
         """What a form of numbers of the launch is."""
@@ -312,22 +418,11 @@ def _factors(form: Form) -> list[Value]:
     return [each for factors in form for each in factors]
 
 
-def _conjuncts(mask: Value) -> list[Value]:
-    """Masks all of which have to be true."""
-    operation = mask.defining_op
-    if isinstance(operation, Elementwise) and operation.name == "and":
-        return [each for operand in operation.operands for each in _conjuncts(operand)]
-    return [mask]
+def _least_first(moved: Mapping[Value, int]) -> list[Value]:
+    return sorted(moved, key=lambda each: moved[each])
 
 
-def _go_up(extent: int, moved: Mapping[Value, int], radices: Mapping[Value, Value | None]) -> bool:
-    """True if each digit moves a tile by no less than what it and lesser digits reach."""
-    reach: int | None = extent
-    for digit in sorted(moved, key=lambda each: moved[each]):
-        if reach is None or moved[digit] < reach:
-            return False
-        radix = radices[digit]
-        known = radix.defining_op if radix is not None else None
-        # Of one that only the launch knows as of the greatest.
-        reach = moved[digit] * int(known.value) if isinstance(known, Constant) else None
-    return True
+def _known(value: Value, otherwise: int) -> int:
+    """What an integer is if that is known, else another number."""
+    operation = value.defining_op
+    return int(operation.value) if isinstance(operation, Constant) else otherwise
