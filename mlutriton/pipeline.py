@@ -17,6 +17,7 @@ from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
     canonicalize,
     carried_offsets,
+    collected_stores,
     cse,
     dce,
     deal_out,
@@ -45,6 +46,7 @@ PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
     ("cse", cse.run),
     ("if_conversion", if_conversion.run),
     ("joined_stores", joined_stores.run),
+    ("collected_stores", collected_stores.run),
     ("loop_invariant", loop_invariant.run),
     ("unread_positions", unread_positions.run),
     ("swapped_positions", swapped_positions.run),

@@ -567,6 +567,28 @@ class Histogram(Operation):
         return (np.bincount(counted.astype(np.int64), minlength=bins).astype(np.int32),)
 
 
+class Collect(Operation):
+    """The elements of a row where ``mask`` is set, in order from the first place on, and zeros behind them."""
+
+    NAME = "collect"
+    OPERANDS = ("source", "mask")
+
+    def infer_types(self) -> Sequence[Type]:
+        return (self.operands[0].type,)
+
+    def check(self) -> str | None:
+        source, mask = (operand.type for operand in self.operands)
+        is_row = len(shape_of(source)) == 1 and mask == with_element(source, I1)
+        return None if is_row else f"collect takes a row and a mask of its shape, not {source} and {mask}"
+
+    def evaluate(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        source, mask = operands
+        result = np.zeros_like(source)
+        chosen = source[mask]
+        result[: len(chosen)] = chosen
+        return (result,)
+
+
 class _GridQuery(Operation):
     ATTRIBUTES: ClassVar[Mapping[str, type]] = {"axis": int}
 
@@ -596,5 +618,5 @@ class NumPrograms(_GridQuery):
 
 TENSOR_OPS: tuple[type[Operation], ...] = (
     Elementwise, Constant, Range, Splat, ExpandDims, Broadcast, Reshape, Transpose, Join, Split, Concatenate, Window,
-    Gather, Dot, Reduce, Scan, Histogram, ProgramId, NumPrograms,
+    Gather, Dot, Reduce, Scan, Histogram, Collect, ProgramId, NumPrograms,
 )  # fmt: skip

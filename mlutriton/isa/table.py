@@ -473,6 +473,10 @@ _FIXED: tuple[Row, ...] = (
         (_memory("dst", W, "bins", INT32), _memory("a", R, "n"), _vector("mask", BOOL, "n"), *_counts("n bins")),
         "dst[b] = how many of the elements where mask is set equal b; others are left out.",
         occupancy="n * gather_local_item_cycles"),
+    Row("v.collect", "Vector", Queue.COMPUTE, ("any",),
+        (_memory("dst", W, "n"), _memory("a", R, "n"), _vector("mask", BOOL, "n"), *_counts("n")),
+        "dst has the elements of a where mask is set, in order, and zeros behind them; dst and a are disjoint.",
+        occupancy="2 * ceil_div(n * width, vector_bytes_per_cycle)"),
     # ---- Tensor -----------------------------------------------------------------------------------------------------
     Row("mm", "Tensor", Queue.COMPUTE, (TENSOR_TYPES, "f32|i32"),
         (_memory("c", RW, "rows * columns", 1), _memory("a", R, "(rows - 1) * lda + depth"),

@@ -207,6 +207,12 @@ def _histogram(core: Core, step: Step) -> None:
     step.write("dst", np.bincount(counted, minlength=bins))
 
 
+def _collect(core: Core, step: Step) -> None:
+    values = step.read("a")
+    chosen = values[step.list("mask")]
+    step.write("dst", np.concatenate([chosen, np.zeros(len(values) - len(chosen), values.dtype)]))
+
+
 def _reduce(core: Core, step: Step) -> None:
     combine = step.instruction.row.combine
     assert combine is not None
@@ -472,7 +478,8 @@ _BY_NAME: dict[str, Handler] = {
     "sync": _sync, "barrier.cluster": _barrier,
     "v.mov": _vector_mov, "v.iota": _iota, "v.transpose": _transpose, "v.repeat": _repeat, "v.gather": _local_gather,
     "v.lookup": _look_up,
-    "v.histogram": _histogram, "red.argmax": _reduce_to_place, "red.argmin": _reduce_to_place, "mm": _mm,
+    "v.histogram": _histogram, "v.collect": _collect,
+    "red.argmax": _reduce_to_place, "red.argmin": _reduce_to_place, "mm": _mm,
     "dma.load": _load, "dma.load_pad": _load_pad, "dma.store": _store, "dma.weight": _load_weight,
     "gather": _gather, "scatter": _scatter, "move": _move, "move.weight": _move_weight,
 }  # fmt: skip

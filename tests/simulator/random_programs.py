@@ -295,6 +295,10 @@ class Generator:
             operands = (self.place(dtype, extent, 0), index, self.pointer(dtype), mask, fill)
             counts = (self.count(each) for each in (n, extent))
             self.emit("v.lookup", (dtype, index_dtype), self.place(dtype, n, 1), *operands, *counts)
+        elif self.chance(0.4):
+            dtype, n = self.random.choice(DTYPES), self.random.choice([1, 60, 500])
+            mask = Immediate(1) if self.chance(0.2) else self.place(I1, n)
+            self.emit("v.collect", (dtype,), self.place(dtype, n, 0), self.place(dtype, n, 1), mask, self.count(n))
         else:
             n, bins = self.random.choice([1, 60, 500]), self.random.choice([1, 10, 300])
             source = self.index_values(index_dtype, 1, n, bins + 3)

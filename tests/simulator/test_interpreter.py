@@ -151,6 +151,12 @@ def test_histogram_leaves_out_what_no_bin_holds():
     np.testing.assert_array_equal(out, [1, 2, 0, 1])
 
 
+def test_what_is_collected_stands_in_front_of_zeros():
+    x, mask = np.array([5, 6, 7, 8, 9], np.float32), np.array([0, 1, 0, 2, 1], np.int8)
+    out = execute("v.collect.f32 [o], [x], [y], 5", ["f32", "i8", "f32"], x, mask, out=floats(5))
+    np.testing.assert_array_equal(out, [6, 8, 9, 0, 0])
+
+
 def matrix_program(dtype, accumulated, rows, columns, depth, strides):
     return f"""
     .buffer a nram 0 65536

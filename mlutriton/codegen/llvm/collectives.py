@@ -221,6 +221,35 @@ def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
     return library.require(name, define)
 
 
+def collect(library: Library, dtype: DType) -> str:
+    """``f(dst, a, mask, mask_stride, n)``: the elements where the mask is set, one behind the other, then zeros."""
+    name = f"mlu.collect.{dtype}"
+    bits = f"i{8 * dtype.bytes}"
+
+    def define() -> str:
+        e = Emitter(library)
+        count = e.variable("i64")
+        e.store64(0, count)
+
+        def put(value: str) -> None:
+            place = e.load64(count)
+            e.do(f"store {bits} {value}, ptr {e.pointer('%dst', e.multiply(place, dtype.bytes))}, align 1")
+            e.store64(e.value(f"add i64 {place}, 1"), count)
+
+        with e.loop("%n") as k:
+            flag = e.value(f"load i8, ptr {e.pointer('%mask', e.value(f'mul i64 {k}, %mask_stride'))}, align 1")
+            with e.when(e.value(f"icmp ne i8 {flag}, 0")):
+                put(e.value(f"load {bits}, ptr {e.pointer('%a', e.multiply(k, dtype.bytes))}, align 1"))
+        with e.loop(e.subtract("%n", e.load64(count))):
+            put("0")
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr %dst, ptr %a, ptr %mask, i64 %mask_stride, i64 %n) noinline"
+        )
+
+    return library.require(name, define)
+
+
 def histogram(library: Library, dtype: DType) -> str:
     """``f(dst, a, mask, mask_stride, n, bins)``: count the values of each bin where the mask is set."""
     name = f"mlu.histogram.{dtype}"

@@ -512,9 +512,10 @@ class _Translation:
                 operands = ", ".join(f"ptr {pointer}, i64 {stride}" for pointer, stride in chosen)
                 operands = f"{pointers}, i64 {frame.scalar_bits('src')}, {operands}, {extents}"
                 frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {operands})"))
-            case ["v", "histogram"]:
+            case ["v", "histogram" | "collect" as which]:
                 mask, stride = self.transfers.vector_operand("mask")
-                function = frame.shared_function(collectives.histogram, dtype)
+                define = collectives.histogram if which == "histogram" else collectives.collect
+                function = frame.shared_function(define, dtype)
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}, ptr {mask}, i64 {stride}"
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["red", "argmax" | "argmin" as which]:
@@ -576,7 +577,7 @@ _GRID_WORDS = (Context.GRID_X, Context.GRID_Y, Context.GRID_Z)
 
 
 _FAMILIES = ("red.", "scan.", "print.")
-_CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.lookup", "v.histogram"}
+_CALLS = {"mm", "v.mov", "v.iota", "v.repeat", "v.transpose", "v.gather", "v.lookup", "v.histogram", "v.collect"}
 _SCALARS = {"mov", "param", "sreg", "reach", "serve", "lds", "sts", "br", "cbr", "assert", "pause"}
 _unknown = {
     row.name

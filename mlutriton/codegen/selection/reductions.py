@@ -13,7 +13,7 @@ from mlutriton.ir import ops
 from mlutriton.ir.analysis.combine import combine_kind
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.types import shape_of
-from mlutriton.isa.operands import Immediate
+from mlutriton.isa.operands import Immediate, Operand
 from mlutriton.isa.table import REDUCTIONS, SCANS
 
 
@@ -194,9 +194,24 @@ def histogram(s: Selection, operation: Operation) -> None:
     source, mask = operation.operands
     data = s.dense(source)
     target = s.destination(operation.result)
-    mask_view = s.views[mask]
-    where = mask_view.source.operand if isinstance(mask_view, SpreadView) and isinstance(mask_view.source, ScalarView) \
-        else s.dense(mask).address()  # fmt: skip
     counts = (Immediate(data.count), Immediate(target.count))
-    s.emitter.emit("v.histogram", (data.dtype,), (target.address(), data.address(), where, *counts))
+    s.emitter.emit("v.histogram", (data.dtype,), (target.address(), data.address(), _where(s, mask), *counts))
     s.views[operation.result] = target
+
+
+def collect(s: Selection, operation: Operation) -> None:
+    """What a mask chooses, one behind the other."""
+    source, mask = operation.operands
+    data = s.dense(source)
+    target = s.destination(operation.result)
+    operands = (target.address(), data.address(), _where(s, mask), Immediate(data.count))
+    s.emitter.emit("v.collect", (data.dtype,), operands)
+    s.views[operation.result] = target
+
+
+def _where(s: Selection, mask: Value) -> Operand:
+    """A mask as an instruction takes it."""
+    view = s.views[mask]
+    if isinstance(view, SpreadView) and isinstance(view.source, ScalarView):
+        return view.source.operand
+    return s.dense(mask).address()

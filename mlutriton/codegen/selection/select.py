@@ -235,6 +235,7 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.Reduce: reductions.reduce,
     ops.Scan: reductions.scan,
     ops.Histogram: reductions.histogram,
+    ops.Collect: reductions.collect,
     ops.ProgramId: _special_register("program_id"),
     ops.NumPrograms: _special_register("num_programs"),
     ops.Member: _member,

@@ -15,6 +15,7 @@ from mlutriton.ir.ops import (
     Assert,
     AtomicCas,
     AtomicRmw,
+    Collect,
     Concatenate,
     Condition,
     Constant,
@@ -162,7 +163,7 @@ class Miner:
                 self._while(operation)
             case If():
                 self._if(operation)
-            case Load() | Store() | AtomicRmw() | AtomicCas() | Print():
+            case Load() | Store() | AtomicRmw() | AtomicCas() | Print() | Collect():
                 self._whole(operation)
             case TileStore() | ScatterStore() | GatherAtomic():
                 self._write(operation)

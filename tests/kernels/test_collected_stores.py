@@ -1,0 +1,59 @@
+"""What a mask chooses and is stored one behind the other is collected on chip, and stored as a row."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+RANDOM = np.random.default_rng(0)
+
+
+@mlu.jit
+def selected(out, begins, x, flags, n, IS_EXCLUSIVE: tl.constexpr, B: tl.constexpr):
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    chosen = (i < n) & (tl.load(flags + i, mask=i < n, other=0) != 0)
+    truth = chosen.to(tl.int32)
+    place = tl.cumsum(truth, 0) - (truth if IS_EXCLUSIVE else 1)
+    tl.store(out + tl.load(begins + tl.program_id(0)) + place, tl.load(x + i, mask=i < n), mask=chosen)
+
+
+@mlu.jit
+def of_another_mask(out, x, flags, n, B: tl.constexpr):
+    """Places are counted by flags, of which not all are stored."""
+    i = tl.arange(0, B)
+    chosen = tl.load(flags + i, mask=i < n, other=0) != 0
+    tl.store(out + tl.cumsum(chosen.to(tl.int32), 0) - 1, tl.load(x + i, mask=i < n), mask=chosen & (i % 2 == 0))
+
+
+@pytest.mark.parametrize("is_exclusive", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_is_selected_is_a_row(is_exclusive, share):
+    n, block = 2000, 512
+    x, flags = RANDOM.standard_normal(n, dtype=np.float32), RANDOM.random(n) < share
+    counts = np.add.reduceat(flags, np.arange(0, n, block), dtype=np.int32)
+    begins = (np.cumsum(counts) - counts).astype(np.int32)
+    out = np.full(n + 50, -1, np.float32)
+    run = on_both_engines(lambda: selected[(4,)](out, begins, x, flags, n, is_exclusive, block), out)
+    kept = x[flags]
+    np.testing.assert_array_equal(out, np.append(kept, np.full(n + 50 - len(kept), -1, np.float32)))
+    assert run.cycles < run.machine.gather_item_cycles * block
+
+
+def test_what_is_not_one_behind_the_other_is_no_row():
+    n = 500
+    x, flags = RANDOM.standard_normal(n, dtype=np.float32), RANDOM.random(n) < 0.5
+    out = np.full(n, -1, np.float32)
+    on_both_engines(lambda: of_another_mask[(1,)](out, x, flags, n, 512), out)
+    expected = np.full(n, -1, np.float32)
+    kept = flags & (np.arange(n) % 2 == 0)
+    expected[np.cumsum(flags)[kept] - 1] = x[kept]
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_row_that_ends_behind_the_array_is_a_fault():
+    n = 512
+    x, flags = np.ones(n, np.float32), np.ones(n, np.bool_)
+    with pytest.raises(mlu.KernelFault, match="E0301"):
+        selected[(1,)](np.zeros(n - 1, np.float32), np.zeros(1, np.int32), x, flags, n, False, n)
