@@ -190,7 +190,7 @@ def _or_apart(
         return Placed(program, [together])
     alone = rounds_of(function, on_one_core, is_resident=other.is_resident)
     faster = condition_function(function, [], (together, [alone]))
-    return Placed(join(program, other, [faster], options.machine), [together, alone])
+    return Placed(join([(program, [faster])], other, options.machine), [together, alone])
 
 
 def rounds_of(function: Function, options: CompileOptions, *, is_resident: bool = True) -> Rounds:
@@ -264,7 +264,7 @@ def _whole(function: Function, options: CompileOptions, metadata: Metadata, obse
             if not conditions:
                 return program
             # What hardly ever runs is rather compiled quickly.
-            return join(program, generate(function, machine, 1, metadata), conditions, machine)
+            return join([(program, conditions)], generate(function, machine, 1, metadata), machine)
     return generate(function, machine, stages, metadata)
 
 
@@ -304,7 +304,7 @@ def _in_parts(
                 apart_function(function),
             )
     strips = _in_strips(function, options, metadata, observe, refusal)
-    return strips if pieces is None else join(pieces[0], strips, [pieces[1]], options.machine)
+    return strips if pieces is None else join([(pieces[0], [pieces[1]])], strips, options.machine)
 
 
 def _in_strips(

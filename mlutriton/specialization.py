@@ -242,15 +242,13 @@ def specialized(
     if looping is not None:
         found = short_loops.version(looping, options, metadata, observe, prepare)
         together = [*([found] if found else []), *together]
-    program = best.program
+    general = best.program
     if straight is not None:
         # What hardly ever runs is rather compiled quickly.
         others = replace(options, cores=1) if straight.is_usual else options
+        together.append((best.program, [*straight.conditions]))
         general = placed(function, others, metadata, observe).program
-        program = join(program, general, straight.conditions, options.machine)
-    for special, conditions in reversed(together):
-        program = join(special, program, conditions, options.machine)
-    return program
+    return join(together, general, options.machine) if together else general
 
 
 def _together(

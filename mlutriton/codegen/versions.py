@@ -31,51 +31,125 @@ from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_M
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
 Numbering = Callable[[Register, Operand, Location], Sequence[Instruction]]
+Selected = tuple[Sequence[Instruction], Register, int]
 
 
-def join(special: Program, general: Program, conditions: Sequence[Condition], machine: Machine) -> Program:
-    """One program of two versions.
+def join(versions: Sequence[Version], general: Program, machine: Machine) -> Program:
+    """One program of several versions.
 
     Args:
-        special: runs where all conditions hold.
+        versions: with conditions, of which each has one at least; the first runs of which all hold.
         general: runs elsewhere.
-        conditions: of which there is one at least.
         machine: for which it is compiled.
     """
-    cores = max(special.cores_per_program, general.cores_per_program)
-    special, general = (apart(each, cores) for each in (special, general))
-    if special.is_resident or general.is_resident:
-        special, general = resident(special), resident(general)
-    chosen, otherwise = _fresh("special", special.labels), _fresh("otherwise", special.labels)
-    choice = _Choice(machine, {*special.labels, chosen, otherwise}, special.register_count)
-    choice.ask(conditions, otherwise)
-    location = conditions[0].location if isinstance(conditions[0], Function) else conditions[0].condition.location
-    before = [*choice.instructions, Instruction(TABLE["br"], (), (Label(chosen),), location)]
-    taken = {*special.labels, *special.buffers, *choice.labels, chosen, otherwise}
-    suffix = ".general"
-    while any(name + suffix in taken for name in (*general.labels, *general.buffers)):
-        suffix += ".general"
-    general = _knowing(_renamed(general, suffix, choice.registers, len(special.strings)), choice.at_first())
-    behind = len(before) + len(general.instructions)
-    labels = {name: place + len(before) for name, place in general.labels.items()}
-    labels |= {name: place + behind for name, place in special.labels.items()}
-    labels |= {chosen: behind, otherwise: len(before), **choice.labels}
-    count = len(general.labels) + len(special.labels) + len(choice.labels) + 2
-    assert len(labels) == count, "each label has a name of its own"
-    return replace(
-        special,
-        buffers={**special.buffers, **general.buffers},
-        instructions=(*before, *general.instructions, *special.instructions),
-        labels=labels,
-        register_count=general.register_count,
-        strings=(*special.strings, *general.strings),
-        local_bytes=max(special.local_bytes, general.local_bytes),
-        metadata={
-            **general.metadata,
-            **special.metadata,
-            VERSIONS: [*_versions(special), *_versions(general), chosen, otherwise],
-        },
-    )
+    programs = [*(program for program, _ in versions), general]
+    cores = max(each.cores_per_program for each in programs)
+    programs = [apart(each, cores) for each in programs]
+    if any(each.is_resident for each in programs):
+        programs = [resident(each) for each in programs]
+    joining = _Joining(machine)
+    known: _Known = {}
+    for program, (_, conditions) in zip(programs, versions, strict=False):
+        suffix = joining.add(program)
+        chosen, otherwise = (joining.label(name, suffix) for name in ("special", "otherwise"))
+        choice = _Choice(joining.selected, joining.taken, joining.registers)
+        choice.ask(conditions, otherwise, dict(known))
+        joining.decide(choice, conditions[0], chosen, otherwise)
+        known |= choice.at_first()
+    joining.add(programs[-1])
+    joining.programs[-1] = _knowing(joining.programs[-1], known)
+    return joining.joined()
+
+
+class _Joining:
+    """Versions of a program, one behind the other, each with names and registers of its own.
+
+    Attributes:
+        programs: as they are in the program of all.
+        taken: names of labels and buffers.
+        registers: how many are in use.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.programs: list[Program] = []
+        self._machine = machine
+        self._selected: dict[int, tuple[Function, Selected]] = {}
+        self.taken: set[str] = set()
+        self.registers = 0
+        self._suffix, self._strings = "", 0
+        # What decides, behind which the next such follows; the label of each version and of what is behind the choice.
+        self._choices: list[tuple[list[Instruction], dict[str, int]]] = []
+        self._labels: list[tuple[str, str]] = []
+
+    def add(self, program: Program) -> str:
+        """Add a program; what its names end with now."""
+        while not self.taken.isdisjoint(each + self._suffix for each in (*program.labels, *program.buffers)):
+            self._suffix += ".general"
+        suffix = self._suffix
+        program = _renamed(program, suffix, self.registers, self._strings) if self.programs else program
+        self.programs.append(program)
+        self.taken |= {*program.labels, *program.buffers}
+        self.registers = program.register_count
+        self._strings += len(program.strings)
+        self._suffix += ".general"
+        return suffix
+
+    def selected(self, condition: Function) -> Selected:
+        """The instructions of a condition, which several versions may ask."""
+        if id(condition) not in self._selected:
+            self._selected[id(condition)] = condition, select_condition(condition, self._machine)
+        return self._selected[id(condition)][1]
+
+    def label(self, name: str, suffix: str) -> str:
+        """A label that is not taken yet."""
+        found = _fresh(name + suffix, self.taken)
+        self.taken.add(found)
+        return found
+
+    def decide(self, choice: _Choice, first: Condition, chosen: str, otherwise: str) -> None:
+        """Let a choice decide whether the program that was added last is to run.
+
+        Args:
+            choice: goes on behind its end if it is.
+            first: what is asked first.
+            chosen: label of the program.
+            otherwise: label of what comes behind the choice.
+        """
+        location = first.location if isinstance(first, Function) else first.condition.location
+        branch = Instruction(TABLE["br"], (), (Label(chosen),), location)
+        self._choices.append(([*choice.instructions, branch], choice.labels))
+        self._labels.append((chosen, otherwise))
+        self.taken |= choice.labels.keys()
+        self.registers = choice.registers
+
+    def joined(self) -> Program:
+        """All of them: what decides, what runs where nothing holds, and the others, the last one first."""
+        instructions: list[Instruction] = []
+        labels: dict[str, int] = {}
+        for (asked, places), (_, otherwise) in zip(self._choices, self._labels, strict=True):
+            labels |= {name: place + len(instructions) for name, place in places.items()}
+            instructions += asked
+            labels[otherwise] = len(instructions)
+        chosen = [each for each, _ in self._labels]
+        for program, label in zip(reversed(self.programs), [None, *reversed(chosen)], strict=True):
+            if label is not None:
+                labels[label] = len(instructions)
+            labels |= {name: place + len(instructions) for name, place in program.labels.items()}
+            instructions += program.instructions
+        decisions = [name for pair in self._labels for name in pair]
+        return replace(
+            self.programs[0],
+            buffers={name: each for program in self.programs for name, each in program.buffers.items()},
+            instructions=tuple(instructions),
+            labels=labels,
+            register_count=self.registers,
+            strings=tuple(each for program in self.programs for each in program.strings),
+            local_bytes=max(each.local_bytes for each in self.programs),
+            metadata={
+                **{name: fact for program in reversed(self.programs) for name, fact in program.metadata.items()},
+                VERSIONS: [*(name for program in self.programs for name in _versions(program)), *decisions],
+            },
+        )
 
 
 def _versions(program: Program) -> Sequence[str]:
@@ -105,6 +179,9 @@ class Unless:
 Condition = Function | Unless
 """Arithmetic on the parameters and the size of the grid, whose last result says whether something holds."""
 
+Version = tuple[Program, Sequence[Condition]]
+"""A program, and what has to hold of a launch for it."""
+
 
 _DECIDING = ("br", "cbr")
 
@@ -121,8 +198,8 @@ class _Choice:
         registers: that they use, and that others use before them.
     """
 
-    def __init__(self, machine: Machine, taken: Collection[str], registers: int) -> None:
-        self.machine, self.taken = machine, taken
+    def __init__(self, selected: Callable[[Function], Selected], taken: Collection[str], registers: int) -> None:
+        self.selected, self.taken = selected, taken
         self.instructions: list[Instruction] = []
         self.labels: dict[str, int] = {}
         self.registers = registers
@@ -164,7 +241,7 @@ class _Choice:
 
     def _computed(self, condition: Function, known: _Known) -> Register:
         """The register that says whether a condition holds."""
-        asked, holding, registers = select_condition(condition, self.machine)
+        asked, holding, registers = self.selected(condition)
         count, self.registers = self.registers, self.registers + registers
         same: dict[Register, Register] = {}
         for each in asked:

@@ -167,9 +167,8 @@ class _Search(widen.Search):
 
 def _searched(function: Function, axis: int) -> _Search:
     """What there is along the axis of a digit."""
-    neighbours = Neighbours(function, axis, _ANY)
-    search = _Search(function, neighbours)
-    neighbours.settle(search.look)
+    search = _Search(function, Neighbours(function, axis, _ANY))
+    search.run()
     return search
 
 

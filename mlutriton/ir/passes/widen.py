@@ -76,7 +76,7 @@ def run(function: Function, axis: int, count: int) -> Widened | None:
     """
     neighbours = Neighbours(function, axis, count)
     found = Search(function, neighbours)
-    neighbours.settle(found.look)
+    found.run()
     if found.layouts is None:
         return None
     shapes = [(shape_of(store.operands[1].type), along) for store, along in found.stored.items()]
@@ -94,16 +94,37 @@ def _may_be_widened(operation: Operation) -> bool:
 
 
 class Search:
-    """Looks for the axes along which tiles that are stored lie side by side."""
+    """Looks for the axes along which tiles that are stored lie side by side.
+
+    Attributes:
+        stored: the axis of each store; none if there is none for one of them.
+        layouts: of all values, if there are any.
+    """
 
     def __init__(self, function: Function, neighbours: Neighbours) -> None:
         self.function, self.neighbours = function, neighbours
         self.stored: dict[Operation, int] = {}
         self.layouts: Layouts | None = None
 
+    def run(self) -> None:
+        """Find them, and the layouts that follow from them."""
+        self.neighbours.settle(self.look)
+        if not self.stored:
+            return
+        try:
+            layouts = Layouts(self.function, 1, self.stored)
+        except NotSplitError:
+            return
+        # What is computed along an axis of one element could have come from elsewhere.
+        is_clear = all(
+            axis == WHOLE or shape_of(value.type)[axis] > 1 for value, axes in layouts.wanted.items() for axis in axes
+        )
+        self.layouts = layouts if is_clear else None
+
     def look(self) -> None:
-        """Choose an axis for each store; no layouts if there is none for one of them."""
-        self.layouts, self.stored = None, {}
+        """Choose an axis for each store."""
+        self.stored = {}
+        stored: dict[Operation, int] = {}
         for operation in self.function.walk():
             if isinstance(operation, For) and not all(map(self.neighbours.is_alike, operation.operands[:3])):
                 return
@@ -113,16 +134,8 @@ class Search:
                 axis = self._axis(operation)
                 if axis is None:
                     return
-                self.stored[operation] = axis
-        try:
-            layouts = Layouts(self.function, 1, self.stored)
-        except NotSplitError:
-            return
-        # What is computed along an axis of one element could have come from elsewhere.
-        is_clear = all(
-            axis == WHOLE or shape_of(value.type)[axis] > 1 for value, axes in layouts.wanted.items() for axis in axes
-        )
-        self.layouts = layouts if is_clear and self.stored else None
+                stored[operation] = axis
+        self.stored = stored
 
     def _axis(self, store: Store) -> int | None:
         for axis in range(len(shape_of(store.operands[1].type))):
