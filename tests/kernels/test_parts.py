@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from examples.matmul import matmul
 
 BLOCK = 64
 
@@ -102,3 +103,24 @@ def test_an_odd_number_of_tiles_takes_no_longer(order):
 def test_few_rows_take_less_in_parts_that_suit_them(size):
     # They are no more than a group of tiles.
     assert cycles("groups", "plain", size) < 0.5 * cycles("groups", "of the tile", size)
+
+
+def test_a_third_of_the_columns_shares_out_what_whole_parts_do_not():
+    # Of 1024 by 1024, parts of 512x256 leave four of twelve clusters without any, those of 512x192 none.
+    assert cycles("groups", "plain", (1024, 1024, 2048)) < 0.9 * cycles("groups", "plain", (1024, 1536, 2048))
+
+
+def test_a_launch_has_no_more_tasks_than_programs():
+    """Parts of 512x192 are twelve, which as many tasks do in one round, and eight in two."""
+    m, n, k = 1024, 1024, 4096
+    described = [mlu.spec(shape, np.float16) for shape in ((m, n), (m, k), (k, n))]
+    took = []
+    for rows, columns in ((128, 128), (512, 256)):
+        grid = (m // rows * (n // columns),)
+        run = mlu.estimate(
+            matmul, grid, a=described[1], b=described[2], c=described[0], M=m, N=n, K=k,
+            a_stride_m=k, a_stride_k=1, b_stride_k=n, b_stride_n=1, c_stride_m=n, c_stride_n=1,
+            BLOCK_M=rows, BLOCK_N=columns, BLOCK_K=128, GROUP_M=4, SUM=tl.float32, ACTIVATION="none",
+        )  # fmt: skip
+        took.append(run.cycles)
+    assert took[1] < 1.3 * took[0]
