@@ -464,10 +464,10 @@ _FIXED: tuple[Row, ...] = (
         occupancy="outer * n * inner * gather_local_item_cycles"),
     Row("v.lookup", "Vector", Queue.COMPUTE, ("any", "i32|i64"),
         (_memory("dst", W, "n"), _memory("a", R, "extent"), _memory("index", R, "n", 1), _scalar("src", INT64),
-         _vector("mask", BOOL, "n"), _vector("fill", 0, "n"), *_counts("n extent")),
+         _scalar("elements", INT64), _vector("mask", BOOL, "n"), _vector("fill", 0, "n"), *_counts("n extent")),
         "dst[k] = a[index[k]] where mask[k], else fill[k]. a holds the whole array of GDRAM that begins at byte address"
-        " src: an index outside 0 to extent-1 that the mask chooses is fault E0301 of the element that gather would"
-        " load.",
+        " src, of so many elements: an index outside of both that the mask chooses is fault E0301 of the element that"
+        " gather would load.",
         occupancy="n * gather_local_item_cycles"),
     Row("v.histogram", "Vector", Queue.COMPUTE, ("i32|i64",),
         (_memory("dst", W, "bins", INT32), _memory("a", R, "n"), _vector("mask", BOOL, "n"), *_counts("n bins")),

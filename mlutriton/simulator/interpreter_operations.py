@@ -192,9 +192,10 @@ def _local_gather(core: Core, step: Step) -> None:
 
 
 def _look_up(core: Core, step: Step) -> None:
-    dtype, extent, mask = step.dtype("dst"), step.counts["extent"], step.list("mask")
+    dtype, mask = step.dtype("dst"), step.list("mask")
+    elements = min(step.integer("elements"), step.counts["extent"])
     index, values = step.read("index").astype(np.int64), np.array(step.list("fill"))
-    outside = index[mask & ((index < 0) | (index >= extent))]
+    outside = index[mask & ((index < 0) | (index >= elements))]
     if outside.size:
         core.miss(int(step.scalar("src").view(np.int64)[()]) + int(outside[0]) * dtype.bytes, dtype.bytes)
     values[mask] = step.read("a")[index[mask]]

@@ -45,7 +45,7 @@ def occupancy(text):
         ("red.fadd.f32 [a], [a], 2, 10, 33", 2 * 10 * 2),
         ("mm.f16.f32 [a], [a], [w], 64, 65, 33, 1, 0", M9.tensor_fill_cycles + 64 * 128 * 64 // 2048),
         ("mm.tf32.f32 [a], [a], [w], 64, 65, 33, 1, 0", M9.tensor_fill_cycles + 64 * 128 * 48 // 1024),
-        ("v.lookup.f32.i32 [a], [a], [a], 0, 1, 0, 7, 9", 7 * M9.gather_local_item_cycles),
+        ("v.lookup.f32.i32 [a], [a], [a], 0, 9, 1, 0, 7, 9", 7 * M9.gather_local_item_cycles),
         ("v.gather.f32.i32 [a], [a], [a], 1, 7, 1, 9", 7 * M9.gather_local_item_cycles),
         ("sync 1", 0),
     ],

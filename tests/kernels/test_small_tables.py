@@ -326,3 +326,14 @@ def test_mirrored_ends_are_near_the_row(width, padding):
     run = on_both_engines(lambda: reflected[(480,)](out, x, width, padding, 128), out)
     np.testing.assert_array_equal(out, np.pad(x, ((0, 0), (padding, padding)), mode="reflect"))
     assert run.cycles < 480 * 128 // run.machine.cores * run.machine.gather_item_cycles // 2
+
+
+def test_an_empty_table_has_nothing_to_choose(monkeypatch):
+    index, out = np.full(1024, NEVER, np.int32), np.empty(1024, np.float32)
+    on_both_engines(lambda: take[(1,)](out, np.empty(0, np.float32), index, 1024, 1024, NEVER), out)
+    assert (out == 5).all()
+    x, part = numbers((1, 1, 60)), np.empty((1, 1, 100), np.float32)
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        with pytest.raises(mlu.KernelFault, match="E0301"):
+            resized[(1, 1)](part, x, 1, 60, 100, 0.0, 1000.0, 128)

@@ -292,7 +292,7 @@ class Generator:
             index = self.index_values(index_dtype, 2, n, extent)
             mask = Immediate(1) if self.chance(0.4) else self.place(I1, n)
             fill = self.value(dtype) if self.chance(0.5) else self.place(dtype, n, 0)
-            operands = (self.place(dtype, extent, 0), index, self.pointer(dtype), mask, fill)
+            operands = (self.place(dtype, extent, 0), index, self.pointer(dtype), Immediate(extent), mask, fill)
             counts = (self.count(each) for each in (n, extent))
             self.emit("v.lookup", (dtype, index_dtype), self.place(dtype, n, 1), *operands, *counts)
         elif self.chance(0.4):

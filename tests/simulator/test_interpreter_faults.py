@@ -15,7 +15,7 @@ FAULTS = {
     "E0301 scalar": ("ldg.f32 r1, g[r0 + 1024]", "load of 4 bytes"),
     "E0301 nowhere": ("stg.f32 g[r9], 1", "store of 4 bytes at 0x0"),
     "E0301 gather": ("gather.f32.i32 [a], g[r0], [i], 512, 1, 0, 4, 1, 1", "misses"),
-    "E0301 look-up": ("v.lookup.f32.i32 [a], [i], [i], r0, 1, 0, 8, 4", "load of 4 bytes"),
+    "E0301 look-up": ("v.lookup.f32.i32 [a], [i], [i], r0, 4, 1, 0, 8, 8", "load of 4 bytes"),
     "E0301 row": ("gather.f32.i32 [a], g[r0], [i], 3, 1, 0, 1, 65, 65", "load of 260 bytes"),
     "E0302 vector": ("v.fadd.f32 [a], [a], 1, 1, 8", "a reads byte 0 of NRAM, which nothing has written"),
     "E0302 part": ("v.mov.f32 [a], 0, 1, 8\n v.fneg.f32 [b], [a], 1, 9", "byte 32 of NRAM"),

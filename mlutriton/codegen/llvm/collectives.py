@@ -189,7 +189,7 @@ def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
 
 
 def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
-    """``f(context, dst, a, index, src, mask, its stride, fill, its stride, n, extent)``: ``v.lookup``.
+    """``f(context, dst, a, index, src, mask, its stride, fill, its stride, n, extent, elements)``: ``v.lookup``.
 
     -1 after a fault.
     """
@@ -202,7 +202,9 @@ def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
             flag = e.value(f"load i8, ptr {e.pointer('%mask', e.value(f'mul i64 {k}, %mask_stride'))}, align 1")
             is_set = e.value(f"icmp ne i8 {flag}, 0")
             index = as_index(e, e.pointer("%index", e.multiply(k, index_dtype.bytes)), index_dtype)
-            with e.when(e.value(f"and i1 {is_set}, {e.value(f'icmp uge i64 {index}, %extent')}")):
+            outside = e.value(f"icmp uge i64 {index}, %extent")
+            outside = e.value(f"or i1 {outside}, {e.value(f'icmp sge i64 {index}, %elements')}")
+            with e.when(e.value(f"and i1 {is_set}, {outside}")):
                 e.store64(int(Fault.OUTSIDE), e.pointer("%context", 8 * Context.FAULT))
                 e.store64(e.add("%src", e.multiply(index, width)), e.pointer("%context", 8 * Context.FAULT_ADDRESS))
                 e.store64(width, e.pointer("%context", 8 * Context.FAULT_BYTES))
@@ -215,7 +217,8 @@ def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
         e.do("ret i64 0")
         return e.function(
             f"define internal i64 @{name}(ptr %context, ptr %dst, ptr %a, ptr %index, i64 %src, ptr %mask,"
-            " i64 %mask_stride, ptr %fill, i64 %fill_stride, i64 %n, i64 %extent) noinline"
+            " i64 %mask_stride, ptr %fill, i64 %fill_stride, i64 %n, i64 %extent,"
+            " i64 %elements) noinline"
         )
 
     return library.require(name, define)

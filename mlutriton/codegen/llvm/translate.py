@@ -511,6 +511,7 @@ class _Translation:
                 chosen = (self.transfers.vector_operand(name) for name in ("mask", "fill"))
                 operands = ", ".join(f"ptr {pointer}, i64 {stride}" for pointer, stride in chosen)
                 operands = f"{pointers}, i64 {frame.scalar_bits('src')}, {operands}, {extents}"
+                operands = f"{operands}, i64 {frame.scalar_bits('elements')}"
                 frame.stop_if_failed(e.value(f"call i64 @{function}(ptr %context, {operands})"))
             case ["v", "histogram" | "collect" as which]:
                 mask, stride = self.transfers.vector_operand("mask")

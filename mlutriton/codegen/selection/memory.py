@@ -498,8 +498,8 @@ def look_up(s: Selection, operation: Operation) -> None:
     source, places, address = s.dense(table), s.dense(index), s.operand(s.views[base])
     operands = (_elements(s, mask), _elements(s, other))
     target = s.destination(operation.result)
-    where = (target.address(), source.address(), places.address(), address)
-    counts = (Immediate(places.count), s.operand(count))
+    where = (target.address(), source.address(), places.address(), address, s.operand(s.views[count]))
+    counts = (Immediate(places.count), Immediate(source.count))
     s.emitter.emit("v.lookup", (target.dtype, places.dtype), (*where, *operands, *counts))
     s.views[operation.result] = target
 
