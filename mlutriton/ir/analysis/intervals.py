@@ -30,7 +30,7 @@ class Intervals:
 
     Attributes:
         code: the arithmetic; it needs nothing of the function but its arguments.
-        facts: what has to hold of a launch for the intervals to be right: that no end is a NaN.
+        facts: what has to hold of a launch for the intervals to be right: that no end is a NaN, or beyond the other.
     """
 
     def __init__(self, function: Function, code: Scalars) -> None:
@@ -67,8 +67,9 @@ class Intervals:
                 ends = [self.of(each) for each in operation.operands[operation.name == "select" :]]
                 known = [each for each in ends if each is not None]
                 found = self._of_arithmetic(operation, known) if len(known) == len(ends) else None
-                if found is not None and _is_float(found[0]):
-                    self.facts.append(Holds(self.code.add(Elementwise.of("fole", *found))))
+                if found is not None:
+                    ordered = "fole" if _is_float(found[0]) else "sle"
+                    self.facts.append(Holds(self.code.add(Elementwise.of(ordered, *found))))
                 return found
             case _:
                 return None
