@@ -153,7 +153,7 @@ def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata
         OnChipMemoryError: E0202, it does not fit.
     """
     try:
-        return _one_form(_whole(function, options, metadata, observe), function, options)
+        return _one_form(*_whole(function, options, metadata, observe), options)
     except OnChipMemoryError as error:
         refusal = error
     if multiplies(function):
@@ -243,14 +243,18 @@ def _fitted(function: Function, options: CompileOptions, metadata: Metadata, obs
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     try:
-        return _whole(function, options, metadata, observe)
+        program, _ = _whole(function, options, metadata, observe)
     except OnChipMemoryError as error:
         refusal = error
+    else:
+        return program
     return _in_parts(function, options, metadata, observe, refusal)
 
 
-def _whole(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
-    """The program of a function as it stands.
+def _whole(
+    function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
+) -> tuple[Program, Function]:
+    """The program of a function as it stands, and what it does mostly.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
@@ -261,11 +265,11 @@ def _whole(function: Function, options: CompileOptions, metadata: Metadata, obse
         with suppress(OnChipMemoryError):
             program = generate(merged, machine, stages, metadata)
             observe("merge_accesses", merged)
-            if not conditions:
-                return program
-            # What hardly ever runs is rather compiled quickly.
-            return join([(program, conditions)], generate(function, machine, 1, metadata), machine)
-    return generate(function, machine, stages, metadata)
+            if conditions:
+                # What hardly ever runs is rather compiled quickly.
+                program = join([(program, conditions)], generate(function, machine, 1, metadata), machine)
+            return program, merged
+    return generate(function, machine, stages, metadata), function
 
 
 def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:

@@ -124,3 +124,28 @@ def test_a_launch_has_no_more_tasks_than_programs():
         )  # fmt: skip
         took.append(run.cycles)
     assert took[1] < 1.3 * took[0]
+
+
+@mlu.jit
+def complex_product(c, a, b, n: tl.constexpr, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    real, imaginary = tl.zeros((BLOCK, BLOCK), tl.float32), tl.zeros((BLOCK, BLOCK), tl.float32)
+    for begin in range(0, n, BLOCK):
+        depth = begin + tl.arange(0, BLOCK)
+        x, y = a + 2 * (row[:, None] * n + depth), b + 2 * (depth[:, None] * n + column)
+        x_real, x_imaginary, y_real, y_imaginary = tl.load(x), tl.load(x + 1), tl.load(y), tl.load(y + 1)
+        real += tl.dot(x_real, y_real) - tl.dot(x_imaginary, y_imaginary)
+        imaginary += tl.dot(x_real, y_imaginary) + tl.dot(x_imaginary, y_real)
+    to = c + 2 * (row[:, None] * n + column)
+    tl.store(to, real)
+    tl.store(to + 1, imaginary)
+
+
+def test_parts_are_compared_with_loads_as_they_are_made():
+    """Real and imaginary parts of a small tile are one load; of a part they are as many loads as it has elements."""
+    a, b = (np.random.default_rng(seed).integers(-3, 4, (512, 512, 2)).astype(np.float32) for seed in (1, 2))
+    c = np.zeros_like(a)
+    run = complex_product[(32, 32)](c, a, b, 512, 16)
+    expected = (a[..., 0] + 1j * a[..., 1]) @ (b[..., 0] + 1j * b[..., 1])
+    np.testing.assert_array_equal(c, np.stack([expected.real, expected.imag], 2))
+    assert run.instruction_work[0].max() >= 32 * run.programs, "each program takes its turns"
