@@ -26,6 +26,7 @@ from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.records import record_kernel
+from tests.language.generated.relaunches import launched_again
 from tests.language.generated.rows import row_kernel
 from tests.language.generated.tensors import tensor_kernel
 from tests.language.generated.texts import Between, TextCase, drawn, seeded
@@ -74,6 +75,15 @@ def test_kernels_write_the_same_on_every_machine(case: TextCase) -> None:
     install_block_pointers()
     with refused_where_it_must_be(case.machine):
         judged(case, THREADS)
+
+
+@pytest.mark.filterwarnings("ignore:tl.make_block_ptr is deprecated")
+@given(case=(seeded if EXAMPLES else drawn)(kernel_on_a_machine), seed=st.integers(0, 1 << 30))
+@examples(12)
+def test_kernels_that_are_launched_again_find_other_arrays(case: TextCase, seed: int) -> None:
+    install_block_pointers()
+    with refused_where_it_must_be(case.machine):
+        launched_again(case, seed)
 
 
 @given(
