@@ -454,7 +454,7 @@ def test_what_a_register_says_the_length_of_is_no_whole_buffer():
         emitter.buffer(name, dtype, 64, "nram") for name, dtype in zip("atp", (F32, F32, I32), strict=True)
     )
     addresses = [Address(each.name) for each in (made, table, places)]
-    rest = (Register(0), Immediate(1), Immediate(0.0), Immediate(64))
+    rest = (Register(0), Immediate(64), Immediate(1), Immediate(0.0), Immediate(64))
     for extent, is_whole in ((Immediate(64), True), (Immediate(32), False), (Register(1), False)):
         emitter.nodes = []
         emitter.emit("v.lookup", (F32, I32), (*addresses, *rest, extent))
