@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.estimate import item_count
+from mlutriton.codegen.estimate import estimated, item_count
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
@@ -40,8 +40,10 @@ _LONGER, _LEAST_ITEMS = 4, 64
 
 def version(
     function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
-) -> tuple[Program, list[Function]] | None:
-    """The program that looks up on chip, and when it is to run; None if there is nothing that may be looked up there.
+) -> tuple[Program, list[Function], float] | None:
+    """The program that looks up on chip, when it is to run, and the cycles that each of the kernel's takes, about.
+
+    None if there is nothing that may be looked up there.
 
     Args:
         function: whose memory accesses are known.
@@ -69,6 +71,8 @@ def version(
         else:
             tables[argument] = _whole(code, argument, capacity_bytes)
     _rewrite(made.body, tables)
+    # Without what is loaded once for all programs of a task.
+    cycles = estimated(made, machine).cycles
     made.body.operations[:0] = code.operations
     dce.run(made)
     options.verify(made, "small_tables")
@@ -77,7 +81,8 @@ def version(
         program = placed(made, options, metadata, observe).program
     except OnChipMemoryError:
         return None
-    return program, [_condition(function, capacity_bytes, machine, is_resident=program.is_resident)]
+    condition = _condition(function, capacity_bytes, machine, is_resident=program.is_resident)
+    return program, [condition], cycles
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton import longer_rows, round_sizes, short_loops, small_tables, whole_boxes
+from mlutriton.codegen.estimate import estimated
 from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import Condition, Unless, join, neighbours_at_once, of_parts
 from mlutriton.diagnostics import OnChipMemoryError
@@ -235,8 +236,13 @@ def specialized(
     if rounded is not None:
         found = round_sizes.version(rounded, function, options, metadata, observe, prepare)
         together += [found] if found else []
-    found = small_tables.version(function, options, metadata, observe)
-    together = [*([found] if found else []), *together]
+        rounded = rounded if found else None
+    looked_up = small_tables.version(function, options, metadata, observe)
+    if looked_up is not None:
+        program, conditions, cycles = looked_up
+        # Rows that are loaded for round sizes may take less than looking up.
+        is_first = rounded is None or cycles <= estimated(rounded, options.machine).cycles
+        together.insert(0 if is_first else len(together), (program, [*conditions]))
     if unboxed is not None:
         together = [*whole_boxes.versions(unboxed, function, options, metadata, observe, prepare), *together]
     if looping is not None:

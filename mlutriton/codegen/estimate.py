@@ -27,6 +27,7 @@ from mlutriton.ir.ops import (
     For,
     GatherLoad,
     If,
+    LookUp,
     Reduce,
     Scan,
     ScatterStore,
@@ -221,6 +222,9 @@ class _Estimate:
                 moved = operation.result if isinstance(operation, GatherLoad) else operation.operands[2]
                 setup = item_count(operation) * machine.gather_item_cycles
                 return _Queues(transfers=setup + _bytes(moved) / _transfer_rate(machine))
+            case LookUp():
+                items = math.prod(shape_of(operation.result.type))
+                return _Queues(compute=items * machine.gather_local_item_cycles)
             case Assemble():
                 shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
                 rate = min(shared, machine.move_bytes_per_cycle)

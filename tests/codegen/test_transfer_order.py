@@ -109,8 +109,8 @@ def test_first_loads_go_in_the_order_of_all_others():
     run = mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants)
     loads = [each for each in run.program.instructions if each.row.trace == "LOAD" and "n1" in each.row.slot_index]
     rows = [each.operand("n1") for each in loads if str(each.operand("dst")).startswith("[left")]
-    # Of the tiles and of parts of 512 rows, two in front of the loop and two in it; whole ones where arrays share bytes,
-    # and nothing is loaded ahead.
+    # Of the tiles and of parts of 512 rows, two in front of the loop and two in it; whole ones where arrays share
+    # bytes, and nothing is loaded ahead.
     assert rows.count(Immediate(128)) == 2
     # One more is such a whole one, of parts of 256 rows.
     assert rows.count(Immediate(64)) == 2 * 4 + 1
