@@ -26,7 +26,6 @@ from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, untaken_versi
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.faulting_program import faulting_program
 from mlutriton.frontend.array_specs import Spec, described
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
@@ -402,6 +401,8 @@ class Launch:
     def _blame(self, fault: KernelFault) -> None:
         """Let a fault name the program that has it, where others were served with it."""
         text = self.text() if self.with_values else None
+        from mlutriton.faulting_program import faulting_program  # which has the compiler's front end, for faults alone
+
         place = None if text is None else faulting_program(fault, text, self.grid, self.words, self.memory)
         if place not in (None, fault.program):
             fault.program, fault.context = place, f"{self.kernel.program.name}, program {place}"
