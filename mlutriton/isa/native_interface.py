@@ -229,8 +229,9 @@ WRAM_EXPANSION = 4
 SCRATCH_EXPANSION = 4
 
 # The cores of a cluster keep the weights that they have in common behind the image of SRAM; there is room for as many
-# as the WRAM of so many cores holds.
+# as the WRAM of so many cores holds, and for what is noted of them, so many bytes for the cluster and for each core.
 _COMMON_WEIGHTS_CORES = 2
+NOTED_WEIGHTS_BYTES = 512
 _LINE_BYTES = 64
 
 
@@ -241,7 +242,8 @@ def common_weights_offset(machine: Machine) -> int:
 
 def common_weights_bytes(machine: Machine) -> int:
     """What the common weights of a cluster take, with what is noted of them."""
-    return _COMMON_WEIGHTS_CORES * WRAM_EXPANSION * machine.wram_bytes
+    noted = NOTED_WEIGHTS_BYTES * (1 + machine.cores_per_cluster)
+    return noted + _COMMON_WEIGHTS_CORES * WRAM_EXPANSION * machine.wram_bytes
 
 
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of

@@ -12,6 +12,7 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import machine
+from mlutriton.isa.native_interface import common_weights_bytes
 from mlutriton.launch import runtime
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
@@ -161,3 +162,15 @@ def test_without_a_free_slot_a_core_has_a_copy():
     places = [pool.place(member, low, source=low + 4096 * member) for member in range(3) for low in (0, 1024, 2048)]
     assert places == [*range(common_weights._SLOTS), -1]
     assert pool.place(0, 3072, source=9, size=2048) == -1, "it is too large for a slot"
+
+
+@pytest.mark.parametrize(("wram_kb", "cores"), [(1, 32), (2, 3), (16, 16)])
+def test_what_is_noted_has_room_beside_little_wram(wram_kb, cores):
+    small = MACHINE.replace(wram_bytes=wram_kb * 1024, cores_per_cluster=cores)
+    program = assemble(
+        BEGIN.replace(f".cores {CORES}", f".cores {cores}") + "move.weight.f32 [w], [s], 1, 64, 64, 1\n" + END
+    )
+    slot_bytes = common_weights._slot_bytes(program, small)
+    noted_bytes = common_weights._noted_bytes(program)
+    assert slot_bytes > 0
+    assert noted_bytes + common_weights._SLOTS * slot_bytes <= common_weights_bytes(small)

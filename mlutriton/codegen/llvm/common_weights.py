@@ -18,7 +18,7 @@ from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.loans import LOANS_BYTES
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import Context, common_weights_bytes, common_weights_offset
+from mlutriton.isa.native_interface import NOTED_WEIGHTS_BYTES, Context, common_weights_bytes, common_weights_offset
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import Access
@@ -29,6 +29,7 @@ _SLOTS = 8
 _LOW, _HIGH, *_HOW = range(_WORDS := 7)
 # Before the slots stand these words, and the tables of the cores.
 _TABLES = 8 * _WORDS * _SLOTS
+assert max(_TABLES, LOANS_BYTES) <= NOTED_WEIGHTS_BYTES
 _LINE_BYTES = 64
 _POOL = "ptr %pool, ptr %wram, i64 %member, i64 %members, i64 %slot_bytes"
 
