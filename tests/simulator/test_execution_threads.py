@@ -53,10 +53,15 @@ def test_a_program_that_never_ends_can_be_interrupted(runtime):
     text = "again:\nadd.i64 r3, r3, 1\nslt.i64 r4, r3, 0\ncbr r4, end\nbr again\nend:\nexit"
     # Compiled before: an interrupt in one of LLVM's calls back to Python is lost.
     _, _, launch = prepared(text, runtime, 3)
+    # Shells start what runs in the background without a handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, _thread.interrupt_main)
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        launch(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launch(2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     timer.join()
 
 
