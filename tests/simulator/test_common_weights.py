@@ -72,7 +72,7 @@ def drawn(seed):
     lines = [load(rng, 4 * WEIGHTS * number) for number in range(4)]
     lines += ["sync 7", "barrier.cluster", *(move(rng, 4 * WEIGHTS * number) for number in range(4))]
     for _ in range(30):
-        kind = rng.choice(["load", "move", "move", "mm", "mm", "barrier", "weight", "own"])
+        kind = rng.choice(["load", "move", "move", "mm", "mm", "barrier", "weight", "own", "sums"])
         place = rng.choice(places)
         line = {
             "load": lambda place=place: load(rng, place),
@@ -82,6 +82,8 @@ def drawn(seed):
             "weight": lambda place=place: (
                 f"dma.weight.f32 [w + {place}], g[r1], {DEPTH}, 32, {DEPTH}, 30, 0, 32, 1, 0.0"
             ),
+            # What a core has computed is its own.
+            "sums": lambda place=place: f"move.weight.f32 [w + {place}], [c], {ROWS}, {COLUMNS}, {COLUMNS}, 1",
             "own": lambda place=place: f"move.f32 [s + {place}], [c], {ROWS * COLUMNS}, 1, 0, 0",
         }[kind]()
         lines += ["sync 7", line]

@@ -132,7 +132,7 @@ class CommonWeights:
 
         Args:
             target: of the weights.
-            source: of them.
+            source: of them, in SRAM, where all cores find the same.
             how: numbers that tell how they are read.
         """
         frame, e = self._frame, self._frame.e
@@ -157,7 +157,7 @@ class CommonWeights:
             if place.buffer.space == "sram":
                 first = e.add(place.base or 0, place.start)
                 frame.call("forget_weights", (self._pool(), first, e.add(first, place.size)), pointers=1)
-            elif place.buffer.space == "wram" and frame.instruction.row.name != "move.weight":
+            elif place.buffer.space == "wram" and not _is_from_sram(frame.instruction, frame.program):
                 self._at_table("settle", place)
 
     def _pool(self) -> str:

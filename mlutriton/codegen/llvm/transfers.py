@@ -139,7 +139,7 @@ class Transfers:
             strides = [e.multiply(frame.count(name), width) for name in ("from_depth", "from_column")]
             arguments = (frame.pointer(source), depth, columns, depth, columns, 0, *strides, 0)
             name = f"weight_{target.dtype}"
-            if self.common_weights.is_used:
+            if self.common_weights.is_used and source.buffer.space == "sram":
                 number = admitted(TENSOR_TYPES).index(target.dtype)
                 place = self.common_weights.place(target, source, (depth, columns, *strides, number))
                 with frame.conditional(e.value(f"icmp ne ptr {place}, null")):
