@@ -22,7 +22,7 @@ from mlutriton.codegen.llvm.control_flow import disjoint_flags
 from mlutriton.codegen.llvm.dependence import depends_on_data
 from mlutriton.codegen.llvm.runtime import basic_module, special_module
 from mlutriton.codegen.llvm.translate import translate
-from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, untaken_versions
+from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, Reach, asked_reaches, untaken_versions
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
 from mlutriton.dtypes import F16, F32, F64, DType
@@ -148,13 +148,7 @@ class LoadedKernel:
         self, grid: Grid, words: Sequence[int], memory: GlobalMemory, with_values: bool
     ) -> frozenset[int]:
         disjoint = memory.is_disjoint
-        reaches = {
-            (place, behind, stored): memory.reach(words[place] + behind, stored=stored)
-            for place in (self._pointers if self._asks_for_reach else ())
-            # From the pointer on, and from the element before it: an array that begins there does not have that.
-            for behind in (0, -self.program.parameters[place].dtype.bytes)
-            for stored in (False, True)
-        }
+        reaches = {each: memory.reach(words[each[0]] + each[1], stored=each[2]) for each in self._reaches}
         key = grid, disjoint, *reaches.values(), *[words[place] for place in self._numbers]
         untaken = self._untaken.get(key)
         if untaken is None:
@@ -177,8 +171,9 @@ class LoadedKernel:
         return bool(disjoint_flags(self.program))
 
     @cached_property
-    def _asks_for_reach(self) -> bool:
-        return any(each.row.name == "reach" for each in self.program.instructions)
+    def _reaches(self) -> tuple[Reach, ...]:
+        """What it asks of the ends of arrays."""
+        return tuple(dict.fromkeys(asked_reaches(self.program).values()))
 
     def _compiled(self, with_values: bool, disjoint: bool, untaken: frozenset[int]) -> NativeProgram:
         dependent_place = partial(depends_on_data, self.program, disjoint=disjoint, untaken=untaken)
@@ -400,10 +395,11 @@ class Launch:
 
     def _blame(self, fault: KernelFault) -> None:
         """Let a fault name the program that has it, where others were served with it."""
-        text = self.text() if self.with_values else None
+        if not self.with_values or (text := self.text()) is None:
+            return
         from mlutriton.faulting_program import faulting_program  # which has the compiler's front end, for faults alone
 
-        place = None if text is None else faulting_program(fault, text, self.grid, self.words, self.memory)
+        place = faulting_program(fault, text, self.grid, self.words, self.memory)
         if place not in (None, fault.program):
             fault.program, fault.context = place, f"{self.kernel.program.name}, program {place}"
 

@@ -64,7 +64,7 @@ def test_the_ends_of_arrays_tell_what_a_launch_takes(reached, stored, left_out):
 
 
 def test_where_arrays_begin_tells_what_a_launch_takes():
-    program = program_of(choice("param r1, 0\nadd.i64 r2, r1, -4\nreach r2, r2, 0\neq.i64 r9, r2, 0"))
+    program = program_of(choice("param r1, 0\nadd.i64 r2, r1, -4\nreach r4, r2, 0\neq.i64 r9, r4, 0"))
     for before, left_out in ((0, {"small"}), (104, {"large"})):
         numbers = LaunchNumbers((1, 1, 1), 1, [0xDEAD, 0, 0], True, {(0, 0, False): 100, (0, -4, False): before})
         places = untaken_versions(program, numbers)

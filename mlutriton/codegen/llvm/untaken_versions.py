@@ -11,6 +11,7 @@ instruction before it in its block, or the only one that sets it at all.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -26,6 +27,9 @@ from mlutriton.isa.operands import Immediate, Label, Operand, Register
 from mlutriton.isa.program import VERSIONS, Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS
 
+Reach = tuple[int, int, bool]
+"""How many bytes are asked for: from which parameter on, how far behind it, and whether they are to be stored to."""
+
 
 @dataclass(frozen=True)
 class LaunchNumbers:
@@ -36,15 +40,14 @@ class LaunchNumbers:
         tasks: of the launch.
         words: the 64-bit word of each parameter; those of pointers are not looked at.
         disjoint: whether no two arrays share bytes.
-        reaches: how many bytes there are from an address on, as far as it is known: by parameter, by how many bytes
-            behind it that is, and by whether they are to be stored to.
+        reaches: how many bytes there are, of the :func:`asked_reaches` of which that is known.
     """
 
     grid: tuple[int, int, int]
     tasks: int
     words: Sequence[int]
     disjoint: bool
-    reaches: Mapping[tuple[int, int, bool], int] = field(default_factory=dict[tuple[int, int, bool], int])
+    reaches: Mapping[Reach, int] = field(default_factory=dict[Reach, int])
 
 
 def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]:
@@ -52,6 +55,24 @@ def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]
     labels = cast("Sequence[str]", program.metadata.get(VERSIONS, ()))
     begins = {program.labels[label] for label in labels}
     return frozenset(begins - _Ways(program, numbers).reached) if begins else frozenset()
+
+
+def asked_reaches(program: Program) -> dict[int, Reach]:
+    """What a program asks of the ends of arrays, by the place of the instruction, where parameters point to these."""
+    setters = Counter(each.written_register for each in program.instructions)
+    made = {r: each for each in program.instructions if (r := each.written_register) is not None and setters[r] == 1}
+    found: dict[int, Reach] = {}
+    for place, instruction in enumerate(program.instructions):
+        if instruction.row.name != "reach":
+            continue
+        address, behind = instruction.operand("address"), 0
+        source = made.get(address) if isinstance(address, Register) else None
+        while source is not None and source.row.name == "add" and isinstance(source.operands[2], Immediate):
+            behind += int(source.operands[2].value)
+            source = made.get(source.operands[1]) if isinstance(source.operands[1], Register) else None
+        if source is not None and source.row.name == "param":
+            found[place] = _index(source), behind, bool(_index(instruction, "stored"))
+    return found
 
 
 class _Ways:
@@ -65,7 +86,9 @@ class _Ways:
         self._program = program
         self._special = _special_registers(program, numbers)
         self._words = numbers.words
-        self._reaches = numbers.reaches
+        self._reaches = {
+            place: numbers.reaches[asked] for place, asked in asked_reaches(program).items() if asked in numbers.reaches
+        }
         self._begins = program.block_starts
         # Of each register the instructions that set it.
         self._setting: dict[Register, list[int]] = {}
@@ -143,7 +166,7 @@ class _Ways:
         if row.name == "sreg":
             return self._special.get(SPECIAL_REGISTERS[_index(instruction)])
         if row.name == "reach":
-            return self._reach(instruction.operands[1], at, bool(_index(instruction, "stored")))
+            return self._reaches.get(at)
         if row.name != "mov" and row.operation is None:
             return None
         types = [instruction.dtype_of(slot) for slot in row.slots[1:]]
@@ -158,19 +181,6 @@ class _Ways:
         to = dtypes[1] if row.operation.is_cast else None
         result = evaluate(row.operation.name, *values, dtype=dtypes[0], to=to)
         return int.from_bytes(result.tobytes(), "little")
-
-    def _reach(self, operand: Operand, at: int, stored: bool) -> int | None:
-        """How many bytes there are from an address on, if it is what a parameter holds, or so many bytes behind."""
-        behind = 0
-        while isinstance(operand, Register) and (source := self._source(operand, at)) is not None:
-            made = self._program.instructions[source]
-            if made.row.name == "param":
-                return self._reaches.get((_index(made), behind, stored))
-            if made.row.name != "add" or not isinstance(made.operands[2], Immediate):
-                return None
-            behind += int(made.operands[2].value)
-            operand, at = made.operands[1], source
-        return None
 
 
 def _value(bits: int, dtype: DType) -> ArrayLike:
