@@ -105,7 +105,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
             options.machine,
             in_one_line=tiles.in_one_line,
         )
-        program = join([(special, [tiles.condition])], as_written, options.machine)
+        program = join([(special, [*tiles.conditions])], as_written, options.machine)
     written = Aliasing(function).written
     if written is not None and program.asks_for_disjoint:
         places = [place for place, each in enumerate(function.body.arguments) if each in written]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from mlutriton.ir.memory_ops import ArraysDisjoint
+from mlutriton.ir.ops import Elementwise
 from mlutriton.ir.parser import parse_function
 from mlutriton.ir.passes import deal_out
 
@@ -83,3 +85,56 @@ def test_tiles_that_lie_apart_are_programs(height, moved):
 )
 def test_tiles_that_may_meet_are_gone_over_in_a_loop(height, moved):
     assert deal_out.run(parse_function(KERNEL.format(height=height, moved=moved))) is None
+
+
+GROUPED = """
+func @k(%out: ptr<f32>, %lines: i32, %columns: i32, %tiles: i32, %pitch: i32) {
+  %one = constant {value = 1} : i32
+  %eight = constant {value = 8} : i32
+  %sixteen = constant {value = 16} : i32
+  %all = constant {value = true} : tensor<16x16xi1>
+  %number = range {start = 0, end = 16} : tensor<16xi32>
+  %row = expand_dims %number {axis = 1} : tensor<16x1xi32>
+  %column = expand_dims %number {axis = 0} : tensor<1x16xi32>
+  %filled = constant {value = 1.0} : tensor<16x16xf32>
+  %pitches = splat %pitch : tensor<16x1xi32>
+  %outs = splat %out : tensor<16x1xptr<f32>>
+  %inside = mul %columns, %eight : i32
+  %first = program_id {axis = 0} : i32
+  for %first, %tiles, %one {stages = 0} ({
+    ^(%tile: i32):
+      %group = sdiv %tile, %inside : i32
+      %begin = mul %group, %eight : i32
+      %left = sub %lines, %begin : i32
+      %height = smin %left, %eight : i32
+      %within = srem %tile, %inside : i32
+      %down = srem %within, %height : i32
+      %line = add %begin, %down : i32
+      %across = sdiv %within, %height : i32
+      %up = mul %line, %sixteen : i32
+      %ups = splat %up : tensor<16x1xi32>
+      %rows = add %ups, %row : tensor<16x1xi32>
+      %away = mul %rows, %pitches : tensor<16x1xi32>
+      %lines_of = addptr %outs, %away : tensor<16x1xptr<f32>>
+      %right = mul %across, %sixteen : i32
+      %rights = splat %right : tensor<1x16xi32>
+      %beside = add %rights, %column : tensor<1x16xi32>
+      %places = broadcast %lines_of : tensor<16x16xptr<f32>>
+      %behind = broadcast %beside : tensor<16x16xi32>
+      %to = addptr %places, %behind : tensor<16x16xptr<f32>>
+      store %to, %filled, %all
+      yield
+  })
+  return
+}
+"""
+
+
+def test_groups_have_to_be_whole_for_their_tiles_to_be_known_to_lie_apart():
+    # A lower group has more columns than there are: its tiles are stored over each other, in turn.
+    found = deal_out.run(parse_function(GROUPED))
+    assert found is not None
+    always, where_whole = found.conditions
+    named = {each.name for each in where_whole.walk() if isinstance(each, Elementwise)}
+    assert "sge" in named
+    assert any(isinstance(each, ArraysDisjoint) for each in always.walk())

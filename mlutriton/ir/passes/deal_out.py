@@ -55,13 +55,13 @@ class DealtOut:
     Attributes:
         function: does one tile; its number along the first axis of the grid is that of the tile.
         count: a function whose last result says how many tiles there are.
-        condition: a function that says of which launches each tile is done by one program, in whatever order.
+        conditions: functions that say of which launches each tile is done by one program, in whatever order.
         in_one_line: these launches have one program along other axes, for which the function does not ask.
     """
 
     function: Function
     count: Function
-    condition: Function
+    conditions: list[Function]
     in_one_line: bool
 
 
@@ -81,7 +81,8 @@ def run(function: Function) -> DealtOut | None:
         return None
     in_one_line = not any(isinstance(each, ProgramId) and each.axis for each in numbered.walk())
     condition = _condition(places.function, tiles, step, apart, in_one_line=in_one_line)
-    return DealtOut(with_arrays_apart(made), launch_function(numbered, loop.operands[1]), condition, in_one_line)
+    count = launch_function(numbered, loop.operands[1])
+    return DealtOut(with_arrays_apart(made), count, [condition, *places.conditions], in_one_line)
 
 
 def goes_straight(function: Function) -> bool:
