@@ -153,10 +153,14 @@ class GlobalMemory:
         context: str = "",
         note: str = "",
     ) -> KernelFault:
-        """The error of an access that ``view`` refuses: E0307 if only writing is forbidden there, else E0301."""
+        """The error of an access that is refused: E0307 if only writing is forbidden there, else E0301.
+
+        A load may also be one of a table on chip, which has nothing of the array that its index leads to.
+        """
         row = self._row(address)
         nearest = self.find(address, bytes) or self.nearest(address)
-        if action != "load" and nearest is not None and row is not None and address + bytes <= row[1]:
+        is_inside = nearest is not None and row is not None and address + bytes <= row[1]
+        if action != "load" and nearest is not None and is_inside:
             return KernelFault(
                 "E0307",
                 f"{action} of {bytes} bytes at {address:#x} writes to {nearest.name}, which is read-only",
@@ -164,6 +168,15 @@ class GlobalMemory:
                 context=context,
                 note="\n".join(filter(None, [f"the array is {nearest}", note])),
                 help=f"pass a writable array for {nearest.name}: one whose flags.writeable is True",
+            )
+        if is_inside:
+            return KernelFault(
+                "E0301",
+                f"{action} of {bytes} bytes at {address:#x} leaves the array that it looks up in",
+                location=location,
+                context=context,
+                note="\n".join(filter(None, [f"there is {nearest}", note])),
+                help=f"mask the access: {_MASKED[action]}, or look up in each array by its own pointer",
             )
         return KernelFault(
             "E0301",

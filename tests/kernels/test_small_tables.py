@@ -149,6 +149,20 @@ def test_an_index_outside_of_the_table_is_the_fault_of_its_element(wrong, monkey
         assert "tl.load(table + k" in Path(__file__).read_text().splitlines()[caught.value.location.line - 1]
 
 
+def test_an_index_that_leads_to_another_array_is_told_so(monkeypatch):
+    n = 4096
+    whole, index, out = numbers(200), np.zeros(n, np.int32), np.empty(n, np.float32)
+    index[3000] = 100
+    for engine in ("native", "interpreter"):
+        monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+        with pytest.raises(mlu.KernelFault, match="E0301") as caught:
+            take_with_another[(4,)](out, whole[:100], index, whole[100:], n, 1024)
+        message = str(caught.value)
+        assert f"at {whole[100:].ctypes.data:#x} leaves the array that it looks up in" in message
+        assert "there is another" in message
+        assert "own pointer" in message
+
+
 def test_other_launches_go_item_by_item():
     """Tables that are large, that begin within an array, and that share bytes with what is stored."""
     n = 4096
