@@ -12,7 +12,7 @@ kernel may touch, but for arrays beside it; ``look_up`` has its fault.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated, item_count
 from mlutriton.diagnostics import OnChipMemoryError
@@ -64,10 +64,7 @@ def version(
         if (count := _counted(loads, machine)) is not None:
             tables[argument] = _numbered(code, argument, count)
         elif (span := _span(loads, intervals)) is not None:
-            elements = code.value(
-                code.quotient(code.add(ReachableBytes([argument], {"stored": False})), pointee(argument).bytes)
-            )
-            tables[argument] = _Windows(argument, *span, elements)
+            tables[argument] = _Windows(argument, *span, _count(code, argument))
         else:
             tables[argument] = _whole(code, argument, capacity_bytes)
     _rewrite(made.body, tables)
@@ -87,28 +84,36 @@ def version(
 
 @dataclass(frozen=True)
 class _Table:
-    """An array on chip.
+    """Elements of an array on chip.
 
     Attributes:
-        argument: points to it.
+        base: points to the first of them.
         elements: all of them, or one tensor for each if the kernel can only name these.
-        count: how many the array has.
+        count: how many there are.
+        shift: what is to be added to an index for the number of its element.
     """
 
-    argument: Value
+    base: Value
     elements: tuple[Value, ...]
     count: Value
+    shift: Scalar = 0
 
-    def look_up(self, code: Scalars, load: GatherLoad, behind: tuple[Value, ...], known: _Known) -> Value:
-        """What a load gives, with scalars that are added to each index."""
+    def at(self, code: Scalars, behind: Sequence[Value]) -> _Table:
+        """The same for loads that add scalars to each index."""
+        return replace(self, shift=code.sum([code.value(each) for each in behind])) if behind else self
+
+    def look_up(self, code: Scalars, load: GatherLoad) -> Value:
+        """What a load gives."""
         _, index, mask, other, _ = load.operands
         table, *others = self.elements
         if others:
             chosen = _chosen(code, index, self.elements)
             return code.add(Elementwise.of("select", mask, chosen, other))
-        if behind:
-            index = _shifted(code, index, code.sum([code.value(one) for one in behind]))
-        return code.add(LookUp([table, self.argument, index, mask, other, self.count]))
+        if self.shift != 0:
+            index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
+            shifts = code.add(Splat([code.value(self.shift)], result_types=[index.type]))
+            index = code.add(Elementwise.of("add", index, shifts))
+        return code.add(LookUp([table, self.base, index, mask, other, self.count]))
 
 
 @dataclass(frozen=True)
@@ -120,39 +125,25 @@ class _Windows:
         low: the least index of all loads.
         high: the greatest.
         extent: no fewer elements than from the one to the other.
-        elements: of the array.
+        count: elements of the array.
     """
 
     argument: Value
     low: Value
     high: Value
     extent: int
-    elements: Value
+    count: Value
 
-    def look_up(self, code: Scalars, load: GatherLoad, behind: tuple[Value, ...], known: _Known) -> Value:
-        """What a load gives, with scalars that are added to each index; a window is loaded where it is not known."""
-        _, index, mask, other, _ = load.operands
-        if (self.argument, behind) not in known:
-            begin = code.sum([code.value(each) for each in behind])
-            # What lies before the array or behind it is nobody's, whatever is said of the indices.
-            first = code.maximum([0, code.binary("add", begin, self.low)])
-            end = code.minimum([code.sum([begin, self.high, 1]), self.elements])
-            count = code.maximum([0, code.minimum([code.binary("sub", end, first), self.extent])])
-            base = code.add(AddPtr([self.argument, code.value(first)]))
-            loaded = _loaded(code, base, self.extent, count)
-            known[self.argument, behind] = loaded, base, code.value(count), code.binary("sub", begin, first)
-        table, base, count, shift = known[self.argument, behind]
-        return code.add(LookUp([table, base, _shifted(code, index, shift), mask, other, count]))
-
-
-_Known = dict[tuple[Value, tuple[Value, ...]], tuple[Value, Value, Value, Scalar]]
-"""By array and what is added to indices: a window, where it begins, how long it is, and what else is to be added."""
-
-
-def _shifted(code: Scalars, index: Value, by: Scalar) -> Value:
-    """An index and a scalar together, in 64 bits."""
-    index = code.add(Elementwise.of("sext", index, to=I64)) if element_type(index.type) != I64 else index
-    return code.add(Elementwise.of("add", index, code.add(Splat([code.value(by)], result_types=[index.type]))))
+    def at(self, code: Scalars, behind: Sequence[Value]) -> _Table:
+        """What loads name that add scalars to each index; it is loaded here."""
+        begin = code.sum([code.value(each) for each in behind])
+        # What lies before the array or behind it is nobody's, whatever is said of the indices.
+        first = code.maximum([0, code.binary("add", begin, self.low)])
+        end = code.minimum([code.sum([begin, self.high, 1]), self.count])
+        count = code.maximum([0, code.minimum([code.binary("sub", end, first), self.extent])])
+        base = code.add(AddPtr([self.argument, code.value(first)]))
+        loaded = _loaded(code, base, self.extent, count)
+        return _Table(base, (loaded,), code.value(count), code.binary("sub", begin, first))
 
 
 def _span(loads: Sequence[GatherLoad], intervals: Intervals) -> tuple[Value, Value, int] | None:
@@ -264,8 +255,18 @@ def _tables(function: Function) -> dict[Value, list[GatherLoad]]:
 
 def _whole(code: Scalars, argument: Value, capacity_bytes: int) -> _Table:
     """All of an array, however long it is."""
-    count = code.value(code.quotient(code.add(ReachableBytes([argument], {"stored": False})), pointee(argument).bytes))
+    count = _count(code, argument)
     return _Table(argument, (_loaded(code, argument, capacity_bytes // pointee(argument).bytes, count),), count)
+
+
+def _reached_bytes(code: Scalars, pointer: Value) -> Value:
+    """How many bytes of its array there are from a pointer on."""
+    return code.add(ReachableBytes([pointer], {"stored": False}))
+
+
+def _count(code: Scalars, argument: Value) -> Value:
+    """How many elements an array has."""
+    return code.value(code.quotient(_reached_bytes(code, argument), pointee(argument).bytes))
 
 
 def _numbered(code: Scalars, argument: Value, count: int) -> _Table:
@@ -288,7 +289,7 @@ def _loaded(code: Scalars, argument: Value, extent: int, count: Scalar) -> Value
 
 def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows]) -> None:
     """Have loads of arrays of which there are tables look up in these."""
-    known: _Known = {}
+    known: dict[_Place, _Table] = {}
     replaced: dict[Value, Value] = {}
     operations: list[Operation] = []
     for each in block.operations:
@@ -300,7 +301,9 @@ def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows]) -> None:
             continue
         assert isinstance(each, GatherLoad)
         code = Scalars(each.location)
-        found = tables[place.argument].look_up(code, each, place.behind, known)
+        if place not in known:
+            known[place] = tables[place.argument].at(code, place.behind)
+        found = known[place].look_up(code, each)
         found.name = each.results[0].name
         replaced[each.results[0]] = found
         operations += code.operations
@@ -318,14 +321,13 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     intervals = Intervals(asked, code)
     for argument, loads in tables.items():
         count = _counted(loads, machine)
+        reached = _reached_bytes(code, argument)
         if count is not None:
             # Where fewer are there, one that an index can name may not be.
-            reached = code.add(ReachableBytes([argument], {"stored": False}))
             facts.append(Holds(code.add(Elementwise.of("sge", reached, code.value(count * pointee(argument).bytes)))))
             total = code.binary("add", total, count * pointee(argument).bytes)
             continue
-        reached = code.add(ReachableBytes([argument], {"stored": False}))
-        before = code.add(ReachableBytes([code.add(AddPtr([argument, code.value(-1)]))], {"stored": False}))
+        before = _reached_bytes(code, code.add(AddPtr([argument, code.value(-1)])))
         within = code.value(code.binary("add", reached, pointee(argument).bytes))
         facts.append(Holds(code.add(Elementwise.of("ne", before, within))))
         if (span := _span(loads, intervals)) is not None:
