@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mlutriton import longer_rows, round_sizes, short_loops, whole_boxes
 from mlutriton.codegen.versions import join, over_tiles
-from mlutriton.diagnostics import CompileError, ProgramError
+from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.analysis.aliasing import Aliasing
@@ -39,9 +39,11 @@ from mlutriton.specialization import neighbours, parts, specialized
 
 __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
 
+Pass = tuple[str, Callable[[Function], None]]
+
 # Every pass with the name that dumps and error messages use. The first half works on the kernel as written; once memory
 # accesses are known, the arithmetic that only fed them is dead, and what is left is simplified again.
-PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
+PASSES: tuple[Pass, ...] = (
     ("canonicalize", canonicalize.run),
     ("cse", cse.run),
     ("if_conversion", if_conversion.run),
@@ -88,8 +90,25 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
     observe = observe or _look_away
     verify(function, "import")
     observe("import", function)
+    scattering = copy_function(function) if collected_stores.may_collect(function) else None
+    try:
+        return _compiled(function, PASSES[:_AS_WRITTEN], options, observe)
+    except OnChipMemoryError:
+        if scattering is None:
+            raise
+    # What is collected stands on chip as a whole; scattered by itself, it may go in strips.
+    others = [each for each in PASSES[:_AS_WRITTEN] if each[0] != "collected_stores"]
+    return _compiled(scattering, others, options, observe)
+
+
+def _compiled(function: Function, first: Sequence[Pass], options: CompileOptions, observe: Observer) -> Program:
+    """The program of a function, with the passes that work on it as it is written.
+
+    Raises:
+        CompileError: E02xx; names the kernel's line.
+    """
     metadata = _facts(function)
-    _run_passes(function, PASSES[:_AS_WRITTEN], options, observe)
+    _run_passes(function, first, options, observe)
     is_straight = deal_out.goes_straight(function)
     tiles = deal_out.run(function) if options.num_stages > 1 and (is_straight or multiplies(function)) else None
     if tiles is None:
@@ -160,7 +179,7 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
 
 def _run_passes(
     function: Function,
-    passes: Sequence[tuple[str, Callable[[Function], None]]],
+    passes: Sequence[Pass],
     options: CompileOptions,
     observe: Observer,
 ) -> None:

@@ -27,6 +27,16 @@ def of_another_mask(out, x, flags, n, B: tl.constexpr):
     tl.store(out + tl.cumsum(chosen.to(tl.int32), 0) - 1, tl.load(x + i, mask=i < n), mask=chosen & (i % 2 == 0))
 
 
+@mlu.jit
+def split(out, x, flags, B: tl.constexpr):
+    """What is chosen from the front on, and what is not from the back."""
+    i = tl.arange(0, B)
+    chosen = tl.load(flags + i) != 0
+    value, truth = tl.load(x + i), chosen.to(tl.int32)
+    tl.store(out + tl.cumsum(truth, 0) - 1, value, mask=chosen)
+    tl.store(out + B - tl.cumsum(1 - truth, 0), value, mask=chosen == 0)
+
+
 @pytest.mark.parametrize("is_exclusive", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_what_is_selected_is_a_row(is_exclusive, share):
@@ -57,3 +67,12 @@ def test_a_row_that_ends_behind_the_array_is_a_fault():
     x, flags = np.ones(n, np.float32), np.ones(n, np.bool_)
     with pytest.raises(mlu.KernelFault, match="E0301"):
         selected[(1,)](np.zeros(n - 1, np.float32), np.zeros(1, np.int32), x, flags, n, False, n)
+
+
+def test_a_row_that_does_not_fit_as_a_whole_is_scattered_in_strips():
+    n = 8192
+    x, flags = RANDOM.standard_normal(n, dtype=np.float32), RANDOM.random(n) < 0.5
+    out = np.zeros(n, np.float32)
+    mlu.set_machine("mlu-tiny")
+    split[(1,)](out, x, flags, n)
+    np.testing.assert_array_equal(out, np.append(x[flags], x[~flags][::-1]))

@@ -25,6 +25,11 @@ from mlutriton.ir.types import PointerType, element_type, shape_of, storage_dtyp
 _MOST_ELEMENTS = 1 << 13
 
 
+def may_collect(function: Function) -> bool:
+    """False if nothing is counted, so that nothing can be collected."""
+    return any(isinstance(each, Scan) for each in function.walk())
+
+
 def run(function: Function) -> None:
     """Collect what is stored one behind the other."""
     _collect(function.body)
