@@ -1,4 +1,4 @@
-"""Programs whose tiles are cut anew: parts of other lengths, the last of which ends where all end."""
+"""Programs whose tiles are cut anew: parts of other lengths, the last of which reaches behind the end of all."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from examples.matmul import matmul
+from mlutriton.isa.native_interface import Counter
 
 BLOCK = 64
 
@@ -81,6 +82,27 @@ def test_rows_without_a_program_stay_as_they_are():
     c, wanted, before = launched(832, 320, 64, "rows", "plain", rows=12)
     assert np.array_equal(c[:768], wanted[:768])
     assert np.array_equal(c[768:], before[768:])
+
+
+def test_columns_without_a_program_stay_as_they_are():
+    # Of eight columns of tiles the last one has no program, so that parts of 192 columns must not reach behind 448.
+    m, n, k = 512, 512, 64
+    a, b = (np.random.default_rng(seed).integers(-4, 5, (512, k)).astype(np.float16) for seed in (1, 2))
+    b, c = np.ascontiguousarray(b.T), np.full((m, n), 7, np.float32)
+    run = product[(7, 8)](c, a, b, m, n, k, ORDER="columns and rows", KIND="plain", BLOCK=BLOCK, GROUP=4, num_stages=3)
+    wanted = a.astype(np.float32) @ b.astype(np.float32)
+    assert np.array_equal(c[:, :448], wanted[:, :448])
+    assert (c[:, 448:] == 7).all()
+    assert run.counters[Counter.WRITTEN_BYTES] > 4 * m * 448, "the last part is one like the others"
+
+
+def test_nothing_is_stored_twice_where_masks_leave_out_what_is_behind_the_end():
+    m, n, k = 520, 500, 64
+    a, b = np.ones((m, k), np.float16), np.ones((k, n), np.float16)
+    c = np.zeros((m, n), np.float32)
+    run = product[(8, 9)](c, a, b, m, n, k, ORDER="columns and rows", KIND="plain", BLOCK=BLOCK, GROUP=4, num_stages=3)
+    assert (c == k).all()
+    assert run.counters[Counter.WRITTEN_BYTES] == c.nbytes
 
 
 def cycles(order, kind, size=(3000, 3000, 3000)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlutriton.ir.analysis.integer_signs import is_never_negative
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import AddPtr, Constant, Elementwise, PtrCast, pointee
 from mlutriton.ir.types import is_index
@@ -95,6 +96,22 @@ def product(a: Form, b: Form) -> Form:
             factors = tuple(sorted((*one, *other), key=id))
             total = plus(total, {factors: count * times})
     return total
+
+
+def form_of(scalar: Scalar, forms: ScalarForms) -> Form:
+    """The form of a number, which may be known."""
+    return constant(scalar) if isinstance(scalar, int) else forms.of(scalar)
+
+
+def number_of(form: Form, code: Scalars) -> Scalar:
+    """What a form is, computed by arithmetic that goes to ``code``."""
+    addends: list[Scalar] = []
+    for factors, count in form.items():
+        term: Scalar = count
+        for each in factors:
+            term = code.binary("mul", term, each)
+        addends.append(term)
+    return code.sum(addends)
 
 
 def multiples(difference: Form, strides: list[Form]) -> list[int] | None:

@@ -6,9 +6,10 @@ programs along an axis are one tensor, and what a program does for its part of t
     rows = program * 128 + range(0, 128)                  rows = start + range(0, 684)
     store c[rows], dot(load a[rows], load b)              store c[rows], dot(load a[rows], load b)
 
-Parts begin one behind the other, but for the last one, which ends where all end. So it may do again what the one before
-does, which is right if nothing is read through what is written; no sum changes its order. How many parts there are and
-where the last one begins are numbers of the launch, which the function takes as parameters behind its own.
+Parts begin one behind the other, and the last one reaches behind the end of all. That is right if masks leave out all
+that is read and stored there. If they do not, the last part ends where all end, and does again some of what the one
+before does, which is right if nothing is read through what is written. No sum changes its order. How many parts there
+are and where the last one begins are numbers of the launch, which the function takes as parameters behind its own.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from mlutriton.dtypes import I1, I32
+from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import (
     Fact,
     Holds,
     condition_function,
+    is_of_the_launch,
     launch_function,
 )
 from mlutriton.ir.analysis.layouts import WHOLE
 from mlutriton.ir.analysis.neighbours import Neighbours, Progression, constant_of
+from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, form_of, number_of, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_block
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
@@ -36,6 +40,7 @@ from mlutriton.ir.ops import (
     Constant,
     Elementwise,
     ExpandDims,
+    Load,
     NumPrograms,
     ProgramId,
     Range,
@@ -48,6 +53,9 @@ from mlutriton.ir.types import element_type, is_index, shape_of, with_shape
 
 # Neighbours are any programs: so many that no divisor has all of them in one period.
 _ANY = 1 << 40
+
+# No part begins so far behind.
+_ANYWHERE = 1 << 30
 
 # Parts of a launch that is too small for them, so that every other form is expected to take less.
 _NEVER = 1 << 31
@@ -119,8 +127,39 @@ def run(function: Function, wanted: Sequence[Lengths]) -> list[Cut]:
             made.append(found)
         else:
             pairs = zip(wanted, made, strict=True)
-            return [_launched(numbered, *each, lengths.least_parts) for lengths, each in pairs]
+            ends = {axis: _ends(search(axis), axis) for axis in made[0][1]}
+            return [_launched(numbered, *each, lengths.least_parts, ends) for lengths, each in pairs]
     return []
+
+
+def _ends(search: _Search, axis: int) -> list[list[Form]] | None:
+    """For each load and store of tiles along an axis the numbers of the launch below which its mask keeps positions.
+
+    None if that is not known of one of them. A position counts from that of the first program on.
+    """
+    if search.layouts is None:
+        return None
+    function, forms = search.function, ScalarForms()
+    analysis, scalars = AccessAnalysis(), Scalars(function.location)
+    numbers = [each.result for each in function.walk() if isinstance(each, ProgramId) and each.axis == axis]
+    found: dict[tuple[frozenset[tuple[tuple[Value, ...], int]], ...], list[Form]] = {}
+    for operation in function.walk():
+        match operation:
+            case Store():
+                mask, axes = operation.operands[2], {search.stored[operation]}
+            case Load():
+                mask, axes = operation.operands[1], search.layouts.wanted.get(operation.results[0], set()) - {WHOLE}
+            case _:
+                continue
+        for along in axes:
+            extent = shape_of(mask.type)[along]
+            limits = [form_of(each, forms) for each in analysis.box(mask, scalars)[along].limit]
+            ends = [plus(each, {(number,): extent for number in numbers if (number,) in each}) for each in limits]
+            known = [each for each in ends if all(is_of_the_launch(factor, function) for key in each for factor in key)]
+            if not known:
+                return None
+            found[tuple(frozenset(each.items()) for each in known)] = known
+    return list(found.values())
 
 
 def _cut(
@@ -173,7 +212,11 @@ def _searched(function: Function, axis: int) -> _Search:
 
 
 def _launched(
-    numbered: numbering.Numbering, function: Function, lengths: Mapping[int, tuple[int, int]], least_parts: int
+    numbered: numbering.Numbering,
+    function: Function,
+    lengths: Mapping[int, tuple[int, int]],
+    least_parts: int,
+    ends: Mapping[int, list[list[Form]] | None],
 ) -> Cut:
     """The function with its parts' numbers and places, and what has to hold.
 
@@ -182,6 +225,7 @@ def _launched(
         function: in which the query for a digit that is cut says where a part begins; is rewritten.
         lengths: of tiles before and now, by the axis of such a digit.
         least_parts: that there have to be.
+        ends: below which numbers masks keep the positions along the axis of a digit, as :func:`_ends` finds them.
     """
     asked = numbered.function
     code, inside = Scalars(function.location), Scalars(function.location)
@@ -218,6 +262,11 @@ def _launched(
                 count = code.quotient(code.binary("add", whole, length - 1), length)
                 last = code.binary("sub", whole, length)
                 fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
+                kept = ends[digit.axis]
+                if kept is not None:
+                    end = code.maximum([code.minimum([number_of(each, code) for each in some]) for some in kept])
+                    is_inside = code.add(Elementwise.of("sle", code.value(end), code.value(whole)))
+                    last = code.binary("sub", code.select(is_inside, _ANYWHERE, whole), length)
             along = code.binary("mul", along, count)
             number = rest
             if digit is not digits[-1]:

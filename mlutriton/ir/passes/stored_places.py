@@ -19,7 +19,7 @@ from itertools import permutations
 from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet, writes
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
-from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, multiples, plus
+from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, form_of, multiples, number_of, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Value
@@ -252,7 +252,7 @@ class StoredPlaces:
         return _Tile(base, begin, tuple(map(_Axis, strides, extents, moved, limits)), roots)
 
     def _form(self, scalar: Scalar) -> Form:
-        return constant(scalar) if isinstance(scalar, int) else self._forms.of(scalar)
+        return form_of(scalar, self._forms)
 
     def _may_differ(self, value: Value) -> bool:
         """False if a scalar is certainly the same for all tiles."""
@@ -327,7 +327,7 @@ class StoredPlaces:
         if len(axes) > _MOST_AXES or not all(map(self._is_launched, factors)):
             return None
         times = self._code.binary
-        strides = [self._number(each.stride) for each in axes]
+        strides = [number_of(each.stride, self._code) for each in axes]
         reaches = [times("mul", self._reach(each, counts), stride) for each, stride in zip(axes, strides, strict=True)]
         steps = [times("mul", stride, each.step) for each, stride in zip(axes, strides, strict=True)]
         known = {at: step for at, step in enumerate(steps) if isinstance(step, int)}
@@ -363,7 +363,7 @@ class StoredPlaces:
             else:
                 farthest = self._code.binary("mul", self._last(mover), axis.moved[mover])
                 reach = self._code.binary("add", farthest, reach)
-        return self._code.minimum([reach, *map(self._number, axis.limits)])
+        return self._code.minimum([reach, *(number_of(each, self._code) for each in axis.limits)])
 
     def _most(self, digit: Value, counts: Mapping[int, Value]) -> Scalar:
         """How many there are of a digit at most."""
@@ -402,16 +402,6 @@ class StoredPlaces:
             are_apart = are_apart and reach is not None and moved[mover] >= reach
             reach = moved[mover] * most if most else None
         return are_apart
-
-    def _number(self, form: Form) -> Scalar:
-        """What a form of numbers of the launch is."""
-        addends: list[Scalar] = []
-        for factors, count in form.items():
-            product: Scalar = count
-            for each in factors:
-                product = self._code.binary("mul", product, each)
-            addends.append(product)
-        return self._code.sum(addends)
 
 
 def _factors(form: Form) -> list[Value]:
