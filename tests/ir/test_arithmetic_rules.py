@@ -241,7 +241,17 @@ CASES: list[tuple[tuple[DType, ...], str, list[str]]] = [
     ((I1,), '%w = sext %x {to = "i32"} : tensor<Nxi32>\n%z = constant {value = 0} : tensor<Nxi32>\n%r = eq %w, %z : B',
      ["constant", "xor"]),
     ((I1,), '%w = zext %x {to = "i32"} : tensor<Nxi32>\n%z = constant {value = 1} : tensor<Nxi32>\n%r = ne %w, %z : B',
-     ["zext", "constant", "ne"]),
+     ["constant", "xor"]),
+    ((I1,), '%w = sext %x {to = "i32"} : tensor<Nxi32>\n%z = constant {value = 0} : tensor<Nxi32>\n'
+     "%r = slt %w, %z : B", []),
+    ((I1,), '%w = zext %x {to = "i32"} : tensor<Nxi32>\n%z = constant {value = 2} : tensor<Nxi32>\n'
+     "%r = slt %w, %z : B", ["constant"]),
+    ((F32,), "%u = constant {value = 1.0} : T\n%z = constant {value = 0.0} : T\n%s = select %m, %u, %z : T\n"
+     "%r = fogt %s, %z : B", []),
+    (ALL_INTS, "%u = constant {value = 1} : T\n%z = constant {value = 0} : T\n%s = select %m, %u, %z : T\n"
+     "%r = eq %s, %z : B", ["constant", "xor"]),
+    ((I32,), "%z = constant {value = 0} : T\n%s = select %m, %x, %z : T\n%r = ne %s, %z : B",
+     ["constant", "select", "ne"]),
     # casts
     ((I8, I1), '%a = sext %x {to = "i16"} : tensor<Nxi16>\n%r = sext %a {to = "i32"} : tensor<Nxi32>', ["sext"]),
     ((I8, I1), '%a = zext %x {to = "i16"} : tensor<Nxi16>\n%r = sext %a {to = "i32"} : tensor<Nxi32>', ["zext"]),

@@ -23,7 +23,11 @@ def inside(place, extent, FORM: tl.constexpr):
         return (extent > place) & (place > -1)
     if FORM == 2:
         return (place >= 0) & (place <= extent - 1)
-    return (extent - 1 - place >= 0) & (place * 2 > -1)
+    if FORM == 3:
+        return (extent - 1 - place >= 0) & (place * 2 > -1)
+    if FORM == 4:
+        return tl.where(place >= 0, 1, 0).to(tl.int1) & (tl.where(place < extent, 0, 3) == 0)
+    return ((place >= 0).to(tl.int32) == 1) & ((place < extent).to(tl.float32) > 0.5)
 
 
 @mlu.jit
@@ -94,7 +98,7 @@ def mnemonics(run):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(("form", "wide"), [(0, True), (1, False), (2, True), (3, False)])
+@pytest.mark.parametrize(("form", "wide"), [(0, True), (1, False), (2, True), (3, False), (4, True), (5, False)])
 def test_a_tile_anywhere(form, wide, rank):
     shape, blocks = EXTENTS[-rank:], BLOCKS[-rank:]
     x = np.arange(1, np.prod(shape) + 1, dtype=np.int32).reshape(shape)

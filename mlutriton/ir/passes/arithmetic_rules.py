@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mlutriton.dtypes import BF16, F16, F32, F64, I1, DType
+from mlutriton.dtypes import BF16, F16, F32, F64, DType
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import Constant, Elementwise, Splat
 from mlutriton.ir.types import element_type, numpy_dtype, shape_of
@@ -78,6 +78,10 @@ def simplify_elementwise(op: Elementwise, make: Make) -> Value | None:
         return _select(op, constants, make)
     if op.arithmetic.is_cast:
         return _cast(op, make)
+    if op.name in INVERSE and constants[1] is not None:
+        truth = _compared_choice(op, make)
+        if truth is not None:
+            return truth
     match op.operands:
         case [a]:
             return _unary(op, a, make)
@@ -243,10 +247,8 @@ def _with_integer(op: Elementwise, a: Value, b: Value, c: int, make: Make) -> Va
             return binary("lshr", c.bit_length() - 1)
         case "urem" if c > 1 and c.bit_count() == 1:
             return binary("and", c - 1)
-        case "eq" | "ne":
-            truth = _equality(op.name, a, c, dtype, make)
-            if truth is not None:
-                return truth
+        case "eq" | "ne" if dtype.is_bool:
+            return _negation(a, make) if (op.name == "eq") == (c == 0) else a
         case "xor" if dtype.is_bool and isinstance(inner := a.defining_op, Elementwise) and inner.name in INVERSE:
             return make(Elementwise.of(INVERSE[inner.name], *inner.operands))
         case _:
@@ -254,17 +256,33 @@ def _with_integer(op: Elementwise, a: Value, b: Value, c: int, make: Make) -> Va
     return _chain(op, a, b, make)
 
 
-def _equality(name: str, a: Value, c: int, dtype: DType, make: Make) -> Value | None:
-    """Comparison of a boolean, or of a widened one with 0, is the boolean or its negation."""
-    negated = (name == "eq") == (c == 0)
-    inner = a.defining_op
-    if dtype.is_bool:
-        truth = a
-    elif c == 0 and isinstance(inner, Elementwise) and inner.name in ("zext", "sext") and inner.operand_dtype == I1:
-        truth = inner.operands[0]
-    else:
+def _negation(truth: Value, make: Make) -> Value:
+    return make(Elementwise.of("xor", truth, make(Constant.of(True, truth.type))))
+
+
+def _compared_choice(op: Elementwise, make: Make) -> Value | None:
+    """What a boolean chose of two constants, or became as a number, compared with a constant: the boolean again.
+
+    Masks are written like this, and a mask that is seen to be a box loads tiles.
+    """
+    match op.operands[0].defining_op:
+        case Elementwise(name="select", operands=[truth, a, b]):
+            choices = [constant_of(a), constant_of(b)]
+        case Elementwise(operands=[truth]) as cast if cast.arithmetic.is_cast and cast.operand_dtype.is_bool:
+            choices = [_folded(cast, [each]) for each in (True, False)]
+        case _:
+            return None
+    if None in choices:
         return None
-    return make(Elementwise.of("xor", truth, make(Constant.of(True, truth.type)))) if negated else truth
+    if_true, if_false = (_folded(op, [choice, constant_of(op.operands[1])]) for choice in choices)
+    if if_true == if_false:
+        return make(Constant.of(bool(if_true), op.result.type))
+    return truth if if_true else _negation(truth, make)
+
+
+def _folded(op: Elementwise, constants: Sequence[int | float | None]) -> int | float | None:
+    folded = fold(op, constants)
+    return None if folded is None else folded.value
 
 
 def _chain(op: Elementwise, a: Value, b: Value, make: Make) -> Value | None:
@@ -313,7 +331,7 @@ def _select(op: Elementwise, constants: Sequence[int | float | None], make: Make
     if op.operand_dtype.is_bool and constants[1:] == [True, False]:
         return mask
     if op.operand_dtype.is_bool and constants[1:] == [False, True]:
-        return make(Elementwise.of("xor", mask, make(Constant.of(True, mask.type))))
+        return _negation(mask, make)
     condition = mask.defining_op
     if not isinstance(condition, Elementwise):
         return None
