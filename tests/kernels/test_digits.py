@@ -231,3 +231,52 @@ def test_a_shift_that_is_not_negative_moves_rows():
     np.testing.assert_array_equal(out, np.roll(x, -12345))
     one_by_one = 1024 * mlu.machine("mlu590-m9").gather_item_cycles
     assert right.cycles < one_by_one
+
+
+@mlu.jit
+def patches(
+    out, x, H, W, C, n, SIZE: tl.constexpr, REACH: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, WIDE: tl.constexpr
+):
+    """What lies around each pixel of images [N, H, W, C] in a row, 0 outside: the left side of a convolution."""
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    image, h, w = m // (H * W), m // W % H, m % W
+    for begin in range(0, SIZE * SIZE * C, BK):
+        k = begin + tl.arange(0, BK)
+        if WIDE:
+            k = k.to(tl.int64)
+        y, z = h[:, None] - REACH + (k // (SIZE * C))[None, :], w[:, None] - REACH + (k // C % SIZE)[None, :]
+        inside = (y >= 0) & (y < H) & (z >= 0) & (z < W) & (m < n)[:, None]
+        kept = (m < n)[:, None] & (k < SIZE * SIZE * C)[None, :]
+        value = tl.load(x + ((image[:, None] * H + y) * W + z) * C + (k % C)[None, :], mask=inside & kept, other=0.0)
+        tl.store(out + m[:, None] * (SIZE * SIZE * C) + k[None, :], value, mask=kept)
+
+
+def images_and_patches(h, w, channels, size, reach):
+    x = RANDOM.standard_normal((2, h, w, channels), np.float32)
+    padded = np.pad(x, ((0, 0), (reach, size), (reach, size), (0, 0)))
+    parts = [padded[:, y : y + h, z : z + w] for y in range(size) for z in range(size)]
+    return x, np.stack(parts, 3).reshape(2 * h * w, -1)
+
+
+@pytest.mark.parametrize("channels", [16, 48, 20, 5])
+@pytest.mark.parametrize(("size", "reach"), [(3, 1), (2, 0), (4, 3)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_patches_around_pixels(channels, size, reach, wide):
+    x, wanted = images_and_patches(5, 7, channels, size, reach)
+    out = np.full((80, wanted.shape[1]), -9, np.float32)
+    block = {"BM": 16, "BK": 16, "WIDE": wide}
+    on_both_engines(lambda: patches[(5,)](out, x, 5, 7, channels, 70, size, reach, **block), out)
+    np.testing.assert_array_equal(out[:70], wanted)
+    assert (out[70:] == -9).all()
+
+
+def test_channels_of_patches_come_together():
+    def cycles(channels):
+        # Images that are too large to look elements up on chip.
+        x, wanted = images_and_patches(99, 101, channels, 3, 1)
+        out = np.zeros((80, wanted.shape[1]), np.float32)
+        run = patches[(5,)](out, x, 99, 101, channels, 2 * 99 * 101, 3, 1, BM=16, BK=16, WIDE=False)
+        np.testing.assert_array_equal(out, wanted[:80])
+        return run.cycles / out.size
+
+    assert cycles(48) < cycles(52) / 2, "48 is a multiple of 16"

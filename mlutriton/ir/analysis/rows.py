@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import I32, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis
 from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
@@ -298,7 +298,7 @@ class RowAnalysis:
             case Broadcast() | ExpandDims() | Transpose():
                 inner = inner_axis(operation, axis)
                 row = None if inner is None else self.drop(operation.operands[0], inner)
-                return row and self._moved(operation, row, axis)
+                return self._uniform(value, type) if row is None else self._moved(operation, row, axis)
             case Elementwise() | AddPtr():
                 rows = [self.drop(operand, axis) for operand in operation.operands]
                 known = [row for row in rows if row is not None]
@@ -312,6 +312,16 @@ class RowAnalysis:
                 return self.first(value, axis) if is_digit else None
             case _:
                 return None
+
+    def _uniform(self, value: Value, type: TensorType) -> Value | None:
+        """A tensor of a type that is what all elements of a value are: quotients in a tensor of one axis, say."""
+        form = self.analysis.linear(value, self.scalars) if is_index(value.type) else None
+        if form is None or form.base is not None or not form.is_uniform:
+            return None
+        number = self.scalars.value(self.scalars.sum(form.offset))
+        if type.element != I64:
+            number = self.scalars.add(Elementwise.of("trunc_int", number, to=I32))
+        return self.scalars.add(Splat([number], result_types=[type]))
 
     def _moved(self, operation: Broadcast | ExpandDims | Transpose, row: Value, axis: int) -> Value:
         """A row of the operand's as the operation leaves it."""
