@@ -97,9 +97,11 @@ def types_of(values: Sequence[Value]) -> list[Type]:
 
 # How an integer operation reads truth values: signed, as 0 and -1, or unsigned, as 0 and 1.
 _TRUTH_VALUE_EXTENSIONS: dict[str, str] = {
-    **dict.fromkeys(("add", "sub", "mul", "sdiv", "srem", "smin", "smax", "slt", "sle", "sgt", "sge"), "sext"),
+    **dict.fromkeys(("sdiv", "srem", "smin", "smax", "slt", "sle", "sgt", "sge"), "sext"),
     **dict.fromkeys(("udiv", "urem", "umin", "umax", "ult", "ule", "ugt", "uge"), "zext"),
 }
+# Of a single bit: a kernel that multiplies masks has a mask.
+_OF_TRUTH_VALUES = {"add": "xor", "sub": "xor", "mul": "and"}
 
 TERMINATORS = frozenset(
     {
@@ -274,8 +276,10 @@ class Translation:
         Raises:
             CompileError: E0201, the operation is not defined on the types.
         """
+        is_truth = element_type(inputs[0].type) == I1
+        name = _OF_TRUTH_VALUES.get(name, name) if is_truth else name
         extension = _TRUTH_VALUE_EXTENSIONS.get(name)
-        if extension and element_type(inputs[0].type) == I1:
+        if extension and is_truth:
             wide = [self.elementwise(extension, value, to=I8) for value in inputs]
             result = self.elementwise(name, *wide)
             return result if OPERATIONS[name].result == "bool" else self.elementwise("trunc_int", result, to=I1)

@@ -229,6 +229,9 @@ CASES: list[tuple[tuple[DType, ...], str, list[str]]] = [
     (ALL_INTS, "%c = ugt %x, %y : B\n%r = select %c, %x, %y : T", ["umax"]),
     (ALL_INTS, "%c = uge %x, %y : B\n%r = select %c, %y, %x : T", ["umin"]),
     (ALL_FLOATS, "%c = fogt %x, %y : B\n%r = select %c, %x, %y : T", ["fogt", "select"]),
+    ((I1,), "%f = constant {value = false} : T\n%r = select %m, %x, %f : T", ["and"]),
+    ((I1,), "%t = constant {value = true} : T\n%r = select %m, %t, %y : T", ["or"]),
+    ((I1,), "%f = constant {value = false} : T\n%r = select %m, %f, %y : T", ["constant", "select"]),
     # booleans
     ((I1,), "%t = constant {value = true} : T\n%r = and %x, %t : T", []),
     ((I1,), "%t = constant {value = true} : T\n%r = or %x, %t : T", ["constant"]),

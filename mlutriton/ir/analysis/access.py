@@ -48,6 +48,7 @@ from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, sto
 _LONGEST_STEP = 1 << 8
 _CASTS = ("sext", "zext", "trunc_int")
 _COMPARISONS = ("slt", "sle", "sgt", "sge")
+_INVERSES = dict(zip(_COMPARISONS, reversed(_COMPARISONS), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,37 +358,47 @@ class AccessAnalysis:
             found[dimension] = Bounds(sum((each.first for each in ends), ()), sum((each.limit for each in ends), ()))
         return found
 
-    def bounds(self, mask: Value, scalars: Scalars) -> list[Bounds] | None:
-        """For each dimension the bounds of the valid positions, or None if the mask is not rectangular."""
+    def bounds(self, mask: Value, scalars: Scalars, *, wanted: bool = True) -> list[Bounds] | None:
+        """For each dimension the bounds of the valid positions, or None if the mask is not rectangular.
+
+        Args:
+            mask: says of each position what it is.
+            scalars: takes what has to be computed.
+            wanted: what it says of the valid ones.
+        """
         assert isinstance(mask.type, TensorType)
         rank = len(mask.type.shape)
         operation = mask.defining_op
         match operation:
             case Constant():
-                return _verdict(FREE if operation.value else Bounds(limit=(0,)), rank)
+                return _verdict(FREE if operation.value == wanted else Bounds(limit=(0,)), rank)
             case Splat():
-                limit = scalars.select(operation.operands[0], mask.type.shape[0], 0)
+                extent = mask.type.shape[0]
+                limit = scalars.select(operation.operands[0], *((extent, 0) if wanted else (0, extent)))
                 return _verdict(Bounds(limit=(limit,)), rank)
             case ExpandDims():
-                source = self.bounds(operation.operands[0], scalars)
+                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
                 axis = operation.integer("axis")
                 return source and [*source[:axis], FREE, *source[axis:]]
             case Broadcast():
-                source = self.bounds(operation.operands[0], scalars)
+                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
                 before = shape_of(operation.operands[0].type)
                 return source and [
                     each if old == new else each.stretched(new, scalars)
                     for each, old, new in zip(source, before, mask.type.shape, strict=True)
                 ]
             case Transpose():
-                source = self.bounds(operation.operands[0], scalars)
+                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
                 return source and [source[d] for d in operation.order]
-            case Elementwise() if operation.name == "and":
-                a = self.bounds(operation.operands[0], scalars)
-                b = a and self.bounds(operation.operands[1], scalars)
+            case Elementwise(name="xor", operands=[negated, Value(defining_op=Constant(value=True))]):
+                return self.bounds(negated, scalars, wanted=not wanted)
+            case Elementwise() if operation.name == ("and" if wanted else "or"):
+                a = self.bounds(operation.operands[0], scalars, wanted=wanted)
+                b = a and self.bounds(operation.operands[1], scalars, wanted=wanted)
                 return a and b and [x & y for x, y in zip(a, b, strict=True)]
             case Elementwise() if operation.name in _COMPARISONS:
-                return self._comparison(operation, scalars)
+                name = operation.name if wanted else _INVERSES[operation.name]
+                return self._comparison(Elementwise.of(name, *operation.operands), scalars)
             case _:
                 return None
 

@@ -332,6 +332,10 @@ def _select(op: Elementwise, constants: Sequence[int | float | None], make: Make
         return mask
     if op.operand_dtype.is_bool and constants[1:] == [False, True]:
         return _negation(mask, make)
+    if op.operand_dtype.is_bool and constants[2] is not None and not constants[2]:
+        return make(Elementwise.of("and", mask, a))
+    if op.operand_dtype.is_bool and constants[1]:
+        return make(Elementwise.of("or", mask, b))
     condition = mask.defining_op
     if not isinstance(condition, Elementwise):
         return None
