@@ -44,6 +44,7 @@ from mlutriton.ir.ops import (
 )
 from mlutriton.ir.passes.gathered_items import Items, base_pointer, items_of_rows, limit_of, single_items
 from mlutriton.ir.passes.refinement import Refinement
+from mlutriton.ir.passes.tiles_in_pages import MOST_PAGES, Positions, Tables, together
 from mlutriton.ir.types import PointerType, ScalarType, TensorType, element_type, is_index, shape_of, storage_dtype
 
 _Access = TypeVar("_Access", Load | Store, AtomicRmw)
@@ -181,6 +182,7 @@ class _Rewriter:
         self.own_boxes: list[TileLoad] = []
         # What loads gave by what their rewritten forms give: uses come behind, and are replaced when they are met.
         self.replaced: dict[Value, Value] = {}
+        self.tables = Tables()
 
     def block(self, block: Block) -> None:
         rewritten: list[Operation] = []
@@ -196,6 +198,8 @@ class _Rewriter:
             if _is_tensor_access(operation):
                 before, replacement = self._access(operation)
                 rewritten += [*before, *replacement]
+                if isinstance(operation, Load) and not operation.is_volatile:
+                    self.tables.note([*before, *replacement], rewritten)
                 last = replacement[-1]
                 for old, new in zip(operation.results, last.results, strict=False):
                     new.name = old.name
@@ -281,8 +285,8 @@ class _Rewriter:
     def _access(self, operation: Operation) -> tuple[Sequence[Operation], Sequence[Operation]]:
         if isinstance(operation, Load | Store):
             for form in (
-                self._tile, self._finer_tile, self._long_rows, self._wrapped_tile, self._rows, self._finer_rows,
-                self._box,
+                self._tile, self._finer_tile, self._long_rows, self._wrapped_tile, self._rows, self._pages,
+                self._finer_rows, self._box,
             ):  # fmt: skip
                 scalars = Scalars(operation.location)
                 found = form(operation, scalars)
@@ -480,6 +484,35 @@ class _Rewriter:
         *outer, last = self.cuts.parts(operation.operands[0])
         is_short = outer or math.prod(last[:-1]) > _FEW_ROWS
         return None if is_short else self._finer_rows(operation, scalars)
+
+    def _pages(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        """A load of few tiles that lie where numbers from memory say."""
+        pointer = operation.operands[0]
+        if not isinstance(operation, Load) or not self.tables:
+            return None
+        return self._finer(operation, self.cuts.parts(pointer), self._tiles_in_pages, scalars)
+
+    def _tiles_in_pages(self, load: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
+        shape = shape_of(load.operands[0].type)
+        for axis, count in enumerate(shape):
+            # A page that is one row is an item of a gather.
+            if not 1 < count <= MOST_PAGES or sum(extent > 1 for extent in shape) < 3:
+                continue
+            positions = Positions(self.tables, scalars)
+            pages: list[Value] = []
+            for place in range(count):
+                operands = [positions.at(each, axis, place) for each in load.operands]
+                known = [each for each in operands if each is not None]
+                page = Load(known, load.attributes, location=load.location) if len(known) == len(operands) else None
+                tile = self._tile(page, scalars) if page and positions.looked_up else None
+                if tile is None:
+                    break
+                scalars.operations += tile
+                pages.append(tile[-1].result)
+            else:
+                together(pages, axis, scalars)
+                return [scalars.operations.pop()]
+        return None
 
     def _finer_rows(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
         """The access as one of rows that no digit of a position begins amid."""
