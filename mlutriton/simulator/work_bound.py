@@ -5,7 +5,9 @@
 * Launch floor: that of one wave of tasks, as any work could be launched.
 * DRAM: bytes of every granule that is loaded, once, and of every granule that is stored, once, at the rate that long
   bursts reach. It does not matter whether tiles, items of gathers and scatters, atomics or scalar accesses touch it; an
-  atomic loads and stores. A launch for cycles alone knows no addresses of items, which then count for nothing.
+  atomic loads and stores. A launch for cycles alone knows no addresses of items, which then count for nothing. Granules
+  that may have been stored before any program loads them, and lie in the L2 since, count as stored alone. They have not
+  been if whoever stores there loads the same box before.
 * Tensor units: the multiply-accumulates at the fastest rate of the types that the program multiplies, without
   rounding up to granules, fill or drain.
 * Vector units: cycles of the element-wise operations and reductions as if all of them stood in full chains: those that
@@ -16,7 +18,7 @@
 Transfers to and from local memory are left out: another compilation might not need them.
 
 It assumes that the program does no arithmetic beyond what its kernel asks for, that nothing lies in the L2 at the
-start, and that no load is served by a store of the same launch.
+start, and that no item is gathered where another one was scattered.
 """
 
 from __future__ import annotations
@@ -122,18 +124,33 @@ def _multiplied_types(program: Program) -> set[Any]:
 
 def unique_bytes(trace: Iterable[Words], granule_bytes: int, touched: TouchedMemory | None = None) -> tuple[int, int]:
     """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
-    items = [touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES for write in (False, True)]
-    covered = [_merged(each << _FOLLOW_BITS) for each in items]
+    loaded, stored = (
+        touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES for write in (False, True)
+    )
+    # An item of an atomic is loaded first.
+    fresh = np.setdiff1d(stored, loaded, assume_unique=True)
+    loads, news, updates = (_merged(each << _FOLLOW_BITS) for each in (loaded, fresh, np.intersect1d(stored, loaded)))
     for words in trace:
         records = words.reshape(-1, RECORD_WORDS)
-        kinds = trace_columns.kinds(records)
+        kinds, is_record = trace_columns.kinds(records), ~trace_columns.extent_records(records)
         # Loads to the SRAM come from DRAM too; moves between memories on the chip are of another kind.
-        on_dram = ~trace_columns.extent_records(records) & (trace_columns.payloads(records) < LOCAL_START)
-        for write, touching in enumerate((_LOADING, _STORING)):
-            boxes = _boxes(records, np.flatnonzero(on_dram & np.isin(kinds, touching)))
-            covered[write] = _with_boxes(covered[write], _joined(_distinct(boxes), granule_bytes), granule_bytes)
-    loads, stores = (int(((ranges & _FOLLOW_MASK) + 1).sum()) * granule_bytes for ranges in covered)
-    return loads, stores
+        on_dram = is_record & (trace_columns.payloads(records) < LOCAL_START)
+        places = np.flatnonzero(on_dram & np.isin(kinds, (*_LOADING, *_STORING)))
+        boxes, programs = _boxes(records, places), np.cumsum(is_record & (kinds == Kind.END))[places]
+        is_load, is_store = (np.isin(kinds[places], touching) for touching in (_LOADING, _STORING))
+        is_new = is_store & _begin_with_stores(boxes, programs, is_load)
+        loads, news, updates = (
+            _with_boxes(ranges, _joined(_distinct(boxes.choose(chosen)), granule_bytes), granule_bytes)
+            for ranges, chosen in ((loads, is_load), (news, is_new), (updates, is_store & ~is_new))
+        )
+    loaded_granules = _count(_merged(np.concatenate((loads, news)))) - _count(news)
+    stored_granules = _count(_merged(np.concatenate((news, updates))))
+    return loaded_granules * granule_bytes, stored_granules * granule_bytes
+
+
+def _count(ranges: Words) -> int:
+    """How many granules there are in ranges that are apart."""
+    return int(((ranges & _FOLLOW_MASK) + 1).sum())
 
 
 @dataclass(frozen=True)
@@ -178,15 +195,35 @@ def _boxes(records: Words, places: NDArray[np.int64]) -> _Boxes:
 
 def _distinct(boxes: _Boxes) -> _Boxes:
     """The boxes without the repetitions: programs of a grid load the same tiles over and over."""
-    # Equal boxes have equal keys and so come together; that other boxes may have that key too does no harm.
-    key = np.zeros(len(boxes.address), np.int64)
-    for column in boxes.columns():
+    order, begins = _alike(boxes.columns())
+    return boxes.choose(order[begins])
+
+
+def _begin_with_stores(boxes: _Boxes, programs: Words, is_load: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of each box whether its program does not load it before it stores there.
+
+    Args:
+        boxes: in the order in which programs move them.
+        programs: whose they are.
+        is_load: whether they are loaded.
+    """
+    order, begins = _alike((programs, *boxes.columns()))
+    found = np.zeros(len(order), np.bool_)
+    found[order] = ~is_load[order[begins]][np.cumsum(begins) - 1]
+    return found
+
+
+def _alike(columns: Sequence[Words]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """An order that puts rows that are equal together, the first of them first; and where others begin."""
+    # Equal rows have equal keys and so come together; that other rows may have that key too does no harm.
+    key = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
         key *= 0x2545F4914F6CDD1D
         key += column
-    boxes = boxes.choose(np.argsort(key))
-    fresh = np.ones(len(key), np.bool_)
-    fresh[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in boxes.columns()])
-    return boxes.choose(fresh)
+    order = np.argsort(key, kind="stable")
+    begins = np.ones(len(key), np.bool_)
+    begins[1:] = np.logical_or.reduce([column[order[1:]] != column[order[:-1]] for column in columns])
+    return order, begins
 
 
 def _joined(boxes: _Boxes, granule_bytes: int) -> _Boxes:

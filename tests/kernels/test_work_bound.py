@@ -69,3 +69,30 @@ def test_without_values_items_count_for_nothing(arrays):
     order = np.arange(SIZE, dtype=np.int32)
     bound = mlu.estimate(copy_in_order, GRID, *arrays, order, SIZE, BLOCK=BLOCK).work_bound
     assert (bound.loaded_bytes, bound.stored_bytes) == (DENSE_BYTES, 0)
+
+
+@mlu.jit
+def stored_and_loaded(out, scratch, rounds, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for turn in range(rounds):
+        tl.store(scratch + place, total + turn)
+        total += tl.load(scratch + place)
+    tl.store(out + place, total)
+
+
+@mlu.jit
+def halved(x, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + place, tl.load(x + place) / 2)
+
+
+def test_what_a_launch_has_stored_itself_need_not_come_from_dram():
+    size, block = 1 << 16, 1 << 11
+    out, scratch = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    run = stored_and_loaded[(size // block,)](out, scratch, 3, BLOCK=block)
+    np.testing.assert_array_equal(out, 4)
+    assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (0, 8 * size)
+    assert run.cycles >= run.work_bound.cycles
+    in_place = halved[(size // block,)](out, BLOCK=block).work_bound
+    assert (in_place.loaded_bytes, in_place.stored_bytes) == (4 * size, 4 * size)
