@@ -10,6 +10,8 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.codegen.pipelining import software_pipeline
+from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
 from mlutriton.pipeline import CompileOptions, compile_ttir
 
 
@@ -86,6 +88,12 @@ def branches(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + i, row)
 
 
+@mlu.jit
+def adding(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(x + n + i, mask=i < n), mask=i < n)
+
+
 KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products, branches]
 
 
@@ -123,6 +131,17 @@ def test_work_grows_with_the_length_of_a_kernel(kernel):
         least = short.total() / 1000
         grown = {code: count / max(short[code], least) for code, count in long.items() if count > long.total() / 200}
         assert not {str(code): growth for code, growth in grown.items() if growth > 10}
+
+
+def test_what_moves_in_a_loop_is_planned_once_before_its_buffers_are_shared(monkeypatch):
+    work(adding, 1, 1024)  # compiles it once more
+    plans = []
+    monkeypatch.setattr(
+        software_pipeline, "plan_loop", lambda *args, **kw: plans.append(plan_loop(*args, **kw)) or plans[-1]
+    )
+    work(adding, 1, 1024)
+    assert len(plans) == 2
+    assert all(len(each.loads) == 2 and len(each.stores) == 1 for each in plans)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)

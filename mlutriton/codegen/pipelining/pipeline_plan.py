@@ -64,6 +64,7 @@ class Plan:
         remembered: registers of an iteration that its stores need in the next one.
         buffers: names of the buffers that become ping-pong.
         anew: names of the buffers that nothing outside the loop touches and that each iteration writes before all else.
+        alone: those of them that the IO queue alone makes and takes.
         needs_disjoint_arrays: correct only if the arrays of the launch share no bytes.
         commutes: stores of different instructions may change their order.
         needs_blocks: something moves that is to move in blocks alone.
@@ -83,6 +84,7 @@ class Plan:
     remembered: list[Register] = field(default_factory=list[Register])
     buffers: set[str] = field(default_factory=set[str])
     anew: set[str] = field(default_factory=set[str])
+    alone: set[str] = field(default_factory=set[str])
     needs_disjoint_arrays: bool = False
     commutes: bool = False
     needs_blocks: bool = False
@@ -155,7 +157,8 @@ def plan_loop(
     plan = Plan(serves=[node for node in loop.body if isinstance(node, Instruction) and node.row.name == "serve"])
     plan.anew = _made_anew(code, loop, touches)
     awaited = _touched_by_others(loop)
-    short = {name for name in plan.anew - awaited if code.buffers[name].bytes < (short_bytes or 0)}
+    plan.alone = plan.anew - awaited
+    short = {name for name in plan.alone if code.buffers[name].bytes < (short_bytes or 0)}
     if _stored(loop.body, roots) != frozenset() and any(map(_reads_global, _chosen(loop, lookups))):
         lookups = ()
     plan.recalled = _depending(loop, recalls)
@@ -164,6 +167,16 @@ def plan_loop(
     plan.needs_blocks = bool(plan.gathers or plan.buffers & short)
     _order_stores(plan, code, loop, roots, are_disjoint=are_disjoint)
     return plan
+
+
+def is_alike_in_blocks(plan: Plan, code: TileCode, loop: Loop, short_bytes: int) -> bool:
+    """True if the plan for blocks of iterations is the same, as nothing is there that could move in blocks alone."""
+    gathers = any(map(_is_gather, loop.body))
+    return not gathers and all(code.buffers[name].bytes >= short_bytes for name in plan.alone)
+
+
+def _is_gather(node: Node) -> bool:
+    return isinstance(node, Instruction) and node.row.trace == "GATHER"
 
 
 def _chosen(loop: Loop, identities: Collection[int]) -> list[Node]:
@@ -249,7 +262,7 @@ def _plan_loads(
             stored = None if written is None else stored | written
         targets = _load_targets(node)
         found = loads
-        if gathers and isinstance(node, Instruction) and node.row.trace == "GATHER":
+        if gathers and isinstance(node, Instruction) and _is_gather(node):
             targets, found = {name for name, access in node.buffers if access is Access.WRITE}, gathered
         is_first = not targets & touched
         touched |= buffers_of([node])

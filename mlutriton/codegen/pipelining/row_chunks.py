@@ -86,7 +86,15 @@ class RowChunks:
 
     def cycles(self, units: int, machine: Machine) -> int:
         """Cycles of the COMPUTE queue for so many units, without gaps and latencies."""
-        return sum(number * self._cycles(group, units, machine) for group, number in self._alike)
+        key, known = (units, machine.content_hash), self._known_cycles
+        if key not in known:
+            known[key] = sum(number * self._cycles(group, units, machine) for group, number in self._alike)
+        return known[key]
+
+    @remembered
+    def _known_cycles(self) -> dict[tuple[int, str], int]:
+        """Cycles by units and machine: whoever looks for the best chunk asks for the same again."""
+        return {}
 
     @remembered
     def _alike(self) -> list[tuple[Group, int]]:

@@ -31,7 +31,7 @@ from mlutriton.codegen.pipelining.finer_programs import plan_pieces
 from mlutriton.codegen.pipelining.in_place import share_buffers
 from mlutriton.codegen.pipelining.lookups import WithTables, lookups_of, with_tables
 from mlutriton.codegen.pipelining.own_offsets import with_own_offsets
-from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, loads_apart, plan_loop
+from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, is_alike_in_blocks, loads_apart, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
 from mlutriton.codegen.pipelining.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.rotation import Rotation
@@ -142,7 +142,8 @@ class _Pipeliner:
             plan = plan_loop(self.code, loop, self.roots, self.surroundings.touches, are_disjoint=True)
         has_own = bool(alike) or are_disjoint
         pieces = self._in_pieces(loop, plain, plan, has_own=has_own) if may_part else []
-        plan, blocks = self._planned(loop, are_disjoint=are_disjoint or bool(alike))
+        known = plan if loop.independent and not pieces else None
+        plan, blocks = self._planned(loop, known, are_disjoint=are_disjoint or bool(alike))
         if plan.is_empty and not alike and not pieces:
             return None
         is_guarded = bool(alike or pieces or plan.needs_disjoint_arrays) and not are_disjoint
@@ -212,25 +213,33 @@ class _Pipeliner:
         self.surroundings.changed(before, loop.body)
         return nodes
 
-    def _planned(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
-        """What moves in a loop, and how it is worked through in blocks if it is."""
+    def _planned(self, loop: Loop, known: Plan | None, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
+        """What moves in a loop, and how it is worked through in blocks if it is.
+
+        What moves in whole iterations may be ``known``.
+        """
         own = with_own_offsets(self.code, loop) if loop.independent else None
         if own is not None:
             body, before, buffers = loop.body, touch_counts(loop.body), {**self.code.buffers}
             loop.body = own
             self.surroundings.changed(before, own)
-            plan, blocks = self._planned_as_it_is(loop, are_disjoint=are_disjoint)
+            plan, blocks = self._planned_as_it_is(loop, None, are_disjoint=are_disjoint)
             if blocks and plan.gathers:
                 return plan, blocks
             self.surroundings.changed(touch_counts(loop.body), body)
             loop.body = body
             # Some may have been merged meanwhile.
             self.code.buffers.update(buffers)
-        return self._planned_as_it_is(loop, are_disjoint=are_disjoint)
+        return self._planned_as_it_is(loop, known, are_disjoint=are_disjoint)
 
-    def _planned_as_it_is(self, loop: Loop, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
-        for short_bytes in (self.machine.core_dma_latency_bytes, None):
-            plan = self._plan(loop, short_bytes, are_disjoint=are_disjoint)
+    def _planned_as_it_is(self, loop: Loop, known: Plan | None, *, are_disjoint: bool) -> tuple[Plan, BlockPlan | None]:
+        latency_bytes, plan = self.machine.core_dma_latency_bytes, known
+        if plan is None or not is_alike_in_blocks(plan, self.code, loop, latency_bytes):
+            plan = self._plan(loop, latency_bytes, are_disjoint=are_disjoint)
+        for short_bytes in (latency_bytes, None):
+            # Where nothing moves in blocks alone, both plans are one.
+            if plan.needs_blocks and not short_bytes:
+                plan = self._plan(loop, None, are_disjoint=are_disjoint)
             if plan.is_empty or (short_bytes and not plan.needs_blocks):
                 continue
             before = touch_counts(loop.body)
