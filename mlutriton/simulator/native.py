@@ -10,9 +10,10 @@ import ctypes
 import hashlib
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,47 @@ def _compiled(ir_text: LlvmText | Callable[[], LlvmText], cache_key: str | None,
     return NativeModule(objects)
 
 
+class _Part:
+    """Loops of a program, which one thread compiles: another one, one part after the other, or whoever waits for it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._begun = threading.Lock()
+        self._object = b""
+        self._beside = Beside(self._in_turn)
+
+    def compile_unless_begun(self) -> None:
+        """Compile it here if its turn has not come yet."""
+        self._compile(Effort.SHARED)
+
+    def result(self) -> bytes:
+        """Its object code."""
+        if not self._object:
+            self._beside.result()
+        return self._object
+
+    def _in_turn(self) -> None:
+        with _turn:
+            self._compile(Effort.FULL)
+
+    def _compile(self, effort: Effort) -> None:
+        if self._begun.acquire(blocking=False):
+            self._object = toolchain().compile(self._text, effort)
+
+
+# Held by the thread that compiles a part; others wait for it here, where their parts can still be taken from them.
+_turn = threading.Lock()
+
+
 def _objects_of(text: NativeText) -> list[bytes]:
     """Object code of a program, of which another thread compiles the loops meanwhile."""
     for each in text.loops:
         if each not in _loops:
             begin_part(each, is_shared=False)
-    objects = [toolchain().compile(text.control, Effort.QUICK), *(_shared_object(each) for each in text.shared)]
+    objects = [toolchain().compile(text.control, Effort.QUICK)]
+    for each in reversed(text.loops):
+        _loops[each].compile_unless_begun()
+    objects += [_shared_object(each) for each in text.shared]
     return objects + [_loops[each].result() for each in text.loops]
 
 
@@ -163,7 +199,7 @@ def begin_part(text: str, is_shared: bool) -> None:
     if is_shared:
         _begin_shared(text)
     else:
-        _loops[text] = Beside(partial(toolchain().compile, text, Effort.FULL))
+        _loops[text] = _Part(text)
 
 
 def _begin_shared(text: str) -> Beside[bytes]:
@@ -177,7 +213,7 @@ def _begin_shared(text: str) -> Beside[bytes]:
 
 # What has been begun of the program that is being translated, and of modules that many programs have in common those
 # that were begun last.
-_loops: dict[str, Beside[bytes]] = {}
+_loops: dict[str, _Part] = {}
 _shared: dict[str, Beside[bytes]] = {}
 _MOST_SHARED = 256
 

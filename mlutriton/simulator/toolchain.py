@@ -44,7 +44,7 @@ class Effort(Enum):
 
     QUICK = (_QUICK_SPEED_LEVEL, ())
     FULL = (_SPEED_LEVEL, _PASSES)
-    # The same for what is compiled beside it.
+    # The same for what is compiled beside it: what many programs share, and loops whose turn has not come.
     SHARED = (_SPEED_LEVEL, _PASSES, "shared")
     THOROUGH = (_SPEED_LEVEL, _PASSES + _THOROUGH_PASSES)
 

@@ -251,6 +251,13 @@ def test_parts_of_a_program_are_kept_together(cache: Path) -> None:
     assert answer(compile_llvm(never, cache_key="key")) == 42
 
 
+def test_who_waits_for_a_part_compiles_it_if_its_turn_has_not_come(cache: Path) -> None:
+    control = "declare i64 @inside()\ndefine i64 @answer() {\n  %x = call i64 @inside()\n  ret i64 %x\n}\n"
+    text = NativeText(control, (FORTY_TWO.replace("@answer", "@inside"),))
+    with native._turn:
+        assert answer(compile_llvm(text, cache_key=None)) == 42
+
+
 def test_what_programs_share_is_kept_once(cache: Path) -> None:
     shared = FORTY_TWO.replace("@answer", "@common")
     texts = [
