@@ -17,6 +17,7 @@ import numpy as np
 
 from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import host_address
+from mlutriton.immutables import remembered
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
 from mlutriton.simulator import (
@@ -104,7 +105,7 @@ class Trace:
     starts: Words
     cores_per_program: int = 1
 
-    @property
+    @remembered
     def stored(self) -> StoredTrace:
         """What is kept of it: here, all."""
         return StoredTrace.of(self.words, self.starts)
@@ -394,6 +395,15 @@ def _layout(
     return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, sizes)
 
 
+@lru_cache(maxsize=64)
+def _layout_of(machine: Machine, sizes: tuple[int, int, int]) -> tuple[_Layout, Words, int]:
+    """The layout for a machine, its timing parameters, and the words of its statistics: what-ifs go to and fro."""
+    parameters = timing_parameters(machine)
+    l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
+    layout = _layout(machine.cores, machine.clusters, port_groups, l2_lines, *sizes)
+    return layout, parameters, machine.cores * replay_state.STATISTIC_WORDS
+
+
 class _Memory:
     """What replays of a thread work in, one after another: to lay it out takes longer than a small replay.
 
@@ -414,7 +424,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.machine: Machine | None = None
-        self.sizes = 0, 0, 0
+        self.sizes: tuple[int, int, int] = (0, 0, 0)
         self.layout: _Layout | None = None
         self.state: Any = ReplayState(**dict.fromkeys(_ARRAYS, _NOTHING))
         self.pointers: ctypes.Array[ctypes.c_void_p] = (ctypes.c_void_p * len(_ARRAYS))(
@@ -433,11 +443,9 @@ class _Memory:
         """Have arrays for a machine and so large a replay; the last replay of this thread is over with them."""
         if machine is not self.machine or sizes != self.sizes:
             self.machine, self.sizes = machine, sizes
-            parameters = timing_parameters(machine)
-            l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
-            self._lay_out(_layout(machine.cores, machine.clusters, port_groups, l2_lines, *sizes))
+            layout, parameters, self.statistic_words = _layout_of(machine, sizes)
+            self._lay_out(layout)
             self.state.timing[:] = parameters
-            self.statistic_words = machine.cores * replay_state.STATISTIC_WORDS
         self.generation += 1
         if self.numbers[replay_state.HAS_ATOMICS]:
             self.state.atomics.fill(0)
