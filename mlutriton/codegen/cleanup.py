@@ -77,9 +77,12 @@ def _control_registers(nodes: Sequence[Node]) -> list[Register]:
     return found
 
 
-def _read(instruction: Instruction) -> list[str | Register]:
+def _read(instruction: Instruction) -> Sequence[str | Register]:
     """Registers, and names of buffers, that an instruction reads and does not also write."""
-    return [*instruction.registers_read, *(name for name, access in instruction.buffers if access is Access.READ)]
+    registers = instruction.registers_read
+    if not instruction.buffers:
+        return registers
+    return [*registers, *[name for name, access in instruction.buffers if access is Access.READ]]
 
 
 def _made(instruction: Instruction) -> list[str | Register]:

@@ -89,6 +89,8 @@ class _Inserter:
         self.buffers = buffers
         # Of those instructions that have any, by their identity, which the code keeps.
         self._effects: dict[int, _Effect] = {}
+        # Of node lists, by their identity: these, and of them the effects and what has lists of its own.
+        self._acting: dict[int, tuple[list[Node], list[_Effect | Node]]] = {}
         # What a queue may read and write, with its bit in a mask.
         self._outstanding: list[tuple[int, int]] = []
         self._find_effects()
@@ -171,11 +173,9 @@ class _Inserter:
 
     def _simulate(self, nodes: list[Node], state: int) -> int:
         """What is outstanding behind nodes once they have their syncs."""
-        for node in nodes:
-            if isinstance(node, Instruction):
-                effect = self._effects.get(id(node))
-                if effect is not None:
-                    state = self._behind(effect, state)
+        for node in self._acting_of(nodes):
+            if isinstance(node, _Effect):
+                state = self._behind(node, state)
             elif isinstance(node, Branch):
                 state = self._simulate(node.then, state) | self._simulate(node.otherwise, state)
             elif isinstance(node, Loop):
@@ -185,6 +185,19 @@ class _Inserter:
             elif isinstance(node, While):
                 state = self._simulate(node.head, self._at_head([node.head, node.body], state))
         return state
+
+    def _acting_of(self, nodes: list[Node]) -> list[_Effect | Node]:
+        """What of nodes has to do with what is outstanding: loops are gone through again and again."""
+        known = self._acting.get(id(nodes))
+        if known is None:
+            effects = self._effects
+            acting = [
+                effects.get(id(node), node)
+                for node in nodes
+                if id(node) in effects or not isinstance(node, Instruction)
+            ]
+            known = self._acting[id(nodes)] = nodes, acting
+        return known[1]
 
     def _behind(self, effect: _Effect, state: int) -> int:
         """What is outstanding behind an instruction that has waited for what it has to."""

@@ -12,7 +12,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I64, DType
@@ -134,6 +134,7 @@ class Ordering:
 
 
 Node = Instruction | Loop | While | Branch | Sharing | Ordering
+_INSTRUCTIONS_ALONE = frozenset({Instruction})
 
 
 @dataclass
@@ -209,6 +210,8 @@ def children(node: Node) -> tuple[list[Node], ...]:
 
 def instructions(nodes: Sequence[Node]) -> list[Instruction]:
     """Every instruction of a node list, nested ones included, in order."""
+    if _INSTRUCTIONS_ALONE.issuperset(map(type, nodes)):  # as mostly, and quickly told
+        return cast("list[Instruction]", [*nodes])
     found: list[Instruction] = []
     for node in nodes:
         if isinstance(node, Instruction):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ Attribute = int | float | bool | str | tuple[int, ...]
 
 Array = NDArray[Any]
 """The value of an SSA value: an array of its shape (``()`` for scalars) and element type; pointers are int64."""
+
+_regions = attrgetter("regions")
 
 
 class Value:
@@ -67,6 +70,8 @@ class Block:
     def walk(self) -> list[Operation]:
         """Every operation in the block and in nested regions, parents first."""
         operations = self.operations
+        if not any(map(_regions, operations)):
+            return [*operations]
         found: list[Operation] = []
         begin = 0
         for place in [place for place, operation in enumerate(operations) if operation.regions]:

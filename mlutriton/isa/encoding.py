@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +46,7 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.program import Buffer, Instruction, Parameter, Program, may_stand
-from mlutriton.isa.table import TABLE, Row, SlotKind
+from mlutriton.isa.table import TABLE, Row
 
 MAGIC = b"MLUPROG\0"
 VERSION = 1
@@ -89,10 +89,8 @@ for _row in _ROWS:
 @cache
 def table_hash() -> int:
     """64 bits of a hash over what the encoding depends on: rows, types and slots in their order."""
-    kinds = {kind: kind.name for kind in SlotKind}  # the name of an enumeration's member takes a call
-    text = repr(
-        [(row.name, row.types, [(slot.name, kinds[slot.kind]) for slot in row.slots]) for row in _ROWS] + [FORMATS]
-    )
+    named = attrgetter("name", "kind._name_")  # the name of an enumeration's member takes a call
+    text = repr([(row.name, row.types, [*map(named, row.slots)]) for row in _ROWS] + [FORMATS])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
@@ -167,7 +165,10 @@ def _encode_instruction(
     words.append(0)
     kinds = 0
     for position, operand in enumerate(instruction.operands):
-        kinds |= _encode_operand(words, operand, buffers, labels) << _KIND_BITS * position
+        if type(operand) is Register:  # as most are, and of kind 0
+            words.append(operand.index)
+        else:
+            kinds |= _encode_operand(words, operand, buffers, labels) << _KIND_BITS * position
     words[at] = _type_bits(instruction.row, instruction.dtypes) | kinds << _KINDS_AT
 
 

@@ -126,6 +126,8 @@ class Instruction:
     @remembered
     def buffers(self) -> tuple[tuple[str, Access], ...]:
         """The names of the buffers that its operands are in, with what happens to their bytes."""
+        if not self.row.memory_slots:
+            return ()
         return tuple([(one.buffer, access) for one, access in self.accesses if isinstance(one, Address)])
 
     @remembered

@@ -151,8 +151,8 @@ class Liveness:
             _accesses(program, each, spans) if each.row.memory_slots else nothing for each in program.instructions
         ]
         self._bounds = sorted({bound for reads, writes in accesses for place in (*reads, *writes) for bound in place})
-        self._reads = [self._union(reads) for reads, _ in accesses]
-        self._writes = [self._union(writes) for _, writes in accesses]
+        self._reads = [self._union(reads) if reads else 0 for reads, _ in accesses]
+        self._writes = [self._union(writes) if writes else 0 for _, writes in accesses]
         used: dict[int, int] = {}
         written: dict[int, int] = {}
         for block in blocks:

@@ -136,15 +136,15 @@ class Emitter:
 
     def value(self, text: str) -> str:
         """Write an instruction, unless its result is at hand, and return the name of its result."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
+        known = self._known
+        if text in known:
+            return known[text]
         self._count = count = self._count + 1
         name = f"%v{count}"
         self.lines.append(f"  {name} = {text}")
         first = text.split(" ", 1)[0]
         if first in _PURE or (first == "call" and "@llvm." in text):
-            self._known[text] = name
+            known[text] = name
         return name
 
     def do(self, text: str) -> None:

@@ -12,7 +12,7 @@ from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
 from mlutriton.codegen.llvm.ranges import INT64, Range
 from mlutriton.dtypes import DType
-from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, parse
+from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, names_in, parse
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
@@ -199,6 +199,8 @@ class Frame:
         # their names.
         self._polynomials: dict[str, Polynomial] = {}
         self._computed: dict[str, tuple[str, Sequence[str]]] = {}
+        # By expressions of the table, with what their names stand for.
+        self._spans: dict[tuple[Count, ...], Polynomial | None] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
         self._formulas: dict[tuple[Count, ...], int] = {}
@@ -383,8 +385,12 @@ class Frame:
         return Place(buffer, base, start, size, self.instruction.dtype_of(slot), address.mode, ends=ends)
 
     def _ends(self, slot: Slot, address: Address, start: int) -> tuple[Polynomial, Polynomial] | None:
-        counts = {name: self.polynomial(count) for name, count in self.counts().items()}
-        elements = polynomial_of(parse(span_text(slot, address)), counts)
+        text, counts = span_text(slot, address), self.counts()
+        key = text, *[counts[name] for name in names_in(text)]
+        if key not in self._spans:
+            values = {name: self.polynomial(counts[name]) for name in names_in(text)}
+            self._spans[key] = polynomial_of(parse(text), values)
+        elements = self._spans[key]
         if elements is None:
             return None
         begin = polynomial(start)

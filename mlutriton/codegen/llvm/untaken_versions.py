@@ -59,12 +59,13 @@ def untaken_versions(program: Program, numbers: LaunchNumbers) -> frozenset[int]
 
 def asked_reaches(program: Program) -> dict[int, Reach]:
     """What a program asks of the ends of arrays, by the place of the instruction, where parameters point to these."""
+    found: dict[int, Reach] = {}
+    asking = [(place, each) for place, each in enumerate(program.instructions) if each.row.name == "reach"]
+    if not asking:
+        return found
     setters = Counter(each.written_register for each in program.instructions)
     made = {r: each for each in program.instructions if (r := each.written_register) is not None and setters[r] == 1}
-    found: dict[int, Reach] = {}
-    for place, instruction in enumerate(program.instructions):
-        if instruction.row.name != "reach":
-            continue
+    for place, instruction in asking:
         address, behind = instruction.operand("address"), 0
         source = made.get(address) if isinstance(address, Register) else None
         while source is not None and source.row.name == "add" and isinstance(source.operands[2], Immediate):
