@@ -121,7 +121,7 @@ def parts(function: Function, options: CompileOptions) -> list[cut.Cut]:
       or eight of a third of half. Where a cluster's number is a power of two, neighbours do. So they do where there are
       fewer parts than clusters: nothing is shared evenly then.
     * Tiles that are narrow in place of that: as many columns as let the clusters share those of powers of two, and as
-      many rows as a cluster is at its best with, or half of that.
+      many rows as a cluster is at its best with, or half of that. Twice as many columns where there are fewer rows.
 
     Args:
         function: as it is written, before its memory accesses are known.
@@ -139,8 +139,9 @@ def parts(function: Function, options: CompileOptions) -> list[cut.Cut]:
     most = _MEMBER_ROWS * cores
     granule = machine.tensor_column_granule
     columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
-    heights = [most, most // 2] if odd > 1 else [most // 2]
-    wanted = [cut.Lengths({_ROWS: rows, _COLUMNS: columns}) for rows in heights]
+    # Of the fewest rows, the cores share out the columns instead, each of which is to have segments that are not short.
+    shapes = [(most, columns)] * (odd > 1) + [(most // 2, columns), (most // 4, 2 * columns)]
+    wanted = [cut.Lengths({_ROWS: rows, _COLUMNS: count}) for rows, count in shapes]
     if odd > 1:
         whole = most
         while whole < odd * most:

@@ -45,14 +45,16 @@ def product(
     tl.store(to, total.to(c.dtype.element_ty), mask=mask)
 
 
-def launched(m, n, k, order, kind, dtype=np.float32, rows=None):
+def launched(m, n, k, order, kind, dtype=np.float32, rows=None, num_warps=4):
     rng = np.random.default_rng(m + n)
     a, b = (rng.integers(-4, 5, shape).astype(np.float16) for shape in ((m, k), (k, n)))
     c = rng.integers(-4, 5, (m, n)).astype(dtype)
     before = c.copy()
     tiles = rows or -(-m // BLOCK), -(-n // BLOCK)
     grid = tiles[::-1] if order == "columns and rows" else (tiles[0] * tiles[1],)
-    product[grid](c, a, b, m, n, k, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=4, num_stages=3)
+    product[grid](c, a, b, m, n, k, ORDER=order, KIND=kind, BLOCK=BLOCK, GROUP=4, num_stages=3,
+        num_warps=num_warps,
+    )  # fmt: skip
     wanted = (a.astype(np.float32) @ b.astype(np.float32)).astype(dtype)
     if kind == "added":
         wanted += before
@@ -70,10 +72,11 @@ def test_parts_are_what_tiles_were(order, kind, size):
 
 
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"])
-@pytest.mark.parametrize("size", [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (513, 260, 64)])
-def test_parts_of_few_rows_are_what_tiles_were(machine, size, monkeypatch):
+@pytest.mark.parametrize("num_warps", [1, 4])
+@pytest.mark.parametrize("size", [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64)])
+def test_parts_of_few_rows_are_what_tiles_were(machine, size, num_warps, monkeypatch):
     monkeypatch.setenv("MLUTRITON_MACHINE", machine)
-    c, wanted, _ = launched(*size, "groups", "plain", np.float16)
+    c, wanted, _ = launched(*size, "groups", "plain", np.float16, num_warps=num_warps)
     assert np.array_equal(c, wanted)
 
 
@@ -121,7 +124,7 @@ def test_an_odd_number_of_tiles_takes_no_longer(order):
     assert cycles(order, "plain") < 0.4 * cycles(order, "added")
 
 
-@pytest.mark.parametrize("size", [(256, 2048, 1024), (512, 2048, 2048)])
+@pytest.mark.parametrize("size", [(128, 4096, 1024), (256, 2048, 1024), (512, 2048, 2048)])
 def test_few_rows_take_less_in_parts_that_suit_them(size):
     # They are no more than a group of tiles.
     assert cycles("groups", "plain", size) < 0.5 * cycles("groups", "of the tile", size)
