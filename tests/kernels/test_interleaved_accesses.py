@@ -191,3 +191,67 @@ def test_the_last_of_stores_to_rows_that_overlap_counts(pitch, step):
     constants = {"PITCH": pitch, "STEP": step, "ROWS": rows, "COLUMNS": columns}
     on_both_engines(lambda: overlapping_rows[(1,)](out, **constants), out)
     np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def overlapping_planes(
+    out, far, near, LAUNCHED: tl.constexpr, FAR: tl.constexpr, NEAR: tl.constexpr,
+    PLANES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Stores of every second element of the rows of planes, of which the launch or the kernel knows the pitches."""
+    h, i, j = tl.arange(0, PLANES)[:, None, None], tl.arange(0, ROWS)[None, :, None], tl.arange(0, COLUMNS)
+    places = h * (far if LAUNCHED else FAR) + i * (near if LAUNCHED else NEAR) + j[None, None, :] * 2
+    for k in tl.static_range(2):
+        tl.store(out + places + k, ((k * PLANES + h) * ROWS + i) * COLUMNS + j[None, None, :])
+
+
+@pytest.mark.parametrize("launched", [False, True])
+@pytest.mark.parametrize(("far", "near"), [(64, 16), (63, 16), (50, 15), (16, 64), (16, 63), (16, 48), (9, 80), (5, 3)])
+def test_the_last_of_stores_to_planes_of_any_pitches_counts(far, near, launched):
+    planes, rows, columns = 4, 4, 8
+    out = np.full((planes - 1) * far + (rows - 1) * near + 2 * columns, -1, np.int32)
+    wanted, numbers = out.copy(), np.arange(2 * planes * rows * columns, dtype=np.int32).reshape(2, planes, rows, -1)
+    for k, h, i in np.ndindex(2, planes, rows):
+        first = h * far + i * near + k
+        wanted[first : first + 2 * columns : 2] = numbers[k, h, i]
+    launch = overlapping_planes[(1,)]
+    on_both_engines(lambda: launch(out, far, near, launched, far, near, planes, rows, columns), out)
+    np.testing.assert_array_equal(out, wanted)
+
+
+@mlu.jit
+def rotate_heads(x, cosine, sine, tokens, heads, far, near, BT: tl.constexpr, BH: tl.constexpr, HALF: tl.constexpr):
+    """A rotary embedding of pairs of neighbours in place, of several heads of several tokens."""
+    token = tl.program_id(0) * BT + tl.arange(0, BT)[:, None, None]
+    head = tl.program_id(1) * BH + tl.arange(0, BH)[None, :, None]
+    pair = tl.arange(0, HALF)[None, None, :]
+    mask = (token < tokens) & (head < heads)
+    places = x + token * far + head * near + 2 * pair
+    real, imaginary = tl.load(places, mask=mask, other=0.0), tl.load(places + 1, mask=mask, other=0.0)
+    c = tl.load(cosine + token * HALF + pair, mask=token < tokens, other=0.0)
+    s = tl.load(sine + token * HALF + pair, mask=token < tokens, other=0.0)
+    tl.store(places, real * c - imaginary * s, mask=mask)
+    tl.store(places + 1, real * s + imaginary * c, mask=mask)
+
+
+@pytest.mark.parametrize("heads_first", [False, True])
+@pytest.mark.parametrize(("tokens", "heads", "half"), [(13, 8, 16), (37, 6, 8), (16, 2, 32), (5, 1, 64)])
+def test_heads_of_tokens(tokens, heads, half, heads_first):
+    rng = np.random.default_rng(tokens)
+    x = rng.integers(-9, 9, (heads, tokens, 2 * half) if heads_first else (tokens, heads, 2 * half)).astype(np.float32)
+    c, s = rng.integers(-9, 9, (2, tokens, half)).astype(np.float32)
+    by_token = x.swapaxes(0, 1) if heads_first else x
+    real, imaginary = by_token[..., ::2], by_token[..., 1::2]
+    parts = [real * c[:, None] - imaginary * s[:, None], real * s[:, None] + imaginary * c[:, None]]
+    wanted = np.stack(parts, -1).reshape(by_token.shape)
+    far, near = (each // 4 for each in by_token.strides[:2])
+    launch = rotate_heads[(-(-tokens // 8), -(-heads // 4))]
+    on_both_engines(lambda: launch(x, c, s, tokens, heads, far, near, BT=8, BH=4, HALF=half), x)
+    np.testing.assert_array_equal(x.swapaxes(0, 1) if heads_first else x, wanted)
+
+
+def test_heads_of_tokens_move_whole():
+    x, (c, s) = np.ones((64, 8, 128), np.float32), np.ones((2, 64, 64), np.float32)
+    run = rotate_heads[(4, 2)](x, c, s, 64, 8, 1024, 128, BT=16, BH=4, HALF=64)
+    # Each of 8 cores has 64 rows of 64 pairs; each number by itself would take 28 cycles.
+    assert run.cycles < 64 * 64 * 28

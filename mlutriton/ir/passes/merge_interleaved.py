@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import permutations
 
 from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
-from mlutriton.ir.analysis.scalars import Scalars
+from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import (
     Assert,
@@ -32,8 +34,8 @@ from mlutriton.ir.types import TensorType, element_type, shape_of
 
 # More than so many accesses are hardly ever one.
 MOST_INTERLEAVED = 16
-# One more dimension is to fit into a transfer.
-MOST_DIMENSIONS = 2
+# One more dimension is to fit into a transfer, together with the last one.
+MOST_DIMENSIONS = 3
 
 _Access = TileLoad | TileStore
 
@@ -65,38 +67,65 @@ def run(function: Function) -> Interleaved:
 
 
 class _Pitches:
-    """Whether rows are as far from each other as they are long, be it as a fact of the launch."""
+    """Whether rows are so far from each other that they do not meet, be it as a fact of the launch."""
 
     def __init__(self, function: Function) -> None:
         self._function = function
         # Versions are not made of what has texts of its own.
         self._may_ask = not any(isinstance(each, Print | Assert) for each in function.walk())
         self._code = Scalars(function.location)
-        self._facts: dict[tuple[Value, int], Fact] = {}
+        self._facts: dict[object, Fact] = {}
 
     def keep_apart(self, store: _Access) -> bool:
-        """False if a row may begin before the end of the one before: a store of whole steps would meet itself."""
-        *rows, last = store.geometry.shape
-        pitch, length = store.geometry.strides[0], last * _step(store)
-        if not rows or rows[0] == 1:
+        """False if a row may begin before the end of another one: a store of whole steps would meet itself."""
+        *extents, last = store.geometry.shape
+        length = last * _step(store)
+        rows = tuple(
+            (_known(pitch), extent)
+            for pitch, extent in zip(store.geometry.strides, extents, strict=False)
+            if extent > 1
+        )
+        if (rows, length) in self._facts:
             return True
-        match pitch.defining_op:
-            case Constant(value=int(distance)):
-                return abs(distance) >= length
-            case _ if self._may_ask and launch_arithmetic([pitch], self._function) is not None:
-                if (pitch, length) not in self._facts:
-                    distance = self._code.maximum([pitch, self._code.binary("sub", 0, pitch)])
-                    far = Elementwise.of("sge", self._code.value(distance), self._code.value(length))
-                    self._facts[pitch, length] = Holds(self._code.add(far))
-                return True
-            case _:
+        asked = [pitch for pitch, _ in rows if isinstance(pitch, Value)]
+        if asked and not (self._may_ask and launch_arithmetic(asked, self._function) is not None):
+            return False
+        # Rows of one dimension lie between those of another, whichever that is.
+        verdicts = [self._are_nested(nest, length) for nest in permutations(rows)]
+        if any(verdict is True for verdict in verdicts):
+            return True
+        of_launch = [verdict for verdict in verdicts if isinstance(verdict, Value)]
+        if not of_launch:
+            return False
+        self._facts[rows, length] = Holds(reduce(self._either, of_launch))
+        return True
+
+    def _are_nested(self, rows: Sequence[tuple[Scalar, int]], length: int) -> Value | bool:
+        """Whether each of the dimensions goes on behind all that those before it take, with rows of a length."""
+        code, holds = self._code, list[Value]()
+        taken: Scalar = length
+        for pitch, extent in rows:
+            distance = code.maximum([pitch, code.binary("sub", 0, pitch)])
+            if isinstance(distance, Value) or isinstance(taken, Value):
+                holds.append(code.add(Elementwise.of("sge", code.value(distance), code.value(taken))))
+            elif distance < taken:
                 return False
+            taken = code.binary("add", code.binary("mul", distance, extent - 1), taken)
+        return reduce(lambda a, b: code.add(Elementwise.of("and", a, b)), holds) if holds else True
+
+    def _either(self, one: Value, other: Value) -> Value:
+        return self._code.add(Elementwise.of("or", one, other))
 
     def conditions(self) -> list[Function]:
         """Functions that say of which launches all that was asked holds."""
         operations = self._function.body.operations
         operations[-1:-1] = self._code.operations
         return [condition_function(self._function, list(self._facts.values()))] if self._facts else []
+
+
+def _known(number: Value) -> Scalar:
+    constant = number.defining_op
+    return constant.value if isinstance(constant, Constant) and isinstance(constant.value, int) else number
 
 
 def _groups(block: Block, forms: ScalarForms, pitches: _Pitches) -> list[list[_Access]]:
