@@ -208,9 +208,11 @@ class Merging:
             return self._longer(*found) or self._new(*found)
         if not divides:
             return None
+        # What masks leave of a tile may be made of such numbers as well as its place.
         self.divisions = {}
-        found, divisions, self.divisions = self._even(node), self.divisions, None
+        found = self._even(node)
         new = self._new(*found) if found else None
+        divisions, self.divisions = self.divisions, None
         tests = frozenset(map(SameQuotient, divisions.values()))
         return new and replace(new, whole=new.whole | tests, is_local=True)
 
