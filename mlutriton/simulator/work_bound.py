@@ -18,7 +18,8 @@
 Transfers to and from local memory are left out: another compilation might not need them.
 
 It assumes that the program does no arithmetic beyond what its kernel asks for, that nothing lies in the L2 at the
-start, and that no item is gathered where another one was scattered.
+start, and that no item is gathered where another one was scattered. Boxes that are loaded to be stored again do not
+count as loaded; those around what masks choose of loads do, and so does all of a small table.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlutriton.diagnostics import Location
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import Counter
 from mlutriton.isa.program import Program
@@ -38,6 +40,7 @@ from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
     FLAG_STRIDED,
     LOCAL_START,
+    MAX_INSTRUCTION,
     MAX_STRIDED,
     RECORD_WORDS,
     STRIDE_SHIFT,
@@ -104,7 +107,7 @@ def work_bound(
         machine: where.
         touched: DRAM that items touched, if known.
     """
-    loaded_bytes, stored_bytes = unique_bytes(trace, machine.dram_granule_bytes, touched)
+    loaded_bytes, stored_bytes = unique_bytes(trace, machine.dram_granule_bytes, touched, _loading_for_stores(program))
     rate = max((machine.peak_mac_per_cycle(each) for each in _multiplied_types(program)), default=0)
     vector_cycles = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
     vector_cycles += sum(counters[each] for each in _WHOLE)
@@ -122,8 +125,28 @@ def _multiplied_types(program: Program) -> set[Any]:
     return {each.dtypes[0] for each in program.instructions if each.row.name == "mm"}
 
 
-def unique_bytes(trace: Iterable[Words], granule_bytes: int, touched: TouchedMemory | None = None) -> tuple[int, int]:
-    """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once."""
+def _loading_for_stores(program: Program) -> list[int]:
+    """The numbers of instructions that load what a store leaves as it is: they stand where it does in the kernel."""
+    places: dict[str, set[Location]] = {"LOAD": set(), "STORE": set()}
+    for each in program.instructions:
+        if each.row.trace in places and each.location.column:
+            places[each.row.trace].add(each.location)
+    shared = places["LOAD"] & places["STORE"]
+    numbered = enumerate(program.instructions[:MAX_INSTRUCTION])
+    return [number for number, each in numbered if each.row.trace == "LOAD" and each.location in shared]
+
+
+def unique_bytes(
+    trace: Iterable[Words], granule_bytes: int, touched: TouchedMemory | None = None, left_out: Sequence[int] = ()
+) -> tuple[int, int]:
+    """Bytes of the DRAM granules that are loaded, and that are stored, each granule counted once.
+
+    Args:
+        trace: the records of all programs of a launch, in pieces of any number of programs.
+        granule_bytes: of the DRAM.
+        touched: DRAM that items touched, if known.
+        left_out: numbers of instructions of which the loads do not count.
+    """
     loaded, stored = (
         touched.granules(granule_bytes, write=write) if touched else _NO_GRANULES for write in (False, True)
     )
@@ -135,6 +158,8 @@ def unique_bytes(trace: Iterable[Words], granule_bytes: int, touched: TouchedMem
         kinds, is_record = trace_columns.kinds(records), ~trace_columns.extent_records(records)
         # Loads to the SRAM come from DRAM too; moves between memories on the chip are of another kind.
         on_dram = is_record & (trace_columns.payloads(records) < LOCAL_START)
+        if left_out:
+            on_dram &= (kinds != Kind.LOAD) | ~np.isin(trace_columns.instructions(records), left_out)
         places = np.flatnonzero(on_dram & np.isin(kinds, (*_LOADING, *_STORING)))
         boxes, programs = _boxes(records, places), np.cumsum(is_record & (kinds == Kind.END))[places]
         is_load, is_store = (np.isin(kinds[places], touching) for touching in (_LOADING, _STORING))

@@ -96,3 +96,28 @@ def test_what_a_launch_has_stored_itself_need_not_come_from_dram():
     assert run.cycles >= run.work_bound.cycles
     in_place = halved[(size // block,)](out, BLOCK=block).work_bound
     assert (in_place.loaded_bytes, in_place.stored_bytes) == (4 * size, 4 * size)
+
+
+@mlu.jit
+def stored_where_flagged(out, x, flags, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + place, tl.load(x + place), mask=tl.load(flags + place) != 0)
+
+
+@mlu.jit
+def halved_where_great(x, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + place)
+    tl.store(x + place, values / 2, mask=values > 1)
+
+
+def test_what_is_loaded_to_be_stored_again_is_no_work():
+    size, block = 1 << 16, 1 << 11
+    out, x = np.zeros(size, np.float32), np.arange(size, dtype=np.float32)
+    flags = (np.arange(size) % 3 == 0).astype(np.int8)
+    run = stored_where_flagged[(size // block,)](out, x, flags, BLOCK=block)
+    np.testing.assert_array_equal(out, np.where(flags, x, 0))
+    assert run.dram_read_bytes == 9 * size
+    assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (5 * size, 4 * size)
+    in_place = halved_where_great[(size // block,)](out, BLOCK=block).work_bound
+    assert (in_place.loaded_bytes, in_place.stored_bytes) == (4 * size, 4 * size)
