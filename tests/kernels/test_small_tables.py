@@ -234,6 +234,20 @@ def test_what_few_bits_can_name_is_chosen_by_them(bits, dtype):
     assert run.cycles < run.machine.gather_item_cycles * 1024 // 2
 
 
+@mlu.jit
+def shifted(out, codes, book, PLACES: tl.constexpr, B: tl.constexpr):
+    i = tl.arange(0, B)
+    k = tl.load(codes + i) >> tl.full((B,), PLACES, tl.uint8)
+    tl.store(out + i, tl.load(book + k.to(tl.int32)))
+
+
+@pytest.mark.parametrize("places", [4, 200])
+def test_a_shift_of_bytes_by_more_than_their_bits_leaves_nothing(places):
+    codes, book, out = RANDOM.integers(0, 256, 1024, dtype=np.uint8), numbers(256), np.empty(1024, np.float32)
+    on_both_engines(lambda: shifted[(1,)](out, codes, book, places, 1024), out)
+    np.testing.assert_array_equal(out, book[codes >> 4 if places == 4 else codes * 0])
+
+
 def test_a_book_that_lacks_what_bits_can_name_is_asked_one_by_one(monkeypatch):
     n = 4096
     packed, book, out = RANDOM.integers(0, 256, n // 2, dtype=np.uint8) & 0x77, numbers(16), np.empty(n, np.float32)

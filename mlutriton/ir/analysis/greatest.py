@@ -57,8 +57,8 @@ def _of_arithmetic(operation: Elementwise, known: Sequence[int | None]) -> int |
         case "lshr":
             places = _constant(operands[1])
             most = (1 << _bits(operands[0])) - 1 if known[0] is None else known[0]
-            # Of a shift by 0, the sign may remain.
-            return known[0] if not places else most >> places
+            # Of a shift by 0, the sign may remain; one by 128 or more, of bytes, reads as negative.
+            return most >> places if places is not None and places > 0 else known[0]
         case "urem" if (divisor := _constant(operands[1])) is not None and divisor > 0:
             return divisor - 1
         case "srem" if known[0] is not None and (divisor := _constant(operands[1])) is not None and divisor > 0:
