@@ -94,3 +94,34 @@ def test_results_as_large_as_sums_do_not_hold_up_loads():
     blocks = {"BLOCK_M": 512, "BLOCK_N": 256, "BLOCK_K": 512, "SUM": tl.int32, "PARTS": 1}
     run = mlu.estimate(multiply, (16, 8), *arguments, 4096, 4096, 4096, **blocks, num_warps=4)
     assert run.cycles < 1.33 * run.work_bound_cycles
+
+
+@mlu.jit
+def lowered(a, b, c, N, K, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Products from which the greatest of each row so far is taken away again and again."""
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for start in range(0, K, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        left, right = tl.load(a + m * K + k[None, :]), tl.load(b + k[:, None] * N + n)
+        total = tl.dot(left, right, total - tl.max(total, 1)[:, None], input_precision="ieee")
+    tl.store(c + m * N + n, total)
+
+
+@pytest.mark.parametrize("machine", ["mlu-tiny", "mlu370-x4"])
+@pytest.mark.parametrize("depth", [32, 64, 256])
+def test_what_a_loop_reads_in_between_is_stored_before_the_next_program_begins(machine, depth):
+    rng = np.random.default_rng(depth)
+    a, b = (rng.integers(-2, 3, size).astype(np.float32) for size in ((256, depth), (depth, 512)))
+    c, expected = np.empty((256, 512), np.float32), np.zeros((256, 4, 128), np.float32)
+    before = mlu.current_machine()
+    # The smallest has no room for two results.
+    mlu.set_machine(machine)
+    try:
+        lowered[(8, 4)](a, b, c, 512, depth, BLOCK_M=32, BLOCK_N=128, BLOCK_K=32)
+    finally:
+        mlu.set_machine(before)
+    for k in range(0, depth, 32):
+        expected += (a[:, k : k + 32] @ b[k : k + 32]).reshape(expected.shape) - expected.max(-1, keepdims=True)
+    np.testing.assert_array_equal(c, expected.reshape(c.shape))

@@ -265,7 +265,8 @@ def merged(
     count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
     some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
     apart = _without_steps(code, program, number, served, task, tasks, programs)
-    parted = None if spread is Spread.NONE else parted_store(code, program.behind, program.totals, spread)
+    totals = {name for each in instructions([*program.fills, loop]) for name in _written(each)}
+    parted = None if spread is Spread.NONE else parted_store(code, program.behind, totals, spread)
     # What one iteration leaves for the next is there before, too: nothing else may have its place.
     kept = [] if program.loads_again else [node.operands[0] for node in program.loads]
     left = kept + ([parted.source] if parted else [])

@@ -75,7 +75,7 @@ def parted_store(code: TileCode, behind: Sequence[Node], totals: Collection[str]
     Args:
         code: its buffer may get a second place.
         behind: what follows the loop.
-        totals: buffers that the loop works on, which cannot do with one place.
+        totals: buffers that a program writes until its loop has ended, which cannot do with one place.
         spread: how it is wanted.
     """
     stores = [each for each in instructions(behind) if each.row.trace == "STORE"]
