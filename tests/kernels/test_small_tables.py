@@ -84,6 +84,15 @@ def linear(x, new_width, scale, shift):
 
 
 @mlu.jit
+def nearest(out, x, width, new_width, scale, shift, B: tl.constexpr):
+    """Rows in another width; what is beyond their ends is what is there."""
+    row, i = tl.program_id(0), tl.arange(0, B)
+    place = tl.minimum(tl.maximum(i.to(tl.float32) * scale + shift, 0.0), width - 1.0).to(tl.int32)
+    taken = tl.load(x + row * width + place, mask=i < new_width)
+    tl.store(out + row * new_width + i, taken, mask=i < new_width)
+
+
+@mlu.jit
 def reflected(out, x, width, padding, B: tl.constexpr):
     """Rows with their ends mirrored on both sides."""
     i = tl.arange(0, B)
@@ -316,6 +325,18 @@ def test_what_is_near_each_other_is_loaded_together(width, new_width, scale, shi
     np.testing.assert_allclose(out, linear(x, new_width, scale, shift), rtol=1e-5, atol=1e-4)
     items = 2 * 128 * 12 * 40 // run.machine.cores
     assert run.cycles < items * run.machine.gather_item_cycles // 2
+
+
+@pytest.mark.parametrize(
+    ("width", "scale", "shift"), [(200, 0.5, -0.25), (200, 2.0, -40.0), (200, -1.0, 150.0), (1, 0.0, float("inf"))]
+)
+def test_what_is_cut_off_at_both_ends_is_near_each_other(width, scale, shift):
+    x = numbers((100, width))
+    out = np.empty((100, 400), np.float32)
+    run = on_both_engines(lambda: nearest[(100,)](out, x, width, 400, scale, shift, 512), out)
+    place = np.clip(np.arange(400, dtype=np.float32) * np.float32(scale) + np.float32(shift), 0, width - 1)
+    np.testing.assert_array_equal(out, x[:, place.astype(np.int32)])
+    assert run.cycles < 512 * run.machine.gather_item_cycles
 
 
 @pytest.mark.parametrize(("width", "scale", "shift"), [(3000, 20.0, 0.0), (60, float("nan"), 0.0)])

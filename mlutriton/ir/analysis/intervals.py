@@ -19,7 +19,8 @@ Interval = tuple[Value, Value]
 _DEPTH = 64
 # Of a greater element they give no less, and so do others of which rounding makes no difference to that.
 _GROWING = ("sitofp", "fptosi", "sext", "fpcast", "floor", "ceil", "trunc", "round_even")
-_GROWING_TOGETHER = ("add", "fadd", "smin", "smax", "fminimum", "fmaximum")
+# What passes over a NaN does so too: there is one among others only where these reach from one infinity to the other.
+_GROWING_TOGETHER = ("add", "fadd", "smin", "smax", "fmin", "fmax", "fminimum", "fmaximum")
 _PRODUCTS = ("mul", "fmul", "fma")
 
 
