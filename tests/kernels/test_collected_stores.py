@@ -73,6 +73,10 @@ def test_a_row_that_does_not_fit_as_a_whole_is_scattered_in_strips():
     n = 8192
     x, flags = RANDOM.standard_normal(n, dtype=np.float32), RANDOM.random(n) < 0.5
     out = np.zeros(n, np.float32)
+    before = mlu.current_machine()
     mlu.set_machine("mlu-tiny")
-    split[(1,)](out, x, flags, n)
+    try:
+        split[(1,)](out, x, flags, n)
+    finally:
+        mlu.set_machine(before)
     np.testing.assert_array_equal(out, np.append(x[flags], x[~flags][::-1]))
