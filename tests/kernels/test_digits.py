@@ -280,3 +280,56 @@ def test_channels_of_patches_come_together():
         return run.cycles / out.size
 
     assert cycles(48) < cycles(52) / 2, "48 is a multiple of 16"
+
+
+@mlu.jit
+def permuted_by_bits(out, x, n, shift, FORM: tl.constexpr, D: tl.constexpr, H: tl.constexpr, B: tl.constexpr):
+    """Axes of [S, 2 ** H, 2 ** D] exchanged; positions in front of the begin are taken as two's complement has them."""
+    i = tl.program_id(0) * B + tl.arange(0, B) + shift
+    mask = (i < n) & (i >= shift)
+    if FORM == "unsigned":
+        u = i.to(tl.uint32)
+        d, h, s = u % (1 << D), u // (1 << D) % (1 << H), u // (1 << (D + H))
+    elif FORM == "wide":
+        w = i.to(tl.int64)
+        d, h, s = w & ((1 << D) - 1), (w >> D) & ((1 << H) - 1), w >> (D + H)
+    else:
+        d, h, s = i & ((1 << D) - 1), (i >> D) & ((1 << H) - 1), i >> (D + H)
+    value = tl.load(x + h * (n >> H) + s * (1 << D) + d, mask=mask & (i >= 0), other=-1)
+    tl.store(out + i, value, mask=mask & (i >= 0))
+    below = ((i >> 2) & 7) * 4 + (i & 3)
+    tl.store(out + n + (i - shift), tl.load(x + below, mask=mask, other=0), mask=mask & (i < 0))
+
+
+@pytest.mark.parametrize("form", ["signed", "unsigned", "wide"])
+@pytest.mark.parametrize(("s", "h", "d"), [(5, 2, 4), (3, 3, 6), (7, 1, 2), (2, 2, 9)])
+@pytest.mark.parametrize("shift", [0, -5, -16])
+def test_digits_that_bits_take(form, s, h, d, shift):
+    x = np.arange(s << (h + d), dtype=np.int32).reshape(1 << h, s, 1 << d)
+    out = np.full(x.size + 16, -9, np.int32)
+    grid = (-(-(x.size - shift) // 128),)
+    on_both_engines(lambda: permuted_by_bits[grid](out, x, x.size, shift, FORM=form, D=d, H=h, B=128), out)
+    np.testing.assert_array_equal(out[: x.size], x.swapaxes(0, 1).ravel())
+    np.testing.assert_array_equal(out[x.size : x.size - shift], np.arange(32 + shift, 32))
+    assert (out[x.size - shift :] == -9).all()
+
+
+def test_digits_that_bits_take_are_those_of_divisions():
+    @mlu.jit
+    def divided(out, x, n, B: tl.constexpr):
+        i = tl.program_id(0) * B + tl.arange(0, B)
+        tl.store(out + i, tl.load(x + i % 64 + i // 64 % 4 * (n // 4) + i // 256 * 64))
+
+    @mlu.jit
+    def shifted(out, x, n, B: tl.constexpr):
+        i = tl.program_id(0) * B + tl.arange(0, B)
+        tl.store(out + i, tl.load(x + (i & 63) + ((i >> 6) & 3) * (n // 4) + (i >> 8) * 64))
+
+    x = np.arange(1 << 18, dtype=np.int32)
+    outs = np.zeros((2, x.size), np.int32)
+    cycles = [
+        kernel[(256,)](out, x, x.size, B=1024).cycles for kernel, out in zip((divided, shifted), outs, strict=True)
+    ]
+    np.testing.assert_array_equal(outs[0], x.reshape(4, -1, 64).swapaxes(0, 1).ravel())
+    np.testing.assert_array_equal(*outs)
+    assert cycles[1] <= cycles[0]

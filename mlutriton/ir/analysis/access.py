@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.immutables import replace
-from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, units
+from mlutriton.ir.analysis.digits import digit_of, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
 from mlutriton.ir.analysis.linear_forms import Linear, Term, linear_sum, reshaped, scaled, wrapped
 from mlutriton.ir.analysis.multiples import Multiples
@@ -195,10 +195,10 @@ class AccessAnalysis:
 
     def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
         name = operation.name
-        digits = (*DIVISIONS, *REMAINDERS)
-        if name in ("urem", "udiv") and not is_never_negative(operation.operands[0], self.least):
+        digit = digit_of(operation)
+        if digit is None and name not in ("add", "sub", "mul", "shl"):
             return None
-        if name not in ("add", "sub", "mul", "shl", *digits):
+        if digit is not None and not digit.is_signed and not is_never_negative(operation.operands[0], self.least):
             return None
         a = self.linear(operation.operands[0], scalars)
         b = a and self.linear(operation.operands[1], scalars)
@@ -216,14 +216,15 @@ class AccessAnalysis:
             case "shl":
                 amount = scalars.sum(b.offset) if b.is_uniform else None
                 return scaled(a, 1 << amount, scalars) if isinstance(amount, int) and 0 <= amount < 63 else None
-            case _ if not b.is_uniform or b.base is not None:
+            case _ if digit is None or not b.is_uniform or b.base is not None:
                 return None
             case _:
-                divisor, shape = scalars.sum(b.offset), shape_of(operation.result.type)
-                digit = self._digit(a, divisor, shape, scalars, is_quotient=name in DIVISIONS)
-                if digit is not None:
-                    return digit
-                if name in DIVISIONS:
+                divisor = digit.divisor if isinstance(digit.divisor, int) else scalars.sum(b.offset)
+                shape = shape_of(operation.result.type)
+                form = self._digit(a, divisor, shape, scalars, is_quotient=digit.is_quotient)
+                if form is not None:
+                    return form
+                if digit.is_quotient:
                     return self._quotient(a, divisor, shape, scalars) if isinstance(divisor, int) else None
                 return None if self._may_begin_below_zero(a) else wrapped(a, divisor, scalars)
 

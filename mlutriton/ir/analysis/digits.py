@@ -5,14 +5,18 @@ that a tile has, such digits are either the same for all or advance as the index
 amid them: for a number ``x`` that is a multiple of ``m``, and a divisor that is one too,
 
     (x + r) // divisor = x // divisor        and        (x + r) % divisor = x % divisor + r        for 0 <= r < m.
+
+Shifts and masks of bits take digits too: if ``x`` is not negative, ``x >> 6`` is ``x // 64``, and ``x & 63`` is
+``x % 64``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from mlutriton.ir.core import Value
+from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,
     Broadcast,
@@ -23,13 +27,49 @@ from mlutriton.ir.ops import (
     Splat,
     Transpose,
 )
-from mlutriton.ir.types import shape_of
+from mlutriton.ir.types import is_index, shape_of
 
 Parts = tuple[tuple[int, ...], ...]
 """The extents that the positions along each axis are digits of, outermost first."""
 
-DIVISIONS = ("sdiv", "udiv")
-REMAINDERS = ("srem", "urem")
+_DIVISIONS = ("sdiv", "udiv")
+_REMAINDERS = ("srem", "urem")
+_SHIFTS = ("lshr", "ashr")
+# Digits of so many bits fit into every index.
+_MOST_BITS = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """A quotient or remainder of an integer.
+
+    Attributes:
+        divisor: a number, or a value of the shape of the integer.
+        is_quotient: whether it is a quotient.
+        is_signed: whether it is so for negative integers, too.
+    """
+
+    divisor: Value | int
+    is_quotient: bool
+    is_signed: bool
+
+
+def digit_of(operation: Operation | None) -> Digit | None:
+    """What an operation takes of its first operand, if that is a digit."""
+    match operation:
+        case Elementwise(name=name, operands=[_, divisor]) if name in _DIVISIONS or name in _REMAINDERS:
+            return Digit(divisor, name in _DIVISIONS, name in ("sdiv", "srem"))
+        case Elementwise(name="lshr" | "ashr" | "and" as name, operands=[_, Value(defining_op=Constant(value=number))]):
+            bits = int(number) if name in _SHIFTS else int(number + 1).bit_length() - 1
+            if (
+                is_index(operation.result.type)
+                and 0 < bits < _MOST_BITS
+                and (name in _SHIFTS or number + 1 == 1 << bits)
+            ):
+                return Digit(1 << bits, name in _SHIFTS, is_signed=False)
+            return None
+        case _:
+            return None
 
 
 def units(divisor: int, reach: int) -> Iterator[int]:
@@ -108,15 +148,17 @@ class Cuts:
                 parts = [self._of(each, axis) for each in operation.operands]
                 cuts = frozenset[int]().union(*(part[0] for part in parts))
                 scale = max(part[1] for part in parts)
-                divides = isinstance(operation, Elementwise) and operation.name in (*DIVISIONS, *REMAINDERS)
-                if divides and parts[0][1]:
-                    length = parts[0][1] * self._divisor(operation.operands[1])
-                    return cuts | {length}, length if operation.name in DIVISIONS else scale
+                digit = digit_of(operation)
+                if digit is not None and parts[0][1]:
+                    length = parts[0][1] * self._divisor(digit.divisor)
+                    return cuts | {length}, length if digit.is_quotient else scale
                 return cuts, scale
             case _:
                 return nothing
 
-    def _divisor(self, value: Value) -> int:
+    def _divisor(self, value: Value | int) -> int:
+        if isinstance(value, int):
+            return value
         operation = value.defining_op
         match operation:
             case Constant(value=int(number)) if number > 0:

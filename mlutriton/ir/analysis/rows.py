@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mlutriton.dtypes import I32, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis
-from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, inner_axis, units
+from mlutriton.ir.analysis.digits import digit_of, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.linear_forms import Linear, linear_sum, scaled
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
@@ -102,7 +102,7 @@ class RowAnalysis:
                 return self._sum(operation, axis)
             case Elementwise() if operation.name == "mul":
                 return self._product(operation, axis)
-            case Elementwise() if operation.name in REMAINDERS:
+            case Elementwise() if (digit := digit_of(operation)) is not None and not digit.is_quotient:
                 return self._remainder(operation, axis)
             case Elementwise() if operation.name in ("sext", "zext"):
                 if not self._keeps_value(operation):
@@ -157,8 +157,10 @@ class RowAnalysis:
         row = self.first(number, axis) if reach >= 0 else None
         if row is None or not is_never_negative(row, self.analysis.least):
             return False
-        multiples, constant = self.analysis.multiples, divisor.defining_op
+        multiples, constant, digit = self.analysis.multiples, divisor.defining_op, digit_of(operation)
         number = constant.value if isinstance(constant, Constant) else None
+        if digit is not None and isinstance(digit.divisor, int):
+            number = digit.divisor
         if isinstance(number, int) and number > 0:
             return any(multiples.divides(unit, row) for unit in units(number, reach))
         unit = 1 << reach.bit_length()
@@ -304,12 +306,11 @@ class RowAnalysis:
                 known = [row for row in rows if row is not None]
                 if len(known) == len(rows):
                     return self.scalars.add(operation.__class__(known, operation.attributes))
-                is_digit = (
-                    isinstance(operation, Elementwise)
-                    and operation.name in (*DIVISIONS, "slt", "sge")
-                    and self._keeps_digits(operation, axis)
-                )
-                return self.first(value, axis) if is_digit else None
+                if not isinstance(operation, Elementwise):
+                    return None
+                digit = digit_of(operation)
+                may_stay = digit.is_quotient if digit is not None else operation.name in ("slt", "sge")
+                return self.first(value, axis) if may_stay and self._keeps_digits(operation, axis) else None
             case _:
                 return None
 

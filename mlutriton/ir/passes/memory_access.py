@@ -14,7 +14,7 @@ from typing import TypeVar
 from mlutriton.dtypes import I1, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis, Bounds, advances
-from mlutriton.ir.analysis.digits import DIVISIONS, REMAINDERS, Cuts, Parts
+from mlutriton.ir.analysis.digits import Cuts, Parts, digit_of
 from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
 from mlutriton.ir.analysis.linear_forms import Linear
 from mlutriton.ir.analysis.multiples import Multiples
@@ -104,7 +104,7 @@ def wanted_multiples(function: Function) -> dict[Value, int]:
 def _divisors(function: Function, cuts: Cuts) -> Iterator[Value]:
     """Numbers by which positions are divided, if rows are shorter than usual by what is known of them."""
     for each in function.walk():
-        if isinstance(each, Elementwise) and each.name in (*DIVISIONS, *REMAINDERS) and shape_of(each.result.type):
+        if isinstance(each, Elementwise) and digit_of(each) is not None and shape_of(each.result.type):
             divisor = cuts.short_divisor(each, _USUAL_FACTOR)
             if divisor is not None:
                 yield divisor
@@ -118,7 +118,7 @@ def wanted_least(function: Function) -> dict[Value, int]:
     """
     wanted: dict[Value, int] = {}
     for each in function.walk():
-        if not isinstance(each, Elementwise) or each.name not in (*DIVISIONS, *REMAINDERS):
+        if not isinstance(each, Elementwise) or digit_of(each) is None:
             continue
         dividend = each.operands[0]
         # What is found is added to those that are given: each question has its own.
