@@ -119,4 +119,5 @@ def faulting(case: FittedCase, choice: int) -> None:
     for engine in case.engines if array.size else ():
         with running_on(engine, case.machine), pytest.raises(mlu.KernelFault, match="E0301") as caught:
             texts.jitted(case.text)[case.grid](*memory.values(), enable_fp_fusion=False, **case.options)
-        assert caught.value.context in told, (engine, name, at_end, caught.value.context)
+        context = str(caught.value.context).split(", core")[0]  # of its cluster
+        assert context in told, (engine, name, at_end, caught.value.context)

@@ -91,6 +91,8 @@ def launched_again(case: TextCase, seed: int) -> None:
             run = kernel[grid](*found.values(), enable_fp_fusion=False, **case.options)
         assert not read_before_set(run.program)
         for name, array in _arrays(found).items():
+            if name == case.addresses:  # of arrays of this launch
+                continue
             x, y = (each.astype(np.float64) for each in (array, expected[name]))
             same = (x == y) | ((x != x) & (y != y))
             if case.tolerance:
