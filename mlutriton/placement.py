@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -274,7 +275,8 @@ def _whole(
 
 def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:
     """A copy of a function whose accesses are fewer and longer, and when it is right; None if nothing is merged."""
-    if sum(isinstance(each, TileLoad | TileStore) for each in function.walk()) < 2:
+    numbers = Counter([type(each) for each in function.walk()])
+    if max(numbers[TileLoad], numbers[TileStore]) < 2:
         return None
     merged = copy_function(function)
     interleaved = merge_interleaved.run(merged)

@@ -10,8 +10,10 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton import placement
 from mlutriton.codegen.pipelining import software_pipeline
 from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
+from mlutriton.ir.passes.merge_interleaved import run as merge
 from mlutriton.pipeline import CompileOptions, compile_ttir
 
 
@@ -142,6 +144,16 @@ def test_what_moves_in_a_loop_is_planned_once_before_its_buffers_are_shared(monk
     work(adding, 1, 1024)
     assert len(plans) == 2
     assert all(len(each.loads) == 2 and len(each.stores) == 1 for each in plans)
+
+
+def test_nothing_is_merged_where_there_is_one_access_of_each_kind(monkeypatch):
+    work(arithmetic, 1, 64)
+    tried = []
+    monkeypatch.setattr(placement.merge_interleaved, "run", lambda function: tried.append(function) or merge(function))
+    work(arithmetic, 1, 64)
+    assert not tried
+    work(adding, 1, 64)
+    assert tried
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)

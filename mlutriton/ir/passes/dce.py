@@ -34,8 +34,9 @@ class _Liveness:
         self.values: set[Value] = set()
         self.parents: dict[Operation | Block, Operation] = {}
         self.pending: list[Value] = []
-        effects = [operation for operation in function.walk() if _has_effect(operation)]
-        for operation in function.walk():
+        every = function.walk()
+        effects = [operation for operation in every if _has_effect(operation)]
+        for operation in every:
             for region in operation.regions:
                 self.parents[region] = operation
                 self.parents.update((nested, operation) for nested in region.operations)
@@ -54,13 +55,11 @@ class _Liveness:
         if operation in self.operations:
             return
         self.operations.add(operation)
-        match operation:
-            case For():
-                needed = operation.operands[:3]
-            case While():
-                needed = operation.regions[0].terminator.operands[:1]
-            case _:
-                needed = operation.operands
+        needed = operation.operands
+        if isinstance(operation, For):
+            needed = needed[:3]
+        elif isinstance(operation, While):
+            needed = operation.regions[0].terminator.operands[:1]
         for value in needed:
             self.need(value)
         if operation in self.parents:
@@ -72,6 +71,8 @@ class _Liveness:
         if operation is None:
             return
         self.keep(operation)
+        if not operation.regions:
+            return
         i = value.index
         match operation:
             case For():
