@@ -28,6 +28,7 @@ from mlutriton.ir.passes import (
     memory_access,
     swapped_positions,
     unread_positions,
+    unroll,
 )
 from mlutriton.ir.types import is_index
 from mlutriton.ir.verifier import verify
@@ -46,6 +47,7 @@ Pass = tuple[str, Callable[[Function], None]]
 PASSES: tuple[Pass, ...] = (
     ("canonicalize", canonicalize.run),
     ("cse", cse.run),
+    ("unroll", unroll.run),
     ("if_conversion", if_conversion.run),
     ("joined_stores", joined_stores.run),
     ("collected_stores", collected_stores.run),

@@ -1,0 +1,88 @@
+"""Short windows: loops within loops, of few turns, over short tiles that are put together, are written out.
+
+    for dy in range(3):
+        for dx in range(3):
+            best = maximum(best, load(x + (row + dy) * width + column + dx, ...))
+
+A program with such loops waits for each of its loads. Without, it is straight: what several turns ask for is loaded
+together, and programs are served several at a time. A single loop can be one for all programs of a task, and is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mlutriton.ir.copying import copy_operation
+from mlutriton.ir.core import Function, Operation, Value
+from mlutriton.ir.ops import Constant, Dot, For, If, Load, While, pointee
+from mlutriton.ir.passes import canonicalize, cse, dce
+from mlutriton.ir.types import shape_of
+
+# Turns of all loops around an operation together.
+_MOST_TURNS = 32
+# Of all tiles that a window loads: longer ones hide what is waited for, and are taken in strips where memory is short.
+_MOST_BYTES = 1 << 15
+
+
+def run(function: Function) -> None:
+    """Write out all loops of a function, if all of them are over short windows."""
+    windows = [each for each in function.body.operations if isinstance(each, For)]
+    others = (each for each in function.body.operations if each not in windows)
+    if not windows or any(each.regions and isinstance(each, For | If | While) for each in others):
+        return
+    if all(map(_is_window, windows)):
+        replaced: dict[Value, Value] = {}
+        function.body.operations = [made for each in function.body.operations for made in _written_out(each, replaced)]
+        for simplify in (canonicalize.run, cse.run, dce.run):
+            simplify(function)
+
+
+def _turns(loop: For) -> int:
+    """How many turns a loop has, if that is known; else none."""
+    start, end, step = (each.defining_op for each in loop.operands[:3])
+    if isinstance(start, Constant) and isinstance(end, Constant) and isinstance(step, Constant):
+        return len(range(int(start.value), int(end.value), int(step.value)))
+    return 0
+
+
+def _is_window(loop: For) -> bool:
+    """True if a loop puts short tiles together in loops within it, and does nothing else."""
+    size = 0
+    pending: list[tuple[Operation, int]] = [(loop, 1)]
+    while pending:
+        operation, times = pending.pop()
+        match operation:
+            case For():
+                times *= _turns(operation)
+                if not times or times > _MOST_TURNS:
+                    return False
+                pending += [(each, times) for each in operation.body.operations]
+            case Load() if shape_of(operation.result.type) and not operation.is_volatile:
+                size += times * math.prod(shape_of(operation.result.type)) * pointee(operation.operands[0]).bytes
+            case _ if operation.TERMINATOR or (operation.PURE and not isinstance(operation, Dot)):
+                pass
+            case _:
+                return False
+    is_nested = any(isinstance(each, For) for each in loop.body.operations)
+    return is_nested and 0 < size <= _MOST_BYTES
+
+
+def _written_out(operation: Operation, values: dict[Value, Value]) -> Iterator[Operation]:
+    """An operation on what values are now, of a loop all of its turns; ``values`` takes what its results are."""
+    if not isinstance(operation, For):
+        yield copy_operation(operation, values)
+        return
+    start, end, step = (each.defining_op for each in operation.operands[:3])
+    assert isinstance(start, Constant)
+    assert isinstance(end, Constant)
+    assert isinstance(step, Constant)
+    carried = [values.get(each, each) for each in operation.initial]
+    for number in range(int(start.value), int(end.value), int(step.value)):
+        index = Constant.of(number, operation.index.type, operation.location)
+        yield index
+        values |= zip(operation.body.arguments, [index.result, *carried], strict=True)
+        for each in operation.body.operations[:-1]:
+            yield from _written_out(each, values)
+        carried = [values.get(each, each) for each in operation.body.terminator.operands]
+    values |= zip(operation.results, carried, strict=True)

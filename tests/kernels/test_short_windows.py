@@ -1,0 +1,57 @@
+"""Loops over the places of a short window are written out: pools and filters, whose programs are straight then."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from tests.kernels.engines import on_both_engines
+
+
+@mlu.jit
+def greatest(out, x, height, width, rows, columns, step, K: tl.constexpr, BLOCK: tl.constexpr, WRITTEN: tl.constexpr):
+    """The greatest of K x K places around each, a row of an image a program, in loops or written out by hand."""
+    row, image = tl.program_id(0) % rows, tl.program_id(0) // rows
+    column = tl.arange(0, BLOCK)
+    best = tl.full([BLOCK], float("-inf"), tl.float32)
+    if WRITTEN:
+        for dy in tl.static_range(K):
+            for dx in tl.static_range(K):
+                y, z = row * step - K // 2 + dy, column * step - K // 2 + dx
+                inside = (y >= 0) & (y < height) & (z >= 0) & (z < width) & (column < columns)
+                place = x + image * height * width + y * width + z
+                best = tl.maximum(best, tl.load(place, mask=inside, other=float("-inf")))
+    else:
+        for dy in range(K):
+            for dx in range(K):
+                y, z = row * step - K // 2 + dy, column * step - K // 2 + dx
+                inside = (y >= 0) & (y < height) & (z >= 0) & (z < width) & (column < columns)
+                place = x + image * height * width + y * width + z
+                best = tl.maximum(best, tl.load(place, mask=inside, other=float("-inf")))
+    tl.store(out + tl.program_id(0) * columns + column, best, mask=column < columns)
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize(("step", "size"), [(1, 3), (2, 3), (2, 2), (1, 5)])
+def test_pools(step, size, machine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+    images, height, width = 4, 30, 41
+    x = np.random.default_rng(0).standard_normal((images, height, width)).astype(np.float32)
+    around = np.full((images, height + 2 * size, width + 2 * size), -np.inf, np.float32)
+    around[:, size:-size, size:-size] = x
+    rows, columns = (height - 1) // step + 1, (width - 1) // step + 1
+    expected = np.full((images, rows, columns), -np.inf, np.float32)
+    for dy in range(size):
+        for dx in range(size):
+            first = [size - size // 2 + d for d in (dy, dx)]
+            window = around[:, first[0] :: step, first[1] :: step]
+            expected = np.maximum(expected, window[:, :rows, :columns])
+    out = np.empty_like(expected)
+
+    def launch(written):
+        sizes = (height, width, rows, columns, step)
+        return greatest[(images * rows,)](out, x, *sizes, K=size, BLOCK=64, WRITTEN=written)
+
+    run = on_both_engines(lambda: launch(written=False), out)
+    np.testing.assert_array_equal(out, expected)
+    assert run.cycles < 1.01 * launch(written=True).cycles
