@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated
 from mlutriton.codegen.generate import generate
-from mlutriton.codegen.versions import join
+from mlutriton.codegen.versions import join, resident
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import (
     Rounds,
@@ -20,9 +20,10 @@ from mlutriton.ir.analysis.launch_facts import (
     with_arrays_apart,
 )
 from mlutriton.ir.analysis.layouts import NotSplitError
+from mlutriton.ir.analysis.lengths import Lengths, lengths_of
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import Assert, Print, TileLoad, TileStore
+from mlutriton.ir.memory_ops import Assert, AtomicCas, AtomicRmw, GatherAtomic, Print, TileLoad, TileStore
 from mlutriton.ir.passes import (
     canonicalize,
     cse,
@@ -96,7 +97,7 @@ MAXIMUM_STRIP_OPERATIONS = 65_536
 # A program is to take so much less of all cores on one core for that to be worth a version of its own.
 WORTH_WHILE = 0.9
 
-# The same for programs that would be dealt out as cores fall free otherwise.
+# The same for programs of unknown length, which would be dealt out as cores fall free otherwise.
 _WORTH_DEALING_OUT = 0.5
 
 
@@ -144,7 +145,21 @@ def placed(function: Function, options: CompileOptions, metadata: Metadata, obse
 def _one_form(program: Program, part: Function, options: CompileOptions) -> Placed:
     if not multiplies(part):
         return Placed(program, [])
-    return Placed(program, [rounds_of(part, options, is_resident=program.is_resident)])
+    return Placed(_dealt_out(program, part), [rounds_of(part, options, is_resident=program.is_resident)])
+
+
+def _dealt_out(program: Program, part: Function) -> Program:
+    """A program of which all tasks have as much to do, if the higher its number is, the longer it takes.
+
+    Cores that fall free would take what comes next, and in the end some of them had the longest programs alone.
+    """
+    return resident(program) if _lengths(part) is Lengths.GROWING else program
+
+
+def _lengths(function: Function) -> Lengths:
+    """What is known of the lengths of programs, which may go in another order unless they have atomics."""
+    has_atomics = any(isinstance(each, AtomicRmw | AtomicCas | GatherAtomic) for each in function.walk())
+    return Lengths.UNKNOWN if has_atomics else lengths_of(function)
 
 
 def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Placed:
@@ -181,14 +196,15 @@ def _or_apart(
     on_one_core = replace(options, cores=1)
     together = rounds_of(part, options, is_resident=program.is_resident)
     alone = rounds_of(function, on_one_core)
-    # Programs of unequal length are better dealt out as cores fall free, which those of two versions are not.
-    worth_while = WORTH_WHILE if program.is_resident else _WORTH_DEALING_OUT
+    # Programs of unknown length are better dealt out as cores fall free, which those of two versions are not.
+    is_even = program.is_resident or _lengths(function) is not Lengths.UNKNOWN
+    worth_while = WORTH_WHILE if is_even else _WORTH_DEALING_OUT
     if not alone.may_take_less(worth_while, together):
-        return Placed(program, [together])
+        return Placed(_dealt_out(program, part), [together])
     try:
         other = generate(function, options.machine, max(1, options.num_stages), metadata)
     except OnChipMemoryError:
-        return Placed(program, [together])
+        return Placed(_dealt_out(program, part), [together])
     alone = rounds_of(function, on_one_core, is_resident=other.is_resident)
     faster = condition_function(function, [], (together, [alone]))
     return Placed(join([(program, [faster])], other, options.machine), [together, alone])

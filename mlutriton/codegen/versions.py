@@ -426,12 +426,17 @@ def of_parts(
 
 
 def resident(program: Program) -> Program:
-    """The program as one of which a task serves all that fall to it, one behind the other."""
+    """The program as one of which a task serves all that fall to it, one behind the other.
+
+    Programs are dealt out there and back, from the last one on: the task that has the first of a round has the last one
+    of the next round. So where programs take the longer the higher their number is, or some digit of it, all tasks have
+    about the same work, and what is left over for some of them are the shortest.
+    """
     if program.is_resident:
         return program
     location = program.instructions[0].location
     count = program.register_count
-    number, tasks, programs, columns, lines, more, line = (Register(count + place) for place in range(7))
+    number, tasks, programs, columns, lines, more, line, step = (Register(count + place) for place in range(8))
 
     def rewritten(each: Instruction) -> list[Instruction]:
         if each.row.name == "exit":
@@ -463,12 +468,20 @@ def resident(program: Program) -> Program:
         *read,
         _scalar("sge", location, more, number, programs),
         Instruction(TABLE["cbr"], (), (more, Label(_DONE)), location),
+        # From the place of the task to the same place counted from behind, and on to that of the next round.
+        _scalar("add", location, tasks, tasks, tasks),
+        _scalar("add", location, step, number, number),
+        _scalar("sub", location, step, tasks, step),
+        _scalar("sub", location, step, step, Immediate(1)),
+        _scalar("sub", location, number, programs, number),
+        _scalar("sub", location, number, number, Immediate(1)),
     ]
     serve = Instruction(TABLE["serve"], (), (number,), location)
     behind = [
         meet,
-        _scalar("add", location, number, number, tasks),
-        _scalar("slt", location, more, number, programs),
+        _scalar("sub", location, number, number, step),
+        _scalar("sub", location, step, tasks, step),
+        _scalar("sge", location, more, number, Immediate(0)),
         Instruction(TABLE["cbr"], (), (more, Label(_EACH)), location),
         Instruction(TABLE["exit"], (), (), location),
     ]
@@ -480,7 +493,7 @@ def resident(program: Program) -> Program:
         body,
         instructions=(*before, serve, *body.instructions, *behind),
         labels=labels,
-        register_count=count + 7,
+        register_count=count + 8,
     )
 
 

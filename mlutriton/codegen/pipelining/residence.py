@@ -13,9 +13,10 @@ which the software pipeline takes like any other, except that its iterations are
 any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
 
 Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`) or go
-several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are: they have a pipeline
-of their own, and are better dealt out as cores fall free. So do those with barriers and with atomics whose results they
-use, by which programs may wait for each other. Atomics without results are stores: a straight program waits for nobody.
+several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are, with a pipeline of
+their own, and are dealt out as cores fall free, or there and back (:func:`mlutriton.codegen.versions.resident`). Those
+with barriers stay, too, and with atomics whose results they use, by which programs may wait for each other. Atomics
+without results are stores: a straight program waits for nobody.
 """
 
 from __future__ import annotations
