@@ -51,12 +51,7 @@ class SharedTrace(Trace):
             stored: records of classes, and runs of programs.
             cores_per_program: as of any trace.
         """
-        self.__dict__.update(cores_per_program=cores_per_program, _stored=stored)
-
-    @property
-    def stored(self) -> StoredTrace:
-        """What is kept."""
-        return self.__dict__["_stored"]
+        self.__dict__.update(cores_per_program=cores_per_program, stored=stored)
 
     @cached_property
     def _runs(self) -> tuple[Words, Words]:
