@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import mlutriton as mlu
+
 REPOSITORY = Path(__file__).parents[1]
 
 # The same examples in every run, and no deadline: how fast the host is today says nothing about the code.
@@ -30,3 +32,11 @@ def pytest_configure(config):
 def repository() -> Path:
     """Root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture
+def machine(request):
+    """The machine that a test names as its parameter, as the current one."""
+    before = mlu.current_machine()
+    yield mlu.set_machine(request.param)
+    mlu.set_machine(before)

@@ -33,10 +33,9 @@ def launch(rows, period, ahead, columns, grid=None):
     return run
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("period", "ahead"), [(1, 0), (3, 1), (50, 0), (64, 13), (333, 332), (1000, 7)])
-def test_rows_of_a_period(period, ahead, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_rows_of_a_period(period, ahead, machine):
     launch(960, period, ahead, 60)
 
 
@@ -73,10 +72,9 @@ def launch_differences(rows, period, ahead, columns):
     return run
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("period", "ahead"), [(1, 0), (3, 1), (50, 0), (64, 13), (333, 332), (1000, 7)])
-def test_masks_of_a_period(period, ahead, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_masks_of_a_period(period, ahead, machine):
     launch_differences(960, period, ahead, 60)
 
 

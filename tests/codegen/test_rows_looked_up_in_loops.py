@@ -29,11 +29,10 @@ def sparse(rows, columns, dtype):
     return dense.astype(np.float32), first, column.astype(dtype), dense[row, column].astype(np.float32)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("width", [32, 100])
-def test_rows_are_scaled_and_added(width, dtype, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_rows_are_scaled_and_added(width, dtype, machine):
     dense, first, column, value = sparse(20, 150, dtype)
     x = np.random.default_rng(1).integers(-4, 5, (150, width)).astype(np.float32)
     out = np.full((20, width), 7, np.float32)

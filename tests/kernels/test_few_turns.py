@@ -50,10 +50,9 @@ def launch_rotated(x, cosine, sine, size, heads, group):
     return rotated[(tokens, -(-heads // group))](x, cosine, sine, len(cosine), heads, size, group, half)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("size", "heads", "group"), [(64, 8, 4), (80, 6, 4), (16, 3, 3)])
-def test_heads_are_rotated_in_place(size, heads, group, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_heads_are_rotated_in_place(size, heads, group, machine):
     x = RANDOM.integers(-8, 9, (14, heads, size)).astype(np.float32)
     cosine, sine = RANDOM.integers(-8, 9, (2, 7, size // 2)).astype(np.float32)
     half, cos, sin = size // 2, np.tile(cosine, (2, 1))[:, None], np.tile(sine, (2, 1))[:, None]

@@ -71,14 +71,7 @@ def test_parts_are_what_tiles_were(order, kind, size):
     assert np.array_equal(c, wanted)
 
 
-@pytest.fixture(params=["mlu590-m9", "mlu370-x4", "mlu-tiny"])
-def machine(request):
-    """Each of these machines, as the current one."""
-    before = mlu.current_machine()
-    yield mlu.set_machine(request.param)
-    mlu.set_machine(before)
-
-
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
 @pytest.mark.parametrize("num_warps", [1, 4])
 @pytest.mark.parametrize("size", [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64)])
 def test_parts_of_few_rows_are_what_tiles_were(machine, size, num_warps):

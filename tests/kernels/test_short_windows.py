@@ -31,10 +31,9 @@ def greatest(out, x, height, width, rows, columns, step, K: tl.constexpr, BLOCK:
     tl.store(out + tl.program_id(0) * columns + column, best, mask=column < columns)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("step", "size"), [(1, 3), (2, 3), (2, 2), (1, 5)])
-def test_pools(step, size, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_pools(step, size, machine):
     images, height, width = 4, 30, 41
     x = np.random.default_rng(0).standard_normal((images, height, width)).astype(np.float32)
     around = np.full((images, height + 2 * size, width + 2 * size), -np.inf, np.float32)

@@ -28,14 +28,7 @@ def triangle(c, a, b, served, n, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
     tl.store(served + number, tl.load(served + number) + 1)
 
 
-@pytest.fixture(params=["mlu590-m9", "mlu370-x4", "mlu-tiny"])
-def machine(request):
-    """Each of these machines, as the current one."""
-    before = mlu.current_machine()
-    yield mlu.set_machine(request.param)
-    mlu.set_machine(before)
-
-
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
 @pytest.mark.parametrize("num_warps", [1, 4])
 @pytest.mark.parametrize("grid", [(1, 1), (3, 2), (7, 3), (5, 13)])
 def test_each_program_is_served_once(machine, num_warps, grid):

@@ -30,9 +30,9 @@ def summed(x, far):
 @pytest.mark.parametrize(
     ("far", "rows", "columns", "machine"),
     [(1, 48, 64, "mlu590-m9"), (1, 37, 75, "mlu370-x4"), (1, 9, 3, "mlu590-m9"), (2, 5, 40, "mlu590-m9")],
+    indirect=["machine"],
 )
-def test_sums_of_neighbours_on_a_torus(far, rows, columns, machine, monkeypatch):
-    monkeypatch.setenv("MLUTRITON_MACHINE", machine)
+def test_sums_of_neighbours_on_a_torus(far, rows, columns, machine):
     x = np.random.default_rng(0).integers(-9, 9, (rows, columns), np.int32)
     out = np.full_like(x, 77)
     grid = -(-rows // 8), -(-columns // 32)
