@@ -54,3 +54,21 @@ def test_pools(step, size, machine):
     run = on_both_engines(lambda: launch(written=False), out)
     np.testing.assert_array_equal(out, expected)
     assert run.cycles < 1.01 * launch(written=True).cycles
+
+
+@mlu.jit
+def standing(out, x, STEP: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    for dy in range(2):
+        for dx in range(0, 2, STEP):
+            total += tl.load(x + column + dy + dx)
+    tl.store(out + column, total)
+
+
+def test_a_window_that_is_never_over_is_an_error():
+    x, out = np.ones(32, np.float32), np.zeros(16, np.float32)
+    standing[(1,)](out, x, STEP=1, BLOCK=16)
+    np.testing.assert_array_equal(out, 4)
+    with pytest.raises(mlu.KernelFault, match="E0305"):
+        standing[(1,)](out, x, STEP=0, BLOCK=16)

@@ -39,9 +39,9 @@ def run(function: Function) -> None:
 
 
 def _turns(loop: For) -> int:
-    """How many turns a loop has, if that is known; else none."""
+    """How many turns a loop has, if that is known and it goes on; else none."""
     start, end, step = (each.defining_op for each in loop.operands[:3])
-    if isinstance(start, Constant) and isinstance(end, Constant) and isinstance(step, Constant):
+    if isinstance(start, Constant) and isinstance(end, Constant) and isinstance(step, Constant) and step.value > 0:
         return len(range(int(start.value), int(end.value), int(step.value)))
     return 0
 
