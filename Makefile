@@ -51,7 +51,6 @@ check-static: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
-	@$(BIN)/python docs/generate.py --check
 
 bench: $(BENCH_INSTALLED)
 	@$(BIN)/python -m benchmarks --page docs/benchmarks.md

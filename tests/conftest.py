@@ -23,6 +23,8 @@ def pytest_configure(config):
         return
     directory = Path(tempfile.mkdtemp(prefix="mlutriton-tests-"))
     os.environ["MLUTRITON_VERIFY"] = "1"
+    # Without byte code, half of what each of hundreds of processes does would be to compile the same sources.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
     os.environ["MLUTRITON_CACHE_DIR"] = str(directory / "mlutriton")
     os.environ["TRITON_CACHE_DIR"] = str(directory / "triton")

@@ -57,7 +57,7 @@ def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
 
 
 @given(case=kernels(place_kernel, BOTH))
-@examples(30)
+@examples(20)
 def test_places_of_many_forms_are_those_that_numpy_says(case: TextCase) -> None:
     judged(case)
 
