@@ -99,7 +99,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         if scattering is None:
             raise
     # What is collected stands on chip as a whole; scattered by itself, it may go in strips.
-    others = [each for each in PASSES[:_AS_WRITTEN] if each[0] != "collected_stores"]
+    others = [each for each in PASSES[:_AS_WRITTEN] if each[1] is not collected_stores.run]
     return _compiled(scattering, others, options, observe)
 
 

@@ -23,7 +23,7 @@ def pytest_configure(config):
         return
     directory = Path(tempfile.mkdtemp(prefix="mlutriton-tests-"))
     os.environ["MLUTRITON_VERIFY"] = "1"
-    # Without byte code, half of what each of hundreds of processes does would be to compile the same sources.
+    # Without byte code, each process that a test starts would compile the same sources anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
     os.environ["MLUTRITON_CACHE_DIR"] = str(directory / "mlutriton")
