@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -109,7 +110,11 @@ def _forget_others(file: SourceFile) -> None:
         if _imported.get(name, text) != text:
             top = name.partition(".")[0]
             for each in [each for each in sys.modules if each == top or each.startswith(f"{top}.")]:
-                del sys.modules[each]
+                # Byte code of a text as long that was written in the same second passes for that of the new one.
+                byte_code = getattr(sys.modules.pop(each), "__cached__", None)
+                if byte_code is not None:
+                    with suppress(OSError):
+                        Path(byte_code).unlink(missing_ok=True)
     _imported.update(named)
 
 
