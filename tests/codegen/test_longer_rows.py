@@ -80,3 +80,54 @@ def test_sums_keep_their_order():
     sum_columns[(128,)](x, single, 128, 2048, ROWS=32, COLUMNS=16, num_stages=1)
     np.testing.assert_array_equal(sums, single)
     np.testing.assert_allclose(sums, x.sum(0), atol=1e-4)
+
+
+@mlu.jit
+def sum_in_nested_loops(
+    output, values, chosen, heads, TAKEN: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    head = tl.program_id(1)
+    column = tl.arange(0, WIDTH)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
+    for group in range(TAKEN):
+        for each in range(DEPTH):
+            place = tl.load(chosen + ((row * heads + head) * TAKEN + group) * DEPTH + each)
+            total += tl.load(values + (place * heads + head)[:, None] * WIDTH + column[None, :])
+    tl.store(output + (row[:, None] * heads + head) * WIDTH + column[None, :], total)
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_each_neighbour_has_its_own_sum_in_loops_within_loops(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    random = np.random.default_rng(3)
+    values = random.integers(0, 100, (256, 4, 32)).astype(np.float32)
+    chosen = random.integers(0, 256, (512, 4, 2, 4), np.int32)
+    output = np.zeros((512, 4, 32), np.float32)
+    sum_in_nested_loops[(16, 4)](output, values, chosen, 4, TAKEN=2, DEPTH=4, ROWS=32, WIDTH=32)
+    np.testing.assert_array_equal(output, values[chosen, np.arange(4)[None, :, None, None]].sum((2, 3)))
+
+
+@mlu.jit
+def multiply_in_nested_loops(output, x, weights, columns, TAPS: tl.constexpr, STEPS: tl.constexpr, SIDE: tl.constexpr):
+    row = tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    side, column = tl.program_id(1), tl.program_id(1) * SIDE + tl.arange(0, SIDE)
+    total = tl.zeros((SIDE, SIDE), tl.float32)
+    for tap in range(TAPS):
+        for step in range(STEPS):
+            depth = (tap * STEPS + step) * SIDE + tl.arange(0, SIDE)
+            left = tl.load(x + side * 7 + row[:, None] * (TAPS * STEPS * SIDE) + depth[None, :])
+            total += tl.dot(left, tl.load(weights + depth[:, None] * columns + column[None, :]))
+    tl.store(output + row[:, None] * columns + column[None, :], total)
+
+
+def test_each_neighbour_has_its_own_product_in_loops_within_loops():
+    random = np.random.default_rng(4)
+    rows, depth, columns = 512, 3 * 2 * 32, 256
+    x = random.integers(-3, 4, rows * depth + 64).astype(np.float16)
+    weights = random.integers(-3, 4, (depth, columns)).astype(np.float16)
+    output = np.zeros((rows, columns), np.float32)
+    multiply_in_nested_loops[(rows // 32, columns // 32)](output, x, weights, columns, TAPS=3, STEPS=2, SIDE=32)
+    lefts = [x[7 * side :][: rows * depth].reshape(rows, depth).astype(np.float32) for side in range(columns // 32)]
+    parts = np.split(weights.astype(np.float32), columns // 32, axis=1)
+    np.testing.assert_array_equal(output, np.hstack([left @ part for left, part in zip(lefts, parts, strict=True)]))

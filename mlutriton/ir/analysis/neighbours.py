@@ -94,16 +94,19 @@ class Neighbours:
             self._known.clear()
             wanted()
             carried = list(self._carried)
-            if not sum(self._unsettled(value, axis) for value, axis in carried):
+            is_settled = not sum(self._unsettled(value, axis) for value, axis in carried)
+            # What a loop yields may be what one inside of it carries, which is met then, and has to be asked too.
+            if is_settled and len(carried) == len(self._carried):
                 return
 
     def _unsettled(self, value: Value, axis: int) -> bool:
         loop = self._parents[value.owner] if isinstance(value.owner, Block) else value.owner
         assert isinstance(loop, For)
         place = value.index - 1
-        begun = self._carried[value, axis]
-        yielded = self.of(loop.body.terminator.operands[place], axis)
-        joined = self._joined(begun, yielded, value, axis)
+        begun = joined = self._carried[value, axis]
+        # A loop within a loop may begin with what the outer one carries, of which less is known by now.
+        for each in (loop.initial[place], loop.body.terminator.operands[place]):
+            joined = self._joined(joined, self.of(each, axis), value, axis)
         self._carried[value, axis] = joined
         return joined != begun
 
