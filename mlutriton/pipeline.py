@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from mlutriton import longer_rows, round_sizes, short_loops, whole_boxes
 from mlutriton.codegen.versions import join, over_tiles
+from mlutriton.compilation import Compilation, CompileOptions, Observer
 from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
@@ -35,8 +36,8 @@ from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
 from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Program
-from mlutriton.placement import CompileOptions, Observer, multiplies
-from mlutriton.specialization import neighbours, parts, specialized
+from mlutriton.placement import multiplies
+from mlutriton.specialization import candidates, specialized
 
 __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
 
@@ -158,25 +159,11 @@ def _program(function: Function, options: CompileOptions, metadata: Mapping[str,
     Raises:
         CompileError: E02xx; names the kernel's line.
     """
-    wide, parted = neighbours(function, options), parts(function, options)
-    as_written = copy_function(function) if longer_rows.may_gain(function, options) else None
-    rounded = round_sizes.assumed(function)
-    unboxed = copy_function(function) if whole_boxes.may_gain(function) else None
-    looping = copy_function(function) if short_loops.may_gain(function, options) else None
-    _run_passes(function, PASSES[_AS_WRITTEN:], options, observe)
-    return specialized(
-        function,
-        wide,
-        parted,
-        as_written,
-        rounded,
-        unboxed,
-        looping,
-        options,
-        metadata,
-        observe,
-        lambda other: _run_passes(other, PASSES[_AS_WRITTEN:], options, _look_away),
-    )
+    special = candidates(function, options)
+    find_accesses = partial(_run_passes, passes=PASSES[_AS_WRITTEN:], options=options)
+    find_accesses(function, observe=observe)
+    compilation = Compilation(options, metadata, partial(find_accesses, observe=_look_away), observe)
+    return specialized(function, special, compilation)
 
 
 def _run_passes(

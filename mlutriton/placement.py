@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated
-from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import join, resident
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import (
     Rounds,
@@ -36,41 +36,7 @@ from mlutriton.ir.passes import (
     strip_mine,
 )
 from mlutriton.ir.tensor_ops import Dot
-from mlutriton.ir.verifier import verify
-from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import ONE_CORE_REASON, Program
-
-Observer = Callable[[str, Function | Program], None]
-Metadata = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """What decides a compilation.
-
-    Attributes:
-        machine: decides tile sizes, instruction forms and legality.
-        num_stages: depth of the software pipeline; 1 for none.
-        fuse_multiply_add: an intermediate result that is used once need not be rounded.
-        cores: of a cluster that run a program together, where that is possible.
-        verifies_stages: the IR is checked after every stage, else where it is made and where code is made from it.
-    """
-
-    machine: Machine
-    num_stages: int = 2
-    fuse_multiply_add: bool = True
-    cores: int = 1
-    verifies_stages: bool = True
-
-    def verify(self, function: Function, stage: str) -> None:
-        """Check a function after a stage, if that is wanted.
-
-        Raises:
-            CompileError: E0203, the stage broke it.
-        """
-        if self.verifies_stages:
-            verify(function, stage)
-
 
 # What makes a function ready for strips.
 MERGE_PASSES: tuple[tuple[str, Callable[[Function], None]], ...] = (
@@ -122,24 +88,24 @@ class Placed:
     rounds: list[Rounds]
 
 
-def placed(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Placed:
+def placed(function: Function, compilation: Compilation) -> Placed:
     """The program of a function: for as many cores as are wanted if it can be split among them, else for one.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
-    if options.cores == 1:
-        return _on_one_core(function, options, metadata, observe)
+    if compilation.options.cores == 1:
+        return _on_one_core(function, compilation)
     try:
-        program, part = _split(function, options, metadata, observe)
+        program, part = _split(function, compilation)
     except NotSplitError as error:
         reason = f"{error.reason} ({error.location})"
     except OnChipMemoryError as error:
         reason = error.summary
     else:
-        return _or_apart(program, part, function, options, metadata, observe)
-    program = _fitted(function, options, {**metadata, ONE_CORE_REASON: reason}, observe)
-    return _one_form(program, function, replace(options, cores=1))
+        return _or_apart(program, part, function, compilation)
+    explained = replace(compilation, metadata={**compilation.metadata, ONE_CORE_REASON: reason})
+    return _one_form(_fitted(function, explained), function, replace(compilation.options, cores=1))
 
 
 def _one_form(program: Program, part: Function, options: CompileOptions) -> Placed:
@@ -162,39 +128,37 @@ def _lengths(function: Function) -> Lengths:
     return Lengths.UNKNOWN if has_atomics else lengths_of(function)
 
 
-def _on_one_core(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Placed:
+def _on_one_core(function: Function, compilation: Compilation) -> Placed:
     """The program of a function for one core; products that do not fit there rather go to a cluster than in strips.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
     try:
-        return _one_form(*_whole(function, options, metadata, observe), options)
+        return _one_form(*_whole(function, compilation), compilation.options)
     except OnChipMemoryError as error:
         refusal = error
     if multiplies(function):
         with suppress(NotSplitError, OnChipMemoryError):
-            on_cluster = replace(options, cores=options.machine.cores_per_cluster)
+            on_cluster = replace(compilation.options, cores=compilation.machine.cores_per_cluster)
             part = partitioned(function, on_cluster, share=True)
-            program = generate(part, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
-            observe("partition", part)
+            program = compilation.program(part, single_buffers=False)
+            compilation.observe("partition", part)
             return _one_form(program, part, on_cluster)
-    return _one_form(_in_parts(function, options, metadata, observe, refusal), function, options)
+    return _one_form(_in_parts(function, compilation, refusal), function, compilation.options)
 
 
 def _or_apart(
     program: Program,
     part: Function,
     function: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
+    compilation: Compilation,
 ) -> Placed:
     """The program that cores run together, with one for grids of which each core better runs a program of its own."""
     if not multiplies(function):
         return Placed(program, [])
-    on_one_core = replace(options, cores=1)
-    together = rounds_of(part, options, is_resident=program.is_resident)
+    on_one_core = replace(compilation.options, cores=1)
+    together = rounds_of(part, compilation.options, is_resident=program.is_resident)
     alone = rounds_of(function, on_one_core)
     # Programs of unknown length are better dealt out as cores fall free, which those of two versions are not.
     is_even = program.is_resident or _lengths(function) is not Lengths.UNKNOWN
@@ -202,12 +166,12 @@ def _or_apart(
     if not alone.may_take_less(worth_while, together):
         return Placed(_dealt_out(program, part), [together])
     try:
-        other = generate(function, options.machine, max(1, options.num_stages), metadata)
+        other = compilation.program(function)
     except OnChipMemoryError:
         return Placed(_dealt_out(program, part), [together])
     alone = rounds_of(function, on_one_core, is_resident=other.is_resident)
     faster = condition_function(function, [], (together, [alone]))
-    return Placed(join([(program, [faster])], other, options.machine), [together, alone])
+    return Placed(join([(program, [faster])], other, compilation.machine), [together, alone])
 
 
 def rounds_of(function: Function, options: CompileOptions, *, is_resident: bool = True) -> Rounds:
@@ -217,23 +181,21 @@ def rounds_of(function: Function, options: CompileOptions, *, is_resident: bool 
     return Rounds(machine.cores // options.cores, round(found.cycles), found.turns, round(found.ends))
 
 
-def _split(
-    function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
-) -> tuple[Program, Function]:
+def _split(function: Function, compilation: Compilation) -> tuple[Program, Function]:
     """The program of a function for several cores, which share tiles if these fit, and the part of each core.
 
     Raises:
         NotSplitError: it cannot be split, or that is of no use.
         OnChipMemoryError: E0202, it does not fit.
     """
-    sharing = partitioned(function, options, share=True)
+    sharing = partitioned(function, compilation.options, share=True)
     try:
-        program = generate(sharing, options.machine, max(1, options.num_stages), metadata, single_buffers=False)
+        program = compilation.program(sharing, single_buffers=False)
     except OnChipMemoryError:
-        split = partitioned(function, options, share=False)
-        observe("partition", split)
-        return _fitted(split, options, metadata, observe), sharing
-    observe("partition", sharing)
+        split = partitioned(function, compilation.options, share=False)
+        compilation.observe("partition", split)
+        return _fitted(split, compilation), sharing
+    compilation.observe("partition", sharing)
     return program, sharing
 
 
@@ -253,40 +215,38 @@ def partitioned(function: Function, options: CompileOptions, *, share: bool) -> 
     return min(parts, key=lambda part: rounds_of(part, options).share()) if multiplies(function) else parts[0]
 
 
-def _fitted(function: Function, options: CompileOptions, metadata: Metadata, observe: Observer) -> Program:
+def _fitted(function: Function, compilation: Compilation) -> Program:
     """The program of a function: as it stands if it fits on chip, else of ever smaller strips.
 
     Raises:
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     try:
-        program, _ = _whole(function, options, metadata, observe)
+        program, _ = _whole(function, compilation)
     except OnChipMemoryError as error:
         refusal = error
     else:
         return program
-    return _in_parts(function, options, metadata, observe, refusal)
+    return _in_parts(function, compilation, refusal)
 
 
-def _whole(
-    function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
-) -> tuple[Program, Function]:
+def _whole(function: Function, compilation: Compilation) -> tuple[Program, Function]:
     """The program of a function as it stands, and what it does mostly.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
-    machine, stages = options.machine, max(1, options.num_stages)
-    if merging := _with_merged_accesses(function, options):
+    if merging := _with_merged_accesses(function, compilation.options):
         merged, conditions = merging
         with suppress(OnChipMemoryError):
-            program = generate(merged, machine, stages, metadata)
-            observe("merge_accesses", merged)
+            program = compilation.program(merged)
+            compilation.observe("merge_accesses", merged)
             if conditions:
                 # What hardly ever runs is rather compiled quickly.
-                program = join([(program, conditions)], generate(function, machine, 1, metadata), machine)
+                simple = compilation.with_options(num_stages=1).program(function)
+                program = join([(program, conditions)], simple, compilation.machine)
             return program, merged
-    return generate(function, machine, stages, metadata), function
+    return compilation.program(function), function
 
 
 def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:
@@ -307,9 +267,7 @@ def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[
 
 def _in_parts(
     function: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
+    compilation: Compilation,
     refusal: OnChipMemoryError,
 ) -> Program:
     """The program of a function that does not fit as it stands: in pieces where arrays are apart, else in strips.
@@ -321,19 +279,14 @@ def _in_parts(
     if not multiplies(function) and not are_apart(function):
         with suppress(OnChipMemoryError):
             apart = with_arrays_apart(function)
-            pieces = (
-                generate(apart, options.machine, max(1, options.num_stages), metadata, single_buffers=False),
-                apart_function(function),
-            )
-    strips = _in_strips(function, options, metadata, observe, refusal)
-    return strips if pieces is None else join([(pieces[0], [pieces[1]])], strips, options.machine)
+            pieces = compilation.program(apart, single_buffers=False), apart_function(function)
+    strips = _in_strips(function, compilation, refusal)
+    return strips if pieces is None else join([(pieces[0], [pieces[1]])], strips, compilation.machine)
 
 
 def _in_strips(
     function: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
+    compilation: Compilation,
     refusal: OnChipMemoryError,
 ) -> Program:
     """The program of a function that does not fit as it stands, of ever smaller strips.
@@ -341,11 +294,11 @@ def _in_strips(
     Raises:
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
-    machine, stages = options.machine, max(1, options.num_stages)
+    options = compilation.options
     for name, run in MERGE_PASSES:
         run(function)
         options.verify(function, name)
-    strip_bytes = machine.usable_nram_bytes // 4
+    strip_bytes = compilation.machine.usable_nram_bytes // 4
     refused: list[Function] = []
     while strip_bytes >= LEAST_STRIP_BYTES:
         mined = strip_mine.run(function, strip_bytes)
@@ -356,18 +309,18 @@ def _in_strips(
         if sum(1 for _ in mined.walk()) > MAXIMUM_STRIP_OPERATIONS:
             break
         try:
-            program = generate(mined, machine, stages, metadata, single_buffers=False)
+            program = compilation.program(mined, single_buffers=False)
         except OnChipMemoryError as error:
             refused.append(mined)
             # What is not of strips does not shrink with them: at half their size, at least half is needed.
             strip_bytes >>= max(1, math.ceil(math.log2(error.used_bytes / error.limit_bytes)))
             continue
-        observe("strip_mine", mined)
+        compilation.observe("strip_mine", mined)
         return program
     # Blocks of a loop may take what the loops around it need for double buffering, whatever the size of strips.
-    for mined in refused if stages > 1 else ():
+    for mined in refused if options.num_stages > 1 else ():
         with suppress(OnChipMemoryError):
-            program = generate(mined, machine, 1, metadata)
-            observe("strip_mine", mined)
+            program = compilation.with_options(num_stages=1).program(mined)
+            compilation.observe("strip_mine", mined)
             return program
     raise refusal

@@ -9,8 +9,8 @@ import triton
 import mlutriton as mlu
 import mlutriton.language as tl
 from benchmarks.kernels import tutorial_matmul, tutorial_matmul_case
-from mlutriton import specialization
 from mlutriton.ir.analysis.launch_facts import condition_function as of_launch
+from mlutriton.specialization import products
 
 
 def launch(m, n, k, blocks, **options):
@@ -206,12 +206,12 @@ def test_the_form_that_runs_is_about_the_best_for_the_turns_of_a_launch(
         return mlu.estimate(kernel, case.grid(options), **case.arguments(), **options).cycles
 
     chosen = cycles("chosen")
-    monkeypatch.setattr(specialization, "_together", lambda *_: [])
+    monkeypatch.setattr(products, "_versions", lambda *_: [])
     alone = cycles("alone")
     monkeypatch.undo()
     # As soon as it is right, whatever it takes.
-    monkeypatch.setattr(specialization, "condition_function", lambda function, facts, *_: of_launch(function, facts))
-    monkeypatch.setattr(specialization, "parts", lambda *_: None)
+    monkeypatch.setattr(products, "condition_function", lambda function, facts, *_: of_launch(function, facts))
+    monkeypatch.setattr(products, "_parts", lambda *_: [])
     together = cycles("together")
     assert len({chosen, alone, together}) > 1, "forms differ"
     assert chosen < 1.1 * min(alone, together)
@@ -256,8 +256,8 @@ def product_by_order(a, b, c, M, N, K, ORDER: tl.constexpr, BM: tl.constexpr, BN
 )
 def test_programs_in_any_order(order, tiles, group, more, monkeypatch):
     # Small tiles are not worth going together: have them do so wherever that is right.
-    monkeypatch.setattr(specialization, "WORTH_WHILE", math.inf)
-    monkeypatch.setattr(specialization, "condition_function", lambda function, facts, *_: of_launch(function, facts))
+    monkeypatch.setattr(products, "WORTH_WHILE", math.inf)
+    monkeypatch.setattr(products, "condition_function", lambda function, facts, *_: of_launch(function, facts))
     rng = np.random.default_rng(2)
     m, n, k = tiles[0] * 16, tiles[1] * 16, 40
     a, b = (rng.integers(-3, 4, shape).astype(np.float16) for shape in ((m, k), (k, n)))

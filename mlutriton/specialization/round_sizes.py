@@ -10,24 +10,32 @@ only the launch knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 
-from mlutriton.codegen.estimate import item_count
+from mlutriton.codegen.estimate import estimated, item_count
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, Multiple, condition_function
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
 from mlutriton.ir.passes import memory_access
-from mlutriton.isa.program import Program
-from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+from mlutriton.placement import placed
+from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 
-def assumed(function: Function) -> Function | None:
-    """A copy of a function that takes sizes to be round; None if that is of no use.
+def candidate(function: Function, _: CompileOptions) -> Candidate | None:
+    """A version for round sizes; None if it is of no use.
 
     Args:
-        function: before its memory accesses are known.
+        function: as it is written, before its memory accesses are known.
     """
+    rounded = _assumed(function)
+    return None if rounded is None else partial(_versions, rounded)
+
+
+def _assumed(function: Function) -> Function | None:
+    """A copy of a function that takes sizes to be round; None if that is of no use."""
     if any(isinstance(each, Print | Assert) for each in function.walk()):
         return None
     wanted: dict[Value, dict[str, int]] = {
@@ -46,28 +54,19 @@ def assumed(function: Function) -> Function | None:
     return made
 
 
-def version(
-    rounded: Function,
-    function: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
-    prepare: Callable[[Function], None],
-) -> tuple[Program, list[Function]] | None:
-    """The program for round sizes, and when it is to run; None if no fewer items are moved one by one.
+def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequence[Version]:
+    """The program for round sizes, and when it is to run; none if no fewer items are moved one by one.
 
     Args:
-        rounded: what :func:`assumed` made.
-        function: without the assumption, when its memory accesses are known.
-        options: what decides a compilation.
-        metadata: facts for the program file.
-        observe: called with what is made.
-        prepare: brings a function from where ``rounded`` is to where ``function`` is.
+        rounded: what :func:`_assumed` made.
+        alone: without the assumption.
+        compilation: for which it is.
     """
-    prepare(rounded)
+    function = alone.function
+    compilation.find_accesses(rounded)
     if _items(rounded) >= _items(function):
-        return None
-    observe("round_sizes", rounded)
+        return []
+    compilation.observe("round_sizes", rounded)
     pairs = zip(rounded.body.arguments, rounded.argument_attributes, function.argument_attributes, strict=True)
     facts: list[Fact] = []
     for argument, new, old in pairs:
@@ -77,7 +76,8 @@ def version(
             facts.append(AtLeast(argument, new["least"]))
     condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
-    return placed(rounded, options, metadata, observe).program, [condition]
+    cycles = estimated(rounded, compilation.machine).cycles
+    return [Version(placed(rounded, compilation).program, [condition], cycles)]
 
 
 def _items(function: Function) -> int:

@@ -17,8 +17,10 @@ Then the tiles of all turns are rows of one tile (:mod:`mlutriton.ir.passes.turn
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_writes
@@ -32,8 +34,8 @@ from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
 from mlutriton.ir.passes import canonicalize, cse, dce, turns_as_rows, widen
 from mlutriton.ir.types import shape_of
-from mlutriton.isa.program import Program
-from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+from mlutriton.placement import placed
+from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Rows of up to so many bytes leave room for several of them, twice.
 _ROW_BYTES = 1 << 14
@@ -43,42 +45,34 @@ _SHORT_SHARE = 2
 _FEWEST_TURNS = 2
 
 
-def may_gain(function: Function, options: CompileOptions) -> bool:
-    """True if a function is a loop along rows that it looks up, or one of few turns.
+def candidate(function: Function, options: CompileOptions) -> Candidate | None:
+    """A version that does all turns at once; None if a function has no loop along rows it looks up, or of few turns.
 
     Args:
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
     """
-    return options.num_stages > 1 and (_loop(function) is not None or _few_turns(function, options) is not None)
+    may_gain = options.num_stages > 1 and (_loop(function) is not None or _few_turns(function, options) is not None)
+    return partial(_versions, copy_function(function)) if may_gain else None
 
 
-def version(
-    written: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
-    prepare: Callable[[Function], None],
-) -> tuple[Program, list[Function]] | None:
-    """The program that does all turns at once, and when it is to run; None if it matters that they are done in order.
+def _versions(written: Function, _: Alone, compilation: Compilation) -> Sequence[Version]:
+    """The program that does all turns at once, and when it is to run; none if it matters that they are done in order.
 
     Args:
-        written: a copy of the function before its memory accesses were known, which :func:`may_gain`.
-        options: what decides a compilation.
-        metadata: facts for the program file.
-        observe: called with what is made.
-        prepare: brings a function from where ``written`` is to where code is made of it.
+        written: a copy of the function before its memory accesses were known; it is rewritten.
+        compilation: for which it is.
     """
-    found = _at_once(written) if _loop(written) is not None else _as_rows(written, options)
+    found = _at_once(written) if _loop(written) is not None else _as_rows(written, compilation.options)
     if found is None:
-        return None
+        return []
     function, condition = found
-    prepare(function)
-    observe("short_loops", function)
+    compilation.find_accesses(function)
+    compilation.observe("short_loops", function)
     try:
-        return placed(function, options, metadata, observe).program, [condition]
+        return [Version(placed(function, compilation).program, [condition])]
     except OnChipMemoryError:
-        return None
+        return []
 
 
 def _loop(function: Function) -> For | None:

@@ -9,22 +9,24 @@ other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mlutriton.codegen.estimate import estimated, estimated_ends, shortest_segment_bytes
-from mlutriton.codegen.generate import generate
 from mlutriton.codegen.versions import neighbours_at_once
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
+from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import Assert, Print, Store
 from mlutriton.ir.passes import numbering, widen
 from mlutriton.ir.tensor_ops import Dot
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Program
-from mlutriton.placement import WORTH_WHILE, CompileOptions, Metadata, Observer
+from mlutriton.placement import WORTH_WHILE
+from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Programs that go together along an axis at most.
 _MOST_NEIGHBOURS = 8
@@ -32,13 +34,17 @@ _MOST_NEIGHBOURS = 8
 _ROW_BYTES = 512
 
 
-def may_gain(function: Function, options: CompileOptions) -> bool:
-    """True if programs may be worth taking together for what they transfer alone.
+def candidate(function: Function, options: CompileOptions) -> Candidate | None:
+    """Versions in which programs go together for what they transfer alone; None if that is of no use.
 
     Args:
         function: as it is written, before its memory accesses are known.
         options: what decides a compilation.
     """
+    return partial(_versions, copy_function(function)) if _may_gain(function, options) else None
+
+
+def _may_gain(function: Function, options: CompileOptions) -> bool:
     every = list(function.walk())
     return (
         options.num_stages > 1
@@ -48,52 +54,43 @@ def may_gain(function: Function, options: CompileOptions) -> bool:
     )
 
 
-def together(
-    written: Function,
-    alone: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
-    prepare: Callable[[Function], None],
-) -> tuple[Program, list[Function]] | None:
-    """The program of several programs at a time whose tiles have longer rows, and when it is to run; None if no use.
+def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequence[Version]:
+    """The program of several programs at a time whose tiles have longer rows, and when it is to run, if it is of use.
 
     Args:
-        written: the function before its memory accesses are known, which :func:`may_gain`.
+        written: the function before its memory accesses are known.
         alone: the function when they are.
-        options: what decides a compilation.
-        metadata: facts for the program file.
-        observe: called with what is made.
-        prepare: brings a function from where ``written`` is to where ``alone`` is.
+        compilation: for which it is.
     """
-    shortest = shortest_segment_bytes(alone)
+    machine = compilation.machine
+    shortest = shortest_segment_bytes(alone.function)
     count = min(widen.power_of_two_up_to(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
     # Taking several at once leaves fewer to share out among cores.
-    other = replace(_rounds(alone, 1, options.machine), is_even=True)
+    other = replace(_rounds(alone.function, 1, machine), is_even=True)
     while count > 1:
-        chosen = _best(written, count, other, options.machine, prepare)
+        chosen = _best(written, count, other, compilation)
         if chosen is None:
-            return None
+            return []
         block, rounds = chosen
         try:
-            program = generate(block.function, options.machine, options.num_stages, metadata, single_buffers=False)
+            program = compilation.program(block.function, single_buffers=False)
         except OnChipMemoryError:
             count //= 2
             continue
-        observe("widen", block.function)
+        compilation.observe("widen", block.function)
         faster = condition_function(block.function, [], (rounds, [other]))
-        return neighbours_at_once(program, block.counts), [*block.conditions, faster]
-    return None
+        return [Version(neighbours_at_once(program, block.counts), [*block.conditions, faster])]
+    return []
 
 
 def _best(
-    written: Function, count: int, other: Rounds, machine: Machine, prepare: Callable[[Function], None]
+    written: Function, count: int, other: Rounds, compilation: Compilation
 ) -> tuple[numbering.Block, Rounds] | None:
     """So many neighbours along one axis or along each of several as one program, if that takes less than they do."""
     best: tuple[numbering.Block, Rounds] | None = None
     for block in _blocks(written, count):
-        prepare(block.function)
-        rounds = _rounds(block.function, math.prod(block.counts), machine)
+        compilation.find_accesses(block.function)
+        rounds = _rounds(block.function, math.prod(block.counts), compilation.machine)
         if rounds.share() < WORTH_WHILE * (best[1] if best else other).share():
             best = block, rounds
     return best

@@ -13,9 +13,11 @@ meanwhile: no place of a program's boxes may be one to which another program sto
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from mlutriton.codegen.estimate import item_count
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.ir.analysis.edges import parts_of
 from mlutriton.ir.analysis.launch_bounds import Bounds
 from mlutriton.ir.analysis.launch_facts import Fact, condition_function
@@ -37,8 +39,8 @@ from mlutriton.ir.memory_ops import (
 from mlutriton.ir.passes import memory_access
 from mlutriton.ir.passes.stored_places import StoredPlaces
 from mlutriton.ir.types import PointerType, shape_of
-from mlutriton.isa.program import Program
-from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+from mlutriton.placement import placed
+from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Sums of which the most telling bound is looked for.
 _MOST_SUMS = 256
@@ -47,49 +49,44 @@ _MOST_BOUNDS = 8
 _GRID_AXES = range(3)
 
 
-def may_gain(function: Function) -> bool:
-    """False if no access can gain.
+def candidate(function: Function, _: CompileOptions) -> Candidate | None:
+    """Versions whose accesses take whole boxes; None if no access can gain.
 
     Args:
-        function: before its memory accesses are known.
+        function: as it is written, before its memory accesses are known.
     """
+    return partial(_versions, copy_function(function)) if _may_gain(function) else None
+
+
+def _may_gain(function: Function) -> bool:
     every = list(function.walk())
     return any(isinstance(each, Load | Store) and shape_of(each.operands[0].type) for each in every) and not any(
         isinstance(each, Print | Assert) for each in every
     )
 
 
-def versions(
-    written: Function,
-    function: Function,
-    options: CompileOptions,
-    metadata: Metadata,
-    observe: Observer,
-    prepare: Callable[[Function], None],
-) -> list[tuple[Program, list[Function]]]:
+def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequence[Version]:
     """The programs of whole boxes that move fewer items one by one, and when each is to run, best first.
 
     Args:
         written: a copy of the function before its memory accesses were known; it is rewritten.
-        function: when its memory accesses are known.
-        options: what decides a compilation.
-        metadata: facts for the program file.
-        observe: called with what is made.
-        prepare: brings a function from where ``written`` is to where ``function`` is.
+        alone: the function when they are known.
+        compilation: for which it is.
     """
+    function = alone.function
     items = (each for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
     if not any(each.integer("length") == 1 for each in items):
         return []
-    found: list[tuple[Program, list[Function]]] = []
+    found: list[Version] = []
     items = _items(function)
     loading = copy_function(written)
     for boxed, conditions in ((loading, _assume(loading, {})), (written, _assume_all(written))):
         if conditions:
-            prepare(boxed)
+            compilation.find_accesses(boxed)
             if _items(boxed) < items:
                 items = _items(boxed)
-                observe("whole_boxes", boxed)
-                found.insert(0, (placed(boxed, options, metadata, observe).program, conditions))
+                compilation.observe("whole_boxes", boxed)
+                found.insert(0, Version(placed(boxed, compilation).program, conditions))
     return found
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated, item_count
+from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
@@ -29,8 +30,8 @@ from mlutriton.ir.ops import Broadcast, Constant, Elementwise, NumPrograms, Resh
 from mlutriton.ir.passes import dce
 from mlutriton.ir.types import TensorType, element_type, shape_of, with_shape
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Program
-from mlutriton.placement import CompileOptions, Metadata, Observer, placed
+from mlutriton.placement import placed
+from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Tables take up to this part of the NRAM, all together.
 _SHARE = 8
@@ -38,23 +39,23 @@ _SHARE = 8
 _LONGER, _LEAST_ITEMS = 4, 64
 
 
-def version(
-    function: Function, options: CompileOptions, metadata: Metadata, observe: Observer
-) -> tuple[Program, list[Function], float] | None:
-    """The program that looks up on chip, when it is to run, and the cycles that each of the kernel's takes, about.
+def candidate(_: Function, options: CompileOptions) -> Candidate | None:
+    """A version that looks up on chip; None if that takes no less on a machine."""
+    is_of_use = options.machine.gather_local_item_cycles < options.machine.gather_item_cycles
+    return _versions if is_of_use else None
 
-    None if there is nothing that may be looked up there.
+
+def _versions(alone: Alone, compilation: Compilation) -> Sequence[Version]:
+    """The program that looks up on chip, and when it is to run; none if there is nothing that may be looked up there.
 
     Args:
-        function: whose memory accesses are known.
-        options: what decides a compilation.
-        metadata: facts for the program file.
-        observe: called with what is made.
+        alone: the function whose memory accesses are known.
+        compilation: for which it is.
     """
-    machine = options.machine
+    function, machine = alone.function, compilation.machine
     found = _tables(function)
-    if not found or machine.gather_local_item_cycles >= machine.gather_item_cycles:
-        return None
+    if not found:
+        return []
     capacity_bytes = machine.usable_nram_bytes // _SHARE // len(found)
     made = with_arrays_apart(function)
     code = Scalars(made.location)
@@ -72,14 +73,14 @@ def version(
     cycles = estimated(made, machine).cycles
     made.body.operations[:0] = code.operations
     dce.run(made)
-    options.verify(made, "small_tables")
-    observe("small_tables", made)
+    compilation.options.verify(made, "small_tables")
+    compilation.observe("small_tables", made)
     try:
-        program = placed(made, options, metadata, observe).program
+        program = placed(made, compilation).program
     except OnChipMemoryError:
-        return None
+        return []
     condition = _condition(function, capacity_bytes, machine, is_resident=program.is_resident)
-    return program, [condition], cycles
+    return [Version(program, [condition], cycles)]
 
 
 @dataclass(frozen=True)

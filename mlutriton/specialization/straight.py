@@ -1,0 +1,42 @@
+"""Functions without tiles that wrap (:mod:`mlutriton.ir.passes.unwrap`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlutriton.compilation import CompileOptions
+from mlutriton.ir.core import Function
+from mlutriton.ir.passes import canonicalize, cse, dce, unwrap
+
+
+@dataclass(frozen=True)
+class Straight:
+    """A form of a function for launches of which something holds.
+
+    Attributes:
+        function: ready to be placed.
+        conditions: functions that say what.
+        is_usual: it holds for almost all launches.
+    """
+
+    function: Function
+    conditions: list[Function]
+    is_usual: bool = False
+
+
+def straight(function: Function, options: CompileOptions, together: Sequence[int] = (1, 1, 1)) -> Straight | None:
+    """A function without tiles that wrap, if there are any and that can be known of a launch.
+
+    Args:
+        function: whose memory accesses are known.
+        options: what decides a compilation.
+        together: how many programs it does along each axis of the grid.
+    """
+    found = unwrap.run(function, together)
+    if found is None:
+        return None
+    for simplify in (canonicalize.run, cse.run, dce.run):
+        simplify(found.function)
+    options.verify(found.function, "unwrap")
+    return Straight(found.function, [found.condition], found.is_usual)
