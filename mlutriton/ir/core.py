@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +25,9 @@ Array = NDArray[Any]
 _regions = attrgetter("regions")
 
 
+_ages = count()
+
+
 class Value:
     """An SSA value: the result of an operation or the argument of a block.
 
@@ -32,15 +36,17 @@ class Value:
         owner: the operation or block that defines it.
         index: its place among the owner's results or arguments.
         name: a hint for printing, from the kernel's own variable where known.
+        age: less than that of every value made later; orders values alike in every process.
     """
 
-    __slots__ = ("index", "name", "owner", "type")
+    __slots__ = ("age", "index", "name", "owner", "type")
 
     def __init__(self, type: Type, owner: Operation | Block, index: int, name: str = "") -> None:
         self.type = type
         self.owner = owner
         self.index = index
         self.name = name
+        self.age = next(_ages)
 
     @property
     def defining_op(self) -> Operation | None:

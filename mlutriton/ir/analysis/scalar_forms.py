@@ -6,6 +6,7 @@ Index arithmetic is taken not to overflow its type, as Triton's own address anal
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
@@ -14,10 +15,11 @@ from mlutriton.ir.ops import AddPtr, Constant, Elementwise, PtrCast, pointee
 from mlutriton.ir.types import is_index
 
 Form = dict[tuple[Value, ...], int]
-"""A sum: by its factors in an order of their own, how often each product counts; ``()`` stands for 1. No zeros."""
+"""A sum: by its factors, the oldest first, how often each product counts; ``()`` stands for 1. No zeros."""
 
 # Products of longer sums are not multiplied out.
 _MOST_TERMS = 16
+_age = attrgetter("age")
 
 
 class ScalarForms:
@@ -93,7 +95,7 @@ def product(a: Form, b: Form) -> Form:
     total: Form = {}
     for one, count in a.items():
         for other, times in b.items():
-            factors = tuple(sorted((*one, *other), key=id))
+            factors = tuple(sorted((*one, *other), key=_age))
             total = plus(total, {factors: count * times})
     return total
 
