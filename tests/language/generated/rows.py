@@ -164,16 +164,17 @@ class Rows(Text):
         a = self.row()
         same = [each for each in self.values if each.dtype == a.dtype]
         b = self.pick(same[-6:]) if not self.chance(3) else self.row(a.dtype)
+        # One of both may be a scalar: what has one operand is of the row.
         x, y = (a.name, b.name) if self.chance(2) else (b.name, a.name)
         signs = ["+", "-", "*"] if is_float(a.dtype) else ["+", "-", "*", "&", "|", "^"]
         forms = [f"{x} {self.pick(signs)} {y}" for _ in range(4)]
         forms += [f"tl.where({x} > {y}, {x}, {y})", f"tl.where({self.mask()}, {a.name}, {b.name})", f"-{a.name}"]
         if a.dtype in INTEGERS:
             shift = self.pick([1, 3, 7])
-            forms += [f"{x} >> {shift}", f"{x} << {shift}", f"{x} // {self.pick([3, 8, 100])}"]
-            forms += [f"{x} % {self.pick([5, 16])}", f"{x} // (({y} & 7) + 1)", f"{x} % (({y} & 7) + 1)"]
+            forms += [f"{a.name} >> {shift}", f"{a.name} << {shift}", f"{a.name} // {self.pick([3, 8, 100])}"]
+            forms += [f"{a.name} % {self.pick([5, 16])}", f"{x} // (({y} & 7) + 1)", f"{x} % (({y} & 7) + 1)"]
         elif a.dtype == FLOAT32:
-            forms += [f"tl.abs({x})", f"tl.floor({x})", f"tl.maximum({x}, {y})", f"{x} * 0.5 + 1.0"]
+            forms += [f"tl.abs({a.name})", f"tl.floor({a.name})", f"tl.maximum({x}, {y})", f"{a.name} * 0.5 + 1.0"]
         self.add(a.dtype, f"({self.pick(forms)}).to({triton(a.dtype)})")
 
     def converted(self) -> None:
