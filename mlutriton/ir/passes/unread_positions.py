@@ -1,6 +1,7 @@
 """Positions that a kernel moves elsewhere where nothing of them is read or stored, left where they are.
 
-Kernels for machines without masks on loads send rows and columns behind the end of a matrix to the first one:
+Kernels for machines without masks on loads send rows and columns behind the end of a matrix to the first one, or to
+the last:
 
     rows = where(rows < M, rows, 0)                       total = dot(load a[rows, k] where rows < M, load b, total)
     total = dot(load a[rows, k], load b, total)           store c[rows], total where rows < M
@@ -78,11 +79,13 @@ class _Choice:
         chosen: the positions that come of it.
         position: those that are kept.
         below: what has to be below what for that.
+        comparison: how that is written; under "sle" they may be equal as well.
     """
 
     chosen: Value
     position: Value
     below: tuple[Value, Value]
+    comparison: str = "slt"
 
 
 def _choice(operation: Operation, least: dict[Value, int | None]) -> _Choice | None:
@@ -92,12 +95,16 @@ def _choice(operation: Operation, least: dict[Value, int | None]) -> _Choice | N
     if len(shape_of(operation.result.type)) != 1:
         return None
     match operation:
-        case Elementwise(name="select", operands=[condition, position, _]):
-            below = condition.defining_op
-            if isinstance(below, Elementwise) and below.name == "slt":
-                return _Choice(operation.result, position, (below.operands[0], below.operands[1]))
+        case Elementwise(name="select", operands=[condition, one, other]):
+            compared = condition.defining_op
+            if isinstance(compared, Elementwise) and compared.name in ("slt", "sge"):
+                position = one if compared.name == "slt" else other
+                return _Choice(operation.result, position, (compared.operands[0], compared.operands[1]))
         case Elementwise(name="srem", operands=[position, end]) if is_never_negative(position, least):
             return _Choice(operation.result, position, (position, end))
+        case Elementwise(name="smin", operands=[one, other]):
+            position, last = (other, one) if isinstance(one.defining_op, Splat | Constant) else (one, other)
+            return _Choice(operation.result, position, (position, last), "sle")
         case _:
             pass
     return None
@@ -119,7 +126,7 @@ class _Search:
 
     def loads_at(self, choice: _Choice) -> dict[Operation, int] | None:
         """The loads at chosen positions, with the axis of each along which they are; None if the choice counts."""
-        condition = self._below(*choice.below, 0)
+        condition = self._below(*choice.below, 0, beyond=int(choice.comparison == "sle"))
         loads = self._reached(choice.chosen) if condition is not None else None
         if condition is None or not loads:
             return None
@@ -210,12 +217,12 @@ class _Search:
             return None
         return self._below(operation.operands[0], operation.operands[1], axis)
 
-    def _below(self, one: Value, other: Value, axis: int) -> Condition | None:
-        """That consecutive positions are below a number; None for anything else."""
+    def _below(self, one: Value, other: Value, axis: int, beyond: int = 0) -> Condition | None:
+        """That consecutive positions are below a number, or one so far beyond it; None for anything else."""
         position, end = (self._position(each, axis) for each in (one, other))
         if position is None or end is None or position[0] is None or end[0] is not None:
             return None
-        return position[0], frozenset(plus(end[1], position[1], -1).items())
+        return position[0], frozenset(plus(plus(end[1], position[1], -1), constant(beyond)).items())
 
     def _position(self, value: Value, axis: int) -> tuple[int | None, Form] | None:
         """An integer as a number and how many consecutive ones are added, None for the same along the axis."""
@@ -296,7 +303,7 @@ def _mask(block: Block, masks: dict[Operation, list[tuple[_Choice, int]]]) -> No
 
 def _masked(load: Operation, choice: _Choice, axis: int) -> Sequence[Operation]:
     """A load's mask where positions are kept along one of its axes."""
-    code: list[Operation] = [Elementwise.of("slt", *choice.below, location=load.location)]
+    code: list[Operation] = [Elementwise.of(choice.comparison, *choice.below, location=load.location)]
     type = load.operands[1].type
     for place in range(len(shape_of(type))):
         if place != axis:
