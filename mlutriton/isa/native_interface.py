@@ -185,6 +185,10 @@ class Allocation(IntEnum):
     DEVICE_START = 3
 
 
+# WRITABLE of an allocation to which programs of the launch may store; of others that may be written it is 1.
+STORED = 2
+
+
 class Fault(IntEnum):
     """What stopped a program; the value of ``Context.FAULT``."""
 
@@ -231,8 +235,16 @@ SCRATCH_EXPANSION = 4
 # The cores of a cluster keep the weights that they have in common behind the image of SRAM; there is room for as many
 # as the WRAM of so many cores holds, and for what is noted of them, so many bytes for the cluster and for each core.
 _COMMON_WEIGHTS_CORES = 2
-NOTED_WEIGHTS_BYTES = 512
+NOTED_WEIGHTS_BYTES = 640
 _LINE_BYTES = 64
+
+# The table of loans of a core, behind its image of NRAM.
+LOANS_BYTES = 640
+
+
+def loans_offset(machine: Machine) -> int:
+    """Where the table of loans begins, counted from the image of NRAM."""
+    return -(-(machine.nram_bytes + SLACK_BYTES) // _LINE_BYTES) * _LINE_BYTES
 
 
 def common_weights_offset(machine: Machine) -> int:
@@ -249,8 +261,8 @@ def common_weights_bytes(machine: Machine) -> int:
 # Functions of the runtime, in the order of their addresses in the table. Any program may call the basic ones; each of
 # the others takes LLVM longer than all of those, and is there for programs that have its instructions.
 BASIC_FUNCTIONS = (
-    "record", "print", "check", "copy", "fill", "load", "load_pad", "store", "settle", "source", "overwrite",
-    "common_weights", "forget_weights",
+    "record", "print", "check", "copy", "fill", "load", "load_pad", "store", "settle", "settle_changing",
+    "source", "source_rows", "overwrite", "common_weights", "forget_weights",
 )  # fmt: skip
 SPECIAL_FUNCTIONS = (
     "transpose",

@@ -13,6 +13,7 @@ from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     CONTEXT_WORDS,
+    LOANS_BYTES,
     SCRATCH_EXPANSION,
     SLACK_BYTES,
     WRAM_EXPANSION,
@@ -20,6 +21,7 @@ from mlutriton.isa.native_interface import (
     Counter,
     common_weights_bytes,
     common_weights_offset,
+    loans_offset,
 )
 from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.memory import GlobalMemory
@@ -48,10 +50,10 @@ def int64_array(values: Sequence[int]) -> Int64Array:
 
 def core_sizes(machine: Machine) -> tuple[int, int, int, int]:
     """Bytes of NRAM, WRAM, SRAM and scratch of a core, as the host holds them."""
-    nram_bytes, sram_bytes = machine.nram_bytes, machine.sram_bytes
+    nram_bytes, sram_bytes = loans_offset(machine) + LOANS_BYTES, machine.sram_bytes
     if machine.cores_per_cluster > 1:
         sram_bytes = common_weights_offset(machine) + common_weights_bytes(machine)
-    return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, sram_bytes, nram_bytes * SCRATCH_EXPANSION
+    return nram_bytes, machine.wram_bytes * WRAM_EXPANSION, sram_bytes, machine.nram_bytes * SCRATCH_EXPANSION
 
 
 def _from_a_line_on(bytes: int) -> NDArray[np.uint8]:

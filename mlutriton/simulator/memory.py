@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault, Location
 from mlutriton.dtypes import DType, host_address
+from mlutriton.isa.native_interface import STORED
 from mlutriton.isa.trace_format import LOCAL_START
 
 DEVICE_ALIGNMENT_BYTES = 1 << 14
@@ -82,7 +83,8 @@ class GlobalMemory:
 
     Attributes:
         allocations: as registered.
-        table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code.
+        table: int64 rows of (start, end, writable, device start), one a region, sorted by start; for native code. A
+            region to which programs may store is not only writable, but ``STORED``.
         table_address: where native code finds the table.
         is_disjoint: true if no two allocations share bytes that are written: whoever only reads meets nobody.
         local_address: where the local memory of a core begins that may be touched too; 0 if there is none.
@@ -98,7 +100,7 @@ class GlobalMemory:
         if local is not None:
             self.local_address = host_address(local)
             own = Allocation("local memory", self.local_address, local.size, owner=local)
-            row = [own.address, own.end, 1, LOCAL_START]
+            row = [own.address, own.end, STORED, LOCAL_START]
             self.allocations = (*self.allocations, own)
             self.table = np.insert(self.table, int(np.searchsorted(self.table[:, 0], own.address)), row, axis=0)
         self.table_address = host_address(self.table)
@@ -231,11 +233,12 @@ def _regions(allocations: tuple[Allocation, ...]) -> NDArray[np.int64]:
     numbered = sorted((each.address, number) for number, each in enumerate(allocations) if each.bytes)
     for address, number in numbered:
         allocation = allocations[number]
+        writable = (STORED if allocation.written else 1) if allocation.writable else 0
         if regions and address < regions[-1][1]:
             region = regions[-1]
-            region[1:] = max(region[1], allocation.end), region[2] | allocation.writable, min(region[3], number)
+            region[1:] = max(region[1], allocation.end), max(region[2], writable), min(region[3], number)
         else:
-            regions.append([address, allocation.end, int(allocation.writable), number])
+            regions.append([address, allocation.end, writable, number])
     device = DEVICE_START
     for region in sorted(regions, key=lambda region: region[3]):
         region[3] = device

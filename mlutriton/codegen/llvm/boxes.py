@@ -10,14 +10,15 @@ from functools import reduce
 from mlutriton.codegen.llvm.elements import LANES
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
-from mlutriton.codegen.llvm.loans import LEAST_LENT_BYTES, READ_PAST_BYTES
-from mlutriton.isa.native_interface import Context, Counter
+from mlutriton.codegen.llvm.loans import IN_ONE_PIECE, LEAST_LENT_BYTES, READ_PAST_BYTES
+from mlutriton.isa.native_interface import STORED, Context, Counter
 from mlutriton.isa.trace_format import AMOUNT_SHIFT
 
 # An array so large does not stay in the caches of a host until someone reads it; such segments have more whole lines
 # than ends.
 STREAMED_ARRAY_BYTES = 1 << 26
 _STREAMED_SEGMENT_BYTES = 512
+_ROWS = ", i64 %rows"
 
 
 def _word(e: Emitter, word: int) -> str:
@@ -67,12 +68,12 @@ def box(library: Library) -> str:
 
 
 def move(library: Library, name: str) -> str:
-    """``load`` or ``store(context, local, loans, address, width, n, local1, local2, stride1, stride2, kind, payload)``.
+    """``load`` or ``store(context, local, loans, address, width, n, local1, local2, stride1, stride2, ...)``.
 
     Moves n2 x n1 segments of n0 elements between the chip, of the strides ``local``, and ``address``, and records them;
     -1 after a fault. Without elements, a load leaves a record of no bytes, and a store nothing. Nothing is moved
-    where ``local`` is null. ``loans`` is the table of what is lent, or null. ``kind`` and ``payload`` are those of the
-    record, but for bytes and address.
+    where ``local`` is null. ``loans`` is the table of what is lent, or null. ``kind`` and ``payload``, which follow,
+    are those of the record, but for bytes and address. Of a load, last, whether rows may be lent that stand apart.
     """
     e, is_store = Emitter(library), name == "store"
     least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
@@ -98,7 +99,7 @@ def move(library: Library, name: str) -> str:
     e.do("ret i64 0")
     return e.function(
         f"define i64 @{name}(ptr %context, ptr %local, ptr %loans, i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2,"
-        " i64 %local1, i64 %local2, i64 %stride1, i64 %stride2, i64 %kind, i64 %payload)"
+        f" i64 %local1, i64 %local2, i64 %stride1, i64 %stride2, i64 %kind, i64 %payload{'' if is_store else _ROWS})"
     )
 
 
@@ -117,13 +118,17 @@ def _copy_box(e: Emitter, segment: Count, strides: list[Count], *, is_store: boo
             offset = e.value(f"call i64 @source({table}, i64 {first}, i64 {end})")
             e.do(f"store ptr {e.pointer(nram, e.add(offset, e.subtract(low, first)))}, ptr {local}")
         else:
-            total, brought = e.multiply(segment, e.multiply("%n1", "%n2")), e.fresh("brought")
-            lent = e.fresh("lent")
-            e.branch(_may_lend(e, segment, total, strides), lent, brought)
-            e.label(lent)
-            e.do(f"call void @lend({table}, i64 {low}, i64 {e.add(low, total)}, i64 %address)")
-            e.jump(copied)
-            e.label(brought)
+            total = e.multiply(segment, e.multiply("%n1", "%n2"))
+            lent = f"call void @lend({table}, i64 {low}, i64 {e.add(low, total)}, i64 %address"
+            apart = e.choose(e.equal("%n1", 1), segment, strides[2])
+            for may_lend, rows in (
+                (_may_lend_rows(e, segment, total, strides), f"i64 {segment}, i64 {apart}"),
+                (_may_lend(e, segment, total, strides), IN_ONE_PIECE),
+            ):
+                with e.when(may_lend):
+                    e.do(f"{lent}, {rows})")
+                    e.jump(copied)
+                    e.label(e.fresh("unreachable"))
             e.do(f"call void @settle({table}, i64 {first}, i64 {end})")
     if is_store:
         streamed, plain = e.fresh("streamed"), e.fresh("plain")
@@ -189,11 +194,7 @@ def _hull(e: Emitter, start: Count, segment: Count, strides: list[Count]) -> tup
 
 def _may_lend(e: Emitter, segment: Count, total: Count, strides: list[Count]) -> str:
     """Whether a load may be lent: it is worth it, in one piece on both sides, and may be read past its end."""
-    past = e.add(e.add("%address", total), READ_PAST_BYTES)
-    conditions = [
-        e.value(f"icmp sge i64 {total}, {LEAST_LENT_BYTES}"),
-        e.value(f"icmp ule i64 {past}, {e.load64(_word(e, Context.HIT_END))}"),
-    ]
+    conditions = _is_worth_it(e, e.add("%address", total), total)
     for extent, length, axis in (("%n1", segment, 0), ("%n2", e.multiply(segment, "%n1"), 1)):
         follow = [e.value(f"icmp eq i64 {stride}, {length}") for stride in strides[axis::2]]
         is_one = e.value(f"icmp eq i64 {extent}, 1")
@@ -201,8 +202,31 @@ def _may_lend(e: Emitter, segment: Count, total: Count, strides: list[Count]) ->
     return reduce(lambda a, b: e.value(f"and i1 {a}, {b}"), conditions)
 
 
+def _may_lend_rows(e: Emitter, segment: Count, total: Count, strides: list[Count]) -> str:
+    """Whether a load may be lent as rows: likewise, but they may stand apart in an array to which nobody stores."""
+    _, end = _hull(e, "%address", segment, strides[2:])
+    writable = e.load64(_word(e, Context.HIT_WRITABLE))
+    conditions = [
+        *_is_worth_it(e, end, total),
+        e.value("icmp ne i64 %rows, 0"),
+        e.value(f"icmp ne i64 {writable}, {STORED}"),
+        e.value("icmp eq i64 %n2, 1"),
+        e.value(f"icmp eq i64 {strides[0]}, {segment}"),
+    ]
+    return reduce(lambda a, b: e.value(f"and i1 {a}, {b}"), conditions)
+
+
+def _is_worth_it(e: Emitter, end: Count, total: Count) -> list[str]:
+    """What has to hold of any load that is lent, whose last byte stands before ``end``."""
+    past = e.add(end, READ_PAST_BYTES)
+    return [
+        e.value(f"icmp sge i64 {total}, {LEAST_LENT_BYTES}"),
+        e.value(f"icmp ule i64 {past}, {e.load64(_word(e, Context.HIT_END))}"),
+    ]
+
+
 def load_pad(library: Library) -> str:
-    """``load_pad(context, local, loans, address, width, n, before, valid, stride1, stride2, fill, kind, payload)``.
+    """``load_pad(context, local, loans, address, width, n, before, valid, stride1, stride2, fill, ...)``.
 
     As ``load``, of the elements from ``before`` on that are ``valid`` to a box of ``n``, three integers each; all
     others of the box hold the bits ``fill``. Without elements in the box, it does nothing.
@@ -238,10 +262,10 @@ def load_pad(library: Library) -> str:
     inside = e.pointer("%local", e.multiply(first, "%width"))
     target = e.value(f"select i1 {moves}, ptr {inside}, ptr null")
     counts = ", ".join(f"i64 {each}" for each in (*valid, "%n0", plane, "%stride1", "%stride2"))
-    words = f"i64 %address, i64 %width, {counts}, i64 %kind, i64 %payload"
+    words = f"i64 %address, i64 %width, {counts}, i64 %kind, i64 %payload, i64 %rows"
     e.do(f"ret i64 {e.value(f'call i64 @load(ptr %context, ptr {target}, ptr %loans, {words})')}")
     extents = ", ".join(f"i64 %{name}{axis}" for name in ("n", "before", "valid") for axis in axes)
     return e.function(
         f"define i64 @load_pad(ptr %context, ptr %local, ptr %loans, i64 %address, i64 %width, {extents}, i64 %stride1,"
-        " i64 %stride2, i64 %fill, i64 %kind, i64 %payload)"
+        f" i64 %stride2, i64 %fill, i64 %kind, i64 %payload{_ROWS})"
     )

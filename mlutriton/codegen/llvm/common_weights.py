@@ -16,9 +16,15 @@ from functools import reduce
 
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
-from mlutriton.codegen.llvm.loans import LOANS_BYTES
+from mlutriton.codegen.llvm.loans import IN_ONE_PIECE
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import NOTED_WEIGHTS_BYTES, Context, common_weights_bytes, common_weights_offset
+from mlutriton.isa.native_interface import (
+    LOANS_BYTES,
+    NOTED_WEIGHTS_BYTES,
+    Context,
+    common_weights_bytes,
+    common_weights_offset,
+)
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import Access
@@ -55,7 +61,7 @@ def common_weights(library: Library) -> str:
 
     def note(number: str) -> None:
         address = e.value(f"ptrtoint ptr {slot(number)} to i64")
-        e.do(f"call void @lend(ptr %wram, ptr {own}, i64 %low, i64 %high, i64 {address})")
+        e.do(f"call void @lend(ptr %wram, ptr {own}, i64 %low, i64 %high, i64 {address}, {IN_ONE_PIECE})")
 
     own = table("%member")
     e.do(f"call void @overwrite(ptr %wram, ptr {own}, i64 %low, i64 %high)")

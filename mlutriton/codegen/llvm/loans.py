@@ -1,37 +1,43 @@
 """Loans: what has been loaded to NRAM, but still lies where it came from, until something needs it on the chip.
 
 Most of what a program loads is read by loops over elements and then written over. Such a loop may as well read it in
-the arrays of the host, and the copy is spared: for kernels that stream through memory, half of the time.
+the arrays of the host, and the copy is spared: for kernels that stream through memory, half of the time. Likewise a
+product may step from row to row of its left operand as the host's array does.
 
 So a program has a table of loans: ranges of NRAM and the host addresses that hold their bytes. A load of bytes that lie
-in one piece only writes an entry, once it is checked and recorded. From then on
+in one piece only writes an entry, once it is checked and recorded. So does one of rows that stand apart, if products
+read them and no program of the launch stores to their array. From then on
 
-1. loops over elements read each place where ``source`` says that it lies, and ``overwrite`` takes out of the table what
-   they write;
+1. loops over elements read each place where ``source`` says that it lies, products their left rows where
+   ``source_rows`` says so, and ``overwrite`` takes out of the table what is written;
 2. anything else that touches a place has it copied first, by ``settle``;
 3. before anything is stored to DRAM, and before other cores or programs run, whatever might change is copied too.
 
-Hence no instruction finds other bytes than if they had been copied at once. Ranges in the table do not overlap.
+Hence no instruction finds other bytes than if they had been copied at once. Ranges in the table do not overlap. The
+table stands behind the image of NRAM: rows that cannot change stay lent while a core waits at a barrier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from functools import reduce
 
 from mlutriton.codegen.llvm.elements import LANES
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Frame, Place
+from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.isa.machine import Machine
+from mlutriton.isa.native_interface import LOANS_BYTES, loans_offset
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Buffer, Instruction, Program
-from mlutriton.isa.table import Access
+from mlutriton.isa.table import Access, Row, Slot
 
-# The table: first bytes, ends and host addresses, as many of each; an entry whose end is 0 is free.
+# The table: first bytes, ends, host addresses, bytes of a row and bytes from row to row of the host, as many of each.
+# An entry whose end is 0 is free. All others have whole rows; of what may change, in one piece, a row is one byte.
 _ENTRIES = 16
-LOANS_BYTES = 3 * 8 * _ENTRIES
-_ENDS, _SOURCES = 8 * _ENTRIES, 16 * _ENTRIES
-_EVERYWHERE = 1 << 62
+_ENDS, _SOURCES, _ROWS, _STRIDES = (8 * _ENTRIES * column for column in range(1, 5))
+assert _STRIDES + 8 * _ENTRIES == LOANS_BYTES
+IN_ONE_PIECE = "i64 1, i64 1"
 # Loops over whole vectors read so many bytes past the end of what they read.
 READ_PAST_BYTES = 8 * LANES
 # Fewer bytes are copied in less time than it takes to look for them.
@@ -95,11 +101,31 @@ def _each(e: Emitter, bits: str) -> Generator[str]:
     e.label(done)
 
 
+def _rows(e: Emitter, entry: str) -> tuple[str, str, str]:
+    """Bytes of a row of an entry, bytes from row to row of the host, and whether these are the same."""
+    row, stride = e.load64(e.pointer(entry, _ROWS)), e.load64(e.pointer(entry, _STRIDES))
+    return row, stride, e.value(f"icmp eq i64 {row}, {stride}")
+
+
+def _moved(e: Emitter, entry: str, bytes: Count) -> tuple[Count, Count]:
+    """The host address of a byte of an entry, so many after its first one, and how many precede it in its row."""
+    row, stride, _ = _rows(e, entry)
+    column = e.value(f"srem i64 {bytes}, {row}")
+    passed = e.multiply(e.value(f"sdiv i64 {bytes}, {row}"), stride)
+    return e.add(e.load64(e.pointer(entry, _SOURCES)), e.add(passed, column)), column
+
+
 def _bring(e: Emitter, entry: str) -> None:
     """Copy what an entry tells of, and free it."""
     low, end_place = e.load64(entry), e.pointer(entry, _ENDS)
-    source = e.value(f"load ptr, ptr {e.pointer(entry, _SOURCES)}, align 8")
-    e.copy(e.pointer("%nram", low), source, e.value(f"sub i64 {e.load64(end_place)}, {low}"))
+    source, target = e.value(f"load ptr, ptr {e.pointer(entry, _SOURCES)}, align 8"), e.pointer("%nram", low)
+    size, (row, stride, is_one_piece) = e.subtract(e.load64(end_place), low), _rows(e, entry)
+    with e.when(is_one_piece):
+        e.copy(target, source, size)
+    with e.when(e.value(f"xor i1 {is_one_piece}, true")):
+        count = e.value(f"sdiv i64 {size}, {row}")
+        steps = f"i64 {row}, i64 0, i64 {stride}, i64 0"
+        e.do(f"call void @copy(ptr {target}, ptr {source}, i64 {row}, i64 {count}, i64 1, {steps})")
     e.store64(0, entry)
     e.store64(0, end_place)
 
@@ -113,8 +139,21 @@ def settle(library: Library) -> str:
     return e.function(f"define void @settle({_TABLE}, i64 %low, i64 %high)")
 
 
+def settle_changing(library: Library) -> str:
+    """``settle_changing(nram, loans)``: copy all loans but those of arrays to which nobody stores."""
+    e = Emitter(library)
+    used, may_change = _compared(e, "ne", _column(e, _ENDS), "0"), _compared(e, "eq", _column(e, _ROWS), "1")
+    with _each(e, _bits(e, used, may_change)) as entry:
+        _bring(e, entry)
+    e.do("ret void")
+    return e.function(f"define void @settle_changing({_TABLE})")
+
+
 def settle_from(library: Library) -> str:
-    """``settle_from(nram, loans, start, end)``: copy all loans from host addresses of which one is in this range."""
+    """``settle_from(nram, loans, start, end)``: copy all loans from host addresses of which one is in this range.
+
+    Somebody stores to it, so that no rows are lent there that stand apart.
+    """
     e = Emitter(library)
     starts, vector = _column(e, _SOURCES), f"<{_ENTRIES} x i64>"
     sizes = e.value(f"sub {vector} {_column(e, _ENDS)}, {_column(e, 0)}")
@@ -137,91 +176,153 @@ def lends(library: Library) -> str:
     return e.function("define internal i1 @lends(ptr %loans, i64 %start, i64 %end)")
 
 
-def source(library: Library) -> str:
-    """``source(nram, loans, low, high)``: where to read these bytes of NRAM, as an offset to ``nram``.
+@contextmanager
+def _whole(e: Emitter) -> Generator[tuple[str, Count]]:
+    """Write what is done if all bytes from ``%low`` to ``%high`` are of one entry; else they are on the chip after it.
 
-    They lie in one loan, or they are on the chip after the call.
+    Yields the address of the entry, and how many bytes precede them in it.
     """
-    e = Emitter(library)
     whole = _bits(e, _compared(e, "sle", _column(e, 0), "%low"), _compared(e, "sge", _column(e, _ENDS), "%high"))
     with e.when(e.value(f"icmp ne i{_ENTRIES} {whole}, 0")):
         entry = _first_of(e, whole)
-        inside = e.value(f"sub i64 %low, {e.load64(entry)}")
-        address = e.add(e.load64(e.pointer(entry, _SOURCES)), inside)
-        origin = e.value("ptrtoint ptr %nram to i64")
-        e.do(f"ret i64 {e.subtract(address, origin)}")
-        e.label(e.fresh("unreachable"))
+        yield entry, e.subtract("%low", e.load64(entry))
     e.do(f"call void @settle({_TABLE}, i64 %low, i64 %high)")
+
+
+def _return_offset(e: Emitter, address: Count) -> None:
+    origin = e.value("ptrtoint ptr %nram to i64")
+    e.do(f"ret i64 {e.subtract(address, origin)}")
+    e.label(e.fresh("unreachable"))
+
+
+def source(library: Library) -> str:
+    """``source(nram, loans, low, high)``: where to read these bytes of NRAM, as an offset to ``nram``.
+
+    They lie in one loan, and in one row if it has any that stand apart, or they are on the chip after the call.
+    """
+    e = Emitter(library)
+    with _whole(e) as (entry, inside):
+        address, column = _moved(e, entry, inside)
+        row, _, is_one_piece = _rows(e, entry)
+        is_of_a_row = e.value(f"icmp sle i64 {e.add(column, e.subtract('%high', '%low'))}, {row}")
+        with e.when(e.value(f"or i1 {is_one_piece}, {is_of_a_row}")):
+            _return_offset(e, address)
     e.do("ret i64 %low")
     return e.function(f"define i64 @source({_TABLE}, i64 %low, i64 %high)")
+
+
+def source_rows(library: Library) -> str:
+    """``source_rows(nram, loans, stride, low, high, row, used)``: where to read rows, likewise, and how far apart.
+
+    These bytes of NRAM are rows of ``row`` bytes, of which the first ``used`` are read. How many bytes it is from one
+    to the next, where they are read, is stored at ``stride``.
+    """
+    e = Emitter(library)
+    with _whole(e) as (entry, inside):
+        address, column = _moved(e, entry, inside)
+        row, stride, is_one_piece = _rows(e, entry)
+        are_rows = e.both(e.equal(row, "%row"), e.value(f"icmp sle i64 {e.add(column, '%used')}, {row}"))
+        with e.when(e.value(f"or i1 {is_one_piece}, {are_rows}")):
+            e.store64(e.choose(is_one_piece, "%row", stride), "%stride")
+            _return_offset(e, address)
+    e.store64("%row", "%stride")
+    e.do("ret i64 %low")
+    return e.function(f"define i64 @source_rows({_TABLE}, ptr %stride, i64 %low, i64 %high, i64 %row, i64 %used)")
 
 
 def overwrite(library: Library) -> str:
     """``overwrite(nram, loans, low, high)``: forget loans of bytes that will all be written."""
     e = Emitter(library)
     with _each(e, _overlapping(e, "%low", "%high")) as entry:
-        low, end_place, source_place = e.load64(entry), e.pointer(entry, _ENDS), e.pointer(entry, _SOURCES)
+        low, end_place = e.load64(entry), e.pointer(entry, _ENDS)
         end = e.load64(end_place)
         before, behind = e.value(f"icmp slt i64 {low}, %low"), e.value(f"icmp sgt i64 {end}, %high")
-        around = e.value(f"and i1 {before}, {behind}")
-        with e.when(around):
+        # What is left begins where it did, or at the end of what is written; nothing, if it ends there too.
+        left = e.value(f"or i1 {before}, {behind}")
+        first, last = e.choose(before, low, "%high"), e.choose(before, "%low", end)
+        row, _, _ = _rows(e, entry)
+        cut = e.value(f"srem i64 {e.subtract(e.choose(before, last, first), low)}, {row}")
+        around, is_parted = e.value(f"and i1 {before}, {behind}"), e.value(f"icmp ne i64 {cut}, 0")
+        brought = e.value(f"or i1 {around}, {e.value(f'and i1 {left}, {is_parted}')}")
+        with e.when(brought):
             _bring(e, entry)
-        with e.when(e.value(f"xor i1 {around}, true")):
-            # What is left begins where it did, or at the end of what is written; nothing, if it ends there too.
-            left = e.value(f"or i1 {before}, {behind}")
-            first = e.choose(before, low, "%high")
-            moved = e.add(e.load64(source_place), e.subtract(first, low))
+        with e.when(e.value(f"xor i1 {brought}, true")):
+            moved, _ = _moved(e, entry, e.subtract(first, low))
             e.store64(e.choose(left, first, 0), entry)
-            e.store64(e.choose(left, e.choose(before, "%low", end), 0), end_place)
-            e.store64(moved, source_place)
+            e.store64(e.choose(left, last, 0), end_place)
+            e.store64(moved, e.pointer(entry, _SOURCES))
     e.do("ret void")
     return e.function(f"define void @overwrite({_TABLE}, i64 %low, i64 %high)")
 
 
 def lend(library: Library) -> str:
-    """``lend(nram, loans, low, high, source)``: note that these bytes of NRAM lie at the host address ``source``."""
+    """``lend(nram, loans, low, high, source, row, stride)``: note that these bytes of NRAM lie at ``source``.
+
+    Or rather their first row does, the next one ``stride`` bytes after it. What goes on where an entry ends joins it.
+    """
     e = Emitter(library)
     e.do(f"call void @overwrite({_TABLE}, i64 %low, i64 %high)")
+    columns = ((_ENDS, "%low"), (_ROWS, "%row"), (_STRIDES, "%stride"))
+    before = _bits(e, *(_compared(e, "eq", _column(e, offset), value) for offset, value in columns))
+    with e.when(e.value(f"icmp ne i{_ENTRIES} {before}, 0")):
+        entry = _first_of(e, before)
+        next_row, _ = _moved(e, entry, e.subtract("%low", e.load64(entry)))
+        with e.when(e.value(f"icmp eq i64 {next_row}, %source")):
+            e.store64("%high", e.pointer(entry, _ENDS))
+            e.do("ret void")
+            e.label(e.fresh("unreachable"))
     free = _bits(e, _compared(e, "eq", _column(e, _ENDS), "0"))
     is_full = e.value(f"icmp eq i{_ENTRIES} {free}, 0")
     with e.when(is_full):
         _bring(e, "%loans")
     entry = _first_of(e, e.value(f"select i1 {is_full}, i{_ENTRIES} 1, i{_ENTRIES} {free}"))
-    for offset, value in ((0, "%low"), (_ENDS, "%high"), (_SOURCES, "%source")):
+    values = ((0, "%low"), (_ENDS, "%high"), (_SOURCES, "%source"), (_ROWS, "%row"), (_STRIDES, "%stride"))
+    for offset, value in values:
         e.store64(value, e.pointer(entry, offset))
     e.do("ret void")
-    return e.function(f"define internal void @lend({_TABLE}, i64 %low, i64 %high, i64 %source)")
+    return e.function(f"define internal void @lend({_TABLE}, i64 %low, i64 %high, i64 %source, i64 %row, i64 %stride)")
 
 
 # ---- the program's part ---------------------------------------------------------------------------------------------
 
 
 class Loans:
-    """What a program does about its loans; nothing, if none of its loads is worth one.
+    """What a program does about its loans; nothing, if none of its loads is worth one."""
 
-    Attributes:
-        table: address of the table, or ``null`` where nothing is lent.
-    """
+    def __init__(
+        self, frame: Frame, machine: Machine, instructions: Iterable[Instruction], *, with_values: bool
+    ) -> None:
+        """Find what may be lent.
 
-    def __init__(self, frame: Frame, *, with_values: bool) -> None:
+        Args:
+            frame: of the program.
+            machine: decides where the table stands.
+            instructions: all that may run.
+            with_values: whether anything is moved.
+        """
         self._frame = frame
-        self._windows = _lent_windows(frame.program) if with_values else ()
-        self.table = frame.e.variable(f"[{LOANS_BYTES} x i8]") if self._windows else "null"
+        self._windows, self._windows_of_rows = _lent_windows(frame.program, instructions) if with_values else ((), ())
+        self._offset = loans_offset(machine)
+
+    @property
+    def table(self) -> str:
+        """Address of the table, or ``null`` where nothing is lent."""
+        return self._frame.e.pointer("%nram", self._offset) if self._windows else "null"
 
     def begin(self) -> None:
-        """Nothing is lent when a program begins, or goes on behind a barrier."""
+        """Nothing is lent when a program begins; behind a barrier is what cannot have changed."""
         if self._windows:
             e = self._frame.e
             clear = e.library.declare("llvm.memset.p0.i64", "void {}(ptr, i8, i64, i1)")
             e.do(f"call void @{clear}(ptr {self.table}, i8 0, i64 {LOANS_BYTES}, i1 false)")
 
-    def lend(self, place: Place) -> str:
-        """The table, for a load of a place that may be lent; else ``null``."""
-        if place.buffer.space == "nram" and _window(place.buffer) in self._windows:
-            return self.table
+    def lend(self, place: Place) -> tuple[str, bool]:
+        """The table, for a load of a place that may be lent; else ``null``; and whether it may be of rows."""
+        if place.buffer.space == "nram" and (window := _window(place.buffer)) in self._windows:
+            return self.table, window in self._windows_of_rows
         if self.concern(place):
             self._call("settle", place)
-        return "null"
+        return "null", False
 
     def concern(self, place: Place) -> bool:
         """Whether a place may have bytes that are lent."""
@@ -233,6 +334,17 @@ class Loans:
         """The offset to NRAM at which all of a place can be read."""
         return self._call("source", place, result="i64")
 
+    def source_rows(self, place: Place, row: Count, used: Count) -> tuple[str, str]:
+        """The offset to NRAM at which rows of a place can be read, and how many bytes it is from one to the next.
+
+        Args:
+            place: of rows of ``row`` bytes, of which ``used`` are read.
+            row: see there.
+            used: see there.
+        """
+        stride = self._frame.e.variable("i64")
+        return self._call("source_rows", place, stride, (row, used), "i64"), self._frame.e.load64(stride)
+
     def overwrite(self, place: Place) -> None:
         """Note that all of a place is written."""
         self._call("overwrite", place)
@@ -243,28 +355,44 @@ class Loans:
             return
         frame, row = self._frame, self._frame.instruction.row
         if row.name.startswith(_WRITES_DRAM) or row.name in _LETS_OTHERS_RUN:
-            frame.call("settle", ("%nram", self.table, 0, _EVERYWHERE), pointers=2)
+            frame.call("settle_changing", ("%nram", self.table), pointers=2)
             return
         for slot in row.slots:
             place = frame.place(slot.name)
-            if place is not None and self.concern(place):
+            if place is not None and self.concern(place) and not _is_left_of_product(row, slot):
                 self._call("settle", place)
 
-    def _call(self, name: str, place: Place, result: str = "void") -> str:
+    def _call(
+        self, name: str, place: Place, pointer: str = "", numbers: tuple[Count, ...] = (), result: str = "void"
+    ) -> str:
         low = self._frame.e.add(place.base or 0, place.start)
-        high = self._frame.e.add(low, place.size)
-        return self._frame.call(name, ("%nram", self.table, low, high), result=result, pointers=2)
+        pointers = ("%nram", self.table, pointer) if pointer else ("%nram", self.table)
+        arguments = (*pointers, low, self._frame.e.add(low, place.size), *numbers)
+        return self._frame.call(name, arguments, result=result, pointers=len(pointers))
 
 
-def _lent_windows(program: Program) -> tuple[tuple[int, int], ...]:
-    """Stretches of NRAM that are loaded, and read by loops over elements."""
-    loaded, read = set[tuple[int, int]](), set[tuple[int, int]]()
-    for instruction in program.instructions:
+_Windows = tuple[tuple[int, int], ...]
+
+
+def _lent_windows(program: Program, instructions: Iterable[Instruction]) -> tuple[_Windows, _Windows]:
+    """Stretches of NRAM that are loaded, and read by loops over elements or by products; those that products read."""
+    loaded, read, multiplied = set[tuple[int, int]](), set[tuple[int, int]](), set[tuple[int, int]]()
+    for instruction in instructions:
         if instruction.row.name in _LOADS:
             loaded |= _windows(program, instruction, Access.WRITE)
         elif instruction.row.is_elementwise_or_mov or instruction.row.name.startswith("red."):
             read |= _windows(program, instruction, Access.READ)
-    return tuple(sorted((low, high) for low, high in loaded if any(start < high and low < end for start, end in read)))
+        elif instruction.row.name == "mm":
+            multiplied |= _windows(program, instruction, Access.READ)
+
+    def loaded_for(readers: set[tuple[int, int]]) -> _Windows:
+        return tuple(sorted((low, high) for low, high in loaded if any(a < high and low < b for a, b in readers)))
+
+    return loaded_for(read | multiplied), loaded_for(multiplied)
+
+
+def _is_left_of_product(row: Row, slot: Slot) -> bool:
+    return row.name == "mm" and slot.name == "a"
 
 
 def _windows(program: Program, instruction: Instruction, access: Access) -> set[tuple[int, int]]:

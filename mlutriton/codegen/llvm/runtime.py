@@ -26,7 +26,16 @@ from mlutriton.codegen.llvm.elements import (
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
-from mlutriton.codegen.llvm.loans import lend, lends, overwrite, settle, settle_from, source
+from mlutriton.codegen.llvm.loans import (
+    lend,
+    lends,
+    overwrite,
+    settle,
+    settle_changing,
+    settle_from,
+    source,
+    source_rows,
+)
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
@@ -85,7 +94,9 @@ def basic_module() -> str:
         "load_pad": load_pad(library),
         "store": move(library, "store"),
         "settle": settle(library),
+        "settle_changing": settle_changing(library),
         "source": source(library),
+        "source_rows": source_rows(library),
         "overwrite": overwrite(library),
         "common_weights": common_weights(library),
         "forget_weights": forget_weights(library),

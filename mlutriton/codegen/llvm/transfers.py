@@ -58,10 +58,17 @@ class Transfers:
         frame = self.frame
         flags = _flags(place) if place else 0
         fields = self.scoreboard.fields(Kind.STORE if function == "store" else Kind.LOAD, flags=flags)
-        chip = ("null", "null")
+        pointer = table = "null"
+        rows: list[Count] = [] if function == "store" else [0]
         if place and self.with_values:
-            chip = frame.pointer(place), self.loans.table if function == "store" else self.loans.lend(place)
-        arguments = ("%context", *chip, frame.global_address(name), frame.dtype(name).bytes, *counts, *fields)
+            pointer = frame.pointer(place)
+            if function == "store":
+                table = self.loans.table
+            else:
+                table, takes_rows = self.loans.lend(place)
+                rows = [int(takes_rows)]
+        width = frame.dtype(name).bytes
+        arguments = ("%context", pointer, table, frame.global_address(name), width, *counts, *fields, *rows)
         frame.stop_if_failed(frame.call(function, arguments, result="i64", pointers=3))
 
     def _local(self, name: str) -> Place:

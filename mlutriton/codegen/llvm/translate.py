@@ -96,7 +96,8 @@ class _Translation:
         lasting = 0 if self.is_cooperative else life.lasting
         self.frame = Frame(self.e, loops, program, machine, life.live, lasting)
         self.scoreboard = Scoreboard(self.frame)
-        self.loans = Loans(self.frame, with_values=with_values)
+        run = [each for block in self.blocks for each in program.instructions[block.start : block.end]]
+        self.loans = Loans(self.frame, machine, run, with_values=with_values)
         self.common_weights = CommonWeights(self.frame, machine, with_values=with_values)
         self.transfers = Transfers(
             self.frame, self.scoreboard, self.loans, self.common_weights, with_values=with_values
@@ -122,9 +123,9 @@ class _Translation:
     def text(self) -> str:
         """The whole function; it returns ``OVER``, ``FAILED`` or ``AT_BARRIER``."""
         e = self.e
-        self.loans.begin()
         if self.is_cooperative:
             self._resume()
+        self.loans.begin()
         for place in self.frame.cleared:
             e.store64(0, place)
         self.scoreboard.begin_fold()
@@ -479,6 +480,10 @@ class _Translation:
         match row.name.split("."):
             case ["mm"]:
                 addresses = [self._pointer(name) for name in "caw"]
+                if self.loans.concern(left := self._place("a")):
+                    depth_bytes, row_bytes = (e.multiply(count, dtype.bytes) for count in counts[2:])
+                    offset, stride = self.loans.source_rows(left, row_bytes, depth_bytes)
+                    addresses[1], counts[3] = e.pointer("%nram", offset), e.value(f"sdiv i64 {stride}, {dtype.bytes}")
                 if self.common_weights.is_used:
                     addresses[2] = self.common_weights.pointer(self._place("w"))
                 accumulate = frame.scalar_bits("accumulate")
