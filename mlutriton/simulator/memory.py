@@ -161,32 +161,19 @@ class GlobalMemory:
         """
         row = self._row(address)
         nearest = self.find(address, bytes) or self.nearest(address)
-        is_inside = nearest is not None and row is not None and address + bytes <= row[1]
-        if action != "load" and nearest is not None and is_inside:
-            return KernelFault(
-                "E0307",
-                f"{action} of {bytes} bytes at {address:#x} writes to {nearest.name}, which is read-only",
-                location=location,
-                context=context,
-                note="\n".join(filter(None, [f"the array is {nearest}", note])),
-                help=f"pass a writable array for {nearest.name}: one whose flags.writeable is True",
-            )
-        if is_inside:
-            return KernelFault(
-                "E0301",
-                f"{action} of {bytes} bytes at {address:#x} leaves the array that it looks up in",
-                location=location,
-                context=context,
-                note="\n".join(filter(None, [f"there is {nearest}", note])),
-                help=f"mask the access: {_MASKED[action]}, or look up in each array by its own pointer",
-            )
+        code, access = "E0301", f"{action} of {bytes} bytes at {address:#x}"
+        if nearest is None or row is None or address + bytes > row[1]:
+            summary = f"{access} misses every registered array"
+            cause, remedy = self._miss(address, bytes, nearest), self._remedy(address, bytes, action, nearest)
+        elif action == "load":
+            summary, cause = f"{access} leaves the array that it looks up in", f"there is {nearest}"
+            remedy = f"mask the access: {_MASKED[action]}, or look up in each array by its own pointer"
+        else:
+            code, summary = "E0307", f"{access} writes to {nearest.name}, which is read-only"
+            cause = f"the array is {nearest}"
+            remedy = f"pass a writable array for {nearest.name}: one whose flags.writeable is True"
         return KernelFault(
-            "E0301",
-            f"{action} of {bytes} bytes at {address:#x} misses every registered array",
-            location=location,
-            context=context,
-            note="\n".join(filter(None, [self._miss(address, bytes, nearest), note])),
-            help=self._remedy(address, bytes, action, nearest),
+            code, summary, location=location, context=context, note="\n".join(filter(None, [cause, note])), help=remedy
         )
 
     def _remedy(self, address: int, bytes: int, action: str, nearest: Allocation | None) -> str:
