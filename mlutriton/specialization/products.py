@@ -96,13 +96,13 @@ def _parts(function: Function, machine: Machine) -> list[cut.Cut]:
     columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
     # Of the fewest rows, the cores share out the columns instead, each of which is to have segments that are not short.
     shapes = [(most, columns)] * (odd > 1) + [(most // 2, columns), (most // 4, 2 * columns)]
-    wanted = [cut.Lengths({_ROWS: rows, _COLUMNS: count}) for rows, count in shapes]
+    wanted = [cut.Shape({_ROWS: rows, _COLUMNS: count}) for rows, count in shapes]
     if odd > 1:
         whole = most
         while whole < odd * most:
             whole *= 2
         rows = -(-whole // (odd * cores)) * cores
-        wanted.insert(0, cut.Lengths({_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters))
+        wanted.insert(0, cut.Shape({_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters))
     return cut.run(function, wanted)
 
 

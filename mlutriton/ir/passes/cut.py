@@ -91,7 +91,7 @@ class _NotCutError(Exception):
 
 
 @dataclass(frozen=True)
-class Lengths:
+class Shape:
     """What parts are to be like.
 
     Attributes:
@@ -103,15 +103,15 @@ class Lengths:
     least_parts: int = 1
 
 
-def run(function: Function, wanted: Sequence[Lengths]) -> list[Cut]:
+def run(function: Function, wanted: Sequence[Shape]) -> list[Cut]:
     """Functions of tiles that have other lengths, all about the same arithmetic on the launch.
 
     Args:
         function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
-        wanted: lengths of parts.
+        wanted: shapes of parts.
 
     Returns:
-        One for each of these lengths; none if there are no such tiles along all their axes.
+        One for each of these shapes; none if there are no such tiles along all their axes.
     """
     if reads_what_it_writes(function):
         return []
@@ -128,7 +128,7 @@ def run(function: Function, wanted: Sequence[Lengths]) -> list[Cut]:
         else:
             pairs = zip(wanted, made, strict=True)
             ends = {axis: _ends(search(axis), axis) for axis in made[0][1]}
-            return [_launched(numbered, *each, lengths.least_parts, ends) for lengths, each in pairs]
+            return [_launched(numbered, *each, shape.least_parts, ends) for shape, each in pairs]
     return []
 
 
@@ -169,7 +169,7 @@ def _cut(
 
     Args:
         numbered: the function as it is.
-        lengths: as :class:`Lengths` has them.
+        lengths: as :class:`Shape` has them.
         search_first: has looked along the axis of a digit at that.
     """
     function = numbered.function
