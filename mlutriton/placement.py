@@ -108,6 +108,17 @@ def placed(function: Function, compilation: Compilation) -> Placed:
     return _one_form(_fitted(function, explained), function, replace(compilation.options, cores=1))
 
 
+def version_of(function: Function, compilation: Compilation) -> Program | None:
+    """The program of what does the same as another function on some launches; None if it does not fit.
+
+    The other one may then still: code of strips may be too long where more is to be done at each position.
+    """
+    try:
+        return placed(function, compilation).program
+    except OnChipMemoryError:
+        return None
+
+
 def _one_form(program: Program, part: Function, options: CompileOptions) -> Placed:
     if not multiplies(part):
         return Placed(program, [])

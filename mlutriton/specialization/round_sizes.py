@@ -20,7 +20,7 @@ from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
 from mlutriton.ir.passes import memory_access
-from mlutriton.placement import placed
+from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 
@@ -55,7 +55,7 @@ def _assumed(function: Function) -> Function | None:
 
 
 def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequence[Version]:
-    """The program for round sizes, and when it is to run; none if no fewer items are moved one by one.
+    """The program for round sizes, and when it is to run; none if it moves no fewer items, or is too large.
 
     Args:
         rounded: what :func:`_assumed` made.
@@ -77,7 +77,8 @@ def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequ
     condition = condition_function(rounded, facts)
     condition.argument_attributes = function.argument_attributes
     cycles = estimated(rounded, compilation.machine).cycles
-    return [Version(placed(rounded, compilation).program, [condition], cycles)]
+    program = version_of(rounded, compilation)
+    return [] if program is None else [Version(program, [condition], cycles)]
 
 
 def _items(function: Function) -> int:

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from mlutriton.compilation import Compilation, CompileOptions
-from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, may_meet, reads_what_it_writes
 from mlutriton.ir.analysis.launch_facts import Holds, condition_function, is_of_the_launch, with_arrays_apart
@@ -34,7 +33,7 @@ from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
 from mlutriton.ir.passes import canonicalize, cse, dce, turns_as_rows, widen
 from mlutriton.ir.types import shape_of
-from mlutriton.placement import placed
+from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Rows of up to so many bytes leave room for several of them, twice.
@@ -57,7 +56,7 @@ def candidate(function: Function, options: CompileOptions) -> Candidate | None:
 
 
 def _versions(written: Function, _: Alone, compilation: Compilation) -> Sequence[Version]:
-    """The program that does all turns at once, and when it is to run; none if it matters that they are done in order.
+    """The program that does all turns at once, and when it is to run; none if their order matters, or it is too large.
 
     Args:
         written: a copy of the function before its memory accesses were known; it is rewritten.
@@ -69,10 +68,8 @@ def _versions(written: Function, _: Alone, compilation: Compilation) -> Sequence
     function, condition = found
     compilation.find_accesses(function)
     compilation.observe("short_loops", function)
-    try:
-        return [Version(placed(function, compilation).program, [condition])]
-    except OnChipMemoryError:
-        return []
+    program = version_of(function, compilation)
+    return [] if program is None else [Version(program, [condition])]
 
 
 def _loop(function: Function) -> For | None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated, item_count
 from mlutriton.compilation import Compilation, CompileOptions
-from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.analysis.greatest import greatest
@@ -30,7 +29,7 @@ from mlutriton.ir.ops import Broadcast, Constant, Elementwise, NumPrograms, Resh
 from mlutriton.ir.passes import dce
 from mlutriton.ir.types import TensorType, element_type, shape_of, with_shape
 from mlutriton.isa.machine import Machine
-from mlutriton.placement import placed
+from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Tables take up to this part of the NRAM, all together.
@@ -75,9 +74,8 @@ def _versions(alone: Alone, compilation: Compilation) -> Sequence[Version]:
     dce.run(made)
     compilation.options.verify(made, "small_tables")
     compilation.observe("small_tables", made)
-    try:
-        program = placed(made, compilation).program
-    except OnChipMemoryError:
+    program = version_of(made, compilation)
+    if program is None:
         return []
     condition = _condition(function, capacity_bytes, machine, is_resident=program.is_resident)
     return [Version(program, [condition], cycles)]

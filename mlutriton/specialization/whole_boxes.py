@@ -39,7 +39,7 @@ from mlutriton.ir.memory_ops import (
 from mlutriton.ir.passes import memory_access
 from mlutriton.ir.passes.stored_places import StoredPlaces
 from mlutriton.ir.types import PointerType, shape_of
-from mlutriton.placement import placed
+from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Sums of which the most telling bound is looked for.
@@ -83,10 +83,14 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
     for boxed, conditions in ((loading, _assume(loading, {})), (written, _assume_all(written))):
         if conditions:
             compilation.find_accesses(boxed)
-            if _items(boxed) < items:
-                items = _items(boxed)
-                compilation.observe("whole_boxes", boxed)
-                found.insert(0, Version(placed(boxed, compilation).program, conditions))
+            left = _items(boxed)
+            if left >= items:
+                continue
+            compilation.observe("whole_boxes", boxed)
+            program = version_of(boxed, compilation)
+            if program is not None:
+                items = left
+                found.insert(0, Version(program, conditions))
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton import placement
 from tests.kernels.engines import on_both_engines
 
 RANDOM = np.random.default_rng(0)
@@ -174,3 +175,17 @@ def test_what_is_filled_is_stored_once():
     run = on_both_engines(lambda: filled[(5,)](out, x, flags, n, 7.0, 1024), out)
     np.testing.assert_array_equal(out, np.where(flags, np.float32(7), x))
     assert run.cycles < run.machine.gather_item_cycles * 1024
+
+
+@mlu.jit
+def two_triangles(out, x, n, R: tl.constexpr, C: tl.constexpr):
+    r, c = tl.arange(0, R)[:, None], tl.arange(0, C)[None, :]
+    tl.store(out + r * n + c, tl.load(x + r * n + c, mask=r >= c, other=0.0) * 2, mask=r >= c)
+
+
+def test_boxes_of_which_the_code_is_too_long_are_left_out(monkeypatch):
+    monkeypatch.setattr(placement, "MAXIMUM_STRIP_OPERATIONS", 90)
+    mlu.set_machine("mlu-tiny")
+    x, out = RANDOM.standard_normal((256, 512), dtype=np.float32), np.zeros((256, 512), np.float32)
+    two_triangles[(1,)](out, x, 512, R=256, C=512)
+    np.testing.assert_array_equal(out, np.tril(x * 2))
