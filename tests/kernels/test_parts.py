@@ -73,7 +73,10 @@ def test_parts_are_what_tiles_were(order, kind, size):
 
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
 @pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("size", [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64)])
+@pytest.mark.parametrize(
+    "size",
+    [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64), (64, 1600, 96), (3, 900, 40)],
+)
 def test_parts_of_few_rows_are_what_tiles_were(machine, size, num_warps):
     c, wanted, _ = launched(*size, "groups", "plain", np.float16, num_warps=num_warps)
     assert np.array_equal(c, wanted)
@@ -127,6 +130,13 @@ def test_an_odd_number_of_tiles_takes_no_longer(order):
 def test_few_rows_take_less_in_parts_that_suit_them(size):
     # They are no more than a group of tiles.
     assert cycles("groups", "plain", size) < 0.5 * cycles("groups", "of the tile", size)
+
+
+@pytest.mark.parametrize("rows", [16, 64])
+def test_fewer_rows_than_a_part_has_take_no_more_than_a_part(rows):
+    # Masks leave out the rest of it. Where they do not, tiles stay as they are.
+    assert cycles("groups", "plain", (rows, 4096, 1024)) <= cycles("groups", "plain", (128, 4096, 1024))
+    assert cycles("groups", "plain", (rows, 4096, 1024)) < 0.8 * cycles("groups", "of the tile", (rows, 4096, 1024))
 
 
 def test_a_third_of_the_columns_shares_out_what_whole_parts_do_not():

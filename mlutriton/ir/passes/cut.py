@@ -69,7 +69,7 @@ class Cut:
 
     Attributes:
         function: does a part; has parameters behind those of the source.
-        fits: a function that says whether a launch has as many rows and columns.
+        fits: a function that says whether a launch has as many rows and columns, or leaves out what a part has besides.
         conditions: functions that say besides of which launches it is right.
         parameters: functions whose last results are these parameters.
         counts: functions whose last results say how many parts there are along each axis of the grid that has any.
@@ -261,12 +261,12 @@ def _launched(
                 whole = code.binary("mul", radix, extent)
                 count = code.quotient(code.binary("add", whole, length - 1), length)
                 last = code.binary("sub", whole, length)
-                fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
                 kept = ends[digit.axis]
                 if kept is not None:
                     end = code.maximum([code.minimum([number_of(each, code) for each in some]) for some in kept])
                     is_inside = code.add(Elementwise.of("sle", code.value(end), code.value(whole)))
                     last = code.binary("sub", code.select(is_inside, _ANYWHERE, whole), length)
+                fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
             along = code.binary("mul", along, count)
             number = rest
             if digit is not digits[-1]:
