@@ -262,7 +262,8 @@ class Product(Text):
         self.line(f"o = tl.arange(0, {out})")
         self.line("acc = tl.minimum(tl.maximum(acc + total[:, None], -128.0), 128.0)")
         # Programs along columns would store the same.
-        place = f"c0 + m[:, None] * {out} + o[None, :]"
+        batch = "z * M * 128 + " if self.batches > 1 else ""  # rows may be longer than those of products
+        place = f"c0 + {batch}m[:, None] * {out} + o[None, :]"
         self.line(f"tl.store({place}, acc, mask=(m[:, None] < M) & (pn == 0))")
 
 
@@ -312,7 +313,7 @@ def product(between: Between, machines: Machines) -> TextCase:
     def memory() -> dict[str, object]:
         random = np.random.default_rng(2)
         return {
-            "c0": np.zeros(batches * m * max(n, 128), kind),
+            "c0": np.zeros(batches * m * (n + 128), kind),
             "c1": np.zeros(batches * m * n, np.float32),
             "a": integers(random, batches * counts["batch_a"], stored["a"], 4),
             "b": integers(random, batches * counts["batch_b"], stored["b"], 4),
