@@ -7,13 +7,16 @@ Kernels that select count what they have chosen so far, and store there:
 
 Each element would be scattered by itself. But where a mask is true, the sum of it up to there counts its elements: from
 the first one on, they go to neighbouring places. So all of them are one row, as long as the mask has elements.
+
+What else the store's mask asks may be anything that is true up to some element and not behind it, as that there is room
+for what is chosen, or that the rest of a block is no part of an array. Then the first ones of the row are stored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlutriton.dtypes import I1, I32, I64
+from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.ir.analysis.access import conjuncts
 from mlutriton.ir.analysis.combine import combine_kind
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
@@ -75,7 +78,10 @@ def _collected(store: Store) -> list[Operation] | None:
     (counted,) = scan.operands
     truth = _truth(counted)
     chosen = set(conjuncts(mask))
-    if truth is None or set(conjuncts(truth)) != chosen:
+    if truth is None:
+        return None
+    ends = chosen.difference(conjuncts(truth))
+    if not chosen.issuperset(conjuncts(truth)) or not all(_is_true_first(each) for each in ends):
         return None
     code = Scalars(store.location)
     begin: Scalar = 1
@@ -86,7 +92,7 @@ def _collected(store: Store) -> list[Operation] | None:
         if set(conjuncts(each)) - chosen:
             return None
         begin = code.binary("add", begin, sign)
-    count = code.add(_sum(counted))
+    count = code.add(_sum(code.add(Elementwise.of("zext", mask, to=_dtype(counted))) if ends else counted))
     first = code.add(AddPtr([places.base, code.value(begin)]))
     row = code.add(Range((), {"start": 0, "end": shape[0]}))
     pointers = code.add(Splat([first], result_types=[pointer.type]))
@@ -95,6 +101,10 @@ def _collected(store: Store) -> list[Operation] | None:
     collected = code.add(Collect([value, mask]))
     line = code.add(AddPtr([pointers, row]))
     return [*code.operations, Store([line, collected, kept], store.attributes, location=store.location)]
+
+
+def _dtype(counted: Value) -> DType:
+    return storage_dtype(element_type(counted.type))
 
 
 def _sum(counted: Value) -> Reduce:
@@ -127,6 +137,56 @@ def _add(value: Value, sign: int, places: _Places) -> bool:
             places.truths.append((truth, sign))
         case _:
             return False
+    return True
+
+
+def _is_true_first(mask: Value) -> bool:
+    """True of a mask that has no element behind one that is false: something that only rises is below a number."""
+    match mask.defining_op:
+        case Elementwise(name="slt" | "sle", operands=[rising, number]):
+            return _rises(rising) and _is_one_number(number)
+        case Elementwise(name="sgt" | "sge", operands=[number, rising]):
+            return _rises(rising) and _is_one_number(number)
+        case _:
+            return False
+
+
+def _is_one_number(value: Value) -> bool:
+    """True of a tensor that is known to have the same number everywhere."""
+    operation = value.defining_op
+    if isinstance(operation, Elementwise) and operation.name == "sext":
+        return _is_one_number(operation.operands[0])
+    return isinstance(operation, Splat | Constant)
+
+
+def _rises(value: Value) -> bool:
+    """True of a row of which no element is less than the one before. Index arithmetic is taken not to overflow."""
+    pending, seen = [value], set[Value]()
+    while pending:
+        part = pending.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        match part.defining_op:
+            case Range():
+                pass
+            case Scan() as scan if _counts(scan) and _truth(scan.operands[0]) is not None:
+                pass
+            case Elementwise(name="sub", operands=[Value(defining_op=Scan() as scan) as count, own]) if (
+                own in scan.operands
+            ):
+                # What was counted before.
+                pending.append(count)
+            case Elementwise(name="sub", operands=[rising, number]) if _is_one_number(number):
+                pending.append(rising)
+            case Elementwise(name="add", operands=addends):
+                pending += addends
+            case Elementwise(name="sext", operands=[source]) if element_type(source.type) in (I32, I64):
+                pending.append(source)
+            case _ if not _is_one_number(part):
+                return False
+            case _:
+                pass
     return True
 
 
