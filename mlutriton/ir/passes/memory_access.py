@@ -526,8 +526,8 @@ class _Rewriter:
         return found
 
     def _rows_or_repeats(self, operation: Load | Store, scalars: Scalars) -> Sequence[Operation] | None:
-        found = self._rows(operation, scalars)
-        return self._repeated_rows(operation, scalars) if found is None and isinstance(operation, Load) else found
+        found = self._repeated_rows(operation, scalars) if isinstance(operation, Load) else None
+        return self._rows(operation, scalars) if found is None else found
 
     def _repeated_rows(self, load: Load, scalars: Scalars) -> Sequence[Operation] | None:
         """A load of which neighbours along the last axis are the same: one of each is loaded, and repeated."""
