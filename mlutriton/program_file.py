@@ -8,10 +8,16 @@ from typing import Any
 
 from mlutriton.configuration import current_machine
 from mlutriton.diagnostics import ArgumentError, ProgramError
-from mlutriton.frontend.arguments import checked_grid, launch_argument, pointer_argument
+from mlutriton.frontend.arguments import (
+    PointerArgument,
+    checked_grid,
+    dtype_named,
+    launch_argument,
+    pointer_argument,
+)
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.encoding import MAGIC, decode
-from mlutriton.isa.program import Program
+from mlutriton.isa.program import Parameter, Program
 from mlutriton.launch import LoadedKernel, Run, launch, load_program
 
 
@@ -85,6 +91,24 @@ class ProgramKernel:
             )
         given.update(named)
         return [
-            pointer_argument(given[each.name]) if each.pointer else launch_argument(given[each.name], each.name)
+            _pointer(given[each.name], each) if each.pointer else launch_argument(given[each.name], each.name)
             for each in parameters
         ]
+
+
+def _pointer(value: object, parameter: Parameter) -> PointerArgument:
+    """A pointer to elements that the program takes for what they are, or to integers that hold their bits.
+
+    Raises:
+        ArgumentError: E0101, they would be taken for others: unlike a kernel, a program is of one type of elements.
+    """
+    pointer, wanted = pointer_argument(value), parameter.dtype.numpy
+    dtype = dtype_named(pointer.dtype) if isinstance(pointer.dtype, str) else pointer.dtype
+    if dtype is None or dtype == wanted or (dtype.kind in "biu" and dtype.itemsize == wanted.itemsize):
+        return pointer
+    raise ArgumentError(
+        "E0101",
+        f"the argument {parameter.name} is an array of {dtype}; {parameter.dtype} is expected",
+        note="a program is compiled for one type of elements, and would take their bytes for those of others",
+        help=f"convert it: {parameter.name}.astype({str(wanted)!r}), or compile the kernel for {dtype}",
+    )

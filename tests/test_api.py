@@ -218,6 +218,20 @@ def test_assembly_text_runs(tmp_path):
     np.testing.assert_array_equal(out, others[0] * np.float32(2.5))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.int8])
+def test_arrays_of_other_elements_are_refused(scale, dtype):
+    out, x, *others = scale_arguments(10)
+    with pytest.raises(mlu.ArgumentError, match=f"array of {np.dtype(dtype)}; f32 is expected"):
+        scale[(1,)](out, x.astype(dtype), *others)
+    assert not out.any()
+
+
+def test_integers_may_hold_the_bits_of_elements(scale):
+    out, x, *others = scale_arguments(10)
+    scale[(1,)](out.view(np.int32), x.view(np.uint32), *others)
+    np.testing.assert_array_equal(out, x * np.float32(2.5))
+
+
 def test_a_file_that_is_no_program_is_refused(tmp_path):
     path = tmp_path / "picture"
     path.write_bytes(b"\xff\xfe\x00\x01" * 10)

@@ -37,7 +37,6 @@ from mlutriton.isa.native_interface import (
     special_functions,
 )
 from mlutriton.isa.program import Program
-from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.host_core import COUNTERS_END, HostCore, core_sizes, int64_array
 from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter_state import from_bytes
@@ -68,7 +67,6 @@ _FIRST_TASKS = 4096
 _PART_BYTES = 1 << 22
 _LIMIT_WORD = 16
 _SHARED_WORDS = 32
-_RECORD_BYTES = 8 * RECORD_WORDS
 _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 
 
