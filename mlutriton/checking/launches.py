@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mlutriton.checking.findings import Findings, Grid
 from mlutriton.checking.nonfinite import NonFinite
 from mlutriton.checking.races import Region, WatchedMemory
+from mlutriton.checking.turns import Turn, WaitingError, take_turns
 from mlutriton.diagnostics import KernelFault
 from mlutriton.faulting_program import argument_values
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
 from mlutriton.ir.core import Array, Function, Operation
-from mlutriton.ir.evaluator import evaluate
+from mlutriton.ir.evaluator import evaluate, places_of
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.memory_ops import pointee
-from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store
+from mlutriton.ir.ops import AtomicCas, AtomicRmw, Load, Store, While
 from mlutriton.launch import Launch, inspected
 
-# A program that waits for others waits for ever here, where they run one after another.
+# A program that does more is not checked to its end.
 MOST_OPERATIONS = 1_000_000
 
 Progress = Callable[[str, int, int], None]
@@ -46,10 +48,6 @@ class Checks:
         self.passed_over[reason] = self.passed_over.get(reason, 0) + 1
 
 
-class _WaitingError(Exception):
-    """A program does not end as long as it runs alone."""
-
-
 class _Watch:
     """Shows the checks of a launch what its programs do."""
 
@@ -57,6 +55,12 @@ class _Watch:
         self._memory, self._numbers = memory, numbers
         self._kernel, self._programs, self._show = kernel, programs, show
         self._begun = self._operations = 0
+        self._turn: Turn | None = None
+
+    def take(self, turn: Turn) -> bool:
+        """Let a program go on, and say whether it has ended."""
+        self._turn = turn
+        return turn.take()
 
     def begins(self, place: Grid) -> None:
         """A program begins."""
@@ -69,13 +73,18 @@ class _Watch:
     def performs(self, operation: Operation) -> None:
         """An operation is about to be performed."""
         self._operations += 1
-        if self._operations > MOST_OPERATIONS:
-            raise _WaitingError
+        if self._operations > MOST_OPERATIONS or (self._turn is not None and self._turn.is_given_up):
+            raise WaitingError
         self._memory.performs(operation)
 
     def performed(self, operation: Operation, operands: Sequence[Array], results: Sequence[Array]) -> None:
         """It has been."""
         self._numbers.performed(operation, operands, results)
+        turn = self._turn
+        if turn is not None and turn.waits(operation, results):
+            operations, touched, numbers = self._operations, self._memory.progress, self._numbers.progress
+            turn.pass_on()
+            self._operations, self._memory.progress, self._numbers.progress = operations, touched, numbers
 
 
 def _show_nothing(kernel: str, done: int, programs: int) -> None:
@@ -118,12 +127,20 @@ def _check(launch: Launch, checks: Checks, show: Progress) -> None:
     memory, regions = _copied(launch)
     watched = WatchedMemory(memory, regions, _narrowest(function), grid, name, checks.findings)
     watch = _Watch(watched, NonFinite(name, checks.findings), name, grid[0] * grid[1] * grid[2], show)
+    words = argument_values(function, launch.words)
+
+    def run(places: Iterable[Grid] | None) -> None:
+        evaluate(function, grid, words, watched, watch=watch, places=places)
+
     try:
-        evaluate(function, grid, argument_values(function, launch.words), watched, watch=watch)
+        if any(isinstance(each, While) for each in function.walk()):
+            take_turns((Turn(partial(run, [place])) for place in places_of(grid)), watch.take)
+        else:
+            run(None)
     except KernelFault:
         pass  # the launch will say so itself
-    except _WaitingError:
-        checks.pass_over("launches whose programs wait for others, or take long: checked up to there")
+    except WaitingError:
+        checks.pass_over("launches whose programs wait for each other, or take long: checked up to there")
         return
     checks.launches += 1
 

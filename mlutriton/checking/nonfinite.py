@@ -51,8 +51,16 @@ class NonFinite:
 
     def begins(self, place: Grid) -> None:
         """A program begins."""
-        self._program = place
-        self._births.clear()
+        self._program, self._births = place, {}
+
+    @property
+    def progress(self) -> tuple[Grid, dict[int, tuple[Array, _Birth]]]:
+        """The running program, and what it has made that is not finite; set, to let a program go on."""
+        return self._program, self._births
+
+    @progress.setter
+    def progress(self, known: tuple[Grid, dict[int, tuple[Array, _Birth]]]) -> None:
+        self._program, self._births = known
 
     def performed(self, operation: Operation, operands: Sequence[Array], results: Sequence[Array]) -> None:
         """An operation has been performed."""

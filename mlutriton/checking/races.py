@@ -1,6 +1,6 @@
 """Data races: two programs of a launch touch the same place, one of them writes, and nothing says who comes first.
 
-Programs are run one after another, and each place knows who touched it last. That two programs ran in some order here
+Programs are run one at a time, and each place knows who touched it last. That two programs ran in some order here
 orders nothing: only atomics do. A program that has an atomic on a scalar behind it, a lock or a flag, has seen all that
 others did before theirs at the same address (acquire and release, as is Triton's default). So has one that looks at it
 with a volatile load; and a store that is atomic lets others see. Those that are relaxed order nothing. How clocks tell
@@ -117,6 +117,15 @@ class WatchedMemory:
         x, y, z = place
         self._program = x + self._grid[0] * (y + self._grid[1] * z)
         self._clock, self._seen = 0, None
+
+    @property
+    def progress(self) -> tuple[int, int, NDArray[np.int64] | None]:
+        """The running program, its clock, and what it has seen of others; set, to let a program go on."""
+        return self._program, self._clock, self._seen
+
+    @progress.setter
+    def progress(self, known: tuple[int, int, NDArray[np.int64] | None]) -> None:
+        self._program, self._clock, self._seen = known
 
     def performs(self, operation: Operation) -> None:
         """What is touched from now on is touched by an operation."""

@@ -209,7 +209,7 @@ def evaluate(
     local = np.zeros(max((area.end_bytes for area in areas), default=0), np.uint8)
     members = max((op.integer("members") for op in function.walk() if isinstance(op, Member)), default=1)
     starts = [memory.register("local memory", local.copy()) if areas else 0 for _ in range(members)]
-    for place in _places((x, y, z)) if places is None else places:
+    for place in places_of((x, y, z)) if places is None else places:
         team = _Team(members)
         if watch is not None:
             watch.begins(place)
@@ -223,7 +223,8 @@ def evaluate(
     return printed
 
 
-def _places(grid: Grid) -> Iterator[Grid]:
+def places_of(grid: Grid) -> Iterator[Grid]:
+    """The places of all programs of a grid, in order."""
     return ((x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0]))
 
 

@@ -1,5 +1,6 @@
 """What the checks of launches find, and what they leave alone."""
 
+import contextlib
 import inspect
 
 import numpy as np
@@ -273,12 +274,48 @@ def test_a_fault_is_the_launch_s_own():
     assert [each.kind for each in checks.findings] == [Kind.RACE]
 
 
-def test_programs_that_wait_for_others_are_passed_over(monkeypatch):
-    monkeypatch.setattr(launches, "MOST_OPERATIONS", 1000)
+def test_programs_that_take_long_are_passed_over(monkeypatch):
+    monkeypatch.setattr(launches, "MOST_OPERATIONS", 100)
     with checked() as checks:
-        waits[(2,)](np.zeros(1, np.int32))
+        roots[(1,)](np.empty(16, np.float32), np.full(16, 1.5, np.float32), 50, BLOCK=16)
     assert checks.launches == 0
     assert list(checks.passed_over.values()) == [1]
+
+
+@mlu.jit
+def meets(out, parts, arrived, total, BLOCK: tl.constexpr, MEETS: tl.constexpr):
+    """Each program takes what the one behind it has left, and where that is too large to be a number, the quotient."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    column = tl.arange(0, BLOCK)
+    infinite = tl.exp(100.0 * (program + 1))
+    tl.store(parts + program * BLOCK + column, program + column)
+    if MEETS:
+        tl.atomic_add(arrived, 1)
+        while tl.atomic_add(arrived, 0) < total:
+            pass
+    behind = (program + 1) % programs
+    tl.store(out + program * BLOCK + column, tl.load(parts + behind * BLOCK + column) + infinite)
+
+
+def meeting(programs, total, meeting=True):
+    out, parts = np.zeros((programs, 8), np.float32), np.zeros((programs, 8), np.int32)
+    with checked() as checks, contextlib.suppress(mlu.KernelFault):
+        meets[(programs,)](out, parts, np.zeros(1, np.int32), total, BLOCK=8, MEETS=meeting)
+    return checks
+
+
+def test_programs_that_wait_for_later_ones_are_checked():
+    assert not found(lambda: waits[(2,)](np.zeros(1, np.int32)))
+    checks = meeting(5, 5)
+    assert checks.launches == 1
+    # What a program has made before it waits is known behind that, and whose it is.
+    [infinity] = checks.findings
+    assert (infinity.kind, infinity.times, infinity.program) == (Kind.INFINITY, 5, (4, 0, 0))
+    assert infinity.notes[0].endswith("exp(500.0) = inf")
+
+
+def test_programs_that_do_not_wait_for_what_they_read_race():
+    assert Kind.RACE in [each.kind for each in meeting(5, 5, meeting=False).findings]
 
 
 def test_what_is_not_checked_is_counted():
