@@ -179,6 +179,9 @@ WRITES = "writes"
 MULTIPLES = "multiples"
 """The fact of a program which of its parameters, by number, it takes to be multiples, and of what, in pairs."""
 
+LOADS_FOR_STORES = "loads_for_stores"
+"""The fact of a program that it loads what a store leaves as it is, by instructions that stand where the store does."""
+
 VERSIONS = "versions"
 """The fact of a program which of its labels begin versions of it: of two, a launch takes one in all of its programs."""
 

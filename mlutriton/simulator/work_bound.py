@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from mlutriton.diagnostics import Location
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import Counter
-from mlutriton.isa.program import Program
+from mlutriton.isa.program import LOADS_FOR_STORES, Program
 from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS
 from mlutriton.isa.trace_format import (
     FLAG_EXTENT,
@@ -126,7 +126,12 @@ def _multiplied_types(program: Program) -> set[Any]:
 
 
 def _loading_for_stores(program: Program) -> list[int]:
-    """The numbers of instructions that load what a store leaves as it is: they stand where it does in the kernel."""
+    """The numbers of instructions that load what a store leaves as it is: they stand where it does in the kernel.
+
+    Loads of a program in assembly may stand where a store does as well, and are its own.
+    """
+    if not program.metadata.get(LOADS_FOR_STORES):
+        return []
     places: dict[str, set[Location]] = {"LOAD": set(), "STORE": set()}
     for each in program.instructions:
         if each.row.trace in places and each.location.column:

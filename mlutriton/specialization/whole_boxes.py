@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from mlutriton.codegen.estimate import item_count
@@ -39,6 +40,7 @@ from mlutriton.ir.memory_ops import (
 from mlutriton.ir.passes import memory_access
 from mlutriton.ir.passes.stored_places import StoredPlaces
 from mlutriton.ir.types import PointerType, shape_of
+from mlutriton.isa.program import LOADS_FOR_STORES
 from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
@@ -80,14 +82,18 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
     found: list[Version] = []
     items = _items(function)
     loading = copy_function(written)
-    for boxed, conditions in ((loading, _assume(loading, {})), (written, _assume_all(written))):
+    storing = replace(compilation, metadata={**compilation.metadata, LOADS_FOR_STORES: True})
+    for boxed, conditions, made_by in (
+        (loading, _assume(loading, {}), compilation),
+        (written, _assume_all(written), storing),
+    ):
         if conditions:
             compilation.find_accesses(boxed)
             left = _items(boxed)
             if left >= items:
                 continue
             compilation.observe("whole_boxes", boxed)
-            program = version_of(boxed, compilation)
+            program = version_of(boxed, made_by)
             if program is not None:
                 items = left
                 found.insert(0, Version(program, conditions))

@@ -121,3 +121,30 @@ def test_what_is_loaded_to_be_stored_again_is_no_work():
     assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (5 * size, 4 * size)
     in_place = halved_where_great[(size // block,)](out, BLOCK=block).work_bound
     assert (in_place.loaded_bytes, in_place.stored_bytes) == (4 * size, 4 * size)
+
+
+IN_PLACE = """
+.program doubled
+.isa 592
+.param x ptr f32
+.buffer tile nram 0 4096
+
+    param r0, 0
+    .loc "doubled.py" 3 5
+    dma.load.f32 [tile], g[r0], 1024, 1, 1, 1024, 1024, 0, 0
+    sync 1
+    v.fadd.f32 [tile], [tile], [tile], 1, 1024
+    sync 4
+    dma.store.f32 g[r0], [tile], 1024, 1, 1, 1024, 1024, 0, 0
+    sync 1
+    exit
+"""
+
+
+def test_loads_of_assembly_are_work_wherever_they_stand(tmp_path):
+    path = tmp_path / "doubled.s"
+    path.write_text(IN_PLACE)
+    x = np.arange(1024, dtype=np.float32)
+    bound = mlu.load(path)[(1,)](x).work_bound
+    np.testing.assert_array_equal(x, 2 * np.arange(1024))
+    assert (bound.loaded_bytes, bound.stored_bytes) == (4096, 4096)
