@@ -97,8 +97,8 @@ address on the device of the first segment, and, if there is more than one segme
 `n1` segments, `n2` planes (of `dma.load_pad` the valid ones). Segments of `dma.weight` run along the columns if
 `global_column` is 1, else along the depth if `global_depth` is 1; else they are single elements, columns before
 depth. A load of which nothing is valid has amount and address 0. Gathers, scatters and vector atomics count all n
-items, whatever the mask; an item has the bytes of its `valid` elements. Of a vector atomic the DRAM takes a granule of
-an item at a time, however many elements lie in it.
+items, whatever the mask, as launches for cycles alone compute none; an item has the bytes of its `valid` elements. Of a
+vector atomic the DRAM takes a granule of an item at a time, however many elements lie in it.
 """
 
 
