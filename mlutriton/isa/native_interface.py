@@ -269,9 +269,9 @@ SPECIAL_FUNCTIONS = (
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),
 )  # fmt: skip
 RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
-# What the host calls to join what threads have recorded and counted.
-CONCATENATE, ADD_WORK = "concatenate", "add_work"
-HOST_FUNCTIONS = (CONCATENATE, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
+# What the host calls to join what threads have recorded and counted, or to see that it is known.
+CONCATENATE, REPEATS, ADD_WORK = "concatenate", "repeats", "add_work"
+HOST_FUNCTIONS = (CONCATENATE, REPEATS, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
 # The addresses of the basic functions and of those that the host calls, in this order: one look-up finds all.
 BASIC_TABLE = "basic_table"
 

@@ -26,6 +26,7 @@ from mlutriton.isa.native_interface import (
     HOST_FUNCTIONS,
     PRINT_WORDS,
     PROGRAM,
+    REPEATS,
     RUN,
     RUN_TOGETHER,
     RUNTIME_FUNCTIONS,
@@ -70,9 +71,6 @@ _SHARED_WORDS = 32
 _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 
 
-_libc = ctypes.CDLL(None)
-_libc.memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-
 # The module of a special function, or that of the basic ones.
 Runtime = Callable[[str | None], NativeModule]
 
@@ -88,6 +86,7 @@ class NativeProgram:
         task_address: of the function that runs one task.
         block_starts: for each instruction the first one of its block.
         concatenate: the runtime function that joins the traces of threads.
+        repeats: the one that says whether they would be joined to the same.
         add_work: the one that adds up what threads have counted by instruction.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
@@ -124,7 +123,9 @@ class NativeProgram:
         self.run: Callable[[int], None] = lambda context: run_tasks(context, task)
         called = {name: runtime(name) for name in special_functions(program) if with_values}
         self._modules = module, called  # the code lives as long as they do
-        self.concatenate: Any = basic.function(CONCATENATE, [ctypes.c_void_p] * 6 + [ctypes.c_int64])
+        join = [ctypes.c_void_p] * 6 + [ctypes.c_int64]
+        self.concatenate: Any = basic.function(CONCATENATE, join)
+        self.repeats: Any = basic.function(REPEATS, join, ctypes.c_int64)
         self.add_work: Any = basic.function(ADD_WORK, [ctypes.c_void_p, *[ctypes.c_int64] * 2, ctypes.c_void_p])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
@@ -139,7 +140,7 @@ class NativeProgram:
         self._kept: list[_Launch] = []
         self._depends_on_data = depends_on_data
         self._busy_ns: dict[tuple[object, ...], int] = {}
-        self._last_trace: Trace | None = None
+        self._last_trace: _KeptTrace | None = None
 
     @cached_property
     def _repeats_itself(self) -> bool:
@@ -177,20 +178,28 @@ class NativeProgram:
         if launch.can_be_kept and not self._kept:
             self._kept.append(launch)
 
+    def repeated_trace(self, recorded_bytes: int, *recorded: int) -> Trace | None:
+        """The trace of the last launch, if this one has the same records, for it may have been replayed.
+
+        Args:
+            recorded_bytes: of all records.
+            recorded: what ``repeats`` takes of them, the number of rows last.
+        """
+        last = self._last_trace
+        if last is None or last.recorded_bytes != recorded_bytes or last.rows != recorded[-1]:
+            return None
+        return last.trace if self.repeats(last.words_address, last.starts_address, *recorded) else None
+
     def trace(self, words: NDArray[np.int64], starts: NDArray[np.int64]) -> Trace:
-        """The trace of a launch; that of the last one if it has the same records, for it may have been replayed.
+        """The trace of a launch that has other records than the last one.
 
         Args:
             words: of all records.
             starts: the first record of each core of each program; they lie behind the words.
         """
-        last = self._last_trace
-        if last is not None and last.words.size == words.size and last.starts.size == starts.size:
-            size = words.nbytes + starts.nbytes
-            if not _libc.memcmp(host_address(words), host_address(last.words), size):
-                return last
-        trace = Trace(words, starts, self.program.cores_per_program)
-        self._last_trace = trace if words.nbytes <= _PART_BYTES else None
+        trace, address = Trace(words, starts, self.program.cores_per_program), host_address(words)
+        kept = _KeptTrace(trace, words.nbytes, len(starts), address, address + words.nbytes)
+        self._last_trace = kept if words.nbytes <= _PART_BYTES else None
         return trace
 
     def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
@@ -200,6 +209,16 @@ class NativeProgram:
         self._busy_ns[likeness] = busy_ns
         if programs:
             self.program_ns = busy_ns / programs
+
+
+class _KeptTrace(NamedTuple):
+    """The trace of a launch, and what the next one is compared by: plain numbers, which every launch asks for."""
+
+    trace: Trace
+    recorded_bytes: int
+    rows: int
+    words_address: int
+    starts_address: int
 
 
 class Execution(NamedTuple):
@@ -459,20 +478,18 @@ class _Launch:
 
     def _joined(self, begin: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What threads have recorded of some tasks, in their order: words, and the first record of each core."""
-        rows, words = (stop - begin) * self.members, self._recorded_bytes // 8
+        *_, rows = recorded = self._recorded(begin, stop)
+        words = self._recorded_bytes // 8
         joined = np.empty(words + rows, np.int64)
-        target, before = host_address(joined), 8 * begin * self.members
-        owners, starts, sizes = self._columns
-        self.native.concatenate(
-            target,
-            target + 8 * words,
-            ctypes.addressof(self._contexts),
-            owners + before,
-            starts + before,
-            sizes + before,
-            rows,
-        )
+        target = host_address(joined)
+        self.native.concatenate(target, target + 8 * words, *recorded)
         return joined[:words], joined[words:]
+
+    def _recorded(self, begin: int, stop: int) -> tuple[int, ...]:
+        """Where native code finds what threads have recorded of some tasks: addresses, and how many rows there are."""
+        before = 8 * begin * self.members
+        columns = [column + before for column in self._columns]
+        return ctypes.addressof(self._contexts), *columns, (stop - begin) * self.members
 
     def _stop(self) -> None:
         self._shared[_LIMIT_WORD] = STOP
@@ -562,7 +579,9 @@ class _Launch:
     def result(self, prints: tuple[Print, ...]) -> Execution:
         """Join what the threads have written."""
         if self._sharer is None:
-            trace = self.native.trace(*self._joined(0, self.count))
+            trace = self.native.repeated_trace(self._recorded_bytes, *self._recorded(0, self.count))
+            if trace is None:
+                trace = self.native.trace(*self._joined(0, self.count))
         else:
             self._keep_trace(self.count)
             trace = self._sharer.trace()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 import numpy as np
@@ -16,10 +17,11 @@ from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import F16, F32, F64, I8, I32
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
-from mlutriton.isa.native_interface import Counter
+from mlutriton.isa.native_interface import CONTEXT_WORDS, Context, Counter
 from mlutriton.isa.table import TABLE
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import execute
+from mlutriton.simulator.host_core import int64_array
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, load, prepared, run_text
 from tests.simulator.random_programs import (
@@ -480,3 +482,30 @@ def test_a_program_without_arrays_faults_where_it_touches_one(runtime):
 def test_a_grid_without_programs(runtime):
     _, execution = run_text(COPY + STORE.replace("[b]", "[a]"), runtime, grid=0)
     assert not len(execution.trace.words)
+
+
+def test_records_repeat_if_each_program_has_the_same(runtime):
+    """Two threads have run three programs: the second one the middle one."""
+    traces = [np.arange(9, dtype=np.int64), np.arange(100, 106, dtype=np.int64)]
+    contexts = [int64_array([0] * CONTEXT_WORDS) for _ in traces]
+    for context, trace in zip(contexts, traces, strict=True):
+        context[Context.TRACE] = trace.ctypes.data
+    rows = [int64_array(each) for each in ([0, 1, 0], [0, 0, 24], [24, 48, 48])]
+    pointers = int64_array([ctypes.addressof(each) for each in contexts])
+    joined, firsts = np.zeros(15, np.int64), np.zeros(3, np.int64)
+
+    def call(name, result=None):
+        function = runtime(None).function(name, [ctypes.c_void_p] * 6 + [ctypes.c_int64], result)
+        arrays = joined.ctypes.data, firsts.ctypes.data, *map(ctypes.addressof, (pointers, *rows))
+        return function(*arrays, 3)
+
+    call("concatenate")
+    assert joined.tolist() == [0, 1, 2, *range(100, 106), *range(3, 9)]
+    assert firsts.tolist() == [0, 1, 3]
+    assert call("repeats", ctypes.c_int64) == 1
+    for changed in (*traces, firsts):
+        for place in range(len(changed)):
+            changed[place] += 1
+            assert call("repeats", ctypes.c_int64) == 0
+            changed[place] -= 1
+    assert call("repeats", ctypes.c_int64) == 1
