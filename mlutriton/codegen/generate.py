@@ -21,6 +21,7 @@ from mlutriton.codegen.repeated_steps import repeat_cheap_steps
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select
 from mlutriton.codegen.selection.state import storage_type
+from mlutriton.codegen.selection.vector_scalars import loads_around_loops
 from mlutriton.codegen.shifts import divide_by_shifts
 from mlutriton.codegen.synchronize import synchronize
 from mlutriton.codegen.tile_code import TileCode
@@ -32,6 +33,9 @@ from mlutriton.ir.verifier import verify
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Buffer, Parameter, Program
+
+# Programs that go together are so many at least.
+_SEVERAL = 2
 
 
 def generate(
@@ -73,8 +77,9 @@ def _generate(
     spreads = [Spread.NONE] if in_place else list(Spread)
     whole_beside_pieces = True
     refused: list[int] = []
+    around_loops = stages > 1 and most_programs > 1 and loads_around_loops(function)
     while True:
-        code = select(function, machine, is_pipelined=stages > 1)
+        code = select(function, machine, is_pipelined=stages > 1, around_loops=around_loops)
         remove_dead_code(code)
         fuse_chains(code)
         repeat_cheap_steps(code)
@@ -84,6 +89,10 @@ def _generate(
             del depths[0]
             continue
         together = stay_resident(code, machine, most_programs, spread=spreads[0]) if stages > 1 else 0
+        if around_loops and together < _SEVERAL:
+            # A program by itself waits longer for a transfer than for a scalar.
+            around_loops = False
+            continue
         try:
             return _finished(
                 code, function, machine, stages, metadata, in_place=in_place, whole_beside_pieces=whole_beside_pieces

@@ -344,3 +344,49 @@ def test_masks_that_are_made_of_what_a_loop_counts(count):
     np.testing.assert_array_equal(out, expected)
     blocks = basic_blocks(run.program)
     assert not register_life(run.program, blocks).live[0][0], "a register is read before it is set"
+
+
+@mlu.jit
+def causal_filter(
+    out, x, weight, bias, columns, period, ahead, TAPS: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr
+):
+    """The columns before each, weighted with what rows at the same place of a period share, or those of one period."""
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    channel = (row + ahead) // period if WHOLE else (row + ahead) % period
+    total = tl.zeros((BLOCK,), tl.float32) + tl.load(bias + channel)
+    for tap in range(TAPS):
+        place = column + tap - (TAPS - 1)
+        values = tl.load(x + row * columns + place, mask=(place >= 0) & (place < columns), other=0.0)
+        total += values * tl.load(weight + channel * TAPS + tap)
+    tl.store(out + row * columns + column, total, mask=column < columns)
+
+
+def filtered(rows, columns, period, ahead, whole, **options):
+    rng = np.random.default_rng(period)
+    x = rng.integers(-3, 4, (rows, columns)).astype(np.float32)
+    weight, bias = (rng.integers(-3, 4, (rows + ahead, count)).astype(np.float32) for count in (4, 1))
+    out = np.zeros_like(x)
+    grid = rows, -(-columns // 64)
+    run = causal_filter[grid](out, x, weight, bias, columns, period, ahead, TAPS=4, BLOCK=64, WHOLE=whole, **options)
+    channel = (np.arange(rows) + ahead) // period if whole else (np.arange(rows) + ahead) % period
+    padded = np.pad(x, ((0, 0), (3, 0)))
+    taps = sum(padded[:, tap : tap + columns] * weight[channel, tap][:, None] for tap in range(4))
+    np.testing.assert_array_equal(out, taps + bias[channel])
+    return run
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize(("period", "ahead"), [(1, 0), (2, 1), (7, 3), (100, 5), (1000, 0)])
+def test_rows_of_a_period_go_together(engine, whole, machine, period, ahead, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    filtered(150, 100, period, ahead, whole)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(("period", "share"), [(8, 0.25), (100, 0.1), (1000, 0.1)])
+def test_groups_end_where_a_period_does(period, share, whole):
+    run, alone = (filtered(600, 250, period, 3, whole, num_stages=stages) for stages in (2, 1))
+    assert run.cycles < share * alone.cycles

@@ -40,7 +40,7 @@ from mlutriton.codegen.pipelining.merged_transfers import (
 )
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
-from mlutriton.codegen.pipelining.whole_tiles import NONE, Tests, are_whole
+from mlutriton.codegen.pipelining.whole_tiles import NONE, SameQuotient, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
     READING,
@@ -50,6 +50,7 @@ from mlutriton.codegen.tile_code import (
     Node,
     ScalarOperand,
     TileCode,
+    While,
     all_steps,
     buffers_of,
     instructions,
@@ -152,7 +153,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     for step in all_steps(loop.body):
         first = step[0]
         if first.row.trace in _TRANSFERS and buffers_of(step) & own:
-            merge = merging.merge(first)
+            merge = merging.merge(first, divides=True)
             if merge is None:
                 return None
             merges[id(first)] = merge
@@ -347,12 +348,14 @@ class _Grouping:
             waiting = integer("add", waiting, integer("mul", count, cycles))
         return total, waiting
 
-    def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop:
+    def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop | While:
         """The loop over the groups of a line, each in parts of which masks leave all tiles alike."""
         loop, outside = self.loop, self.emitter.nodes
         if not self.programs.tests:
             body = self._group(size, end)
             return Loop(I64, loop.index, begin, end, size, [], body, stages=1, location=loop.location)
+        if any(isinstance(test, SameQuotient) for test in self.programs.tests):
+            return self._groups_of_quotients(begin, end, size)
         group = self.code.register()
         self.emitter.nodes = parts = list[Node]()
         rest = self.emitter.integer("sub", end, group)
@@ -363,6 +366,33 @@ class _Grouping:
         parts.append(Loop(I64, loop.index, group, behind, part, [], body, stages=1, location=loop.location))
         self.emitter.nodes = outside
         return Loop(I64, group, begin, end, size, [], parts, stages=1, location=loop.location)
+
+    def _groups_of_quotients(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> While:
+        """The same where a group goes no further than to where a quotient changes."""
+        loop, integer, outside = self.loop, self.emitter.integer, self.emitter.nodes
+        groups = While(Immediate(0), [(loop.index, begin)], location=loop.location)
+        self.emitter.nodes = groups.head
+        groups.condition = self.emitter.scalar("slt", (I64,), loop.index, end)
+        self.emitter.nodes = groups.body
+        members = integer("smin", integer("sub", end, loop.index), size)
+        part = self._alike(loop.index, self._before_other_quotients(members))
+        groups.body += self._group(part, end)
+        groups.yielded = [integer("add", loop.index, part)]
+        self.emitter.nodes = outside
+        return groups
+
+    def _before_other_quotients(self, members: ScalarOperand) -> ScalarOperand:
+        """How many of the programs from one on have the same quotients, if dividends grow; at least one."""
+        integer, index = self.emitter.integer, self.loop.index
+        here, there = map(self._before_loops, (index, integer("add", index, Immediate(1))))
+        for test in sorted(self.programs.tests, key=str):
+            if isinstance(test, SameQuotient):
+                dividend, divisor = (each for each in test.operands if isinstance(each, Register | Immediate))
+                begin, by = here.operand(dividend), here.operand(divisor)
+                step = integer("smax", integer("sub", there.operand(dividend), begin), Immediate(1))
+                left = integer("sub", by, integer("srem", begin, by))
+                members = integer("smin", members, self._quotient_up(left, step))
+        return integer("smax", members, Immediate(1))
 
     def _alike(self, group: Register, members: ScalarOperand) -> ScalarOperand:
         """How many programs of a group go together: all, all but the last one, or one at a time."""
@@ -395,9 +425,17 @@ class _Grouping:
 
     def _measure_steps(self) -> None:
         """By how many elements the place of each joined transfer grows from one program to the next."""
-        here, there = (self._first_iterations(Immediate(number)) for number in range(2))
+        self._measure_between(Immediate(0), Immediate(1), is_local=False)
+
+    def _measure_between(self, program: ScalarOperand, following: ScalarOperand, *, is_local: bool) -> None:
+        """Measure those that are the same all over the grid, or else those that are so in a group alone."""
+        merges = self.programs.merges
+        if not any(isinstance(each, NewDimension) and each.is_local == is_local for each in merges.values()):
+            return
+        here, there = map(self._first_iterations, (program, following))
         for each in instructions(self.loop.body):
-            if isinstance(self.programs.merges.get(id(each)), NewDimension):
+            merge = merges.get(id(each))
+            if isinstance(merge, NewDimension) and merge.is_local == is_local:
                 (place,) = (operand.register for operand, _ in each.accesses if isinstance(operand, GlobalAddress))
                 distance = self.emitter.integer("sub", there.operand(place), here.operand(place))
                 self.steps[id(each)] = self.emitter.integer("sdiv", distance, Immediate(each.dtypes[0].bytes))
@@ -428,6 +466,7 @@ class _Grouping:
         self.members = self.emitter.integer("smin", rest, size)
         self.units = self.emitter.integer("mul", self.members, Immediate(self.programs.units))
         self.head = head
+        self._measure_between(loop.index, self.emitter.integer("add", loop.index, Immediate(1)), is_local=True)
         body = self._several(loop.body)
         self.emitter.nodes = outside
         return [*head, *body]

@@ -26,9 +26,16 @@ from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import PRINT_STYLES, SPECIAL_REGISTERS
 
 
-def select(function: Function, machine: Machine, *, is_pipelined: bool) -> TileCode:
-    """The kernel as tile code for a machine; if its loops are to be pipelined, in the form that suits this."""
-    s = Selection(function, machine, is_pipelined=is_pipelined)
+def select(function: Function, machine: Machine, *, is_pipelined: bool, around_loops: bool = False) -> TileCode:
+    """The kernel as tile code for a machine; if its loops are to be pipelined, in the form that suits this.
+
+    Args:
+        function: the kernel.
+        machine: decides in what types the tensor unit multiplies.
+        is_pipelined: its loops are to be pipelined.
+        around_loops: scalars that are loaded beside loops may come into tiles as well as those in loops do.
+    """
+    s = Selection(function, machine, is_pipelined=is_pipelined, around_loops=around_loops)
     _select_parameters(s, function)
     select_block(s, function.body)
     return s.code

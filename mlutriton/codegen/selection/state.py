@@ -55,7 +55,7 @@ class Selection:
         emitter: appends instructions.
     """
 
-    def __init__(self, function: Function, machine: Machine, *, is_pipelined: bool) -> None:
+    def __init__(self, function: Function, machine: Machine, *, is_pipelined: bool, around_loops: bool = False) -> None:
         self.function = function
         self.machine = machine
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
@@ -68,7 +68,9 @@ class Selection:
         self.targets: dict[Value, DenseView] = {}
         self.weights = weight_uses(function, machine)
         self.weight_buffers: dict[Value, TileBuffer] = {}
-        self.vector_scalars = vector_scalars(function) if is_pipelined else VectorScalars(set(), set())
+        self.vector_scalars = (
+            vector_scalars(function, around_loops=around_loops) if is_pipelined else VectorScalars(set(), set())
+        )
         self.rows_at: dict[Value, tuple[GlobalAddress, DenseView]] = {}
         parts = Counter(each.operands[0] for each in function.walk() if isinstance(each, Assemble))
         self.shared_parts = {part for part, count in parts.items() if count == self.uses[part]}

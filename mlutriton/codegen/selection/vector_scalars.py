@@ -15,6 +15,8 @@ from mlutriton.ir import ops
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 
+_BRANCHING = (ops.While, ops.If, ops.AtomicRmw, ops.AtomicCas)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -55,13 +57,29 @@ class VectorScalars:
         return _is_row(geometry) and not (self.multiplies and len(geometry.shape) > 1)
 
 
-def vector_scalars(function: Function) -> VectorScalars:
-    """The scalars of a function that only the vector unit needs."""
+def vector_scalars(function: Function, *, around_loops: bool = False) -> VectorScalars:
+    """The scalars of a function that only the vector unit needs.
+
+    Args:
+        function: that is to be compiled.
+        around_loops: those that a program loads before its loops, or behind them, too: that gains something only if
+            several such programs go together, which then do nothing but to load, compute and store tiles.
+    """
     found = VectorScalars(set(), set(), any(isinstance(each, ops.Dot) for each in function.walk()))
     for body in (function.body, *(each.body for each in function.walk() if isinstance(each, ops.For))):
         if _is_straight(body):
             _collect(body, found)
+    if around_loops and loads_around_loops(function):
+        _collect(function.body, found)
     return found
+
+
+def loads_around_loops(function: Function) -> bool:
+    """True if a program has loops, and nothing else that goes another way, and loads scalars beside them."""
+    others = [each for each in function.body.operations if not isinstance(each, ops.For)]
+    has_loops = len(others) < len(function.body.operations)
+    loads = any(isinstance(each, ops.Load) for each in others)
+    return has_loops and loads and not any(isinstance(each, _BRANCHING) for each in others)
 
 
 def _in_registers_anyway(body: Block, found: VectorScalars) -> set[Value]:
@@ -82,8 +100,7 @@ def _in_registers_anyway(body: Block, found: VectorScalars) -> set[Value]:
 
 
 def _is_straight(block: Block) -> bool:
-    branching = (ops.For, ops.While, ops.If, ops.AtomicRmw, ops.AtomicCas)
-    return not any(isinstance(each, branching) for each in block.operations)
+    return not any(isinstance(each, (ops.For, *_BRANCHING)) for each in block.operations)
 
 
 def _collect(block: Block, found: VectorScalars) -> None:
