@@ -229,3 +229,28 @@ def test_products_may_store_over_what_they_read(place, rows_behind):
     addresses = [each.ctypes.data for each in (written, read, weights)]
     execute(native, (1, 1, 1), addresses, memory, MACHINE, 1)
     assert np.array_equal(written, expected)
+
+
+@pytest.mark.parametrize("first", [0, 64, 80])
+@pytest.mark.parametrize("last", [640, 656, 2048])
+def test_what_is_beside_what_is_written_stays(first, last):
+    """Whole rows, or parts of them."""
+    text = PRODUCT.replace(
+        "    mm.", f"    v.mov.f32 [left + {4 * first}], 7.0, 1, {last - first}\n    sync 7\n    mm."
+    )
+    program = assemble(text.replace("g[r0], [c], 64, 32, 1, 64, 0, 100, 0", "g[r0], [left], 2048, 1, 1, 0, 0, 0, 0"))
+    check(program, MACHINE)
+    read, weights = np.arange(4000, dtype=np.float32), np.ones((64, COLUMNS), np.float32)
+    out = np.zeros(2048, np.float32)
+    memory = GlobalMemory(
+        [
+            Allocation.of_array("out", out),
+            Allocation("a", read.ctypes.data, read.nbytes, owner=read, written=False),
+            Allocation("w", weights.ctypes.data, weights.nbytes, owner=weights, written=False),
+        ]
+    )
+    native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime, program)
+    execute(native, (1, 1, 1), [each.ctypes.data for each in (out, read, weights)], memory, MACHINE, 1)
+    expected = read[: ROWS * 100].reshape(ROWS, 100)[:, :64].ravel()
+    expected[first:last] = 7
+    assert np.array_equal(out, expected)
