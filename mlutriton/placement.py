@@ -149,7 +149,7 @@ def _on_one_core(function: Function, compilation: Compilation) -> Placed:
         return _one_form(*_whole(function, compilation), compilation.options)
     except OnChipMemoryError as error:
         refusal = error
-    if multiplies(function):
+    if compilation.machine.cores_per_cluster > 1 and multiplies(function):
         with suppress(NotSplitError, OnChipMemoryError):
             on_cluster = replace(compilation.options, cores=compilation.machine.cores_per_cluster)
             part = partitioned(function, on_cluster, share=True)

@@ -171,6 +171,15 @@ def test_what_cannot_be_split_runs_on_one_core_and_says_why():
         assert "test_clusters.py" in str(run)
 
 
+def test_what_does_not_fit_goes_in_strips_where_clusters_have_one_core():
+    sizes, blocks = (50, 300, 96), (16, 128, 16)
+    expected, _ = product(*sizes, blocks, 1)
+    mlu.set_machine(mlu.machine("mlu-tiny").replace(cores_per_cluster=1, wram_bytes=2048))
+    found, run = product(*sizes, blocks, 1)
+    assert run.program.cores_per_program == 1
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_attention_is_the_same(index):
     case = CASES["flash_attention"][index]
