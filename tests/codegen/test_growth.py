@@ -91,12 +91,22 @@ def branches(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def words(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    """Arithmetic on numbers of which digits are taken, as hashes do, and of which none is a position."""
+    i = tl.arange(0, BLOCK)
+    a = tl.load(x + i).to(tl.int32) + n
+    for k in tl.static_range(STEPS):
+        a = (a ^ (a >> 7)) + (a >> 3) * k
+    tl.store(out + i, a.to(tl.float32))
+
+
+@mlu.jit
 def adding(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(x + n + i, mask=i < n), mask=i < n)
 
 
-KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products, branches]
+KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products, branches, words]
 
 
 def work(kernel, steps, block):

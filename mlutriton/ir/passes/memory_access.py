@@ -117,36 +117,39 @@ def wanted_least(function: Function) -> dict[Value, int]:
         function: of which :func:`run` has not been called yet.
     """
     wanted: dict[Value, int] = {}
+    arguments_of = _arguments(function)
+    # What is found is added to what is assumed: each assumption has its own, for all of its questions.
+    known: dict[tuple[frozenset[Value], int | None], dict[Value, int | None]] = {}
+
+    def assuming(arguments: frozenset[Value], number: int | None) -> dict[Value, int | None]:
+        if (arguments, number) not in known:
+            known[arguments, number] = _least(function) | dict.fromkeys(arguments, number)
+        return known[arguments, number]
+
     for each in function.walk():
         if not isinstance(each, Elementwise) or digit_of(each) is None:
             continue
         dividend = each.operands[0]
-        # What is found is added to those that are given: each question has its own.
-        if not shape_of(dividend.type) or is_never_negative(dividend, _least(function)):
+        arguments = arguments_of.get(dividend)
+        if not arguments or not shape_of(dividend.type) or is_never_negative(dividend, assuming(frozenset(), None)):
             continue
-        arguments = _arguments_of(dividend, function)
-        least = least_of(dividend, _least(function) | dict.fromkeys(arguments, 0))
+        least = least_of(dividend, assuming(arguments, 0))
         # Sizes of which as much is missing at most make up for what is taken away.
         number = None if least is None else max(0, -least)
-        if is_never_negative(dividend, _least(function) | dict.fromkeys(arguments, number)):
+        if is_never_negative(dividend, assuming(arguments, number)):
             wanted |= {each: max(number or 0, wanted.get(each, 0)) for each in arguments}
     return wanted
 
 
-def _arguments_of(value: Value, function: Function) -> set[Value]:
-    """The integer arguments from which a value is computed."""
-    found: set[Value] = set()
-    pending, seen = [value], set[Value]()
-    while pending:
-        value = pending.pop()
-        operation = value.defining_op
-        if value in seen:
-            continue
-        seen.add(value)
-        if operation is not None:
-            pending += operation.operands
-        elif value in function.body.arguments and not isinstance(value.type, PointerType):
-            found.add(value)
+def _arguments(function: Function) -> dict[Value, frozenset[Value]]:
+    """By value, the integer arguments from which it is computed, but for what loops and branches hand on."""
+    none = frozenset[Value]()
+    found = {
+        each: none if isinstance(each.type, PointerType) else frozenset({each}) for each in function.body.arguments
+    }
+    for operation in function.walk():
+        its = none.union(*(found.get(each, none) for each in operation.operands))
+        found |= dict.fromkeys(operation.results, its)
     return found
 
 
