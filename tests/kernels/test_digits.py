@@ -333,3 +333,35 @@ def test_digits_that_bits_take_are_those_of_divisions():
     np.testing.assert_array_equal(outs[0], x.reshape(4, -1, 64).swapaxes(0, 1).ravel())
     np.testing.assert_array_equal(*outs)
     assert cycles[1] <= cycles[0]
+
+
+@mlu.jit
+def with_a_border(out, x, n, height, width, BLOCK: tl.constexpr):
+    """Images with a border of one element, of sizes of which nothing is known."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    column, row, image = place % width, place // width % height, place // (width * height)
+    values = tl.load(x + place, mask=place < n)
+    tl.store(out + (image * (height + 2) + row + 1) * (width + 2) + column + 1, values, mask=place < n)
+
+
+def bordered(images, height, width):
+    x = np.random.default_rng(width).standard_normal((images, height, width), np.float32)
+    out = np.zeros((images, height + 2, width + 2), np.float32)
+    grid = (-(-x.size // 256),)
+    run = on_both_engines(lambda: with_a_border[grid](out, x, x.size, height, width, BLOCK=256), out)
+    np.testing.assert_array_equal(out, np.pad(x, ((0, 0), (1, 1), (1, 1))))
+    return run
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (7, 12), (4, 4), (27, 30), (5, 7), (3, 1), (1, 3)])
+def test_images_of_any_width(height, width):
+    bordered(5, height, width)
+
+
+def test_rows_of_four_are_fewer_items_than_elements():
+    def cycles(height, width):
+        x, out = mlu.spec((256, height, width), np.float32), mlu.spec((256, height + 2, width + 2), np.float32)
+        n = 256 * height * width
+        return mlu.estimate(with_a_border, (-(-n // 1024),), out, x, n, height, width, BLOCK=1024).cycles
+
+    assert cycles(27, 28) < 0.5 * cycles(28, 27)

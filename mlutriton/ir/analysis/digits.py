@@ -127,7 +127,7 @@ class Cuts:
         known = 1 if argument is None else self._known_factor(argument)
         shape = shape_of(number.type)
         is_cut = any(self._of(number, axis)[1] == 1 and known < extent for axis, extent in enumerate(shape))
-        return argument if is_cut and 1 < known < usual else None
+        return argument if is_cut and known < usual else None
 
     def _of(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
         """The lengths of digits along an axis, and by what positions have been divided; 0 if there are none."""

@@ -55,6 +55,8 @@ _FEW_ROWS = 32
 _FURTHEST = 8
 # Tried where a size is known to be a multiple of less, as the 16 that launches know of: rows of that are short.
 _USUAL_FACTOR = 64
+# Tried where nothing is known of any size, as widths of 28 and 56: rows of that are short, but fewer than elements.
+_SMALL_FACTOR = 4
 # An element that is repeated to no more bytes than this is rather doubled one time after the other.
 _FEW_BYTES = 16
 # More than an axis of any tile has.
@@ -92,7 +94,13 @@ def wanted_multiples(function: Function) -> dict[Value, int]:
     """
     assumed = _assumed(function)
     cuts = Cuts(Multiples({}, assumed).power_of_two)
-    wanted = dict.fromkeys((each for each in _divisors(function, cuts) if each in assumed), _USUAL_FACTOR)
+    divisors = [each for each in _divisors(function, cuts) if each in assumed]
+    wanted = dict.fromkeys((each for each in divisors if assumed[each] > 1), _USUAL_FACTOR)
+    # What is divided once more is no position any more as soon as something is known of the first divisor.
+    while divisors and not any(assumed[each] > 1 for each in divisors):
+        wanted[divisors[0]] = _SMALL_FACTOR
+        cuts = Cuts(Multiples({}, assumed | wanted).power_of_two)
+        divisors = [each for each in _divisors(function, cuts) if each in assumed and each not in wanted]
     cuts = Cuts(Multiples({}, assumed | wanted).power_of_two)
     for access in function.walk():
         if isinstance(access, Load | Store) and _is_tensor_access(access):
