@@ -1,10 +1,13 @@
 """Programs whose tiles are cut anew: parts of other lengths, the last of which reaches behind the end of all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from examples import matmul as examples_matmul
 from examples.matmul import matmul
 from mlutriton.isa.native_interface import Counter
 
@@ -183,3 +186,20 @@ def test_parts_are_compared_with_loads_as_they_are_made():
     expected = (a[..., 0] + 1j * a[..., 1]) @ (b[..., 0] + 1j * b[..., 1])
     np.testing.assert_array_equal(c, np.stack([expected.real, expected.imag], 2))
     assert run.instruction_work[0].max() >= 32 * run.programs, "each program takes its turns"
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize("num_warps", [1, 4])
+@pytest.mark.parametrize("size", [(513, 385, 70), (600, 961, 64), (129, 1111, 33), (1, 257, 40)])
+def test_parts_of_long_tiles_are_those_that_masks_leave(machine, size, num_warps):
+    case = examples_matmul.case(*size, np.float16, "fp16", blocks=(128, 256, 64))
+    dataclasses.replace(case, constants={**case.constants, "num_warps": num_warps}).check()
+
+
+def test_behind_what_masks_leave_there_is_no_part():
+    """1111 columns are five tiles of 256, which are seven parts of 192, of which the last one had nothing to do."""
+    took = []
+    for blocks in ((64, 64, 32), (128, 256, 64)):
+        case = examples_matmul.case(1000, 1111, 777, np.float32, "fp32", blocks=blocks)
+        took.append(mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants).cycles)
+    assert took[1] < 1.1 * took[0]

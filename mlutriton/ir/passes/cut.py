@@ -259,14 +259,16 @@ def _launched(
             if digit.axis in lengths:
                 extent, length = lengths[digit.axis]
                 whole = code.binary("mul", radix, extent)
-                count = code.quotient(code.binary("add", whole, length - 1), length)
                 last = code.binary("sub", whole, length)
-                kept = ends[digit.axis]
+                kept, covered = ends[digit.axis], whole
                 if kept is not None:
                     end = code.maximum([code.minimum([number_of(each, code) for each in some]) for some in kept])
                     is_inside = code.add(Elementwise.of("sle", code.value(end), code.value(whole)))
                     last = code.binary("sub", code.select(is_inside, _ANYWHERE, whole), length)
+                    # Behind what masks keep no part has anything to do.
+                    covered = code.minimum([whole, code.maximum([end, 1])])
                 fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
+                count = code.quotient(code.binary("add", covered, length - 1), length)
             along = code.binary("mul", along, count)
             number = rest
             if digit is not digits[-1]:
