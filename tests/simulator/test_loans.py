@@ -33,6 +33,7 @@ HEADER = f"""
 .buffer shared sram 0 8192
     param r0, 0
     param r1, 1
+    mov.i64 r2, 0
     sreg r3, 0
     mul.i64 r4, r3, {4 * N}
     add.i64 r0, r0, r4
@@ -57,6 +58,11 @@ PROGRAMS = {
     "one element of what it came from is stored to": LOAD + "stg.f32 g[r1 + 64], 7.0\n" + DOUBLE + STORE,
     "one element of what it came from is added to": LOAD + "atom.fadd.f32 r6, g[r1 + 64], 7.0\n" + DOUBLE + STORE,
     "one element is read and written": LOAD + "lds.f32 r6, [a + 40]\nsts.f32 [a + 44], r6\n" + DOUBLE + STORE,
+    "no element is read before anything is lent": f"v.mov.f32 [b], 1.0, 1, {N}\nv.fmul.f32 [b], [a], 2.0, 1, r2\n"
+    + STORE
+    + LOAD
+    + DOUBLE
+    + STORE,
     "its first half is written over": LOAD + f"v.fmul.f32 [a], [a], 3.0, 1, {N // 2}\n" + DOUBLE + STORE,
     "its second half is written over": LOAD + f"v.fmul.f32 [a + r5], [a + r5], 3.0, 1, {N // 2}\n" + DOUBLE + STORE,
     "its middle is written over": LOAD + "v.fmul.f32 [a + 400], [a + 400], 3.0, 1, 300\n" + DOUBLE + STORE,

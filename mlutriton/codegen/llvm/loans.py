@@ -182,7 +182,10 @@ def _whole(e: Emitter) -> Generator[tuple[str, Count]]:
 
     Yields the address of the entry, and how many bytes precede them in it.
     """
-    whole = _bits(e, _compared(e, "sle", _column(e, 0), "%low"), _compared(e, "sge", _column(e, _ENDS), "%high"))
+    ends = _column(e, _ENDS)
+    begins = _compared(e, "sle", _column(e, 0), "%low")
+    # Without elements, bytes at the begin of NRAM would be those of a free entry, whose rows are none.
+    whole = _bits(e, begins, _compared(e, "sge", ends, "%high"), _compared(e, "sgt", ends, "%low"))
     with e.when(e.value(f"icmp ne i{_ENTRIES} {whole}, 0")):
         entry = _first_of(e, whole)
         yield entry, e.subtract("%low", e.load64(entry))
