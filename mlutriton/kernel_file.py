@@ -6,13 +6,23 @@ import importlib.util
 import sys
 import traceback
 from difflib import get_close_matches
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from mlutriton.diagnostics import ArgumentError, MluError
 
 SEPARATOR = "::"
+
+
+class _ScriptLoader(SourceFileLoader):
+    """Runs a file as it is now, like a script: byte code of a text as long, of the same second, passes for its own."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The file's text, compiled."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def load_module(path: Path, code: str = "E0111") -> ModuleType:
@@ -26,18 +36,20 @@ def load_module(path: Path, code: str = "E0111") -> ModuleType:
         ArgumentError: E0111, there is no such Python file; ``code``, it ends with an exception, or the process with it.
         MluError: what the file itself launches fails.
     """
-    spec = importlib.util.spec_from_file_location(f"mlutriton_file_{path.stem}", path) if path.is_file() else None
-    if spec is None or spec.loader is None:
+    if not path.is_file() or path.suffix != ".py":
         raise ArgumentError("E0111", f"there is no Python file {path}")
-    module = importlib.util.module_from_spec(spec)
+    name = f"mlutriton_file_{path.stem}"
+    loader = _ScriptLoader(name, str(path))
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    module.__file__ = str(path)
     # Triton looks up the globals of a kernel through its module.
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     directory = str(path.parent.resolve())
     if directory in sys.path:
         sys.path.remove(directory)  # that of another file may have come before it
     sys.path.insert(0, directory)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except MluError:
         raise
     except (Exception, SystemExit) as problem:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlutriton.isa.native_interface import STORED
 from mlutriton.isa.trace_format import NO_COMPUTE, Kind, Record
 from mlutriton.simulator.memory import DEVICE_START, Allocation, GlobalMemory
 from tests.simulator.interpreted import GAP, ISSUE, LATENCY, M9, VECTOR_ADD, WEIGHTS, launch, records
@@ -93,7 +94,7 @@ def test_views_of_one_array_form_one_region():
                            Allocation.of_array("b", base[50:][::-1])])  # fmt: skip
     start = base.ctypes.data
     regions = {tuple(row) for row in memory.table.tolist()}
-    assert (start + 320, start + 800, 1, DEVICE_START + (1 << 14)) in regions
+    assert (start + 320, start + 800, STORED, DEVICE_START + (1 << 14)) in regions
     assert memory.view(start + 470, 20, write=True) is not None
     assert memory.view(start + 312, 8, write=False) is None
     assert memory.view(start + 796, 8, write=False) is None

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mlutriton.kernel_file import load_module
 from mlutriton.tune import LocalEngine, tune
 from mlutriton.tune.imports import imported_files
 from mlutriton.tune.source import SourceFile
@@ -77,3 +78,13 @@ def test_a_search_uses_the_neighbour_as_it_is_now(tmp_path, monkeypatch):
         [result] = tune(f"{tmp_path}/kernel.py::fill", space={"BLOCK": [4096]}, engine=LocalEngine(1)).results
         cycles.append(result.best.cycles)
     assert cycles[0] < cycles[1]
+
+
+def test_a_file_is_run_as_it_is_now(tmp_path, monkeypatch):
+    """Also if an earlier text of it was as long, and of the same second."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 9):
+        (tmp_path / "kernel.py").write_text(f"number = {number}")
+        os.utime(tmp_path / "kernel.py", (1, 1))
+        assert load_module(tmp_path / "kernel.py").number == number
+    assert not (tmp_path / "__pycache__").exists()
