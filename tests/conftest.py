@@ -36,9 +36,15 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture
-def machine(request):
-    """The machine that a test names as its parameter, as the current one."""
+@pytest.fixture(autouse=True)
+def machine_before():
+    """Whichever machine a test chooses, the next one has the one before."""
     before = mlu.current_machine()
-    yield mlu.set_machine(request.param)
+    yield before
     mlu.set_machine(before)
+
+
+@pytest.fixture
+def machine(request, machine_before):
+    """The machine that a test names as its parameter, as the current one."""
+    return mlu.set_machine(request.param)
