@@ -17,13 +17,14 @@ from mlutriton.ir.analysis.launch_facts import (
     apart_function,
     are_apart,
     condition_function,
+    has_texts,
     with_arrays_apart,
 )
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.analysis.lengths import Lengths, lengths_of
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import Assert, AtomicCas, AtomicRmw, GatherAtomic, Print, TileLoad, TileStore
+from mlutriton.ir.memory_ops import AtomicCas, AtomicRmw, GatherAtomic, TileLoad, TileStore
 from mlutriton.ir.passes import (
     canonicalize,
     cse,
@@ -69,10 +70,7 @@ _WORTH_DEALING_OUT = 0.5
 
 def multiplies(function: Function) -> bool:
     """True if a function multiplies matrices, and nothing in it has a text of its own: then versions may pay."""
-    operations = list(function.walk())
-    return any(isinstance(each, Dot) for each in operations) and not any(
-        isinstance(each, Print | Assert) for each in operations
-    )
+    return any(isinstance(each, Dot) for each in function.walk()) and not has_texts(function)
 
 
 @dataclass(frozen=True)

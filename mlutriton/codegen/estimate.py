@@ -248,6 +248,11 @@ def item_count(access: GatherLoad | ScatterStore) -> int:
     return math.prod(shape_of(access.operands[1].type))
 
 
+def all_items(function: Function) -> int:
+    """Items that a function moves one by one, those of a loop once."""
+    return sum(item_count(each) for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
+
+
 def shortest_segment_bytes(function: Function) -> int:
     """Of tiles that are several runs of consecutive bytes each, the length of the shortest run; 0 if there are none."""
     tiles = [each for each in function.walk() if isinstance(each, TileLoad | TileStore)]

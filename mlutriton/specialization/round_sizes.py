@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from mlutriton.codegen.estimate import estimated, item_count
+from mlutriton.codegen.estimate import all_items, estimated
 from mlutriton.compilation import Compilation, CompileOptions
-from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, Multiple, condition_function
+from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, Multiple, condition_function, has_texts
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
-from mlutriton.ir.memory_ops import Assert, GatherLoad, Print, ScatterStore
 from mlutriton.ir.passes import memory_access
 from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
@@ -36,7 +35,7 @@ def candidate(function: Function, _: CompileOptions) -> Candidate | None:
 
 def _assumed(function: Function) -> Function | None:
     """A copy of a function that takes sizes to be round; None if that is of no use."""
-    if any(isinstance(each, Print | Assert) for each in function.walk()):
+    if has_texts(function):
         return None
     wanted: dict[Value, dict[str, int]] = {
         argument: {"divisibility": factor} for argument, factor in memory_access.wanted_multiples(function).items()
@@ -64,7 +63,7 @@ def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequ
     """
     function = alone.function
     compilation.find_accesses(rounded)
-    if _items(rounded) >= _items(function):
+    if all_items(rounded) >= all_items(function):
         return []
     compilation.observe("round_sizes", rounded)
     pairs = zip(rounded.body.arguments, rounded.argument_attributes, function.argument_attributes, strict=True)
@@ -79,7 +78,3 @@ def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequ
     cycles = estimated(rounded, compilation.machine).cycles
     program = version_of(rounded, compilation)
     return [] if program is None else [Version(program, [condition], cycles)]
-
-
-def _items(function: Function) -> int:
-    return sum(item_count(each) for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))

@@ -17,20 +17,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mlutriton.codegen.estimate import item_count
+from mlutriton.codegen.estimate import all_items
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.ir.analysis.edges import parts_of
 from mlutriton.ir.analysis.launch_bounds import Bounds
-from mlutriton.ir.analysis.launch_facts import Fact, condition_function
+from mlutriton.ir.analysis.launch_facts import Fact, condition_function, has_texts
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, plus, product
 from mlutriton.ir.analysis.scalars import Scalar
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.memory_ops import (
-    Assert,
     GatherLoad,
     Load,
-    Print,
     ReachableBytes,
     ScatterStore,
     Store,
@@ -61,10 +59,8 @@ def candidate(function: Function, _: CompileOptions) -> Candidate | None:
 
 
 def _may_gain(function: Function) -> bool:
-    every = list(function.walk())
-    return any(isinstance(each, Load | Store) and shape_of(each.operands[0].type) for each in every) and not any(
-        isinstance(each, Print | Assert) for each in every
-    )
+    accesses = (each for each in function.walk() if isinstance(each, Load | Store))
+    return any(shape_of(each.operands[0].type) for each in accesses) and not has_texts(function)
 
 
 def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequence[Version]:
@@ -80,7 +76,7 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
     if not any(each.integer("length") == 1 for each in items):
         return []
     found: list[Version] = []
-    items = _items(function)
+    items = all_items(function)
     loading = copy_function(written)
     storing = replace(compilation, metadata={**compilation.metadata, LOADS_FOR_STORES: True})
     for boxed, conditions, made_by in (
@@ -89,7 +85,7 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
     ):
         if conditions:
             compilation.find_accesses(boxed)
-            left = _items(boxed)
+            left = all_items(boxed)
             if left >= items:
                 continue
             compilation.observe("whole_boxes", boxed)
@@ -98,10 +94,6 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
                 items = left
                 found.insert(0, Version(program, conditions))
     return found
-
-
-def _items(function: Function) -> int:
-    return sum(item_count(each) for each in function.walk() if isinstance(each, GatherLoad | ScatterStore))
 
 
 def _assume_all(function: Function) -> list[Function]:

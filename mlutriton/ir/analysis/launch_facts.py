@@ -14,7 +14,7 @@ from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Block, Function, Operation, Value
-from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, ReachableBytes
+from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, Assert, Print, ReachableBytes
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms
 from mlutriton.ir.types import PointerType, shape_of
 
@@ -213,6 +213,11 @@ def with_arrays_apart(function: Function) -> Function:
         for each, argument in zip(facts, made.body.arguments, strict=True)
     ]
     return made
+
+
+def has_texts(function: Function) -> bool:
+    """True if something in a function has a text of its own, which every version of it would have again."""
+    return any(isinstance(each, Print | Assert) for each in function.walk())
 
 
 def are_apart(function: Function) -> bool:

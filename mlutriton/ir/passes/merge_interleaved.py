@@ -13,16 +13,14 @@ from functools import reduce
 from itertools import permutations
 
 from mlutriton.ir.analysis.aliasing import may_write
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, has_texts, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import (
-    Assert,
     Concatenate,
     Constant,
     Elementwise,
-    Print,
     Reshape,
     TileLoad,
     TileStore,
@@ -72,7 +70,7 @@ class _Pitches:
     def __init__(self, function: Function) -> None:
         self._function = function
         # Versions are not made of what has texts of its own.
-        self._may_ask = not any(isinstance(each, Print | Assert) for each in function.walk())
+        self._may_ask = not has_texts(function)
         self._code = Scalars(function.location)
         self._facts: dict[object, Fact] = {}
 
