@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlutriton.codegen.llvm.boxes import STREAMED_ARRAY_BYTES
-from mlutriton.codegen.llvm.loans import LEAST_LENT_BYTES
+from mlutriton.codegen.llvm.loans import LEAST_LENT_BYTES, READ_PAST_BYTES
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
 from mlutriton.simulator import interpreter
@@ -42,6 +42,7 @@ HEADER = f"""
 """
 LOAD = f"dma.load.f32 [a], g[r1], {N}, 1, 1, 0, 0, 0, 0\nsync 1\n"
 STORE = f"sync 4\ndma.store.f32 g[r0], [b], {N}, 1, 1, 0, 0, 0, 0\nsync 1\n"
+ONES = f"v.mov.f32 [b], 1.0, 1, {N}\n"
 DOUBLE = f"v.fadd.f32 [b], [a], [a], 1, {N}\n"
 
 PROGRAMS = {
@@ -51,6 +52,12 @@ PROGRAMS = {
     f"v.fmul.f32 [b], [a], 2.0, 1, {N}\n" + STORE,
     "reduced by columns": LOAD + "red.fadd.f32 [pieces], [a], 1, 32, 32\n"
     "v.fadd.f32 [b], [a], col[pieces], 32, 32\n" + STORE,
+    "reduced by short rows": LOAD + ONES + f"red.fadd.f32 [b], [a], {N // 4}, 4, 1\n"
+    f"red.fmax.f32 [pieces], [a], {N // 8}, 8, 1\nv.fadd.f32 [b], [b], [pieces], 1, {N // 8}\n" + STORE,
+    "its greatest are found": LOAD + ONES + "red.argmax.f32 [b], [pieces], [a], 32, 32, 1\n"
+    "red.argmin.f32 [b + 128], [pieces + 128], [a], 1, 32, 32\n"
+    "v.sitofp.i32.f32 [b + 256], [pieces], 1, 64\n" + STORE,
+    "it is summed up": LOAD + "scan.fadd.f32 [b], [a], 2, 16, 32, 1\n" + STORE + DOUBLE,
     "what it came from is stored to": LOAD
     + f"v.fadd.f32 [b], [a], 1.0, 1, {N}\nsync 4\ndma.store.f32 g[r1 + 256], [b], {N - 64}, 1, 1, 0, 0, 0, 0\nsync 1\n"
     + DOUBLE
@@ -121,7 +128,21 @@ def test_what_is_lent_is_what_was_loaded(name, runtime):
     assert expected[0].any()
 
 
-def test_nothing_is_read_past_the_end_of_an_array(runtime):
+LAST = N - 4
+READS_UP_TO_THE_LAST = [
+    DOUBLE,
+    f"scan.fadd.f32 [b], [a], 1, 3, {LAST // 3}, 0\n",
+    f"red.fadd.f32 [b], [a], 1, 3, {LAST // 3}\n",
+    f"red.fadd.f32 [b], [a + {4 * (LAST - 4 * 241)}], 241, 4, 1\n",
+    f"red.fadd.f32 [b], [a + {4 * (LAST - 8 * 113)}], 113, 8, 1\n",
+    f"red.argmax.f32 [b], [pieces], [a], 4, {LAST // 4}, 1\n",
+    f"red.argmax.f32 [b], [pieces], [a], 1, 3, {LAST // 3}\n",
+]
+
+
+@pytest.mark.parametrize("elements_behind", [0, READ_PAST_BYTES // 4])
+@pytest.mark.parametrize("read", READS_UP_TO_THE_LAST)
+def test_nothing_is_read_past_the_end_of_an_array(read, elements_behind, runtime):
     """The array ends where a page does of which the host may touch nothing."""
     page = mmap.PAGESIZE
     pages = mmap.mmap(-1, 3 * page)
@@ -129,14 +150,14 @@ def test_nothing_is_read_past_the_end_of_an_array(runtime):
     libc = ctypes.CDLL(None, use_errno=True)
     guard = ctypes.c_void_p(whole.ctypes.data + 2 * page)
     assert libc.mprotect(guard, ctypes.c_size_t(page), 0) == 0
-    count = N - 3
-    x = whole[2 * page - 4 * count : 2 * page].view(np.float32)
-    x[:] = np.arange(count)
-    out = np.zeros(count, np.float32)
+    x = whole[2 * page - 4 * (LAST + elements_behind) : 2 * page].view(np.float32)
+    x[:] = np.arange(len(x))
+    out = np.zeros(LAST, np.float32)
     memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
-    program = assemble(HEADER + (LOAD + DOUBLE + STORE).replace(str(N), str(count)) + "exit")
+    program = assemble(HEADER + (LOAD + ONES + read + STORE).replace(str(N), str(LAST)) + "exit")
     execute(load(program, runtime), (1, 1, 1), [out.ctypes.data, x.ctypes.data], memory, MACHINE, 1)
-    assert out.tolist() == (2 * x).tolist()
+    assert out.any()
+    assert read != DOUBLE or out.tolist() == (2 * x[:LAST]).tolist()
     libc.mprotect(guard, ctypes.c_size_t(page), mmap.PROT_READ | mmap.PROT_WRITE)
 
 

@@ -1,4 +1,4 @@
-"""The lesser and the greater of rows and columns: natively they are those of integers, and nobody can tell."""
+"""The lesser and the greater of rows and columns, and their places: natively of integers, and nobody can tell."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ REDUCE = """
 .program reduce
 .isa {isa}
 .cores 1
-.param out ptr {dtype}
-.param x ptr {dtype}
+.param out ptr DTYPE
+.param x ptr DTYPE
 .buffer a nram 0 {size}
 .buffer b nram {size} {size}
+.buffer c nram 262144 16384
     param r0, 0
     param r1, 1
-    dma.load.{dtype} [a], g[r1], {elements}, 1, 1, 0, 0, 0, 0
+    dma.load.DTYPE [a], g[r1], {elements}, 1, 1, 0, 0, 0, 0
     sync 1
-    red.{operation}.{dtype} [b], [a], {outer}, {n}, {inner}
+    red.REDUCE
     sync 4
-    dma.store.{dtype} g[r0], [b], {results}, 1, 1, 0, 0, 0, 0
+    dma.store.DTYPE g[r0], [STORED], {results}, 1, 1, 0, 0, 0, 0
     exit
 """
 # Rows of one sign, of both zeros, of NaN of both signs alone and beside numbers, of the ends of the range.
@@ -47,28 +48,60 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
-@pytest.mark.parametrize("operation", ["fmin", "fmax", "fminimum", "fmaximum"])
-@pytest.mark.parametrize(
+SHAPES = pytest.mark.parametrize(
     ("outer", "n", "inner"),
     [(40, 60, 1), (3, 800, 1), (1200, 2, 1), (300, 8, 1), (150, 4, 4), (2, 60, 20), (1, 2400, 1)],
 )
-def test_rows_of_special_values(dtype, operation, outer, n, inner, runtime):
-    numpy = BY_NAME[dtype].numpy
-    words = {"dtype": dtype, "operation": operation, "outer": outer, "n": n, "inner": inner, "isa": MACHINE.isa}
-    size = -(-ELEMENTS * np.dtype(numpy).itemsize // 64) * 64
-    program = assemble(REDUCE.format(**words, size=size, elements=ELEMENTS, results=outer * inner))
+
+
+def run_both(text, elements, results, runtime):
+    """What the interpreter and native code store of a program over some elements."""
+    dtype, stored = elements.dtype, []
+    size = -(-ELEMENTS * dtype.itemsize // 64) * 64
+    program = assemble(text.format(isa=MACHINE.isa, size=size, elements=ELEMENTS, results=results.size))
     check(program, MACHINE)
+    for native in (False, True):
+        result = results.copy()
+        memory = GlobalMemory([Allocation.of_array("out", result), Allocation.of_array("x", elements)])
+        parameters = [result.ctypes.data, elements.ctypes.data]
+        if native:
+            execute(load(program, runtime), (1, 1, 1), parameters, memory, MACHINE, 1)
+        else:
+            interpreter.run(program, (1, 1, 1), parameters, memory, MACHINE)
+        stored.append(result)
+    return stored
+
+
+def special_values(dtype, outer, n, inner):
     generator = np.random.default_rng(n)
     rows = [generator.choice(KINDS[number % len(KINDS)], n) for number in range(outer * inner)]
-    x = np.array(rows).reshape(outer, inner, n).swapaxes(1, 2).ravel().astype(numpy)
-    expected, out = np.zeros(outer * inner, numpy), np.zeros(outer * inner, numpy)
-    for result in (expected, out):
-        memory = GlobalMemory([Allocation.of_array("out", result), Allocation.of_array("x", x)])
-        parameters = [result.ctypes.data, x.ctypes.data]
-        if result is expected:
-            interpreter.run(program, (1, 1, 1), parameters, memory, MACHINE)
-        else:
-            execute(load(program, runtime), (1, 1, 1), parameters, memory, MACHINE, 1)
-    assert equal(expected, out).all()
+    x = np.array(rows).reshape(outer, inner, n).swapaxes(1, 2).ravel()
+    return x.astype(dtype) if np.dtype(dtype).kind not in "ib" else np.nan_to_num(x, posinf=9, neginf=-9).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
+@pytest.mark.parametrize("operation", ["fmin", "fmax", "fminimum", "fmaximum"])
+@SHAPES
+def test_rows_of_special_values(dtype, operation, outer, n, inner, runtime):
+    numpy = BY_NAME[dtype].numpy
+    text = REDUCE.replace("DTYPE", dtype).replace("REDUCE", f"{operation}.{dtype} [b], [a], {outer}, {n}, {inner}")
+    x = special_values(numpy, outer, n, inner)
+    expected, got = run_both(text.replace("STORED", "b"), x, np.zeros(outer * inner, numpy), runtime)
+    assert equal(expected, got).all()
     assert outer * inner < 2 or (len(set(map(str, expected))) > 1)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "f64", "f8e5m2", "i1", "i8", "i64"])
+@pytest.mark.parametrize("operation", ["argmin", "argmax"])
+def test_the_first_of_special_values(dtype, operation, runtime):
+    """NaNs are equal to each other, and so are zeros of either sign; extremes are in b, their places in c."""
+    numpy, found = BY_NAME[dtype].numpy, set()
+    for outer, n, inner in [(3, 800, 1), (240, 10, 1), (2, 60, 20)]:
+        x = special_values(numpy, outer, n, inner)
+        for stored, of in (("b", dtype), ("c", "i32")):
+            text = REDUCE.replace("DTYPE g[r0]", f"{of} g[r0]").replace("DTYPE", dtype).replace("STORED", stored)
+            text = text.replace("REDUCE", f"{operation}.{dtype} [b], [c], [a], {outer}, {n}, {inner}")
+            expected, got = run_both(text, x, np.zeros(outer * inner, BY_NAME[of].numpy), runtime)
+            assert equal(expected, got).all()
+            found |= set(map(str, expected))
+    assert len(found) > 3

@@ -16,7 +16,7 @@ from mlutriton.codegen.llvm.elements import (
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.dtypes import I32, DType
+from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Context, Fault
 from mlutriton.isa.reduction import accumulator_type
 
@@ -103,50 +103,6 @@ def scan(library: Library, operation: str, dtype: DType) -> str:
         e.do("ret void")
         return e.function(
             f"define internal void @{name}(ptr %dst, ptr %a, i64 %outer, i64 %n, i64 %inner, i64 %reverse) noinline"
-        )
-
-    return library.require(name, define)
-
-
-def place_of_extreme(library: Library, dtype: DType, is_max: bool) -> str:
-    """``f(dst, index, a, outer, n, inner)``: the extreme along n and the first place where it stands."""
-    name = f"mlu.{'argmax' if is_max else 'argmin'}.{dtype}"
-
-    def define() -> str:
-        e = Emitter(library)
-        scalar = kind(dtype)
-        best, place = e.variable(scalar), e.variable("i64")
-        line = e.value(f"mul i64 %inner, {dtype.bytes}")
-        plane = e.value(f"mul i64 %n, {line}")
-        if dtype.is_float:
-            compare = f"fcmp {'ogt' if is_max else 'olt'}"
-        else:
-            compare = f"icmp {'u' if dtype.is_bool else 's'}{'gt' if is_max else 'lt'}"
-        with e.loop("%outer") as outer, e.loop("%inner") as inner:
-            source = e.pointer("%a", e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes)))
-            first = number_of(e, load(e, source, dtype, 1))
-            e.do(f"store {scalar} {first}, ptr {best}")
-            e.store64(0, place)
-            with e.loop("%n", start=1) as k:
-                value = number_of(e, load(e, e.pointer(source, e.value(f"mul i64 {k}, {line}")), dtype, 1))
-                so_far = e.value(f"load {scalar}, ptr {best}")
-                better = e.value(f"{compare} {scalar} {value}, {so_far}")
-                if dtype.is_float:
-                    is_nan, was_nan = (e.value(f"fcmp uno {scalar} {x}, {x}") for x in (value, so_far))
-                    newly = e.value(f"and i1 {is_nan}, {e.value(f'xor i1 {was_nan}, true')}")
-                    better = e.value(f"or i1 {better}, {newly}")
-                e.do(
-                    f"store {scalar} {e.value(f'select i1 {better}, {scalar} {value}, {scalar} {so_far}')}, ptr {best}"
-                )
-                e.store64(e.value(f"select i1 {better}, i64 {k}, i64 {e.load64(place)}"), place)
-            result = e.add(e.value(f"mul i64 {outer}, %inner"), inner)
-            extreme = Lanes(dtype, 1, number=e.value(f"load {scalar}, ptr {best}"))
-            store(e, extreme, e.pointer("%dst", e.multiply(result, dtype.bytes)))
-            index = e.value(f"trunc i64 {e.load64(place)} to i32")
-            store(e, Lanes(I32, 1, number=index), e.pointer("%index", e.multiply(result, 4)))
-        e.do("ret void")
-        return e.function(
-            f"define internal void @{name}(ptr %dst, ptr %index, ptr %a, i64 %outer, i64 %n, i64 %inner) noinline"
         )
 
     return library.require(name, define)

@@ -8,8 +8,8 @@ So a program has a table of loans: ranges of NRAM and the host addresses that ho
 in one piece only writes an entry, once it is checked and recorded. So does one of rows that stand apart, if products
 read them and no program of the launch stores to their array. From then on
 
-1. loops over elements read each place where ``source`` says that it lies, products their left rows where
-   ``source_rows`` says so, and ``overwrite`` takes out of the table what is written;
+1. loops over elements, reductions and scans read each place where ``source`` says that it lies, products their left
+   rows where ``source_rows`` says so, and ``overwrite`` takes out of the table what is written;
 2. anything else that touches a place has it copied first, by ``settle``;
 3. before anything is stored to DRAM, and before other cores or programs run, whatever might change is copied too.
 
@@ -47,6 +47,7 @@ _LOADS = ("dma.load", "dma.load_pad")
 # What the runtime moves with the table in hand.
 BOXES = (*_LOADS, "dma.store")
 _WRITES_DRAM = ("scatter", "stg", "atom.", "gatom.")
+_ALONG_AN_AXIS = ("red.", "scan.")
 _LETS_OTHERS_RUN = ("barrier.cluster", "pause")
 _TABLE = "ptr %nram, ptr %loans"
 
@@ -323,8 +324,7 @@ class Loans:
         """The table, for a load of a place that may be lent; else ``null``; and whether it may be of rows."""
         if place.buffer.space == "nram" and (window := _window(place.buffer)) in self._windows:
             return self.table, window in self._windows_of_rows
-        if self.concern(place):
-            self._call("settle", place)
+        self.bring(place)
         return "null", False
 
     def concern(self, place: Place) -> bool:
@@ -348,6 +348,11 @@ class Loans:
         stride = self._frame.e.variable("i64")
         return self._call("source_rows", place, stride, (row, used), "i64"), self._frame.e.load64(stride)
 
+    def bring(self, place: Place) -> None:
+        """Have copied what is lent of a place."""
+        if self.concern(place):
+            self._call("settle", place)
+
     def overwrite(self, place: Place) -> None:
         """Note that all of a place is written."""
         self._call("overwrite", place)
@@ -362,8 +367,8 @@ class Loans:
             return
         for slot in row.slots:
             place = frame.place(slot.name)
-            if place is not None and self.concern(place) and not _is_left_of_product(row, slot):
-                self._call("settle", place)
+            if place is not None and not _is_read_where_it_lies(row, slot):
+                self.bring(place)
 
     def _call(
         self, name: str, place: Place, pointer: str = "", numbers: tuple[Count, ...] = (), result: str = "void"
@@ -378,12 +383,12 @@ _Windows = tuple[tuple[int, int], ...]
 
 
 def _lent_windows(program: Program, instructions: Iterable[Instruction]) -> tuple[_Windows, _Windows]:
-    """Stretches of NRAM that are loaded, and read by loops over elements or by products; those that products read."""
+    """Stretches of NRAM that are loaded, and read where they lie; those that products read."""
     loaded, read, multiplied = set[tuple[int, int]](), set[tuple[int, int]](), set[tuple[int, int]]()
     for instruction in instructions:
         if instruction.row.name in _LOADS:
             loaded |= _windows(program, instruction, Access.WRITE)
-        elif instruction.row.is_elementwise_or_mov or instruction.row.name.startswith("red."):
+        elif instruction.row.is_elementwise_or_mov or instruction.row.name.startswith(_ALONG_AN_AXIS):
             read |= _windows(program, instruction, Access.READ)
         elif instruction.row.name == "mm":
             multiplied |= _windows(program, instruction, Access.READ)
@@ -394,8 +399,8 @@ def _lent_windows(program: Program, instructions: Iterable[Instruction]) -> tupl
     return loaded_for(read | multiplied), loaded_for(multiplied)
 
 
-def _is_left_of_product(row: Row, slot: Slot) -> bool:
-    return row.name == "mm" and slot.name == "a"
+def _is_read_where_it_lies(row: Row, slot: Slot) -> bool:
+    return slot.name == "a" and (row.name == "mm" or row.name.startswith(_ALONG_AN_AXIS))
 
 
 def _windows(program: Program, instruction: Instruction, access: Access) -> set[tuple[int, int]]:

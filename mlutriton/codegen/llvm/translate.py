@@ -16,6 +16,7 @@ from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, i
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.extremes import place_of_extreme
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
 from mlutriton.codegen.llvm.items import reach
@@ -264,6 +265,13 @@ class _Translation:
 
     def _pointer(self, name: str) -> str:
         return self.frame.pointer(self._place(name))
+
+    def _source(self, name: str) -> str:
+        """The address at which an operand is read: what is lent lies outside the chip."""
+        place = self._place(name)
+        if not self.loans.concern(place):
+            return self.frame.pointer(place)
+        return self.e.pointer("%nram", self.loans.source(place))
 
     # ---- scalar instructions ----------------------------------------------------------------------------------------
 
@@ -525,12 +533,12 @@ class _Translation:
                 pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}, ptr {mask}, i64 {stride}"
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["red", "argmax" | "argmin" as which]:
-                function = frame.shared_function(collectives.place_of_extreme, dtype, which == "argmax")
-                pointers = ", ".join(f"ptr {self._pointer(name)}" for name in ("dst", "index", "a"))
+                function = frame.shared_function(place_of_extreme, dtype, which == "argmax")
+                pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('index')}, ptr {self._source('a')}"
                 e.do(f"call void @{function}({pointers}, {extents})")
             case ["scan", operation]:
                 function = frame.shared_function(collectives.scan, operation, dtype)
-                pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
+                pointers = f"ptr {self._pointer('dst')}, ptr {self._source('a')}"
                 e.do(f"call void @{function}({pointers}, {extents}, i64 {frame.integer('reverse')})")
             case ["red", operation]:
                 self._column_reduction(operation)
@@ -543,13 +551,16 @@ class _Translation:
         n, inner = frame.count("n"), frame.count("inner")
         dtype = frame.instruction.dtypes[0]
         if isinstance(n, int) and isinstance(inner, int) and is_short(n, inner):
+            # It reads further past the end than what is lent may be.
+            self.loans.bring(self._place("a"))
             function = frame.shared_function(short_reduction, operation, dtype, n, inner)
             pointers = f"ptr {self._pointer('dst')}, ptr {self._pointer('a')}"
             e.do(f"call void @{function}({pointers}, i64 {frame.count('outer')})")
             return
         function = frame.shared_function(collectives.column_reduction, operation, dtype)
         counts = ", ".join(f"i64 {frame.count(name)}" for name in ("outer", "n", "inner"))
-        call = f"call void @{function}(ptr {self._pointer('dst')}, ptr {self._pointer('a')}, {counts})"
+        pointers = f"ptr {self._pointer('dst')}, ptr {self._source('a')}"
+        call = f"call void @{function}({pointers}, {counts})"
         if isinstance(inner, int):
             e.do(call)
             return
