@@ -13,7 +13,7 @@ from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Block, Builder, Function
 from mlutriton.ir.evaluator import evaluate
 from mlutriton.ir.host_memory import ArrayMemory
-from mlutriton.ir.ops import Assemble, Constant, Order, Return, TileLoad, TileStore
+from mlutriton.ir.ops import Assemble, Constant, GatherLoad, Order, Return, TileLoad, TileStore
 from mlutriton.ir.parser import parse_function
 from mlutriton.ir.passes import partition
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
@@ -127,6 +127,44 @@ def test_what_all_need_is_loaded_by_all_together() -> None:
     assert [each.attributes["unless_disjoint"] for each in orders] == [True, True]
     alone, *_ = partition.partition(parse_function(PRODUCT), 4, share=False, least_part_bytes=0)
     assert not any(isinstance(each, Assemble) for each in alone.walk())
+
+
+ROWS = """
+func @rows(%x: ptr<f32>, %ids: ptr<i32>, %y: ptr<f32>) {
+  %zero = constant {value = 0} : i64
+  %one = constant {value = 1} : i64
+  %n = constant {value = 4} : i64
+  %fill = constant {value = 0.0} : f32
+  %none = constant {value = 0} : i32
+  %others = constant {value = 0.0} : tensor<4xf32>
+  %all = constant {value = true} : tensor<4xi1>
+  %id = tile_load %ids, %none, %one, %zero, %n {wraps = [0]} : tensor<4xi32>
+  %found = gather_load %x, %id, %all, %others, %n {scale_bytes = 16, length = 4} : tensor<4x4xf32>
+  %values = exp %found : tensor<4x4xf32>
+  scatter_store %y, %id, %values, %all, %n {scale_bytes = 16, length = 4}
+  return
+}
+"""
+
+
+def test_members_may_have_one_element_of_each_row_that_is_looked_up() -> None:
+    """Such items have no dimension for their elements."""
+
+    def stored(function: Function) -> np.ndarray:
+        memory, found = ArrayMemory(), np.zeros(16, np.float32)
+        arrays = [np.linspace(-1, 1, 16, dtype=np.float32), np.array([2, 0, 3, 1], np.int32), found]
+        addresses = [memory.register(str(place), array) for place, array in enumerate(arrays)]
+        evaluate(function, (1,), addresses, memory, arrays_disjoint=True)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partition, "_LARGEST_SHARE", 1.0)
+        parts = partition.partition(parse_function(ROWS), 4, share=True, least_part_bytes=0)
+    for part in parts:
+        verify(part, "partition")
+        np.testing.assert_array_equal(stored(part), stored(parse_function(ROWS)))
+    lengths = [each.integer("length") for part in parts for each in part.walk() if isinstance(each, GatherLoad)]
+    assert 1 in lengths
 
 
 IN_PLACE = """

@@ -50,6 +50,7 @@ from mlutriton.ir.ops import (
     Load,
     Range,
     Reduce,
+    Reshape,
     Scan,
     ScatterStore,
     Splat,
@@ -251,6 +252,8 @@ class _Emission(Emission):
                 self.effect(TileStore([base, operands[1], *geometry], operation.attributes))
             case ScatterStore():
                 operands, attributes = self._items(operation, operands, layout)
+                if attributes["length"] == 1:
+                    operands[2] = self._in_shape(operands[2], shape_of(operands[1].type))
                 self.effect(ScatterStore(operands, attributes))
             case _:
                 self.effect(Assert(operands, operation.attributes))
@@ -276,6 +279,9 @@ class _Emission(Emission):
                 return [self._range(operation)]
             case GatherLoad() if layout != WHOLE:
                 operands, attributes = self._items(operation, operands, layout)
+                if attributes["length"] == 1:
+                    made = self.effect(GatherLoad(operands, attributes))
+                    return [self._in_shape(made.result, shape_of(types[0]))]
             case Constant():
                 return [self.code.add(Constant.of(operation.value, types[0]))]
             case _:
@@ -352,6 +358,12 @@ class _Emission(Emission):
             *rest,
             self.code.value(self.code.binary("sub", limit, start)),
         ], attributes
+
+    def _in_shape(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """Elements in another shape: items of which a member has one element have no dimension of their own."""
+        if shape_of(value.type) == shape:
+            return value
+        return self.code.add(Reshape([value], result_types=[with_shape(shape, element_type(value.type))]))
 
     def _shared_axis(self, operation: TileLoad) -> int | None:
         """The axis along which members load parts of a tile that all need, if they do: not the one that is dense."""
