@@ -17,6 +17,7 @@ from tests.language.generated.launches import EXAMPLES, check, examples, faultin
 from tests.language.generated.lookups import lookup_kernel
 from tests.language.generated.masks import mask_kernel
 from tests.language.generated.meetings import meeting_kernel
+from tests.language.generated.nests import nest
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.records import record_kernel
@@ -47,12 +48,19 @@ def test_kernels_whose_tensors_do_not_fit_write_what_numpy_says(case: Case) -> N
 
 
 BOTH = ["mlu590-m9", "mlu-tiny"]
+ALL = [*BOTH, "mlu370-x4"]
 kernels = seeded if EXAMPLES else drawn
 
 
 @given(case=kernels(walk, BOTH))
 @examples(20)
 def test_loops_along_rows_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(nest, ALL))
+@examples(8)
+def test_loops_within_loops_write_what_numpy_says(case: TextCase) -> None:
     judged(case)
 
 
@@ -136,7 +144,6 @@ def test_large_tensors_of_any_size_write_what_numpy_says(case: TextCase) -> None
     judged(case)
 
 
-ALL = [*BOTH, "mlu370-x4"]
 CHOICES = st.integers(0, 1 << 20)
 
 

@@ -23,6 +23,7 @@ from tests.language.generated.lookups import lookup_kernel
 from tests.language.generated.machines import machine_of, machines
 from tests.language.generated.masks import mask_kernel
 from tests.language.generated.meetings import meeting_kernel
+from tests.language.generated.nests import nest
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.records import record_kernel
@@ -34,6 +35,7 @@ from tests.language.generated.walks import walk
 
 GENERATORS: list[tuple[Callable[..., TextCase], tuple[object, ...]]] = [
     (walk, ()),
+    (nest, ()),
     (place_kernel, ()),
     (block_kernel, ()),
     (product, ()),
