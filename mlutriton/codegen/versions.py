@@ -53,8 +53,10 @@ def join(versions: Sequence[Version], general: Program, machine: Machine) -> Pro
         suffix = joining.add(program)
         chosen, otherwise = (joining.label(name, suffix) for name in ("special", "otherwise"))
         choice = _Choice(joining.selected, joining.taken, joining.registers)
-        choice.ask(conditions, otherwise, dict(known))
+        asked = dict(known)
+        choice.ask(conditions, otherwise, asked)
         joining.decide(choice, conditions[0], chosen, otherwise)
+        joining.programs[-1] = _knowing(joining.programs[-1], asked)
         known |= choice.at_first()
     joining.add(programs[-1])
     joining.programs[-1] = _knowing(joining.programs[-1], known)
@@ -271,10 +273,10 @@ def _key(instruction: Instruction, operands: Sequence[Operand]) -> tuple[object,
 
 
 def _knowing(program: Program, known: _Known) -> Program:
-    """The program without what its choices between versions compute again.
+    """The program without what it computes again when it begins.
 
     Args:
-        program: begins with all these choices.
+        program: a version, or one that begins with choices between versions itself.
         known: has been computed before in any case.
     """
     setters = Counter(each.written_register for each in program.instructions)

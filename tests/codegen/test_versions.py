@@ -1,6 +1,7 @@
 """Programs with a version for launches of which more is known: both compute the same, and the right one runs."""
 
 import math
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from benchmarks.kernels import tutorial_matmul, tutorial_matmul_case
 from mlutriton.ir.analysis.launch_facts import condition_function as of_launch
+from mlutriton.isa.table import Queue
 from mlutriton.specialization import products
 
 
@@ -54,6 +56,18 @@ def test_what_conditions_have_in_common_is_computed_once():
     assert sum(each.row.name == "cbr" for each in asked) > 2
     computed = [(each.row.name, *each.operands[1:]) for each in asked if each.written_register is not None]
     assert len(computed) == len(set(computed))
+
+
+def test_versions_know_what_was_computed_for_the_choice_between_them():
+    program = launch(512, 512, 64, (64, 64, 32)).program
+    asked = {
+        each.operands[1] for each in program.instructions[: min(program.labels.values())] if each.row.name == "param"
+    }
+    begins = [place for label, place in program.labels.items() if label.startswith("special")]
+    assert len(begins) > 2
+    for place in begins:
+        begun = takewhile(lambda each: each.row.queue is Queue.SCALAR, program.instructions[place:])
+        assert asked.isdisjoint(each.operands[1] for each in begun if each.row.name == "param")
 
 
 def test_tiles_end_where_what_wraps_is_not_stored():
