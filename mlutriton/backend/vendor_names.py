@@ -1,6 +1,7 @@
-"""Names under which Cambricon's Triton has what is here: kernels and their hosts for the MLU import them.
+"""Other names of modules: those of Cambricon's Triton for what is here, and ours for the parts of Triton's language.
 
-The plug-in installs them while Triton itself is being imported, when what they stand for cannot be imported yet.
+Kernels and their hosts for the MLU import the former, ``mlutriton.language.extra.libdevice`` is one of the latter. The
+plug-in installs them while Triton itself is being imported, when what they stand for cannot be imported yet.
 """
 
 from __future__ import annotations
@@ -20,8 +21,19 @@ VENDOR_NAMES = {
 }
 
 
+LANGUAGE = "mlutriton.language"
+
+
+def _own_name(name: str) -> str | None:
+    """The name under which a module is to be loaded, if this is another."""
+    # Triton's language under our name has its __path__: each part would be loaded again, with builtins of its own.
+    if name.startswith(f"{LANGUAGE}.") and sys.modules[LANGUAGE] is sys.modules.get("triton.language"):
+        return VENDOR_NAMES.get(name.removeprefix("mlu"), name.removeprefix("mlu"))
+    return VENDOR_NAMES.get(name)
+
+
 class VendorNames(MetaPathFinder, Loader):
-    """Finds a module of this package when it is imported under its vendor's name."""
+    """Finds a module when it is imported under another name than its own."""
 
     def __init__(self) -> None:
         self._own_specification: ModuleSpec | None = None
@@ -29,17 +41,22 @@ class VendorNames(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Says that the module is here, if it is one of ``VENDOR_NAMES``."""
-        return ModuleSpec(fullname, self) if fullname in VENDOR_NAMES else None
+        """Says that the module is here, if it has another name of its own."""
+        return ModuleSpec(fullname, self) if _own_name(fullname) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, no copy: kernels know builtins by identity."""
-        # They need Triton whole.
+        # They need Triton whole; of its language, it has loaded the rest.
+        from triton.language import semantic as semantic
+        from triton.language.extra import libdevice as libdevice
+
         import mlutriton.language.mlu  # noqa: F401  # pyright: ignore[reportUnusedImport]
         from mlutriton.backend import compiler as compiler
         from mlutriton.backend import driver as driver
 
-        module = sys.modules[VENDOR_NAMES[spec.name]]
+        module = sys.modules.get(_own_name(spec.name) or "")
+        if module is None:
+            raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
         self._own_specification = module.__spec__
         return module
 

@@ -342,6 +342,34 @@ print(driver.BangUtils().get_device_properties(0)["core_num_per_cluster"])
     assert ran.stdout == "4\n", ran.stderr
 
 
+def test_parts_of_the_language_are_no_copies_under_our_name():
+    source = """
+import mlutriton.language as tl
+import mlutriton.language.extra.libdevice as portable
+import mlutriton.language.math
+from mlutriton.language.core import constexpr
+from mlutriton.language.extra.cuda import libdevice
+from mlutriton.language.extra.mlu.libdevice import philox
+from mlutriton.language.semantic import TritonSemantic
+import triton.language
+
+assert tl is triton.language
+assert tl.math is mlutriton.language.math is triton.language.math
+assert constexpr is tl.constexpr
+assert portable.__name__ == "triton.language.extra.libdevice"
+assert libdevice is triton.language.extra.cuda.libdevice
+assert tl.extra is triton.language.extra
+assert tl.extra.mlu.libdevice.philox is philox
+assert TritonSemantic is triton.language.semantic.TritonSemantic
+try:
+    import mlutriton.language.missing
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
+    assert ran.stdout == "No module named 'mlutriton.language.missing'\n", ran.stderr
+
+
 def test_kernels_of_gluon_are_refused():
     from triton.experimental import gluon  # no part of Triton's interface yet
 
