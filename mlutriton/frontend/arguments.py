@@ -20,7 +20,16 @@ ARRAY_DTYPES: frozenset[np.dtype[Any]] = frozenset(
     {dtype.numpy for dtype in ALL} | {np.dtype(f"uint{dtype.bits}") for dtype in ALL if dtype.is_int}
 )
 _DTYPES_BY_NAME: dict[str, np.dtype[Any]] = {str(dtype): dtype for dtype in ARRAY_DTYPES}
-_NAMES_OF_FLOAT8: dict[np.dtype[Any], str] = {dtype.numpy: str(dtype.numpy) for dtype in ALL if dtype.is_float8}
+
+
+class Float8Name(str):
+    """The name of a type of 8-bit floats, in the place of its dtype: descriptors ask it for the size of an element."""
+
+    __slots__ = ()
+    itemsize = 1
+
+
+_NAMES_OF_FLOAT8 = {dtype.numpy: Float8Name(dtype.numpy) for dtype in ALL if dtype.is_float8}
 
 # Names of Triton's language and of its signatures, as far as they are other names.
 _TRITON_NAMES: dict[str, np.dtype[Any]] = {

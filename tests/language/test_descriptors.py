@@ -1,5 +1,6 @@
 """Tensor descriptors, made by the host and by the kernel."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -49,6 +50,16 @@ def test_blocks_of_host_descriptors_end_in_zeros():
     copy_block[(1,)](TensorDescriptor.from_tensor(mlu.array(out), [4, 8]), source, 8, 16, 0, 0)
     expected = block_of(x, (8, 16), (4, 8), 0) + 1
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"])
+def test_host_descriptors_of_8_bit_floats(name):
+    x = numbers(10, 32, dtype=getattr(ml_dtypes, name))
+    out = np.zeros_like(x)
+    copy_block[(1,)](descriptor(out, [4, 16]), descriptor(x, [4, 16]), 3, 8, 2, 16)
+    expected = np.zeros_like(x)
+    expected[2:6, 16:] = (x[3:7, 8:24].astype(np.float32) + 1).astype(x.dtype)
+    np.testing.assert_array_equal(out.view(np.uint8), expected.view(np.uint8))
 
 
 @mlu.jit
