@@ -32,6 +32,7 @@ _MASKED = {
     "atomic": "tl.atomic_add(pointer, value, mask=offsets < n)",
 }
 _UNPASSED = "an array of which the kernel loads the address is reached for as long as mlu.array(x) of it is kept"
+_EXPANDED = "if {0} was broadcast or expanded, it is no longer than that: np.ascontiguousarray({0}), {0}.contiguous()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,12 @@ class GlobalMemory:
 
     def _remedy(self, address: int, bytes: int, action: str, nearest: Allocation | None) -> str:
         """What to write; an access that is farther from the nearest array than that is long was led elsewhere."""
-        remedy = f"mask the access: {_MASKED[action]}, or check the extents and strides that were passed"
-        far = nearest is not None and max(nearest.address - address - bytes, address - nearest.end) > nearest.bytes
-        return f"{remedy}\n{_UNPASSED}" if far else remedy
+        remedies = [f"mask the access: {_MASKED[action]}, or check the extents and strides that were passed"]
+        if nearest is not None and max(nearest.address - address - bytes, address - nearest.end) > nearest.bytes:
+            remedies.append(_UNPASSED)
+        elif nearest is not None and nearest.bytes < bytes:
+            remedies.append(_EXPANDED.format(nearest.name))
+        return "\n".join(remedies)
 
     def _miss(self, address: int, bytes: int, nearest: Allocation | None) -> str:
         """By how much an access misses the nearest array."""

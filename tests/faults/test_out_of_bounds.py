@@ -158,6 +158,12 @@ def test_a_view_reaches_its_own_bytes_alone():
     assert (memory == 77).all()
 
 
+def test_a_broadcast_array_is_told_to_be_short():
+    x = np.broadcast_to(np.float32(3), (64,))
+    with pytest.raises(mlu.KernelFault, match=r"if x was broadcast or expanded, .* np\.ascontiguousarray\(x\)"):
+        copy_1d[(1,)](np.zeros(64, np.float32), x, 0, BLOCK=64)
+
+
 def test_empty_arrays_have_no_bytes():
     with pytest.raises(mlu.KernelFault, match="every array that was passed is empty"):
         copy_1d[(1,)](np.zeros(0, np.float32), np.zeros(0, np.float32), 0, BLOCK=64)
