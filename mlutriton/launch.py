@@ -429,7 +429,7 @@ class Launch:
             execution.counters,
             execution.prints,
             self.with_values,
-            execution.instruction_work,
+            execution.work.by_instruction,
             execution.touched,
             variant=self._variant,
         )
@@ -447,7 +447,7 @@ class Launch:
             trace,
             None,
             result.prints,
-            instruction_work=result.instruction_work,
+            count_work=lambda: result.instruction_work,
             touched=result.touched,
             variant=self._variant,
         )

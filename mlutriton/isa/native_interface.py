@@ -6,8 +6,8 @@ chunks from a counter that they share, until none is left or one has a fault. A 
 resident program (``Program.is_resident``) serves several, of which the first has its number.
 
 The cores of a cluster program take turns on one host thread, each from barrier to barrier. Each has a context, with
-memories, trace and prints of its own; SRAM and the table of work are the same in all. ``TOGETHER`` runs one task on all
-of its cores, ``RUN_TOGETHER`` task after task; they take the context of the first, which names all of them.
+memories, trace and prints of its own; SRAM and the counters of work are the same in all. ``TOGETHER`` runs one task on
+all of its cores, ``RUN_TOGETHER`` task after task; they take the context of the first, which names all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ PROGRAM = "program"
 RUN = "run"
 # The same for cluster programs.
 TOGETHER = "together"
+# What a program exports, so that one look-up finds it: the address of PROGRAM or TOGETHER, how many counters of work a
+# thread has, how many entries follow, and WorkTerm for WorkTerm.
+PROGRAM_TABLE = "program_table"
 RUN_TOGETHER = "run_together"
 # What a thread that works for launches runs for ever, how they hand it something, and how they wait for it.
 SERVE, BEGIN, WAIT = "serve", "begin", "wait"
@@ -103,7 +106,7 @@ class Context:
     DISJOINT = 34
     # Bytes beyond which neither the trace nor the prints of the thread may grow.
     RECORDED_BYTES = 35
-    # Address of the thread's table of work by instruction, see InstructionWork.
+    # Address of the thread's counters of work by instruction, see WorkTerm.
     INSTRUCTION_WORK = 36
     # Addresses of a byte for each TOUCHED_UNIT_BYTES of the device that gathers, scatters and vector atomics set where
     # they load and where they store, but for local memory; of unit 0. 0 without values.
@@ -168,12 +171,24 @@ class Counter(IntEnum):
 class InstructionWork(IntEnum):
     """Rows of the table of work by instruction, of one word for each instruction of the program.
 
-    Cycles of a chain count for its last instruction. Native code counts executions at the first instruction of each
-    block only.
+    Cycles of a chain count for its last instruction. Native code counts what the table follows from (``WorkTerm``).
     """
 
     EXECUTIONS = 0
     COMPUTE_CYCLES = 1
+
+
+class WorkTerm(IntEnum):
+    """Words of an entry of ``PROGRAM_TABLE``: a word of the table of work is a multiple of one counter of the program.
+
+    What a thread counts is how often each block was executed, and cycles that differ from one time to the next.
+    Executions are those of the first instruction of a block, which are those of all others in it too.
+    """
+
+    ROW = 0  # InstructionWork
+    INSTRUCTION = 1
+    COUNTER = 2
+    FACTOR = 3
 
 
 class Allocation(IntEnum):
@@ -269,9 +284,9 @@ SPECIAL_FUNCTIONS = (
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),
 )  # fmt: skip
 RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
-# What the host calls to join what threads have recorded and counted, or to see that it is known.
-CONCATENATE, REPEATS, ADD_WORK = "concatenate", "repeats", "add_work"
-HOST_FUNCTIONS = (CONCATENATE, REPEATS, ADD_WORK, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
+# What the host calls to join what threads have recorded, or to see that it is known.
+CONCATENATE, REPEATS = "concatenate", "repeats"
+HOST_FUNCTIONS = (CONCATENATE, REPEATS, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
 # The addresses of the basic functions and of those that the host calls, in this order: one look-up finds all.
 BASIC_TABLE = "basic_table"
 

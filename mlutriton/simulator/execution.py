@@ -18,27 +18,25 @@ from numpy.typing import NDArray
 from mlutriton.dtypes import I8, host_address
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
-    ADD_WORK,
     BASIC_FUNCTIONS,
     BASIC_TABLE,
     CONCATENATE,
     FULL,
     HOST_FUNCTIONS,
     PRINT_WORDS,
-    PROGRAM,
+    PROGRAM_TABLE,
     REPEATS,
     RUN,
     RUN_TOGETHER,
     RUNTIME_FUNCTIONS,
     STOP,
-    TOGETHER,
     Context,
     Fault,
-    InstructionWork,
     special_functions,
 )
 from mlutriton.isa.program import Program
-from mlutriton.simulator.host_core import COUNTERS_END, HostCore, core_sizes, int64_array
+from mlutriton.simulator.counted_work import CountedWork, WorkTerms
+from mlutriton.simulator.host_core import CACHE_LINE_WORDS, COUNTERS_END, HostCore, core_sizes, int64_array
 from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter_state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
@@ -82,12 +80,10 @@ class NativeProgram:
         program: what was translated.
         basic: the runtime's basic functions.
         run: runs programs of a launch; takes the address of a thread's context.
-        run_address: of the runtime function behind it, which takes ``task_address`` too.
-        task_address: of the function that runs one task.
-        block_starts: for each instruction the first one of its block.
+        run_address: of the runtime function behind it, which takes the address of what runs one task too.
+        work_terms: how work by instruction follows from what it counts, and the address of what runs one task.
         concatenate: the runtime function that joins the traces of threads.
         repeats: the one that says whether they would be joined to the same.
-        add_work: the one that adds up what threads have counted by instruction.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
         goes_by_item: true if it computes values of items of DRAM.
@@ -117,16 +113,16 @@ class NativeProgram:
         self.program = program
         basic = runtime(None)
         basic.find_all(BASIC_TABLE, (*BASIC_FUNCTIONS, *HOST_FUNCTIONS))
-        names = (RUN, PROGRAM) if program.cores_per_program == 1 else (RUN_TOGETHER, TOGETHER)
-        self.basic, self.run_address, self.task_address = basic, basic.address(names[0]), module.address(names[1])
-        run_tasks, task = basic.function(names[0], [ctypes.c_void_p] * 2), self.task_address
+        name = RUN if program.cores_per_program == 1 else RUN_TOGETHER
+        self.basic, self.run_address = basic, basic.address(name)
+        self.work_terms = WorkTerms(program, module.address(PROGRAM_TABLE))
+        run_tasks, task = basic.function(name, [ctypes.c_void_p] * 2), self.work_terms.task_address
         self.run: Callable[[int], None] = lambda context: run_tasks(context, task)
         called = {name: runtime(name) for name in special_functions(program) if with_values}
         self._modules = module, called  # the code lives as long as they do
         join = [ctypes.c_void_p] * 6 + [ctypes.c_int64]
         self.concatenate: Any = basic.function(CONCATENATE, join)
         self.repeats: Any = basic.function(REPEATS, join, ctypes.c_int64)
-        self.add_work: Any = basic.function(ADD_WORK, [ctypes.c_void_p, *[ctypes.c_int64] * 2, ctypes.c_void_p])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
         self.runtime_table = int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
@@ -135,7 +131,6 @@ class NativeProgram:
         self.has_waits = any(each.row.name == "pause" for each in program.instructions)
         self.has_prints = any(each.row.name.startswith("print.") for each in program.instructions)
         self.program_ns: float | None = None
-        self.block_starts = int64_array(program.block_starts)
         self._numbers = [index for index, each in enumerate(program.parameters) if not each.pointer]
         self._kept: list[_Launch] = []
         self._depends_on_data = depends_on_data
@@ -227,14 +222,14 @@ class Execution(NamedTuple):
     Attributes:
         trace: the records of all programs, in their order.
         counters: work done, by ``Counter``.
-        instruction_work: work done, [len(InstructionWork), instructions].
+        work: done by each instruction.
         prints: in program order.
         touched: DRAM that items touched; None if the program has none, or without values.
     """
 
     trace: Trace
     counters: tuple[int, ...]
-    instruction_work: NDArray[np.int64]
+    work: CountedWork
     prints: tuple[Print, ...]
     touched: TouchedMemory | None
 
@@ -338,7 +333,8 @@ class _Launch:
         self._kept_tasks = 0
         self.cores: list[HostCore] = []
         self._provide_rows(run if native.has_waits else min(_FIRST_TASKS, run))
-        self._work_shape = threads, len(InstructionWork), len(program.instructions)
+        # Each thread counts on cache lines of its own.
+        self._work_shape = threads, native.work_terms.counters + CACHE_LINE_WORDS
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
         largest = 1 if program.is_resident or native.has_waits else _MAXIMUM_CHUNK
         chunk = max(1, min(largest, run // (threads * _CHUNKS_PER_THREAD)))
@@ -374,8 +370,8 @@ class _Launch:
         self._parameters[:] = parameters
         self._memory = memory
         self._shared[_LIMIT_WORD] = self.count
-        self._instruction_work = np.zeros(self._work_shape, np.int64)
-        self._work_address = host_address(self._instruction_work)
+        self._counted = np.zeros(self._work_shape, np.int64)
+        self._work_address = host_address(self._counted)
         self._touched = TouchedMemory(memory) if self.native.goes_by_item else None
         cores = [self._take_core() for _ in range((1 if self._in_turns else self._threads) * self.members)]
         if cores == self._left and self._touched is None and self._touches_as_before():
@@ -402,8 +398,8 @@ class _Launch:
         return True
 
     def _work_of(self, thread: int) -> int:
-        """Address of the table of work that a thread fills."""
-        return self._work_address + thread * 8 * self._work_shape[1] * self._work_shape[2]
+        """Address of the counters of work of a thread."""
+        return self._work_address + thread * 8 * self._work_shape[1]
 
     def _provide_rows(self, stop: int) -> None:
         """Have a row for each core of each task before this one that is not kept: owner, and start and size of records.
@@ -543,7 +539,7 @@ class _Launch:
         try:
             for thread, worker in zip(helped, workers, strict=True):
                 core = self.cores[thread * self.members]
-                worker.begin(native.run_address, core.address, native.task_address)
+                worker.begin(native.run_address, core.address, native.work_terms.task_address)
             busy_ns = self._run_thread(0) if takes_part else 0
             for worker in workers:
                 # An interrupt may arrive without a signal that would end a wait without limit.
@@ -587,9 +583,7 @@ class _Launch:
             trace = self._sharer.trace()
         counted = [core.context[Context.COUNTERS : COUNTERS_END] for core in self.cores]
         counters = tuple(counted[0] if len(counted) == 1 else map(sum, zip(*counted, strict=True)))
-        threads, _, instructions = self._work_shape
-        self.native.add_work(self._work_address, threads, instructions, self.native.block_starts)
-        return Execution(trace, counters, self._instruction_work[0], prints, self._touched)
+        return Execution(trace, counters, CountedWork(self.native.work_terms, self._counted), prints, self._touched)
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program that is not kept."""

@@ -32,8 +32,8 @@ COUNTERS_END = Context.COUNTERS + len(Counter)
 
 # Whole records: code that writes one asks only whether it stands at the end.
 _BUFFER_BYTES = 8 * RECORD_WORDS * 2730
-_CACHE_LINE_WORDS = 8
-_LINE_BYTES = 8 * _CACHE_LINE_WORDS
+CACHE_LINE_WORDS = 8
+_LINE_BYTES = 8 * CACHE_LINE_WORDS
 _PAGE_BYTES = 4096
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
 _NO_WORK = [0] * (COUNTERS_END - Context.FOLD_SCALAR)
@@ -81,7 +81,7 @@ class HostCore:
         self._images = [_from_a_line_on(size + SLACK_BYTES) for size in sizes]
         self._local = np.zeros(0, np.uint8)
         # No other core writes to the cache lines of this one.
-        self.context = int64_array([0] * (CONTEXT_WORDS + _CACHE_LINE_WORDS))
+        self.context = int64_array([0] * (CONTEXT_WORDS + CACHE_LINE_WORDS))
         self.address = ctypes.addressof(self.context)
         images = [image.ctypes.data for image in self._images]
         self.context[Context.NRAM : Context.PARAMETERS] = images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import prod
@@ -91,7 +91,7 @@ class Run:
         prints: what the kernel printed, in program order.
         with_values: False if only the cycles were asked for.
         touched: DRAM that gathers, scatters and vector atomics touched, if known.
-        instruction_work: executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions].
+        count_work: gives ``instruction_work``; None if that is not known.
         variant: what tells the program from others of its kernel: constants and options; empty if not known.
         recorded_sources: text of source files by name, if this run comes from a recording.
     """
@@ -103,7 +103,7 @@ class Run:
     counters: Sequence[int] | None
     prints: tuple[Any, ...] = ()
     with_values: bool = True
-    instruction_work: NDArray[np.int64] | None = None
+    count_work: Callable[[], NDArray[np.int64]] | None = None
     touched: TouchedMemory | None = None
     variant: str = ""
     recorded_sources: Mapping[str, str] | None = None
@@ -111,6 +111,11 @@ class Run:
     @property
     def _work(self) -> Sequence[int]:
         return self.counters if self.counters is not None else (0,) * len(Counter)
+
+    @cached_property
+    def instruction_work(self) -> NDArray[np.int64] | None:
+        """Executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions], if known."""
+        return None if self.count_work is None else self.count_work()
 
     @property
     def kernel(self) -> str:
@@ -288,6 +293,7 @@ class Run:
             ProgramError: E0405, it is no whole recording, or one of another version.
         """
         recording = read_recording(Path(path))
+        work = recording.instruction_work
         return Run(
             recording.program,
             recording.machine,
@@ -295,7 +301,7 @@ class Run:
             recording.trace,
             recording.counters,
             with_values=recording.with_values,
-            instruction_work=recording.instruction_work,
+            count_work=None if work is None else lambda: work,
             touched=recording.touched,
             variant=recording.variant,
             recorded_sources=recording.sources,

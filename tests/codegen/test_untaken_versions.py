@@ -225,6 +225,20 @@ def test_cycles_and_values_are_those_of_the_whole_program(kernel, threads, monke
         np.testing.assert_array_equal(other.instruction_work, run.instruction_work)
 
 
+def test_native_code_counts_only_what_can_run():
+    """A launch clears its counters: they would be thousands with those of versions that it does not take."""
+    program = program_of(BY_SIZE)
+
+    def counters(untaken):
+        native = launch.load_program(program, MACHINE, is_kept=False)._compiled(True, True, untaken)
+        return native.work_terms.counters
+
+    versions = {program.labels[label] for label in ("small", "large")}
+    every, one = counters(frozenset()), [counters(frozenset({begin})) for begin in versions]
+    assert every == len({*program.block_starts})
+    assert max(one) < every
+
+
 def test_programs_say_what_their_versions_are():
     _, run = product(128, 128, 64)
     versions = run.program.metadata["versions"]

@@ -105,7 +105,7 @@ def test_equals_the_interpreter(threads):
     assert got.trace.words.tolist() == expected.trace_words.tolist()
     assert got.trace.starts.tolist() == (expected.trace_starts[:-1] // 3).tolist()
     assert got.trace.cores_per_program == 4
-    assert got.instruction_work.tolist() == expected.instruction_work.tolist()
+    assert got.work.by_instruction().tolist() == expected.instruction_work.tolist()
     assert [each.values.tolist() for each in got.prints] == [each.values.tolist() for each in expected.prints]
 
 

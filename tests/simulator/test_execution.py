@@ -56,7 +56,7 @@ def test_random_programs_agree_with_the_interpreter(seed, runtime):
         wrong = np.flatnonzero(~equal(array, native))
         assert not wrong.size, (dtype, divmod(int(wrong[0]), ELEMENTS), array[wrong[0]], native[wrong[0]])
     assert got.trace.words.tolist() == expected.trace_words.tolist()
-    assert got.instruction_work.tolist() == expected.instruction_work.tolist()
+    assert got.work.by_instruction().tolist() == expected.instruction_work.tolist()
     assert got.touched is None or (got.touched.marks == expected.touched.marks).all()
     assert got.touched is not None or not expected.touched.marks.any()
     assert len(got.prints) == len(expected.prints)
@@ -136,7 +136,7 @@ def test_timing_alone_leaves_the_same_trace_and_touches_no_array(runtime):
     assert not out.any()
     assert timing_only.trace.words.tolist() == with_values.trace.words.tolist()
     assert timing_only.counters == with_values.counters
-    assert timing_only.instruction_work.tolist() == with_values.instruction_work.tolist()
+    assert timing_only.work.by_instruction().tolist() == with_values.work.by_instruction().tolist()
 
 
 def test_counters(runtime):

@@ -35,7 +35,7 @@ def test_any_number_of_threads_gives_the_same(runtime):
         assert execution.trace.words.tolist() == results[0][1].trace.words.tolist()
         assert execution.trace.starts.tolist() == results[0][1].trace.starts.tolist()
         assert execution.counters == results[0][1].counters
-        assert execution.instruction_work.tolist() == results[0][1].instruction_work.tolist()
+        assert execution.work.by_instruction().tolist() == results[0][1].work.by_instruction().tolist()
         assert [each.program for each in execution.prints] == [(number, 0, 0) for number in range(150)]
 
 

@@ -41,7 +41,6 @@ from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
 from mlutriton.dtypes import F16, F32, DType
 from mlutriton.isa.native_interface import (
-    ADD_WORK,
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
     BASIC_TABLE,
@@ -58,7 +57,6 @@ from mlutriton.isa.native_interface import (
     Allocation,
     Context,
     Fault,
-    InstructionWork,
 )
 from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, WRAM_STRIP_COLUMNS, admitted
 from mlutriton.isa.trace_format import RECORD_WORDS
@@ -103,7 +101,6 @@ def basic_module() -> str:
         "forget_weights": forget_weights(library),
         CONCATENATE: _concatenate(library),
         REPEATS: _repeats(library),
-        ADD_WORK: _add_work(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
         SERVE: serve(library),
@@ -615,27 +612,6 @@ def _repeats(library: Library) -> str:
             e.label(e.fresh("unreachable"))
     e.do("ret i64 1")
     return e.function(f"define i64 @{REPEATS}(ptr %joined, ptr %firsts, {_ROWS_OF_RECORDS})")
-
-
-def _add_work(library: Library) -> str:
-    """``add_work(work, threads, instructions, starts)``: the work of all threads, in the place of that of the first.
-
-    Executions were counted at the first instruction of each block, of which each instruction has the number.
-    """
-    e = Emitter(library)
-    words = e.multiply("%instructions", len(InstructionWork))
-    with e.loop("%threads", start="1") as thread:
-        other = _moved(e, "%work", thread, str(e.multiply(words, 8)))
-        with e.loop(str(words)) as word:
-            place = e.pointer("%work", e.multiply(word, 8))
-            e.store64(e.add(e.load64(place), e.load64(e.pointer(other, e.multiply(word, 8)))), place)
-    executions = _moved(e, "%work", str(InstructionWork.EXECUTIONS.value), str(e.multiply("%instructions", 8)))
-    with e.loop("%instructions") as instruction:
-        start = e.load64(e.pointer("%starts", e.multiply(instruction, 8)))
-        counted = e.load64(e.pointer(executions, e.multiply(start, 8)))
-        e.store64(counted, e.pointer(executions, e.multiply(instruction, 8)))
-    e.do("ret void")
-    return e.function(f"define void @{ADD_WORK}(ptr %work, i64 %threads, i64 %instructions, ptr %starts)")
 
 
 _SPECIAL: dict[str, Callable[[Library], str]] = {

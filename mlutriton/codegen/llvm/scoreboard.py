@@ -44,10 +44,16 @@ class Scoreboard:
     The context holds the fold since the last record and the work done, variables hold the bytes that the last COMPUTE
     instruction wrote; what is known at translation time is kept in ``_static_*`` and ``_last`` instead and written
     there when it has to be.
+
+    Attributes:
+        counters: of work, that a thread has.
+        terms: how the table of work follows from these, by ``WorkTerm``.
     """
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self.counters = 0
+        self.terms: list[tuple[int, int, int, int]] = []
         writes = max((len(_slots(i.row.name, Access.WRITE)) for i in frame.program.instructions), default=0)
         self._written = [(frame.variable(), frame.variable()) for _ in range(writes)]
         self._product = frame.variable()
@@ -209,20 +215,22 @@ class Scoreboard:
         if isinstance(cycles, int):
             self._block_cycles[self.frame.index] = cycles
         else:
-            self._add_to_work(InstructionWork.COMPUTE_CYCLES, self.frame.index, cycles)
+            counter = self._count_work(cycles)
+            self.terms.append((InstructionWork.COMPUTE_CYCLES, self.frame.index, counter, 1))
 
-    def _count_instructions(self) -> None:
-        """Count what this block has executed, at its first instruction, and the cycles of the others."""
-        self._add_to_work(InstructionWork.EXECUTIONS, self._block_start, 1)
-        for index, cycles in self._block_cycles.items():
-            self._add_to_work(InstructionWork.COMPUTE_CYCLES, index, cycles)
+    def _count_block(self) -> None:
+        """Count that this block was executed, of which known cycles of its instructions are multiples."""
+        counter = self._count_work(1)
+        self.terms.append((InstructionWork.EXECUTIONS, self._block_start, counter, 1))
+        known = self._block_cycles.items()
+        self.terms += [(InstructionWork.COMPUTE_CYCLES, index, counter, cycles) for index, cycles in known]
         self._block_cycles.clear()
 
-    def _add_to_work(self, row: InstructionWork, index: int, amount: Count) -> None:
-        self._add(amount, self._work_place(row, index))
-
-    def _work_place(self, row: InstructionWork, index: int) -> str:
-        return self.frame.e.pointer("%work", 8 * (row * len(self.frame.program.instructions) + index))
+    def _count_work(self, amount: Count) -> int:
+        """Add to a counter that nothing else adds to, and return its number."""
+        counter, self.counters = self.counters, self.counters + 1
+        self._add(amount, self.frame.e.pointer("%work", 8 * counter))
+        return counter
 
     def _word(self, word: int) -> Count:
         if word not in self._fold:
@@ -279,7 +287,7 @@ class Scoreboard:
             self._add(amount, self._context_place(Context.COUNTERS + counter))
         self._static_counts.clear()
         self._dynamic_counts.clear()
-        self._count_instructions()
+        self._count_block()
 
     def split_fold(self) -> None:
         """At the way back of a loop: keep the fold within what a record holds."""

@@ -31,7 +31,17 @@ from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.native_interface import AT_BARRIER, OVER, PROGRAM, Begin, Context, Fault, NativeText
+from mlutriton.isa.native_interface import (
+    AT_BARRIER,
+    OVER,
+    PROGRAM,
+    PROGRAM_TABLE,
+    TOGETHER,
+    Begin,
+    Context,
+    Fault,
+    NativeText,
+)
 from mlutriton.isa.operands import FORWARD, Mode, Register
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue, Row, SlotKind
@@ -51,7 +61,7 @@ def translate(
     untaken: Collection[int] = (),
     begin: Begin | None = None,
 ) -> NativeText:
-    """The LLVM IR of a legal program; it exports ``PROGRAM`` (see :mod:`mlutriton.isa.native_interface`).
+    """The LLVM IR of a legal program; it exports ``PROGRAM_TABLE`` (see :mod:`mlutriton.isa.native_interface`).
 
     Args:
         program: what to run.
@@ -69,6 +79,7 @@ def translate(
         before = partial(forget_all, program=program, machine=machine) if has_common else None
         together = cooperation(control, _PROGRAM_ARGUMENTS, program.cores_per_program, translation.saved_words, before)
         functions.append(together)
+    functions.append(translation.table())
     shared = {**control.modules, **loops.modules}
     parts = [*loops.parts, *filter(None, [loops.text()])]
     return NativeText("\n".join([control.text(), *functions, "!0 = !{}", ""]), tuple(parts), tuple(shared.values()))
@@ -136,6 +147,14 @@ class _Translation:
         self.frame.finish()
         arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
         return e.function(f"define i64 @{PROGRAM}({arguments})")
+
+    def table(self) -> str:
+        """The ``PROGRAM_TABLE`` of the function that is written."""
+        terms = [word for term in self.scoreboard.terms for word in term]
+        words = self.scoreboard.counters, len(self.scoreboard.terms), *terms
+        kind, name = f"[{len(words)} x i64]", TOGETHER if self.is_cooperative else PROGRAM
+        values = ", ".join(f"i64 {word}" for word in words)
+        return f"@{PROGRAM_TABLE} = constant {{ ptr, {kind} }} {{ ptr @{name}, {kind} [{values}] }}"
 
     def _resume(self) -> None:
         """Go on behind the barrier at which the program was left, if it was."""
