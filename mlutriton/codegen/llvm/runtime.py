@@ -343,6 +343,15 @@ def _transpose(library: Library) -> str:
             ):
                 last_row = e.minimum(e.add(row0, _TRANSPOSE_BLOCK), "%rows")
                 last_column = e.minimum(e.add(column0, _TRANSPOSE_BLOCK), "%columns")
+                if width is not None:
+                    rows, columns = e.subtract(last_row, row0), e.subtract(last_column, column0)
+                    is_whole = e.value(f"icmp eq i64 {e.add(rows, columns)}, {2 * _TRANSPOSE_BLOCK}")
+                    with e.when(is_whole):
+                        origin = e.pointer(_moved(e, source, row0, row_bytes), e.multiply(column0, width))
+                        to = e.pointer(_moved(e, target, column0, column_bytes), e.multiply(row0, width))
+                        strides = f"i64 {column_bytes}, i64 {row_bytes}"
+                        e.do(f"call void @{_block_transpose(e.library, width)}(ptr {to}, ptr {origin}, {strides})")
+                    last_row = e.choose(is_whole, row0, last_row)
                 with e.loop(last_column, start=column0) as column, e.loop(last_row, start=row0) as row:
                     origin = e.pointer(_moved(e, source, row, row_bytes), e.multiply(column, width or "%inner"))
                     to = e.pointer(_moved(e, target, column, column_bytes), e.multiply(row, width or "%inner"))
@@ -354,6 +363,32 @@ def _transpose(library: Library) -> str:
         "define void @transpose(ptr noalias %target, ptr noalias %source, i64 %batch, i64 %rows, i64 %columns,"
         " i64 %inner)"
     )
+
+
+def _block_transpose(library: Library, width: int) -> str:
+    """``transpose_<width>(target, source, strides in bytes)``: a whole block of elements of so many bytes, in squares.
+
+    Vectors of the longest registers that hosts have hold a row of a square.
+    """
+    name, scalar = f"transpose_{width}", f"i{8 * width}"
+    side = min(_TRANSPOSE_BLOCK, 64 // width)
+
+    def define() -> str:
+        e = Emitter(library)
+        for row0 in range(0, _TRANSPOSE_BLOCK, side):
+            for column0 in range(0, _TRANSPOSE_BLOCK, side):
+                origin = e.pointer(_moved(e, "%source", row0, "%source_stride"), column0 * width)
+                to = e.pointer(_moved(e, "%target", column0, "%target_stride"), row0 * width)
+                places = [_moved(e, origin, row, "%source_stride") for row in range(side)]
+                rows = [e.value(f"load <{side} x {scalar}>, ptr {place}, align 1") for place in places]
+                for column, values in enumerate(transposed(e, rows, scalar)):
+                    place = _moved(e, to, column, "%target_stride")
+                    e.do(f"store <{side} x {scalar}> {values}, ptr {place}, align 1")
+        e.do("ret void")
+        strides = "i64 %target_stride, i64 %source_stride"
+        return e.function(f"define internal void @{name}(ptr noalias %target, ptr noalias %source, {strides}) noinline")
+
+    return library.require(name, define)
 
 
 def as_f32(e: Emitter, value: Lanes) -> str:
