@@ -140,8 +140,7 @@ class Trace:
         return len(self.words) // RECORD_WORDS
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """What a launch took and why.
 
     Shapes: ``statistics`` is [cores, STATISTIC_WORDS], see :mod:`mlutriton.simulator.replay_state`; ``programs`` is
@@ -312,17 +311,14 @@ def _prepared(
         keep_events,
         min(_FIRST_TILE_BUCKETS, memory.numbers[replay_state.MOST_TILE_BUCKETS]),
     )
-    memory.take("words", np.ascontiguousarray(trace.words))
-    memory.take("starts", np.ascontiguousarray(trace.starts))
+    if trace is not memory.trace:
+        memory.take_trace(trace)
     # What outlives the replay is one array: of statistics, and of programs behind them.
     programs = trace.rows // members if keep_programs else 0
     results = np.zeros(memory.statistic_words + programs * replay_state.PROGRAM_WORDS, np.int64)
     memory.take_results(results)
     if moves or memory.has_runs:
         memory.has_runs = moves > 0
-        memory.take("groups", trace.groups)
-        memory.take("runs", trace.runs)
-        memory.take("distances", trace.distances)
         memory.take("moves", np.empty(machine.cores * moves, np.int64) if moves else _NOTHING)
     if keep_events or memory.has_events:
         memory.has_events = keep_events
@@ -420,6 +416,7 @@ class _Memory:
         has_runs: whether the last replay was of runs.
         has_events: whether it kept its events.
         generation: number of the replay since there is this memory.
+        trace: the last one, if what is replayed are its own arrays: what-ifs replay one on many machines.
     """
 
     def __init__(self) -> None:
@@ -438,6 +435,7 @@ class _Memory:
         self.statistic_words = 0
         self.has_runs = self.has_events = False
         self.generation = 0
+        self.trace: StoredTrace | None = None
 
     def lay_out(self, machine: Machine, sizes: tuple[int, int, int]) -> None:
         """Have arrays for a machine and so large a replay; the last replay of this thread is over with them."""
@@ -485,6 +483,14 @@ class _Memory:
             self.pointers[_PLACES[name]] = start + place * _WORD_BYTES
             place += lines[name] * _CACHE_LINE_WORDS
         self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
+
+    def take_trace(self, trace: StoredTrace) -> None:
+        """Let a trace be what is replayed."""
+        words, starts = np.ascontiguousarray(trace.words), np.ascontiguousarray(trace.starts)
+        arrays = {"words": words, "starts": starts, "groups": trace.groups, "runs": trace.runs}
+        for name, array in (arrays | {"distances": trace.distances}).items():
+            self.take(name, array)
+        self.trace = trace if words is trace.words and starts is trace.starts else None
 
     def take(self, name: str, array: Words) -> None:
         """Let an array be one of the replay."""
