@@ -74,9 +74,10 @@ def run_both(text, elements, results, runtime):
 
 def special_values(dtype, outer, n, inner):
     generator = np.random.default_rng(n)
+    if np.dtype(dtype).kind in "ib":
+        return generator.choice([-3, -1, 0, 1, 1, 1, 2], outer * n * inner).astype(dtype)
     rows = [generator.choice(KINDS[number % len(KINDS)], n) for number in range(outer * inner)]
-    x = np.array(rows).reshape(outer, inner, n).swapaxes(1, 2).ravel()
-    return x.astype(dtype) if np.dtype(dtype).kind not in "ib" else np.nan_to_num(x, posinf=9, neginf=-9).astype(dtype)
+    return np.array(rows).reshape(outer, inner, n).swapaxes(1, 2).ravel().astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "f64"])
@@ -105,3 +106,18 @@ def test_the_first_of_special_values(dtype, operation, runtime):
             assert equal(expected, got).all()
             found |= set(map(str, expected))
     assert len(found) > 3
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "f64", "i8", "i64"])
+@pytest.mark.parametrize("operation", ["add", "mul", "min", "max"])
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_running_combinations_of_special_values(dtype, operation, reverse, runtime):
+    numpy = BY_NAME[dtype].numpy
+    kind = "f" if dtype.startswith("f") else "s" if operation.startswith("m") and operation != "mul" else ""
+    for outer, n, inner in [(3, 800, 1), (160, 15, 1), (2, 60, 20), (80, 10, 3)]:
+        x = special_values(numpy, outer, n, inner)
+        text = REDUCE.replace("DTYPE", dtype).replace("STORED", "b")
+        text = text.replace("red.REDUCE", f"scan.{kind}{operation}.{dtype} [b], [a], {outer}, {n}, {inner}, {reverse}")
+        expected, got = run_both(text, x, np.zeros(x.size, numpy), runtime)
+        assert equal(expected, got).all()
+        assert len(set(map(str, expected))) > 2

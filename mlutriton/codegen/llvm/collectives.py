@@ -6,7 +6,6 @@ from mlutriton.codegen.llvm.combination import Combination
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
-    apply,
     kind,
     lanes_below,
     load,
@@ -18,7 +17,6 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Context, Fault
-from mlutriton.isa.reduction import accumulator_type
 
 
 def column_reduction(library: Library, operation: str, dtype: DType) -> str:
@@ -67,10 +65,7 @@ def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str)
 def scan(library: Library, operation: str, dtype: DType) -> str:
     """``f(dst, a, outer, n, inner, reverse)``: running combination along n."""
     name = f"mlu.scan.{operation}.{dtype}"
-    held = accumulator_type(operation, dtype)
-
-    def converted(e: Emitter, value: Lanes, to: DType) -> Lanes:
-        return value if value.dtype is to else apply(e, "fpcast", [value], to)
+    combination = Combination(operation, dtype)
 
     def define() -> str:
         e = Emitter(library)
@@ -80,22 +75,28 @@ def scan(library: Library, operation: str, dtype: DType) -> str:
         backward = e.value("icmp ne i64 %reverse, 0")
         begin = e.value(f"select i1 {backward}, i64 {e.value(f'mul i64 {last}, {line}')}, i64 0")
         step = e.value(f"select i1 {backward}, i64 {e.value(f'sub i64 0, {line}')}, i64 {line}")
+        # Of what is not rounded any order gives the same: then most of a row is combined sixteen at a time.
+        whole = e.value(f"and i64 %n, {-LANES}")
+        whole = "0" if combination.is_ordered else e.choose(e.value("icmp eq i64 %inner, 1"), whole, 0)
         single = e.value("icmp slt i64 %inner, 4")
         for lanes, condition in ((1, single), (LANES, e.value(f"xor i1 {single}, true"))):
-            vector, result = wide(kind(held), lanes), e.variable(wide(kind(held), lanes))
+            vector = wide(kind(combination.held), lanes)
+            result = e.variable(vector)
             with e.when(condition), e.loop("%outer") as outer, e.loop("%inner", step=lanes) as inner:
                 offset = e.add(e.value(f"mul i64 {outer}, {plane}"), e.multiply(inner, dtype.bytes))
                 offset = e.add(offset, begin)
                 source, target = e.pointer("%a", offset), e.pointer("%dst", offset)
-                with e.loop("%n", start=0) as k:
+                if lanes == 1 and not combination.is_ordered:
+                    _scan_vectors(e, combination, source, target, whole, step, backward, result)
+                with e.loop("%n", start=whole if lanes == 1 else 0) as k:
                     moved = e.value(f"mul i64 {k}, {step}")
-                    value = converted(e, load(e, e.pointer(source, moved), dtype, lanes), held)
-                    before = Lanes(held, lanes, number=e.value(f"load {vector}, ptr {result}"))
-                    combined = number_of(e, apply(e, operation, [before, value]))
+                    value = combination.begin(e, load(e, e.pointer(source, moved), dtype, lanes))
+                    before = combination.of(e.value(f"load {vector}, ptr {result}"), lanes)
+                    combined = number_of(e, combination.combine(e, before, value))
                     is_first = e.value(f"icmp eq i64 {k}, 0")
                     number = e.value(f"select i1 {is_first}, {vector} {number_of(e, value)}, {vector} {combined}")
                     e.do(f"store {vector} {number}, ptr {result}")
-                    after, to = converted(e, Lanes(held, lanes, number=number), dtype), e.pointer(target, moved)
+                    after, to = combination.end(e, combination.of(number, lanes)), e.pointer(target, moved)
                     if lanes == 1:
                         store(e, after, to)
                     else:
@@ -106,6 +107,60 @@ def scan(library: Library, operation: str, dtype: DType) -> str:
         )
 
     return library.require(name, define)
+
+
+def _scan_vectors(
+    e: Emitter,
+    combination: Combination,
+    source: str,
+    target: str,
+    whole: int | str,
+    step: str,
+    backward: str,
+    last: str,
+) -> None:
+    """Write the running combination of the first elements of a row, of whole vectors.
+
+    Args:
+        e: where it is written.
+        combination: in any order.
+        source: address of the first element, which is the last one of the row if it goes backward.
+        target: of the first result.
+        whole: how many elements; a multiple of ``LANES``.
+        step: bytes from each element to the next.
+        backward: whether that is the one before it in memory.
+        last: address at which the last result is left.
+    """
+    held, vector = kind(combination.held), wide(kind(combination.held), LANES)
+    carried, flags = e.variable(vector), wide("i1", LANES)
+    mirrored = f"<{LANES} x i32> <{', '.join(f'i32 {lane}' for lane in reversed(range(LANES)))}>"
+    to_last_byte = e.choose(backward, (1 - LANES) * combination.dtype.bytes, 0)
+
+    def turned(number: str) -> str:
+        """In the order of the scan, or from there in that of memory."""
+        mirror = e.value(f"shufflevector {vector} {number}, {vector} poison, {mirrored}")
+        return e.value(f"select i1 {backward}, {vector} {mirror}, {vector} {number}")
+
+    with e.loop(whole, step=LANES) as k:
+        moved = e.add(e.value(f"mul i64 {k}, {step}"), to_last_byte)
+        value = combination.begin(e, load(e, e.pointer(source, moved), combination.dtype, LANES))
+        number, distance = turned(number_of(e, value)), 1
+        while distance < LANES:
+            lanes = ", ".join(f"i32 {max(lane - distance, 0)}" for lane in range(LANES))
+            nearer = e.value(f"shufflevector {vector} {number}, {vector} poison, <{LANES} x i32> <{lanes}>")
+            combined = number_of(e, combination.combine(e, combination.of(nearer), combination.of(number)))
+            mask = ", ".join(f"i1 {str(lane >= distance).lower()}" for lane in range(LANES))
+            number = e.value(f"select {flags} <{mask}>, {vector} {combined}, {vector} {number}")
+            distance *= 2
+        before = combination.of(e.value(f"load {vector}, ptr {carried}"))
+        combined = number_of(e, combination.combine(e, before, combination.of(number)))
+        number = e.value(f"select i1 {e.value(f'icmp eq i64 {k}, 0')}, {vector} {number}, {vector} {combined}")
+        lanes = ", ".join([f"i32 {LANES - 1}"] * LANES)
+        last_in_all = e.value(f"shufflevector {vector} {number}, {vector} poison, <{LANES} x i32> <{lanes}>")
+        e.do(f"store {vector} {last_in_all}, ptr {carried}")
+        store(e, combination.end(e, combination.of(turned(number))), e.pointer(target, moved))
+    in_all = e.value(f"load {vector}, ptr {carried}")
+    e.do(f"store {held} {e.value(f'extractelement {vector} {in_all}, i64 0')}, ptr {last}")
 
 
 def as_index(e: Emitter, pointer: str, dtype: DType) -> str:
