@@ -11,7 +11,6 @@ from mlutriton.compilation import Compilation, CompileOptions, Observer
 from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir
 from mlutriton.frontend.ttir import parse_ttir
-from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import IntToPtr
@@ -128,10 +127,9 @@ def _compiled(function: Function, first: Sequence[Pass], options: CompileOptions
             in_one_line=tiles.in_one_line,
         )
         program = join([(special, [*tiles.conditions])], as_written, options.machine)
-    written = Aliasing(function).written
-    if written is not None and program.asks_for_disjoint:
-        places = [place for place, each in enumerate(function.body.arguments) if each in written]
-        program = replace(program, metadata={**program.metadata, WRITES: places})
+    if not program.asks_for_disjoint:
+        # Nothing hangs on it, and files are to be alike that do the same.
+        program = replace(program, metadata={name: fact for name, fact in program.metadata.items() if name != WRITES})
     try:
         check(program, options.machine)
     except ProgramError as error:

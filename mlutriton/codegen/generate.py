@@ -26,13 +26,14 @@ from mlutriton.codegen.shifts import divide_by_shifts
 from mlutriton.codegen.synchronize import synchronize
 from mlutriton.codegen.tile_code import TileCode
 from mlutriton.diagnostics import OnChipMemoryError
+from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.core import Function
 from mlutriton.ir.ops import Member
 from mlutriton.ir.types import PointerType
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.program import Buffer, Parameter, Program
+from mlutriton.isa.program import WRITES, Buffer, Parameter, Program
 
 # Programs that go together are so many at least.
 _SEVERAL = 2
@@ -150,7 +151,8 @@ def _finished(
     buffers = _placed(code, limits, machine)
     synchronize(code, buffers)
     compute_early(code)
-    return flatten(code, _parameters(function), buffers, machine.isa, metadata, _members(function))
+    facts = {**metadata, **_written(function)}
+    return flatten(code, _parameters(function), buffers, machine.isa, facts, _members(function))
 
 
 def _placed(code: TileCode, limits_bytes: dict[str, int], machine: Machine) -> dict[str, Buffer]:
@@ -179,6 +181,14 @@ def _in_order(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]
     except OnChipMemoryError:
         reordering.undo()
     return allocate(code, limits_bytes)
+
+
+def _written(function: Function) -> dict[str, object]:
+    """The fact through which parameters a function writes, if it is known."""
+    written = Aliasing(function).written
+    if written is None:
+        return {}
+    return {WRITES: [place for place, each in enumerate(function.body.arguments) if each in written]}
 
 
 def _members(function: Function) -> int:

@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 from mlutriton.codegen.selection.select import select_condition
@@ -26,7 +27,7 @@ from mlutriton.immutables import replace
 from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
-from mlutriton.isa.program import VERSIONS, Instruction, Program
+from mlutriton.isa.program import VERSIONS, WRITES, Instruction, Program
 from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Queue, Slot
 
 Rewriting = Callable[[Instruction], Sequence[Instruction]]
@@ -148,10 +149,22 @@ class _Joining:
             strings=tuple(each for program in self.programs for each in program.strings),
             local_bytes=max(each.local_bytes for each in self.programs),
             metadata={
-                **{name: fact for program in reversed(self.programs) for name, fact in program.metadata.items()},
+                **{
+                    name: fact
+                    for program in reversed(self.programs)
+                    for name, fact in program.metadata.items()
+                    if name != WRITES
+                },
                 VERSIONS: [*(name for program in self.programs for name in _versions(program)), *decisions],
+                **_written(self.programs),
             },
         )
+
+
+def _written(programs: Sequence[Program]) -> dict[str, object]:
+    """The fact through which parameters any of some programs writes; it is known only if it is of each of them."""
+    known = [cast("Sequence[int]", each.metadata[WRITES]) for each in programs if WRITES in each.metadata]
+    return {WRITES: sorted({*chain(*known)})} if len(known) == len(programs) else {}
 
 
 def _versions(program: Program) -> Sequence[str]:

@@ -200,7 +200,8 @@ class Allocation(IntEnum):
     DEVICE_START = 3
 
 
-# WRITABLE of an allocation to which programs of the launch may store; of others that may be written it is 1.
+# WRITABLE of an allocation to which programs of the launch may store, and no other: what lies in those that they only
+# read is lent. Of these it is 1 if the host may write them.
 STORED = 2
 
 

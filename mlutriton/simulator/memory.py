@@ -117,11 +117,10 @@ class GlobalMemory:
         return int(ends.max(initial=DEVICE_START)) - DEVICE_START
 
     @cached_property
-    def _rows(self) -> list[tuple[int, int, bool, int]]:
-        rows = self.table.tolist()
-        return [(start, end, bool(writable), device) for start, end, writable, device in rows]
+    def _rows(self) -> list[list[int]]:
+        return self.table.tolist()
 
-    def _row(self, address: int) -> tuple[int, int, bool, int] | None:
+    def _row(self, address: int) -> list[int] | None:
         """The region that begins last at or before an address."""
         place = bisect_right(self._rows, address, key=lambda row: row[0])
         return self._rows[place - 1] if place else None
@@ -158,7 +157,8 @@ class GlobalMemory:
     ) -> KernelFault:
         """The error of an access that is refused: E0307 if only writing is forbidden there, else E0301.
 
-        A load may also be one of a table on chip, which has nothing of the array that its index leads to.
+        A load may also be one of a table on chip, which has nothing of the array that its index leads to; and a store
+        may reach an array beside its own, to which no program of the launch is known to store.
         """
         row = self._row(address)
         nearest = self.find(address, bytes) or self.nearest(address)
@@ -169,6 +169,9 @@ class GlobalMemory:
         elif action == "load":
             summary, cause = f"{access} leaves the array that it looks up in", f"there is {nearest}"
             remedy = f"mask the access: {_MASKED[action]}, or look up in each array by its own pointer"
+        elif nearest.writable:
+            summary, cause = f"{access} leaves the arrays that the program writes", f"there is {nearest}"
+            remedy = f"mask the access: {_MASKED[action]}, or write to each array by its own pointer"
         else:
             code, summary = "E0307", f"{access} writes to {nearest.name}, which is read-only"
             cause = f"the array is {nearest}"
@@ -197,7 +200,7 @@ class GlobalMemory:
     def view(self, address: int, bytes: int, *, write: bool) -> NDArray[np.uint8] | None:
         """The bytes themselves; None if they may not be touched."""
         row = self._row(address)
-        if row is None or address + bytes > row[1] or (write and not row[2]):
+        if row is None or address + bytes > row[1] or (write and row[2] < STORED):
             return None
         return np.ctypeslib.as_array((ctypes.c_uint8 * bytes).from_address(address))
 

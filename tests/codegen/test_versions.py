@@ -10,9 +10,25 @@ import triton
 import mlutriton as mlu
 import mlutriton.language as tl
 from benchmarks.kernels import tutorial_matmul, tutorial_matmul_case
+from mlutriton.codegen.generate import generate
+from mlutriton.codegen.versions import join
 from mlutriton.ir.analysis.launch_facts import condition_function as of_launch
+from mlutriton.ir.parser import parse_function
+from mlutriton.isa.machine import machine
+from mlutriton.isa.program import WRITES
 from mlutriton.isa.table import Queue
 from mlutriton.specialization import products
+
+STORING = """
+func @storing(%a: ptr<f32>, %b: ptr<f32>, %n: i64) {{
+  %one = constant {{value = 1.0}} : f32
+  %yes = constant {{value = true}} : i1
+  %there = int_to_ptr %n : ptr<f32>
+  %own = local_memory {{bytes = 64, offset_bytes = 0}} : ptr<f32>
+  store %{at}, %one, %yes
+  return
+}}
+"""
 
 
 def launch(m, n, k, blocks, **options):
@@ -68,6 +84,17 @@ def test_versions_know_what_was_computed_for_the_choice_between_them():
     for place in begins:
         begun = takewhile(lambda each: each.row.queue is Queue.SCALAR, program.instructions[place:])
         assert asked.isdisjoint(each.operands[1] for each in begun if each.row.name == "param")
+
+
+@pytest.mark.parametrize(
+    ("versions", "known"), [("ab", [0, 1]), ("bb", [1]), (["b", "own"], [1]), (["b", "there"], None)]
+)
+def test_programs_write_what_any_of_their_versions_writes(versions, known):
+    special, general = (parse_function(STORING.format(at=each)) for each in versions)
+    conditions = [of_launch(special, [])]
+    programs = [generate(each, machine("mlu590-m9"), 2, {}) for each in (special, general)]
+    joined = join([(programs[0], conditions)], programs[1], machine("mlu590-m9"))
+    assert joined.metadata.get(WRITES) == known
 
 
 def test_tiles_end_where_what_wraps_is_not_stored():

@@ -164,6 +164,25 @@ def test_a_broadcast_array_is_told_to_be_short():
         copy_1d[(1,)](np.zeros(64, np.float32), x, 0, BLOCK=64)
 
 
+@mlu.jit
+def doubled(out, x, shift, turns, BLOCK: tl.constexpr):
+    for turn in range(turns):
+        place = turn * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out + shift + place, 2 * tl.load(x + place))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+def test_arrays_that_are_only_read_stay_as_they_are(engine, monkeypatch):
+    # That nothing is stored there decides in which order programs load and store, and what the host need not copy.
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    memory = np.ones((2, 4096), np.float32)
+    doubled[(1,)](*memory, 0, 4, BLOCK=1024)
+    assert (memory == [[2], [1]]).all()
+    with pytest.raises(mlu.KernelFault, match="leaves the arrays that the program writes"):
+        doubled[(1,)](*memory, 4096, 4, BLOCK=1024)
+    assert (memory == [[2], [1]]).all()
+
+
 def test_empty_arrays_have_no_bytes():
     with pytest.raises(mlu.KernelFault, match="every array that was passed is empty"):
         copy_1d[(1,)](np.zeros(0, np.float32), np.zeros(0, np.float32), 0, BLOCK=64)

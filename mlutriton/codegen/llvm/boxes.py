@@ -83,7 +83,7 @@ def move(library: Library, name: str) -> str:
         e.do("ret i64 0")
         e.label(e.fresh("unreachable"))
     box = "i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2"
-    device = e.value(f"call i64 @box(ptr %context, {box}, i64 {int(is_store)})")
+    device = e.value(f"call i64 @box(ptr %context, {box}, i64 {STORED if is_store else 0})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
         e.do("ret i64 -1")
         e.label(e.fresh("unreachable"))

@@ -14,6 +14,7 @@ from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     RUNTIME_FUNCTIONS,
+    STORED,
     TOUCHED_UNIT_BYTES,
     Allocation,
     Context,
@@ -77,8 +78,8 @@ def reach(library: Library) -> str:
 
 def _checked(e: Emitter, address: str, size_bytes: Count, *touched: int) -> str:
     """The pointer to an item of GDRAM, marked as touched unless local; returns -1 from the function after a fault."""
-    write = Context.TOUCHED_STORED in touched
-    device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {int(write)})")
+    write = STORED if Context.TOUCHED_STORED in touched else 0
+    device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {write})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
         e.do("ret i64 -1")
         e.label(e.fresh("unreachable"))
@@ -242,7 +243,7 @@ def _move_in_one_region(
     with e.when(str(plain)):
         first, last = (e.value(f"add i64 %base, {e.value(f'mul i64 {offset}, %scale')}") for offset in (low, high))
         size = e.add(e.value(f"sub i64 {last}, {first}"), width)
-        write = int(marks is Context.TOUCHED_STORED)
+        write = STORED if marks is Context.TOUCHED_STORED else 0
         device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {first}, i64 {size}, i64 {write})")
         # A fault of the hull need not be one of an element.
         e.store64(int(Fault.NONE), e.pointer("%context", 8 * Context.FAULT))

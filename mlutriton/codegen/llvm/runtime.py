@@ -168,6 +168,7 @@ def _grow(library: Library, name: str, first: int) -> str:
 def _check(library: Library) -> str:
     """``check(context, start, bytes, write)``: the device address of host bytes, or -1 and a fault.
 
+    ``write`` is what ``WRITABLE`` must be at least: 0 for loads, ``STORED`` for stores.
     The allocation hit last is tried first, then the greatest one that does not begin after ``start``.
     """
     e = Emitter(library)

@@ -8,7 +8,7 @@ from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
 from mlutriton.codegen.llvm.loans import BOXES, Loans
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
-from mlutriton.isa.native_interface import Counter
+from mlutriton.isa.native_interface import STORED, Counter
 from mlutriton.isa.operands import ABSENT
 from mlutriton.isa.table import TENSOR_TYPES, admitted
 from mlutriton.isa.trace_format import FLAG_SRAM, Kind
@@ -241,8 +241,8 @@ class Transfers:
         """The host pointer and the device address of the current instruction's element."""
         frame, e = self.frame, self.frame.e
         address, width = frame.global_address("address"), frame.instruction.dtypes[0].bytes
-        function = access(e.library)
-        device = e.value(f"call i64 @{function}(ptr %context, i64 {address}, i64 {width}, i64 {int(write)})")
+        function, wanted = access(e.library), STORED if write else 0
+        device = e.value(f"call i64 @{function}(ptr %context, i64 {address}, i64 {width}, i64 {wanted})")
         frame.stop_if_failed(device)
         return e.value(f"inttoptr i64 {address} to ptr"), device
 

@@ -12,6 +12,7 @@ from mlutriton.ir.memory_ops import (
     GatherAtomic,
     GatherLoad,
     Load,
+    LocalMemory,
     PtrCast,
     ScatterStore,
     Store,
@@ -75,19 +76,22 @@ class Aliasing:
     def _union(self, operations: Iterable[Operation]) -> Roots:
         found: set[Value] = set()
         for operation in operations:
-            roots = self.roots(operation)
-            if roots is None:
+            origins = self._origins(operation.operands[0])
+            if origins is None:
                 return None
-            found |= roots
-        return frozenset(found)
+            found |= origins
+        return frozenset(found & self._parameters)
 
     def roots(self, operation: Operation) -> Roots:
         """The parameters from which an access gets its address."""
         assert isinstance(operation, _ACCESSES)
-        pointer = operation.operands[0]
-        return self._of(pointer) if isinstance(element_type(pointer.type), PointerType) else None
+        origins = self._origins(operation.operands[0])
+        return origins if origins is not None and origins <= self._parameters else None
 
-    def _of(self, pointer: Value) -> Roots:
+    def _origins(self, pointer: Value) -> frozenset[Value] | None:
+        """The parameters and pointers to local memory from which a pointer is made; None if there may be others."""
+        if not isinstance(element_type(pointer.type), PointerType):
+            return None
         found: set[Value] = set()
         seen: set[Value] = set()
         pending = [pointer]
@@ -98,7 +102,7 @@ class Aliasing:
             seen.add(value)
             operation = value.defining_op
             match operation:
-                case _ if value in self._parameters:
+                case _ if value in self._parameters or isinstance(operation, LocalMemory):
                     found.add(value)
                 case AddPtr() | PtrCast() | Splat() | ExpandDims() | Broadcast() | Reshape() | Transpose():
                     pending.append(operation.operands[0])
