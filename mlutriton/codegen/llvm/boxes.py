@@ -25,10 +25,6 @@ def _word(e: Emitter, word: int) -> str:
     return e.pointer("%context", 8 * word)
 
 
-def _moved(e: Emitter, base: str, index: str, stride: Count) -> str:
-    return e.pointer(base, e.multiply(index, stride))
-
-
 def box(library: Library) -> str:
     """``box(context, start, width, n0, n1, n2, stride1, stride2, write)``: as check, for a box of segments of elements.
 
@@ -137,9 +133,9 @@ def _copy_box(e: Emitter, segment: Count, strides: list[Count], *, is_store: boo
         origin = e.value(f"load ptr, ptr {local}, align 8")
         with e.loop("%n2") as plane, e.loop("%n1") as row:
             from_plane, to_plane = (
-                _moved(e, start, plane, stride) for start, stride in ((origin, strides[1]), (address, strides[3]))
+                e.moved(start, plane, stride) for start, stride in ((origin, strides[1]), (address, strides[3]))
             )
-            pointers = _moved(e, to_plane, row, strides[2]), _moved(e, from_plane, row, strides[0])
+            pointers = e.moved(to_plane, row, strides[2]), e.moved(from_plane, row, strides[0])
             e.do(f"call void @stream(ptr {pointers[0]}, ptr {pointers[1]}, i64 {segment})")
         e.do("fence seq_cst")
         e.jump(copied)

@@ -315,6 +315,10 @@ class Emitter:
         """``base`` plus a number of bytes."""
         return base if offset_bytes == 0 else self.value(f"getelementptr i8, ptr {base}, i64 {offset_bytes}")
 
+    def moved(self, base: str, index: int | str, stride_bytes: int | str) -> str:
+        """``base`` plus so many times a stride."""
+        return self.pointer(base, self.multiply(index, stride_bytes))
+
     def copy(self, target: str, source: str, size_bytes: int | str) -> None:
         """Copy bytes that do not overlap."""
         self.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")

@@ -5,27 +5,15 @@ All functions take plain pointers and 64-bit integers. Strides and extents are i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
-from mlutriton.codegen.llvm.elements import (
-    LANES,
-    Lanes,
-    bits_of,
-    lanes_below,
-    load,
-    number_of,
-    splat,
-    store,
-    store_first,
-    transposed,
-)
+from mlutriton.codegen.llvm.elements import LANES, transposed
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.joining import concatenate, repeats
 from mlutriton.codegen.llvm.loans import (
     lend,
     lends,
@@ -39,7 +27,7 @@ from mlutriton.codegen.llvm.loans import (
 from mlutriton.codegen.llvm.matrix import matrix_product
 from mlutriton.codegen.llvm.records import printed, record, transfer
 from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
-from mlutriton.dtypes import F16, F32, DType
+from mlutriton.codegen.llvm.weights import weight
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,
@@ -58,8 +46,7 @@ from mlutriton.isa.native_interface import (
     Context,
     Fault,
 )
-from mlutriton.isa.table import TENSOR_TYPES, WRAM_PANEL_COLUMNS, WRAM_STRIP_COLUMNS, admitted
-from mlutriton.isa.trace_format import RECORD_WORDS
+from mlutriton.isa.table import TENSOR_TYPES, admitted
 
 # The first size of a buffer that grows; it doubles from there.
 _FIRST_BYTES = 1 << 16
@@ -99,8 +86,8 @@ def basic_module() -> str:
         "overwrite": overwrite(library),
         "common_weights": common_weights(library),
         "forget_weights": forget_weights(library),
-        CONCATENATE: _concatenate(library),
-        REPEATS: _repeats(library),
+        CONCATENATE: concatenate(library),
+        REPEATS: repeats(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
         SERVE: serve(library),
@@ -237,17 +224,17 @@ def _copy(library: Library) -> str:
     flat = e.value(f"or i1 {dense}, {one}")
     whole = e.value("mul i64 %n0, %n1")
     with e.when(flat), e.loop("%n2") as plane:
-        e.copy(_moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2"), whole)
+        e.copy(e.moved("%target", plane, "%target2"), e.moved("%source", plane, "%source2"), whole)
     with e.when(e.value(f"xor i1 {flat}, true")), e.loop("%n2") as plane:
-        target, source = _moved(e, "%target", plane, "%target2"), _moved(e, "%source", plane, "%source2")
+        target, source = e.moved("%target", plane, "%target2"), e.moved("%source", plane, "%source2")
         labels, other = _switch_width(e, "%n0", (*_SMALL_WIDTHS, 16, 32, 64))
         done = e.fresh("done")
         for width, label in [*labels.items(), (None, other)]:
             e.label(label)
             with e.loop("%n1") as segment:
-                to, origin = _moved(e, target, segment, "%target1"), _moved(e, source, segment, "%source1")
+                to, origin = e.moved(target, segment, "%target1"), e.moved(source, segment, "%source1")
                 if width is None:
-                    e.prefetch(_moved(e, origin, _SEGMENTS_AHEAD, "%source1"), "%n0")
+                    e.prefetch(e.moved(origin, _SEGMENTS_AHEAD, "%source1"), "%n0")
                 e.copy(to, origin, width or "%n0")
             e.jump(done)
         e.label(done)
@@ -256,14 +243,6 @@ def _copy(library: Library) -> str:
         "define void @copy(ptr noalias %target, ptr noalias %source, i64 %n0, i64 %n1, i64 %n2,"
         " i64 %target1, i64 %target2, i64 %source1, i64 %source2)"
     )
-
-
-def _moved(e: Emitter, base: str, index: str | int, stride: str) -> str:
-    return e.pointer(base, _product(e, index, stride))
-
-
-def _product(e: Emitter, index: str | int, stride: str) -> str:
-    return "0" if index == 0 else e.value(f"mul i64 {index}, {stride}")
 
 
 def _fill(library: Library) -> str:
@@ -332,7 +311,7 @@ def _transpose(library: Library) -> str:
     e = Emitter(library)
     plane = e.value(f"mul i64 {e.value('mul i64 %rows, %columns')}, %inner")
     with e.loop("%batch") as batch:
-        target, source = _moved(e, "%target", batch, plane), _moved(e, "%source", batch, plane)
+        target, source = e.moved("%target", batch, plane), e.moved("%source", batch, plane)
         row_bytes, column_bytes = e.value("mul i64 %columns, %inner"), e.value("mul i64 %rows, %inner")
         labels, other = _switch_width(e, "%inner", _SMALL_WIDTHS)
         done = e.fresh("done")
@@ -348,14 +327,14 @@ def _transpose(library: Library) -> str:
                     rows, columns = e.subtract(last_row, row0), e.subtract(last_column, column0)
                     is_whole = e.value(f"icmp eq i64 {e.add(rows, columns)}, {2 * _TRANSPOSE_BLOCK}")
                     with e.when(is_whole):
-                        origin = e.pointer(_moved(e, source, row0, row_bytes), e.multiply(column0, width))
-                        to = e.pointer(_moved(e, target, column0, column_bytes), e.multiply(row0, width))
+                        origin = e.pointer(e.moved(source, row0, row_bytes), e.multiply(column0, width))
+                        to = e.pointer(e.moved(target, column0, column_bytes), e.multiply(row0, width))
                         strides = f"i64 {column_bytes}, i64 {row_bytes}"
                         e.do(f"call void @{_block_transpose(e.library, width)}(ptr {to}, ptr {origin}, {strides})")
                     last_row = e.choose(is_whole, row0, last_row)
                 with e.loop(last_column, start=column0) as column, e.loop(last_row, start=row0) as row:
-                    origin = e.pointer(_moved(e, source, row, row_bytes), e.multiply(column, width or "%inner"))
-                    to = e.pointer(_moved(e, target, column, column_bytes), e.multiply(row, width or "%inner"))
+                    origin = e.pointer(e.moved(source, row, row_bytes), e.multiply(column, width or "%inner"))
+                    to = e.pointer(e.moved(target, column, column_bytes), e.multiply(row, width or "%inner"))
                     e.copy(to, origin, width or "%inner")
             e.jump(done)
         e.label(done)
@@ -378,12 +357,12 @@ def _block_transpose(library: Library, width: int) -> str:
         e = Emitter(library)
         for row0 in range(0, _TRANSPOSE_BLOCK, side):
             for column0 in range(0, _TRANSPOSE_BLOCK, side):
-                origin = e.pointer(_moved(e, "%source", row0, "%source_stride"), column0 * width)
-                to = e.pointer(_moved(e, "%target", column0, "%target_stride"), row0 * width)
-                places = [_moved(e, origin, row, "%source_stride") for row in range(side)]
+                origin = e.pointer(e.moved("%source", row0, "%source_stride"), column0 * width)
+                to = e.pointer(e.moved("%target", column0, "%target_stride"), row0 * width)
+                places = [e.moved(origin, row, "%source_stride") for row in range(side)]
                 rows = [e.value(f"load <{side} x {scalar}>, ptr {place}, align 1") for place in places]
                 for column, values in enumerate(transposed(e, rows, scalar)):
-                    place = _moved(e, to, column, "%target_stride")
+                    place = e.moved(to, column, "%target_stride")
                     e.do(f"store <{side} x {scalar}> {values}, ptr {place}, align 1")
         e.do("ret void")
         strides = "i64 %target_stride, i64 %source_stride"
@@ -392,267 +371,9 @@ def _block_transpose(library: Library, width: int) -> str:
     return library.require(name, define)
 
 
-def as_f32(e: Emitter, value: Lanes) -> str:
-    """Elements of a tensor type as ``float``; exact."""
-    number = number_of(e, value)
-    if value.dtype.is_float:
-        return number
-    vector = f"<{value.lanes} x %s>" if value.lanes > 1 else "%s"
-    return e.value(f"sitofp {vector % f'i{value.dtype.bits}'} {number} to {vector % 'float'}")
-
-
-def _weight(library: Library, dtype: DType) -> str:
-    """``weight_<dtype>(target, source, depth, columns, valid_depth, valid_columns, first_column, strides, fill)``.
-
-    Writes float32 strips of 32 columns, ``w[c // 32, k, c % 32]`` with c = first_column + n. The two strides, along
-    depth and along columns, are in bytes; ``fill`` holds an element's bits.
-
-    What is done with a strip stands in functions of its own: the bounds there are plain numbers, not minima of minima,
-    with whose analysis LLVM would spend most of its time.
-    """
-    e = Emitter(library)
-    bits = "%fill" if dtype.bytes == 8 else e.value(f"trunc i64 %fill to i{8 * dtype.bytes}")
-    fill = as_f32(e, Lanes(dtype, 1, bits=bits))
-    by_rows = e.value(f"icmp eq i64 %column_stride, {dtype.bytes}")
-    by_columns = e.value(f"icmp eq i64 %depth_stride, {dtype.bytes}")
-    strips = _Strips(e)
-
-    def elements(strip: _Strip, first: Count, last: Count, begin: Count) -> None:
-        bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, strip.valid))
-        pointers = f"ptr {strip.target}, ptr {strip.source}"
-        function = _weights_one_by_one(library, dtype)
-        e.do(f"call void @{function}({pointers}, {bounds}, i64 %depth_stride, i64 %column_stride)")
-
-    def vector(strip: _Strip, depth: str, column: Count) -> None:
-        origin = e.pointer(_moved(e, strip.source, depth, "%depth_stride"), e.multiply(column, dtype.bytes))
-        number = as_f32(e, load(e, origin, dtype, LANES))
-        store(e, Lanes(F32, LANES, number=number), strip.place(depth, column))
-
-    others = e.value(f"xor i1 {by_rows}, true")
-    in_squares = e.value(f"and i1 {others}, {by_columns}")
-    one_by_one = e.value(f"and i1 {others}, {e.value(f'xor i1 {by_columns}, true')}")
-    pad = _pad_strip(library)
-    with strips.each() as strip:
-        valid = e.subtract(strip.valid, strip.begin)
-        is_whole = e.value(f"icmp eq i64 {valid}, {WRAM_STRIP_COLUMNS}")
-        with e.when(e.value(f"and i1 {by_rows}, {is_whole}")), e.loop(strips.valid_depth) as depth:
-            for column in range(0, WRAM_STRIP_COLUMNS, LANES):
-                vector(strip, depth, column)
-        with e.when(e.value(f"icmp ugt i1 {by_rows}, {is_whole}")):
-            whole = e.add(strip.begin, e.value(f"and i64 {valid}, {-LANES}"))
-            with e.loop(strips.valid_depth) as depth, e.loop(whole, start=strip.begin, step=LANES) as column:
-                vector(strip, depth, column)
-            elements(strip, 0, strips.valid_depth, whole)
-        with e.when(in_squares):
-            # Squares are turned in registers.
-            whole = e.value(f"and i64 {strips.valid_depth}, {-LANES}")
-            all_columns = e.add(strip.begin, e.value(f"and i64 {e.subtract(strip.valid, strip.begin)}, {-LANES}"))
-            with e.loop(whole, step=LANES) as depth, e.loop(all_columns, start=strip.begin, step=LANES) as column:
-                first = e.pointer(_moved(e, strip.source, column, "%column_stride"), e.multiply(depth, dtype.bytes))
-                square = _square(library, dtype)
-                e.do(f"call void @{square}(ptr {strip.place(depth, column)}, ptr {first}, i64 %column_stride)")
-            elements(strip, 0, whole, all_columns)
-            elements(strip, whole, strips.valid_depth, strip.begin)
-        with e.when(one_by_one):
-            elements(strip, 0, strips.valid_depth, strip.begin)
-        for value, first, last, begin, stop in (
-            (fill, 0, strips.valid_depth, strip.valid, strip.wanted),
-            (fill, strips.valid_depth, "%depth", strip.begin, strip.wanted),
-            ("0.0", 0, "%depth", strip.wanted, WRAM_STRIP_COLUMNS),
-        ):
-            with e.when(e.value(f"icmp slt i64 {begin}, {stop}")):
-                bounds = ", ".join(f"i64 {bound}" for bound in (first, last, begin, stop))
-                e.do(f"call void @{pad}(ptr {strip.target}, float {value}, {bounds})")
-    e.do("ret void")
-    return e.function(
-        f"define void @weight_{dtype}(ptr noalias %target, ptr noalias %source, i64 %depth, i64 %columns,"
-        " i64 %valid_depth, i64 %valid_columns, i64 %first_column, i64 %depth_stride, i64 %column_stride, i64 %fill)"
-    )
-
-
-def _weights_one_by_one(library: Library, dtype: DType) -> str:
-    """``weights_<dtype>(strip, source, first, last, begin, stop, strides)``: a rectangle of depths and columns."""
-    name = f"weights_{dtype}"
-
-    def define() -> str:
-        e = Emitter(library)
-        with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin") as column:
-            origin = e.pointer(_moved(e, "%source", depth, "%depth_stride"), _product(e, column, "%column_stride"))
-            number = _widened(e, origin, "%stop") if dtype is F16 else as_f32(e, load(e, origin, dtype, 1))
-            e.do(f"store float {number}, ptr {_place(e, '%strip', depth, column)}, align 4")
-        e.do("ret void")
-        return e.function(
-            f"define internal void @{name}(ptr noalias %strip, ptr noalias %source, i64 %first, i64 %last, i64 %begin,"
-            " i64 %stop, i64 %depth_stride, i64 %column_stride) noinline"
-        )
-
-    return library.require(name, define)
-
-
-def _widened(e: Emitter, origin: str, count: str) -> str:
-    """A float16 as ``float``, by way of an integer: x86 loads it into a register that it would have to wait for.
-
-    The sign of a ``count`` keeps LLVM from seeing that the integer is only loaded.
-    """
-    sign = e.value(f"trunc i64 {e.value(f'lshr i64 {count}, 63')} to i32")
-    code = e.value(f"zext i16 {e.value(f'load i16, ptr {origin}, align 1')} to i32")
-    word = e.value(f"insertelement <4 x i32> zeroinitializer, i32 {e.value(f'or i32 {code}, {sign}')}, i64 0")
-    halves = e.value(f"bitcast <4 x i32> {word} to <8 x half>")
-    first = e.value(f"shufflevector <8 x half> {halves}, <8 x half> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>")
-    return e.value(f"extractelement <4 x float> {e.value(f'fpext <4 x half> {first} to <4 x float>')}, i64 0")
-
-
-def _square(library: Library, dtype: DType) -> str:
-    """``square_<dtype>(target, source, stride in bytes)``: turn columns into rows of a strip, as many as lanes."""
-    name = f"square_{dtype}"
-
-    def define() -> str:
-        e = Emitter(library)
-        columns = [as_f32(e, load(e, _moved(e, "%source", lane, "%stride"), dtype, LANES)) for lane in range(LANES)]
-        for lane, number in enumerate(transposed(e, columns, "float")):
-            place = e.pointer("%target", 4 * WRAM_STRIP_COLUMNS * lane)
-            store(e, Lanes(F32, LANES, number=number), place)
-        e.do("ret void")
-        return e.function(
-            f"define internal void @{name}(ptr noalias %target, ptr noalias %source, i64 %stride) noinline"
-        )
-
-    return library.require(name, define)
-
-
-def _pad_strip(library: Library) -> str:
-    """``pad_strip(strip, value, first, last, begin, stop)``: fill a rectangle of depths and columns."""
-    name = "pad_strip"
-
-    def define() -> str:
-        e = Emitter(library)
-        value = splat(e, Lanes(F32, 1, number="%value"))
-        bits_of(e, value)
-        with e.loop("%last", start="%first") as depth, e.loop("%stop", start="%begin", step=LANES) as column:
-            store_first(e, value, _place(e, "%strip", depth, column), lanes_below(e, e.subtract("%stop", column)))
-        e.do("ret void")
-        return e.function(
-            f"define internal void @{name}(ptr %strip, float %value, i64 %first, i64 %last, i64 %begin, i64 %stop)"
-            " noinline"
-        )
-
-    return library.require(name, define)
-
-
-def _place(e: Emitter, strip: str, depth: str, column: Count) -> str:
-    """The address of an element of a strip."""
-    return e.pointer(strip, e.multiply(e.add(e.multiply(depth, WRAM_STRIP_COLUMNS), column), 4))
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """A strip of WRAM while it is written. Its columns: up to ``valid`` loaded, up to ``wanted`` filled, then 0.
-
-    Attributes:
-        target: address of the strip.
-        source: where column 0 of the strip would lie in GDRAM.
-        begin: first column that is written.
-    """
-
-    e: Emitter
-    target: str
-    source: str
-    begin: str | int
-    valid: str | int
-    wanted: str | int
-
-    def place(self, depth: str, column: Count) -> str:
-        """The address of an element."""
-        return _place(self.e, self.target, depth, column)
-
-
-class _Strips:
-    """The strips that a load of weights touches."""
-
-    def __init__(self, e: Emitter) -> None:
-        self._e = e
-        self._end = e.value("add i64 %first_column, %columns")
-        # The panel that the last one belongs to is filled up with zeros.
-        whole = e.value(f"and i64 {e.add(self._end, WRAM_PANEL_COLUMNS - 1)}, {-WRAM_PANEL_COLUMNS}")
-        self._stop = e.value(f"sdiv i64 {whole}, {WRAM_STRIP_COLUMNS}")
-        self._start = e.value(f"sdiv i64 %first_column, {WRAM_STRIP_COLUMNS}")
-        self._bytes = e.value(f"mul i64 %depth, {4 * WRAM_STRIP_COLUMNS}")
-        self.valid_depth = str(e.maximum(e.minimum("%valid_depth", "%depth"), 0))
-
-    @contextmanager
-    def each(self) -> Generator[_Strip]:
-        """Write what is done with each strip."""
-        e = self._e
-        with e.loop(self._stop, start=self._start) as index:
-            first = e.multiply(index, WRAM_STRIP_COLUMNS)
-            offset = e.subtract("%first_column", first)
-            begin = e.maximum(offset, 0)
-            wanted = e.maximum(e.minimum(e.subtract(self._end, first), WRAM_STRIP_COLUMNS), 0)
-            valid = e.minimum(e.maximum(e.add(offset, "%valid_columns"), begin), wanted)
-            source = _moved(e, "%source", e.subtract(0, offset), "%column_stride")
-            yield _Strip(e, _moved(e, "%target", index, self._bytes), source, begin, valid, wanted)
-
-
-_ROWS_OF_RECORDS = "ptr %contexts, ptr %owners, ptr %starts, ptr %sizes, i64 %rows"
-
-
-@contextmanager
-def _records(e: Emitter) -> Generator[tuple[str, str, str, str]]:
-    """Write what is done with the records of each row, in their order.
-
-    Yields the bytes of those before, where they are, how many bytes they are, and where ``%firsts`` has the number of
-    the first one. Owners of rows are places of contexts, which have the traces.
-    """
-    place = e.variable("i64")
-    e.store64(0, place)
-    with e.loop("%rows") as row:
-        offset = e.multiply(row, 8)
-        owner, start, size = (e.load64(e.pointer(array, offset)) for array in ("%owners", "%starts", "%sizes"))
-        context = e.value(f"load ptr, ptr {e.pointer('%contexts', e.multiply(owner, 8))}")
-        trace = e.value(f"load ptr, ptr {e.pointer(context, 8 * Context.TRACE)}")
-        before = e.load64(place)
-        yield before, e.pointer(trace, start), size, e.pointer("%firsts", offset)
-        e.store64(e.add(before, size), place)
-
-
-def _number(e: Emitter, before: str) -> str:
-    return e.value(f"udiv exact i64 {before}, {8 * RECORD_WORDS}")
-
-
-def _concatenate(library: Library) -> str:
-    """``concatenate(target, firsts, contexts, owners, starts, sizes, rows)``: the records of all rows, in their order.
-
-    Of each row, ``firsts`` gets the number of its first record.
-    """
-    e = Emitter(library)
-    with _records(e) as (before, records, size, first):
-        e.copy(e.pointer("%target", before), records, size)
-        e.store64(_number(e, before), first)
-    e.do("ret void")
-    return e.function(f"define void @{CONCATENATE}(ptr %target, ptr %firsts, {_ROWS_OF_RECORDS})")
-
-
-def _repeats(library: Library) -> str:
-    """``repeats(joined, firsts, contexts, owners, starts, sizes, rows)``: whether they would be joined to the same.
-
-    There are as many bytes of them, and as many rows.
-    """
-    e = Emitter(library)
-    compare = library.declare("memcmp", "i32 {}(ptr, ptr, i64)")
-    with _records(e) as (before, records, size, first):
-        differs = e.value(f"call i32 @{compare}(ptr {e.pointer('%joined', before)}, ptr {records}, i64 {size})")
-        is_same = e.value(f"icmp eq i32 {differs}, 0")
-        begins_there = e.value(f"icmp eq i64 {e.load64(first)}, {_number(e, before)}")
-        with e.when(e.value(f"xor i1 {e.value(f'and i1 {is_same}, {begins_there}')}, true")):
-            e.do("ret i64 0")
-            e.label(e.fresh("unreachable"))
-    e.do("ret i64 1")
-    return e.function(f"define i64 @{REPEATS}(ptr %joined, ptr %firsts, {_ROWS_OF_RECORDS})")
-
-
 _SPECIAL: dict[str, Callable[[Library], str]] = {
     "transpose": _transpose,
-    **{f"weight_{dtype}": partial(_weight, dtype=dtype) for dtype in admitted(TENSOR_TYPES)},
+    **{f"weight_{dtype}": partial(weight, dtype=dtype) for dtype in admitted(TENSOR_TYPES)},
     **{f"mm_{dtype}": partial(matrix_product, dtype=dtype) for dtype in admitted(TENSOR_TYPES)},
 }
 assert _SPECIAL.keys() == {*SPECIAL_FUNCTIONS}
