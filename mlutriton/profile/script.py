@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -14,6 +15,14 @@ from pathlib import Path
 from types import ModuleType
 
 _RUNPY = (runpy.__file__, "<frozen runpy>")
+# In what torch says of devices that are not there: it raises many classes, and those of its own are not imported here.
+_MISSING_DEVICE = re.compile(
+    r"not compiled with CUDA|no NVIDIA driver|No (CUDA|HIP) GPUs|at start of device string|with support for \w+ devices"
+)
+_REMEDY = (
+    "  help: kernels work on tensors of the host: device='cpu',"
+    " or triton.runtime.driver.active.get_active_torch_device(), which any machine has"
+)
 # What a shell says of a process that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -24,7 +33,8 @@ class Outcome:
 
     Attributes:
         status: the exit status that Python would have given.
-        traceback: what Python would have printed on the error stream; empty if it ended well.
+        traceback: what Python would have printed on the error stream; empty if it ended well. If torch was asked for a
+            device that is not there, it ends in what to ask for.
     """
 
     status: int
@@ -107,8 +117,10 @@ def _exit(end: SystemExit) -> Outcome:
 
 
 def _own_traceback(problem: BaseException) -> str:
-    """The traceback from the script's own first line on, as if nothing had called it."""
+    """The traceback from the script's own first line on, as if nothing had called it, with a remedy if one is known."""
     frames = problem.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, *_RUNPY):
         frames = frames.tb_next
+    if _MISSING_DEVICE.search(str(problem)):
+        problem.add_note(_REMEDY)
     return "".join(traceback.format_exception(type(problem), problem, frames))

@@ -100,6 +100,22 @@ def test_a_script_without_launches_says_so(command, tmp_path):
     assert "quiet.py has launched no kernel" in command("profile", "quiet.py")
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "AssertionError('Torch not compiled with CUDA enabled')",
+        "RuntimeError('Expected one of cpu, cuda, hip device type at start of device string: mlu')",
+        "RuntimeError('PyTorch is not linked with support for mlu devices')",
+    ],
+)
+def test_a_script_for_another_device_is_told_of_the_hosts(command, tmp_path, problem):
+    (tmp_path / "gpu.py").write_text(f"raise {problem}")
+    output = command("profile", "gpu.py", status=1)
+    assert output.index("Error: ") < output.index("device='cpu'") < output.index("launched no kernel")
+    (tmp_path / "gpu.py").write_text("raise RuntimeError('the CUDA kernel is for GPUs')")
+    assert "help:" not in command("profile", "gpu.py", status=1)
+
+
 def test_the_machine_is_that_of_the_command(command):
     assert "mlu370-x4" in command("profile", "--machine", "mlu370-x4", "script.py")
     assert "E0105" in command("profile", "--machine", "none", "script.py", status=2)
