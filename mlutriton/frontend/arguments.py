@@ -152,7 +152,8 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     """Wraps an array of any strides.
 
     Raises:
-        ArgumentError: E0103, no element type of the machine fits the array's dtype.
+        ArgumentError: E0101, its strides are no multiples of its elements; E0103, no element type of the machine fits
+            its dtype.
     """
     dtype = array.dtype
     if dtype not in ARRAY_DTYPES:
@@ -161,11 +162,23 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
 
 
 def reach_of(array: NDArray[Any]) -> tuple[int, int, int, bool]:
-    """What a kernel may touch of an array: its pointer's ``address``, ``first_address``, ``bytes`` and ``writable``."""
+    """What a kernel may touch of an array: its pointer's ``address``, ``first_address``, ``bytes`` and ``writable``.
+
+    Raises:
+        ArgumentError: E0101, its elements are not a whole number of elements apart, so no pointer reaches them.
+    """
     flags = array.flags
     address = host_address(array)
     if flags.c_contiguous or not array.size:
         return address, address, array.nbytes, flags.writeable
+    apart = [stride for stride, extent in zip(array.strides, array.shape, strict=True) if extent > 1]
+    if any(stride % array.itemsize for stride in apart):
+        raise ArgumentError(
+            "E0101",
+            f"strides of {array.strides} bytes are no multiples of the {array.itemsize}-byte elements of an array",
+            note="it is a field of records whose length is no multiple of the field's",
+            help="pass a copy: np.ascontiguousarray(array)",
+        )
     first, end = byte_bounds(array)
     return address, first, end - first, flags.writeable
 

@@ -57,6 +57,14 @@ def test_a_broadcast_view_reaches_one_element_and_is_read_only():
     assert not pointer.writable
 
 
+def test_fields_of_packed_records_are_refused():
+    records = np.zeros(10, [("tag", "u1"), ("value", "f4")])
+    with pytest.raises(ArgumentError, match=r"E0101.*strides of \(5,\) bytes"):
+        array_argument(records["value"])
+    assert array_argument(records[:1]["value"]).bytes == 4
+    assert array_argument(records["tag"]).stride() == (5,)
+
+
 @pytest.mark.parametrize("dtype", sorted(map(str, ARRAY_DTYPES)))
 def test_triton_knows_every_element_type(dtype):
     array = np.zeros(3, getattr(ml_dtypes, dtype, dtype))
