@@ -14,6 +14,7 @@ from mlutriton.codegen.lane_trees import combine_lanes_of_all_rows
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
+from mlutriton.codegen.pipelining.programs_in_turn import serve_in_turn
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
 from mlutriton.codegen.pipelining.spread_stores import Spread
@@ -27,8 +28,9 @@ from mlutriton.codegen.synchronize import synchronize
 from mlutriton.codegen.tile_code import TileCode
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.aliasing import Aliasing
+from mlutriton.ir.analysis.lengths import Lengths, lengths_of
 from mlutriton.ir.core import Function
-from mlutriton.ir.ops import Member
+from mlutriton.ir.ops import AtomicCas, AtomicRmw, Dot, GatherAtomic, Member
 from mlutriton.ir.types import PointerType
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.assembly import name_of
@@ -79,6 +81,7 @@ def _generate(
     whole_beside_pieces = True
     refused: list[int] = []
     around_loops = stages > 1 and most_programs > 1 and loads_around_loops(function)
+    lengths = Lengths.UNKNOWN if stages == 1 or in_place else _lengths(function)
     while True:
         code = select(function, machine, is_pipelined=stages > 1, around_loops=around_loops)
         remove_dead_code(code)
@@ -96,11 +99,21 @@ def _generate(
             continue
         try:
             return _finished(
-                code, function, machine, stages, metadata, in_place=in_place, whole_beside_pieces=whole_beside_pieces
+                code,
+                function,
+                machine,
+                stages,
+                metadata,
+                in_place=in_place,
+                whole_beside_pieces=whole_beside_pieces,
+                lengths=lengths,
             )
         except OnChipMemoryError:
             if code.has_pieces and whole_beside_pieces:
                 whole_beside_pieces = False
+                continue
+            if lengths <= Lengths.SHRINKING:
+                lengths = Lengths.UNKNOWN
                 continue
             # What is stored while the next program computes needs a place of its own, as does each of several programs
             # and each of several steps. Deep steps are worth the most.
@@ -125,6 +138,7 @@ def _finished(
     *,
     in_place: bool,
     whole_beside_pieces: bool,
+    lengths: Lengths,
 ) -> Program:
     narrow_rows(code)
     reuse_scalars(code)
@@ -138,6 +152,8 @@ def _finished(
             in_place=in_place,
             whole_beside_pieces=whole_beside_pieces,
         )
+    if lengths <= Lengths.SHRINKING and not ordered:
+        serve_in_turn(code, from_last=lengths is Lengths.GROWING)
     apply_widths(code)
     divide_by_shifts(code)
     join_by_overlap(code, ordered)
@@ -205,3 +221,10 @@ def _parameters(function: Function) -> list[Parameter]:
         else:
             parameters.append(Parameter(name, storage_type(argument.type)))
     return parameters
+
+
+def _lengths(function: Function) -> Lengths:
+    """What is known of the lengths of programs that multiply, and may go in any order."""
+    every = [*function.walk()]
+    has_atomics = any(isinstance(each, AtomicRmw | AtomicCas | GatherAtomic) for each in every)
+    return lengths_of(function) if any(isinstance(each, Dot) for each in every) and not has_atomics else Lengths.UNKNOWN

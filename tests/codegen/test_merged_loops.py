@@ -77,11 +77,11 @@ def test_loops_of_unequal_length_are_not_merged(few_cores):
     np.testing.assert_allclose(c[:, :64], first, rtol=2e-3, atol=2e-3)
 
 
-def test_programs_of_one_core_are_left_as_they_are(few_cores):
+def test_programs_of_one_core_go_in_turn(few_cores):
     # On a cluster of several cores, programs would go together.
     mlu.set_machine(mlu.current_machine().replace(cores_per_cluster=1))
     run, a, b, c = launched(64, num_warps=1, columns=1024, block_n=512)
-    assert not run.program.is_resident
+    assert run.program.is_resident
     np.testing.assert_allclose(c, expected(a, b), rtol=2e-3, atol=2e-3)
 
 

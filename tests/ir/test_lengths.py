@@ -27,7 +27,7 @@ func @k(%out: ptr<i32>, %n: i32) {{
         ("%end = add %n, %step : i32", Lengths.ALIKE),
         ("%programs = num_programs {axis = 0} : i32\n  %end = smin %n, %programs : i32", Lengths.ALIKE),
         ("%number = program_id {axis = 1} : i32\n  %end = mul %number, %step : i32", Lengths.GROWING),
-        ("%number = program_id {axis = 0} : i32\n  %end = sub %n, %number : i32", Lengths.UNKNOWN),
+        ("%number = program_id {axis = 0} : i32\n  %end = sub %n, %number : i32", Lengths.SHRINKING),
         ("%end = load %out : i32", Lengths.UNKNOWN),
         ("%found = load %out : i32\n  %end = smin %found, %n : i32", Lengths.UNKNOWN),
     ],
@@ -63,3 +63,9 @@ def test_windows_that_move_are_of_one_length():
 
 def test_of_loops_that_depend_on_others_nothing_is_known():
     assert lengths_of(parse_function(NESTED)) is Lengths.UNKNOWN
+
+
+def test_windows_that_end_at_ends_are_of_similar_length():
+    begin = "%number = program_id {axis = 0} : i32\n  %last = smin %number, %n : i32"
+    text = LOOP.format(end=f"{begin}\n  %end = add %last, %step : i32").replace("for %zero,", "for %number,")
+    assert lengths_of(parse_function(text)) is Lengths.SIMILAR

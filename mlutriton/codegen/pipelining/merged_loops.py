@@ -270,7 +270,7 @@ def merged(
     # What one iteration leaves for the next is there before, too: nothing else may have its place.
     kept = [] if program.loads_again else [node.operands[0] for node in program.loads]
     left = kept + ([parted.source] if parted else [])
-    nodes += [_filled(code, address, loop.location) for address in left if isinstance(address, Address)]
+    nodes += [filled(code, address, loop.location) for address in left if isinstance(address, Address)]
     height = parted.height(emitter, steps) if parted else Immediate(0)
     whole = Loop(
         I64,
@@ -346,7 +346,7 @@ def _added(node: Node, totals: set[str], again: Register) -> Node:
     return node
 
 
-def _filled(code: TileCode, address: Address, location: Location) -> Instruction:
+def filled(code: TileCode, address: Address, location: Location) -> Instruction:
     """An instruction that sets a buffer."""
     count = Immediate(code.buffers[address.buffer].bytes)
     return Instruction(TABLE["v.mov"], (I8,), (Address(address.buffer), Immediate(0), Immediate(1), count), location)

@@ -50,7 +50,7 @@ from mlutriton.isa.operands import FORWARD, GlobalAddress, Immediate, Operand, R
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
-__all__ = ["MOST_PROGRAMS", "hoist", "short_fills", "stay_resident"]
+__all__ = ["MOST_PROGRAMS", "hoist", "short_fills", "special", "stay_resident", "with_program_ids"]
 
 # Tiles that flow for less than such a part of a latency gain nothing if the loops of programs become one.
 _SHORT_SHARE = 2
@@ -98,9 +98,7 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
     emitter.nodes = code.nodes = []
     loop, extents = _over_programs(emitter, end.location)
     loop.line = extents[0]
-    loop.body = [
-        each for node in body for each in _with_program_ids(emitter, node, loop.index, extents, in_lines=False)
-    ]
+    loop.body = [each for node in body for each in with_program_ids(emitter, node, loop.index, extents)]
     apart = _one_by_one(code, loop)
     # What all programs store alike has to stand there once for each of a group.
     stores = [each for each in instructions(loop.body) if each.row.trace == "STORE"]
@@ -127,9 +125,9 @@ def _one_by_one(code: TileCode, loop: Loop) -> Loop:
 
 def _over_programs(emitter: Emitter, location: Location) -> tuple[Loop, list[Register]]:
     """A loop without a body over all programs of a task, and the extents of the grid along its first axes."""
-    index, task, tasks = emitter.code.register(), _special(emitter, "task"), _special(emitter, "tasks")
-    programs = _special(emitter, "programs")
-    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
+    index, task, tasks = emitter.code.register(), special(emitter, "task"), special(emitter, "tasks")
+    programs = special(emitter, "programs")
+    extents = [special(emitter, f"num_programs.{axis}") for axis in "xy"]
     return Loop(I64, index, task, programs, tasks, [], independent=True, stages=0, location=location), extents
 
 
@@ -151,13 +149,11 @@ def _serve_in_one_loop(
     emitter = Emitter(code)
     emitter.location = end.location
     emitter.nodes = code.nodes = []
-    number, task, tasks = code.register(), _special(emitter, "task"), _special(emitter, "tasks")
-    programs = _special(emitter, "programs")
-    extents = [_special(emitter, f"num_programs.{axis}") for axis in "xy"]
+    number, task, tasks = code.register(), special(emitter, "task"), special(emitter, "tasks")
+    programs = special(emitter, "programs")
+    extents = [special(emitter, f"num_programs.{axis}") for axis in "xy"]
     each = Loop(I64, number, task, programs, tasks, [], location=end.location)
-    each.body = [
-        one for node in program.before for one in _with_program_ids(emitter, node, number, extents, in_lines=False)
-    ]
+    each.body = [one for node in program.before for one in with_program_ids(emitter, node, number, extents)]
     alike = hoist(each, lambda load: False, ())
     served: list[Node] = [Instruction(TABLE["serve"], (), (number,), end.location), *each.body]
     merged_loop = merged(code, program, number, served, task, tasks, programs, spread=spread)
@@ -181,7 +177,7 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
         loop.end = extents[0]
     else:
         loop.line = extents[0]
-    loop.body = [each for node in body for each in _with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
+    loop.body = [each for node in body for each in with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
     fills = short_fills(code, loop, machine.core_dma_latency_bytes)
     alike = hoist(loop, _reads_before_all_writes(loop), fills)
     serve = TABLE["serve"]
@@ -210,7 +206,8 @@ def _is_straight(body: Sequence[Node]) -> bool:
     return all(is_silent_atomic(each) for each in meeting)
 
 
-def _special(emitter: Emitter, name: str) -> Register:
+def special(emitter: Emitter, name: str) -> Register:
+    """A register with what a special register has."""
     return emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index(name)))
 
 
@@ -221,8 +218,8 @@ def _axis(node: Node) -> int | None:
     return None
 
 
-def _with_program_ids(
-    emitter: Emitter, node: Node, index: Register, extents: Sequence[Register], *, in_lines: bool
+def with_program_ids(
+    emitter: Emitter, node: Node, index: Register, extents: Sequence[Register], *, in_lines: bool = False
 ) -> list[Node]:
     """The node; one that asks for a program id computes that of the program with this index."""
     axis = _axis(node)

@@ -7,21 +7,28 @@ from enum import IntEnum
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId, While
 
+# Operations that let an integer go evenly with what they take.
+_LINEAR = ("add", "mul", "sext", "shl", "sub", "trunc_int", "zext")
+
 
 class Lengths(IntEnum):
-    """What is known of the lengths of a function's programs; of several loops, the greatest counts."""
+    """What is known of the lengths of a function's programs."""
 
     ALIKE = 0
-    """All programs take the same number of turns."""
+    """All programs take the same number of turns, or the more of one loop the fewer of another one."""
     GROWING = 1
     """The higher the number of a program, or some digit of it, the more of them it takes."""
-    UNKNOWN = 2
+    SHRINKING = 2
+    """The fewer."""
+    SIMILAR = 3
+    """What loops go over moves with the number, and they may take fewer at the ends."""
+    UNKNOWN = 4
     """None of these."""
 
 
 def lengths_of(function: Function) -> Lengths:
     """What is known of lengths, of loops in loops and of branches included, if factors are taken to be positive."""
-    found = Lengths.ALIKE
+    found: set[Lengths] = set()
     for each in function.walk():
         if isinstance(each, While):
             return Lengths.UNKNOWN
@@ -30,11 +37,29 @@ def lengths_of(function: Function) -> Lengths:
             if start is None or end is None or step is None or step:
                 return Lengths.UNKNOWN
             if start == end:
-                continue  # a window that moves
-            if start or end != {1}:
+                is_even = not start or all(map(_is_linear, each.operands[:2]))
+                found |= set() if is_even else {Lengths.SIMILAR}
+                continue
+            directions = {-trend for trend in start} | end
+            if len(directions) > 1 or (start and end):
                 return Lengths.UNKNOWN
-            found = Lengths.GROWING
-    return found
+            found.add(Lengths.GROWING if directions == {1} else Lengths.SHRINKING)
+    trends = found - {Lengths.SIMILAR}
+    if len(trends) == 1:
+        return trends.pop()
+    return Lengths.ALIKE if trends or not found else Lengths.SIMILAR
+
+
+def _is_linear(value: Value) -> bool:
+    """True if an integer goes evenly with the number of a program, or does not go with it."""
+    pending = [value]
+    while pending:
+        made = pending.pop().defining_op
+        if isinstance(made, Elementwise):
+            if made.name not in _LINEAR:
+                return False
+            pending += made.operands
+    return True
 
 
 def _trends(value: Value, function: Function) -> set[int] | None:
