@@ -260,7 +260,8 @@ def _member(program: _Program, op: Operation) -> Sequence[Array]:
 
 def _assemble(program: _Program, op: Operation) -> Sequence[Array]:
     parts = program.team.meet(program.member, program.values[op.operands[0]])
-    return (np.concatenate(parts, axis=op.integer("axis")),)
+    whole, kept = np.concatenate(parts, axis=op.integer("axis")), op.integer("kept")
+    return (whole if kept < 0 else np.split(whole, op.integer("members"), axis=kept)[program.member],)
 
 
 def _order(program: _Program, op: Operation) -> Sequence[Array]:

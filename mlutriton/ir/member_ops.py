@@ -28,24 +28,31 @@ class Member(Operation):
 class Assemble(Operation):
     """The whole of a tensor of which every member has a part: parts follow each other along ``axis``.
 
+    If ``kept`` is another axis, each member goes on with its part of the whole along that; with all of it if it is -1.
     All members come here together.
     """
 
     NAME = "assemble"
     OPERANDS = ("part",)
-    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"axis": int, "members": int}
+    ATTRIBUTES: ClassVar[Mapping[str, type]] = {"axis": int, "kept": int, "members": int}
     PURE = False
     READS = True
 
     def infer_types(self) -> Sequence[Type]:
         shape = list(shape_of(self.operands[0].type))
         shape[self.integer("axis")] *= self.integer("members")
+        if self.integer("kept") >= 0:
+            shape[self.integer("kept")] //= self.integer("members")
         return (TensorType(tuple(shape), element_type(self.operands[0].type)),)
 
     def check(self) -> str | None:
-        rank = len(shape_of(self.operands[0].type))
-        axis = self.integer("axis")
-        return None if 0 <= axis < rank else f"axis {axis} is not in 0 to {rank - 1}"
+        shape = shape_of(self.operands[0].type)
+        axis, kept = self.integer("axis"), self.integer("kept")
+        if not 0 <= axis < len(shape):
+            return f"axis {axis} is not in 0 to {len(shape) - 1}"
+        if kept == axis or kept not in range(-1, len(shape)):
+            return f"parts along axis {axis} are not kept along axis {kept}"
+        return "members keep equal parts" if kept >= 0 and shape[kept] % self.integer("members") else None
 
 
 class Order(Operation):

@@ -17,8 +17,9 @@ from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import TileLoad
+from mlutriton.ir.memory_ops import Store, TileLoad
 from mlutriton.ir.passes import cut, numbering, widen
+from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program
 from mlutriton.placement import WORTH_WHILE, multiplies, partitioned, rounds_of
@@ -32,6 +33,8 @@ _MOST_NEIGHBOURS = 8
 _MEMBER_ROWS = 128
 # Columns of a product that a cluster is to have besides, so that it takes about as long to multiply as to load.
 _MOST_COLUMNS = 256
+# Tiles for a few vectors have no more than a part so small of the rows that a cluster is to have.
+_FEW_ROWS = 16
 # What parts may take at most of what whole programs take, or neighbours, for which the same loads are longer segments.
 _WORTH_CUTTING = 0.95
 # Axes of a product, as how many axes are behind.
@@ -84,7 +87,8 @@ def _parts(function: Function, machine: Machine) -> list[cut.Cut]:
       or eight of a third of half. Where a cluster's number is a power of two, neighbours do. So they do where there are
       fewer parts than clusters: nothing is shared evenly then.
     * Tiles that are narrow in place of that: as many columns as let the clusters share those of powers of two, and as
-      many rows as a cluster is at its best with, or half of that. Twice as many columns where there are fewer rows.
+      many rows as a cluster is at its best with, or half of that. Twice as many columns where there are fewer rows, and
+      also where there are hardly any, if the kernel has tiles for that: it multiplies with a few vectors.
 
     The tallest come first.
     """
@@ -96,6 +100,8 @@ def _parts(function: Function, machine: Machine) -> list[cut.Cut]:
     columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
     # Of the fewest rows, the cores share out the columns instead, each of which is to have segments that are not short.
     shapes = [(most, columns)] * (odd > 1) + [(most // 2, columns), (most // 4, 2 * columns)]
+    if _tile_rows(function) <= most // _FEW_ROWS:
+        shapes.append((most // _FEW_ROWS, 2 * columns))
     wanted = [cut.Shape({_ROWS: rows, _COLUMNS: count}) for rows, count in shapes]
     if odd > 1:
         whole = most
@@ -104,6 +110,12 @@ def _parts(function: Function, machine: Machine) -> list[cut.Cut]:
         rows = -(-whole // (odd * cores)) * cores
         wanted.insert(0, cut.Shape({_ROWS: rows, _COLUMNS: _MOST_COLUMNS}, clusters))
     return cut.run(function, wanted)
+
+
+def _tile_rows(function: Function) -> int:
+    """How many rows the tallest tile has that a kernel stores."""
+    shapes = (shape_of(each.operands[1].type) for each in function.walk() if isinstance(each, Store))
+    return max((shape[-1 - _ROWS] for shape in shapes if len(shape) > _ROWS), default=0)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,25 @@ func @product(%a: ptr<f16>, %b: ptr<f16>, %c: ptr<f32>) {
 def test_either_axis_of_a_product_may_be_split() -> None:
     parts = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
     stored = [[shape_of(each.value.type) for each in part.walk() if isinstance(each, TileStore)] for part in parts]
-    assert stored == [[(32, 128)], [(128, 32)]]
+    assert stored == [[(32, 128)], [(128, 32)], [(128, 32)]]
+
+
+def test_columns_may_be_kept_of_rows_that_are_loaded_whole() -> None:
+    *_, part = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
+    left, right = (each for each in part.walk() if isinstance(each, Assemble))
+    assert shape_of(left.operands[0].type) == shape_of(right.operands[0].type) == (32, 128)
+    assert shape_of(left.result.type) == (128, 128)
+    assert shape_of(right.result.type) == (128, 32)
+
+
+def test_members_multiply_as_one_does() -> None:
+    a, b = (np.random.default_rng(0).integers(-9, 9, (128, 128)).astype(np.float16) for _ in range(2))
+    parts = partition.partition(parse_function(PRODUCT), 4, share=True, least_part_bytes=0)
+    for part in (parse_function(PRODUCT), *parts):
+        memory, c = ArrayMemory(), np.zeros((128, 128), np.float32)
+        addresses = [memory.register(name, array) for name, array in (("a", a), ("b", b), ("c", c))]
+        evaluate(part, (1,), addresses, memory, arrays_disjoint=True)
+        np.testing.assert_array_equal(c, 4 * a.astype(np.float32) @ b.astype(np.float32))
 
 
 def test_what_all_need_is_loaded_by_all_together() -> None:

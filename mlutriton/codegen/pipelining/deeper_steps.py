@@ -177,8 +177,7 @@ class _Analysis:
             case "move.weight":
                 return self._weights(first)
             case "move":
-                is_dense = first.operand("n1") == Immediate(1) and isinstance(first.operand("n0"), Immediate)
-                return is_dense and self._same(first.operand("src"), self._layout(first.operand("dst")))
+                return self._move(first)
             case "v.transpose":
                 return self._transpose(first)
             case _:
@@ -192,9 +191,15 @@ class _Analysis:
         is_whole = isinstance(operand, Address) and operand.is_at_begin
         return self.layouts.get(_buffer(operand)) if is_whole else None
 
-    def _same(self, operand: Operand, layout: _Layout | None) -> bool:
-        """Let the whole tile of an operand lie in a way; False if it does not change, or has to lie in another."""
-        is_whole = isinstance(operand, Address) and operand.is_at_begin
+    def _same(self, operand: Operand, layout: _Layout | None, *, in_part: bool = False) -> bool:
+        """Let the whole tile of an operand lie in a way; False if it does not change, or has to lie in another.
+
+        Args:
+            operand: names the tile, or ``in_part`` some columns of all its rows.
+            layout: that way, if there is one.
+            in_part: of rows that lie one behind the other, any part will do.
+        """
+        is_whole = isinstance(operand, Address) and (operand.is_at_begin or (in_part and layout is _Layout.BEHIND))
         name = _buffer(operand)
         if layout is None or not is_whole or name not in self.filled:
             return False
@@ -220,10 +225,22 @@ class _Analysis:
         if self._layout(node.operand("dst")) is not _Layout.PANELS or not known.keys() >= {*names}:
             return False
         depth, columns, *strides = (known[name] for name in names)
-        if not self._bytes(node.operand("src"), depth * columns, node.dtypes[0].bytes):
+        row = strides[0] if strides[0] > columns else columns
+        if not self._bytes(node.operand("src"), depth * row, node.dtypes[0].bytes):
             return False
-        layout = {(columns, 1): _Layout.BEHIND, (1, depth): _Layout.BESIDE}.get((strides[0], strides[1]))
-        return self._same(node.operand("src"), layout)
+        layout = {(row, 1): _Layout.BEHIND, (1, depth): _Layout.BESIDE}.get((strides[0], strides[1]))
+        return self._same(node.operand("src"), layout, in_part=row > columns)
+
+    def _move(self, node: Instruction) -> bool:
+        known, layout = node.known_counts, self._layout(node.operand("dst"))
+        if not known.keys() >= {"n0", "n1", "to1", "from1"}:
+            return False
+        if known["n1"] == 1:
+            return self._same(node.operand("src"), layout)
+        is_dense = known["to1"] == known["n0"] and layout is _Layout.BEHIND
+        fills = self._bytes(node.operand("dst"), known["n1"] * known["n0"], node.dtypes[0].bytes)
+        fills &= self._bytes(node.operand("src"), known["n1"] * known["from1"], node.dtypes[0].bytes)
+        return is_dense and fills and self._same(node.operand("src"), layout, in_part=True)
 
     def _transpose(self, node: Instruction) -> bool:
         known, target = node.known_counts, node.operand("dst")
@@ -517,7 +534,8 @@ class _Deepening:
                 is_beside = layouts[_buffer(node.operand("src"))] is _Layout.BESIDE
                 return [with_operands(node, {"depth": depth, **({"from_column": depth} if is_beside else {})})]
             case "move":
-                return [with_operands(node, {"n0": self._times(known["n0"])})]
+                count = "n0" if known["n1"] == 1 else "n1"
+                return [with_operands(node, {count: self._times(known[count])})]
             case _ if node.row.trace == "LOAD":
                 return [self._load(node)]
             case "gather":

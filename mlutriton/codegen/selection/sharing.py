@@ -1,12 +1,10 @@
-"""Selection of tiles that the cores of a cluster load together: each a part into SRAM, from where each takes the whole.
+"""Selection of tiles that cores of a cluster load together: each a part into SRAM, from where each takes what it wants.
 
-In SRAM a tile stands as it does in global memory, the parts one after the other; what order its consumer needs is left
-to the move.
+That is the whole, or its part along the other axis. In SRAM a tile stands as it does in global memory, the parts one
+after the other; what order its consumer needs is left to the move.
 """
 
 from __future__ import annotations
-
-import math
 
 from mlutriton.codegen.selection.memory import ONE, ZERO, dimensions_of, load_box, origin, simplified
 from mlutriton.codegen.selection.state import Selection, storage_type
@@ -30,17 +28,21 @@ def assemble(s: Selection, operation: Operation) -> None:
     part = operation.operands[0].defining_op
     assert isinstance(part, TileLoad)
     dtype, shape = storage_type(part.result.type), shape_of(operation.result.type)
-    axis = operation.integer("axis")
+    axis, is_kept_in_part = operation.integer("axis"), operation.integer("kept") >= 0
     dimensions = dimensions_of(s, part.geometry)
     parts, dense = dimensions[axis], dimensions[1 - axis]
     inside = simplified(s, [replace(parts, local=dense.extent), replace(dense, local=1)])
-    count = math.prod(shape)
+    count = parts.extent * operation.integer("members") * dense.extent
     shared = s.emitter.buffer(operation.result.name or "shared", dtype, count, "sram")
     first, _ = origin(s, inside, s.register(part.base), dtype)
     fill = s.operand(part.other)
     number = s.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("core_in_cluster")))
     part_bytes = Immediate(parts.extent * dense.extent * dtype.bytes)
     own = Address(shared.name, s.register_of(s.emitter.integer("mul", number, part_bytes)))
+    taken_from = Address(shared.name)
+    if is_kept_in_part:
+        kept_bytes = Immediate(shape[1 - axis] * dtype.bytes)
+        taken_from = Address(shared.name, s.register_of(s.emitter.integer("mul", number, kept_bytes)))
     sharing = Sharing(location=operation.location)
     outside, s.emitter.nodes = s.emitter.nodes, sharing.load
     load_box(s, inside, GlobalAddress(first), fill, own, dtype)
@@ -48,10 +50,14 @@ def assemble(s: Selection, operation: Operation) -> None:
     use = s.weights.get(operation.result)
     taken = None
     if use is not None:
-        _take_weights(s, operation, use, Address(shared.name))
+        _take_weights(s, operation, use, taken_from, dense.extent)
     else:
         taken = s.new("staging", shape, dtype) if axis == 1 else s.destination(operation.result)
-        s.emitter.emit("move", (dtype,), (taken.address(), Address(shared.name), Immediate(count), ONE, ZERO, ZERO))
+        row = Immediate(shape[1 - axis])
+        counts = (row, Immediate(shape[axis]), row, Immediate(dense.extent))
+        if not is_kept_in_part:
+            counts = (Immediate(count), ONE, ZERO, ZERO)
+        s.emitter.emit("move", (dtype,), (taken.address(), taken_from, *counts))
         s.views[operation.result] = taken
     s.emitter.nodes = outside
     outside.append(sharing)
@@ -62,12 +68,12 @@ def assemble(s: Selection, operation: Operation) -> None:
         s.views[operation.result] = target
 
 
-def _take_weights(s: Selection, operation: Operation, use: WeightUse, shared: Address) -> None:
-    """The whole as right operand of a dot."""
+def _take_weights(s: Selection, operation: Operation, use: WeightUse, shared: Address, row: int) -> None:
+    """What stands in rows of so many elements, as right operand of a dot."""
     assert isinstance(operation, Assemble)
     shape, axis = shape_of(operation.result.type), operation.integer("axis")
     steps = [1, 1]
-    steps[axis] = shape[1 - axis]
+    steps[axis] = row
     depth, column = (1, 0) if use.transposed else (0, 1)
     panels = -(-shape[column] // WRAM_PANEL_COLUMNS)
     count = panels * WRAM_PANEL_COLUMNS * shape[depth]

@@ -60,6 +60,9 @@ _ANYWHERE = 1 << 30
 # Parts of a launch that is too small for them, so that every other form is expected to take less.
 _NEVER = 1 << 31
 
+# The last axis of tiles, as how many are behind it.
+_LAST = 0
+
 _CASTS = ("sext", "trunc_int")
 
 
@@ -111,24 +114,31 @@ def run(function: Function, wanted: Sequence[Shape]) -> list[Cut]:
         wanted: shapes of parts.
 
     Returns:
-        One for each of these shapes; none if there are no such tiles along all their axes.
+        One for each of these shapes; none if there are no such tiles along all their axes. Where no programs lie side
+        by side but along the last axis, tiles stay as long along the others, and shapes that are the same are one.
     """
     if reads_what_it_writes(function):
         return []
-    candidates = (numbering.run(*numbering.ungrouped(function)), numbering.as_written(function))
+    ungrouped, conditions = numbering.ungrouped(function)
+    candidates = [numbering.run(ungrouped, conditions), numbering.as_written(function)]
+    if conditions:
+        # Groups of the only row are as the grid has them.
+        candidates.insert(1, numbering.as_written(ungrouped, conditions))
     for numbered in (each for each in candidates if each is not None):
         # What is asked of the launch is added to the function that all of them are made from.
         search = cache(partial(_searched, numbered.function))
-        made: list[tuple[Function, dict[int, tuple[int, int]]]] = []
+        made: list[tuple[Shape, Function, dict[int, tuple[int, int]]]] = []
         for each in wanted:
             found = _cut(numbered, each.lengths, search)
             if found is None:
                 break
-            made.append(found)
+            if found[1] not in [lengths for _, _, lengths in made]:
+                made.append((each, *found))
         else:
-            pairs = zip(wanted, made, strict=True)
-            ends = {axis: _ends(search(axis), axis) for axis in made[0][1]}
-            return [_launched(numbered, *each, shape.least_parts, ends) for shape, each in pairs]
+            ends = {axis: _ends(search(axis), axis) for axis in made[0][2]}
+            return [
+                _launched(numbered, function, lengths, shape.least_parts, ends) for shape, function, lengths in made
+            ]
     return []
 
 
@@ -175,8 +185,10 @@ def _cut(
     function = numbered.function
     found: dict[int, tuple[int, int]] = {}
     wanted = dict(lengths)
+    beside = 0
     for digit in numbered.asked_for():
         search = search_first(digit.axis) if function is numbered.function else _searched(function, digit.axis)
+        beside += search.layouts is not None
         if search.layouts is None or search.neighbours.facts:
             continue
         extents = {shape_of(store.operands[1].type)[along] for store, along in search.stored.items()}
@@ -189,7 +201,8 @@ def _cut(
         except _NotCutError:
             continue
         found[digit.axis] = extent, wanted.pop(place)
-    return None if wanted else (function, found)
+    is_all = not wanted or (_LAST not in wanted and beside == len(found))
+    return (function, found) if is_all else None
 
 
 class _Search(widen.Search):

@@ -349,10 +349,12 @@ class _Rewriter:
         location = load.location
         base = base_pointer(form, scalars, location)
         geometry = _geometry(short, replace(form, terms=terms), outer, scalars)
-        zero = scalars.add(Constant.of(0, element))
+        fill, is_uniform = _filling(load, scalars)
+        # Where masks leave out whole groups, the load has filled in what stands for them.
+        is_filled = is_uniform and all(times == 1 or each == FREE for each, times in zip(bounds, repeats, strict=True))
         type = TensorType(short, element)
         loaded = scalars.add(
-            TileLoad([base, zero, *geometry.operands()], {"wraps": geometry.flags()}, result_types=[type])
+            TileLoad([base, fill, *geometry.operands()], {"wraps": geometry.flags()}, result_types=[type])
         )
         apart: list[int] = []
         spread: list[int] = []
@@ -366,7 +368,7 @@ class _Rewriter:
         line = scalars.add(Reshape([loaded], result_types=[TensorType(tuple(apart), element)]))
         wide = scalars.add(Broadcast([line], result_types=[TensorType(tuple(spread), element)]))
         made: list[Operation] = [Reshape([wide], result_types=[load.result.type], location=location)]
-        if any(each != FREE for each in bounds):
+        if not is_filled and any(each != FREE for each in bounds):
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=location))
         return made
 
@@ -426,24 +428,14 @@ class _Rewriter:
     @staticmethod
     def _tile_load(load: Load, base: Value, geometry: TileGeometry, scalars: Scalars) -> Sequence[Operation]:
         _, mask, other = load.operands
-        element = element_type(load.result.type)
-        uniform = _uniform(other)
-        fill = scalars.value(0) if uniform is None else uniform
-        if uniform is None:
-            zero = Constant.of(0, element, load.location)
-            scalars.operations.append(zero)
-            fill = zero.result
-        elif isinstance(uniform, Constant):
-            scalars.operations.append(uniform)
-            fill = uniform.result
-        assert isinstance(fill, Value)
+        fill, is_uniform = _filling(load, scalars)
         tile = TileLoad(
             [base, fill, *geometry.operands()],
             {"wraps": geometry.flags()},
             result_types=(load.result.type,),
             location=load.location,
         )
-        if uniform is not None:
+        if is_uniform:
             return [tile]
         return [tile, Elementwise.of("select", mask, tile.result, other, location=load.location)]
 
@@ -585,6 +577,16 @@ class _Rewriter:
         if row_other is None:
             made.append(Elementwise.of("select", mask, made[-1].result, other, location=load.location))
         return made
+
+
+def _filling(load: Load, scalars: Scalars) -> tuple[Value, bool]:
+    """What a tile has where the mask of a load leaves something out, and whether that is all that stands there."""
+    uniform = _uniform(load.operands[2])
+    if isinstance(uniform, Value):
+        return uniform, True
+    fill = Constant.of(0, element_type(load.result.type), load.location) if uniform is None else uniform
+    scalars.operations.append(fill)
+    return fill.result, uniform is not None
 
 
 def _grouped(bounds: Bounds, times: int, scalars: Scalars) -> Bounds:

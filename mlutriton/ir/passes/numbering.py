@@ -158,9 +158,10 @@ class Numbering:
         dce.run(function)
 
 
-def as_written(function: Function) -> Numbering:
-    """The numbers as the grid has them."""
-    return Numbering(copy_function(function), [Digit(axis, axis) for axis in range(_GRID_AXES)])
+def as_written(function: Function, conditions: Sequence[Function] = ()) -> Numbering:
+    """The numbers as the grid has them, of a function that is right where some conditions hold."""
+    digits = [Digit(axis, axis) for axis in range(_GRID_AXES)]
+    return Numbering(copy_function(function), digits, conditions=[*conditions])
 
 
 def run(function: Function, conditions: Sequence[Function] = ()) -> Numbering | None:

@@ -10,6 +10,9 @@ becomes, for member ``m`` of ``n``, with the rows of ``a``, ``c`` and ``total`` 
     for k: total = dot(load part m of a(k), assemble(load part m of b(k)), total)
     store part m of c, total
 
+With the columns in parts, a member multiplies its columns of ``b`` alone. Rows of few columns take longer to begin than
+to load; so these, too, are loaded in parts of whole rows if that is said to be quicker, and each keeps its columns.
+
 Which axis of what is stored is split is tried: the one that leaves a member the least to do. A program of which most
 would be done by every member is not split, nor one that works on memory in an order that members could not keep.
 
@@ -79,14 +82,24 @@ def partition(function: Function, members: int, *, share: bool, least_part_bytes
         least_part_bytes: where nothing is shared, a transfer of a smaller part takes no longer than to begin it.
 
     Returns:
-        One at least, each with another axis split; first the one that leaves a member the least work.
+        One at least, each with another axis split, or with other tiles loaded together; first the one that leaves a
+        member the least work.
 
     Raises:
         NotSplitError: it cannot be split, or that is of no use; says why.
     """
-    orders = _orders(function)
-    parts = [_Emission(function, *each, orders, share=share).run() for each in _choices(function, members)]
-    _check_gain(parts[0], members, least_part_bytes)
+    orders, parts, refused = _orders(function), list[Function](), list[NotSplitError]()
+    for layouts, stored in _choices(function, members):
+        for exchange in (False, True) if share and _may_exchange(function, layouts) else (False,):
+            part = _Emission(function, layouts, stored, orders, share=share, exchange=exchange).run()
+            try:
+                _check_gain(part, members, least_part_bytes)
+            except NotSplitError as error:
+                refused.append(error)
+            else:
+                parts.append(part)
+    if not parts:
+        raise refused[0]
     return parts
 
 
@@ -197,6 +210,7 @@ class _Emission(Emission):
         stored: the layouts of operations with an effect.
         orders: see ``_orders``.
         share: see ``partition``.
+        exchange: also load together what each needs a part of, in longer segments.
     """
 
     def __init__(
@@ -207,9 +221,10 @@ class _Emission(Emission):
         orders: dict[Operation, bool],
         *,
         share: bool,
+        exchange: bool = False,
     ) -> None:
         super().__init__(function, layouts)
-        self.stored, self.orders, self.share = stored, orders, share
+        self.stored, self.orders, self.share, self.exchange = stored, orders, share, exchange
         self.members = layouts.members
         self.member = self.front.add(Member((), {"members": self.members}))
         self.starts: dict[int, Value] = {}
@@ -269,12 +284,12 @@ class _Emission(Emission):
             for result in operation.results
         ]
         match operation:
-            case TileLoad() if layout != WHOLE:
-                return [self._tile_part(operation, layout)]
-            case TileLoad() if (axis := self._shared_axis(operation)) is not None:
+            case TileLoad() if (axis := self._shared_axis(operation, layout)) is not None:
                 part = self._tile_part(operation, axis)
                 part.name = operation.result.name
-                return self.effect(Assemble([part], {"axis": axis, "members": self.members})).results
+                return self.effect(Assemble([part], {"axis": axis, "kept": layout, "members": self.members})).results
+            case TileLoad() if layout != WHOLE:
+                return [self._tile_part(operation, layout)]
             case Range() if layout != WHOLE:
                 return [self._range(operation)]
             case GatherLoad() if layout != WHOLE:
@@ -365,16 +380,35 @@ class _Emission(Emission):
             return value
         return self.code.add(Reshape([value], result_types=[with_shape(shape, element_type(value.type))]))
 
-    def _shared_axis(self, operation: TileLoad) -> int | None:
-        """The axis along which members load parts of a tile that all need, if they do: not the one that is dense."""
-        shape, geometry = shape_of(operation.result.type), operation.geometry
-        if not self.share or not self.depth or _bytes(operation.result) < _LEAST_SHARED_BYTES or len(shape) != 2:
+    def _shared_axis(self, operation: TileLoad, layout: int) -> int | None:
+        """The axis along which members load parts of a tile together, if they do: not the one that is dense.
+
+        Of what is wanted in parts along that axis itself, each loads its own.
+        """
+        if not self.share or not self.depth or (layout != WHOLE and not self.exchange):
             return None
-        if any(wrap is not None for wrap in geometry.wraps):
-            return None
-        dense = [axis for axis, stride in enumerate(geometry.strides) if _is_one(stride)]
-        axes = [axis for axis in range(2) if dense == [1 - axis] and can_be_split(shape, axis, self.members)]
-        return axes[0] if axes else None
+        axis = _axis_of_rows(operation, self.members)
+        return None if axis == layout else axis
+
+
+def _axis_of_rows(load: TileLoad, members: int) -> int | None:
+    """The axis along which members may load parts of a tile in whole rows, if it is large: not the dense one."""
+    shape, geometry = shape_of(load.result.type), load.geometry
+    if len(shape) != 2 or _bytes(load.result) < _LEAST_SHARED_BYTES or any(wrap is not None for wrap in geometry.wraps):
+        return None
+    dense = [axis for axis, stride in enumerate(geometry.strides) if _is_one(stride)]
+    axes = [axis for axis in range(2) if dense == [1 - axis] and can_be_split(shape, axis, members)]
+    return axes[0] if axes else None
+
+
+def _may_exchange(function: Function, layouts: Layouts) -> bool:
+    """True if members want columns of tiles that they may load in whole rows."""
+    loads = (each for each in function.walk() if isinstance(each, TileLoad))
+    return any(
+        1 - axis in layouts.layouts(load.result)
+        for load in loads
+        if (axis := _axis_of_rows(load, layouts.members)) is not None
+    )
 
 
 def _is_one(value: Value) -> bool:
