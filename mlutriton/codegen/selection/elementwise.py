@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.selection.memory import ONE
-from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.state import ONE, Selection, storage_type
 from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.dtypes import I32
 from mlutriton.ir import ops

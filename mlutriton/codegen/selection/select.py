@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlutriton.arithmetic import OPERATIONS
-from mlutriton.codegen.selection import memory, reductions, shapes
+from mlutriton.codegen.selection import elements, reductions, shapes, tiles
 from mlutriton.codegen.selection.control import select_for, select_if, select_while
 from mlutriton.codegen.selection.elementwise import constant, range_, select_elementwise, splat
-from mlutriton.codegen.selection.memory import ONE
 from mlutriton.codegen.selection.sharing import assemble, is_part_of_shared
-from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.state import ONE, Selection, storage_type
 from mlutriton.codegen.selection.tensor import dot
 from mlutriton.codegen.selection.views import ScalarView, View
 from mlutriton.codegen.shifts import divide_by_shifts
@@ -84,16 +83,16 @@ def select_operation(s: Selection, operation: Operation) -> None:
         case ops.If():
             select_if(s, operation, select_block)
         case ops.Load():
-            memory.scalar_load(s, operation)
+            elements.scalar_load(s, operation)
         case ops.Store():
-            memory.scalar_store(s, operation)
+            elements.scalar_store(s, operation)
         case ops.AtomicRmw() | ops.AtomicCas():
-            memory.scalar_atomic(s, operation)
+            elements.scalar_atomic(s, operation)
         case ops.TileLoad() if is_part_of_shared(s, operation):
             pass
         case ops.TileLoad():
-            if not memory.weight_load(s, operation):
-                memory.tile_load(s, operation)
+            if not tiles.weight_load(s, operation):
+                tiles.tile_load(s, operation)
         case _:
             handler = _HANDLERS.get(type(operation))
             if handler is None:
@@ -255,11 +254,11 @@ _HANDLERS: dict[type[Operation], Callable[[Selection, Operation], None]] = {
     ops.PtrToInt: _alias,
     ops.IntToPtr: _alias,
     ops.PtrCast: _alias,
-    ops.TileStore: memory.tile_store,
-    ops.GatherLoad: memory.gather_load,
-    ops.LookUp: memory.look_up,
-    ops.ScatterStore: memory.scatter_store,
-    ops.GatherAtomic: memory.gather_atomic,
+    ops.TileStore: tiles.tile_store,
+    ops.GatherLoad: elements.gather_load,
+    ops.LookUp: elements.look_up,
+    ops.ScatterStore: elements.scatter_store,
+    ops.GatherAtomic: elements.gather_atomic,
     ops.Assert: _assert,
     ops.Print: _print,
     ops.Yield: _nothing,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.selection.memory import ONE
-from mlutriton.codegen.selection.state import Selection, slice_of
+from mlutriton.codegen.selection.state import ONE, Selection, slice_of
 from mlutriton.codegen.selection.views import DenseView, SpreadView, View
 from mlutriton.ir import ops
 from mlutriton.ir.core import Operation

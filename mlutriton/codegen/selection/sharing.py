@@ -6,9 +6,9 @@ after the other; what order its consumer needs is left to the move.
 
 from __future__ import annotations
 
-from mlutriton.codegen.selection.memory import ONE, ZERO, dimensions_of, load_box, origin, simplified
-from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.state import ONE, ZERO, Selection, storage_type
 from mlutriton.codegen.selection.tensor_operands import WeightUse
+from mlutriton.codegen.selection.tiles import dimensions_of, load_box, origin, simplified
 from mlutriton.codegen.tile_code import Sharing
 from mlutriton.immutables import replace
 from mlutriton.ir.core import Operation

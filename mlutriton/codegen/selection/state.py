@@ -31,6 +31,8 @@ from mlutriton.isa.assembly import name_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import GlobalAddress, Immediate, Mode, Operand, Register
 
+ZERO, ONE = Immediate(0), Immediate(1)
+
 
 def storage_type(type: Type) -> DType:
     """The element type that holds a value; pointers are 64-bit integers."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mlutriton.codegen.selection.memory import ONE, ZERO
 from mlutriton.codegen.selection.shapes import transpose
-from mlutriton.codegen.selection.state import Selection, storage_type
+from mlutriton.codegen.selection.state import ONE, ZERO, Selection, storage_type
 from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.codegen.tile_code import Loop, TileBuffer
