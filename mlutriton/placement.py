@@ -154,7 +154,7 @@ def _on_one_core(function: Function, compilation: Compilation) -> Placed:
             program = compilation.program(part, single_buffers=False)
             compilation.observe("partition", part)
             return _one_form(program, part, on_cluster)
-    return _one_form(_in_parts(function, compilation, refusal), function, compilation.options)
+    return _one_form(_in_pieces_or_strips(function, compilation, refusal), function, compilation.options)
 
 
 def _or_apart(
@@ -236,7 +236,7 @@ def _fitted(function: Function, compilation: Compilation) -> Program:
         refusal = error
     else:
         return program
-    return _in_parts(function, compilation, refusal)
+    return _in_pieces_or_strips(function, compilation, refusal)
 
 
 def _whole(function: Function, compilation: Compilation) -> tuple[Program, Function]:
@@ -274,7 +274,7 @@ def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[
     return merged, interleaved.conditions
 
 
-def _in_parts(
+def _in_pieces_or_strips(
     function: Function,
     compilation: Compilation,
     refusal: OnChipMemoryError,

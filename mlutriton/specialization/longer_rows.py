@@ -17,10 +17,10 @@ from mlutriton.codegen.estimate import estimated, estimated_ends, shortest_segme
 from mlutriton.codegen.versions import neighbours_at_once
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
-from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
+from mlutriton.ir.analysis.launch_facts import Rounds, condition_function, has_texts
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import Assert, Print, Store
+from mlutriton.ir.memory_ops import Store
 from mlutriton.ir.passes import numbering, widen
 from mlutriton.ir.tensor_ops import Dot
 from mlutriton.ir.types import shape_of
@@ -48,7 +48,8 @@ def _may_gain(function: Function, options: CompileOptions) -> bool:
     every = list(function.walk())
     return (
         options.num_stages > 1
-        and not any(isinstance(each, Dot | Print | Assert) for each in every)
+        and not any(isinstance(each, Dot) for each in every)
+        and not has_texts(function)
         and any(isinstance(each, Store) and len(shape_of(each.operands[1].type)) > 1 for each in every)
         and widen.may_be_widened(function)
     )

@@ -4,8 +4,7 @@ Where a kernel takes flat positions apart into digits (:mod:`mlutriton.ir.analys
 must not lie amid them: with ``index < n`` and ``index % 64``, whole rows of 64 can be taken at once if ``n`` is a
 multiple of 64. The same goes for ``index % size``, of which a compiler knows at best that ``size`` is a multiple of 16;
 and ``(index + shift) % size`` begins again at 0 if ``shift`` is not negative, as does ``(index - 1 + size) % size`` if
-``size`` is no less than 1. Nearly every launch is like that, but
-only the launch knows.
+``size`` is no less than 1. Nearly every launch is like that, but only the launch knows.
 """
 
 from __future__ import annotations
