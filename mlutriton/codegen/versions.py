@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import cast
 
@@ -53,7 +52,7 @@ def join(versions: Sequence[Version], general: Program, machine: Machine) -> Pro
     for program, (_, conditions) in zip(programs, versions, strict=False):
         suffix = joining.add(program)
         chosen, otherwise = (joining.label(name, suffix) for name in ("special", "otherwise"))
-        choice = _Choice(joining.selected, joining.taken, joining.registers)
+        choice = _Choice(joining.selected, joining.registers)
         asked = dict(known)
         choice.ask(conditions, otherwise, asked)
         joining.decide(choice, conditions[0], chosen, otherwise)
@@ -81,7 +80,7 @@ class _Joining:
         self.registers = 0
         self._suffix, self._strings = "", 0
         # What decides, behind which the next such follows; the label of each version and of what is behind the choice.
-        self._choices: list[tuple[list[Instruction], dict[str, int]]] = []
+        self._choices: list[list[Instruction]] = []
         self._labels: list[tuple[str, str]] = []
 
     def add(self, program: Program) -> str:
@@ -109,7 +108,7 @@ class _Joining:
         self.taken.add(found)
         return found
 
-    def decide(self, choice: _Choice, first: Condition, chosen: str, otherwise: str) -> None:
+    def decide(self, choice: _Choice, first: Function, chosen: str, otherwise: str) -> None:
         """Let a choice decide whether the program that was added last is to run.
 
         Args:
@@ -118,19 +117,16 @@ class _Joining:
             chosen: label of the program.
             otherwise: label of what comes behind the choice.
         """
-        location = first.location if isinstance(first, Function) else first.condition.location
-        branch = Instruction(TABLE["br"], (), (Label(chosen),), location)
-        self._choices.append(([*choice.instructions, branch], choice.labels))
+        branch = Instruction(TABLE["br"], (), (Label(chosen),), first.location)
+        self._choices.append([*choice.instructions, branch])
         self._labels.append((chosen, otherwise))
-        self.taken |= choice.labels.keys()
         self.registers = choice.registers
 
     def joined(self) -> Program:
         """All of them: what decides, what runs where nothing holds, and the others, the last one first."""
         instructions: list[Instruction] = []
         labels: dict[str, int] = {}
-        for (asked, places), (_, otherwise) in zip(self._choices, self._labels, strict=True):
-            labels |= {name: place + len(instructions) for name, place in places.items()}
+        for asked, (_, otherwise) in zip(self._choices, self._labels, strict=True):
             instructions += asked
             labels[otherwise] = len(instructions)
         chosen = [each for each, _ in self._labels]
@@ -178,24 +174,8 @@ def _fresh(name: str, taken: Collection[str]) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Unless:
-    """A condition that only has to hold where others do not all hold.
-
-    Attributes:
-        condition: it.
-        others: these.
-    """
-
-    condition: Function
-    others: Sequence[Condition]
-
-
-Condition = Function | Unless
-"""Arithmetic on the parameters and the size of the grid, whose last result says whether something holds."""
-
-Version = tuple[Program, Sequence[Condition]]
-"""A program, and what has to hold of a launch for it."""
+Version = tuple[Program, Sequence[Function]]
+"""A program, and conditions: arithmetic on parameters and the size of the grid, whose last result says what holds."""
 
 
 _DECIDING = ("br", "cbr")
@@ -209,17 +189,15 @@ class _Choice:
 
     Attributes:
         instructions: to be run first.
-        labels: of places in them, or behind their end.
         registers: that they use, and that others use before them.
     """
 
-    def __init__(self, selected: Callable[[Function], Selected], taken: Collection[str], registers: int) -> None:
-        self.selected, self.taken = selected, taken
+    def __init__(self, selected: Callable[[Function], Selected], registers: int) -> None:
+        self.selected = selected
         self.instructions: list[Instruction] = []
-        self.labels: dict[str, int] = {}
         self.registers = registers
 
-    def ask(self, conditions: Sequence[Condition], otherwise: str, known: _Known | None = None) -> None:
+    def ask(self, conditions: Sequence[Function], otherwise: str, known: _Known) -> None:
         """Go on behind the end if all conditions hold, else at a label.
 
         Args:
@@ -227,22 +205,12 @@ class _Choice:
             otherwise: that label.
             known: what has been computed before.
         """
-        known = {} if known is None else known
         for condition in conditions:
-            if isinstance(condition, Unless):
-                holds, unlike = self._label(), self._label()
-                self.ask([condition.condition], unlike, known)
-                self._add("br", condition.condition.location, Label(holds))
-                self.labels[unlike] = len(self.instructions)
-                self.ask(condition.others, holds, {**known})
-                self._add("br", condition.condition.location, Label(otherwise))
-                self.labels[holds] = len(self.instructions)
-                continue
             holding, fails = self._computed(condition, known), Register(self.registers)
             self.registers += 1
             location = condition.location
             self.instructions.append(Instruction(TABLE["xor"], (I1,), (fails, holding, Immediate(1)), location))
-            self._add("cbr", location, fails, Label(otherwise))
+            self.instructions.append(Instruction(TABLE["cbr"], (), (fails, Label(otherwise)), location))
 
     def at_first(self) -> _Known:
         """What is computed before anything is decided, by what it is computed from."""
@@ -270,14 +238,6 @@ class _Choice:
                 self.instructions.append(each.taking((result, *operands)))
             same[Register(result.index - count)] = found
         return same[holding]
-
-    def _add(self, name: str, location: Location, *operands: Operand) -> None:
-        self.instructions.append(Instruction(TABLE[name], (), operands, location))
-
-    def _label(self) -> str:
-        label = _fresh(f"asked{len(self.labels)}", self.taken)
-        self.labels[label] = -1  # until it is known
-        return label
 
 
 def _key(instruction: Instruction, operands: Sequence[Operand]) -> tuple[object, ...]:

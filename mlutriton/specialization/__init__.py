@@ -5,7 +5,7 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
 * of all turns of a short loop at once (:mod:`mlutriton.specialization.short_loops`),
 * where arrays hold all around what masks leave out (:mod:`mlutriton.specialization.whole_boxes`),
 * where arrays that are looked up element by element are small (:mod:`mlutriton.specialization.small_tables`),
-* of neighbouring programs at a time, or of parts of another length, on the cores of a cluster where these multiply
+* of parts of another length, on the cores of a cluster where these multiply
   (:mod:`mlutriton.specialization.products`),
 * of neighbouring programs at a time on one core, where tiles have short rows
   (:mod:`mlutriton.specialization.longer_rows`),

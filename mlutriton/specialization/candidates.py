@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.versions import Condition
 from mlutriton.compilation import Compilation
 from mlutriton.ir.analysis.launch_facts import Rounds
 from mlutriton.ir.core import Function
@@ -36,7 +35,7 @@ class Version:
     """
 
     program: Program
-    conditions: Sequence[Condition]
+    conditions: Sequence[Function]
     cycles: float | None = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlutriton.compilation import CompileOptions
@@ -25,15 +24,14 @@ class Straight:
     is_usual: bool = False
 
 
-def straight(function: Function, options: CompileOptions, together: Sequence[int] = (1, 1, 1)) -> Straight | None:
+def straight(function: Function, options: CompileOptions) -> Straight | None:
     """A function without tiles that wrap, if there are any and that can be known of a launch.
 
     Args:
         function: whose memory accesses are known.
         options: what decides a compilation.
-        together: how many programs it does along each axis of the grid.
     """
-    found = unwrap.run(function, together)
+    found = unwrap.run(function)
     if found is None:
         return None
     for simplify in (canonicalize.run, cse.run, dce.run):

@@ -53,7 +53,7 @@ def launch(m, n, k, blocks, **options):
     [
         (128, 128, 64),
         (192, 128, 80),
-        # Eight tiles of rows: neighbours go together.
+        # As many rows as a part has.
         (512, 128, 64),
         # Tiles wrap: along the rows, the columns, both.
         (100, 128, 64),
@@ -215,7 +215,7 @@ def test_small_tiles_take_hardly_longer_than_large_ones(num_warps):
 
 
 @pytest.mark.parametrize("blocks", [(128, 128, 32), (64, 64, 32)])
-def test_neighbours_go_together_along_both_axes(blocks):
+def test_parts_are_cut_along_both_axes(blocks):
     # One axis alone would leave a cluster 64 or 128 columns, for which it loads twice what it multiplies.
     assert estimated(2048, *blocks).cycles < 1.15 * estimated(2048, 512, 256, 256, num_warps=4).cycles
 
@@ -223,11 +223,11 @@ def test_neighbours_go_together_along_both_axes(blocks):
 @pytest.mark.parametrize(
     ("size", "depth", "blocks", "num_warps"),
     [
-        # So few tiles that those of neighbours leave clusters idle, and loops that are mostly ends.
+        # So few tiles that parts of most rows leave clusters idle, and loops that are mostly ends.
         (512, 512, (64, 128, 128), 4),
         (512, 512, (128, 256, 64), 8),
         (512, 2048, (128, 256, 64), 8),
-        # What is right with many turns: neighbours, or parts of which there are fewer rounds.
+        # What is right with many turns: parts of which there are fewer rounds.
         (1024, 1024, (64, 128, 128), 4),
         (1024, 4096, (128, 128, 32), 4),
         (2048, 2048, (128, 128, 32), 4),
@@ -250,9 +250,10 @@ def test_the_form_that_runs_is_about_the_best_for_the_turns_of_a_launch(
     monkeypatch.setattr(products, "_versions", lambda *_: [])
     alone = cycles("alone")
     monkeypatch.undo()
-    # As soon as it is right, whatever it takes.
+    # As soon as it is right, whatever it takes, the last one.
     monkeypatch.setattr(products, "condition_function", lambda function, facts, *_: of_launch(function, facts))
-    monkeypatch.setattr(products, "_parts", lambda *_: [])
+    parts = products._parts
+    monkeypatch.setattr(products, "_parts", lambda *arguments: parts(*arguments)[-1:])
     together = cycles("together")
     assert len({chosen, alone, together}) > 1, "forms differ"
     assert chosen < 1.1 * min(alone, together)
@@ -296,8 +297,8 @@ def product_by_order(a, b, c, M, N, K, ORDER: tl.constexpr, BM: tl.constexpr, BN
     ],
 )
 def test_programs_in_any_order(order, tiles, group, more, monkeypatch):
-    # Small tiles are not worth going together: have them do so wherever that is right.
-    monkeypatch.setattr(products, "WORTH_WHILE", math.inf)
+    # Parts of so few tiles are not worth while: have them run wherever that is right.
+    monkeypatch.setattr(products, "_WORTH_CUTTING", math.inf)
     monkeypatch.setattr(products, "condition_function", lambda function, facts, *_: of_launch(function, facts))
     rng = np.random.default_rng(2)
     m, n, k = tiles[0] * 16, tiles[1] * 16, 40

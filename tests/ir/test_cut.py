@@ -43,11 +43,16 @@ def test_digits_that_nothing_depends_on_are_not_asked_for() -> None:
 
 
 def test_all_lengths_share_a_search(axes: list[int]) -> None:
-    found = cut.run(parse_function(ROWS), [cut.Shape({0: 64}), cut.Shape({0: 256})])
+    found = cut.run(parse_function(ROWS), [cut.Shape({0: 64}), cut.Shape({0: 256})], at_once=12)
     assert len(found) == 2
     assert axes == [0]
 
 
 def test_nothing_more_is_looked_for_where_there_is_none_of_one_length(axes: list[int]) -> None:
-    assert cut.run(parse_function(ROWS), [cut.Shape({1: 64}), cut.Shape({0: 64})]) == []
+    assert cut.run(parse_function(ROWS), [cut.Shape({1: 64}), cut.Shape({0: 64})], at_once=12) == []
     assert axes == [0]
+
+
+def test_programs_that_all_do_the_same_are_not_cut() -> None:
+    alike = ROWS.replace("program_id {axis = 0}", "constant {value = 0}")
+    assert cut.run(parse_function(alike), [cut.Shape({1: 64})], at_once=12) == []

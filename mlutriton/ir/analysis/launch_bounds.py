@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, is_of_the_launch
@@ -20,11 +20,10 @@ class Bounds:
         code: the arithmetic that facts and bounds are of, which is no part of the function yet.
     """
 
-    def __init__(self, function: Function, together: Sequence[int] = (1, 1, 1)) -> None:
-        """Look at a function of which each program is so many of the launch along each axis of its grid."""
+    def __init__(self, function: Function) -> None:
+        """Look at a function."""
         self.function = function
         self.code = Scalars(function.location)
-        self._together = together
         self._least: dict[Value, int | None] = {}
         self._loops = {loop.index: loop for loop in function.walk() if isinstance(loop, For)}
 
@@ -75,7 +74,6 @@ class Bounds:
                 return 0
             case ProgramId():
                 programs = self.code.add(NumPrograms((), {"axis": operation.axis}))
-                programs = self.code.quotient(programs, self._together[operation.axis])
                 return self.code.binary("sub", programs, 1)
             case Elementwise(name="add" | "sub", operands=[one, other]):
                 left = self.of(one, facts, least=least)

@@ -14,6 +14,7 @@ are and where the last one begins are numbers of the launch, which the function 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -67,10 +68,26 @@ _CASTS = ("sext", "trunc_int")
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What parts are to be like.
+
+    Attributes:
+        lengths: of the largest tiles, by how many axes these have behind that one.
+        least_parts: of a launch with fewer it is not right.
+        is_for_many: it is of use where there are many of them, each of which takes less than programs that do as much.
+    """
+
+    lengths: Mapping[int, int]
+    least_parts: int = 1
+    is_for_many: bool = False
+
+
+@dataclass(frozen=True)
 class Cut:
     """Programs of parts of other lengths.
 
     Attributes:
+        shape: for which it was made.
         function: does a part; has parameters behind those of the source.
         fits: a function that says whether a launch has as many rows and columns, or leaves out what a part has besides.
         conditions: functions that say besides of which launches it is right.
@@ -78,8 +95,10 @@ class Cut:
         counts: functions whose last results say how many parts there are along each axis of the grid that has any.
         asked: has the arithmetic on the launch that these are about.
         programs: a number of it, how many parts there are; very many where it does not fit.
+        share: of a part, how many programs do as much.
     """
 
+    shape: Shape
     function: Function
     fits: Function
     conditions: list[Function]
@@ -87,31 +106,20 @@ class Cut:
     counts: dict[int, Function]
     asked: Function
     programs: Value
+    share: float
 
 
 class _NotCutError(Exception):
     """A position is not that of a part."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What parts are to be like.
-
-    Attributes:
-        lengths: of the largest tiles, by how many axes these have behind that one.
-        least_parts: of a launch with fewer it is not right.
-    """
-
-    lengths: Mapping[int, int]
-    least_parts: int = 1
-
-
-def run(function: Function, wanted: Sequence[Shape]) -> list[Cut]:
+def run(function: Function, wanted: Sequence[Shape], at_once: int) -> list[Cut]:
     """Functions of tiles that have other lengths, all about the same arithmetic on the launch.
 
     Args:
         function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
         wanted: shapes of parts.
+        at_once: how many of them run at a time.
 
     Returns:
         One for each of these shapes; none if there are no such tiles along all their axes. Where no programs lie side
@@ -136,9 +144,7 @@ def run(function: Function, wanted: Sequence[Shape]) -> list[Cut]:
                 made.append((each, *found))
         else:
             ends = {axis: _ends(search(axis), axis) for axis in made[0][2]}
-            return [
-                _launched(numbered, function, lengths, shape.least_parts, ends) for shape, function, lengths in made
-            ]
+            return [_launched(numbered, *each, ends, at_once) for each in made]
     return []
 
 
@@ -201,7 +207,7 @@ def _cut(
         except _NotCutError:
             continue
         found[digit.axis] = extent, wanted.pop(place)
-    is_all = not wanted or (_LAST not in wanted and beside == len(found))
+    is_all = not wanted or (_LAST in lengths and _LAST not in wanted and beside == len(found))
     return (function, found) if is_all else None
 
 
@@ -226,19 +232,21 @@ def _searched(function: Function, axis: int) -> _Search:
 
 def _launched(
     numbered: numbering.Numbering,
+    shape: Shape,
     function: Function,
     lengths: Mapping[int, tuple[int, int]],
-    least_parts: int,
     ends: Mapping[int, list[list[Form]] | None],
+    at_once: int,
 ) -> Cut:
     """The function with its parts' numbers and places, and what has to hold.
 
     Args:
         numbered: from which it was made.
+        shape: for which it was made.
         function: in which the query for a digit that is cut says where a part begins; is rewritten.
         lengths: of tiles before and now, by the axis of such a digit.
-        least_parts: that there have to be.
         ends: below which numbers masks keep the positions along the axis of a digit, as :func:`_ends` finds them.
+        at_once: how many parts run at a time.
     """
     asked = numbered.function
     code, inside = Scalars(function.location), Scalars(function.location)
@@ -256,8 +264,9 @@ def _launched(
     for axis in sorted({each.of for each in numbered.digits}):
         digits = [each for each in numbered.digits if each.of == axis]
         left = code.value(code.add(NumPrograms((), {"axis": axis})))
-        rest = inside.add(ProgramId((), {"axis": axis}))
         along: Scalar = 1
+        parts: list[Scalar] = []
+        lasts: list[Scalar | None] = []
         for digit in digits:
             radix = code.value(digit.radix) if digit.radix is not None else left
             if digit is not digits[-1]:
@@ -283,20 +292,25 @@ def _launched(
                 fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
                 count = code.quotient(code.binary("add", covered, length - 1), length)
             along = code.binary("mul", along, count)
-            number = rest
-            if digit is not digits[-1]:
-                parts = parameter(count)
-                number = inside.add(Elementwise.of("srem", rest, parts))
-                rest = inside.add(Elementwise.of("sdiv", rest, parts))
+            parts.append(count)
+            lasts.append(last)
+        number = inside.add(ProgramId((), {"axis": axis}))
+        if len(digits) == 2 and all(each.axis in lengths for each in digits):
+            rows, columns = (lengths[each.axis][1] for each in digits)
+            height = max(1, round(math.sqrt(at_once * columns / rows)))
+            places = _in_groups(inside, number, [parameter(each) for each in parts], height)
+        else:
+            places = _one_by_one(inside, number, [parameter(each) for each in parts[:-1]])
+        for digit, place, last in zip(digits, places, lasts, strict=True):
+            numbers[digit.axis] = place
             if last is not None:
                 length = inside.add(Constant.of(lengths[digit.axis][1], I32))
-                begin = inside.add(Elementwise.of("mul", number, length))
-                number = inside.add(Elementwise.of("smin", begin, parameter(last)))
-            numbers[digit.axis] = number
+                begin = inside.add(Elementwise.of("mul", place, length))
+                numbers[digit.axis] = inside.add(Elementwise.of("smin", begin, parameter(last)))
         counts[axis] = code.value(along)
         every = code.binary("mul", every, along)
-    if least_parts > 1:
-        fitting.append(Holds(code.add(Elementwise.of("sge", code.value(every), code.value(least_parts)))))
+    if shape.least_parts > 1:
+        fitting.append(Holds(code.add(Elementwise.of("sge", code.value(every), code.value(shape.least_parts)))))
     fits = code.add(Constant.of(1, I1))
     for fact in fitting:
         fits = code.add(Elementwise.of("and", fits, fact.value))
@@ -307,6 +321,7 @@ def _launched(
     function.body.operations[:0] = inside.operations
     dce.run(function)
     return Cut(
+        shape,
         function,
         condition_function(asked, [Holds(fits)]),
         [*numbered.conditions, condition_function(asked, facts)],
@@ -314,7 +329,32 @@ def _launched(
         {axis: launch_function(asked, each) for axis, each in counts.items()},
         asked,
         programs,
+        math.prod(length / extent for extent, length in lengths.values()),
     )
+
+
+def _one_by_one(code: Scalars, number: Value, radices: Sequence[Value]) -> list[Value]:
+    """The digits of a number, the least first, of which the greatest has no radix."""
+    digits: list[Value] = []
+    for radix in radices:
+        digits.append(code.add(Elementwise.of("srem", number, radix)))
+        number = code.add(Elementwise.of("sdiv", number, radix))
+    return [*digits, number]
+
+
+def _in_groups(code: Scalars, number: Value, parts: Sequence[Value], height: int) -> list[Value]:
+    """The row and the column of a part, numbered column by column in groups of so many rows, or what is left of them.
+
+    Those that run at a time are then about a square of the result, which needs the least of what is loaded.
+    """
+    rows, columns = parts
+    most = code.add(Constant.of(height, I32))
+    span = code.add(Elementwise.of("mul", columns, most))
+    within, group = _one_by_one(code, number, [span])
+    first = code.add(Elementwise.of("mul", group, most))
+    lines = code.add(Elementwise.of("smin", code.add(Elementwise.of("sub", rows, first)), most))
+    row, column = _one_by_one(code, within, [lines])
+    return [code.add(Elementwise.of("add", first, row)), column]
 
 
 class _Emission(Emission):

@@ -358,10 +358,12 @@ def ungrouped(function: Function) -> tuple[Function, list[Function]]:
     and ``columns``, as are those of ``row = number % rows``, ``column = number / rows``.
     """
     made = copy_function(function)
-    numbers = [each for each in function.body.operations if isinstance(each, ProgramId)]
-    if all(_group(function, each) is None for each in numbers):
+    # What is computed in vain says nothing of the order.
+    dce.run(made)
+    numbers = [each for each in made.body.operations if isinstance(each, ProgramId)]
+    if all(_group(made, each) is None for each in numbers):
         return made, []
-    asked = copy_function(function)
+    asked = copy_function(made)
     facts: list[Fact] = []
     code = Scalars(function.location)
     pairs = zip(list(made.body.operations), asked.body.operations, strict=True)

@@ -10,7 +10,6 @@ from the beginning. Without wraps a tile is one transfer, and can be shared and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlutriton.ir.analysis.edges import FormKey, edges_of
@@ -52,18 +51,17 @@ class Unwrapped:
 _Found = dict[tuple[Operation, int], _Straight]
 
 
-def run(function: Function, together: Sequence[int] = (1, 1, 1)) -> Unwrapped | None:
+def run(function: Function) -> Unwrapped | None:
     """The function without wraps.
 
     Args:
         function: whose memory accesses are known.
-        together: how many programs of the launch each of its programs is, along each axis of its grid.
 
     Returns:
         None if nothing wraps, or it depends on more than the arguments of the launch whether anything does.
     """
     made = copy_function(function)
-    search = _Search(made, together)
+    search = _Search(made)
     accesses = [each for each in made.walk() if isinstance(each, TileLoad | TileStore)]
     found: _Found = {}
     for access in accesses:
@@ -88,10 +86,10 @@ class _Search:
         facts: what has to hold of a launch for that.
     """
 
-    def __init__(self, function: Function, together: Sequence[int]) -> None:
+    def __init__(self, function: Function) -> None:
         self.function = function
         self.facts: list[Fact] = []
-        self._bounds = Bounds(function, together)
+        self._bounds = Bounds(function)
         self._factors = Factors(function)
         self._forms = ScalarForms()
         self._uses = Uses(function)

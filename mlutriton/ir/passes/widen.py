@@ -1,19 +1,17 @@
 """Neighbouring programs as one, whose tiles are as many times as long.
 
-Tiles that suit other machines are small here: what a core loads for one of them takes longer than to multiply it. The
-tiles of neighbouring programs mostly lie side by side, and other tiles are the same for all of them:
+Tiles that suit other machines are small here: their rows take longer to set up than to flow. The tiles of neighbouring
+programs mostly lie side by side, and other tiles are the same for all of them:
 
-    rows = program * 128 + range(0, 128)                  rows = programs * 512 + range(0, 512)
-    store c[rows], dot(load a[rows], load b)              store c[rows], dot(load a[rows], load b)
+    columns = program * 32 + range(0, 32)                 columns = programs * 128 + range(0, 128)
+    store c[columns], exp(load a[columns])                store c[columns], exp(load a[columns])
 
-What one of them loads then does for all, and there is enough of it for the cores of a cluster to share. Whether tiles
-lie side by side follows from the arithmetic on the number of the program
+Whether tiles lie side by side follows from the arithmetic on the number of the program
 (:mod:`mlutriton.ir.analysis.neighbours`), in part only from facts of the launch. No sum changes its order.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,15 +42,9 @@ class Widened:
 
     Attributes:
         facts: what has to hold of a launch, of values of the function of one of them.
-        count: how many they are.
-        extent: elements of a tile of one of them along the axis along which they lie side by side, at most.
-        from_last: how many axes the largest of these tiles has behind that axis.
     """
 
     facts: list[Multiple]
-    count: int
-    extent: int
-    from_last: int
     _emission: _Emission
 
     @cached_property
@@ -79,11 +71,8 @@ def run(function: Function, axis: int, count: int) -> Widened | None:
     found.run()
     if found.layouts is None:
         return None
-    shapes = [(shape_of(store.operands[1].type), along) for store, along in found.stored.items()]
-    extent = max(shape[along] for shape, along in shapes)
-    largest, along = max(shapes, key=lambda each: math.prod(each[0]))
     emission = _Emission(function, found.layouts, found.stored, neighbours.facts, axis, count)
-    return Widened(neighbours.facts, count, extent, len(largest) - 1 - along, emission)
+    return Widened(neighbours.facts, emission)
 
 
 def _may_be_widened(operation: Operation) -> bool:
