@@ -124,12 +124,24 @@ class Context:
     # Number of the core in its cluster, and the address of those of the contexts of all cores of the thread's task.
     MEMBER = 43
     MEMBERS = 44
+    # Number of the launch that it was prepared for; native code of programs does not look at it.
+    LAUNCH = 45
     # The fold since the last record, see the trace format: scalar cycles, compute cycles, and the head or NO_HEAD.
-    FOLD_SCALAR = 45
-    FOLD_COMPUTE = 46
-    FOLD_HEAD = 47
+    FOLD_SCALAR = 46
+    FOLD_COMPUTE = 47
+    FOLD_HEAD = 48
     # Work done, see Counter.
-    COUNTERS = 48
+    COUNTERS = 49
+
+
+class Summary:
+    """Likewise, word numbers of what the contexts of a launch add up to."""
+
+    # Bytes of the traces.
+    RECORDED_BYTES = 0
+    # 0 if none has a fault.
+    FAULTS = 1
+    COUNTERS = 2
 
 
 class Worker:
@@ -236,6 +248,7 @@ NO_HEAD = -(1 << 62)
 
 WORKER_WORDS = 16  # whole cache lines
 CONTEXT_WORDS = Context.COUNTERS + len(Counter)
+SUMMARY_WORDS = Summary.COUNTERS + len(Counter)
 ALLOCATION_WORDS = len(Allocation)
 PRINT_WORDS = 3  # program, instruction number, elements
 
@@ -285,9 +298,10 @@ SPECIAL_FUNCTIONS = (
     *(f"{name}_{dtype}" for name in ("weight", "mm") for dtype in admitted(TENSOR_TYPES)),
 )  # fmt: skip
 RUNTIME_FUNCTIONS = BASIC_FUNCTIONS + SPECIAL_FUNCTIONS
-# What the host calls to join what threads have recorded, or to see that it is known.
-CONCATENATE, REPEATS = "concatenate", "repeats"
-HOST_FUNCTIONS = (CONCATENATE, REPEATS, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
+# What the host calls to join what threads have recorded, or to see that it is known; to have the contexts of the launch
+# before once more, and to sum up what is in them.
+CONCATENATE, REPEATS, PREPARE_AGAIN, SUM_UP = "concatenate", "repeats", "prepare_again", "sum_up"
+HOST_FUNCTIONS = (CONCATENATE, REPEATS, PREPARE_AGAIN, SUM_UP, RUN, RUN_TOGETHER, SERVE, BEGIN, WAIT)
 # The addresses of the basic functions and of those that the host calls, in this order: one look-up finds all.
 BASIC_TABLE = "basic_table"
 

@@ -23,6 +23,7 @@ from mlutriton.isa.native_interface import (
     CONCATENATE,
     FULL,
     HOST_FUNCTIONS,
+    PREPARE_AGAIN,
     PRINT_WORDS,
     PROGRAM_TABLE,
     REPEATS,
@@ -30,13 +31,16 @@ from mlutriton.isa.native_interface import (
     RUN_TOGETHER,
     RUNTIME_FUNCTIONS,
     STOP,
+    SUM_UP,
+    SUMMARY_WORDS,
     Context,
     Fault,
+    Summary,
     special_functions,
 )
 from mlutriton.isa.program import Program
 from mlutriton.simulator.counted_work import CountedWork, WorkTerms
-from mlutriton.simulator.host_core import CACHE_LINE_WORDS, COUNTERS_END, HostCore, core_sizes, int64_array
+from mlutriton.simulator.host_core import BUFFER_BYTES, CACHE_LINE_WORDS, HostCore, core_sizes, int64_array
 from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter_state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
@@ -84,6 +88,8 @@ class NativeProgram:
         work_terms: how work by instruction follows from what it counts, and the address of what runs one task.
         concatenate: the runtime function that joins the traces of threads.
         repeats: the one that says whether they would be joined to the same.
+        prepare_again: the one that prepares contexts for a launch like the one before.
+        sum_up: the one that adds up what is in them.
         runtime_table: addresses of the runtime functions.
         has_atomics: true if results may depend on the order of programs.
         goes_by_item: true if it computes values of items of DRAM.
@@ -123,6 +129,9 @@ class NativeProgram:
         join = [ctypes.c_void_p] * 6 + [ctypes.c_int64]
         self.concatenate: Any = basic.function(CONCATENATE, join)
         self.repeats: Any = basic.function(REPEATS, join, ctypes.c_int64)
+        again = [ctypes.c_void_p, *[ctypes.c_int64] * 6]
+        self.prepare_again: Any = basic.function(PREPARE_AGAIN, again, ctypes.c_int64)
+        self.sum_up: Any = basic.function(SUM_UP, [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p])
         addresses = {name: basic.address(name) for name in BASIC_FUNCTIONS}
         addresses |= {name: special.address(name) for name, special in called.items()}
         self.runtime_table = int64_array([addresses.get(name, 0) for name in RUNTIME_FUNCTIONS])
@@ -355,6 +364,9 @@ class _Launch:
         self._left_memory = -1
         # Of all cores, in the order of threads.
         self._contexts = (ctypes.c_int64 * (threads * self.members))()
+        self._contexts_address = ctypes.addressof(self._contexts)
+        self._summary = (ctypes.c_int64 * SUMMARY_WORDS)()
+        self._summary_address = ctypes.addressof(self._summary)
 
     def fits(self, grid: tuple[int, int, int], run: int, machine: Machine, threads: int) -> bool:
         """Whether it is made for such a launch."""
@@ -374,10 +386,8 @@ class _Launch:
         self._work_address = host_address(self._counted)
         self._touched = TouchedMemory(memory) if self.native.goes_by_item else None
         cores = [self._take_core() for _ in range((1 if self._in_turns else self._threads) * self.members)]
-        if cores == self._left and self._touched is None and self._touches_as_before():
+        if cores == self._left and self._touched is None and self._prepared_again():
             self.cores, self._memories = cores, [memory] * len(cores)
-            for place, core in enumerate(cores):
-                core.prepare_again(self._work_of(place // self.members))
         else:
             for core in cores:
                 self._prepare(core)
@@ -388,14 +398,12 @@ class _Launch:
         except IndexError:
             return HostCore(self._sizes)
 
-    def _touches_as_before(self) -> bool:
-        """Whether its cores are as the launch before has left them, which touched the same memory."""
+    def _prepared_again(self) -> bool:
+        """Prepare its cores, if they are as the launch before has left them, which touched the same memory."""
         if self._left_memory != self._memory.number:
             return False
-        for core in self._left:  # noqa: SIM110 - every launch asks
-            if not core.is_as_it_was(self._number):
-                return False
-        return True
+        numbers = len(self._left), self._number, BUFFER_BYTES, self._work_address, 8 * self._work_shape[1]
+        return bool(self.native.prepare_again(self._contexts_address, *numbers, self.members))
 
     def _work_of(self, thread: int) -> int:
         """Address of the counters of work of a thread."""
@@ -427,7 +435,7 @@ class _Launch:
         before, table, last = self._words
         touched = self._touched.addresses() if self._touched else (0, 0)
         flags = int(memory.is_disjoint), recorded_bytes_limit() // (self._threads * self.members)
-        contexts = ctypes.addressof(self._contexts) + 8 * thread * self.members
+        contexts = self._contexts_address + 8 * thread * self.members
         last = (*flags, self._work_of(thread), *touched, *last, memory.local_address, member, contexts)
         core.prepare((*before, thread, *self._columns, table), memory, last, self._number, sram)
 
@@ -439,13 +447,15 @@ class _Launch:
         """
         if self._in_turns is not None:
             self._in_turns.run()
+            self._sum_up()
             return 0
         busy_ns, begin, stop = 0, 0, min(_FIRST_TASKS, self.count)
         while True:
             self._shared[0], self._shared[_LIMIT_WORD] = begin, stop
             is_alone = is_over_soon and self._threads == 1
             busy_ns += self._run_thread(0) if is_alone else self._run_threads(takes_part=is_over_soon)
-            if self.native.program.is_resident:
+            self._sum_up()
+            if self._summary[Summary.FAULTS] and self.native.program.is_resident:
                 self._find_first_faults()
             if stop == self.count or self._shared[_LIMIT_WORD] != stop:
                 return busy_ns
@@ -459,10 +469,13 @@ class _Launch:
             for number, rows in enumerate(before):
                 self._column(number)[: len(rows)] = rows
 
+    def _sum_up(self) -> None:
+        self.native.sum_up(self._contexts_address, len(self.cores), self._summary_address)
+
     @property
     def _recorded_bytes(self) -> int:
-        """Bytes of the traces that are not kept yet."""
-        return sum(core.context[Context.TRACE_NEXT] - core.context[Context.TRACE] for core in self.cores)
+        """Bytes of the traces that were not kept before the last tasks ran."""
+        return self._summary[Summary.RECORDED_BYTES]
 
     def _keep_trace(self, stop: int) -> None:
         """Let the tasks before this one share their records, and record the next ones in the place of theirs."""
@@ -485,7 +498,7 @@ class _Launch:
         """Where native code finds what threads have recorded of some tasks: addresses, and how many rows there are."""
         before = 8 * begin * self.members
         columns = [column + before for column in self._columns]
-        return ctypes.addressof(self._contexts), *columns, (stop - begin) * self.members
+        return self._contexts_address, *columns, (stop - begin) * self.members
 
     def _stop(self) -> None:
         self._shared[_LIMIT_WORD] = STOP
@@ -558,8 +571,8 @@ class _Launch:
 
     def raise_fault(self) -> None:
         """Raise the fault of the first program that has one."""
-        if self._shared[_LIMIT_WORD] == self.count and not self.native.program.is_resident:
-            return  # each fault lowers the limit to the number of its program, which is that of its task
+        if self._shared[_LIMIT_WORD] == self.count and not self._summary[Summary.FAULTS]:
+            return
         each = ((core.context, memory) for core, memory in zip(self.cores, self._memories, strict=True))
         faulted = [(context, memory) for context, memory in each if context[Context.FAULT] != Fault.NONE]
         if self._in_turns is not None and self._in_turns.deadlocked:
@@ -581,8 +594,7 @@ class _Launch:
         else:
             self._keep_trace(self.count)
             trace = self._sharer.trace()
-        counted = [core.context[Context.COUNTERS : COUNTERS_END] for core in self.cores]
-        counters = tuple(counted[0] if len(counted) == 1 else map(sum, zip(*counted, strict=True)))
+        counters = tuple(self._summary[Summary.COUNTERS : SUMMARY_WORDS])
         return Execution(trace, counters, CountedWork(self.native.work_terms, self._counted), prints, self._touched)
 
     def _column(self, number: int) -> NDArray[np.int64]:

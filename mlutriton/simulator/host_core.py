@@ -18,7 +18,6 @@ from mlutriton.isa.native_interface import (
     SLACK_BYTES,
     WRAM_EXPANSION,
     Context,
-    Counter,
     common_weights_bytes,
     common_weights_offset,
     loans_offset,
@@ -27,16 +26,14 @@ from mlutriton.isa.trace_format import RECORD_WORDS
 from mlutriton.simulator.memory import GlobalMemory
 
 Int64Array = ctypes.Array[ctypes.c_int64]
-COUNTERS_END = Context.COUNTERS + len(Counter)
-"""The word of a context behind its counters."""
+BUFFER_BYTES = 8 * RECORD_WORDS * 2730
+"""With which a buffer that grows begins: whole records, as code that writes one asks only whether it is at the end."""
 
-# Whole records: code that writes one asks only whether it stands at the end.
-_BUFFER_BYTES = 8 * RECORD_WORDS * 2730
 CACHE_LINE_WORDS = 8
 _LINE_BYTES = 8 * CACHE_LINE_WORDS
 _PAGE_BYTES = 4096
 _NO_HIT_NO_FAULT = [0] * (Context.DISJOINT - Context.HIT_START)
-_NO_WORK = [0] * (COUNTERS_END - Context.FOLD_SCALAR)
+_NO_WORK = [0] * (CONTEXT_WORDS - Context.FOLD_SCALAR)
 
 _libc = ctypes.CDLL(None)
 _libc.realloc.restype = ctypes.c_void_p
@@ -87,27 +84,12 @@ class HostCore:
         self.context[Context.NRAM : Context.PARAMETERS] = images
         # Its own image of SRAM, which a cluster may share.
         self.sram_address = images[Context.SRAM]
-        self._launch = -1
+        self.context[Context.LAUNCH] = -1
 
     @property
     def has_prints(self) -> bool:
         """Whether programs have printed since it was prepared."""
         return self.context[Context.PRINTS] != self.context[Context.PRINTS_NEXT]
-
-    def is_as_it_was(self, launch: int) -> bool:
-        """Whether it is prepared for the launch of that number, and its buffers have not grown."""
-        if launch != self._launch:
-            return False
-        begin, _, end, prints_begin, _, prints_end = self.context[Context.TRACE : Context.ALLOCATIONS]
-        return end - begin == _BUFFER_BYTES == prints_end - prints_begin
-
-    def prepare_again(self, work_address: int) -> None:
-        """Clear what the last run has left behind; the work by instruction of the next one goes to that address."""
-        context = self.context
-        context[Context.TRACE_NEXT], context[Context.PRINTS_NEXT] = context[Context.TRACE], context[Context.PRINTS]
-        context[Context.HIT_START : Context.DISJOINT] = _NO_HIT_NO_FAULT
-        context[Context.INSTRUCTION_WORK] = work_address
-        context[Context.FOLD_SCALAR : COUNTERS_END] = _NO_WORK
 
     def prepare(
         self, words: Sequence[int], memory: GlobalMemory, last: Sequence[int], launch: int, sram_address: int
@@ -121,11 +103,10 @@ class HostCore:
             launch: number of the launch.
             sram_address: of the SRAM of its cluster.
         """
-        self._launch = launch
         self.context[Context.SRAM] = sram_address
         trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
-        words = (*words, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, *_NO_WORK)
-        self.context[Context.PARAMETERS : COUNTERS_END] = words
+        words = (*words, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, launch, *_NO_WORK)
+        self.context[Context.PARAMETERS : CONTEXT_WORDS] = words
 
     def with_local(self, memory: GlobalMemory, bytes: int) -> GlobalMemory:
         """What this core may touch of a launch whose programs have local memory."""
@@ -138,15 +119,15 @@ class HostCore:
         begin = self.context[word]
         # What a launch has recorded decides where it overflows, not what launches before it have.
         if not self._has_first_buffer(word):
-            begin = _libc.realloc(begin, _BUFFER_BYTES)
+            begin = _libc.realloc(begin, BUFFER_BYTES)
             if not begin:
                 raise MemoryError
             self.context[word] = begin
-        return begin, begin, begin + _BUFFER_BYTES
+        return begin, begin, begin + BUFFER_BYTES
 
     def _has_first_buffer(self, word: int) -> bool:
         """Whether a buffer has the size with which it begins."""
-        return self.context[word] != 0 and self.context[word + 2] - self.context[word] == _BUFFER_BYTES
+        return self.context[word] != 0 and self.context[word + 2] - self.context[word] == BUFFER_BYTES
 
 
 def _searched(memory: GlobalMemory) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from functools import partial
 
 from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
+from mlutriton.codegen.llvm.contexts import prepare_again, sum_up
 from mlutriton.codegen.llvm.elements import LANES, transposed
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
@@ -36,11 +37,13 @@ from mlutriton.isa.native_interface import (
     CONCATENATE,
     FULL,
     HOST_FUNCTIONS,
+    PREPARE_AGAIN,
     REPEATS,
     RUN,
     RUN_TOGETHER,
     SERVE,
     SPECIAL_FUNCTIONS,
+    SUM_UP,
     WAIT,
     Allocation,
     Context,
@@ -88,6 +91,8 @@ def basic_module() -> str:
         "forget_weights": forget_weights(library),
         CONCATENATE: concatenate(library),
         REPEATS: repeats(library),
+        PREPARE_AGAIN: prepare_again(library),
+        SUM_UP: sum_up(library),
         RUN: run(library, together=False),
         RUN_TOGETHER: run(library, together=True),
         SERVE: serve(library),
