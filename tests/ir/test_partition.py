@@ -255,3 +255,14 @@ def test_says_why_a_program_is_not_split(name: str) -> None:
     text, reason = REFUSED[name]
     with pytest.raises(NotSplitError, match=reason):
         partition.partition(parse_function(text), 4, share=True, least_part_bytes=0)
+
+
+def test_only_what_is_multiplied_is_kept_in_columns() -> None:
+    """Steps of other loops are as they are written, each with a wait for the others."""
+    of_sums = """
+      %wide = fpcast %right {to = "f32"} : tensor<128x128xf32>
+      %after = fadd %wide, %before : tensor<128x128xf32>
+    """
+    added = PRODUCT.replace('%after = dot %left, %right, %before {precision = "ieee"} : tensor<128x128xf32>', of_sums)
+    for part in partition.partition(parse_function(added), 4, share=True, least_part_bytes=0):
+        assert not any(isinstance(each, Assemble) for each in part.walk())

@@ -45,6 +45,7 @@ from mlutriton.ir.ops import (
     AtomicCas,
     AtomicRmw,
     Constant,
+    Dot,
     Elementwise,
     For,
     GatherAtomic,
@@ -82,25 +83,27 @@ def partition(function: Function, members: int, *, share: bool, least_part_bytes
         least_part_bytes: where nothing is shared, a transfer of a smaller part takes no longer than to begin it.
 
     Returns:
-        One at least, each with another axis split, or with other tiles loaded together; first the one that leaves a
-        member the least work.
+        One at least, each with another axis split, or, if it multiplies, with other tiles loaded together. The one that
+        leaves a member the least work is the first.
 
     Raises:
         NotSplitError: it cannot be split, or that is of no use; says why.
     """
-    orders, parts, refused = _orders(function), list[Function](), list[NotSplitError]()
-    for layouts, stored in _choices(function, members):
-        for exchange in (False, True) if share and _may_exchange(function, layouts) else (False,):
-            part = _Emission(function, layouts, stored, orders, share=share, exchange=exchange).run()
-            try:
-                _check_gain(part, members, least_part_bytes)
-            except NotSplitError as error:
-                refused.append(error)
-            else:
-                parts.append(part)
-    if not parts:
-        raise refused[0]
-    return parts
+    orders, choices = _orders(function), _choices(function, members)
+    parts = [_Emission(function, *each, orders, share=share).run() for each in choices]
+    multiplies = any(isinstance(each, Dot) for each in function.walk())
+    exchanging = [
+        _Emission(function, layouts, stored, orders, share=share, exchange=True).run()
+        for layouts, stored in choices
+        if share and multiplies and _may_exchange(function, layouts)
+    ]
+    try:
+        _check_gain(parts[0], members, least_part_bytes)
+    except NotSplitError:
+        if not exchanging:
+            raise
+        parts = []
+    return [*parts, *exchanging]
 
 
 def _check_gain(part: Function, members: int, least_part_bytes: int) -> None:
