@@ -33,6 +33,7 @@ from mlutriton.ir.ops import (
     ScatterStore,
     TileLoad,
     TileStore,
+    Transpose,
     While,
 )
 from mlutriton.ir.types import element_type, shape_of, storage_dtype
@@ -230,7 +231,8 @@ class _Estimate:
                 rate = min(shared, machine.move_bytes_per_cycle)
                 return _Queues(moves=_bytes(operation.result) / rate)
             case Dot():
-                return _Queues(compute=_product_cycles(operation, machine))
+                moved = 0 if _is_loaded(operation.operands[1]) else _bytes(operation.operands[1])
+                return _Queues(compute=_product_cycles(operation, machine), moves=moved / machine.move_bytes_per_cycle)
             case Elementwise() | Reduce() | Scan() if operation.operands and shape_of(operation.operands[0].type):
                 one_pass = _bytes(operation.operands[0]) / machine.vector_bytes_per_cycle
                 return _Queues(compute=self._passes(operation) * one_pass + machine.vector_gap_cycles)
@@ -344,6 +346,12 @@ def _product_cycles(operation: Dot, machine: Machine) -> float:
             converted += passes * math.prod(shape_of(operand.type)) * max(given.bytes, dtype.bytes)
     product = math.prod(rows) * columns * depth / machine.mac_per_cycle(dtype)
     return product + converted / machine.vector_bytes_per_cycle
+
+
+def _is_loaded(weights: Value) -> bool:
+    """True if weights come to the tensor unit as they are loaded, not from what is computed of that."""
+    made = weights.defining_op
+    return isinstance(made, TileLoad | Assemble) or (isinstance(made, Transpose) and _is_loaded(made.operands[0]))
 
 
 def _bytes(value: Value) -> int:
