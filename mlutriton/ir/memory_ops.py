@@ -119,7 +119,7 @@ class PtrCast(_SameBits):
 
 
 class _Access(Operation):
-    """An access as the kernel writes it.
+    """An access to places that others may access, too.
 
     It may have the attributes ``volatile``, if others are meant to access the place meanwhile, and ``relaxed``, if it
     then says nothing of what was done before and behind it.
@@ -248,7 +248,7 @@ class Print(Operation):
 # ---- memory access once its form is known
 
 
-class TileLoad(Operation):
+class TileLoad(_Access):
     """A rectangular tile of global memory.
 
     Element ``[i_0, ..., i_r-1]`` stands at ``base + sum_d position_d * stride_d`` elements, where ``position_d`` is
@@ -381,7 +381,7 @@ class TileGeometry:
         return tuple(int(wrap is not None) for wrap in self.wraps)
 
 
-class GatherLoad(Operation):
+class GatherLoad(_Access):
     """Items of global memory, each a run of ``length`` consecutive elements.
 
     ``result[k, j] = element j of those from base + offsets[k] * scale_bytes on`` where ``mask[k]`` and ``j < limit``,

@@ -229,7 +229,7 @@ class _Place:
 
 def _place(load: Operation, arguments: Collection[Value]) -> _Place | None:
     """Where a load looks up single elements by their number; None if it does something else."""
-    if not isinstance(load, GatherLoad) or load.integer("length") != 1:
+    if not isinstance(load, GatherLoad) or load.integer("length") != 1 or load.is_volatile:
         return None
     base, _, _, _, limit = load.operands
     is_whole = isinstance(limit.defining_op, Constant) and limit.defining_op.value == 1

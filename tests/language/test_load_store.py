@@ -664,3 +664,21 @@ def test_each_volatile_load_looks_anew(volatile, looks):
     run = looks_twice[(1,)](out, flag, volatile)
     assert out == 2
     assert sum(each.row.name == "dma.load" for each in run.program.instructions) == looks
+
+
+@mlu.jit
+def looks_twice_at_several(out, flags, places, VOLATILE: tl.constexpr, GATHERED: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    at = flags + (tl.load(places + i) if GATHERED else i)
+    tl.store(out + i, tl.load(at, volatile=VOLATILE) + tl.load(at, volatile=VOLATILE))
+
+
+@pytest.mark.parametrize(("gathered", "instruction"), [(False, "dma.load"), (True, "gather")])
+def test_each_volatile_load_of_several_looks_anew(gathered, instruction):
+    loads = list[int]()
+    for volatile in (False, True):
+        out, flags, places = np.zeros(64, np.float32), numbers(64), np.arange(64, dtype=np.int32)[::-1].copy()
+        run = looks_twice_at_several[(1,)](out, flags, places, volatile, gathered, 64)
+        np.testing.assert_array_equal(out, 2 * (flags[::-1] if gathered else flags))
+        loads.append(sum(each.row.name == instruction for each in run.program.instructions))
+    assert loads[1] == 2 * loads[0] > 0

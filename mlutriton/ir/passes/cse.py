@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from mlutriton.ir.core import Attribute, Block, Function, Operation, Value
-from mlutriton.ir.ops import Elementwise, Load
+from mlutriton.ir.ops import Elementwise, GatherLoad, Load, TileLoad
 
 _Key = tuple[object, ...]
 
@@ -30,7 +30,7 @@ class _Merger:
         code: list[Operation] = []
         for operation in block.operations:
             operation.operands = [self.replaced.get(operand, operand) for operand in operation.operands]
-            looks_anew = isinstance(operation, Load) and operation.is_volatile
+            looks_anew = isinstance(operation, Load | TileLoad | GatherLoad) and operation.is_volatile
             if looks_anew or not (operation.PURE or operation.READS):
                 for region in operation.regions:
                     self.block(region)

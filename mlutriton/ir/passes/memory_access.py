@@ -30,6 +30,7 @@ from mlutriton.ir.ops import (
     Elementwise,
     ExpandDims,
     For,
+    GatherLoad,
     Join,
     Load,
     Reshape,
@@ -209,7 +210,9 @@ class _Rewriter:
             if _is_tensor_access(operation):
                 before, replacement = self._access(operation)
                 rewritten += [*before, *replacement]
-                if isinstance(operation, Load) and not operation.is_volatile:
+                if isinstance(operation, Load) and operation.is_volatile:
+                    _look_anew([*before, *replacement])
+                elif isinstance(operation, Load):
                     self.tables.note([*before, *replacement], rewritten)
                 last = replacement[-1]
                 for old, new in zip(operation.results, last.results, strict=False):
@@ -652,6 +655,13 @@ def _is_index_tensor(value: Value) -> bool:
     if not isinstance(value.type, TensorType):
         return False
     return isinstance(value.type.element, PointerType) or is_index(value.type)
+
+
+def _look_anew(operations: Sequence[Operation]) -> None:
+    """Let loads see what others have stored until then, as the one does that they are made of."""
+    for each in operations:
+        if isinstance(each, TileLoad | GatherLoad):
+            each.attributes = {**each.attributes, "volatile": True}
 
 
 def _is_tensor_access(operation: Operation) -> bool:

@@ -136,7 +136,8 @@ def _groups(block: Block, forms: ScalarForms, pitches: _Pitches) -> list[list[_A
     last_stored: object = None
     for operation in block.operations:
         is_write = may_write(operation)
-        if isinstance(operation, TileLoad | TileStore) and _step(operation):
+        is_volatile = isinstance(operation, TileLoad) and operation.is_volatile
+        if isinstance(operation, TileLoad | TileStore) and not is_volatile and _step(operation):
             alike_in = _key(operation, forms)
             if isinstance(operation, TileLoad):
                 touched += 1

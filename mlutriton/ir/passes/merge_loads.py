@@ -155,7 +155,7 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[TileLoad]]:
     written = 0
     for operation in block.operations:
         written += may_write(operation)
-        if isinstance(operation, TileLoad) and not any(operation.geometry.wraps):
+        if isinstance(operation, TileLoad) and not any(operation.geometry.wraps) and not operation.is_volatile:
             pointer, _ = forms.place(operation.base)
             strides = tuple(frozenset(forms.of(stride).items()) for stride in operation.geometry.strides)
             other = operation.other.defining_op

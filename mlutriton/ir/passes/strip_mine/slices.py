@@ -388,8 +388,7 @@ class Slicer:
     def _gather_load(self, operation: GatherLoad, box: Box) -> Value:
         inner, base, limit, length = self.items(operation, operation.operands[4], box)
         operands = [base, *self.boxes(operation.operands[1:4], inner), limit]
-        attributes = {"scale_bytes": operation.integer("scale_bytes"), "length": length}
-        made = self.code.add(GatherLoad(operands, attributes))
+        made = self.code.add(GatherLoad(operands, {**operation.attributes, "length": length}))
         wanted = TensorType(extents(box), element_type(operation.result.type))
         return made if made.type == wanted else self.code.add(Reshape([made], result_types=[wanted]))
 
