@@ -1,4 +1,4 @@
-"""Offsets that loops carry and advance by the same amount each time become functions of the loop's index.
+"""Offsets and pointers that loops carry and advance by the same amount each time become functions of the loop's index.
 
 A kernel that moves its pointers on, ``pointers += BLOCK``, then looks like one that computes them from the index, and
 what takes several iterations at a time can tell where each is. That is for loops that count from 0 in steps of 1, or in
@@ -11,13 +11,14 @@ from mlutriton.dtypes import I64
 from mlutriton.ir.analysis.access import advances
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Function, Value, replace_uses, use_counts
-from mlutriton.ir.ops import Elementwise, For
+from mlutriton.ir.ops import AddPtr, Elementwise, For
 from mlutriton.ir.passes.arithmetic_rules import constant_of
 from mlutriton.ir.passes.carried_values import keep_carried
+from mlutriton.ir.types import PointerType
 
 
 def run(function: Function) -> None:
-    """Compute carried offsets from the index where that is known to be the same."""
+    """Compute carried places from the index where that is known to be the same."""
     uses = use_counts(function.body)
     for operation in list(function.walk()):
         if isinstance(operation, For):
@@ -33,14 +34,21 @@ def _compute(loop: For, uses: dict[Value, int]) -> None:
     known: dict[Value, Value] = {}
     slots = zip(loop.carried, loop.initial, loop.body.terminator.operands, loop.results, strict=True)
     for carried, initial, yielded, result in slots:
-        addends = advances(yielded, carried, loop) if carried.type == I64 and not uses.get(result) else None
+        is_pointer = isinstance(carried.type, PointerType)
+        is_place = is_pointer or carried.type == I64
+        addends = advances(yielded, carried, loop) if is_place and not uses.get(result) else None
         if addends is None or not inside.isdisjoint(addends):
             continue
         each_time = [_quotient(addend, step, scalars) for addend in addends]
         if None in each_time:
             continue
         advance = scalars.sum([quotient for quotient in each_time if quotient is not None])
-        known[carried] = scalars.value(scalars.sum([initial, scalars.binary("mul", loop.index, advance)]))
+        advanced = scalars.binary("mul", loop.index, advance)
+        known[carried] = (
+            scalars.add(AddPtr([initial, scalars.value(advanced)]))
+            if is_pointer
+            else scalars.value(scalars.sum([initial, advanced]))
+        )
     loop.body.operations[:0] = scalars.operations
     replace_uses(loop.body, known)
     keep_carried(loop, [carried not in known for carried in loop.carried])
