@@ -15,7 +15,7 @@ import numpy as np
 from tests.language.generated.numbers import FLOAT16, FLOAT32, INT8
 from tests.language.generated.texts import Between, Machines, Text, TextCase, Value, integers
 
-GRIDS = [(1,), (4,), (33,), (2, 3), (4, 4), (8, 2), (16, 4), (1, 5), (2, 2, 2), (3, 1, 4), (4, 4, 2)]
+GRIDS = [(1,), (4,), (33,), (2, 3), (4, 4), (8, 2), (16, 4), (16, 4), (1, 5), (2, 2, 2), (3, 1, 4), (4, 4, 2)]
 INTERPRETED = 12  # programs, at most; the interpreter takes long for more
 MOST_LOOPS = 3  # around a statement
 MOST_TRIPS = 4
@@ -207,7 +207,8 @@ class Nest(Text):
         known = [name for name, kind in self.stored.items() if kind == value.kind]
         name = self.pick(known) if known and (len(known) > 2 or self.chance(3)) else f"out{len(self.stored)}"
         self.stored[name] = value.kind
-        slot = self.pick([str(self.number(SLOTS - 1)), *(f"{each.text} % {SLOTS}" for each in self.counts[-4:])])
+        slots = [f"{each.text} % {SLOTS}" for each in self.counts[-4:]]
+        slot = self.pick([str(self.number(SLOTS - 1)), *([] if self.is_plain else slots)])
         batch = f"(({slot}) * {self.extent('batch')} + batch)"
         place = {
             "tile": f"{batch} * {self.area} + row[:, None] * {self.pitch} + column[None, :]",
@@ -225,10 +226,10 @@ class Nest(Text):
 
     def zero(self) -> Value:
         """A new variable that loops may change."""
-        if self.values and self.chance(3):
+        if self.values and not self.is_plain and self.chance(3):
             first = self.recent(self.values)
             return Value(self.let(f"{first.name} * 1.0", "sum"), first.kind, GREATEST_SUM)
-        kind = self.pick(["tile", "tile", "tile", "row", "column", "one"])
+        kind = self.pick(["tile"] * 3 if self.is_plain else ["tile", "tile", "tile", "row", "column", "one"])
         shape = {"tile": (self.rows, self.columns), "row": (self.rows,), "column": (self.columns,)}
         zero = f"tl.full({shape[kind]}, {self.pick(['0.0', '0.0', '-64.0'])}, tl.float32)" if kind in shape else "0.0"
         return Value(self.let(zero, "sum"), kind, GREATEST_SUM)
@@ -257,13 +258,14 @@ class Nest(Text):
     def bound(self) -> str:
         """How far a loop goes, 0 ... ``MOST_TRIPS``."""
         counted = [f"{each.text}{more}" for each in self.counts if each.greatest < MOST_TRIPS for more in ("", " + 1")]
-        forms = ["trips"] * 3 + ["0", "1", "2", "2", "3", "3", self.table(), f"tl.minimum(trips, {self.table()})"]
-        return self.pick([*forms, *counted[-4:]])
+        forms = ["trips", "trips", "1", "2", "3", *counted[-2:]]
+        others = ["0", "trips", self.table(), f"tl.minimum(trips, {self.table()})", *counted[-4:]]
+        return self.pick(forms if self.is_plain else forms + others)
 
     def header(self, index: str) -> str:
         """The head of a loop, whose index is ``MOST_TRIPS`` at most."""
         stages, end = self.pick(["", "", "", ", num_stages=1", ", num_stages=3", ", num_stages=4"]), self.bound()
-        begin = self.pick(["0"] * 6 + ["1", "tl.minimum(trips, 1)", self.table()])
+        begin = self.pick(["0"] * 6 + ([] if self.is_plain else ["1", "tl.minimum(trips, 1)", self.table()]))
         forms = [f"for {index} in tl.range({begin}, {end}{stages}):"] * 5
         forms += [f"for {index} in tl.range({end}, -1, -1{stages}):" if not end.startswith("trips") else forms[0]]
         forms += [
@@ -280,7 +282,7 @@ class Nest(Text):
         is_counted = not head.startswith("while")
         if not is_counted:
             self.line(f"{index} = {self.pick(['trips * 0', f'tl.minimum({self.table()}, 1).to(tl.int32)'])}")
-        counted = f"at{next(self.names)}" if self.chance(6) else ""
+        counted = f"at{next(self.names)}" if not self.is_plain and self.chance(4) else ""
         if counted:
             self.line(f"{counted} = {self.pick(['trips * 0', f'{self.table()}.to(tl.int32)'])}")
             self.counts.append(Count(counted, MOST_TRIPS))
@@ -291,6 +293,8 @@ class Nest(Text):
             self.loops += 1
             self.values += [each for each in changed if self.chance(3) and each not in self.values]
             self.statements(self.between(0, 4 if self.loops < MOST_LOOPS else 2))
+            if self.loops == 1 and self.chance(2):
+                self.loop()
             for each in changed:
                 if each.kind == "tile" and self.products and self.chance(2):
                     self.product()
