@@ -297,7 +297,7 @@ class _Grouping:
         lower = integer("sdiv", share, loop.step)
         upper = integer("sdiv", integer("add", share, loop.end), loop.step)
         size = self._balanced(integer("sub", upper, lower))
-        pays = self._pays(size)
+        pays = self._pays(self._of_one_quotient(size))
         first_line = integer("udiv", lower, loop.line)
         end_line = integer("udiv", integer("add", upper, integer("sub", loop.line, Immediate(1))), loop.line)
         number, end = self.code.register(), self.code.register()
@@ -385,14 +385,33 @@ class _Grouping:
         """How many of the programs from one on have the same quotients, if dividends grow; at least one."""
         integer, index = self.emitter.integer, self.loop.index
         here, there = map(self._before_loops, (index, integer("add", index, Immediate(1))))
-        for test in sorted(self.programs.tests, key=str):
-            if isinstance(test, SameQuotient):
-                dividend, divisor = (each for each in test.operands if isinstance(each, Register | Immediate))
-                begin, by = here.operand(dividend), here.operand(divisor)
-                step = integer("smax", integer("sub", there.operand(dividend), begin), Immediate(1))
-                left = integer("sub", by, integer("srem", begin, by))
-                members = integer("smin", members, self._quotient_up(left, step))
+        for dividend, divisor in self._divisions():
+            begin, by = here.operand(dividend), here.operand(divisor)
+            step = integer("smax", integer("sub", there.operand(dividend), begin), Immediate(1))
+            left = integer("sub", by, integer("srem", begin, by))
+            members = integer("smin", members, self._quotient_up(left, step))
         return integer("smax", members, Immediate(1))
+
+    def _of_one_quotient(self, members: ScalarOperand) -> ScalarOperand:
+        """How many of so many programs go together at most, if dividends grow as from the first one to the second."""
+        divisions = self._divisions()
+        if not divisions:
+            return members
+        here, there = map(self._before_loops, (Immediate(0), Immediate(1)))
+        for dividend, divisor in divisions:
+            step = self.emitter.integer("sub", there.operand(dividend), here.operand(dividend))
+            step = self.emitter.integer("smax", step, Immediate(1))
+            members = self.emitter.integer("smin", members, self._quotient_up(here.operand(divisor), step))
+        return members
+
+    def _divisions(self) -> list[tuple[Register | Immediate, Register | Immediate]]:
+        """Dividends and divisors of quotients that have to be the same for all programs of a group."""
+        return [
+            (dividend, divisor)
+            for test in sorted(self.programs.tests, key=str)
+            if isinstance(test, SameQuotient)
+            for dividend, divisor in [[each for each in test.operands if isinstance(each, Register | Immediate)]]
+        ]
 
     def _alike(self, group: Register, members: ScalarOperand) -> ScalarOperand:
         """How many programs of a group go together: all, all but the last one, or one at a time."""
