@@ -15,9 +15,13 @@ from mlutriton.codegen.tile_code import While as WhileNode
 from mlutriton.dtypes import I1, DType
 from mlutriton.ir.analysis.waits import counts_of_wait, state_of_wait
 from mlutriton.ir.core import Block, Operation, Value
-from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, NumPrograms, While
+from mlutriton.ir.ops import Constant, Dot, Elementwise, For, If, NumPrograms, TileStore, While
 from mlutriton.ir.types import TensorType, shape_of
 from mlutriton.isa.operands import Immediate, Register
+
+# What is stored each turn is copied to where it is carried only if so many of it fit on chip: the carried one, two that
+# are stored in turn, and as much again to make them of. Of longer ones, the copy takes more time than a latency.
+_STORED_AT_A_TIME = 4
 
 SelectBlock = Callable[[Selection, Block], None]
 
@@ -133,6 +137,9 @@ def _targets(s: Selection, body: Block, carried: Sequence[Value]) -> dict[Value,
         view = s.views[argument]
         if not isinstance(view, DenseView) or value in found or not _may_replace(body, places, value, argument):
             continue
+        room_bytes = _STORED_AT_A_TIME * view.count * view.dtype.bytes
+        if s.is_pipelined and room_bytes <= s.machine.usable_nram_bytes and _is_stored(body, value):
+            continue
         found[value] = view
         product = value.defining_op
         if isinstance(product, Dot) and s.uses.get(added := product.operands[2]) == 1 and added not in found:
@@ -152,6 +159,11 @@ def _may_replace(body: Block, places: dict[Value, int], value: Value, argument: 
     last = _last_use(body, argument)
     in_place = isinstance(operation, Elementwise) or (isinstance(operation, Dot) and operation.operands[2] is argument)
     return last < places[value] or (in_place and last == places[value] and _reads_aligned(operation, argument))
+
+
+def _is_stored(body: Block, value: Value) -> bool:
+    """True if a value goes to memory as it is: while it is on its way there, nothing can be written in its place."""
+    return any(isinstance(each, TileStore) and each.value is value for each in body.operations)
 
 
 def _reads_aligned(operation: Operation, argument: Value) -> bool:

@@ -44,7 +44,8 @@ class Selection:
     """What every part of selection shares.
 
     Attributes:
-        machine: decides in what types the tensor unit multiplies.
+        machine: decides in what types the tensor unit multiplies, and what is worth a place of its own.
+        is_pipelined: loops are to be pipelined.
         views: where each value stands.
         uses: how often each value is used.
         targets: buffers that certain results should be produced in.
@@ -59,7 +60,7 @@ class Selection:
 
     def __init__(self, function: Function, machine: Machine, *, is_pipelined: bool, around_loops: bool = False) -> None:
         self.function = function
-        self.machine = machine
+        self.machine, self.is_pipelined = machine, is_pipelined
         pointers = (i for i, a in enumerate(function.body.arguments) if isinstance(a.type, PointerType))
         self.code = TileCode(name_of(function.name), [], {}, 0, [], frozenset(pointers))
         self.code.arrays_apart = are_apart(function)
