@@ -21,6 +21,7 @@ from mlutriton.ir.passes import (
     cse,
     dce,
     deal_out,
+    exchanges,
     fuse_multiply_add,
     if_conversion,
     joined_stores,
@@ -63,6 +64,7 @@ PASSES: tuple[Pass, ...] = (
     ("loop_invariant_offsets", loop_invariant.run),
     ("fuse_multiply_add", fuse_multiply_add.run),
     ("dce_fused", dce.run),
+    ("exchanges", exchanges.run),
 )
 
 # So many passes work on the kernel as it is written.

@@ -8,7 +8,9 @@ from mlutriton.codegen.llvm.translate import translate
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.assembly import assemble
 from mlutriton.launch import runtime
-from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, run_text
+from mlutriton.simulator.execution import execute
+from mlutriton.simulator.memory import Allocation, GlobalMemory
+from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, load, run_text
 
 
 def translated(text):
@@ -212,3 +214,37 @@ def test_spans_do_not_wrap_around_into_their_windows(instruction, n):
     with pytest.raises(KernelFault) as fault:
         run_text(f"    {instruction}\n" + STORE, runtime, grid=1, n=n)
     assert fault.value.code == "E0304"
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+@pytest.mark.parametrize("shape", [(2, 16), (64, 2), (16, 4), (8, 32), (16, 16), (32, 64), (12, 16), (16, 24), (1, 16)])
+def test_transposes_in_registers_are_those_element_by_element(width, shape):
+    """Of counts that are numbers, and of counts that are known when it runs."""
+    dtype, (rows, columns) = {1: "i8", 2: "f16", 4: "i32", 8: "i64"}[width], shape
+    count = 3 * rows * columns
+    x = np.random.default_rng(rows).integers(0, 256, count * width).astype(np.uint8).view(f"u{width}")
+    for number in (str(rows), "r2"):
+        text = f"""
+.program turned
+.isa {MACHINE.isa}
+.cores 1
+.param out ptr {dtype}
+.param x ptr {dtype}
+.param rows i64
+.buffer a nram 0 {count * width}
+.buffer b nram 65536 {count * width}
+    param r0, 0
+    param r1, 1
+    param r2, 2
+    dma.load.{dtype} [a], g[r1], {count}, 1, 1, 0, 0, 0, 0
+    sync 1
+    v.transpose.{dtype} [b], [a], 3, {number}, {columns}, 1
+    sync 4
+    dma.store.{dtype} g[r0], [b], {count}, 1, 1, 0, 0, 0, 0
+    exit
+"""
+        out = np.zeros_like(x)
+        memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
+        native = load(assemble(text), runtime)
+        execute(native, (1, 1, 1), [out.ctypes.data, x.ctypes.data, rows], memory, MACHINE, 1)
+        np.testing.assert_array_equal(out, x.reshape(3, rows, columns).transpose(0, 2, 1).ravel())

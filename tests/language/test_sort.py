@@ -43,3 +43,38 @@ def test_bitonic_merge_of_rise_and_fall():
     x = np.sort(np.random.default_rng(2).integers(0, 99, (2, 8)).astype(np.int32))
     rise_and_fall = np.concatenate([x[0], x[1][::-1]])
     np.testing.assert_array_equal(call(merged, rise_and_fall, result=rise_and_fall), np.sort(rise_and_fall))
+
+
+@mlu.jit
+def sort_rows(out, x, N: tl.constexpr):
+    i = tl.program_id(0) * N + tl.arange(0, N)
+    tl.store(out + i, tl.sort(tl.load(x + i)))
+
+
+@mlu.jit
+def sort_table(out, x, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    program, row = tl.program_id(0), tl.arange(0, M)[:, None]
+    values = tl.load(x + program * M * N + row * N + tl.arange(0, N)[None, :])
+    tl.store(out + program * M * K + row * K + tl.arange(0, K)[None, :], tl.topk(values, K))
+
+
+@pytest.mark.parametrize("warps", [1, 4])
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"])
+def test_tables_of_rows(machine, warps):
+    """Halves of a tile are those of all of its rows; what is left of them is reduced along the way."""
+    mlu.set_machine(machine)
+    x = np.random.default_rng(3).integers(-99, 99, (11, 4, 32)).astype(np.float32)
+    out = np.empty((11, 4, 8), np.float32)
+    sort_table[(11,)](out, x, 4, 32, 8, num_warps=warps)
+    np.testing.assert_array_equal(out, np.sort(x)[..., ::-1][..., :8])
+
+
+def test_an_exchange_takes_a_transpose_and_a_pass_of_comparisons():
+    """The other side of each element is its other half, which nothing has to be computed for."""
+    x = np.random.default_rng(4).standard_normal((192, 1024)).astype(np.float32)
+    out = np.empty_like(x)
+    run = sort_rows[(192,)](out, x, 1024)
+    np.testing.assert_array_equal(out, np.sort(x))
+    assert not any(each.row.name.startswith("red.") for each in run.program.instructions)
+    exchanges, transpose_cycles, pass_cycles = 55 * 192 // 48, 64, 32
+    assert run.cycles < 3 * exchanges * (transpose_cycles + pass_cycles)

@@ -12,11 +12,17 @@ from mlutriton.codegen.llvm.elements import (
     number_of,
     store,
     store_first,
+    transposed,
+    transposed_back,
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.frame import Count
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Context, Fault
+
+# Bytes of elements that vectors are made of.
+_TRANSPOSED_WIDTHS = (1, 2, 4, 8)
 
 
 def column_reduction(library: Library, operation: str, dtype: DType) -> str:
@@ -60,6 +66,57 @@ def column_reduction(library: Library, operation: str, dtype: DType) -> str:
 def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str) -> None:
     """Store the lanes whose index, counted from ``first``, is below ``limit``."""
     store_first(e, value, pointer, lanes_below(e, e.value(f"sub i64 {limit}, {first}")))
+
+
+def transpose_tile(width: int, rows: Count, columns: Count) -> tuple[int, int] | None:
+    """The tile by which few rows or columns of elements of so many bytes are transposed in registers; None if by none.
+
+    It has all of these, and as many elements on its other side as there are lanes. Where there are more on both sides,
+    the runtime does it.
+    """
+    if width not in _TRANSPOSED_WIDTHS or isinstance(rows, str) or isinstance(columns, str):
+        return None
+    sides = min(rows, LANES), min(columns, LANES)
+    is_whole = all(
+        count and side.bit_count() == 1 and count % side == 0
+        for count, side in zip((rows, columns), sides, strict=True)
+    )
+    return sides if is_whole and 1 < min(sides) < LANES == max(sides) else None
+
+
+def transpose(library: Library, width: int, tile: tuple[int, int]) -> str:
+    """``f(dst, a, batch, rows, columns)``: of elements of so many bytes, by tiles of few rows or few columns."""
+    name = f"mlu.transpose.{width}.{tile[0]}x{tile[1]}"
+    rows, columns = tile
+
+    def define() -> str:
+        e = Emitter(library)
+        scalar = f"i{8 * width}"
+        vector = wide(scalar, LANES)
+        plane = e.multiply(e.multiply("%rows", "%columns"), width)
+        # The elements of a tile of fewer columns than lanes are in a row, as are those of the transpose of few rows.
+        lines = min(tile)
+        apart = e.multiply("%columns", width) if columns == LANES else LANES * width
+        apart_after = e.multiply("%rows", width) if rows == LANES else LANES * width
+        with e.loop("%batch") as batch:
+            source, target = (e.pointer(each, e.multiply(batch, plane)) for each in ("%a", "%dst"))
+            with e.loop("%rows", step=rows) as row, e.loop("%columns", step=columns) as column:
+                first = e.pointer(source, e.multiply(e.add(e.multiply(row, "%columns"), column), width))
+                to = e.pointer(target, e.multiply(e.add(e.multiply(column, "%rows"), row), width))
+                loaded = [
+                    e.value(f"load {vector}, ptr {e.pointer(first, e.multiply(apart, line))}, align 1")
+                    for line in range(lines)
+                ]
+                turned = (transposed if columns == LANES else transposed_back)(e, loaded, scalar)
+                for line, value in enumerate(turned):
+                    e.do(f"store {vector} {value}, ptr {e.pointer(to, e.multiply(apart_after, line))}, align 1")
+        e.do("ret void")
+        return e.function(
+            f"define internal void @{name}(ptr noalias %dst, ptr noalias %a, i64 %batch, i64 %rows, i64 %columns)"
+            " noinline"
+        )
+
+    return library.require(name, define)
 
 
 def scan(library: Library, operation: str, dtype: DType) -> str:

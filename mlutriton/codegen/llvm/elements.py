@@ -7,7 +7,7 @@ made only where bits are needed. All operations are defined in :mod:`mlutriton.a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from struct import pack, unpack
@@ -164,19 +164,35 @@ def store_first(e: Emitter, value: Lanes, pointer: str, mask: str) -> None:
     e.do(f"store {scalar} {new}, ptr {pointer}, align 1")
 
 
-def transposed(e: Emitter, rows: list[str], scalar: str) -> list[str]:
-    """The columns of a square of vectors: each step interleaves vectors that stand half of their number apart."""
-    count = len(rows)
-    half, vector = count // 2, f"<{count} x {scalar}>"
-    low = [lane // 2 + count * (lane % 2) for lane in range(count)]
-    masks = [", ".join(f"i32 {lane + first}" for lane in low) for first in (0, half)]
+def transposed(e: Emitter, rows: list[str], scalar: str, lanes: int = LANES) -> list[str]:
+    """The columns of some vectors, one after the other: each step interleaves vectors half of their number apart."""
+    half = len(rows) // 2
+    low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
     for _ in range(half.bit_length()):
         rows = [
-            e.value(f"shufflevector {vector} {rows[i]}, {vector} {rows[i + half]}, <{count} x i32> <{mask}>")
+            _shuffled(e, rows[i], rows[i + half], scalar, [lane + first for lane in low])
             for i in range(half)
-            for mask in masks
+            for first in (0, lanes // 2)
         ]
     return rows
+
+
+def transposed_back(e: Emitter, columns: list[str], scalar: str) -> list[str]:
+    """The vectors of which :func:`transposed` makes these: each step takes apart what stands at even and odd places."""
+    half = len(columns) // 2
+    for _ in range(half.bit_length()):
+        columns = [
+            _shuffled(e, columns[2 * i], columns[2 * i + 1], scalar, range(first, 2 * LANES, 2))
+            for first in range(2)
+            for i in range(half)
+        ]
+    return columns
+
+
+def _shuffled(e: Emitter, a: str, b: str, scalar: str, lanes: Sequence[int]) -> str:
+    """Lanes of two vectors, as many as one of them has."""
+    vector, mask = f"<{len(lanes)} x {scalar}>", ", ".join(f"i32 {lane}" for lane in lanes)
+    return e.value(f"shufflevector {vector} {a}, {vector} {b}, <{len(lanes)} x i32> <{mask}>")
 
 
 def lanes_below(e: Emitter, count: int | str) -> str:

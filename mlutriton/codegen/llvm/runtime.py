@@ -366,7 +366,7 @@ def _block_transpose(library: Library, width: int) -> str:
                 to = e.pointer(e.moved("%target", column0, "%target_stride"), row0 * width)
                 places = [e.moved(origin, row, "%source_stride") for row in range(side)]
                 rows = [e.value(f"load <{side} x {scalar}>, ptr {place}, align 1") for place in places]
-                for column, values in enumerate(transposed(e, rows, scalar)):
+                for column, values in enumerate(transposed(e, rows, scalar, side)):
                     place = e.moved(to, column, "%target_stride")
                     e.do(f"store <{side} x {scalar}> {values}, ptr {place}, align 1")
         e.do("ret void")

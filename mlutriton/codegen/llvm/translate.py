@@ -6,7 +6,7 @@ Two things happen to each instruction. Its *time* is folded into the scoreboard 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from math import prod
 
@@ -28,7 +28,7 @@ from mlutriton.codegen.llvm.steps import COPY, Exchange, Step, elementwise_step,
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
-from mlutriton.dtypes import I64
+from mlutriton.dtypes import I64, DType
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
@@ -498,6 +498,19 @@ class _Translation:
         for group in groups:
             emit_group(self.frame, group, self.liveness, self.loans)
 
+    def _transpose(self, counts: Sequence[Count], dtype: DType) -> None:
+        """Write a transpose: in registers where its extents are known to suit these."""
+        frame, (batch, rows, columns, inner) = self.frame, counts
+        target, source = self._pointer("dst"), self._pointer("a")
+        width = self.e.multiply(inner, dtype.bytes)
+        tile = collectives.transpose_tile(width, rows, columns) if isinstance(width, int) else None
+        if tile is None:
+            frame.call("transpose", (target, source, batch, rows, columns, width), pointers=2)
+            return
+        function = frame.shared_function(collectives.transpose, width, tile)
+        extents = f"i64 {batch}, i64 {rows}, i64 {columns}"
+        self.e.do(f"call void @{function}(ptr {target}, ptr {source}, {extents})")
+
     def _collective(self, row: Row) -> None:
         """Write a vector or tensor instruction that is a call."""
         frame, e = self.frame, self.e
@@ -516,8 +529,7 @@ class _Translation:
                 accumulate = frame.scalar_bits("accumulate")
                 frame.call(f"mm_{dtype}", (*addresses, "%scratch", *counts, accumulate), pointers=4)
             case ["v", "transpose"]:
-                counts[3] = e.multiply(counts[3], dtype.bytes)
-                frame.call("transpose", (self._pointer("dst"), self._pointer("a"), *counts), pointers=2)
+                self._transpose(counts, dtype)
             case ["v", "repeat"]:
                 outer, n, inner = counts
                 line = e.multiply(inner, dtype.bytes)

@@ -41,12 +41,13 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_set,
+    steps,
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import FORWARD, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.operands import GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, Access, Queue
 
@@ -290,16 +291,17 @@ def hoist(loop: Loop, reads_the_same: Callable[[Instruction], bool], kept_buffer
     fixed: set[str] = set()
     hoisted: list[Node] = []
     kept: list[Node] = []
-    for node in loop.body:
-        if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same):
-            targets = buffers_of([node], *WRITING)
-            alike = not varying & set(node.registers_read) and buffers_of([node], *READING) <= fixed
+    for step in steps(loop.body):
+        chain = [node for node in step if isinstance(node, Instruction) and _is_repeatable(node, reads_the_same)]
+        if len(chain) == len(step):
+            targets, read = buffers_of(chain, *WRITING), {each for node in chain for each in node.registers_read}
+            alike = not varying & read and buffers_of(chain, *READING) <= fixed
             if alike and targets.isdisjoint(kept_buffers) and all(writers[name] == 1 for name in targets):
                 fixed |= targets
-                hoisted.append(node)
+                hoisted += step
                 continue
-        varying |= registers_set([node])
-        kept.append(node)
+        varying |= registers_set(step)
+        kept += step
     loop.body[:] = kept
     return hoisted
 
@@ -310,5 +312,5 @@ def _is_repeatable(instruction: Instruction, reads_the_same: Callable[[Instructi
     if row.trace:
         return row.trace == "LOAD" and reads_the_same(instruction)
     if row.queue is Queue.COMPUTE:
-        return FORWARD not in instruction.operands
+        return True
     return instruction.written_register is not None and not any(instruction.accesses)

@@ -62,6 +62,7 @@ def select_condition(function: Function, machine: Machine) -> tuple[list[Instruc
 def select_block(s: Selection, block: Block) -> None:
     """Every operation but the terminator's hand-over of values, which the parent does."""
     outside, s.local_values = s.local_values, set()
+    shapes.make_in_place(s, block)
     for operation in block.operations:
         s.emitter.location = operation.location
         select_operation(s, operation)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.codegen.selection.state import ONE, Selection, slice_of
+from mlutriton.codegen.selection.state import ONE, Selection, is_fresh, slice_of
 from mlutriton.codegen.selection.views import DenseView, SpreadView, View
 from mlutriton.ir import ops
-from mlutriton.ir.core import Operation
+from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.operands import Immediate
 
@@ -126,15 +126,36 @@ def split(s: Selection, operation: Operation) -> None:
 
 
 def concatenate(s: Selection, operation: Operation) -> None:
-    """Two tensors one after the other."""
+    """Two tensors one after the other; what was made in its place is there."""
     target = s.destination(operation.result)
+    for value, place in _places(operation, target):
+        if s.views[value] != place:
+            s.copy(place, s.views[value])
+    s.views[operation.result] = target
+
+
+def make_in_place(s: Selection, block: Block) -> None:
+    """Let what is computed only to be put one after the other be made where it is put."""
+    own = {each.result for each in block.operations if isinstance(each, ops.Elementwise)}
+    for operation in block.operations:
+        if isinstance(operation, ops.Concatenate):
+            made = [value in own and s.uses[value] == 1 and is_fresh(value) for value in operation.operands]
+            if any(made):
+                s.targets[operation.result] = target = s.destination(operation.result)
+                places = zip(made, _places(operation, target), strict=True)
+                s.targets.update(place for is_made, place in places if is_made)
+
+
+def _places(operation: Operation, target: DenseView) -> list[tuple[Value, DenseView]]:
+    """Tensors that are put one after the other, each with its place."""
+    found: list[tuple[Value, DenseView]] = []
     first = 0
     for value in operation.operands:
         shape = shape_of(value.type)
         part = slice_of(target, first, math.prod(shape))
-        s.copy(DenseView(part.buffer, shape, part.dtype, part.offset_bytes), s.views[value])
+        found.append((value, DenseView(part.buffer, shape, part.dtype, part.offset_bytes)))
         first += math.prod(shape)
-    s.views[operation.result] = target
+    return found
 
 
 def window(s: Selection, operation: Operation) -> None:
