@@ -127,8 +127,8 @@ def _on_cluster(part: cut.Cut, compilation: Compilation, others: Sequence[Rounds
     try:
         member = partitioned(part.function, compilation.options, share=True)
         rounds = rounds_of(member, compilation.options)
-        as_programs = replace(rounds, programs=round(rounds.programs * part.share))
-        if not all(as_programs.may_take_less(_WORTH_CUTTING, each) for each in others):
+        for_one = rounds.times(1 / part.share)
+        if not all(for_one.may_take_less(_WORTH_CUTTING, each) for each in others):
             return None
         program = compilation.program(member, single_buffers=False)
     except (NotSplitError, OnChipMemoryError):

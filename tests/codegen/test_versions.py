@@ -311,6 +311,14 @@ def test_programs_in_any_order(order, tiles, group, more, monkeypatch):
     np.testing.assert_array_equal(c, a.astype(np.float32) @ b.astype(np.float32))
 
 
+def test_parts_may_be_lower_than_tiles(monkeypatch):
+    # A machine of one cluster, of which less than half a tile is a part.
+    mlu.set_machine("mlu-tiny")
+    monkeypatch.setattr(products, "_MEMBER_ROWS", 8)
+    monkeypatch.setattr(products, "_MOST_COLUMNS", 64)
+    launch(128, 128, 32, (64, 128, 32))
+
+
 def test_cores_run_small_tiles_apart_where_there_are_many():
     # A quarter of 64 columns each is a poor product: on one core a tile takes less of the machine.
     together = estimated(1024, 64, 64, 32, num_warps=4)
