@@ -176,6 +176,8 @@ def _run_passes(
     for name, run in passes:
         if name == "fuse_multiply_add" and not options.fuse_multiply_add:
             continue
+        if name == "exchanges" and exchanges.room_bytes(function) > options.machine.usable_nram_bytes:
+            continue
         run(function)
         options.verify(function, name)
         observe(name, function)

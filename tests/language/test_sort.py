@@ -78,3 +78,13 @@ def test_an_exchange_takes_a_transpose_and_a_pass_of_comparisons():
     assert not any(each.row.name.startswith("red.") for each in run.program.instructions)
     exchanges, transpose_cycles, pass_cycles = 55 * 192 // 48, 64, 32
     assert run.cycles < 3 * exchanges * (transpose_cycles + pass_cycles)
+
+
+@pytest.mark.parametrize(("length", "is_by_halves"), [(1024, True), (8192, False)])
+def test_what_is_not_on_chip_at_once_is_exchanged_as_it_is_written(length, is_by_halves):
+    mlu.set_machine("mlu-tiny")
+    x = np.random.default_rng(5).standard_normal((2, length)).astype(np.float32)
+    out = np.empty_like(x)
+    run = sort_rows[(2,)](out, x, length)
+    np.testing.assert_array_equal(out, np.sort(x))
+    assert is_by_halves == (not any(each.row.name.startswith("red.") for each in run.program.instructions))

@@ -25,6 +25,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.combine import combine_kind
 from mlutriton.ir.core import Block, Function, Operation, Value, use_counts
 from mlutriton.ir.ops import (
@@ -41,7 +42,7 @@ from mlutriton.ir.ops import (
     Window,
 )
 from mlutriton.ir.passes import canonicalize, cse, dce
-from mlutriton.ir.types import TensorType, Type, element_type, shape_of
+from mlutriton.ir.types import TensorType, Type, element_type, shape_of, storage_dtype
 
 _SIDES = 2
 
@@ -51,13 +52,32 @@ _Digits = Sequence[tuple[int, int]]
 
 def run(function: Function) -> None:
     """Compute exchanges by halves."""
-    found = [_partner(each) for each in function.walk() if isinstance(each, Elementwise)]
-    partners = {each.result: each for each in found if each is not None}
+    partners = _partners(function)
     if not partners:
         return
     _Exchanges(partners, use_counts(function.body)).block(function.body)
     for simplify in (canonicalize.run, cse.run, dce.run):
         simplify(function)
+
+
+def room_bytes(function: Function) -> int:
+    """What exchanges by halves take on chip: a tensor twice, and for each place of an axis two masks of half its size.
+
+    In strips there are no halves: each exchange would bring all of the tensor from memory in another order.
+    """
+    tensors = {each.source: _count(each.source) for each in _partners(function).values()}
+    return max(
+        (
+            2 * count * storage_dtype(element_type(value.type)).bytes + count * (count.bit_length() - 1) * I1.bytes
+            for value, count in tensors.items()
+        ),
+        default=0,
+    )
+
+
+def _partners(function: Function) -> dict[Value, _Partner]:
+    found = [_partner(each) for each in function.walk() if isinstance(each, Elementwise)]
+    return {each.result: each for each in found if each is not None}
 
 
 @dataclass(frozen=True)
