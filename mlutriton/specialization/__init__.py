@@ -9,6 +9,8 @@ Which version runs is decided when a program begins (:mod:`mlutriton.codegen.ver
   (:mod:`mlutriton.specialization.products`),
 * of neighbouring programs at a time on one core, where tiles have short rows
   (:mod:`mlutriton.specialization.longer_rows`),
+* of neighbouring programs at a time on one core, where elements of short tiles change places
+  (:mod:`mlutriton.specialization.rows_together`),
 * where sizes are round (:mod:`mlutriton.specialization.round_sizes`),
 * without tiles that wrap (:mod:`mlutriton.specialization.straight`).
 """
@@ -22,12 +24,20 @@ from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.ir.core import Function
 from mlutriton.isa.program import Program
 from mlutriton.placement import multiplies, placed
-from mlutriton.specialization import longer_rows, products, round_sizes, short_loops, small_tables, whole_boxes
+from mlutriton.specialization import (
+    longer_rows,
+    products,
+    round_sizes,
+    rows_together,
+    short_loops,
+    small_tables,
+    whole_boxes,
+)
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 from mlutriton.specialization.straight import straight
 
 # Of several versions that are right, the first runs.
-_KINDS = (short_loops, whole_boxes, small_tables, products, longer_rows, round_sizes)
+_KINDS = (short_loops, whole_boxes, small_tables, products, longer_rows, rows_together, round_sizes)
 
 
 def candidates(function: Function, options: CompileOptions) -> list[Candidate]:

@@ -50,6 +50,11 @@ _SIDES = 2
 _Digits = Sequence[tuple[int, int]]
 
 
+def are_in(function: Function) -> bool:
+    """True if elements of a tensor change places with others."""
+    return bool(_partners(function))
+
+
 def run(function: Function) -> None:
     """Compute exchanges by halves."""
     partners = _partners(function)
@@ -75,11 +80,6 @@ def room_bytes(function: Function) -> int:
     )
 
 
-def _partners(function: Function) -> dict[Value, _Partner]:
-    found = [_partner(each) for each in function.walk() if isinstance(each, Elementwise)]
-    return {each.result: each for each in found if each is not None}
-
-
 @dataclass(frozen=True)
 class _Partner:
     """The other sides of an axis of two elements.
@@ -95,6 +95,12 @@ class _Partner:
     source: Value
     distance: int
     both: list[Operation]
+
+
+def _partners(function: Function) -> dict[Value, _Partner]:
+    """All tensors of other sides."""
+    found = [_partner(each) for each in function.walk() if isinstance(each, Elementwise)]
+    return {each.result: each for each in found if each is not None}
 
 
 def _partner(operation: Elementwise) -> _Partner | None:

@@ -43,12 +43,20 @@ _WITH_ROWS = (AddPtr, PtrCast, Elementwise, Splat, ExpandDims, Broadcast, Reshap
 def may_be_rows(loop: For) -> bool:
     """True if a loop carries nothing, and all that it does can be done for several turns at once."""
     operations = loop.body.operations[:-1]
-    is_known = all(
-        isinstance(each, (*_WITH_ROWS, Constant, Range)) or (isinstance(each, Load | Store) and not each.is_volatile)
+    return not loop.initial and may_have_rows(operations) and all(map(_has_few_axes, operations))
+
+
+def may_have_rows(operations: Sequence[Operation]) -> bool:
+    """True if all that operations do can be done for several rows at once."""
+    return all(
+        isinstance(each, (*_WITH_ROWS, Constant, Range))
+        or (isinstance(each, Load | Store) and not each.is_volatile and _has_few_axes(each))
         for each in operations
     )
-    values = [value for each in operations for value in (*each.operands, *each.results)]
-    return not loop.initial and is_known and all(len(shape_of(each.type)) < _MOST_AXES for each in values)
+
+
+def _has_few_axes(operation: Operation) -> bool:
+    return all(len(shape_of(each.type)) < _MOST_AXES for each in (*operation.operands, *operation.results))
 
 
 def run(function: Function, loop: For, count: int) -> None:
