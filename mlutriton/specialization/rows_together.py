@@ -44,10 +44,10 @@ def candidate(function: Function, options: CompileOptions) -> Candidate | None:
         options: what decides a compilation.
     """
     accesses = [each for each in function.walk() if isinstance(each, Load | Store)]
-    asks = any(isinstance(each, ProgramId) and each.axis == 0 for each in function.body.operations)
+    asked = {each.axis for each in function.walk() if isinstance(each, ProgramId)}
     may_gain = (
         options.num_stages > 1
-        and asks
+        and 0 in asked
         and exchanges.are_in(function)
         and turns_as_rows.may_have_rows([each for each in function.body.operations[:-1] if not _is_query(each)])
         and all(shape_of(each.operands[0].type) for each in accesses)

@@ -52,10 +52,10 @@ def test_rows_wait_together():
 
 @pytest.mark.parametrize(("programs", "planes"), [(70, 3), (5, 40), (300, 1)])
 def test_grids_of_planes(programs, planes):
-    """The first axis has fewer programs; kernels are told how many there are all the same."""
-    x = np.random.default_rng(1).integers(0, 99, (planes, programs, 32)).astype(np.int32)
+    """Lines of a grid end with fewer rows than others have; kernels are told how many programs there are."""
+    x = np.random.default_rng(1).integers(0, 99, (planes, programs, 128)).astype(np.int32)
     out = np.empty_like(x)
-    sort_in_planes[(programs, planes)](out, x, 32)
+    sort_in_planes[(programs, planes)](out, x, 128)
     number, plane = np.arange(programs)[:, None], np.arange(planes)[:, None, None]
     np.testing.assert_array_equal(out, np.sort(x) + number + 100 * plane + 1000 * programs)
 
@@ -68,3 +68,13 @@ def test_what_a_program_stores_it_may_load(is_one):
     sort_twice[(200,)](a, b, 32)
     np.testing.assert_array_equal(b, want)
     np.testing.assert_array_equal(a, want if is_one else -want[:, ::-1])
+
+
+def test_tasks_without_programs_end(monkeypatch):
+    """Of 48 tasks, most have no block of rows in any plane, and the first of them ends before it begins."""
+    monkeypatch.setattr("mlutriton.specialization.rows_together._TILE_BYTES", 1 << 12)
+    x = np.random.default_rng(1).integers(0, 99, (2, 70, 32)).astype(np.int32)
+    out = np.empty_like(x)
+    sort_in_planes[(70, 2)](out, x, 32)
+    want = np.sort(x) + np.arange(70)[:, None] + 100 * np.arange(2)[:, None, None] + 70_000
+    np.testing.assert_array_equal(out, want)

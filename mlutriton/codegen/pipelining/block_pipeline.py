@@ -404,10 +404,11 @@ class _BlockRotation:
                     self.code.keep_phase(places[size], phases[size])
             self._transfer_line(transfers, begin, on_line, places)
         first = self._scalar("udiv", position, line)
-        last = self._scalar("udiv", self._integer("sub", end, Immediate(1)), line)
-        behind = self._integer("add", last, Immediate(1))
+        # A task without programs has no block in any line, be it the first task or one behind it.
+        behind = self._integer("add", end, self._integer("sub", line, Immediate(1)))
+        end_line = self._scalar("udiv", behind, line)
         lines = Loop(
-            self.loop.dtype, number, first, behind, Immediate(1), [], nodes, location=self.loop.location
+            self.loop.dtype, number, first, end_line, Immediate(1), [], nodes, location=self.loop.location
         )  # fmt: skip
         self.emitter.nodes.append(lines)
 
