@@ -59,11 +59,11 @@ def matmul(c, a, b, m, n, k, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
 
 @mlu.jit
 def staircase(c, a, b, m, n, k, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
-    """A product with a matrix that is zero above steps: programs further left have more to do."""
+    """A product with a matrix that is zero above steps, which begin at a place that is looked up."""
     i = tl.program_id(0) * M + tl.arange(0, M)
     j = tl.program_id(1) * N + tl.arange(0, N)
     total = tl.zeros((M, N), dtype=tl.float32)
-    for start in range(tl.program_id(1) * N, tl.num_programs(1) * N, K):
+    for start in range(tl.program_id(1) * N + tl.load(a).to(tl.int32), tl.num_programs(1) * N, K):
         inner = start + tl.arange(0, K)
         left = tl.load(a + i[:, None] * k + inner[None, :])
         right = tl.load(b + inner[:, None] * n + j[None, :])
