@@ -10,6 +10,8 @@ from mlutriton.codegen.llvm.elements import (
     lanes_below,
     load,
     number_of,
+    part_of,
+    shuffled,
     store,
     store_first,
     transposed,
@@ -190,12 +192,11 @@ def _scan_vectors(
     """
     held, vector = kind(combination.held), wide(kind(combination.held), LANES)
     carried, flags = e.variable(vector), wide("i1", LANES)
-    mirrored = f"<{LANES} x i32> <{', '.join(f'i32 {lane}' for lane in reversed(range(LANES)))}>"
     to_last_byte = e.choose(backward, (1 - LANES) * combination.dtype.bytes, 0)
 
     def turned(number: str) -> str:
         """In the order of the scan, or from there in that of memory."""
-        mirror = e.value(f"shufflevector {vector} {number}, {vector} poison, {mirrored}")
+        mirror = shuffled(e, [number], held, LANES, range(LANES)[::-1])
         return e.value(f"select i1 {backward}, {vector} {mirror}, {vector} {number}")
 
     with e.loop(whole, step=LANES) as k:
@@ -203,8 +204,7 @@ def _scan_vectors(
         value = combination.begin(e, load(e, e.pointer(source, moved), combination.dtype, LANES))
         number, distance = turned(number_of(e, value)), 1
         while distance < LANES:
-            lanes = ", ".join(f"i32 {max(lane - distance, 0)}" for lane in range(LANES))
-            nearer = e.value(f"shufflevector {vector} {number}, {vector} poison, <{LANES} x i32> <{lanes}>")
+            nearer = shuffled(e, [number], held, LANES, [max(lane - distance, 0) for lane in range(LANES)])
             combined = number_of(e, combination.combine(e, combination.of(nearer), combination.of(number)))
             mask = ", ".join(f"i1 {str(lane >= distance).lower()}" for lane in range(LANES))
             number = e.value(f"select {flags} <{mask}>, {vector} {combined}, {vector} {number}")
@@ -212,12 +212,10 @@ def _scan_vectors(
         before = combination.of(e.value(f"load {vector}, ptr {carried}"))
         combined = number_of(e, combination.combine(e, before, combination.of(number)))
         number = e.value(f"select i1 {e.value(f'icmp eq i64 {k}, 0')}, {vector} {number}, {vector} {combined}")
-        lanes = ", ".join([f"i32 {LANES - 1}"] * LANES)
-        last_in_all = e.value(f"shufflevector {vector} {number}, {vector} poison, <{LANES} x i32> <{lanes}>")
-        e.do(f"store {vector} {last_in_all}, ptr {carried}")
+        e.do(f"store {vector} {shuffled(e, [number], held, LANES, [LANES - 1] * LANES)}, ptr {carried}")
         store(e, combination.end(e, combination.of(turned(number))), e.pointer(target, moved))
     in_all = e.value(f"load {vector}, ptr {carried}")
-    e.do(f"store {held} {e.value(f'extractelement {vector} {in_all}, i64 0')}, ptr {last}")
+    e.do(f"store {held} {part_of(e, in_all, held, LANES, 0, 1)}, ptr {last}")
 
 
 def as_index(e: Emitter, pointer: str, dtype: DType) -> str:

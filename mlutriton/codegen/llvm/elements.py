@@ -170,7 +170,7 @@ def transposed(e: Emitter, rows: list[str], scalar: str, lanes: int = LANES) -> 
     low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
     for _ in range(half.bit_length()):
         rows = [
-            _shuffled(e, rows[i], rows[i + half], scalar, [lane + first for lane in low])
+            shuffled(e, (rows[i], rows[i + half]), scalar, lanes, [lane + first for lane in low])
             for i in range(half)
             for first in (0, lanes // 2)
         ]
@@ -182,17 +182,25 @@ def transposed_back(e: Emitter, columns: list[str], scalar: str) -> list[str]:
     half = len(columns) // 2
     for _ in range(half.bit_length()):
         columns = [
-            _shuffled(e, columns[2 * i], columns[2 * i + 1], scalar, range(first, 2 * LANES, 2))
+            shuffled(e, columns[2 * i : 2 * i + 2], scalar, LANES, range(first, 2 * LANES, 2))
             for first in range(2)
             for i in range(half)
         ]
     return columns
 
 
-def _shuffled(e: Emitter, a: str, b: str, scalar: str, lanes: Sequence[int]) -> str:
-    """Lanes of two vectors, as many as one of them has."""
-    vector, mask = f"<{len(lanes)} x {scalar}>", ", ".join(f"i32 {lane}" for lane in lanes)
-    return e.value(f"shufflevector {vector} {a}, {vector} {b}, <{len(lanes)} x i32> <{mask}>")
+def shuffled(e: Emitter, vectors: Sequence[str], scalar: str, width: int, lanes: Sequence[int]) -> str:
+    """A vector of lanes of one or two vectors of so many elements; those of the second are numbered on."""
+    vector, mask = f"<{width} x {scalar}>", ", ".join(f"i32 {lane}" for lane in lanes)
+    second = vectors[1] if len(vectors) > 1 else "poison"
+    return e.value(f"shufflevector {vector} {vectors[0]}, {vector} {second}, <{len(lanes)} x i32> <{mask}>")
+
+
+def part_of(e: Emitter, vector: str, scalar: str, width: int, first: int, count: int) -> str:
+    """Neighbouring lanes of a vector of so many elements; a scalar if it is one."""
+    if count == 1:
+        return e.value(f"extractelement <{width} x {scalar}> {vector}, i64 {first}")
+    return shuffled(e, [vector], scalar, width, range(first, first + count))
 
 
 def lanes_below(e: Emitter, count: int | str) -> str:

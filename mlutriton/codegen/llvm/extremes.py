@@ -19,7 +19,9 @@ from mlutriton.codegen.llvm.elements import (
     lanes_below,
     load,
     number_of,
+    part_of,
     repeated,
+    shuffled,
     splat,
     store,
     store_first,
@@ -124,8 +126,10 @@ class _Best:
         e, kept, lanes = self.e, self._kept(), LANES
         while lanes > 1:
             lanes //= 2
-            halves = [_halves(e, scalar, number, lanes) for scalar, number in zip(self._kinds, kept, strict=True)]
-            first, second = ([half[which] for half in halves] for which in range(2))
+            first, second = (
+                [part_of(e, each, held, 2 * lanes, begin, lanes) for held, each in zip(self._kinds, kept, strict=True)]
+                for begin in (0, lanes)
+            )
             keys, flags = wide(self._key_kind, lanes), wide("i1", lanes)
             is_equal = e.value(f"icmp eq {keys} {second[0]}, {first[0]}")
             is_before = e.value(f"icmp slt {wide('i32', lanes)} {second[1]}, {first[1]}")
@@ -175,8 +179,7 @@ class _Best:
 
 def _first(e: Emitter, value: Lanes) -> Lanes:
     """The first lane in all lanes."""
-    vector = wide(bits_kind(value.dtype), LANES)
-    bits = e.value(f"shufflevector {vector} {bits_of(e, value)}, {vector} poison, <{LANES} x i32> zeroinitializer")
+    bits = shuffled(e, [bits_of(e, value)], bits_kind(value.dtype), LANES, [0] * LANES)
     return from_bits(e, bits, value.dtype, LANES)
 
 
@@ -185,16 +188,3 @@ def _lanes_from(e: Emitter, first: str) -> str:
     places = wide("i32", LANES)
     start = splat(e, Lanes(I32, 1, number=e.value(f"trunc i64 {first} to i32"))).number
     return e.value(f"add {places} {start}, <{', '.join(f'i32 {lane}' for lane in range(LANES))}>")
-
-
-def _halves(e: Emitter, scalar: str, number: str, half: int) -> tuple[str, str]:
-    """The two halves of a vector of ``2 * half`` lanes."""
-    vector = wide(scalar, 2 * half)
-    if half == 1:
-        first, second = (e.value(f"extractelement {vector} {number}, i64 {lane}") for lane in range(2))
-        return first, second
-    masks = (", ".join(f"i32 {lane}" for lane in range(start, start + half)) for start in (0, half))
-    first, second = (
-        e.value(f"shufflevector {vector} {number}, {vector} poison, <{half} x i32> <{mask}>") for mask in masks
-    )
-    return first, second

@@ -17,6 +17,7 @@ from mlutriton.codegen.llvm.elements import (
     kind,
     lanes_below,
     number_of,
+    part_of,
     store,
     store_first,
     wide,
@@ -227,12 +228,8 @@ def _combined_lanes(e: Emitter, combination: Combination, value: Lanes) -> Lanes
 
 def _lanes_of(e: Emitter, value: Lanes, first: int, count: int) -> Lanes:
     """Some lanes of a vector."""
-    vector, number = wide(kind(value.dtype), value.lanes), number_of(e, value)
-    if count == 1:
-        return Lanes(value.dtype, 1, number=e.value(f"extractelement {vector} {number}, i64 {first}"))
-    chosen = ", ".join(f"i32 {lane}" for lane in range(first, first + count))
-    text = e.value(f"shufflevector {vector} {number}, {vector} poison, <{count} x i32> <{chosen}>")
-    return Lanes(value.dtype, count, number=text)
+    number = part_of(e, number_of(e, value), kind(value.dtype), value.lanes, first, count)
+    return Lanes(value.dtype, count, number=number)
 
 
 def _square_reduction(library: Library, combination: Combination) -> str:
