@@ -24,7 +24,7 @@ from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.analysis.lengths import Lengths, lengths_of
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
-from mlutriton.ir.memory_ops import AtomicCas, AtomicRmw, GatherAtomic, TileLoad, TileStore
+from mlutriton.ir.memory_ops import TileLoad, TileStore
 from mlutriton.ir.passes import (
     canonicalize,
     cse,
@@ -128,13 +128,7 @@ def _dealt_out(program: Program, part: Function) -> Program:
 
     Cores that fall free would take what comes next, and in the end some of them had the longest programs alone.
     """
-    return resident(program) if _lengths(part) is Lengths.GROWING else program
-
-
-def _lengths(function: Function) -> Lengths:
-    """What is known of the lengths of programs, which may go in another order unless they have atomics."""
-    has_atomics = any(isinstance(each, AtomicRmw | AtomicCas | GatherAtomic) for each in function.walk())
-    return Lengths.UNKNOWN if has_atomics else lengths_of(function)
+    return resident(program) if lengths_of(part) is Lengths.GROWING else program
 
 
 def _on_one_core(function: Function, compilation: Compilation) -> Placed:
@@ -170,7 +164,7 @@ def _or_apart(
     together = rounds_of(part, compilation.options, is_resident=program.is_resident)
     alone = rounds_of(function, on_one_core)
     # Programs of unknown length are better dealt out as cores fall free, which those of two versions are not.
-    is_even = program.is_resident or _lengths(function) is not Lengths.UNKNOWN
+    is_even = program.is_resident or lengths_of(function) is not Lengths.UNKNOWN
     worth_while = WORTH_WHILE if is_even else _WORTH_DEALING_OUT
     if not alone.may_take_less(worth_while, together):
         return Placed(_dealt_out(program, part), [together])

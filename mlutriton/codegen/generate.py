@@ -14,7 +14,7 @@ from mlutriton.codegen.lane_trees import combine_lanes_of_all_rows
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
-from mlutriton.codegen.pipelining.programs_in_turn import serve_in_turn
+from mlutriton.codegen.pipelining.programs_in_turn import load_across_programs
 from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
 from mlutriton.codegen.pipelining.spread_stores import Spread
@@ -30,7 +30,7 @@ from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.aliasing import Aliasing
 from mlutriton.ir.analysis.lengths import Lengths, lengths_of
 from mlutriton.ir.core import Function
-from mlutriton.ir.ops import AtomicCas, AtomicRmw, Dot, GatherAtomic, Member
+from mlutriton.ir.ops import Dot, Member
 from mlutriton.ir.types import PointerType
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.assembly import name_of
@@ -81,7 +81,7 @@ def _generate(
     whole_beside_pieces = True
     refused: list[int] = []
     around_loops = stages > 1 and most_programs > 1 and loads_around_loops(function)
-    lengths = Lengths.UNKNOWN if stages == 1 or in_place else _lengths(function)
+    lengths = Lengths.UNKNOWN if stages == 1 or in_place or not _multiplies(function) else lengths_of(function)
     while True:
         code = select(function, machine, is_pipelined=stages > 1, around_loops=around_loops)
         remove_dead_code(code)
@@ -153,7 +153,7 @@ def _finished(
             whole_beside_pieces=whole_beside_pieces,
         )
     if lengths <= Lengths.SHRINKING and not ordered:
-        serve_in_turn(code, from_last=lengths is Lengths.GROWING)
+        load_across_programs(code, from_last=lengths is Lengths.GROWING)
     apply_widths(code)
     divide_by_shifts(code)
     join_by_overlap(code, ordered)
@@ -199,6 +199,10 @@ def _in_order(code: TileCode, limits_bytes: dict[str, int]) -> dict[str, Buffer]
     return allocate(code, limits_bytes)
 
 
+def _multiplies(function: Function) -> bool:
+    return any(isinstance(each, Dot) for each in function.walk())
+
+
 def _written(function: Function) -> dict[str, object]:
     """The fact through which parameters a function writes, if it is known."""
     written = Aliasing(function).written
@@ -221,10 +225,3 @@ def _parameters(function: Function) -> list[Parameter]:
         else:
             parameters.append(Parameter(name, storage_type(argument.type)))
     return parameters
-
-
-def _lengths(function: Function) -> Lengths:
-    """What is known of the lengths of programs that multiply, and may go in any order."""
-    every = [*function.walk()]
-    has_atomics = any(isinstance(each, AtomicRmw | AtomicCas | GatherAtomic) for each in every)
-    return lengths_of(function) if any(isinstance(each, Dot) for each in every) and not has_atomics else Lengths.UNKNOWN

@@ -29,6 +29,11 @@ func @k(%out: ptr<i32>, %n: i32) {{
         ("%number = program_id {axis = 1} : i32\n  %end = mul %number, %step : i32", Lengths.GROWING),
         ("%number = program_id {axis = 0} : i32\n  %end = sub %n, %number : i32", Lengths.SHRINKING),
         ("%end = load %out : i32", Lengths.UNKNOWN),
+        (
+            "%end = add %n, %step : i32\n  %on = constant {value = true} : i1\n"
+            '  %old = atomic_rmw %out, %n, %on {kind = "add"} : i32',
+            Lengths.UNKNOWN,
+        ),
         ("%found = load %out : i32\n  %end = smin %found, %n : i32", Lengths.UNKNOWN),
     ],
 )

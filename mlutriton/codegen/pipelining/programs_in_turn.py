@@ -74,20 +74,17 @@ class _Phases:
     buffers: set[str]
 
 
-def serve_in_turn(code: TileCode, *, from_last: bool) -> bool:
+def load_across_programs(code: TileCode, *, from_last: bool) -> None:
     """Let a task serve its programs one behind the other, if their first tiles can be loaded ahead.
 
     Args:
         code: is rewritten; its loops have been pipelined.
         from_last: the last programs take longest, otherwise the first ones, or all are alike.
-
-    Returns:
-        False if all is as it was.
     """
     *body, end = code.nodes
     has_loops = any(isinstance(node, Loop) for node in body)
     if not has_loops or code.local_areas or code.strings or not all(map(_is_plain, body)):
-        return False
+        return
     nodes = code.nodes
     emitter = Emitter(code)
     emitter.location = end.location
@@ -100,11 +97,10 @@ def serve_in_turn(code: TileCode, *, from_last: bool) -> bool:
     plan = _plan(code, outer, {name for each in phases for name in each.buffers})
     if not plan.loads:
         code.nodes = nodes
-        return False
+        return
     sources = sorted(buffers_of(plan.stores, Access.READ))
     code.nodes += [*alike, *(filled(code, Address(name), end.location) for name in sources)]
     code.nodes += [*_rotated(code, outer, plan, phases), end]
-    return True
 
 
 def _is_plain(node: Node) -> bool:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from enum import IntEnum
 
 from mlutriton.ir.core import Function, Value
-from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId, While
+from mlutriton.ir.ops import (
+    AtomicCas,
+    AtomicRmw,
+    Constant,
+    Elementwise,
+    For,
+    GatherAtomic,
+    NumPrograms,
+    ProgramId,
+    While,
+)
 
 # Operations that let an integer go evenly with what they take.
 _LINEAR = ("add", "mul", "sext", "shl", "sub", "trunc_int", "zext")
@@ -23,14 +33,14 @@ class Lengths(IntEnum):
     SIMILAR = 3
     """What loops go over moves with the number, and they may take fewer at the ends."""
     UNKNOWN = 4
-    """None of these."""
+    """None of these; or programs have atomics, and may not go in another order."""
 
 
 def lengths_of(function: Function) -> Lengths:
     """What is known of lengths, of loops in loops and of branches included, if factors are taken to be positive."""
     found: set[Lengths] = set()
     for each in function.walk():
-        if isinstance(each, While):
+        if isinstance(each, While | AtomicRmw | AtomicCas | GatherAtomic):
             return Lengths.UNKNOWN
         if isinstance(each, For):
             start, end, step = (_trends(bound, function) for bound in each.operands[:3])
