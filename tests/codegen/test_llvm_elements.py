@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlutriton.arithmetic import OPERATIONS, evaluate
-from mlutriton.codegen.llvm.elements import LANES, apply, load, store
+from mlutriton.codegen.llvm.elements import LANES, apply, load, store, transposed_square
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.dtypes import ALL, I1
 from mlutriton.isa.table import TABLE
@@ -86,3 +86,18 @@ def test_operations_agree_with_numpy_bit_for_bit(lanes):
             place = int(np.flatnonzero(~same)[0])
             wrong.append((operation.name, dtype, to, [each[place] for each in operands], out[place], expected[place]))
     assert not wrong
+
+
+@pytest.mark.parametrize(("lanes", "bits"), [(16, 8), (4, 32), (8, 32), (16, 32), (16, 16), (8, 64), (2, 64), (32, 8)])
+def test_squares_are_transposed(lanes, bits):
+    e = Emitter(Library())
+    row, vector = lanes * bits // 8, f"<{lanes} x i{bits}>"
+    rows = [e.value(f"load {vector}, ptr {e.pointer('%a', row * line)}, align 1") for line in range(lanes)]
+    for line, column in enumerate(transposed_square(e, rows, f"i{bits}", bits)):
+        e.do(f"store {vector} {column}, ptr {e.pointer('%out', row * line)}, align 1")
+    e.do("ret void")
+    module = compile_llvm(e.function("define void @square(ptr %out, ptr %a)"), cache_key=None)
+    square = np.arange(lanes * lanes, dtype=f"i{bits // 8}").reshape(lanes, lanes)
+    out = np.empty_like(square)
+    module.function("square", [ctypes.c_void_p] * 2)(out.ctypes.data, square.ctypes.data)
+    np.testing.assert_array_equal(out, square.T)

@@ -11,7 +11,7 @@ from functools import partial
 from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
 from mlutriton.codegen.llvm.contexts import prepare_again, sum_up
-from mlutriton.codegen.llvm.elements import LANES, transposed
+from mlutriton.codegen.llvm.elements import LANES, transposed_square
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
 from mlutriton.codegen.llvm.joining import concatenate, repeats
@@ -366,7 +366,7 @@ def _block_transpose(library: Library, width: int) -> str:
                 to = e.pointer(e.moved("%target", column0, "%target_stride"), row0 * width)
                 places = [e.moved(origin, row, "%source_stride") for row in range(side)]
                 rows = [e.value(f"load <{side} x {scalar}>, ptr {place}, align 1") for place in places]
-                for column, values in enumerate(transposed(e, rows, scalar, side)):
+                for column, values in enumerate(transposed_square(e, rows, scalar, 8 * width)):
                     place = e.moved(to, column, "%target_stride")
                     e.do(f"store <{side} x {scalar}> {values}, ptr {place}, align 1")
         e.do("ret void")

@@ -16,7 +16,7 @@ from mlutriton.codegen.llvm.elements import (
     splat,
     store,
     store_first,
-    transposed,
+    transposed_square,
 )
 from mlutriton.codegen.llvm.emitter import Emitter, Library
 from mlutriton.codegen.llvm.frame import Count
@@ -141,7 +141,7 @@ def _square(library: Library, dtype: DType) -> str:
     def define() -> str:
         e = Emitter(library)
         columns = [_as_f32(e, load(e, e.moved("%source", lane, "%stride"), dtype, LANES)) for lane in range(LANES)]
-        for lane, number in enumerate(transposed(e, columns, "float")):
+        for lane, number in enumerate(transposed_square(e, columns, "float", F32.bits)):
             place = e.pointer("%target", 4 * WRAM_STRIP_COLUMNS * lane)
             store(e, Lanes(F32, LANES, number=number), place)
         e.do("ret void")
