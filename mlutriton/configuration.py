@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 from enum import Enum
@@ -45,9 +44,10 @@ class Engine(Enum):
     INTERPRETER = "interpreter"
 
 
-# Every launch asks: ``os.environ``, which hands changes on to it, takes three times as long.
-_environment = ctypes.PyDLL(None).getenv
-_environment.argtypes, _environment.restype = [ctypes.c_char_p], ctypes.c_char_p
+_NATIVE = Engine.NATIVE  # to find a member takes as long as to look for the variable
+
+# What is behind ``os.environ``. Every launch asks: to ask that or the C library takes several times as long.
+_environment: dict[bytes, bytes] = vars(os.environ)["_data"]
 
 _current: Machine | None = None
 
@@ -114,7 +114,7 @@ def warp_size() -> int:
 
 
 def _count(variable: str, maximum: int, default: int) -> int:
-    found = _environment(variable.encode())
+    found = _environment.get(variable.encode())
     return _number(variable, maximum, default, found) if found else default
 
 
@@ -141,9 +141,9 @@ def engine() -> Engine:
     Raises:
         ArgumentError: E0109 if ``MLUTRITON_ENGINE`` names no engine.
     """
-    found = _environment(ENGINE_VARIABLE.encode())
+    found = _environment.get(ENGINE_VARIABLE.encode())
     if not found:
-        return Engine.NATIVE
+        return _NATIVE
     text = os.fsdecode(found)
     try:
         return Engine(text)

@@ -53,6 +53,7 @@ from mlutriton.simulator.report import Run as Run
 Grid = tuple[int, int, int]
 
 _NONE = frozenset[int]()
+_INTERPRETER = Engine.INTERPRETER
 # Launches of a program with different numbers after which others get all of its versions: to find out what each of them
 # takes would last longer than to compile the rest.
 _MOST_NUMBERS = 16
@@ -383,7 +384,7 @@ class Launch:
         """
         for inspector in _inspectors:
             inspector(self)
-        is_interpreted = self.with_values and engine() is Engine.INTERPRETER
+        is_interpreted = self.with_values and engine() is _INTERPRETER
         try:
             run = self._interpreted() if is_interpreted else self._executed()
         except KernelFault as fault:

@@ -59,17 +59,16 @@ class Kernel(JITFunction):
         Raises:
             MluError: an argument, the compilation or the program failed.
         """
-        activate()
+        mlu = activate()
         try:
-            extents = _checked(grid)
             key, reach = key_and_reach(args, kwargs)
             if (
                 key
                 and not warmup
-                and (run := self.known_launches.again(self, extents, key, reach, args, kwargs)) is not None
+                and (run := self.known_launches.again(self, mlu, grid, key, reach, args, kwargs)) is not None
             ):
                 return run
-            compiled = super().run(*args, grid=extents, warmup=warmup, **kwargs)
+            compiled = super().run(*args, grid=_checked(grid), warmup=warmup, **kwargs)
         except Exception as problem:
             compiler: Any = backends[BACKEND_NAME].compiler
             better = explained(problem, self, args, kwargs, compiler.option_names, grid)
@@ -84,15 +83,16 @@ class Kernel(JITFunction):
         return driver.active.last_run()
 
 
-def activate() -> None:
-    """Makes the MLU Triton's active driver: kernels of ``mlu.jit`` run on it even where a GPU is."""
+def activate() -> Any:
+    """Makes the MLU Triton's active driver, and returns it: kernels of ``mlu.jit`` run on it even where a GPU is."""
     mlu = _mlu_driver()
     if driver.active is not mlu:
         driver.set_active(mlu)
+    return mlu
 
 
 @cache
-def _mlu_driver() -> object:
+def _mlu_driver() -> Any:
     mlu = backends[BACKEND_NAME].driver()
     driver.set_active(mlu)  # before anyone asks which driver is active: Triton would import torch to find out
     return mlu

@@ -19,7 +19,7 @@ from triton import language as tl
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.driver import driver
 
-from mlutriton.frontend.arguments import PointerArgument, distinct_dtype, reach_of, reach_of_tensor
+from mlutriton.frontend.arguments import PointerArgument, checked_grid, distinct_dtype, reach_of, reach_of_tensor
 from mlutriton.frontend.array_specs import Spec
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
@@ -50,24 +50,26 @@ class _Known:
     """What Triton found for a launch.
 
     Attributes:
+        key: of the launch.
         compiled: the compiled kernel.
         launcher: what makes a launch of it.
         program: what is launched.
         cache_key: its name in Triton's cache of this kernel; without it there, it is to be compiled anew.
         device: number of the machine.
-        debug: what else Triton found it by: whether it is compiled for debugging.
+        debugs: what else Triton found it by: whether the kernel is compiled for debugging, or all are.
         names: of all parameters.
         order: where each of their values is, among those that are passed and, behind these, the defaults.
         defaults: of parameters.
         last: grid and reach of the latest launch that can be repeated, and the launch.
     """
 
+    key: Key
     compiled: object
     launcher: Any
     program: object
     cache_key: object
     device: int
-    debug: tuple[object, ...]
+    debugs: tuple[object, ...]
     names: tuple[str, ...]
     order: tuple[int, ...]
     defaults: tuple[object, ...]
@@ -79,10 +81,19 @@ class KnownLaunches:
 
     def __init__(self) -> None:
         self._known: dict[Key, _Known] = {}
+        # That of the launch before: to compare takes less time than to look up.
+        self._latest: _Known | None = None
         self._met: set[Key] = set()
 
     def again(
-        self, kernel: Any, grid: Any, key: Key, reach: Reach, args: Sequence[object], named: Mapping[str, object]
+        self,
+        kernel: Any,
+        driver: Any,
+        grid: Any,
+        key: Key,
+        reach: Reach,
+        args: Sequence[object],
+        named: Mapping[str, object],
     ) -> Any:
         """Launch a kernel if the launch is known.
 
@@ -90,7 +101,8 @@ class KnownLaunches:
 
         Args:
             kernel: Triton's ``JITFunction``.
-            grid: three extents, or a function that gives them.
+            driver: the MLU's, which is active.
+            grid: up to three extents, or a function that gives them.
             key: of the launch.
             reach: of its arrays.
             args: arguments that are passed without names.
@@ -98,21 +110,27 @@ class KnownLaunches:
 
         Returns:
             The run; None if the launch is not known.
+
+        Raises:
+            ArgumentError: the grid is none.
         """
-        known = self._known.get(key)
-        if known is None or _is_watched(kernel) or not _still_holds(known, kernel):
+        known = self._latest
+        if known is None or known.key != key:
+            known = self._latest = self._known.get(key)
+        if known is None or not _still_holds(known, kernel, driver, knobs.runtime):
             return None
         arguments = None
         if callable(grid):
             arguments = _arguments(known, key, reach, args, named)
             grid = grid(dict(zip(known.names, arguments, strict=True)))
+        grid = checked_grid(grid)
         last_grid, last_reach, launch = known.last
         if reach != last_reach or grid != last_grid:
             arguments = arguments or _arguments(known, key, reach, args, named)
             launch = known.launcher.prepared(known.program, grid, arguments)
             if launch.can_be_repeated:
                 known.last = grid, reach, launch
-        return driver.active.run(launch)
+        return driver.run(launch)
 
     def learn(self, kernel: Any, compiled: object, key: Key, positional: int, named: Collection[str]) -> None:
         """Remember a launch for which Triton has found the compiled kernel.
@@ -146,13 +164,14 @@ class KnownLaunches:
         places |= {each.name: passed + place for place, each in enumerate(missing)}
         if len(self._known) == _MOST_KEPT:
             self._known.clear()
-        self._known[key] = _Known(
+        self._latest = self._known[key] = _Known(
+            key,
             compiled,
             found.run,
             found.function,
             cache_key,
             device,
-            _debug(kernel),
+            (kernel.debug, knobs.runtime.debug),
             names,
             tuple(places[name] for name in names),
             tuple(each.default for each in missing),
@@ -238,34 +257,27 @@ def _arguments(
     return [values[place] for place in known.order]
 
 
-def _debug(kernel: Any) -> tuple[object, ...]:
-    """What Triton finds compiled kernels by, beside arguments and machine; its other switches change nothing here."""
-    return kernel.debug, knobs.runtime.debug
-
-
 def _has_ordinary_parameters(kernel: Any) -> bool:
     kinds = {each.kind for each in kernel.signature.parameters.values()}
     return kinds <= {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}
 
 
-def _is_watched(kernel: Any) -> bool:
-    """Whether somebody wants to see launches, or to change them."""
-    runtime: Any = knobs.runtime
+def _still_holds(known: _Known, kernel: Any, driver: Any, runtime: Any) -> bool:
+    """Whether Triton would find the same, and nobody wants to see launches, or to change them."""
+    caches = kernel.device_caches.get(known.device)
+    if caches is None or caches[0].get(known.cache_key) is not known.compiled:
+        return False
+    # Triton's other switches change nothing here.
+    if driver.get_current_device() != known.device or (kernel.debug, runtime.debug) != known.debugs:
+        return False
+    for (name, _), (value, scope) in kernel.used_global_vals.items():
+        if scope.get(name, _NOT_THERE) != value:
+            return False
     enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
-    return bool(
+    return not (
         kernel.pre_run_hooks
         # A chain of hooks, or one of them.
         or getattr(enter, "calls", enter)
         or getattr(leave, "calls", leave)
         or getattr(runtime, "add_stages_inspection_hook", None)
     )
-
-
-def _still_holds(known: _Known, kernel: Any) -> bool:
-    """Whether Triton would find the same, and go on."""
-    caches = kernel.device_caches.get(known.device)
-    if caches is None or caches[0].get(known.cache_key) is not known.compiled:
-        return False
-    if driver.active.get_current_device() != known.device or _debug(kernel) != known.debug:
-        return False
-    return all(scope.get(name, _NOT_THERE) == value for (name, _), (value, scope) in kernel.used_global_vals.items())

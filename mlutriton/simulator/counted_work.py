@@ -43,10 +43,11 @@ class WorkTerms:
 class CountedWork:
     """What the threads of a launch have counted."""
 
-    def __init__(self, terms: WorkTerms, counted: NDArray[np.int64]) -> None:
-        """Take over counters, [threads, counters or more]."""
-        self._terms, self._counted = terms, counted
+    def __init__(self, terms: WorkTerms, counted: ctypes.Array[ctypes.c_int64], threads: int) -> None:
+        """Take over counters, as many words for each thread."""
+        self._terms, self._counted, self._threads = terms, counted, threads
 
     def by_instruction(self) -> NDArray[np.int64]:
         """Executions and COMPUTE cycles of each instruction, [len(InstructionWork), instructions]."""
-        return self._terms.by_instruction(self._counted.sum(axis=0))
+        words = np.frombuffer(memoryview(self._counted), np.int64)
+        return self._terms.by_instruction(words.reshape(self._threads, -1).sum(axis=0))

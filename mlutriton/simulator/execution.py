@@ -77,6 +77,19 @@ _PROGRAM_OF_FAULT = Context.FAULT_PROGRAM - Context.FAULT
 Runtime = Callable[[str | None], NativeModule]
 
 
+class Likeness:
+    """Launches of a program that take equally long, unless that depends on data.
+
+    Attributes:
+        busy_ns: time of the processor that the last one took which went to its end; None before the first.
+    """
+
+    __slots__ = ("busy_ns",)
+
+    def __init__(self) -> None:
+        self.busy_ns: int | None = None
+
+
 class NativeProgram:
     """A translated program and the runtime that it calls, loaded.
 
@@ -143,31 +156,39 @@ class NativeProgram:
         self._numbers = [index for index, each in enumerate(program.parameters) if not each.pointer]
         self._kept: list[_Launch] = []
         self._depends_on_data = depends_on_data
-        self._busy_ns: dict[tuple[object, ...], int] = {}
+        self._likenesses: dict[tuple[object, ...], Likeness] = {}
+        self._last_likeness: tuple[object, object, Likeness] = None, None, Likeness()
         self._last_trace: _KeptTrace | None = None
 
     @cached_property
     def _repeats_itself(self) -> bool:
         return not self._depends_on_data()
 
-    def is_done_before_shared(self, likeness: tuple[object, ...], programs: int) -> bool:
+    def is_done_before_shared(self, likeness: Likeness, programs: int) -> bool:
         """True if one thread is known to run a launch before another would have begun.
 
         A launch like it says more than what a program took in the last one: of a single program most of that is what
         any launch takes.
         """
-        busy_ns = self._busy_ns.get(likeness)
+        busy_ns = likeness.busy_ns
         if busy_ns is None:
             busy_ns = _HANDOVER_NS if self.program_ns is None else programs * self.program_ns
         return busy_ns < _HANDOVER_NS
 
-    def is_over_soon(self, likeness: tuple[object, ...]) -> bool:
+    def is_over_soon(self, likeness: Likeness) -> bool:
         """True if a launch like this one was over before anyone could want to interrupt it."""
-        return self._busy_ns.get(likeness, _SOON_NS) < _SOON_NS and self._repeats_itself
+        return likeness.busy_ns is not None and likeness.busy_ns < _SOON_NS and self._repeats_itself
 
-    def likeness(self, grid: tuple[int, int, int], parameters: Sequence[int]) -> tuple[object, ...]:
-        """All of a launch that decides how long it takes, unless that depends on data."""
-        return grid, *[parameters[index] for index in self._numbers]
+    def likeness(self, grid: tuple[int, int, int], parameters: Sequence[int]) -> Likeness:
+        """What is known of launches like this one; the parameters do not change afterwards."""
+        last_grid, last_parameters, likeness = self._last_likeness
+        if grid is not last_grid or parameters is not last_parameters:
+            key = grid, *[parameters[index] for index in self._numbers]
+            if len(self._likenesses) == _MOST_LIKENESSES and key not in self._likenesses:
+                self._likenesses.clear()
+            likeness = self._likenesses.setdefault(key, Likeness())
+            self._last_likeness = grid, parameters, likeness
+        return likeness
 
     def launch(self, grid: tuple[int, int, int], run: int, machine: Machine, threads: int) -> _Launch:
         """A launch of so many tasks; the last one again, if it was like this one."""
@@ -206,11 +227,9 @@ class NativeProgram:
         self._last_trace = kept if words.nbytes <= _PART_BYTES else None
         return trace
 
-    def note(self, likeness: tuple[object, ...], programs: int, busy_ns: int) -> None:
+    def note(self, likeness: Likeness, programs: int, busy_ns: int) -> None:
         """Remember how long a launch took that went to its end."""
-        if len(self._busy_ns) == _MOST_LIKENESSES and likeness not in self._busy_ns:
-            self._busy_ns.clear()
-        self._busy_ns[likeness] = busy_ns
+        likeness.busy_ns = busy_ns
         if programs:
             self.program_ns = busy_ns / programs
 
@@ -343,7 +362,8 @@ class _Launch:
         self.cores: list[HostCore] = []
         self._provide_rows(run if native.has_waits else min(_FIRST_TASKS, run))
         # Each thread counts on cache lines of its own.
-        self._work_shape = threads, native.work_terms.counters + CACHE_LINE_WORDS
+        self._thread_work = native.work_terms.counters + CACHE_LINE_WORDS
+        self._work_words = ctypes.c_int64 * (threads * self._thread_work)
         # A thread leaves the rest of its chunk where a task has faulted; of resident ones each has to run.
         largest = 1 if program.is_resident or native.has_waits else _MAXIMUM_CHUNK
         chunk = max(1, min(largest, run // (threads * _CHUNKS_PER_THREAD)))
@@ -382,8 +402,8 @@ class _Launch:
         self._parameters[:] = parameters
         self._memory = memory
         self._shared[_LIMIT_WORD] = self.count
-        self._counted = np.zeros(self._work_shape, np.int64)
-        self._work_address = host_address(self._counted)
+        self._counted = self._work_words()
+        self._work_address = ctypes.addressof(self._counted)
         self._touched = TouchedMemory(memory) if self.native.goes_by_item else None
         cores = [self._take_core() for _ in range((1 if self._in_turns else self._threads) * self.members)]
         if cores == self._left and self._touched is None and self._prepared_again():
@@ -402,12 +422,12 @@ class _Launch:
         """Prepare its cores, if they are as the launch before has left them, which touched the same memory."""
         if self._left_memory != self._memory.number:
             return False
-        numbers = len(self._left), self._number, BUFFER_BYTES, self._work_address, 8 * self._work_shape[1]
+        numbers = len(self._left), self._number, BUFFER_BYTES, self._work_address, 8 * self._thread_work
         return bool(self.native.prepare_again(self._contexts_address, *numbers, self.members))
 
     def _work_of(self, thread: int) -> int:
         """Address of the counters of work of a thread."""
-        return self._work_address + thread * 8 * self._work_shape[1]
+        return self._work_address + thread * 8 * self._thread_work
 
     def _provide_rows(self, stop: int) -> None:
         """Have a row for each core of each task before this one that is not kept: owner, and start and size of records.
@@ -595,7 +615,9 @@ class _Launch:
             self._keep_trace(self.count)
             trace = self._sharer.trace()
         counters = tuple(self._summary[Summary.COUNTERS : SUMMARY_WORDS])
-        return Execution(trace, counters, CountedWork(self.native.work_terms, self._counted), prints, self._touched)
+        return Execution(
+            trace, counters, CountedWork(self.native.work_terms, self._counted, self._threads), prints, self._touched
+        )
 
     def _column(self, number: int) -> NDArray[np.int64]:
         """A column of what was noted of each program that is not kept."""

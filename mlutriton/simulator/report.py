@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlutriton.configuration import find_machine
 from mlutriton.diagnostics import ArgumentError
+from mlutriton.immutables import remembered
 from mlutriton.isa.expression import names, parse
 from mlutriton.isa.machine import PARAMETERS, SCALAR, TENSOR, VECTOR, Machine
 from mlutriton.isa.native_interface import Counter, InstructionWork
@@ -127,7 +128,7 @@ class Run:
         """Programs of the launch."""
         return prod(self.grid)
 
-    @cached_property
+    @remembered
     def timing(self) -> Timing:
         """The replay of the launch, from which all cycles derive."""
         return self.trace.timing(self.machine)

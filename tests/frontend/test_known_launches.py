@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import triton
 from triton import knobs
 from triton.runtime.jit import JITFunction
 
@@ -207,3 +208,10 @@ def test_faults_are_those_of_any_launch() -> None:
     short = np.zeros(50, np.float32)
     with pytest.raises(mlu.MluError, match="E0301"):
         kernel[(2,)](short, x, 100, 2.0, BLOCK=64)
+
+
+def test_grids_divide_as_triton_does() -> None:
+    for x, y in ((7, 2), (-7, 2), (0, 3), (np.int32(7), 2), (tl.constexpr(7), tl.constexpr(2)), (True, 2)):
+        assert triton.cdiv(x, y) == (int(x) + int(y) - 1) // int(y)
+    assert triton.cdiv(x=9, y=4) == 3
+    assert triton.next_power_of_2(5) == 8

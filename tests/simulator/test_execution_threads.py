@@ -99,11 +99,11 @@ def test_the_calling_thread_takes_part_where_it_need_not_be_interrupted(runtime)
 def test_a_small_launch_in_between_says_nothing_of_one_that_is_known(runtime):
     program = assemble(HEADER + COUNT_TO)
     native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime, program)
-    many, one = ("many",), ("one",)
+    many, one, others = (native.likeness((programs, 1, 1), [0, 0, 7]) for programs in (100, 1, 200))
     native.note(many, 100, 20_000)
     native.note(one, 1, 9_000)
     assert native.is_done_before_shared(many, 100), "as it was the last time"
-    assert not native.is_done_before_shared(("others",), 100), "as the last program was"
+    assert not native.is_done_before_shared(others, 100), "as the last program was"
     native.note(many, 100, 1_000_000_000)
     assert not native.is_done_before_shared(many, 100)
 

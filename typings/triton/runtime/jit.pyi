@@ -9,6 +9,9 @@ class KernelParam:
     is_constexpr: bool
     has_default: bool
 
+class ConstexprFunction:
+    __call__: Callable[..., Any]
+
 class JITFunction:
     params: list[KernelParam]
     fn: Callable[..., Any]
