@@ -137,7 +137,7 @@ def plan_blocks(
     gains = bool(plan.gathers or looked_up)
     for node in moved:
         is_short = buffer_bytes(code, [node]) < latency_bytes
-        merge = merging.merge(node, divides=True) if is_short and not plan.looks_up(node) else None
+        merge = merging.merge(node, in_places=True) if is_short and not plan.looks_up(node) else None
         if merge is not None:
             merged[id(node)] = merge
         gains |= merge is not None or not is_short

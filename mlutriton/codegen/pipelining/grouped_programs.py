@@ -153,7 +153,7 @@ def _analysed(code: TileCode, loop: Loop) -> _Programs | None:
     for step in all_steps(loop.body):
         first = step[0]
         if first.row.trace in _TRANSFERS and buffers_of(step) & own:
-            merge = merging.merge(first, divides=True)
+            merge = merging.merge(first, in_places=True)
             if merge is None:
                 return None
             merges[id(first)] = merge

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
-from mlutriton.codegen.pipelining.whole_tiles import NONE, SameQuotient, Tests, WholeTiles
+from mlutriton.codegen.pipelining.whole_tiles import NONE, SameNumber, SameQuotient, Test, Tests, WholeTiles
 from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,
@@ -190,31 +190,31 @@ class Merging:
         # What the loop carries, or finds out otherwise than by arithmetic, may be anything in its next iteration.
         self.unknown = {*definitions.opaque, *(register for register, _ in loop.carried)}
         self.varying: dict[Register, bool] = {}
-        # By result, divisions whose quotients are taken to be the same; None if none may be.
-        self.divisions: dict[Register, Instruction] | None = None
+        # By result, what has to hold for it to grow evenly; None if nothing may be asked.
+        self.conditions: dict[Register, Test] | None = None
         self.whole = WholeTiles(definitions.scalar, lambda operand: self.step(operand) is not None, self._varies)
 
-    def merge(self, node: Node, *, divides: bool = False) -> Merge | None:
+    def merge(self, node: Node, *, in_places: bool = False) -> Merge | None:
         """How a transfer can be merged with those of the next iterations.
 
         Args:
             node: the transfer.
-            divides: it may be that this can be done only where quotients of numbers are the same.
+            in_places: it may be that this can be done only where quotients of numbers are the same, or the same one of
+                two numbers is the least.
         """
         if isinstance(node, Instruction) and node.row.trace in _ITEMS:
             return self._more_items(node)
         found = self._even(node)
         if found is not None:
             return self._longer(*found) or self._new(*found)
-        if not divides:
+        if not in_places:
             return None
         # What masks leave of a tile may be made of such numbers as well as its place.
-        self.divisions = {}
+        self.conditions = {}
         found = self._even(node)
         new = self._new(*found) if found else None
-        divisions, self.divisions = self.divisions, None
-        tests = frozenset(map(SameQuotient, divisions.values()))
-        return new and replace(new, whole=new.whole | tests, is_local=True)
+        conditions, self.conditions = self.conditions, None
+        return new and replace(new, whole=new.whole | {*conditions.values()}, is_local=True)
 
     def longer(self, node: Node) -> LongerDimension | None:
         """How the tiles of a transfer continue each other, if they do."""
@@ -383,9 +383,14 @@ class Merging:
                 return _product(a, self._form(sources[1]))
             case "mul", [dict(a), dict(b)] if not a:
                 return _product(b, self._form(sources[0]))
-            case "srem" | "urem" | "sdiv" | "udiv" as name, [dict(a), dict(b)] if not b and self.divisions is not None:
-                self.divisions[operand] = definition
+            case "srem" | "urem" | "sdiv" | "udiv" as name, [dict(a), dict(b)] if not b and self.conditions is not None:
+                self.conditions[operand] = SameQuotient(definition)
                 return a if name.endswith("rem") else {}
+            case "smin" | "smax", [dict(a), dict(b)] if not (a and b) and self.conditions is not None:
+                number = sources[0] if a else sources[1]
+                if (a or b) and isinstance(number, Register):
+                    self.conditions[operand] = SameNumber(definition, number)
+                return a or b
             case _:
                 return None
 

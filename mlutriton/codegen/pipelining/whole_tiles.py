@@ -6,7 +6,8 @@ ends of a block, nor above; and a comparison of two that holds at both ends hold
 is something that, if it holds at the ends, makes the count the same all along.
 
 The remainder of a number that grows evenly does so as long as the quotient is the same, which it is wherever it is the
-same at both ends.
+same at both ends. The least or the greatest of it and of a number that stays the same, as a row kept within an image,
+grows as long as it is the one that grows.
 """
 
 from __future__ import annotations
@@ -59,7 +60,32 @@ class SameQuotient:
         return self.division.operands[1:]
 
 
-Test = AtEnds | SameQuotient
+@dataclass(frozen=True)
+class SameNumber:
+    """The extreme of a number and another has to be the former in the first and the last iteration.
+
+    Attributes:
+        extreme: computes it.
+        number: one of its operands.
+    """
+
+    extreme: Instruction
+    number: Register
+
+    @property
+    def operands(self) -> Sequence[Operand]:
+        """All that it is about."""
+        return self.extreme.operands
+
+    @property
+    def result(self) -> Register:
+        """The extreme."""
+        result = self.extreme.written_register
+        assert result is not None
+        return result
+
+
+Test = AtEnds | SameQuotient | SameNumber
 Tests = frozenset[Test]
 NONE: Tests = frozenset()
 
@@ -80,6 +106,11 @@ def are_whole(emitter: Emitter, tests: Iterable[Test], ends: Sequence[Renamer]) 
         if isinstance(test, SameQuotient):
             first, last = (_quotient(emitter, test.division, end) for end in ends)
             holds.append(emitter.scalar("eq", test.division.dtypes, first, last))
+            continue
+        if isinstance(test, SameNumber):
+            for end in ends:
+                operands = map(end.operand, (test.result, test.number))
+                holds.append(emitter.scalar("eq", test.extreme.dtypes, *operands))
             continue
         for end in ends:
             number = end.operand(test.register)
