@@ -17,6 +17,7 @@ from mlutriton.ir.memory_ops import IntToPtr
 from mlutriton.ir.passes import (
     canonicalize,
     carried_offsets,
+    chosen_positions,
     collected_stores,
     cse,
     dce,
@@ -55,6 +56,7 @@ PASSES: tuple[Pass, ...] = (
     ("loop_invariant", loop_invariant.run),
     ("unread_positions", unread_positions.run),
     ("swapped_positions", swapped_positions.run),
+    ("chosen_positions", chosen_positions.run),
     ("memory_access", memory_access.run),
     ("canonicalize_accesses", canonicalize.run),
     ("cse_accesses", cse.run),

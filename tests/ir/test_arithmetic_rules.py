@@ -229,6 +229,8 @@ CASES: list[tuple[tuple[DType, ...], str, list[str]]] = [
     (ALL_INTS, "%c = ugt %x, %y : B\n%r = select %c, %x, %y : T", ["umax"]),
     (ALL_INTS, "%c = uge %x, %y : B\n%r = select %c, %y, %x : T", ["umin"]),
     (ALL_FLOATS, "%c = fogt %x, %y : B\n%r = select %c, %x, %y : T", ["fogt", "select"]),
+    ((F32, I8), "%i = select %m, %x, %y : T\n%r = select %m, %i, %y : T", ["select"]),
+    ((F32, I8), "%i = select %m, %y, %x : T\n%r = select %m, %x, %i : T", []),
     ((I1,), "%f = constant {value = false} : T\n%r = select %m, %x, %f : T", ["and"]),
     ((I1,), "%t = constant {value = true} : T\n%r = select %m, %t, %y : T", ["or"]),
     ((I1,), "%f = constant {value = false} : T\n%r = select %m, %f, %y : T", ["constant", "select"]),

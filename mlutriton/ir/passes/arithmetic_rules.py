@@ -336,6 +336,9 @@ def _select(op: Elementwise, constants: Sequence[int | float | None], make: Make
         return make(Elementwise.of("and", mask, a))
     if op.operand_dtype.is_bool and constants[1]:
         return make(Elementwise.of("or", mask, b))
+    one, other = _sides_of(a, mask)[0], _sides_of(b, mask)[1]
+    if one is not a or other is not b:
+        return make(Elementwise.of("select", mask, one, other))
     condition = mask.defining_op
     if not isinstance(condition, Elementwise):
         return None
@@ -346,6 +349,15 @@ def _select(op: Elementwise, constants: Sequence[int | float | None], make: Make
     if condition.name in _SELECTED and condition.operands == [b, a]:
         return make(Elementwise.of(_SELECTED[MIRROR[condition.name]], a, b))
     return None
+
+
+def _sides_of(value: Value, mask: Value) -> tuple[Value, Value]:
+    """What a value is where a mask is true, and where it is false, if it is chosen by it; else the value itself."""
+    match value.defining_op:
+        case Elementwise(name="select", operands=[condition, a, b]) if condition is mask:
+            return a, b
+        case _:
+            return value, value
 
 
 def _cast(op: Elementwise, make: Make) -> Value | None:

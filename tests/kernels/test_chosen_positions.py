@@ -1,0 +1,134 @@
+"""Positions of which each is one of two, as borders that are repeated or mirrored, are tiles."""
+
+import numpy as np
+import pytest
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.diagnostics import KernelFault
+from tests.kernels.engines import on_both_engines
+
+
+@mlu.jit
+def moved(out, x, count, low, high, shift, FORM: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    if WIDE:
+        i = i.to(tl.int64)
+    j = i + shift
+    if FORM == "edge":
+        j = tl.minimum(tl.maximum(j, low), high)
+    elif FORM == "chosen edge":
+        j = tl.where(j > high, high, tl.where(j < low, low, j))
+    elif FORM == "mirror":
+        j = tl.where(j < low, 2 * low - j, j)
+        j = tl.where(j > high, 2 * high - j, j)
+    elif FORM == "distance":
+        j = tl.abs(j)
+    else:
+        j = tl.where((j >= low) & (j <= high), j, low)
+    other = tl.where(i % 2 == 0, -5.0, -6.0)
+    tl.store(out + i, tl.load(x + j, mask=i < count, other=other))
+
+
+def positions(form, j, low, high):
+    if form == "mirror":
+        j = np.where(j < low, 2 * low - j, j)
+        return np.where(j > high, 2 * high - j, j)
+    if form == "distance":
+        return abs(j)
+    return np.where((j >= low) & (j <= high), j, low) if form == "within" else np.clip(j, low, high)
+
+
+@pytest.mark.parametrize("form", ["edge", "chosen edge", "mirror", "distance", "within"])
+@pytest.mark.parametrize(
+    ("count", "low", "high", "shift", "block"),
+    [(1, 3, 3, 1, 16), (2, 0, 1, -1, 16), (3, 0, 2, 1, 2), (100, 0, 99, 3, 32), (61, 5, 40, -7, 64), (0, 0, 3, 1, 8)],
+)
+def test_each_element_comes_from_one_of_two_places(form, count, low, high, shift, block):
+    x = np.random.default_rng(0).standard_normal(256, np.float32)
+    programs = max(1, -(-count // block))
+    place = np.arange(programs * block)
+    chosen = positions(form, place + shift, low, high)
+    out = np.empty(programs * block, np.float32)
+    grid = (programs,)
+    on_both_engines(lambda: moved[grid](out, x, count, low, high, shift, form, block, count > 64), out)
+    other = np.where(place % 2 == 0, np.float32(-5), np.float32(-6))
+    np.testing.assert_array_equal(out, np.where(place < count, x[chosen % 256], other))
+
+
+def test_what_is_not_asked_for_is_no_fault_and_what_is_asked_for_is_one():
+    x, out = np.arange(64, dtype=np.float32), np.empty(64, np.float32)
+    # Of 64 elements the last is at 64 + 5, kept to the last one of the array; without that it is none.
+    moved[(1,)](out, x, 64, 0, 63, 5, "edge", 64, False)
+    np.testing.assert_array_equal(out, np.minimum(np.arange(64) + 5, 63))
+    for count in (60, 64):
+        if count == 60:
+            moved[(1,)](out, x, count, 0, 64, 4, "edge", 64, False)
+        else:
+            with pytest.raises(KernelFault, match="E0301"):
+                moved[(1,)](out, x, count, 0, 64, 4, "edge", 64, False)
+
+
+@mlu.jit
+def stencil(out, x, rows, columns, FAR: tl.constexpr, B0: tl.constexpr, B1: tl.constexpr):
+    row = tl.program_id(0) * B0 + tl.arange(0, B0)[:, None]
+    column = tl.program_id(1) * B1 + tl.arange(0, B1)[None, :]
+    mask = (row < rows) & (column < columns)
+    total = tl.zeros([B0, B1], tl.float32)
+    for down in tl.static_range(-FAR, FAR + 1):
+        for right in tl.static_range(-FAR, FAR + 1):
+            there = tl.minimum(tl.maximum(row + down, 0), rows - 1)
+            place = there * columns + tl.minimum(tl.maximum(column + right, 0), columns - 1)
+            total += tl.load(x + place, mask=mask, other=0.0) * (3 * down + right)
+    tl.store(out + row * columns + column, total, mask=mask)
+
+
+@mlu.jit
+def stencil_of_rows(out, x, rows, columns, FAR: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    column = tl.arange(0, BLOCK)
+    mask = column < columns
+    total = tl.zeros([BLOCK], tl.float32)
+    for down in tl.static_range(-FAR, FAR + 1):
+        there = tl.minimum(tl.maximum(row + down, 0), rows - 1)
+        for right in tl.static_range(-FAR, FAR + 1):
+            place = there * columns + tl.minimum(tl.maximum(column + right, 0), columns - 1)
+            total += tl.load(x + place, mask=mask, other=0.0) * (3 * down + right)
+    tl.store(out + row * columns + column, total, mask=mask)
+
+
+def expected(x, far):
+    rows, columns = x.shape
+    wide, shifts = np.pad(x, far, mode="edge"), range(-far, far + 1)
+    return sum(
+        wide[far + down : far + down + rows, far + right : far + right + columns] * np.float32(3 * down + right)
+        for down in shifts
+        for right in shifts
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "far", "machine", "warps"),
+    [
+        (1, 1, 1, "mlu590-m9", 1),
+        (2, 3, 1, "mlu370-x4", 4),
+        (3, 2, 2, "mlu590-m9", 1),
+        (37, 75, 1, "mlu590-m9", 4),
+        (19, 64, 1, "mlu-tiny", 1),
+    ],
+    indirect=["machine"],
+)
+def test_stencils_repeat_what_is_at_the_border(rows, columns, far, machine, warps):
+    x = np.random.default_rng(0).integers(-9, 9, (rows, columns)).astype(np.float32)
+    out = np.full_like(x, 77)
+    grid = -(-rows // 8), -(-columns // 32)
+    on_both_engines(lambda: stencil[grid](out, x, rows, columns, far, 8, 32, num_warps=warps), out)
+    np.testing.assert_array_equal(out, expected(x, far))
+    on_both_engines(lambda: stencil_of_rows[(rows,)](out, x, rows, columns, far, 128, num_warps=warps), out)
+    np.testing.assert_array_equal(out, expected(x, far))
+
+
+def test_borders_are_no_elements_one_by_one():
+    x = np.zeros((64, 64), np.float32)
+    run = stencil[(4, 1)](np.empty_like(x), x, 64, 64, 1, 16, 64)
+    assert run.cycles < run.machine.gather_item_cycles * 16 * 64
