@@ -1,11 +1,16 @@
 """Positions of which each is one of two, as borders that are repeated or mirrored, are tiles."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.diagnostics import KernelFault
+from mlutriton.ir.parser import parse_function
+from mlutriton.ir.passes import chosen_positions
+from mlutriton.ir.verifier import verify
 from tests.kernels.engines import on_both_engines
 
 
@@ -132,3 +137,31 @@ def test_borders_are_no_elements_one_by_one():
     x = np.zeros((64, 64), np.float32)
     run = stencil[(4, 1)](np.empty_like(x), x, 64, 64, 1, 16, 64)
     assert run.cycles < run.machine.gather_item_cycles * 16 * 64
+
+
+def test_chains_of_pointers_may_be_of_any_length():
+    steps = 2000
+    moves = "\n".join(f"  %p{i + 1} = addptr %p{i}, %ns : tensor<8xptr<f32>>" for i in range(steps))
+    load = "  %v{0} = load %p{0}, %mask, %other : tensor<8xf32>\n  store %to, %v{0}, %mask\n"
+    loads = load.format(steps) + load.format(steps - 1)
+    function = parse_function(
+        f"""func @f(%x: ptr<f32>, %out: ptr<f32>, %n: i32) {{
+  %places = range {{start = 0, end = 8}} : tensor<8xi32>
+  %mask = constant {{value = true}} : tensor<8xi1>
+  %other = constant {{value = 0.0}} : tensor<8xf32>
+  %ns = splat %n : tensor<8xi32>
+  %kept = smin %places, %ns : tensor<8xi32>
+  %xs = splat %x : tensor<8xptr<f32>>
+  %to = splat %out : tensor<8xptr<f32>>
+  %p0 = addptr %xs, %kept : tensor<8xptr<f32>>
+{moves}
+{loads}
+  return
+}}"""
+    )
+    chosen_positions.run(function)
+    verify(function, "chosen_positions")
+    names = Counter(each.name for each in function.walk())
+    assert names["load"] == 4
+    # What both loads are made of is made once.
+    assert names["addptr"] == 3 * (steps + 1)

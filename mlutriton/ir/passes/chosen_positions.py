@@ -12,8 +12,9 @@ element is still asked for once, where it was. Loads of which not all become til
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION
 from mlutriton.dtypes import I1
@@ -32,6 +33,8 @@ _MOST_CHOICES = 8
 # The comparison under which the first of two numbers is chosen.
 _EXTREMES = {"smin": "sle", "smax": "sge"}
 
+_Fact = TypeVar("_Fact")
+
 
 def run(function: Function) -> None:
     """Make of each load at positions that are chosen those of both between which there is a choice."""
@@ -40,82 +43,184 @@ def run(function: Function) -> None:
     _Splitter(AccessAnalysis(assumed)).block(function.body)
 
 
-@dataclass(frozen=True)
+class _Facts(Generic[_Fact]):
+    """What is known of tensors by what is known of those that they are made of by index arithmetic.
+
+    Args:
+        find: that of a tensor, of whose sources it is known.
+    """
+
+    def __init__(self, find: Callable[[Value], _Fact]) -> None:
+        self._find = find
+        self.known: dict[Value, _Fact] = {}
+
+    def of(self, value: Value) -> _Fact:
+        """That of a tensor."""
+        # Pointers that each step of an unrolled loop moves on are long chains: one by one, not each within another.
+        left = [value]
+        while left:
+            each = left[-1]
+            missing = [] if each in self.known else [one for one in _sources(each) if one not in self.known]
+            left += missing
+            if not missing:
+                left.pop()
+                if each not in self.known:
+                    self.known[each] = self._find(each)
+        return self.known[value]
+
+
 class _Choice:
     """A tensor of positions, or pointers, each of which is one of two.
 
     Attributes:
-        value: the tensor.
         condition: where the first is chosen.
-        first: those of which a position is one there,
-        second: and those of which it is one elsewhere.
+        ends: those of which a position is one there, and those of which it is one elsewhere.
     """
 
-    value: Value
-    condition: Value
-    first: Value
-    second: Value
+    def __init__(self, value: Value, add: Callable[[Operation], Value]) -> None:
+        """Take apart a choice; what has to be computed for it, and for what is asked of it, is added."""
+        self._add = add
+        operation = value.defining_op
+        assert isinstance(operation, Elementwise)
+        match operation.operands:
+            case [condition, first, second]:
+                pass
+            case [first, second]:
+                condition = add(Elementwise.of(_EXTREMES[operation.name], first, second))
+            case operands:
+                [first] = operands
+                zero = add(Constant.of(0, first.type))
+                condition = add(Elementwise.of("sge", first, zero))
+                second = add(Elementwise.of("sub", zero, first))
+        self.condition = condition
+        self.ends = first, second
+        self._conditions = _Facts(self._spread)
+        self._conditions.known[value] = (condition,)
+        # Tensors as they are with the first, or with the second, in the place of the choice.
+        self._first, self._second = (_Facts(partial(self._made_of, number)) for number in range(2))
+        self._first.known[value], self._second.known[value] = self.ends
+
+    def condition_of(self, value: Value) -> Value | None:
+        """The condition of each element of a tensor that is made of the choice; None if it is made of several."""
+        found = self._conditions.of(value)
+        return found[0] if len(found) == 1 else None
+
+    def taken(self, number: int, value: Value) -> Value:
+        """A tensor as it is where the first (0) or the second (1) is chosen."""
+        return (self._first, self._second)[number].of(value)
+
+    def _spread(self, value: Value) -> tuple[Value, ...]:
+        """Conditions of those elements of the choice of which each element of a tensor is made."""
+        operation = value.defining_op
+        found = tuple(dict.fromkeys(one for each in _sources(value) for one in self._conditions.known[each]))
+        if not isinstance(operation, _MOVED) or len(found) != 1:
+            return found
+        types = [with_element(value.type, I1)]
+        return (self._add(operation.__class__(found, operation.attributes, result_types=types)),)
+
+    def _made_of(self, number: int, value: Value) -> Value:
+        facts = (self._first, self._second)[number]
+        operation = value.defining_op
+        sources = {each: facts.known[each] for each in _sources(value)}
+        if operation is None or all(each is made for each, made in sources.items()):
+            return value
+        operands = [sources.get(each, each) for each in operation.operands]
+        if isinstance(operation, Elementwise):
+            alike = [each for operand in operands if (each := self._scalar(operand)) is not None]
+            if len(alike) == len(operands):
+                # The same for all, as the least of two numbers of the launch.
+                scalar = self._add(Elementwise(alike, operation.attributes))
+                return self._add(Splat([scalar], result_types=[value.type]))
+        return self._add(operation.__class__(operands, operation.attributes, result_types=[value.type]))
+
+    def _scalar(self, value: Value) -> Value | None:
+        """The scalar of which a tensor is made; None if there is none."""
+        operation = value.defining_op
+        match operation:
+            case Splat():
+                return operation.operands[0]
+            case Constant():
+                return self._add(Constant.of(operation.value, element_type(value.type)))
+            case _:
+                return None
 
 
 class _Splitter:
     def __init__(self, analysis: AccessAnalysis) -> None:
-        self.analysis = analysis
-        self._linear: dict[Value, Linear | None] = {}
+        self._analysis = analysis
+        self._forms = _Facts(self._linear)
+        self._innermost = _Facts(self._find_innermost)
+        self._are_chosen = _Facts(self._is_chosen)
         self._replaced: dict[Value, Value] = {}
+        # In the block at hand, by the tensors: loads of it share what is made of them.
+        self._choices: dict[Value, _Choice] = {}
+        self._code = Scalars(UNKNOWN_LOCATION)
 
     def block(self, block: Block) -> None:
         rewritten: list[Operation] = []
+        self._choices = {}
         for operation in block.operations:
             for region in operation.regions:
                 self.block(region)
-            if isinstance(operation, Load) and _is_chosen(operation.operands[0]):
-                scalars = Scalars(operation.location)
-                found = self._split(operation, [_MOST_CHOICES], scalars)
+                self._choices = {}
+            if isinstance(operation, Load) and self._are_chosen.of(operation.operands[0]):
+                self._code = Scalars(operation.location)
+                found = self._split(operation, [_MOST_CHOICES])
                 if found is not None:
                     found.name = operation.result.name
                     self._replaced[operation.result] = found
-                    rewritten += scalars.operations
+                    rewritten += self._code.operations
                     continue
+                self._choices = {}
             rewritten.append(operation)
         block.operations = rewritten
         replace_uses(block, self._replaced)
 
-    def _split(self, load: Load, choices: list[int], code: Scalars) -> Value | None:
+    def _add(self, operation: Operation) -> Value:
+        return self._code.add(operation)
+
+    def _split(self, load: Load, choices: list[int]) -> Value | None:
         """What a load gives, as one of a tile or by a choice between such; None if that would take more choices."""
         pointer, mask, other = load.operands
-        form, bounds = self._form(pointer), self.analysis.bounds(mask, Scalars(UNKNOWN_LOCATION))
+        form, bounds = self._forms.of(pointer), self._analysis.bounds(mask, Scalars(UNKNOWN_LOCATION))
         if bounds is None:
             return None
         if form is not None:
             is_tile = form.base is not None and not any(term and term.wrap for term in form.terms)
-            return code.add(load) if is_tile else None
-        choice = self._innermost(pointer, code) if choices[0] else None
-        where = choice and _spread(choice.condition, choice.value, pointer, code)
-        if choice is None or where is None:
+            return self._add(load) if is_tile else None
+        innermost = self._innermost.of(pointer) if choices[0] else None
+        if innermost is None:
+            return None
+        if innermost not in self._choices:
+            self._choices[innermost] = _Choice(innermost, self._add)
+        choice = self._choices[innermost]
+        where = choice.condition_of(pointer)
+        if where is None:
             return None
         choices[0] -= 1
-        elsewhere = code.add(Elementwise.of("xor", where, code.add(Constant.of(True, where.type))))
-        parts = [(where, choice.first), (elsewhere, choice.second)]
-        if (form := self._form(choice.first)) and form.is_uniform:
+        elsewhere = self._add(Elementwise.of("xor", where, self._add(Constant.of(True, where.type))))
+        parts = [(0, where), (1, elsewhere)]
+        if (form := self._forms.of(choice.ends[0])) and form.is_uniform:
             # What is the same for several is put in where the other one has loaded nothing.
             parts.reverse()
-        made = [(_Substitution(choice.value, position, code), condition) for condition, position in parts]
-        masks = [code.add(Elementwise.of("and", taken.of(mask), condition)) for taken, condition in made]
-        left = [number for number, chosen in enumerate(masks) if not self._is_false(chosen)]
+        masks = [self._add(Elementwise.of("and", choice.taken(number, mask), chosen)) for number, chosen in parts]
+        left = [
+            (number, chosen) for (number, _), chosen in zip(parts, masks, strict=True) if not self._is_false(chosen)
+        ]
         found: Value | None = None
-        for number in left:
-            taken, _ = made[number]
+        for number, chosen in left:
             # All that the mask chooses is of this kind if none is of the other.
-            its_mask = masks[number] if len(left) > 1 else taken.of(mask)
-            part = self._split(Load([taken.of(pointer), its_mask, taken.of(other)], load.attributes), choices, code)
+            its_mask = chosen if len(left) > 1 else choice.taken(number, mask)
+            operands = [choice.taken(number, pointer), its_mask, choice.taken(number, other)]
+            part = self._split(Load(operands, load.attributes), choices)
             if part is None:
                 return None
-            found = part if found is None else code.add(Elementwise.of("select", its_mask, part, found))
+            found = part if found is None else self._add(Elementwise.of("select", its_mask, part, found))
         return found or other
 
     def _is_false(self, mask: Value) -> bool:
         """True if a mask certainly chooses nothing, whatever the launch."""
-        bounds = self.analysis.bounds(mask, Scalars(UNKNOWN_LOCATION))
+        bounds = self._analysis.bounds(mask, Scalars(UNKNOWN_LOCATION))
         if bounds is None:
             return False
         forms = ScalarForms()
@@ -126,39 +231,38 @@ class _Splitter:
             for limit in each.limit
         )
 
-    def _form(self, value: Value) -> Linear | None:
-        if value not in self._linear:
-            self._linear[value] = self.analysis.linear(value, Scalars(UNKNOWN_LOCATION))
-        return self._linear[value]
+    def _linear(self, value: Value) -> Linear | None:
+        if any(self._forms.known[each] is None for each in _sources(value)):
+            return None
+        found = self._analysis.linear(value, Scalars(UNKNOWN_LOCATION))
+        if found is not None:
+            self._analysis.known[value] = found
+        return found
 
-    def _innermost(self, pointer: Value, code: Scalars) -> _Choice | None:
-        """A choice that a tensor of pointers is made of, between two that are linear; None if there is none."""
-        for value in _made_of(pointer):
-            ends = _ends(value)
-            if ends is not None and all(self._form(each) is not None for each in ends):
-                return _choice(value, code)
-        return None
+    def _find_innermost(self, value: Value) -> Value | None:
+        """A choice that a tensor is made of, between two that are linear; None if there is none."""
+        ends = _ends(value)
+        if ends is not None and all(self._forms.of(each) is not None for each in ends):
+            return value
+        known = (self._innermost.known[each] for each in _sources(value))
+        return next((each for each in known if each is not None), None)
+
+    def _is_chosen(self, value: Value) -> bool:
+        return _ends(value) is not None or any(self._are_chosen.known[each] for each in _sources(value))
 
 
-def _made_of(pointer: Value) -> Sequence[Value]:
+def _sources(value: Value) -> Sequence[Value]:
     """Tensors of which another one is made by index arithmetic."""
-    found = [pointer]
-    seen = {pointer}
-    for value in found:
-        operation = value.defining_op
-        if isinstance(operation, _ELEMENT_BY_ELEMENT + _MOVED):
-            fresh = [each for each in operation.operands if shape_of(each.type) and each not in seen]
-            seen.update(fresh)
-            found += fresh
-    return found
-
-
-def _is_chosen(pointer: Value) -> bool:
-    return bool(shape_of(pointer.type)) and any(_ends(each) is not None for each in _made_of(pointer))
+    operation = value.defining_op
+    if not isinstance(operation, _ELEMENT_BY_ELEMENT + _MOVED):
+        return ()
+    return [each for each in operation.operands if shape_of(each.type)]
 
 
 def _ends(value: Value) -> Sequence[Value] | None:
     """The numbers between which there is a choice; None if a tensor is no choice of positions."""
+    if not shape_of(value.type):
+        return None
     match value.defining_op:
         case Elementwise(name="select", operands=[_, *ends]) if element_type(value.type) != I1:
             return ends
@@ -166,94 +270,3 @@ def _ends(value: Value) -> Sequence[Value] | None:
             return ends
         case _:
             return None
-
-
-def _choice(value: Value, code: Scalars) -> _Choice:
-    operation = value.defining_op
-    assert isinstance(operation, Elementwise)
-    match operation.operands:
-        case [condition, first, second]:
-            return _Choice(value, condition, first, second)
-        case [first, second]:
-            return _Choice(value, code.add(Elementwise.of(_EXTREMES[operation.name], first, second)), first, second)
-        case operands:
-            [number] = operands
-            zero = code.add(Constant.of(0, number.type))
-            negated = code.add(Elementwise.of("sub", zero, number))
-            return _Choice(value, code.add(Elementwise.of("sge", number, zero)), number, negated)
-
-
-class _Substitution:
-    """Tensors that are made of one of the two between which there was a choice.
-
-    Args:
-        old: what is replaced,
-        new: and what by.
-        code: takes what has to be computed.
-    """
-
-    def __init__(self, old: Value, new: Value, code: Scalars) -> None:
-        self._code = code
-        self._known = {old: new}
-
-    def of(self, value: Value) -> Value:
-        """A tensor with what is replaced."""
-        if value not in self._known:
-            self._known[value] = self._find(value)
-        return self._known[value]
-
-    def _find(self, value: Value) -> Value:
-        operation = value.defining_op
-        if not isinstance(operation, _ELEMENT_BY_ELEMENT + _MOVED) or not shape_of(value.type):
-            return value
-        operands = [self.of(each) for each in operation.operands]
-        if operands == operation.operands:
-            return value
-        add = self._code.add
-        if isinstance(operation, Elementwise):
-            alike = [each for operand in operands if (each := self._scalar(operand)) is not None]
-            if len(alike) == len(operands):
-                # The same for all, as the least of two numbers of the launch.
-                return add(Splat([add(Elementwise(alike, operation.attributes))], result_types=[value.type]))
-        return add(operation.__class__(operands, operation.attributes, result_types=[value.type]))
-
-    def _scalar(self, value: Value) -> Value | None:
-        """The scalar of which a tensor is made; None if there is none."""
-        operation = value.defining_op
-        match operation:
-            case Splat():
-                return operation.operands[0]
-            case Constant():
-                return self._code.add(Constant.of(operation.value, element_type(value.type)))
-            case _:
-                return None
-
-
-def _spread(condition: Value, choice: Value, pointer: Value, code: Scalars) -> Value | None:
-    """A condition of each element of a choice as one of each pointer that is made of it.
-
-    Returns:
-        None if a pointer is made of more than one element.
-    """
-    known: dict[Value, Value | None] = {choice: condition}
-    is_clear = True
-
-    def of(value: Value) -> Value | None:
-        if value not in known:
-            known[value] = find(value)
-        return known[value]
-
-    def find(value: Value) -> Value | None:
-        nonlocal is_clear
-        operation = value.defining_op
-        if not shape_of(value.type) or not isinstance(operation, _ELEMENT_BY_ELEMENT + _MOVED):
-            return None
-        found = list(dict.fromkeys(made for each in operation.operands if (made := of(each)) is not None))
-        is_clear &= len(found) < 2
-        if not found or isinstance(operation, _ELEMENT_BY_ELEMENT):
-            return found[0] if found else None
-        types = [with_element(value.type, I1)]
-        return code.add(operation.__class__(found, operation.attributes, result_types=types))
-
-    found = of(pointer)
-    return found if is_clear else None
