@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
@@ -39,6 +40,31 @@ from mlutriton.isa.program import WRITES, Buffer, Parameter, Program
 
 # Programs that go together are so many at least.
 _SEVERAL = 2
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Deep steps that did not fit.
+
+    Attributes:
+        depths: of each loop that has any.
+        error: says what they needed.
+    """
+
+    depths: Sequence[int]
+    error: OnChipMemoryError
+
+    def refuses(self, depths: Sequence[int]) -> bool:
+        """Whether steps of other depths do not fit either.
+
+        In SRAM all that cores share has a place of its own, which is in proportion to the depth of steps or the same.
+        """
+        if depths == self.depths:
+            return True
+        if self.error.memory != "SRAM" or len(depths) != len(self.depths):
+            return False
+        used, limit = self.error.used_bytes, self.error.limit_bytes
+        return all(used * depth > limit * before for depth, before in zip(depths, self.depths, strict=True))
 
 
 def generate(
@@ -79,7 +105,7 @@ def _generate(
     most_programs, depths = (0, []) if in_place else (MOST_PROGRAMS, list(DEPTHS))
     spreads = [Spread.NONE] if in_place else list(Spread)
     whole_beside_pieces = True
-    refused: list[int] = []
+    refused: _Refused | None = None
     around_loops = stages > 1 and most_programs > 1 and loads_around_loops(function)
     lengths = Lengths.UNKNOWN if stages == 1 or in_place or not _multiplies(function) else lengths_of(function)
     while True:
@@ -88,8 +114,7 @@ def _generate(
         fuse_chains(code)
         repeat_cheap_steps(code)
         deeper = deepen_loops(code, machine, depths[0]) if stages > 1 and depths else []
-        if deeper and deeper == refused:
-            # Memory allows no more, for whichever number of latencies.
+        if deeper and refused is not None and refused.refuses(deeper):
             del depths[0]
             continue
         together = stay_resident(code, machine, most_programs, spread=spreads[0]) if stages > 1 else 0
@@ -108,21 +133,22 @@ def _generate(
                 whole_beside_pieces=whole_beside_pieces,
                 lengths=lengths,
             )
-        except OnChipMemoryError:
+        except OnChipMemoryError as error:
             if code.has_pieces and whole_beside_pieces:
                 whole_beside_pieces = False
                 continue
-            if lengths <= Lengths.SHRINKING:
-                lengths = Lengths.UNKNOWN
+            lengths = Lengths.UNKNOWN
+            if code.loads_across:
                 continue
             # What is stored while the next program computes needs a place of its own, as does each of several programs
             # and each of several steps. Deep steps are worth the most.
             if not together and not deeper:
                 raise
+            refusal = error
         if len(spreads) > 1 and together == 1:
             del spreads[0]
         elif deeper:
-            refused = deeper
+            refused = _Refused(deeper, refusal)
             del depths[0]
             spreads = list(Spread)
         else:

@@ -155,6 +155,7 @@ class TileCode:
         follows_addresses: numbers may be addresses; otherwise what is added to a pointer counts elements of its array.
         arrays_apart: it runs only where the arrays of the launch share no bytes.
         has_pieces: it takes programs in pieces.
+        loads_across: a task loads what its next program begins with while the one before ends.
     """
 
     name: str
@@ -170,6 +171,7 @@ class TileCode:
     follows_addresses: bool = True
     arrays_apart: bool = False
     has_pieces: bool = False
+    loads_across: bool = False
     _named: set[str] = field(default_factory=set[str])
 
     def buffer_name(self, begin: str) -> str:

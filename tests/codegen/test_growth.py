@@ -11,6 +11,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton import placement
+from mlutriton.codegen import generate
 from mlutriton.codegen.pipelining import software_pipeline
 from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
 from mlutriton.ir.passes.merge_interleaved import run as merge
@@ -171,3 +172,37 @@ def test_work_is_the_same_for_tiles_of_any_size(kernel):
     work(kernel, 2, 64)
     small, large = (work(kernel, 4, block).total() for block in (64, 2048))
     assert 0.8 < large / small < 1.25
+
+
+@mlu.jit
+def products_in_loops(a, b, c, rows, columns, depth, LOOPS: tl.constexpr, BLOCK: tl.constexpr):
+    m = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[:, None]
+    n = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    total = tl.zeros((BLOCK, BLOCK), tl.float32)
+    for each in tl.static_range(LOOPS):
+        for step in range(tl.cdiv(depth, BLOCK)):
+            k = step * BLOCK + tl.arange(0, BLOCK)
+            inside = (m < rows) & (k[None, :] < depth)
+            x = tl.load(a + each * rows * depth + m * depth + k[None, :], mask=inside, other=0.0)
+            inside = (k[:, None] < depth) & (n < columns)
+            y = tl.load(b + each * depth * columns + k[:, None] * columns + n, mask=inside, other=0.0)
+            total = tl.dot(x, y, total)
+    tl.store(c + m * columns + n, total, mask=(m < rows) & (n < columns))
+
+
+def test_what_cannot_fit_is_not_tried(monkeypatch):
+    # Loops of a cluster share SRAM, the more of it the deeper their steps; what one depth needs tells it of the others.
+    done = Counter()
+    for name in ("pipeline_loops", "flatten"):
+        original = getattr(generate, name)
+
+        def counted(*arguments, original=original, name=name, **keywords):
+            done[name] += 1
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(generate, name, counted)
+    loops, size = 4, 512
+    arrays = [mlu.spec((loops * size, size), "float16")] * 2 + [mlu.spec((size, size), "float32")]
+    mlu.estimate(products_in_loops, (8, 8), *arrays, size, size, size, LOOPS=loops, BLOCK=64, num_warps=4)
+    assert done["flatten"] > 2
+    assert done["pipeline_loops"] < 2 * done["flatten"]

@@ -98,6 +98,7 @@ def load_across_programs(code: TileCode, *, from_last: bool) -> None:
     if not plan.loads:
         code.nodes = nodes
         return
+    code.loads_across = True
     sources = sorted(buffers_of(plan.stores, Access.READ))
     code.nodes += [*alike, *(filled(code, Address(name), end.location) for name in sources)]
     code.nodes += [*_rotated(code, outer, plan, phases), end]
