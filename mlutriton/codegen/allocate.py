@@ -117,50 +117,68 @@ def _size(buffer: TileBuffer) -> int:
 
 def _measure(code: TileCode) -> tuple[dict[str, _Life], list[tuple[int, Sequence[Instruction]]]]:
     """The buffers' lives, and where which element-wise instructions are, those of a chain together."""
-    lives: dict[str, _Life] = {}
-    elementwise: list[tuple[int, Sequence[Instruction]]] = []
-    position = 0
-    chain: list[Instruction] = []
-    # By the register of a phase, the buffers that are touched there.
-    phased: defaultdict[Register, set[str]] = defaultdict(set)
+    measuring = _Measuring(code)
+    measuring.visit(code.nodes)
+    return measuring.lives, measuring.elementwise
 
-    def visit(nodes: Sequence[Node]) -> set[str]:
-        nonlocal position, chain
+
+class _Measuring:
+    """Finds the lives of buffers.
+
+    Attributes:
+        lives: by the names of buffers.
+        elementwise: where which element-wise instructions are, those of a chain together.
+    """
+
+    def __init__(self, code: TileCode) -> None:
+        self.lives: dict[str, _Life] = {}
+        self.elementwise: list[tuple[int, Sequence[Instruction]]] = []
+        self._code = code
+        self._position = 0
+        self._chain: list[Instruction] = []
+        # By the register of a phase, the buffers that are touched there.
+        self._phased: defaultdict[Register, set[str]] = defaultdict(set)
+
+    def visit(self, nodes: Sequence[Node]) -> set[str]:
+        """Follow nodes in the order in which they run; the names of the buffers that they touch."""
         touched: set[str] = set()
         for node in nodes:
             if isinstance(node, Instruction):
-                if not chain:
-                    position += 1
-                chain.append(node)
-                if not node.hands_on:
-                    if node.row.is_elementwise or node.row.name == "v.mov":
-                        elementwise.append((position, chain))
-                    chain = []
-                for operand, _ in node.accesses:
-                    if isinstance(operand, Address):
-                        touched.add(operand.buffer)
-                        if operand.register in code.phases:
-                            phased[code.phases[operand.register]].add(operand.buffer)
-                        buffer = code.buffers[operand.buffer]
-                        size = round_up(_size(buffer), ALIGNMENT_BYTES)
-                        life = lives.setdefault(operand.buffer, _Life(buffer, position, position, size))
-                        life.last = position
+                self._instruction(node, touched)
                 continue
-            begin = position + 1
+            begin = self._position + 1
             inside: set[str] = set()
             for nested in children(node):
-                inside |= visit(nested)
+                inside |= self.visit(nested)
             carried = {register for register, _ in node.carried} if isinstance(node, Loop) else set[Register]()
-            swapped = {name for register in carried & phased.keys() for name in phased[register]}
+            swapped = {name for register in carried & self._phased.keys() for name in self._phased[register]}
             for name in inside:
-                life = lives[name]
+                life = self.lives[name]
                 if name in swapped or life.first < begin:
-                    life.first, life.last = min(life.first, begin), position
+                    life.first, life.last = min(life.first, begin), self._position
             touched |= inside
         return touched
 
-    visit(code.nodes)
-    return lives, elementwise
+    def _instruction(self, node: Instruction, touched: set[str]) -> None:
+        if not self._chain:
+            self._position += 1
+        position, phases = self._position, self._code.phases
+        self._chain.append(node)
+        if not node.hands_on:
+            if node.row.is_elementwise_or_mov:
+                self.elementwise.append((position, self._chain))
+            self._chain = []
+        for operand, _ in node.accesses:
+            if isinstance(operand, Address):
+                touched.add(operand.buffer)
+                if operand.register in phases:
+                    self._phased[phases[operand.register]].add(operand.buffer)
+                life = self.lives.get(operand.buffer)
+                if life is None:
+                    buffer = self._code.buffers[operand.buffer]
+                    size = round_up(_size(buffer), ALIGNMENT_BYTES)
+                    life = self.lives[operand.buffer] = _Life(buffer, position, position, size)
+                life.last = position
 
 
 def _share_in_place(

@@ -48,11 +48,15 @@ class _Refused:
 
     Attributes:
         depths: of each loop that has any.
-        error: says what they needed.
+        memory: that was too small.
+        used_bytes: what they needed of it.
+        limit_bytes: what there is.
     """
 
     depths: Sequence[int]
-    error: OnChipMemoryError
+    memory: str
+    used_bytes: int
+    limit_bytes: int
 
     def refuses(self, depths: Sequence[int]) -> bool:
         """Whether steps of other depths do not fit either.
@@ -61,10 +65,10 @@ class _Refused:
         """
         if depths == self.depths:
             return True
-        if self.error.memory != "SRAM" or len(depths) != len(self.depths):
+        if self.memory != "SRAM" or len(depths) != len(self.depths):
             return False
-        used, limit = self.error.used_bytes, self.error.limit_bytes
-        return all(used * depth > limit * before for depth, before in zip(depths, self.depths, strict=True))
+        pairs = zip(depths, self.depths, strict=True)
+        return all(self.used_bytes * depth > self.limit_bytes * before for depth, before in pairs)
 
 
 def generate(
@@ -144,11 +148,11 @@ def _generate(
             # and each of several steps. Deep steps are worth the most.
             if not together and not deeper:
                 raise
-            refusal = error
+            refusal = error.memory, error.used_bytes, error.limit_bytes
         if len(spreads) > 1 and together == 1:
             del spreads[0]
         elif deeper:
-            refused = _Refused(deeper, refusal)
+            refused = _Refused(deeper, *refusal)
             del depths[0]
             spreads = list(Spread)
         else:

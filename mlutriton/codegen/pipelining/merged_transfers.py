@@ -192,7 +192,6 @@ class Merging:
         self.varying: dict[Register, bool] = {}
         # By result, what has to hold for it to grow evenly; None if nothing may be asked.
         self.conditions: dict[Register, Test] | None = None
-        self.whole = WholeTiles(definitions.scalar, lambda operand: self.step(operand) is not None, self._varies)
 
     def merge(self, node: Node, *, in_places: bool = False) -> Merge | None:
         """How a transfer can be merged with those of the next iterations.
@@ -235,6 +234,11 @@ class Merging:
         if any(register in self.set_inside for registers in step for register in registers):
             return None  # The step differs from line to line, or from one iteration of a loop within to the next.
         return node, local, step
+
+    def _same(self, operand: Operand) -> Tests | None:
+        """What has to hold at the ends for a number to be the same in all iterations; None if that cannot be told."""
+        # Kept, it and this would hold each other, and all of the code with them.
+        return WholeTiles(self.definitions.scalar, lambda one: self.step(one) is not None, self._varies).same(operand)
 
     def _more_items(self, node: Instruction) -> MoreItems | None:
         counts = node.known_counts
@@ -313,7 +317,7 @@ class Merging:
         for slot, operand in zip(node.row.slots, node.operands, strict=True):
             if not isinstance(operand, Register) or not self._varies(operand):
                 continue
-            same = self.whole.same(operand) if slot.name in _limits(node) else None
+            same = self._same(operand) if slot.name in _limits(node) else None
             if same is None:
                 return None
             tests |= same
