@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import cast
 
@@ -50,16 +51,16 @@ def join(versions: Sequence[Version], general: Program, machine: Machine) -> Pro
     joining = _Joining(machine)
     known: _Known = {}
     for program, (_, conditions) in zip(programs, versions, strict=False):
-        suffix = joining.add(program)
+        suffix = joining.begin(program)
         chosen, otherwise = (joining.label(name, suffix) for name in ("special", "otherwise"))
         choice = _Choice(joining.selected, joining.registers)
         asked = dict(known)
         choice.ask(conditions, otherwise, asked)
         joining.decide(choice, conditions[0], chosen, otherwise)
-        joining.programs[-1] = _knowing(joining.programs[-1], asked)
+        joining.add(asked)
         known |= choice.at_first()
-    joining.add(programs[-1])
-    joining.programs[-1] = _knowing(joining.programs[-1], known)
+    joining.begin(programs[-1])
+    joining.add(known)
     return joining.joined()
 
 
@@ -79,22 +80,31 @@ class _Joining:
         self.taken: set[str] = set()
         self.registers = 0
         self._suffix, self._strings = "", 0
+        self._begun: tuple[Program, str, int, int]
         # What decides, behind which the next such follows; the label of each version and of what is behind the choice.
         self._choices: list[list[Instruction]] = []
         self._labels: list[tuple[str, str]] = []
 
-    def add(self, program: Program) -> str:
-        """Add a program; what its names end with now."""
-        while not self.taken.isdisjoint(each + self._suffix for each in (*program.labels, *program.buffers)):
+    def begin(self, program: Program) -> str:
+        """Take names and registers for a program; what its names end with now."""
+        names = (*program.labels, *program.buffers)
+        while not self.taken.isdisjoint(each + self._suffix for each in names):
             self._suffix += ".general"
         suffix = self._suffix
-        program = _renamed(program, suffix, self.registers, self._strings) if self.programs else program
-        self.programs.append(program)
-        self.taken |= {*program.labels, *program.buffers}
-        self.registers = program.register_count
+        self._begun = program, suffix, self.registers, self._strings
+        self.taken |= {each + suffix for each in names}
+        self.registers += program.register_count
         self._strings += len(program.strings)
         self._suffix += ".general"
         return suffix
+
+    def add(self, known: _Known) -> None:
+        """Add the program that was begun last, without what it computes again of what is known when it begins."""
+        program, suffix, registers, strings = self._begun
+        same = _computed_before(program, known, registers)
+        if self.programs or same:
+            program = _renamed(program, suffix, registers, strings, same)
+        self.programs.append(program)
 
     def selected(self, condition: Function) -> Selected:
         """The instructions of a condition, which several versions may ask."""
@@ -245,37 +255,34 @@ def _key(instruction: Instruction, operands: Sequence[Operand]) -> tuple[object,
     return (instruction.row.name, instruction.dtypes, *operands)
 
 
-def _knowing(program: Program, known: _Known) -> Program:
-    """The program without what it computes again when it begins.
+def _computed_before(program: Program, known: _Known, registers: int) -> dict[Register, Register]:
+    """Registers of a program that it sets to what is known when it begins, and those that have it.
 
     Args:
         program: a version, or one that begins with choices between versions itself.
         known: has been computed before in any case.
+        registers: that come before its own.
     """
-    setters = Counter(each.written_register for each in program.instructions)
+
+    @cache
+    def setters() -> Counter[Register | None]:
+        return Counter([each.written_register for each in program.instructions])
+
     same: dict[Register, Register] = {}
-
-    def operand(each: Operand) -> Operand:
-        if isinstance(each, Address | GlobalAddress):
-            return replace(each, register=each.register and same.get(each.register, each.register))
-        return same.get(each, each) if isinstance(each, Register) else each
-
-    for each in program.instructions:
+    for each in program.instructions if known else ():
         if each.row.name in _DECIDING:
             continue
         result = each.written_register
         if result is None or each.row.queue is not Queue.SCALAR or each.row.trace:
             break
-        found = known.get(_key(each, [*map(operand, each.operands[1:])]))
-        if found is not None and setters[result] == 1:
+        operands = [
+            same.get(one) or Register(one.index + registers) if isinstance(one, Register) else one
+            for one in each.operands[1:]
+        ]
+        found = known.get(_key(each, operands))
+        if found is not None and setters()[result] == 1:
             same[result] = found
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        if each.written_register in same:
-            return []
-        return [each] if same.keys().isdisjoint(each.registers_read) else [each.taking(map(operand, each.operands))]
-
-    return _rewritten(program, rewritten) if same else program
+    return same
 
 
 def _moved(operand: Operand, registers: int) -> Operand:
@@ -556,30 +563,41 @@ def _rewritten(program: Program, rewriting: Rewriting) -> Program:
     return replace(program, instructions=tuple(instructions), labels=labels)
 
 
-def _renamed(program: Program, suffix: str, registers: int, strings: int = 0) -> Program:
-    """The program with other names of buffers and labels, and registers and strings from a number on."""
+def _renamed(program: Program, suffix: str, registers: int, strings: int, same: Mapping[Register, Register]) -> Program:
+    """The program with other names of buffers and labels, and registers and strings from a number on.
+
+    Registers that are the same as others of all versions are these, and set no more.
+    """
+    others = [Register(index + registers) for index in range(program.register_count)]
+    for each, found in same.items():
+        others[each.index] = found
 
     def operand(each: Operand, slot: Slot) -> Operand:
         match each:
-            case Immediate(value=int(number)) if slot.is_string:
-                return Immediate(number + strings)
             case Register():
-                return Register(each.index + registers)
-            case Address() | GlobalAddress():
-                register = each.register and Register(each.register.index + registers)
-                if isinstance(each, Address):
-                    return replace(each, buffer=each.buffer + suffix, register=register)
-                return replace(each, register=register)
+                return others[each.index]
+            case Immediate():
+                return Immediate(int(each.value) + strings) if slot.is_string else each
+            case Address():
+                register = each.register and others[each.register.index]
+                return Address(each.buffer + suffix, register, each.offset_bytes, each.mode)
+            case GlobalAddress():
+                return GlobalAddress(others[each.register.index], each.offset_bytes)
             case Label():
                 return Label(each.name + suffix)
             case _:
                 return each
 
+    def rewritten(each: Instruction) -> Sequence[Instruction]:
+        if same and each.written_register in same:
+            return ()
+        return (each.taking(map(operand, each.operands, each.row.slots)),)
+
+    made = _rewritten(program, rewritten)
     return replace(
-        program,
+        made,
         buffers={name + suffix: replace(each, name=name + suffix) for name, each in program.buffers.items()},
-        instructions=tuple(each.taking(map(operand, each.operands, each.row.slots)) for each in program.instructions),
-        labels={name + suffix: place for name, place in program.labels.items()},
+        labels={name + suffix: place for name, place in made.labels.items()},
         register_count=program.register_count + registers,
         metadata={**program.metadata, VERSIONS: [name + suffix for name in _versions(program)]},
     )
