@@ -3,6 +3,7 @@
 Work is counted, not timed: in lines of Python that run, of which a loop runs one for each of its elements.
 """
 
+import gc
 import sys
 from collections import Counter
 
@@ -10,11 +11,12 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
-from mlutriton import placement
+from mlutriton import pipeline, placement
 from mlutriton.codegen import generate
 from mlutriton.codegen.pipelining import software_pipeline
 from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
 from mlutriton.ir.passes.merge_interleaved import run as merge
+from mlutriton.isa.program import Instruction
 from mlutriton.pipeline import CompileOptions, compile_ttir
 
 
@@ -206,3 +208,26 @@ def test_what_cannot_fit_is_not_tried(monkeypatch):
     mlu.estimate(products_in_loops, (8, 8), *arrays, size, size, size, LOOPS=loops, BLOCK=64, num_warps=4)
     assert done["flatten"] > 2
     assert done["pipeline_loops"] < 2 * done["flatten"]
+
+
+def test_code_that_was_tried_is_gone_at_once(monkeypatch):
+    # Python looks for what only holds itself when a kernel is compiled; most of what it found was code.
+    found = []
+
+    def collected(*arguments, original=pipeline.compile_function):
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            program = original(*arguments)
+            gc.collect()
+            found.append(Counter(type(each) for each in gc.garbage))
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+        return program
+
+    monkeypatch.setattr(pipeline, "compile_function", collected)
+    arrays = [mlu.spec((512, 512), "float16")] * 2 + [mlu.spec((512, 512), "float32")]
+    mlu.estimate(products_in_loops, (8, 8), *arrays, 512, 512, 512, LOOPS=1, BLOCK=64, num_warps=4)
+    assert found
+    assert not found[0][Instruction]

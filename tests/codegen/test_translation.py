@@ -169,6 +169,14 @@ def test_parts_are_told_before_the_rest_is_written_and_compute_the_same():
     assert (out == 8).all()
 
 
+def test_the_last_loops_are_told_before_what_follows_is_written():
+    told = []
+    text = COPY + "    v.fadd.f32 [b], [a], 1.0, 1, r2\n    br next\nnext:\n" + STORE
+    written = translate(assemble(HEADER + text), MACHINE, begin=lambda part, is_shared: told.append(part))
+    assert len(told) == 1
+    assert told == list(written.loops)
+
+
 def test_loops_like_earlier_ones_leave_nothing_in_the_parts_behind_them():
     """Each part has what its loops call, and loops; copies of loops in other places of the chip are the same."""
     powers = "".join(

@@ -92,9 +92,13 @@ class Library:
         self._exported.add(name)
         return "declare " + definition.partition(" {\n")[0].removeprefix("define ")
 
-    def end_part(self) -> None:
-        """End a part, if it is as long as is worth while; what comes later may define the same functions anew."""
-        if sum(map(len, self.definitions.values())) >= _PART_CHARACTERS:
+    def end_part(self, *, is_last: bool = False) -> None:
+        """End a part, if it is as long as is worth while; what comes later may define the same functions anew.
+
+        The last one is as long as it is: nothing comes later.
+        """
+        least = 1 if is_last else _PART_CHARACTERS
+        if sum(map(len, self.definitions.values())) >= least:
             part = self.text()
             self.parts.append(part)
             self.definitions = {}

@@ -142,11 +142,19 @@ class _Translation:
             e.store64(0, place)
         self.scoreboard.begin_fold()
         e.jump("b0")
-        for block in self.blocks:
+        last = max((place for place, block in enumerate(self.blocks) if self._has_loops(block)), default=None)
+        for place, block in enumerate(self.blocks):
             self._block(block)
+            if place == last:
+                # What is left to write takes as long as to compile the last loops.
+                self.frame.loops.end_part(is_last=True)
         self.frame.finish()
         arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
         return e.function(f"define i64 @{PROGRAM}({arguments})")
+
+    def _has_loops(self, block: Block) -> bool:
+        """Whether a block computes on tiles."""
+        return any(each.row.queue is Queue.COMPUTE for each in self.program.instructions[block.start : block.end])
 
     def table(self) -> str:
         """The ``PROGRAM_TABLE`` of the function that is written."""
