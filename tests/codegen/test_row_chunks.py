@@ -479,3 +479,30 @@ def test_a_row_that_others_share_is_made_with_the_number_of_its_iteration(turns)
     expected = x * (weights + np.arange(turns + 1)[:, None])[:, None]
     np.testing.assert_array_equal(out[:turns], expected[:turns])
     assert not out[turns:].any()
+
+
+@mlu.jit
+def product(out, x, y, count, BLOCK: tl.constexpr, KIND: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + place, mask=place < count)
+    if KIND == "sum":
+        values += tl.load(y + place, mask=place < count)
+    elif KIND == "square":
+        values *= values
+    elif KIND == "positive":
+        values = tl.where(values > 0, values, 0.0)
+    else:
+        values = tl.exp(values)
+    tl.store(out + place, values, mask=place < count)
+
+
+@pytest.mark.parametrize("block", [256, 1024])
+@pytest.mark.parametrize("kind", ["sum", "square", "positive"])
+def test_a_little_arithmetic_is_not_handed_over_in_short_chunks(kind, block):
+    """A power takes the COMPUTE queue longer: what takes less is over as soon, but for what else it has to load."""
+    array = mlu.spec((1 << 20,), np.float32)
+
+    def cycles(kind):
+        return mlu.estimate(product, ((1 << 20) // block,), array, array, array, 1 << 20, block, kind).cycles
+
+    assert cycles(kind) < (1.5 if kind == "sum" else 1.1) * cycles("power")

@@ -54,8 +54,9 @@ _LEAST_SHORT = 2
 # Scalar work of a turn of the loop over chunks.
 _CHUNK_CYCLES = 20
 
-# What halves of chunks have to save.
-_CYCLES_FOR_HALVES = 0.01
+# What halves of chunks have to save, which make code longer, and short chunks, which the scalar unit hands over more
+# often.
+_CYCLES_TO_SAVE = 0.01
 
 # For how many iterations of a task blocks are laid out; how many there are is known at the launch alone.
 _ORDINARY_ITERATIONS = 16
@@ -251,10 +252,14 @@ def _shape(
             break
         for in_halves in (False, True)[: min(2, chunk_units)]:
             found = _iteration(chunks, chunk_units, without, capacity, machine, issue_cycles, in_halves=in_halves)
-            # Halves make code longer.
-            whole = _cycles_each(found.cycles, capacity, found.few) * (1 + _CYCLES_FOR_HALVES * in_halves)
-            if whole <= best_cycles:
-                best, best_cycles = found, whole
+            whole = _cycles_each(found.cycles, capacity, found.few)
+            if in_halves:
+                whole, limit = whole * (1 + _CYCLES_TO_SAVE), best_cycles
+            else:
+                limit = best_cycles * (1 + _CYCLES_TO_SAVE)
+            best_cycles = min(best_cycles, whole)
+            if whole <= limit:
+                best = found
         if chunk_units >= capacity * chunks.units:
             break
         chunk_units *= 2
@@ -331,7 +336,8 @@ def _iteration(
     for _ in range(2):
         arithmetic = _chunk_cycles(chunks, units, machine, in_halves=in_halves) * chunks.units / units
         issue = (issue_cycles * (1 + in_halves) + _CHUNK_CYCLES) * chunks.units / units
-        cycles = replace(without, arithmetic=arithmetic, issue=issue, start=start)
+        # The COMPUTE queue waits for what is not handed over yet.
+        cycles = replace(without, arithmetic=max(arithmetic, issue), issue=issue, start=start)
         few = cycles.few_blocks(capacity)
         size = _ordinary_size(cycles.block_size(), capacity, few)
         before, units = units, max(2, min(chunk_units, int(size * chunks.units)))
