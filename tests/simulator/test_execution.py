@@ -427,6 +427,7 @@ MANY_ITEMS = """
 .buffer offsets nram 0 8192
 .buffer mask nram 8192 2048
 .buffer a nram 10240 8192
+.buffer old nram 18432 8192
     param r0, 0
     param r1, 1
     param r2, 2
@@ -436,9 +437,24 @@ MANY_ITEMS = """
     sync 1
     gather.f32.i32 [a], g[r1], [offsets], {scale}, {mask}, 0.5, {n}, 1, 1
     sync 1
-    scatter.f32.i32 g[r0], [a], [offsets], {scale}, {mask}, {n}, 1, 1
+    {then}
     exit
 """
+SCATTERED = "scatter.f32.i32 g[r0], [a], [offsets], {scale}, {mask}, {n}, 1, 1"
+ADDED = """v.mov.f32 [old], 7.0, 1, {n}
+    sync 4
+    gatom.fadd.f32.i32 [old], g[r0], [offsets], {scale}, [a], {mask}, {n}, 1, 1
+    sync 1
+    gatom.fadd.f32.i32 0, g[r0], [offsets], {scale}, 0.25, {mask}, {n}, 1, 1
+    add.i64 r4, r0, 16384
+    dma.store.f32 g[r4], [old], {n}, 1, 1, 0, 0, 0, 0"""
+COMPARED = """v.mov.f32 [old], 7.0, 1, {n}
+    sync 4
+    gatom.cas.f32.i32 [old], g[r0], [offsets], {scale}, 0.0, [a], {mask}, {n}, 1, 1
+    sync 1
+    gatom.cas.f32.i32 0, g[r0], [offsets], {scale}, [a], 2.0, {mask}, {n}, 1, 1
+    add.i64 r4, r0, 16384
+    dma.store.f32 g[r4], [old], {n}, 1, 1, 0, 0, 0, 0"""
 
 
 @pytest.mark.parametrize("n", [255, 256, 700])
@@ -446,9 +462,11 @@ MANY_ITEMS = """
 @pytest.mark.parametrize("skip", [0, 2])
 @pytest.mark.parametrize("mask", ["1", "[mask]"])
 @pytest.mark.parametrize("left_out", [0, 300, 1000])
-def test_many_items(n, scale, skip, mask, left_out, runtime):
+@pytest.mark.parametrize("then", [SCATTERED, ADDED, COMPARED], ids=["scattered", "added", "compared"])
+def test_many_items(n, scale, skip, mask, left_out, then, runtime):
     """Several at a time, some of them in two units of memory, where the mask chooses all and where it does not."""
-    program = assemble(MANY_ITEMS.format(isa=MACHINE.isa, n=n, scale=scale, mask=mask))
+    then = then.format(n=n, scale=scale, mask=mask)
+    program = assemble(MANY_ITEMS.format(isa=MACHINE.isa, n=n, scale=scale, mask=mask, then=then))
     check(program, MACHINE)
     rng = np.random.default_rng(n)
     x, places = rng.standard_normal(6 * 1024, np.float32), rng.integers(0, 2048, n).astype(np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import reduce
 
@@ -155,7 +155,7 @@ def gather(library: Library, dtype: DType, offset_dtype: DType, by_element: bool
             e.do(f"store {bits} {chosen}, ptr {target}, align 1")
 
         if by_element:
-            _move_in_one_region(e, width, offset_dtype, Context.TOUCHED_LOADED, move)
+            _move_in_one_region(e, width, offset_dtype, (Context.TOUCHED_LOADED,), move)
         count = e.variable("i64")
         with e.loop("%n") as k:
             target = e.pointer("%local", e.multiply(k, line))
@@ -190,7 +190,7 @@ def scatter(library: Library, dtype: DType, offset_dtype: DType, by_element: boo
                 e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
 
         if by_element:
-            _move_in_one_region(e, dtype.bytes, offset_dtype, Context.TOUCHED_STORED, move)
+            _move_in_one_region(e, dtype.bytes, offset_dtype, (Context.TOUCHED_STORED,), move)
         with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
             target = _checked(e, _address(e, k, offset_dtype), size, Context.TOUCHED_STORED)
             e.copy(target, e.pointer("%local", e.multiply(k, line)), size)
@@ -217,7 +217,7 @@ _UNROLLED_ITEMS = 4
 
 
 def _move_in_one_region(
-    e: Emitter, width: int, offset_dtype: DType, marks: int, move: Callable[[str, str | None], None]
+    e: Emitter, width: int, offset_dtype: DType, touched: Sequence[int], move: Callable[[str, str | None], None]
 ) -> None:
     """Write what is done if all elements that the mask chooses lie in one region; none is checked by itself then.
 
@@ -227,7 +227,7 @@ def _move_in_one_region(
         e: where to write.
         width: bytes of an element.
         offset_dtype: of the offsets.
-        marks: what it marks elements in.
+        touched: what it marks elements in.
         move: writes how the element of a number is moved, which is marked already and on its way into the cache; it is
             given the address of the lowest one of all, or None if the mask is known to choose it.
     """
@@ -243,7 +243,7 @@ def _move_in_one_region(
     with e.when(str(plain)):
         first, last = (e.value(f"add i64 %base, {e.value(f'mul i64 {offset}, %scale')}") for offset in (low, high))
         size = e.add(e.value(f"sub i64 {last}, {first}"), width)
-        write = STORED if marks is Context.TOUCHED_STORED else 0
+        write = STORED if Context.TOUCHED_STORED in touched else 0
         device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {first}, i64 {size}, i64 {write})")
         # A fault of the hull need not be one of an element.
         e.store64(int(Fault.NONE), e.pointer("%context", 8 * Context.FAULT))
@@ -256,7 +256,8 @@ def _move_in_one_region(
             def prepare(k: str, marked_bytes: int) -> None:
                 address = _address(e, k, offset_dtype)
                 e.prefetch_line(e.value(f"inttoptr i64 {address} to ptr"))
-                _mark(e, marks, str(e.add(address, shift)), marked_bytes)
+                for marks in touched:
+                    _mark(e, marks, str(e.add(address, shift)), marked_bytes)
 
             with e.loop("%n", step=_ITEMS_AHEAD) as start:
                 stop = str(e.minimum(e.add(start, _ITEMS_AHEAD), "%n"))
@@ -351,30 +352,40 @@ def exchange(e: Emitter, row: Row, pointer: str, value: Lanes, expected: Lanes |
     return before
 
 
-def atomics(library: Library, instruction: str, dtype: DType, offset_dtype: DType) -> str:
+def atomics(library: Library, instruction: str, dtype: DType, offset_dtype: DType, by_element: bool) -> str:
     """``f(context, old, base, offsets, scale, mask, its stride, n, length, valid, value, its stride, expected, its)``.
 
-    ``old`` may be null. Returns -1 after a fault.
+    ``old`` may be null. Returns -1 after a fault. ``by_element`` is for items of one element.
     """
-    row, name = TABLE[instruction], f"mlu.{instruction}.{dtype}.{offset_dtype}"
+    row, name = TABLE[instruction], f"mlu.{instruction}{'' if by_element else '_runs'}.{dtype}.{offset_dtype}"
 
     def define() -> str:
         e = Emitter(library)
         wants_old = e.value("icmp ne ptr %local, null")
         both = Context.TOUCHED_LOADED, Context.TOUCHED_STORED
-        with e.loop("%n") as k, e.when(_is_wanted(e, k, "%valid")):
-            item = _checked(e, _address(e, k, offset_dtype), e.multiply("%valid", dtype.bytes), *both)
-            line = e.multiply(k, "%length")
-            with e.loop("%valid") as j:
-                place = e.add(line, j)
-                value = load(e, e.pointer("%value", e.value(f"mul i64 {place}, %value_stride")), dtype, 1)
-                expected = None
-                if "expected" in row.slot_index:
-                    expected = load(e, e.pointer("%expected", e.value(f"mul i64 {place}, %expected_stride")), dtype, 1)
-                before = exchange(e, row, e.pointer(item, e.multiply(j, dtype.bytes)), value, expected)
-                bits_of(e, before)
-                with e.when(wants_old):
-                    store(e, before, e.pointer("%local", e.multiply(place, dtype.bytes)))
+        length, valid = (1, 1) if by_element else ("%length", "%valid")
+
+        def step(pointer: str, place: Count) -> None:
+            value = load(e, e.pointer("%value", e.multiply(place, "%value_stride")), dtype, 1)
+            expected = None
+            if "expected" in row.slot_index:
+                expected = load(e, e.pointer("%expected", e.multiply(place, "%expected_stride")), dtype, 1)
+            before = exchange(e, row, pointer, value, expected)
+            bits_of(e, before)
+            with e.when(wants_old):
+                store(e, before, e.pointer("%local", e.multiply(place, dtype.bytes)))
+
+        def move(k: str, least: str | None) -> None:
+            with nullcontext() if least is None else e.when(_is_set(e, k)):
+                step(e.value(f"inttoptr i64 {_address(e, k, offset_dtype)} to ptr"), k)
+
+        if by_element:
+            _move_in_one_region(e, dtype.bytes, offset_dtype, both, move)
+        with e.loop("%n") as k, e.when(_is_wanted(e, k, valid)):
+            item = _checked(e, _address(e, k, offset_dtype), e.multiply(valid, dtype.bytes), *both)
+            line = e.multiply(k, length)
+            with e.loop(valid) as j:
+                step(e.pointer(item, e.multiply(j, dtype.bytes)), e.add(line, j))
         e.do("ret i64 0")
         return e.function(
             f"define internal i64 @{name}({_RUNS}, ptr %value, i64 %value_stride, ptr %expected, i64 %expected_stride)"

@@ -224,7 +224,8 @@ class Transfers:
             expected, expected_stride = (
                 ("null", 0) if "expected" not in row.slot_index else self.vector_operand("expected")
             )
-            function = frame.shared_function(atomics, row.name, dtype, frame.dtype("offsets"))
+            by_element = length == valid == 1
+            function = frame.shared_function(atomics, row.name, dtype, frame.dtype("offsets"), by_element)
             failed = frame.e.value(
                 f"call i64 @{function}({items}, i64 {length}, i64 {valid}, ptr {value}, i64 {value_stride},"
                 f" ptr {expected}, i64 {expected_stride})"
