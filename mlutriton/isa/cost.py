@@ -80,7 +80,8 @@ def _assert_complete() -> None:
     machine_fields = set(Machine.__dataclass_fields__)
     for row in TABLE.values():
         counts = {slot.name for slot in row.slots if slot.kind is SlotKind.COUNT}
-        assert not row.occupancy or not names(parse(row.occupancy)) - counts - made - machine_fields, row.name
+        for cost in (row.occupancy, row.work):
+            assert not cost or not names(parse(cost)) - counts - made - machine_fields, row.name
         assert not names(parse(row.issue)) - machine_fields, row.name
         for slot in row.slots:
             assert not names(parse(slot.span)) - counts, (row.name, slot.name)

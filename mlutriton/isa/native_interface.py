@@ -163,16 +163,17 @@ class Worker:
 class Counter(IntEnum):
     """Counters of a launch; words of the context from ``Context.COUNTERS`` on.
 
-    Units: cycles of the vector unit by the class of the operation, as if no operation shared any with others of its
-    chain; cycles in which the vector or tensor unit works; multiply-accumulates; bytes of DRAM asked for.
+    Units: bytes of lanes of the vector unit by the class of the operation, as if no operation shared any with others of
+    its chain, and no row ended within a beat; cycles in which the vector or tensor unit works; multiply-accumulates;
+    bytes of DRAM asked for.
     """
 
-    VECTOR_SIMPLE_CYCLES = 0
-    VECTOR_FMA_CYCLES = 1
-    VECTOR_DIVIDE_CYCLES = 2
-    VECTOR_SPECIAL_CYCLES = 3
-    VECTOR_REDUCTION_CYCLES = 4
-    VECTOR_OTHER_CYCLES = 5
+    VECTOR_SIMPLE_BYTES = 0
+    VECTOR_FMA_BYTES = 1
+    VECTOR_DIVIDE_BYTES = 2
+    VECTOR_SPECIAL_BYTES = 3
+    VECTOR_REDUCTION_BYTES = 4
+    VECTOR_OTHER_BYTES = 5
     TENSOR_CYCLES = 6
     MACS = 7
     READ_BYTES = 8

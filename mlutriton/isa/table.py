@@ -110,6 +110,7 @@ class Row:
         doc: what it does, in the manual's words.
         issue: cycles of the SCALAR queue.
         occupancy: cycles of the COMPUTE queue; empty for other queues.
+        work: bytes of the lanes that its arithmetic takes, however its elements stand; empty if it has none.
         trace: name of the record the replay times, empty for local work.
         operation: the arithmetic operation of an element-wise instruction.
         combine: the arithmetic operation by which a reduction, scan or atomic combines two values; none for exchanges
@@ -129,6 +130,7 @@ class Row:
     doc: str
     issue: str = "issue_cycles"
     occupancy: str = ""
+    work: str = ""
     trace: str = ""
     operation: Operation | None = None
     combine: Operation | None = None
@@ -298,6 +300,7 @@ def _elementwise() -> Iterator[Row]:
             ),
             operation.doc,
             occupancy=_VECTOR_CYCLES,
+            work="passes * rows * columns * width",
             operation=operation,
         )
 
@@ -338,7 +341,7 @@ def _reduce_like() -> Iterator[Row]:
             f"red.{name}", "Reduction", Queue.COMPUTE, (domain,),
             (_memory("dst", W, _SPAN_REST), _memory("a", R, _SPAN_AXIS), *_counts(_AXIS)),
             "dst[o, i] = a[o, 0, i] op ... op a[o, n-1, i], in the architectural order of reductions.",
-            occupancy=_REDUCE_CYCLES, combine=OPERATIONS[name],
+            occupancy=_REDUCE_CYCLES, work="passes * outer * max(n - 1, 0) * inner * width", combine=OPERATIONS[name],
         )  # fmt: skip
     for name in ("argmax", "argmin"):
         yield Row(
@@ -355,6 +358,7 @@ def _reduce_like() -> Iterator[Row]:
             (_memory("dst", W, _SPAN_AXIS), _memory("a", R, _SPAN_AXIS), *_counts(_AXIS), _index("reverse")),
             "dst[o, k, i] = a[o, 0, i] op ... op a[o, k, i], from the left one by one; from the end if reverse is 1.",
             occupancy="passes * outer * log2_ceil(n) * ceil_div(n * inner * width, vector_bytes_per_cycle)",
+            work="passes * outer * log2_ceil(n) * n * inner * width",
             combine=OPERATIONS[name],
         )  # fmt: skip
 

@@ -100,12 +100,11 @@ class Examination:
 
     @property
     def operations(self) -> int:
-        """Operations done: two a multiply-accumulate, and one a 32-bit lane of the vector unit and cycle."""
+        """Operations done: two a multiply-accumulate, and one a 32-bit lane that the vector unit takes."""
         counters = self.run.counters
         if counters is None:
             return 0
-        lanes = self.run.machine.vector_bytes_per_cycle // LANE_BYTES
-        return 2 * counters[Counter.MACS] + lanes * sum(counters[each] for each in VECTOR_COUNTERS)
+        return 2 * counters[Counter.MACS] + sum(counters[each] for each in VECTOR_COUNTERS) // LANE_BYTES
 
 
 def examine(run: Run) -> Examination:

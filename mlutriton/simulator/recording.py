@@ -50,7 +50,7 @@ from mlutriton.simulator.replay import Trace
 from mlutriton.simulator.touched_memory import TouchedMemory
 
 FORMAT = "mlutriton recording"
-VERSION = 2
+VERSION = 3
 SUFFIX = ".mlurun"
 _LARGEST_SOURCE_BYTES = 1 << 20
 _LOW_WORD = (1 << 32) - 1

@@ -10,10 +10,11 @@
   been if whoever stores there loads the same box before.
 * Tensor units: the multiply-accumulates at the fastest rate of the types that the program multiplies, without
   rounding up to granules, fill or drain.
-* Vector units: cycles of the element-wise operations and reductions as if all of them stood in full chains: those that
-  may be chained cost a share of ``1 / MAXIMUM_CHAIN_STEPS``, and so do reductions, which another compilation might do
-  as chained additions of whole tiles; divisions and transcendental functions cost what they take. Copies, fills,
-  rearrangements and steps that are done again are left out: another compilation might not need them.
+* Vector units: the element-wise operations and reductions as if all of them stood in full chains, and their elements
+  filled all lanes: those that may be chained cost a share of ``1 / MAXIMUM_CHAIN_STEPS``, and so do reductions, which
+  another compilation might do as chained additions of whole tiles; divisions and transcendental functions cost what
+  they take. Copies, fills, rearrangements, exchanges of elements and steps that are done again are left out: another
+  compilation might not need them.
 
 Transfers to and from local memory are left out: another compilation might not need them.
 
@@ -51,10 +52,10 @@ from mlutriton.simulator.touched_memory import TouchedMemory
 
 Words = NDArray[np.int64]
 
-# Cycles of the vector unit that count as the share of a full chain, in full, and not at all.
-_CHAINED = (Counter.VECTOR_SIMPLE_CYCLES, Counter.VECTOR_FMA_CYCLES, Counter.VECTOR_REDUCTION_CYCLES)
-_WHOLE = (Counter.VECTOR_DIVIDE_CYCLES, Counter.VECTOR_SPECIAL_CYCLES)
-_LEFT_OUT = (Counter.VECTOR_OTHER_CYCLES,)
+# Bytes of the vector unit's lanes that count as the share of a full chain, in full, and not at all.
+_CHAINED = (Counter.VECTOR_SIMPLE_BYTES, Counter.VECTOR_FMA_BYTES, Counter.VECTOR_REDUCTION_BYTES)
+_WHOLE = (Counter.VECTOR_DIVIDE_BYTES, Counter.VECTOR_SPECIAL_BYTES)
+_LEFT_OUT = (Counter.VECTOR_OTHER_BYTES,)
 VECTOR_COUNTERS = tuple(sorted((*_CHAINED, *_WHOLE, *_LEFT_OUT)))
 assert set(VECTOR_COUNTERS) == {counter for counter in Counter if counter.name.startswith("VECTOR_")}
 
@@ -109,13 +110,13 @@ def work_bound(
     """
     loaded_bytes, stored_bytes = unique_bytes(trace, machine.dram_granule_bytes, touched, _loading_for_stores(program))
     rate = max((machine.peak_mac_per_cycle(each) for each in _multiplied_types(program)), default=0)
-    vector_cycles = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
-    vector_cycles += sum(counters[each] for each in _WHOLE)
+    vector_bytes = sum(counters[each] for each in _CHAINED) // MAXIMUM_CHAIN_STEPS
+    vector_bytes += sum(counters[each] for each in _WHOLE)
     return WorkBound(
         machine.cycles_from_ns(machine.launch_device_ns),
         int((loaded_bytes + stored_bytes) / machine.dram_bytes_per_cycle),
         counters[Counter.MACS] // rate if rate else 0,
-        vector_cycles // machine.cores,
+        vector_bytes // (machine.vector_bytes_per_cycle * machine.cores),
         loaded_bytes,
         stored_bytes,
     )

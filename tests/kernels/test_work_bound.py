@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.ir.passes import exchanges
 
 SIZE, BLOCK = 40_000, 512  # more than would be looked up on chip
 GRID = (-(-SIZE // BLOCK),)
@@ -121,6 +122,44 @@ def test_what_is_loaded_to_be_stored_again_is_no_work():
     assert (run.work_bound.loaded_bytes, run.work_bound.stored_bytes) == (5 * size, 4 * size)
     in_place = halved_where_great[(size // block,)](out, BLOCK=block).work_bound
     assert (in_place.loaded_bytes, in_place.stored_bytes) == (4 * size, 4 * size)
+
+
+@mlu.jit
+def sort_rows(out, x, N: tl.constexpr):
+    place = tl.program_id(0) * N + tl.arange(0, N)
+    tl.store(out + place, tl.sort(tl.load(x + place)))
+
+
+@mlu.jit
+def halve_all(out, x, ROWS: tl.constexpr, N: tl.constexpr):
+    row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, N)[None, :]
+    place = tl.program_id(0) * ROWS * N + row * N + column
+    values = tl.load(x + place)
+    for _ in tl.static_range(40):
+        values = values * 0.5 + tl.max(values, 1)[:, None]
+    tl.store(out + place, values)
+
+
+def test_exchanges_are_the_same_work_in_either_form(monkeypatch, tmp_path):
+    """By halves and many rows in one tile, or as what both sides come to less oneself."""
+    x = np.random.default_rng(0).standard_normal((4096, 256)).astype(np.float32)
+    out, bounds, names = np.empty_like(x), [], []
+    for room in (0, 1 << 40):
+        monkeypatch.setattr(exchanges, "room_bytes", lambda function, room=room: room)
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / str(room)))
+        run = mlu.jit(sort_rows.fn)[(len(x),)](out, x, 256)
+        np.testing.assert_array_equal(out, np.sort(x))
+        names.append({each.row.name for each in run.program.instructions})
+        bounds.append(run.work_bound.vector_cycles)
+    assert "red.xor" in names[1] - names[0]
+    assert bounds[1] == pytest.approx(bounds[0], rel=0.05)
+
+
+def test_elements_of_short_rows_are_no_more_work():
+    x = np.ones((96, 1024), np.float32)
+    long = halve_all[(96,)](np.empty_like(x), x, 2, 512).work_bound.vector_cycles
+    short = halve_all[(96,)](np.empty_like(x), x, 128, 8).work_bound.vector_cycles
+    assert 0 < short <= long
 
 
 IN_PLACE = """

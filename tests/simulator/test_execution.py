@@ -143,7 +143,7 @@ def test_counters(runtime):
     _, execution = run_text(COPY + LOOP + STORE, runtime, grid=2, n=5)
     counters = dict(zip(Counter, execution.counters, strict=True))
     assert counters[Counter.READ_BYTES] == counters[Counter.WRITTEN_BYTES] == 2 * 256
-    assert counters[Counter.VECTOR_SIMPLE_CYCLES] == 2 * 5 * 2 * 2
+    assert counters[Counter.VECTOR_SIMPLE_BYTES] == 2 * 5 * 2 * 256
     assert counters[Counter.MACS] == 0
 
 

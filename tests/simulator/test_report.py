@@ -87,7 +87,7 @@ def copy_program(number, size=4096):
 
 
 def copy_run(programs=6, **options):
-    work = counters(vector_simple_cycles=100 * programs, read_bytes=4096 * programs, written_bytes=4096 * programs)
+    work = counters(vector_simple_bytes=100 * programs, read_bytes=4096 * programs, written_bytes=4096 * programs)
     arguments = {"program": PROGRAM, "machine": TINY, "grid": (programs, 1, 1), "counters": work} | options
     return Run(trace=trace_of([copy_program(number) for number in range(programs)]), **arguments)
 
@@ -241,9 +241,10 @@ def test_work_bound_is_the_greatest_part():
     bound = work_bound([load], counters(macs=macs), MATRIX_PROGRAM, TINY)
     assert bound.cycles == launch + macs // (TINY.cores * TINY.mac_per_cycle_f16)
 
-    work = counters(vector_simple_cycles=4 * 10**6, vector_special_cycles=10**6, vector_other_cycles=10**12)
+    work = counters(vector_simple_bytes=4 * 10**9, vector_special_bytes=10**9, vector_other_bytes=10**15)
     bound = work_bound([load], work, PROGRAM, TINY)
-    assert bound.cycles == launch + (4 * 10**6 // MAXIMUM_CHAIN_STEPS + 10**6) // TINY.cores
+    lanes_bytes = TINY.cores * TINY.vector_bytes_per_cycle
+    assert bound.cycles == launch + (4 * 10**9 // MAXIMUM_CHAIN_STEPS + 10**9) // lanes_bytes
 
 
 def test_bounds_are_below_cycles_and_cycles_have_causes():

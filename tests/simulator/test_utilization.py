@@ -33,5 +33,5 @@ def test_a_chain_keeps_the_vector_unit_busy_once():
     passes = 10240 * 4 // 128
     assert run.counters is not None
     assert run.counters[Counter.BUSY_CYCLES] == 2 * passes
-    assert sum(run.counters[each] for each in (Counter.VECTOR_SIMPLE_CYCLES, Counter.VECTOR_FMA_CYCLES)) == 4 * passes
+    assert sum(run.counters[each] for each in (Counter.VECTOR_SIMPLE_BYTES, Counter.VECTOR_FMA_BYTES)) == 4 * x.nbytes
     assert run.vector_utilization == 2 * passes / (run.cycles * run.machine.cores)

@@ -11,6 +11,7 @@ from functools import cache
 from mlutriton.codegen.llvm.emitter import Emitter
 from mlutriton.codegen.llvm.frame import Count, Frame, Place
 from mlutriton.isa.cost import environment, issue_cycles
+from mlutriton.isa.exchanged import exchanging_steps
 from mlutriton.isa.expression import parse
 from mlutriton.isa.native_interface import NO_HEAD, Context, Counter, InstructionWork
 from mlutriton.isa.operands import Forward
@@ -31,10 +32,10 @@ _NOWHERE = (1 << 62, 0)
 # A fold is written as a record of its own before a field of the record can overflow.
 _FOLD_LIMIT = 1 << 30
 _CLASS_COUNTERS = {
-    "simple": Counter.VECTOR_SIMPLE_CYCLES,
-    "fma": Counter.VECTOR_FMA_CYCLES,
-    "divide": Counter.VECTOR_DIVIDE_CYCLES,
-    "special": Counter.VECTOR_SPECIAL_CYCLES,
+    "simple": Counter.VECTOR_SIMPLE_BYTES,
+    "fma": Counter.VECTOR_FMA_BYTES,
+    "divide": Counter.VECTOR_DIVIDE_BYTES,
+    "special": Counter.VECTOR_SPECIAL_BYTES,
 }
 
 
@@ -71,7 +72,8 @@ class Scoreboard:
         self._block_cycles: dict[int, int] = {}
         self._chain_reads: list[tuple[str, Place]] = []
         self._chain_cycles: Count = 0
-        self._repeated = repeated_steps(frame.program)
+        # What does no work that another compilation would have to do too.
+        self._left_out = repeated_steps(frame.program) | exchanging_steps(frame.program)
         # By row, and by mnemonic: evaluated once.
         self._issue_cycles: dict[str, int] = {}
         self._environments: dict[str, dict[str, int]] = {}
@@ -126,22 +128,23 @@ class Scoreboard:
         if key not in self._environments:
             self._environments[key] = environment(instruction, frame.machine)
         counts = frame.counts()
+        names = {**self._environments[key], **counts}
         cycles = self._static_occupancies.get((key, *counts.values()))
         if cycles is None:
-            cycles = frame.expression(parse(row.occupancy), {**self._environments[key], **counts})
+            cycles = frame.expression(parse(row.occupancy), names)
             if isinstance(cycles, int):
                 self._static_occupancies[key, *counts.values()] = cycles
         if row.name == "mm":
             self._count_in_block(Counter.TENSOR_CYCLES, cycles)
             macs = frame.e.multiply(frame.e.multiply(counts["rows"], counts["columns"]), counts["depth"])
             self._count_in_block(Counter.MACS, macs)
-        elif row.combine is not None:
-            self._count_in_block(Counter.VECTOR_REDUCTION_CYCLES, cycles)
+        elif not row.work or frame.index in self._left_out:
+            beat = frame.machine.vector_bytes_per_cycle
+            self._count_in_block(Counter.VECTOR_OTHER_BYTES, frame.e.multiply(cycles, beat))
         else:
-            operation = None if frame.index in self._repeated else row.operation
-            self._count_in_block(
-                _CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_OTHER_CYCLES, cycles
-            )
+            operation = row.operation
+            counter = _CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_REDUCTION_BYTES
+            self._count_in_block(counter, frame.expression(parse(row.work), names))
         return cycles
 
     def _wait(self, *, is_product: bool) -> Count:
