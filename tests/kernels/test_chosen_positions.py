@@ -61,6 +61,22 @@ def test_each_element_comes_from_one_of_two_places(form, count, low, high, shift
     np.testing.assert_array_equal(out, np.where(place < count, x[chosen % 256], other))
 
 
+@mlu.jit
+def positions_elsewhere(out, x, count, high, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    j = tl.minimum(i + 1, high)
+    tl.store(out + i, tl.load(x + j, mask=i < count, other=j))
+
+
+@pytest.mark.parametrize("high", [0, 4, 14, 40])
+@pytest.mark.parametrize("count", [0, 3, 9, 16])
+def test_what_stands_for_others_is_of_the_position_that_was_chosen(high, count):
+    x, place, out = np.arange(100, 150, dtype=np.int32), np.arange(16), np.zeros(16, np.int32)
+    on_both_engines(lambda: positions_elsewhere[(1,)](out, x, count, high, 16), out)
+    chosen = np.minimum(place + 1, high)
+    np.testing.assert_array_equal(out, np.where(place < count, x[chosen], chosen))
+
+
 def test_what_is_not_asked_for_is_no_fault_and_what_is_asked_for_is_one():
     x, out = np.arange(64, dtype=np.float32), np.empty(64, np.float32)
     # Of 64 elements the last is at 64 + 5, kept to the last one of the array; without that it is none.

@@ -168,7 +168,7 @@ class _Splitter:
                 found = self._split(operation, [_MOST_CHOICES])
                 if found is not None:
                     found.name = operation.result.name
-                    self._replaced[operation.result] = found
+                    self._replaced[operation.result] = self._replaced.get(found, found)
                     rewritten += self._code.operations
                     continue
                 self._choices = {}
@@ -203,16 +203,13 @@ class _Splitter:
         if (form := self._forms.of(choice.ends[0])) and form.is_uniform:
             # What is the same for several is put in where the other one has loaded nothing.
             parts.reverse()
-        masks = [self._add(Elementwise.of("and", choice.taken(number, mask), chosen)) for number, chosen in parts]
-        left = [
-            (number, chosen) for (number, _), chosen in zip(parts, masks, strict=True) if not self._is_false(chosen)
-        ]
+        masks = [(number, self._add(Elementwise.of("and", mask, chosen))) for number, chosen in parts]
+        left = [(number, chosen) for number, chosen in masks if not self._is_false(chosen)]
         found: Value | None = None
         for number, chosen in left:
             # All that the mask chooses is of this kind if none is of the other.
-            its_mask = chosen if len(left) > 1 else choice.taken(number, mask)
-            operands = [choice.taken(number, pointer), its_mask, choice.taken(number, other)]
-            part = self._split(Load(operands, load.attributes), choices)
+            its_mask = chosen if len(left) > 1 else mask
+            part = self._split(Load([choice.taken(number, pointer), its_mask, other], load.attributes), choices)
             if part is None:
                 return None
             found = part if found is None else self._add(Elementwise.of("select", its_mask, part, found))
