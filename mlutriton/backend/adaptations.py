@@ -18,6 +18,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from errno import ENOENT
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,28 @@ def adapt_triton() -> None:
 
 
 def _replace_unwritable_cache() -> None:
-    """Lets Triton keep kernels in a directory of this process where its own cannot be written: it would just fail."""
+    """Lets Triton keep kernels in a directory of this process where its own cannot be written: it would just fail.
+
+    Raises:
+        ArgumentError: E0109, there is no such place either.
+    """
     directory = Path(triton.knobs.cache.dir)
     try:
+        if directory.parts[:1] == ("~",):  # else it would be a directory of that name
+            raise FileNotFoundError(ENOENT, "there is no home directory")
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(bytes(_PROBE_BYTES))
     except OSError as error:
-        substitute = tempfile.mkdtemp(prefix="mlutriton-")
+        try:
+            substitute = tempfile.mkdtemp(prefix="mlutriton-")
+        except OSError as nowhere:
+            raise ArgumentError(
+                "E0109",
+                f"Triton cannot keep kernels in {directory}: {error.strerror}",
+                note=f"nor is there a place for them until the process ends: {nowhere.strerror}",
+                help="set TRITON_CACHE_DIR or TMPDIR to a directory that can be written",
+            ) from nowhere
         atexit.register(shutil.rmtree, substitute, ignore_errors=True)
         triton.knobs.cache.dir = substitute
         warnings.warn(

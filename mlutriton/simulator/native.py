@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator.compiling import Beside, compiling
 from mlutriton.simulator.toolchain import Effort, toolchain
@@ -238,13 +239,25 @@ def _kept_or_compiled(cache_key: str, make_text: Callable[[], str]) -> list[byte
 
 
 def cache_directory() -> Path:
-    """Where object code is kept: ``MLUTRITON_CACHE_DIR``, else ``mlutriton`` in the user's cache directory."""
+    """Where object code is kept: ``MLUTRITON_CACHE_DIR``, else ``mlutriton`` in the user's cache directory.
+
+    Raises:
+        ArgumentError: E0109, the user has none.
+    """
     chosen = os.environ.get(CACHE_DIRECTORY_VARIABLE)
     if chosen:
         return Path(chosen)
     # XDG ignores a relative path.
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "mlutriton"
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "mlutriton"
+    except RuntimeError as problem:
+        raise ArgumentError(
+            "E0109",
+            "there is no home directory to keep compiled code in",
+            note=f"HOME is not set, and the user {os.getuid()} has no account",
+            help=f"set {CACHE_DIRECTORY_VARIABLE} to a directory, which need not exist",
+        ) from problem
 
 
 def _read(path: Path) -> list[bytes] | None:

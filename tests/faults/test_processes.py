@@ -126,6 +126,39 @@ def test_a_full_disk_is_one_warning_for_each_cache(run, tmp_path):
     assert errors.count("RuntimeWarning") == 2
 
 
+def test_a_host_without_any_place_to_write_is_an_error_that_names_the_variables(run):
+    nowhere = """
+import tempfile
+def mkdtemp(prefix):
+    raise FileNotFoundError(2, "No usable temporary directory found")
+tempfile.mkdtemp = mkdtemp
+"""
+    process = run(ADD, before=nowhere, TRITON_CACHE_DIR="/proc/none")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error[E0109]: Triton cannot keep kernels in /proc/none: No such file or directory" in errors
+    assert "note: nor is there a place for them until the process ends: No usable temporary directory" in errors
+    assert "help: set TRITON_CACHE_DIR or TMPDIR to a directory that can be written" in errors
+
+
+def test_a_user_without_a_home_names_a_cache_directory(run, tmp_path, monkeypatch):
+    for variable in ("HOME", "TRITON_CACHE_DIR", "MLUTRITON_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    no_account = """
+import pwd
+def getpwuid(user):
+    raise KeyError(user)
+pwd.getpwuid = getpwuid
+"""
+    _, errors = (process := run(ADD, before=no_account)).communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error[E0109]: there is no home directory to keep compiled code in" in errors
+    output, errors = finished(run(ADD, before=no_account, MLUTRITON_CACHE_DIR=str(tmp_path / "code")))
+    assert output == "128.0\n"
+    assert "there is no home directory; every process compiles them again. Set TRITON_CACHE_DIR" in errors
+    assert not (tmp_path / "~").exists()
+
+
 def test_processes_share_a_cache_and_survive_each_other(run, tmp_path):
     victim, *others = [run(ADD, **own_caches(tmp_path)) for _ in range(3)]
     time.sleep(1)
