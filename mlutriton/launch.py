@@ -26,7 +26,7 @@ from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, Reach, asked_
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.frontend.array_specs import Spec, described
+from mlutriton.frontend.array_specs import Spec, described_together, reach_of_any
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
@@ -83,7 +83,8 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
     Args:
         kernel: what could be launched as ``kernel[grid](*arguments, **keywords)``.
         grid: as for a launch.
-        arguments: as for a launch, with ``spec(shape, dtype)`` in the place of arrays; an array stands for its spec.
+        arguments: as for a launch, with ``spec(shape, dtype)`` in the place of arrays; an array stands for its spec,
+            and arrays that share memory are taken to do so here too.
         keywords: likewise.
 
     Raises:
@@ -93,8 +94,10 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
     if not hasattr(kernel, "__getitem__"):
         kind = type(kernel).__name__
         raise ArgumentError("E0112", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
-    named = {name: described(value) for name, value in keywords.items()}
-    return kernel[grid](*(described(value) for value in arguments), **named)
+    values = [*arguments, *keywords.values()]
+    specs = described_together(values, [reach_of_any(value) for value in values])
+    named = dict(zip(keywords, specs[len(arguments) :], strict=True))
+    return kernel[grid](*specs[: len(arguments)], **named)
 
 
 class LoadedKernel:

@@ -12,7 +12,18 @@ from typing import Any, cast
 import numpy as np
 
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.frontend.arguments import ARRAY_DTYPES, distinct_dtype, dtype_named, unknown_dtype
+from mlutriton.frontend.arguments import (
+    ARRAY_DTYPES,
+    PointerArgument,
+    distinct_dtype,
+    dtype_named,
+    reach_of,
+    reach_of_tensor,
+    unknown_dtype,
+)
+
+ArrayReach = tuple[int, int, int, bool]
+"""See :func:`mlutriton.frontend.arguments.reach_of`."""
 
 
 class Spec:
@@ -72,6 +83,11 @@ class Spec:
         """The address that a kernel receives."""
         return self._address
 
+    def moved_to(self, reach: ArrayReach) -> Spec:
+        """Itself, where another array may be too."""
+        self._address, self.reach = reach[0], reach
+        return self
+
     def zero_(self) -> Spec:
         """Nothing, as there is no memory: what clears arrays before a launch need not know that they are not there."""
         return self
@@ -89,6 +105,8 @@ class Spec:
 
 def spec(shape: Sequence[int], dtype: Any, strides: Sequence[int] | None = None) -> Spec:
     """The shape and dtype of an array without its memory, for ``estimate``; strides in elements.
+
+    Every spec is an array of its own, and one that is passed twice is one array, as the kernel changes it in place.
 
     Raises:
         ArgumentError: E0101, there is no such array; E0103, its dtype is not known.
@@ -109,6 +127,60 @@ def described(value: object) -> object:
     if isinstance(value, np.ndarray):
         return Spec(array.shape, dtype, [abs(stride) // dtype.itemsize for stride in array.strides])
     return Spec(array.shape, dtype, array.stride() if hasattr(value, "stride") else None)
+
+
+def described_together(values: Sequence[object], reaches: Sequence[ArrayReach | None]) -> list[object]:
+    """The specs of the arrays of a launch, and anything else as it is: arrays that share bytes do so as specs.
+
+    Args:
+        values: of the launch.
+        reaches: of each, see :func:`reach_of_any`.
+
+    Raises:
+        ArgumentError: E0103, the dtype of an array is not known.
+    """
+    specs = [described(value) for value in values]
+    found = [(reach, spec) for reach, spec in zip(reaches, specs, strict=True) if reach and isinstance(spec, Spec)]
+    together: list[tuple[ArrayReach, Spec]] = []
+    end = 0
+    for reach, one in sorted(found, key=lambda each: each[0][1]):
+        if reach[1] >= end:
+            _keep_together(together)
+            together = []
+        together.append((reach, one))
+        end = max(end, reach[1] + reach[2])
+    _keep_together(together)
+    return specs
+
+
+def _keep_together(arrays: Sequence[tuple[ArrayReach, Spec]]) -> None:
+    """Move specs to where they lie to each other as the arrays do whose reaches these are."""
+    if len(arrays) > 1:
+        first = arrays[0][0][1]
+        end = max(reach[1] + reach[2] for reach, _ in arrays)
+        distance = Spec((end - first,), np.int8).data_ptr() - first
+        for (address, begin, size_bytes, writable), one in arrays:
+            one.moved_to((address + distance, begin + distance, size_bytes, writable))
+
+
+def reach_of_any(value: object) -> ArrayReach | None:
+    """As ``reach_of``, of an array of any library; None where there is none, or no byte of it.
+
+    Raises:
+        ArgumentError: E0101, no pointer reaches its elements.
+    """
+    if isinstance(value, PointerArgument):
+        found = value.address, value.first_address, value.bytes, value.writable
+    elif isinstance(value, np.ndarray):
+        found = reach_of(cast("np.ndarray[Any, Any]", value))
+    elif hasattr(value, "untyped_storage"):
+        try:
+            found = reach_of_tensor(value)
+        except (NotImplementedError, RuntimeError):  # it stands for a tensor, and has no storage
+            return None
+    else:
+        return None
+    return found if found[1] and found[2] else None
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

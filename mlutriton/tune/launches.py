@@ -22,7 +22,7 @@ import numpy as np
 from mlutriton.backend.tuners import LAUNCH_OPTIONS, Parameters, innermost
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.dtypes import ALL
-from mlutriton.frontend.array_specs import described, spec
+from mlutriton.frontend.array_specs import ArrayReach, described, described_together, reach_of_any, spec
 from mlutriton.testing.case import Case
 from mlutriton.tune.expressions import Expression, parse
 from mlutriton.tune.trial import Configuration, Shape
@@ -195,7 +195,9 @@ class CasePlan:
             raise ArgumentError(
                 "E0502", f"there is no case {shape.get('case')!r}", help=f"the cases are: {', '.join(self.cases)}"
             )
-        arguments = {name: described(value) for name, value in self._arguments(case).items()}
+        known = self._arguments(case)
+        specs = described_together([*known.values()], [getattr(value, "reach", None) for value in known.values()])
+        arguments = dict(zip(known, specs, strict=True))
         return case.grid, arguments | dict(case.constants)
 
     @cached_property
@@ -211,16 +213,19 @@ class CasePlan:
 
 @dataclass(frozen=True)
 class _Outline:
-    """Shape, dtype and strides of an array that was let go."""
+    """Shape, dtype, strides and place of an array that was let go."""
 
     shape: tuple[int, ...]
     dtype: Any
     strides: tuple[int, ...]
+    reach: ArrayReach | None
 
     @staticmethod
     def of(value: Any) -> Any:
         outline: Any = described(value)
-        return value if outline is value else _Outline(outline.shape, outline.dtype, outline.strides)
+        if outline is value:
+            return value
+        return _Outline(outline.shape, outline.dtype, outline.strides, reach_of_any(value))
 
     def stride(self) -> tuple[int, ...]:
         return self.strides

@@ -1,0 +1,52 @@
+"""Arrays that are not there: launches of specs take the cycles that launches of such arrays take."""
+
+import numpy as np
+
+import mlutriton as mlu
+import mlutriton.language as tl
+from mlutriton.frontend.array_specs import described_together, reach_of_any
+
+
+@mlu.jit
+def doubled_rows(out, x, rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)[None, :]
+    for first in tl.range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS):
+        row = first + tl.arange(0, ROWS)[:, None]
+        mask = (row < rows) & (column < columns)
+        values = tl.load(x + row * columns + column, mask=mask, other=0.0)
+        tl.store(out + row * columns + column, values + values, mask=mask)
+
+
+SHAPE = 2000, 1000
+CONSTANTS = {"ROWS": 16, "BLOCK": 1024}
+
+
+def estimated(out, x):
+    return mlu.estimate(doubled_rows, (48,), out, x=x, rows=SHAPE[0], columns=SHAPE[1], **CONSTANTS).cycles
+
+
+def test_an_estimate_of_arrays_that_share_memory_has_the_cycles_of_their_launch():
+    shared, apart = np.ones(SHAPE[0] * SHAPE[1] + 64, np.float32), np.ones(SHAPE, np.float32)
+    x, later = shared[:-64].reshape(SHAPE), shared[64:].reshape(SHAPE)
+    cycles = []
+    for out in (apart, x, later):
+        cycles.append(doubled_rows[(48,)](out, x, *SHAPE, **CONSTANTS).cycles)
+        assert estimated(out, x) == cycles[-1]
+    assert cycles[1] > cycles[0]  # in place, it keeps loads behind the stores before them
+
+
+def test_a_spec_is_one_array():
+    one, other = mlu.spec(SHAPE, "float32"), mlu.spec(SHAPE, "float32")
+    x = np.ones(SHAPE, np.float32)
+    assert estimated(one, one) == estimated(x, x) > estimated(one, other)
+
+
+def test_specs_lie_to_each_other_as_their_arrays_do():
+    shared, other = np.ones(100, np.float32), np.ones(100, np.float32)
+    values = [shared[40:], other, 7, shared[:50], shared[60:], None, shared[:0]]
+    specs = described_together(values, [reach_of_any(value) for value in values])
+    addresses = [spec.data_ptr() if hasattr(spec, "data_ptr") else spec for spec in specs]
+    assert addresses[0] - addresses[3] == 160
+    assert addresses[4] - addresses[0] == 80
+    assert (addresses[2], addresses[5]) == (7, None)
+    assert len({*addresses}) == len(values)
