@@ -14,6 +14,7 @@ import numpy as np
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.frontend.arguments import (
     ARRAY_DTYPES,
+    GRANULE_BYTES,
     PointerArgument,
     distinct_dtype,
     dtype_named,
@@ -154,13 +155,15 @@ def described_together(values: Sequence[object], reaches: Sequence[ArrayReach | 
 
 
 def _keep_together(arrays: Sequence[tuple[ArrayReach, Spec]]) -> None:
-    """Move specs to where they lie to each other as the arrays do whose reaches these are."""
-    if len(arrays) > 1:
-        first = arrays[0][0][1]
-        end = max(reach[1] + reach[2] for reach, _ in arrays)
-        distance = Spec((end - first,), np.int8).data_ptr() - first
-        for (address, begin, size_bytes, writable), one in arrays:
-            one.moved_to((address + distance, begin + distance, size_bytes, writable))
+    """Move specs to where they lie to each other as the arrays do whose reaches these are.
+
+    Triton asks which addresses are multiples of 16 bytes: those of specs are if those of the arrays are.
+    """
+    begin = min((first for (_, first, _, _), _ in arrays), default=0) & -GRANULE_BYTES
+    end = max((first + size_bytes for (_, first, size_bytes, _), _ in arrays), default=0)
+    distance = Spec((end - begin,), np.int8).data_ptr() - begin
+    for (address, first, size_bytes, writable), one in arrays:
+        one.moved_to((address + distance, first + distance, size_bytes, writable))
 
 
 def reach_of_any(value: object) -> ArrayReach | None:

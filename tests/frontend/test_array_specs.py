@@ -35,6 +35,23 @@ def test_an_estimate_of_arrays_that_share_memory_has_the_cycles_of_their_launch(
     assert cycles[1] > cycles[0]  # in place, it keeps loads behind the stores before them
 
 
+@mlu.jit
+def shifted(out, x, step, n, BLOCK: tl.constexpr):
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = offsets < n
+    tl.store(out + offsets, tl.load(x + offsets * step, mask=mask), mask=mask)
+
+
+def test_an_estimate_of_a_view_has_the_cycles_of_its_launch():
+    x, out, n = np.arange(10000, dtype=np.float32), np.zeros(9000, np.float32), 9000
+    for view in (x, x[1:], x[1000:], x[::-1], x[::2][:4500]):
+        step = view.strides[0] // x.itemsize
+        extent = min(n, len(view))
+        run = shifted[(9,)](out, view, step, extent, BLOCK=1024)
+        np.testing.assert_array_equal(out[:extent], view[:extent])
+        assert mlu.estimate(shifted, (9,), out, view, step, extent, BLOCK=1024).cycles == run.cycles
+
+
 def test_a_spec_is_one_array():
     one, other = mlu.spec(SHAPE, "float32"), mlu.spec(SHAPE, "float32")
     x = np.ones(SHAPE, np.float32)
