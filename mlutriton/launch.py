@@ -261,8 +261,9 @@ class LoadedKernel:
         if known is None or known[0] != key:
             written = cast("Sequence[int]", self.program.metadata.get(WRITES, self._pointers))
             allocations = (
-                Allocation(self.program.parameters[index].name, *reach, written=index in written)
+                Allocation(each.name, *reach, dtype=each.dtype, written=index in written)
                 for index, reach in zip(self._pointers, key, strict=True)
+                for each in [self.program.parameters[index]]
             )
             known = self._known_memory = (key, GlobalMemory(allocations))
         return known[1]

@@ -53,6 +53,13 @@ def explained(
             return ArgumentError(
                 "E0104", f"a grid is a tuple of integers: {text}", help="kernel[(programs,)](...), with the comma"
             )
+        case TypeError() if callable(grid) and text.startswith(f"{getattr(grid, '__qualname__', None)}() "):
+            return ArgumentError(
+                "E0104",
+                f"the grid cannot be asked: {text}",
+                note="a grid that is a function is passed the kernel's arguments by name",
+                help="grid = lambda meta: (triton.cdiv(n, meta['BLOCK']),)",
+            )
         case IndexError() if grid == ():
             return ArgumentError("E0104", "the grid () says no number of programs", help="kernel[(programs,)](...)")
         case RuntimeError() if "data pointer" in text:

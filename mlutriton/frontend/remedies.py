@@ -20,8 +20,18 @@ _REMEDIES = {
     r"'NoneType' object has no attribute|NoneType.* cannot be|unsupported ptr type None": (
         "an argument is None here: pass an array, or let the kernel ask first: if x is not None"
     ),
-    r"'torch.dtype' object has no attribute 'is_ptr'": "a tl.constexpr parameter takes a number or a text: n.item()",
-    r"'torch.dtype' object has no attribute": "the types of a kernel are those of tl: x.to(tl.float32)",
+    # Of an array that is a constant, Triton asks the dtype what only its own types know.
+    r"'(torch\.dtype|numpy\.dtypes\.\w+)' object has no attribute 'is_ptr'": (
+        "a tl.constexpr parameter takes a number or a text: n.item()"
+    ),
+    r"'torch\.dtype' object has no attribute|'getset_descriptor' object has no attribute"
+    r"|type object 'numpy\.\w+' has no attribute|'str' object has no attribute 'scalar'": (
+        "the types of a kernel are those of tl: x.to(tl.float32)"
+    ),
+    r"'(str|function|type)' object has no attribute '(dtype|is_ptr)'": (
+        "a tl.constexpr parameter with which the kernel calculates takes a number"
+    ),
+    r"'tuple' object has no attribute '?dtype": "an argument is a tuple here: x[0] is its first item",
     r"incompatible dimensions|[Cc]annot broadcast": (
         "tensors meet in shapes that broadcast: x[:, None] is a column, x[None, :] a row"
     ),

@@ -68,6 +68,13 @@ class Allocation:
         low, high = np.lib.array_utils.byte_bounds(array)
         return cls(name, low, high - low if array.size else 0, bool(array.flags.writeable), array, dtype)
 
+    def element(self, address: int) -> str:
+        """The place of a byte in elements, counted as if they went on before the first one and after the last one."""
+        if self.dtype is None:
+            return ""
+        width = self.dtype.bytes
+        return f": at element {(address - self.address) // width:,} of {self.bytes // width:,}"
+
     def __str__(self) -> str:
         return f"{self.name}, bytes {self.address:#x} to {self.end:#x}"
 
@@ -194,7 +201,11 @@ class GlobalMemory:
         if nearest is None:
             return "every array that was passed is empty" if self.allocations else "no array was passed"
         before, after = nearest.address - address, address + bytes - nearest.end
-        parts = [f"begins {before:,} bytes before it"] * (before > 0) + [f"ends {after:,} bytes after it"] * (after > 0)
+        parts: list[str] = []
+        if before > 0:
+            parts.append(f"begins {before:,} bytes before it{nearest.element(address)}")
+        if after > 0:
+            parts.append(f"ends {after:,} bytes after it{nearest.element(address + bytes - 1)}")
         return f"the nearest array is {nearest}\nthe access {' and '.join(parts)}"
 
     def view(self, address: int, bytes: int, *, write: bool) -> NDArray[np.uint8] | None:

@@ -124,6 +124,11 @@ def saturating(out):
     tl.store(out, tl.math.tanh(tl.load(out)))
 
 
+@triton.jit
+def converting(out, DTYPE: tl.constexpr):
+    tl.store(out, tl.load(out).to(DTYPE))
+
+
 def arrays():
     return np.zeros(100, np.float32), np.ones(100, np.float32)
 
@@ -156,6 +161,11 @@ def notes_of(launch):
         (lambda: saturating[(1,)](arrays()[0]), "tl.math.tanh", "libdevice.tanh: from triton.language.extra"),
         (lambda: set_in_a_branch[(1,)](arrays()[0], 5), "tl.store(out, value)", "a value before any if"),
         (lambda: indexed[(1,)](arrays()[0], BLOCK=16), "out[0] = 1.0", "tl.store(out + index, value)"),
+        (lambda: copy[(1,)](*arrays(), 100, BLOCK=arrays()[0]), "* BLOCK", "n.item()"),
+        (lambda: copy[(1,)](*arrays(), 100, BLOCK="128"), "* BLOCK", "takes a number"),
+        (lambda: copy[(1,)](arrays()[0], arrays(), 100, BLOCK=128), "tl.load(x", "x[0] is its first item"),
+        (lambda: converting[(1,)](arrays()[0], np.float16), ".to(DTYPE)", "x.to(tl.float32)"),
+        (lambda: converting[(1,)](arrays()[0], "float16"), ".to(DTYPE)", "x.to(tl.float32)"),
     ],
 )
 def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
@@ -179,6 +189,7 @@ def test_what_does_not_compile_tells_file_line_and_remedy(launch, line, remedy):
         (lambda: copy[()](*arrays(), 100, BLOCK=128), "E0104", "kernel[(programs,)](...)"),
         (lambda: copy[1](*arrays(), 100, BLOCK=128), "E0104", "kernel[(programs,)]"),
         (lambda: copy[lambda meta: (meta["BLOK"],)](*arrays(), 100, BLOCK=128), "E0104", "out, x, n, BLOCK"),
+        (lambda: copy[lambda: (1,)](*arrays(), 100, BLOCK=128), "E0104", "lambda meta: "),
     ],
 )
 def test_wrong_launches_tell_the_cause(launch, code, remedy):
