@@ -84,6 +84,19 @@ def linear(x, new_width, scale, shift):
 
 
 @mlu.jit
+def resized_as_usual(out, x, width, new_width, scale, ENDS: tl.constexpr, B: tl.constexpr):
+    """Rows in another width, of which the centers of columns, or else their ends, are in the same place."""
+    row, i = tl.program_id(0), tl.arange(0, B)
+    column = i.to(tl.float32)
+    place = column * (width - 1) / (new_width - 1) if ENDS else tl.maximum((column + 0.5) * scale - 0.5, 0.0)
+    first = tl.floor(place).to(tl.int32)
+    second = tl.minimum(first + 1, width - 1)
+    a = tl.load(x + row * width + first, mask=i < new_width, other=0.0)
+    b = tl.load(x + row * width + second, mask=i < new_width, other=0.0)
+    tl.store(out + row * new_width + i, a + (b - a) * (place - first), mask=i < new_width)
+
+
+@mlu.jit
 def nearest(out, x, width, new_width, scale, shift, B: tl.constexpr):
     """Rows in another width; what is beyond their ends is what is there."""
     row, i = tl.program_id(0), tl.arange(0, B)
@@ -325,6 +338,22 @@ def test_what_is_near_each_other_is_loaded_together(width, new_width, scale, shi
     np.testing.assert_allclose(out, linear(x, new_width, scale, shift), rtol=1e-5, atol=1e-4)
     items = 2 * 128 * 12 * 40 // run.machine.cores
     assert run.cycles < items * run.machine.gather_item_cycles // 2
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize(("width", "new_width"), [(60, 120), (120, 60), (2, 100), (100, 40), (1, 100), (77, 77)])
+def test_places_of_images_are_near_each_other(width, new_width, ends):
+    x = numbers((480, width))
+    out = np.empty((480, new_width), np.float32)
+    scale = np.float32(width / new_width)
+    run = on_both_engines(lambda: resized_as_usual[(480,)](out, x, width, new_width, scale, ends, 128), out)
+    column = np.arange(new_width, dtype=np.float32)
+    centers = np.maximum((column + np.float32(0.5)) * scale - np.float32(0.5), 0)
+    place = column * np.float32(width - 1) / np.float32(new_width - 1) if ends else centers
+    first = place.astype(np.int32)
+    a, b = x[:, first], x[:, np.minimum(first + 1, width - 1)]
+    np.testing.assert_allclose(out, a + (b - a) * (place - first), rtol=1e-4, atol=1e-4)
+    assert run.cycles < 2 * 128 * 480 // run.machine.cores * run.machine.gather_item_cycles // 2
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ _DEPTH = 64
 _GROWING = ("sitofp", "fptosi", "sext", "fpcast", "floor", "ceil", "trunc", "round_even")
 # What passes over a NaN does so too: there is one among others only where these reach from one infinity to the other.
 _GROWING_TOGETHER = ("add", "fadd", "smin", "smax", "fmin", "fmax", "fminimum", "fmaximum")
+# Of all corners of what the operands are between, one has the least and one the greatest; quotients by one number, too.
 _PRODUCTS = ("mul", "fmul", "fma")
 
 
@@ -92,7 +93,9 @@ class Intervals:
             return self._same(operation, lows), self._same(operation, highs)
         if name in ("sub", "fsub"):
             return self._same(operation, [lows[0], highs[1]]), self._same(operation, [highs[0], lows[1]])
-        if name in _PRODUCTS:
+        if name == "fneg":
+            return self._same(operation, highs), self._same(operation, lows)
+        if name in _PRODUCTS or (name == "fdiv" and lows[1] is highs[1]):
             corners = [self._same(operation, corner) for corner in itertools.product(*map(dict.fromkeys, ends))]
             return self._least(corners), self._greatest(corners)
         if name == "select":
