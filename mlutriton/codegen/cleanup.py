@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import cast
 
 from mlutriton.codegen.tile_code import (
+    READING,
+    WRITING,
     Branch,
     Loop,
     Node,
@@ -16,12 +19,13 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     children,
     instructions,
-    only_sets_register,
     touch_counts,
 )
 from mlutriton.isa.operands import FORWARD, Address, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction, slot_dtype
-from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, Access, Queue
+from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, SPECIAL_REGISTERS, Access, Queue
+
+_PROGRAM_NUMBERS = [Immediate(SPECIAL_REGISTERS.index(f"program_id.{axis}")) for axis in "xyz"]
 
 
 def remove_dead_code(code: TileCode) -> None:
@@ -118,40 +122,58 @@ def _sweep(nodes: list[Node], dead: set[int]) -> bool:
 
 
 def fuse_chains(code: TileCode) -> None:
-    """Hand results straight to the next instruction where nothing else reads them.
+    """Hand results straight to the step that reads them, where nothing else does.
 
-    Up to ``MAXIMUM_CHAIN_STEPS`` steps then take one pass over the data, as the machine's fused instructions do.
+    Up to ``MAXIMUM_CHAIN_STEPS`` steps then take one pass over the data, as the machine's fused instructions do. What
+    stands between a step and its reader comes first then. Of several steps that one reads, the one is joined that each
+    program has to do for itself; what all programs do alike is done once for many of them.
     """
-    _fuse(code.nodes, touch_counts(code.nodes))
+    own = set[str | Register]()
+    _find_own(code.nodes, own)
+    _fuse(code.nodes, touch_counts(code.nodes), own)
 
 
-def _fuse(nodes: list[Node], counts: Counter[str]) -> None:
-    fused: list[Node] = []
-    last: int | None = None  # place in `fused` of the last chainable instruction, with only scalar work behind it
-    steps = 1
+def _find_own(nodes: Sequence[Node], own: set[str | Register]) -> None:
+    """Add registers, and names of buffers, that depend on the number of a program."""
+    for node in nodes:
+        if isinstance(node, Instruction):
+            is_number = node.row.name == "sreg" and node.operands[1] in _PROGRAM_NUMBERS
+            touched = [*node.registers_read, *(name for name, access in node.buffers if access in READING)]
+            if is_number or not own.isdisjoint(touched):
+                written = node.written_register
+                own.update([] if written is None else [written])
+                own.update(name for name, access in node.buffers if access in WRITING)
+        elif isinstance(node, Loop | While):
+            own.update(register for register, initial in node.carried if initial in own)
+        for nested in children(node):
+            _find_own(nested, own)
+
+
+def _fuse(nodes: list[Node], counts: Counter[str], own: Collection[str | Register]) -> None:
+    units: list[list[Node]] = []
+    makers: dict[str, int] = {}  # the unit whose last step made a buffer
+    written: dict[str, int] = {}  # the last unit that wrote to one
     for node in nodes:
         for nested in children(node):
-            _fuse(nested, counts)
-        if isinstance(node, Instruction) and is_step(node):
-            joined = False
-            if last is not None and steps < MAXIMUM_CHAIN_STEPS:
-                producer = fused[last]
-                assert isinstance(producer, Instruction)
-                pair = _join(producer, node, counts)
-                if pair is not None:
-                    # The scalar instructions between them move in front of the chain's last step.
-                    start = last - (steps - 1)
-                    between = fused[last + 1 :]
-                    fused[start:] = [*between, *fused[start:last], *pair]
-                    last, steps, joined = len(fused) - 1, steps + 1, True
-            if not joined:
-                fused.append(node)
-                last, steps = len(fused) - 1, 1
-            continue
-        fused.append(node)
-        if not (isinstance(node, Instruction) and only_sets_register(node)):
-            last = None
-    nodes[:] = fused
+            _fuse(nested, counts, own)
+        unit: list[Node] = [node]
+        if not isinstance(node, Instruction):
+            makers.clear()
+        elif is_step(node):
+            sources = {name for name, access in node.buffers if access is Access.READ and name in makers}
+            for _, place in sorted(((name in own, makers[name]) for name in sources), reverse=True):
+                chain = cast("list[Instruction]", units[place])
+                is_changed = any(written.get(name, -1) > place for name in buffers_of(units[place], Access.READ))
+                if len(chain) == MAXIMUM_CHAIN_STEPS or is_changed:
+                    continue
+                joined = _join(chain, node, counts)
+                if joined is not None:
+                    unit, units[place] = [*joined], []
+                    break
+            makers.update((name, len(units)) for name in buffers_of([node], Access.WRITE))
+        written.update((name, len(units)) for name in buffers_of([node], *WRITING))
+        units.append(unit)
+    nodes[:] = [node for unit in units for node in unit]
 
 
 def is_step(instruction: Instruction) -> bool:
@@ -162,24 +184,27 @@ def is_step(instruction: Instruction) -> bool:
     return row.is_elementwise and row.operation is not None and row.operation.cost_class in ("simple", "fma")
 
 
-def _join(producer: Instruction, consumer: Instruction, counts: Counter[str]) -> tuple[Instruction, Instruction] | None:
-    target = producer.operand("dst")
+def _join(chain: Sequence[Instruction], consumer: Instruction, counts: Counter[str]) -> list[Instruction] | None:
+    """A chain that goes on with a step, which reads its result; None if it may not."""
+    target = chain[-1].operand("dst")
     if not isinstance(target, Address):
         return None
-    if not all(isinstance(extent, Immediate) for step in (producer, consumer) for extent in shape_of_step(step)):
+    if not all(isinstance(extent, Immediate) for step in (chain[-1], consumer) for extent in shape_of_step(step)):
         return None
-    if shape_of_step(producer) != shape_of_step(consumer):
+    if shape_of_step(chain[-1]) != shape_of_step(consumer):
         if goes_in_order(consumer):
-            consumer = reshaped(consumer, producer)
-        elif goes_in_order(producer) and FORWARD not in producer.operands:
-            producer = reshaped(producer, consumer)
-    if shape_of_step(producer) != shape_of_step(consumer):
+            consumer = reshaped(consumer, chain[-1])
+        elif all(map(goes_in_order, chain)):
+            chain = [reshaped(step, consumer) for step in chain]
+    if shape_of_step(chain[-1]) != shape_of_step(consumer):
         return None
     readers = [place for place, operand in enumerate(consumer.operands) if operand == target]
     plain = target.mode is Mode.FULL and target.is_at_begin
     if not readers or readers[0] == 0 or not plain or counts[target.buffer] != 1 + len(readers):
         return None
-    return None if reads_other_bits(producer, consumer, readers) else linked(producer, consumer)
+    if reads_other_bits(chain[-1], consumer, readers):
+        return None
+    return [*chain[:-1], *linked(chain[-1], consumer)]
 
 
 def reads_other_bits(producer: Instruction, consumer: Instruction, readers: Iterable[int]) -> bool:
