@@ -425,3 +425,15 @@ def test_programs_go_one_by_one_where_few_share_a_quotient():
         np.testing.assert_array_equal(out, expected)
         cycles.append(run.cycles)
     assert cycles[1] < 2 * cycles[0]
+
+
+@pytest.mark.parametrize("blocks", [4, 6, 8])
+def test_programs_go_one_by_one_where_groups_wait_twice_a_turn(blocks):
+    """A turn of a group waits for its load and for the store before; most tasks have parts of two groups."""
+    steps, columns = 100, blocks * 64
+    arrays = [mlu.spec((count, columns), "fp32") for count in (64 * steps, 64 * steps, 3, 1)]
+    chosen, blocking = (
+        mlu.estimate(filter_steps, (64 * blocks,), *arrays, steps, columns, blocks, BLOCK=64, num_stages=stages)
+        for stages in (2, 1)
+    )
+    assert chosen.cycles < 0.1 * blocking.cycles

@@ -307,7 +307,7 @@ def _iteration_as_a_whole(
         return replace(without, arithmetic=arithmetic, issue=issue)
     handed_over = [each for each in instructions(loop.body) if each.row.queue is Queue.COMPUTE]
     issue = issue_cycles_of(handed_over, machine) + _CHUNK_CYCLES
-    return replace(without, arithmetic=arithmetic_cycles(loop, machine), issue=issue)
+    return replace(without, arithmetic=arithmetic_cycles(loop.body, machine), issue=issue)
 
 
 def _iteration(

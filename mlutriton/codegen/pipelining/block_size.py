@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.interleave import interleaved
-from mlutriton.codegen.tile_code import Loop, Node, children, instructions, steps
+from mlutriton.codegen.tile_code import Node, all_steps, children, instructions, steps
 from mlutriton.isa.cost import issue_cycles, occupancy_cycles
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, Immediate, Register
@@ -340,9 +340,14 @@ def gather_cycles(gathers: Sequence[Node], machine: Machine) -> int:
     return items * machine.gather_item_cycles
 
 
-def arithmetic_cycles(loop: Loop, machine: Machine) -> int:
-    """Cycles of the COMPUTE queue in an iteration, those of instructions whose extents are not known now left out."""
-    return _Arithmetic(machine).of(loop.body)
+def arithmetic_cycles(nodes: Sequence[Node], machine: Machine) -> int:
+    """Cycles of the COMPUTE queue for nodes, those of instructions whose extents are not known now left out."""
+    return _Arithmetic(machine).of(nodes)
+
+
+def working_cycles(nodes: Sequence[Node], machine: Machine) -> int:
+    """Those in which it does not wait."""
+    return _Arithmetic(machine).working(nodes)
 
 
 class _Arithmetic:
@@ -365,6 +370,10 @@ class _Arithmetic:
                 total += max(map(self._occupancy, chain)) + self._wait(chain)
             total += sum(self.of(nested) for node in step for nested in children(node))
         return total
+
+    def working(self, nodes: Sequence[Node]) -> int:
+        """Cycles of the COMPUTE queue in which no instruction waits for another one."""
+        return sum(max(map(self._occupancy, chain)) for chain in all_steps(nodes))
 
     def _occupancy(self, instruction: Instruction) -> int:
         counts = instruction.known_counts

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import most_alive_bytes
+from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, flow_cycles, transfer_latency, working_cycles
 from mlutriton.codegen.pipelining.merged_loops import iterations
 from mlutriton.codegen.pipelining.merged_transfers import (
     LongerDimension,
@@ -68,9 +69,6 @@ _TRANSFERS = ("LOAD", "STORE")
 
 # The tiles of a group flow for so many latencies: then the one that shows hardly counts.
 _LATENCIES = 4
-
-# At the ends of a loop, a core waits for its first tiles and for its last ones.
-_WAITS_AT_ENDS = 2
 
 # More programs than this at a time are of no more use, however small their tiles.
 MOST_PROGRAMS = 256
@@ -272,6 +270,68 @@ def _capacity(code: TileCode, loop: Loop, programs: _Programs, machine: Machine)
     return min(fitting, wanted)
 
 
+@dataclass(frozen=True)
+class _Straight:
+    """What nodes without loops take of the queues of a core.
+
+    Attributes:
+        transfers: how many there are.
+        latency: cycles until the first byte of each.
+        flow: cycles for which the bytes of a program flow, and the set-up of its segments.
+        waiting: cycles for which instructions wait for each other.
+        working: cycles in which they work, on the tiles of one program.
+    """
+
+    transfers: int
+    latency: int
+    flow: int
+    waiting: int
+    working: int
+
+    @classmethod
+    def of(cls, code: TileCode, nodes: Sequence[Node], machine: Machine) -> _Straight:
+        """Of some nodes, those within loops left out."""
+        every = [each for each in nodes if isinstance(each, Instruction)]
+        moved = [each for each in every if each.row.trace in _TRANSFERS]
+        flow = sum(
+            flow_cycles(each, sum(code.buffers[name].bytes for name in buffers_of([each])), (), machine)
+            for each in moved
+        )
+        working = working_cycles(every, machine)
+        return cls(
+            len(moved),
+            transfer_latency(machine),
+            math.ceil(flow) + len(moved) * machine.dma_segment_cycles,
+            arithmetic_cycles(every, machine) - working,
+            working,
+        )
+
+    @property
+    def latencies(self) -> int:
+        """Cycles of transfers of which none hides another one's latency."""
+        return self.transfers * self.latency
+
+    def alone(self, iterations: int) -> tuple[int, int]:
+        """Cycles of transfers, and of arithmetic, for an iteration of one program of which so many go together."""
+        shown = max(0, self.transfers - 1) * max(0, self.latency - iterations * self.flow // max(1, self.transfers))
+        first = min(self.transfers, 1) * self.latency
+        return self.flow + (first + shown) // iterations, self.waiting + self.working
+
+    def cycles(self, emitter: Emitter, members: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
+        """Cycles of transfers, and of arithmetic, of so many programs together."""
+        integer = emitter.integer
+        transfers: ScalarOperand = Immediate(0)
+        if self.transfers:
+            flow = integer("mul", members, Immediate(self.flow))
+            transfers = integer("add", flow, Immediate(self.latency))
+        if self.transfers > 1:
+            hidden = integer("mul", members, Immediate(self.flow // self.transfers))
+            shown = integer("smax", integer("sub", Immediate(self.latency), hidden), Immediate(0))
+            transfers = integer("add", transfers, integer("mul", shown, Immediate(self.transfers - 1)))
+        arithmetic = integer("add", integer("mul", members, Immediate(self.working)), Immediate(self.waiting))
+        return transfers, arithmetic
+
+
 class _Grouping:
     """Writes the loop over groups. Its index is that of the first program of a group."""
 
@@ -296,8 +356,9 @@ class _Grouping:
         share = integer("mul", loop.end, loop.start)
         lower = integer("sdiv", share, loop.step)
         upper = integer("sdiv", integer("add", share, loop.end), loop.step)
-        size = self._balanced(integer("sub", upper, lower))
-        pays = self._pays(self._of_one_quotient(size))
+        count = integer("sub", upper, lower)
+        size = self._balanced(count)
+        pays = self._pays(lower, count, size)
         first_line = integer("udiv", lower, loop.line)
         end_line = integer("udiv", integer("add", upper, integer("sub", loop.line, Immediate(1))), loop.line)
         number, end = self.code.register(), self.code.register()
@@ -311,42 +372,60 @@ class _Grouping:
             self.code.buffers[name].bytes = size_bytes * self.capacity
         return Groups([*nodes, lines], self.capacity, pays, lower, upper)
 
-    def _pays(self, size: ScalarOperand) -> Register:
-        """Whether so many programs take less together than one by one, going by what a core waits for.
+    def _pays(self, first: ScalarOperand, count: ScalarOperand, size: ScalarOperand) -> Register:
+        """Whether the programs of a task take less so many at a time than one by one.
 
-        Together, it waits for transfers in each of their ``I`` iterations. One by one, each of the ``m`` programs has
-        as many iterations at a time as programs would fit, ``V``: it waits in ``I / V`` of them, and at the ends of
-        each loop; and instructions wait for each other in each iteration of each program.
-        """
-        integer, machine = self.emitter.integer, self.machine
-        latency = machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns)
-        count, instructions_cycles = self._iterations(self.loop.body)
-        room = integer("sub", Immediate(self.capacity), size)
-        together = integer("mul", integer("mul", count, room), Immediate(latency))
-        ends = integer("add", instructions_cycles, Immediate(_WAITS_AT_ENDS * latency))
-        others = integer("mul", integer("sub", size, Immediate(1)), Immediate(self.capacity))
-        return self.emitter.scalar("sle", (I64,), together, integer("mul", ends, others))
-
-    def _iterations(self, nodes: Sequence[Node]) -> tuple[ScalarOperand, ScalarOperand]:
-        """How many iterations the loops of a program have, and for how long their instructions wait for each other.
-
-        Those of loops within count too if it is known before how many they are.
+        Args:
+            first: of the programs.
+            count: how many there are.
+            size: of a group where nothing ends it before.
         """
         integer = self.emitter.integer
-        total: ScalarOperand = Immediate(0)
-        waiting: ScalarOperand = Immediate(0)
+        groups = self._number_of_groups(first, count, size)
+        members = self._quotient_up(count, groups)
+        together, alone = self._cycles(self.loop.body, members)
+        return self.emitter.scalar("sle", (I64,), integer("mul", groups, together), integer("mul", count, alone))
+
+    def _cycles(self, nodes: Sequence[Node], members: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
+        """About how long nodes take for a group, and for each of its programs where these go one by one.
+
+        Together, a core waits for the transfers of each iteration. One by one, a program has as many iterations of a
+        loop at a time as programs would fit. In either way the longer one of transfers and arithmetic counts, and
+        loops begin and end with a wait for transfers.
+        """
+        integer = self.emitter.integer
+        straight = _Straight.of(self.code, nodes, self.machine)
+        together, alone = integer("add", *straight.cycles(self.emitter, members)), Immediate(sum(straight.alone(1)))
         inside = registers_set(self.loop.body)
         for node in nodes:
             if not isinstance(node, Loop):
                 continue
             ends = {each for each in (node.start, node.end, node.step) if isinstance(each, Register)}
             count = iterations(self.emitter, node) if ends.isdisjoint(inside) else Immediate(1)
-            within, waiting_within = self._iterations(node.body)
-            own = sum(id(step[0]) in self.programs.groups for step in steps(node.body))
-            cycles = integer("add", waiting_within, Immediate(own * self.machine.vector_latency_cycles))
-            total = integer("add", total, integer("mul", count, integer("smax", within, Immediate(1))))
-            waiting = integer("add", waiting, integer("mul", count, cycles))
-        return total, waiting
+            if any(isinstance(each, Loop) for each in node.body):
+                turn, own = self._cycles(node.body, members)
+            else:
+                turns = _Straight.of(self.code, node.body, self.machine)
+                turn = integer("smax", *turns.cycles(self.emitter, members))
+                own = Immediate(max(turns.alone(self.capacity)))
+                alone = integer("add", alone, Immediate(turns.latencies))
+            together = integer("add", together, integer("mul", count, turn))
+            alone = integer("add", alone, integer("mul", count, own))
+        return together, alone
+
+    def _number_of_groups(self, first: ScalarOperand, count: ScalarOperand, size: ScalarOperand) -> ScalarOperand:
+        """How many groups the programs of a task are, if dividends grow as from the first one of all to the second."""
+        integer = self.emitter.integer
+        groups = self._quotient_up(count, size)
+        divisions = self._divisions()
+        if divisions:
+            begin, here, there = map(self._before_loops, (first, Immediate(0), Immediate(1)))
+            for dividend, divisor in divisions:
+                by = begin.operand(divisor)
+                step = integer("sub", there.operand(dividend), here.operand(dividend))
+                behind = integer("add", integer("srem", begin.operand(dividend), by), integer("mul", count, step))
+                groups = integer("smax", groups, self._quotient_up(behind, by))
+        return integer("smax", groups, Immediate(1))
 
     def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop | While:
         """The loop over the groups of a line, each in parts of which masks leave all tiles alike."""
@@ -391,18 +470,6 @@ class _Grouping:
             left = integer("sub", by, integer("srem", begin, by))
             members = integer("smin", members, self._quotient_up(left, step))
         return integer("smax", members, Immediate(1))
-
-    def _of_one_quotient(self, members: ScalarOperand) -> ScalarOperand:
-        """How many of so many programs go together at most, if dividends grow as from the first one to the second."""
-        divisions = self._divisions()
-        if not divisions:
-            return members
-        here, there = map(self._before_loops, (Immediate(0), Immediate(1)))
-        for dividend, divisor in divisions:
-            step = self.emitter.integer("sub", there.operand(dividend), here.operand(dividend))
-            step = self.emitter.integer("smax", step, Immediate(1))
-            members = self.emitter.integer("smin", members, self._quotient_up(here.operand(divisor), step))
-        return members
 
     def _divisions(self) -> list[tuple[Register | Immediate, Register | Immediate]]:
         """Dividends and divisors of quotients that have to be the same for all programs of a group."""

@@ -63,7 +63,7 @@ def _copies(code: TileCode, loop: Loop, plan: Plan, sharing: _Sharing, machine: 
     after = (machine.usable_nram_bytes - copied_bytes) // (2 * max(1, moved_bytes - copied_bytes))
     transfers = (buffer_bytes(code, plan.arriving) + buffer_bytes(code, plan.stores)) / transfer_rate(machine)
     copying = copied_bytes / machine.vector_bytes_per_cycle + machine.vector_latency_cycles
-    return pairs if after > before and arithmetic_cycles(loop, machine) + copying < transfers else []
+    return pairs if after > before and arithmetic_cycles(loop.body, machine) + copying < transfers else []
 
 
 def _is_filled(loop: Loop, name: str) -> bool:

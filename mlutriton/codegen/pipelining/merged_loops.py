@@ -181,7 +181,7 @@ def _hides(loop: Loop, before: Sequence[Instruction], machine: Machine) -> bool:
     loads = [*before, *(each for each in every if each.row.trace == "LOAD")]
     loaded = sum(math.prod(_extents(each)) * each.dtypes[0].bytes for each in loads)
     transfers = len(loads) * transfer_latency(machine) + loaded / transfer_rate(machine)
-    return any(each.row.name == "mm" for each in every) and arithmetic_cycles(loop, machine) > transfers
+    return any(each.row.name == "mm" for each in every) and arithmetic_cycles(loop.body, machine) > transfers
 
 
 def _extents(load: Instruction) -> list[int]:
