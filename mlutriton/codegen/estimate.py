@@ -9,6 +9,7 @@ compared have the same loops.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,14 +49,24 @@ _TURN_CYCLES = 150
 
 @dataclass
 class _Queues:
-    """Cycles of the queues of a core."""
+    """Cycles of the queues of a core.
+
+    Attributes:
+        transfers: that the IO queue works.
+        moves: that the MOVE queue works.
+        compute: that the COMPUTE queue works.
+        moved: when the MOVE queue is done, which may wait for weights to be computed.
+        computed: when the COMPUTE queue is done, which may wait for weights to be moved.
+    """
 
     transfers: float = 0
     moves: float = 0
     compute: float = 0
+    moved: float = 0
+    computed: float = 0
 
     def longest(self) -> float:
-        return max(self.transfers, self.moves, self.compute)
+        return max(self.transfers, self.moved, self.computed)
 
     def all(self) -> float:
         return self.transfers + self.moves + self.compute
@@ -64,6 +75,25 @@ class _Queues:
         self.transfers += other.transfers
         self.moves += other.moves
         self.compute += other.compute
+        self.moved += other.moved
+        self.computed += other.computed
+
+    def move(self, cycles: float) -> None:
+        """Something goes from one on-chip memory to another one."""
+        self.moves += cycles
+        self.moved += cycles
+
+    def work(self, cycles: float) -> None:
+        """Something is computed of what is there."""
+        self.compute += cycles
+        self.computed += cycles
+
+    def multiply(self, cycles: float, moving_cycles: float, *, is_computed: bool) -> None:
+        """A product that waits for its weights, and these for what computes them if something does."""
+        self.moved = max(self.moved, self.computed if is_computed else 0)
+        self.move(moving_cycles)
+        self.computed = max(self.computed, self.moved)
+        self.work(cycles)
 
 
 @dataclass(frozen=True)
@@ -126,6 +156,7 @@ class _Estimate:
     ) -> None:
         self.machine, self.is_resident = machine, is_resident
         self.turns = turns
+        self.readers = Counter(operand for each in function.walk() for operand in each.operands)
         self.multiplies = any(isinstance(each, Dot) for each in function.walk())
         stores = (each.value for each in function.walk() if isinstance(each, TileStore))
         self.result_bytes = max(map(_bytes, stores), default=0)
@@ -138,7 +169,8 @@ class _Estimate:
             is_loop: it is the body of a counted loop.
         """
         queues, loops = _Queues(), 0.0
-        for operation in block.operations:
+        # What the cores of a cluster have in common is moved first.
+        for operation in sorted(block.operations, key=lambda each: not isinstance(each, Assemble)):
             match operation:
                 case For() | While():
                     loops += self.loop(operation)
@@ -150,7 +182,7 @@ class _Estimate:
                 case TileLoad() if self.multiplies and is_loop:
                     pass  # one of a burst
                 case _:
-                    queues.add(self._operation(operation))
+                    self._add(operation, queues)
         return queues, loops
 
     def loop(self, operation: For | While) -> float:
@@ -211,33 +243,45 @@ class _Estimate:
                 return max(1, min(found, -(-turns // TURNS)))
         return 1
 
-    def _operation(self, operation: Operation) -> _Queues:
+    def _add(self, operation: Operation, queues: _Queues) -> None:
+        """Add what an operation takes of each queue."""
         machine = self.machine
         match operation:
             case TileLoad() | TileStore():
                 flow = _tile_bytes(operation) / _transfer_rate(machine)
                 setup = _segments(operation) * machine.dma_segment_cycles
                 # Of two transfers in a row, the set-up of one shows, that of the other goes on while the first flows.
-                return _Queues(transfers=(setup + flow + max(setup, flow)) / 2)
+                queues.transfers += (setup + flow + max(setup, flow)) / 2
             case GatherLoad() | ScatterStore():
                 moved = operation.result if isinstance(operation, GatherLoad) else operation.operands[2]
                 setup = item_count(operation) * machine.gather_item_cycles
-                return _Queues(transfers=setup + _bytes(moved) / _transfer_rate(machine))
+                queues.transfers += setup + _bytes(moved) / _transfer_rate(machine)
             case LookUp():
                 items = math.prod(shape_of(operation.result.type))
-                return _Queues(compute=items * machine.gather_local_item_cycles)
+                queues.work(items * machine.gather_local_item_cycles)
             case Assemble():
                 shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
                 rate = min(shared, machine.move_bytes_per_cycle)
-                return _Queues(moves=_bytes(operation.result) / rate)
+                queues.move(machine.move_setup_cycles + _bytes(operation.result) / rate)
             case Dot():
-                moved = 0 if _is_loaded(operation.operands[1]) else _bytes(operation.operands[1])
-                return _Queues(compute=_product_cycles(operation, machine), moves=moved / machine.move_bytes_per_cycle)
+                cycles, weights = _product_cycles(operation, machine), operation.operands[1]
+                if self._goes_to_wram(weights):
+                    queues.work(cycles)
+                else:
+                    moving = machine.move_setup_cycles + _bytes(weights) / machine.move_bytes_per_cycle
+                    queues.multiply(cycles, moving, is_computed=not _is_loaded(weights))
             case Elementwise() | Reduce() | Scan() if operation.operands and shape_of(operation.operands[0].type):
-                one_pass = _bytes(operation.operands[0]) / machine.vector_bytes_per_cycle
-                return _Queues(compute=self._passes(operation) * one_pass + machine.vector_gap_cycles)
+                one_pass = max(map(_bytes, (*operation.operands, *operation.results))) / machine.vector_bytes_per_cycle
+                queues.work(self._passes(operation) * one_pass + machine.vector_gap_cycles)
             case _:
-                return _Queues()
+                pass
+
+    def _goes_to_wram(self, weights: Value) -> bool:
+        """True if weights are loaded for one product alone, so that they need not come by way of NRAM."""
+        made = weights.defining_op
+        if self.readers[weights] > 1 or not _is_loaded(weights):
+            return False
+        return not isinstance(made, Transpose) or self._goes_to_wram(made.operands[0])
 
     def _passes(self, operation: Elementwise | Reduce | Scan) -> int:
         if self.multiplies or not isinstance(operation, Elementwise):
@@ -349,7 +393,7 @@ def _product_cycles(operation: Dot, machine: Machine) -> float:
 
 
 def _is_loaded(weights: Value) -> bool:
-    """True if weights come to the tensor unit as they are loaded, not from what is computed of that."""
+    """True if weights are multiplied as they are loaded, not what is computed of that."""
     made = weights.defining_op
     return isinstance(made, TileLoad | Assemble) or (isinstance(made, Transpose) and _is_loaded(made.operands[0]))
 

@@ -2,7 +2,7 @@
 
 from mlutriton.codegen.estimate import estimated
 from mlutriton.ir.parser import parse_function
-from mlutriton.isa.machine import machine
+from mlutriton.isa.machine import Machine, machine
 
 PRODUCT = """
 func @product(%a: ptr<f16>, %b: ptr<f16>, %c: ptr<f32>) {
@@ -22,11 +22,32 @@ func @product(%a: ptr<f16>, %b: ptr<f16>, %c: ptr<f32>) {
 """
 
 
-def test_weights_that_are_computed_take_a_move():
+CHIP = machine("mlu590-m9")
+MOVING = CHIP.move_setup_cycles + 512 * 512 * 2 / CHIP.move_bytes_per_cycle
+PLAIN = PRODUCT.replace("fadd %right, %right : tensor<512x512xf16>", "fadd %left, %left : tensor<16x512xf16>").replace(
+    "dot %left, %weights", "dot %left, %right"
+)
+
+
+def cycles(text: str, chip: Machine = CHIP, *, is_resident: bool = True) -> float:
+    return estimated(parse_function(text), chip, is_resident=is_resident).cycles
+
+
+def test_weights_that_are_computed_take_a_move() -> None:
     """Those that are multiplied as they are loaded go to WRAM straight away."""
-    chip = machine("mlu590-m9")
-    plain = PRODUCT.replace("dot %left, %weights", "dot %left, %right")
-    computed, loaded = (estimated(parse_function(text), chip, is_resident=False).cycles for text in (PRODUCT, plain))
-    moved = 512 * 512 * 2 / chip.move_bytes_per_cycle
-    # Both add them up, whether or not anyone reads that.
-    assert computed == loaded + moved
+    adding = (512 - 16) * 512 * 2 / CHIP.vector_bytes_per_cycle
+    assert cycles(PRODUCT, is_resident=False) == cycles(PLAIN, is_resident=False) + adding + MOVING
+
+
+def test_weights_that_are_read_twice_take_a_move() -> None:
+    """They come to NRAM, for whatever else reads them."""
+    twice = PLAIN.replace("fadd %left, %left : tensor<16x512xf16>", "fneg %right : tensor<512x512xf16>")
+    adding = (512 - 16) * 512 * 2 / CHIP.vector_bytes_per_cycle
+    assert cycles(twice, is_resident=False) == cycles(PLAIN, is_resident=False) + adding + MOVING
+
+
+def test_a_product_waits_for_weights_that_are_computed() -> None:
+    """Their move begins when they are there, so that neither hides the other, nor the product."""
+    chip = CHIP.replace(vector_bytes_per_cycle=8)
+    adding, product = 512 * 512 * 2 / 8 + chip.vector_gap_cycles, 16 * 512 * 512 / chip.mac_per_cycle_f16
+    assert cycles(PRODUCT, chip) == adding + MOVING + product
