@@ -58,6 +58,15 @@ def transfers(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def moving_pointers(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    pointers = x + i
+    for k in tl.static_range(STEPS):
+        tl.store(out + k * BLOCK + i, tl.load(pointers) * 2.0)
+        pointers += n
+
+
+@mlu.jit
 def loops(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     for k in tl.static_range(STEPS):
         for j in range(n):
@@ -109,7 +118,7 @@ def adding(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(x + n + i, mask=i < n), mask=i < n)
 
 
-KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, loops, scalars, products, branches, words]
+KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, moving_pointers, loops, scalars, products, branches, words]
 
 
 def work(kernel, steps, block):

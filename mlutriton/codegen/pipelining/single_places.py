@@ -67,9 +67,11 @@ def rotate_in_place(code: TileCode, loop: Loop, plan: Plan, machine: Machine) ->
     tail = tail if loads else None
     in_parts = set(map(id, loads))
     behind: dict[int, list[Node]] = {}
+    touched = {name: place for place, node in enumerate(rest) for name in buffers_of([node])}
     for load in plan.loads:
         if id(load) not in in_parts:
-            behind.setdefault(_last_use(rest, load, tail), []).append(load)
+            last = max((touched.get(name, 0) for name in buffers_of([load], *WRITING)), default=0)
+            behind.setdefault(_end_of_use(rest, last, tail), []).append(load)
 
     def ahead(nodes: Sequence[Node]) -> list[Node]:
         # What comes after them is again for the program that is served in this iteration.
@@ -90,10 +92,8 @@ def rotate_in_place(code: TileCode, loop: Loop, plan: Plan, machine: Machine) ->
     return [*before, rotation.rotated([*body, *rotation.step_ahead()])]
 
 
-def _last_use(rest: Sequence[Node], load: Node, tail: _Tail | None) -> int:
+def _end_of_use(rest: Sequence[Node], place: int, tail: _Tail | None) -> int:
     """The place of the last node that touches what a load brings, or of the end of its chain, or of the tail."""
-    targets = buffers_of([load], *WRITING)
-    place = max((place for place, node in enumerate(rest) if buffers_of([node]) & targets), default=0)
     while isinstance(node := rest[place], Instruction) and node.hands_on:
         place += 1
     return tail.end - 1 if tail is not None and tail.first <= place < tail.end else place

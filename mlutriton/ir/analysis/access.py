@@ -76,7 +76,7 @@ class AccessAnalysis:
     """Finds linear and rectangular forms; new scalar arithmetic goes to the given :class:`Scalars`.
 
     Attributes:
-        known: forms of loop-carried values and loop results that the caller has established.
+        known: forms that were found, and of loop-carried values and loop results those that the caller has established.
         least: what they are no less than, as are other integers.
         advancing: what integers that loops advance begin with and advance by.
 
@@ -100,9 +100,17 @@ class AccessAnalysis:
         if value in self.known:
             return self.known[value]
         if not isinstance(value.type, TensorType):
-            return self._scalar(value, scalars)
+            return self._scalar(value)
+        before = len(scalars.operations)
+        found = self._tensor(value, value.type, scalars)
+        if found is not None and len(scalars.operations) == before:
+            # What it is made of was there before, and need not be looked at again for what is made of it.
+            self.known[value] = found
+        return found
+
+    def _tensor(self, value: Value, type: TensorType, scalars: Scalars) -> Linear | None:
         operation = value.defining_op
-        rank = len(value.type.shape)
+        rank = len(type.shape)
         match operation:
             case Constant() if isinstance(operation.value, int):
                 return Linear(None, (operation.value,) if operation.value else (), (None,) * rank)
@@ -111,7 +119,7 @@ class AccessAnalysis:
                 assert isinstance(start, int)
                 return Linear(None, (start,) if start else (), (Term(1),))
             case Splat():
-                source = self._scalar(operation.operands[0], scalars)
+                source = self._scalar(operation.operands[0])
                 return source and replace(source, terms=(None,) * rank)
             case ExpandDims():
                 source = self.linear(operation.operands[0], scalars)
@@ -120,13 +128,13 @@ class AccessAnalysis:
                 return source and replace(source, terms=(*source.terms[:axis], None, *source.terms[axis:]))
             case Broadcast():
                 source = self.linear(operation.operands[0], scalars)
-                return source and self._broadcast(source, shape_of(operation.operands[0].type), value.type.shape)
+                return source and self._broadcast(source, shape_of(operation.operands[0].type), type.shape)
             case Transpose():
                 source = self.linear(operation.operands[0], scalars)
                 return source and replace(source, terms=tuple(source.terms[d] for d in operation.order))
             case Reshape():
                 source = self.linear(operation.operands[0], scalars)
-                return source and reshaped(source, shape_of(operation.operands[0].type), value.type.shape, scalars)
+                return source and reshaped(source, shape_of(operation.operands[0].type), type.shape, scalars)
             case PtrCast():
                 return self._cast_pointer(operation, scalars)
             case AddPtr():
@@ -147,7 +155,7 @@ class AccessAnalysis:
         base = PtrCast([form.base], result_types=[element_type(cast.result.type)])
         return replace(form, base=scalars.add(base))
 
-    def _scalar(self, value: Value, scalars: Scalars) -> Linear | None:
+    def _scalar(self, value: Value) -> Linear | None:
         if isinstance(value.type, DType):
             operation = value.defining_op
             if isinstance(operation, Constant) and isinstance(operation.value, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mlutriton.diagnostics import Location
@@ -54,8 +55,9 @@ class Scalars:
     def sum(self, addends: Sequence[Scalar]) -> Scalar:
         """The sum of all addends."""
         total: Scalar = 0
-        for addend in addends:
-            total = self.binary("add", total, addend)
+        # Pointers that each step of an unrolled loop moves on are sums of the same number many times.
+        for addend, count in Counter(addends).items():
+            total = self.binary("add", total, self.binary("mul", addend, count))
         return total
 
     def minimum(self, scalars: Sequence[Scalar]) -> Scalar:

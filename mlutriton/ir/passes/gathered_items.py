@@ -129,8 +129,9 @@ def base_pointer(form: Linear, scalars: Scalars, location: Location) -> Value:
         return form.base
     pointer, before = _before_loaded(form.base)
     offset = (*before, *form.offset)
-    loaded = [scalar for scalar in offset if comes_from(scalar, Load)]
-    for addends in ([scalar for scalar in offset if scalar not in loaded], loaded):
+    loaded = {scalar for scalar in set(offset) if comes_from(scalar, Load)}
+    for is_loaded in (False, True):
+        addends = [scalar for scalar in offset if (scalar in loaded) is is_loaded]
         total = scalars.sum(addends)
         if total != 0:
             added = AddPtr([pointer, scalars.value(total)], location=location)
