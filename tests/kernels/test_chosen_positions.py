@@ -181,3 +181,46 @@ def test_chains_of_pointers_may_be_of_any_length():
     assert names["load"] == 4
     # What both loads are made of is made once.
     assert names["addptr"] == 3 * (steps + 1)
+
+
+@mlu.jit
+def side_by_side(out, a, b, many, count, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.where(i < many, a + i, b + i - many)
+    tl.store(out + i, tl.load(place, mask=i < count), mask=i < count)
+
+
+@pytest.mark.parametrize("many", [0, 1, 63, 64, 700, 1000])
+def test_two_arrays_beside_each_other_are_tiles(many):
+    x = np.random.default_rng(0).standard_normal(1000, np.float32)
+    a, b, out = x[: max(many, 1)].copy(), x[many:].copy(), np.empty_like(x)
+    run = on_both_engines(lambda: side_by_side[(16,)](out, a, b if b.size else a, many, 1000, 64), out)
+    np.testing.assert_array_equal(out, x)
+    assert run.cycles < 16 * run.machine.gather_item_cycles * 64
+
+
+@mlu.jit
+def product(out, a, b, rows, columns, depth, B0: tl.constexpr, B1: tl.constexpr, B2: tl.constexpr):
+    row = tl.program_id(0) * B0 + tl.arange(0, B0)
+    column = tl.program_id(1) * B1 + tl.arange(0, B1)
+    there, beside = tl.minimum(row, rows - 1)[:, None], tl.minimum(column, columns - 1)[None, :]
+    total = tl.zeros([B0, B1], tl.float32)
+    for k in range(0, depth, B2):
+        along = k + tl.arange(0, B2)
+        left, right = tl.load(a + there * depth + along[None, :]), tl.load(b + along[:, None] * columns + beside)
+        total = tl.dot(left, right, total)
+    tl.store(out + row[:, None] * (tl.num_programs(1) * B1) + column[None, :], total)
+
+
+@pytest.mark.parametrize(("rows", "columns", "warps"), [(64, 64, 1), (50, 41, 1), (1, 3, 4), (90, 70, 4)])
+def test_products_of_which_all_is_stored_repeat_their_last_rows_and_columns(rows, columns, warps):
+    random = np.random.default_rng(0)
+    a = random.integers(-4, 5, (rows, 64)).astype(np.float16)
+    b = random.integers(-4, 5, (64, columns)).astype(np.float16)
+    out = np.empty((-(-rows // 32) * 32, -(-columns // 32) * 32), np.float32)
+    grid = out.shape[0] // 32, out.shape[1] // 32
+    run = on_both_engines(lambda: product[grid](out, a, b, rows, columns, 64, 32, 32, 32, num_warps=warps), out)
+    whole = a.astype(np.float32) @ b.astype(np.float32)
+    kept = [np.minimum(np.arange(many), last - 1) for many, last in zip(out.shape, whole.shape, strict=True)]
+    np.testing.assert_array_equal(out, whole[np.ix_(*kept)])
+    assert run.cycles < 32 * 64 * run.machine.gather_item_cycles
