@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_latency, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
-from mlutriton.codegen.pipelining.spread_stores import Spread, parted_store, spread_store
+from mlutriton.codegen.pipelining.spread_stores import PartedStore, Spread, parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     Branch,
@@ -53,6 +53,7 @@ from mlutriton.codegen.tile_code import (
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I8, I64
+from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -226,45 +227,32 @@ def _extent(instruction: Instruction) -> int | None:
     return None
 
 
-def merged(
-    code: TileCode,
-    program: LoopingProgram,
-    number: Register,
-    served: Sequence[Node],
-    task: Register,
-    tasks: Register,
-    programs: Register,
-    *,
-    spread: Spread,
-) -> list[Node] | None:
+def merged(code: TileCode, program: LoopingProgram, programs: Loop, *, spread: Spread) -> list[Node] | None:
     """One loop for all programs of a task.
 
     Args:
         code: gets registers and buffers.
         program: what each of them does.
-        number: the register that ``served`` reads the number of a program from.
-        served: what is done first for a program: ``program.before``, with the place of the program in the grid known.
-        task: number of this task.
-        tasks: how many there are.
-        programs: how many there are in the grid.
+        programs: the loop over their numbers, with what is done first for each: ``program.before``, with the place of
+            the program in the grid known.
         spread: how what a program stores is stored in the iterations of the next one, where that can be.
 
     Returns:
         None if the loops of programs are not of one length.
     """
     loop = program.loop
-    varying = {number} | registers_set(served)
+    varying = {programs.index} | registers_set(programs.body)
     if {each for each in (loop.start, loop.end, loop.step) if isinstance(each, Register)} & varying:
         return None
     emitter = Emitter(code)
     emitter.location = loop.location
     emitter.nodes = nodes = list[Node](program.fills)
     steps = iterations(emitter, loop)
-    turns = emitter.integer("sub", programs, task)
-    turns = emitter.integer("sub", emitter.integer("add", turns, tasks), Immediate(1))
-    count = emitter.integer("mul", emitter.integer("sdiv", turns, tasks), steps)
+    turns = emitter.integer("sub", programs.end, programs.start)
+    turns = emitter.integer("sub", emitter.integer("add", turns, programs.step), Immediate(1))
+    count = emitter.integer("mul", emitter.integer("sdiv", turns, programs.step), steps)
     some = emitter.scalar("sgt", (I64,), steps, Immediate(0))
-    apart = _without_steps(code, program, number, served, task, tasks, programs)
+    apart = _without_steps(code, program, programs)
     totals = {name for each in instructions([*program.fills, loop]) for name in _written(each)}
     parted = None if spread is Spread.NONE else parted_store(code, program.behind, totals, spread)
     # What one iteration leaves for the next is there before, too: nothing else may have its place.
@@ -272,19 +260,35 @@ def merged(
     left = kept + ([parted.source] if parted else [])
     nodes += [filled(code, address, loop.location) for address in left if isinstance(address, Address)]
     height = parted.height(emitter, steps) if parted else Immediate(0)
+    whole, after = _over_all(emitter, program, programs, count, parted, height)
+    return [*nodes, Branch(some, [whole, *after], apart)]
+
+
+def _over_all(
+    emitter: Emitter,
+    program: LoopingProgram,
+    programs: Loop,
+    count: ScalarOperand,
+    parted: PartedStore | None,
+    height: ScalarOperand,
+) -> tuple[Loop, list[Node]]:
+    """The loop over all iterations of all programs of a task, and what is stored behind it.
+
+    Args:
+        emitter: makes registers.
+        program: what each of them does.
+        programs: the loop over their numbers, with what is done first for each.
+        count: how many iterations all of them have.
+        parted: the store that is spread over the iterations of the next program, if any.
+        height: rows of a part of it.
+    """
+    code, loop, number = emitter.code, program.loop, programs.index
     whole = Loop(
-        I64,
-        code.register(),
-        Immediate(0),
-        count,
-        Immediate(1),
-        [],
-        independent=bool(program.behind),
-        stages=loop.stages,
-    )
-    whole.location = loop.location
-    whole.carried = [(number, task), (loop.index, loop.start)]
-    emitter.nodes = whole.body = list(served)
+        I64, code.register(), Immediate(0), count, Immediate(1), [],
+        independent=bool(program.behind), stages=loop.stages, location=loop.location,
+    )  # fmt: skip
+    whole.carried = [(number, programs.start), (loop.index, loop.start)]
+    emitter.nodes = whole.body = list(programs.body)
     first = emitter.scalar("eq", (loop.dtype,), loop.index, loop.start)
     substitutes: dict[Register, ScalarOperand] = {}
     for register, initial in loop.carried:
@@ -303,26 +307,43 @@ def merged(
     yielded = [renamer.operand(operand) for operand in loop.yielded]
     results = dict(zip([register for register, _ in loop.carried], yielded, strict=True))
     behind = Renamer(code, results, phases, keep=True).nodes(program.behind)
+    after: list[Node] = []
     if parted:
-        [store] = (node for node in behind if isinstance(node, Instruction) and node.row.trace == "STORE")
-        # What is stored of the program before may have to give its place to what this one makes.
-        emitter.nodes += [node for node in behind if _is_scalar(node)]
-        more, after = spread_store(emitter, whole, parted, store, number, last, height)
-        made = [node for node in behind if node is not store and not _is_scalar(node)]
-        if parted.places is None:
-            emitter.nodes.append(Branch(last, made, location=store.location))
-        else:
-            _emit_behind(emitter, made, last)
+        more, after = _ended_later(emitter, whole, parted, behind, number, last, height)
         yielded += more
-    else:
-        whole.body += [Branch(last, behind, location=loop.location)] if behind else []
-        after = list[Node]()
+    elif behind:
+        whole.body.append(Branch(last, behind, location=loop.location))
     whole.yielded = [
-        emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, tasks), number),
+        emitter.scalar("select", (I64,), last, emitter.scalar("add", (I64,), number, programs.step), number),
         emitter.scalar("select", (I64,), last, loop.start, following),
         *yielded,
     ]
-    return [*nodes, Branch(some, [whole, *after], apart)]
+    return whole, after
+
+
+def _ended_later(
+    emitter: Emitter,
+    whole: Loop,
+    parted: PartedStore,
+    behind: Sequence[Node],
+    number: Register,
+    last: Register,
+    height: ScalarOperand,
+) -> tuple[list[ScalarOperand], list[Node]]:
+    """Do what follows the loop of a program, with its store spread over the iterations of the next one.
+
+    Args and results are those of :func:`spread_store`, but for what follows the loop.
+    """
+    [store] = (node for node in behind if isinstance(node, Instruction) and node.row.trace == "STORE")
+    # What is stored of the program before may have to give its place to what this one makes.
+    emitter.nodes += [node for node in behind if _is_scalar(node)]
+    more, after = spread_store(emitter, whole, parted, store, number, last, height)
+    made = [node for node in behind if node is not store and not _is_scalar(node)]
+    if parted.places is None:
+        emitter.nodes.append(Branch(last, made, location=store.location))
+    else:
+        _emit_behind(emitter, made, last)
+    return more, after
 
 
 def iterations(emitter: Emitter, loop: Loop) -> ScalarOperand:
@@ -369,19 +390,11 @@ def _emit_behind(emitter: Emitter, nodes: Sequence[Node], last: Register) -> Non
         emitter.nodes.append(node.taking(operands))
 
 
-def _without_steps(
-    code: TileCode,
-    program: LoopingProgram,
-    number: Register,
-    served: Sequence[Node],
-    task: Register,
-    tasks: Register,
-    programs: Register,
-) -> list[Node]:
+def _without_steps(code: TileCode, program: LoopingProgram, programs: Loop) -> list[Node]:
     """What programs do if their loops have no iteration."""
-    body = [*served, *program.loads, *program.fills, *program.behind]
+    body = [*programs.body, *program.loads, *program.fills, *program.behind]
     results = dict(program.loop.carried)
     body = Renamer(code, results, {}, keep=True).nodes(body)
-    each = Loop(I64, number, task, programs, tasks, [], body, stages=1, location=program.loop.location)
+    each = replace(programs, body=body, independent=False, stages=1, location=program.loop.location)
     fresh = Renamer(code, {}, {}).nodes([each])
     return with_own_buffers(code, fresh, buffers_of(fresh))

@@ -150,14 +150,11 @@ def _serve_in_one_loop(
     emitter = Emitter(code)
     emitter.location = end.location
     emitter.nodes = code.nodes = []
-    number, task, tasks = code.register(), special(emitter, "task"), special(emitter, "tasks")
-    programs = special(emitter, "programs")
-    extents = [special(emitter, f"num_programs.{axis}") for axis in "xy"]
-    each = Loop(I64, number, task, programs, tasks, [], location=end.location)
-    each.body = [one for node in program.before for one in with_program_ids(emitter, node, number, extents)]
+    each, extents = _over_programs(emitter, end.location)
+    each.body = [one for node in program.before for one in with_program_ids(emitter, node, each.index, extents)]
     alike = hoist(each, lambda load: False, ())
-    served: list[Node] = [Instruction(TABLE["serve"], (), (number,), end.location), *each.body]
-    merged_loop = merged(code, program, number, served, task, tasks, programs, spread=spread)
+    each.body.insert(0, Instruction(TABLE["serve"], (), (each.index,), end.location))
+    merged_loop = merged(code, program, each, spread=spread)
     if merged_loop is None:
         code.nodes = nodes
         return False
