@@ -15,7 +15,7 @@ are and where the last one begins are numbers of the launch, which the function 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -249,88 +249,131 @@ def _launched(
         at_once: how many parts run at a time.
     """
     asked = numbered.function
-    code, inside = Scalars(function.location), Scalars(function.location)
-    facts: list[Fact] = [*numbered.facts, Holds(code.add(ArraysDisjoint()))]
-    fitting: list[Holds] = []
-    parameters: list[Value] = []
-    every: Scalar = 1
-    counts: dict[int, Value] = {}
-    numbers: dict[int, Value] = {}
-
-    def parameter(number: Scalar) -> Value:
-        parameters.append(code.value(number))
-        return function.add_parameter(I32, f"part{len(parameters)}")
-
-    for axis in sorted({each.of for each in numbered.digits}):
-        digits = [each for each in numbered.digits if each.of == axis]
-        left = code.value(code.add(NumPrograms((), {"axis": axis})))
-        along: Scalar = 1
-        parts: list[Scalar] = []
-        lasts: list[Scalar | None] = []
-        for digit in digits:
-            radix = code.value(digit.radix) if digit.radix is not None else left
-            if digit is not digits[-1]:
-                least = code.maximum([radix, 1])
-                rest_of_it = code.value(code.binary("srem", left, least))
-                facts.append(Holds(code.add(Elementwise.of("eq", rest_of_it, code.value(0)))))
-                left = code.value(code.binary("sdiv", left, least))
-            elif digit.radix is not None:
-                facts.append(Holds(code.add(Elementwise.of("eq", radix, left))))
-            count: Scalar = radix
-            last: Scalar | None = None
-            if digit.axis in lengths:
-                extent, length = lengths[digit.axis]
-                whole = code.binary("mul", radix, extent)
-                last = code.binary("sub", whole, length)
-                kept, covered = ends[digit.axis], whole
-                if kept is not None:
-                    end = code.maximum([code.minimum([number_of(each, code) for each in some]) for some in kept])
-                    is_inside = code.add(Elementwise.of("sle", code.value(end), code.value(whole)))
-                    last = code.binary("sub", code.select(is_inside, _ANYWHERE, whole), length)
-                    # Behind what masks keep no part has anything to do.
-                    covered = code.minimum([whole, code.maximum([end, 1])])
-                fitting.append(Holds(code.add(Elementwise.of("sge", code.value(last), code.value(0)))))
-                count = code.quotient(code.binary("add", covered, length - 1), length)
-            along = code.binary("mul", along, count)
-            parts.append(count)
-            lasts.append(last)
-        number = inside.add(ProgramId((), {"axis": axis}))
-        if len(digits) == 2 and all(each.axis in lengths for each in digits):
-            rows, columns = (lengths[each.axis][1] for each in digits)
-            height = max(1, round(math.sqrt(at_once * columns / rows)))
-            places = _in_groups(inside, number, [parameter(each) for each in parts], height)
-        else:
-            places = _one_by_one(inside, number, [parameter(each) for each in parts[:-1]])
-        for digit, place, last in zip(digits, places, lasts, strict=True):
-            numbers[digit.axis] = place
-            if last is not None:
-                length = inside.add(Constant.of(lengths[digit.axis][1], I32))
-                begin = inside.add(Elementwise.of("mul", place, length))
-                numbers[digit.axis] = inside.add(Elementwise.of("smin", begin, parameter(last)))
-        counts[axis] = code.value(along)
-        every = code.binary("mul", every, along)
-    if shape.least_parts > 1:
-        fitting.append(Holds(code.add(Elementwise.of("sge", code.value(every), code.value(shape.least_parts)))))
-    fits = code.add(Constant.of(1, I1))
-    for fact in fitting:
-        fits = code.add(Elementwise.of("and", fits, fact.value))
-    programs = code.value(code.select(fits, every, _NEVER))
-    asked.body.operations[-1:-1] = code.operations
+    parts = _Parts(function, lengths, ends, at_once)
+    parts.facts += [*numbered.facts, Holds(parts.code.add(ArraysDisjoint()))]
+    counts = {
+        axis: parts.number([each for each in numbered.digits if each.of == axis], axis)
+        for axis in sorted({each.of for each in numbered.digits})
+    }
+    fits, programs = parts.programs(shape.least_parts)
+    asked.body.operations[-1:-1] = parts.code.operations
     queries = [each for each in function.walk() if isinstance(each, ProgramId)]
-    replace_uses(function.body, {each.result: numbers[each.axis] for each in queries if each.axis in numbers})
-    function.body.operations[:0] = inside.operations
+    replace_uses(function.body, {each.result: parts.begins[each.axis] for each in queries if each.axis in parts.begins})
+    function.body.operations[:0] = parts.inside.operations
     dce.run(function)
     return Cut(
         shape,
         function,
         condition_function(asked, [Holds(fits)]),
-        [*numbered.conditions, condition_function(asked, facts)],
-        [launch_function(asked, each) for each in parameters],
+        [*numbered.conditions, condition_function(asked, parts.facts)],
+        [launch_function(asked, each) for each in parts.parameters],
         {axis: launch_function(asked, each) for axis, each in counts.items()},
         asked,
         programs,
         math.prod(length / extent for extent, length in lengths.values()),
     )
+
+
+class _Parts:
+    """The numbers of parts, as arithmetic on the launch and in the function of a part.
+
+    Attributes:
+        code: arithmetic on the launch.
+        inside: arithmetic in the function.
+        facts: what has to hold of a launch for the numbers to be right.
+        parameters: numbers of the launch that the function takes.
+        begins: by axis of a digit, where a part begins along it if it is cut, else the digit itself.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        lengths: Mapping[int, tuple[int, int]],
+        ends: Mapping[int, list[list[Form]] | None],
+        at_once: int,
+    ) -> None:
+        self.code, self.inside = Scalars(function.location), Scalars(function.location)
+        self.facts: list[Fact] = []
+        self.parameters: list[Value] = []
+        self.begins: dict[int, Value] = {}
+        self._function, self._lengths, self._ends, self._at_once = function, lengths, ends, at_once
+        self._fitting: list[Value] = []
+        self._every: Scalar = 1
+
+    def number(self, digits: Sequence[numbering.Digit], axis: int) -> Value:
+        """Number the parts along an axis of the grid by its digits; how many there are."""
+        counts: list[Scalar] = []
+        lasts: list[Scalar | None] = []
+        along: Scalar = 1
+        for digit, radix in self._radices(digits, axis):
+            count, last = self._counted(digit, radix)
+            along = self.code.binary("mul", along, count)
+            counts.append(count)
+            lasts.append(last)
+        number = self.inside.add(ProgramId((), {"axis": axis}))
+        if len(digits) == 2 and all(each.axis in self._lengths for each in digits):
+            rows, columns = (self._lengths[each.axis][1] for each in digits)
+            height = max(1, round(math.sqrt(self._at_once * columns / rows)))
+            places = _in_groups(self.inside, number, [self._parameter(each) for each in counts], height)
+        else:
+            places = _one_by_one(self.inside, number, [self._parameter(each) for each in counts[:-1]])
+        for digit, place, last in zip(digits, places, lasts, strict=True):
+            self.begins[digit.axis] = place
+            if last is not None:
+                length = self.inside.add(Constant.of(self._lengths[digit.axis][1], I32))
+                begin = self.inside.add(Elementwise.of("mul", place, length))
+                self.begins[digit.axis] = self.inside.add(Elementwise.of("smin", begin, self._parameter(last)))
+        every = self.code.value(along)
+        self._every = self.code.binary("mul", self._every, every)
+        return every
+
+    def programs(self, least: int) -> tuple[Value, Value]:
+        """Whether a launch has as many rows and columns, and parts; and how many parts, very many if not."""
+        code = self.code
+        if least > 1:
+            self._fitting.append(code.add(Elementwise.of("sge", code.value(self._every), code.value(least))))
+        fits = code.add(Constant.of(1, I1))
+        for each in self._fitting:
+            fits = code.add(Elementwise.of("and", fits, each))
+        return fits, code.value(code.select(fits, self._every, _NEVER))
+
+    def _radices(self, digits: Sequence[numbering.Digit], axis: int) -> Iterator[tuple[numbering.Digit, Value]]:
+        """How many there are of each digit, which together have to make all programs along an axis."""
+        code = self.code
+        left = code.value(code.add(NumPrograms((), {"axis": axis})))
+        for digit in digits:
+            radix = code.value(digit.radix) if digit.radix is not None else left
+            if digit is not digits[-1]:
+                least = code.maximum([radix, 1])
+                rest_of_it = code.value(code.binary("srem", left, least))
+                self.facts.append(Holds(code.add(Elementwise.of("eq", rest_of_it, code.value(0)))))
+                left = code.value(code.binary("sdiv", left, least))
+            elif digit.radix is not None:
+                self.facts.append(Holds(code.add(Elementwise.of("eq", radix, left))))
+            yield digit, radix
+
+    def _counted(self, digit: numbering.Digit, radix: Value) -> tuple[Scalar, Scalar | None]:
+        """How many parts there are along a digit, and behind which place none begins, if it is cut."""
+        if digit.axis not in self._lengths:
+            return radix, None
+        code = self.code
+        extent, length = self._lengths[digit.axis]
+        whole = code.binary("mul", radix, extent)
+        last = code.binary("sub", whole, length)
+        kept, covered = self._ends[digit.axis], whole
+        if kept is not None:
+            end = code.maximum([code.minimum([number_of(each, code) for each in some]) for some in kept])
+            is_inside = code.add(Elementwise.of("sle", code.value(end), code.value(whole)))
+            last = code.binary("sub", code.select(is_inside, _ANYWHERE, whole), length)
+            # Behind what masks keep no part has anything to do.
+            covered = code.minimum([whole, code.maximum([end, 1])])
+        self._fitting.append(code.add(Elementwise.of("sge", code.value(last), code.value(0))))
+        return code.quotient(code.binary("add", covered, length - 1), length), last
+
+    def _parameter(self, number: Scalar) -> Value:
+        """A parameter of the function that has a number of the launch."""
+        self.parameters.append(self.code.value(number))
+        return self._function.add_parameter(I32, f"part{len(self.parameters)}")
 
 
 def _one_by_one(code: Scalars, number: Value, radices: Sequence[Value]) -> list[Value]:
