@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mlutriton.codegen.versions import join, over_tiles
+from mlutriton.codegen.grids import over_tiles
+from mlutriton.codegen.versions import join
 from mlutriton.compilation import Compilation, CompileOptions, Observer
 from mlutriton.diagnostics import CompileError, OnChipMemoryError, ProgramError
 from mlutriton.frontend.importer import import_ttir

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated
-from mlutriton.codegen.versions import join, resident
+from mlutriton.codegen.grids import resident
+from mlutriton.codegen.versions import join
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import (

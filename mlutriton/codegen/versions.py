@@ -3,35 +3,29 @@
 Which of them runs is decided when the program begins, by arithmetic on its parameters. Both are programs of their own
 up to then: they have their own registers, and their buffers lie in the same memory.
 
-Both have to be served alike. If a task of one serves several programs of the grid, that of the other does so too
-(:func:`resident`); if one runs on the cores of a cluster together, each of these serves programs of the other alone
-(:func:`apart`).
-
-A version may also be of other programs than the launch has: of several at a time (:func:`neighbours_at_once`), or of
-the tiles that a program goes over (:func:`over_tiles`).
+Both have to be served alike (:mod:`mlutriton.codegen.grids`). If a task of one serves several programs of the grid,
+that of the other does so too; if one runs on the cores of a cluster together, each of these serves programs of the
+other alone.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import cast
 
+from mlutriton.codegen.grids import apart, resident, rewrite
 from mlutriton.codegen.selection.select import select_condition
-from mlutriton.diagnostics import Location
-from mlutriton.dtypes import I1, I64
+from mlutriton.dtypes import I1
 from mlutriton.immutables import replace
 from mlutriton.ir.core import Function
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label, Operand, Register
 from mlutriton.isa.program import VERSIONS, WRITES, Instruction, Program
-from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Queue, Slot
+from mlutriton.isa.table import TABLE, Queue, Slot
 
-Rewriting = Callable[[Instruction], Sequence[Instruction]]
-Numbering = Callable[[Register, Operand, Location], Sequence[Instruction]]
 Selected = tuple[Sequence[Instruction], Register, int]
 
 
@@ -285,284 +279,6 @@ def _computed_before(program: Program, known: _Known, registers: int) -> dict[Re
     return same
 
 
-def _moved(operand: Operand, registers: int) -> Operand:
-    return Register(operand.index + registers) if isinstance(operand, Register) else operand
-
-
-def neighbours_at_once(program: Program, counts: Sequence[int]) -> Program:
-    """The program of so many neighbours along each axis of a grid as one of that grid: a task serves all of them."""
-    program = resident(program)
-    divisors = {f"num_programs.{axis}": count for axis, count in zip("xyz", counts, strict=True)}
-    divisors["programs"] = math.prod(counts)
-
-    def first(result: Register, number: Operand, location: Location) -> list[Instruction]:
-        return [_scalar("mul", location, result, number, Immediate(divisors["programs"]))]
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        divisor = divisors.get(_special_of(each), 1)
-        if divisor > 1:
-            result = each.operands[0]
-            return [each, _scalar("udiv", each.location, result, result, Immediate(divisor))]
-        return [each]
-
-    return _serving(program, rewritten, first)
-
-
-def over_tiles(program: Program, tiles: Function, machine: Machine, *, in_one_line: bool) -> Program:
-    """The program of a tile as one of the grid: its first axis has as many programs as there are tiles.
-
-    Args:
-        program: of a tile, whose number is that of a program.
-        tiles: arithmetic on the parameters; its last result says how many tiles there are, at least one.
-        machine: for which it is compiled.
-        in_one_line: other axes of the grid have one program.
-    """
-    program = resident(program)
-    location = program.instructions[0].location
-    begin = program.register_count
-    asked, found, taken = select_condition(tiles, machine)
-    count, lines, columns, every, line = (Register(begin + taken + place) for place in range(5))
-    known = {"num_programs.x": count, "programs": every}
-
-    def tile(result: Register, number: Operand, location: Location) -> list[Instruction]:
-        """Its tiles are those of the program that it would have been."""
-        if in_one_line:
-            return [_scalar("urem", location, result, number, columns)]
-        return [
-            _scalar("udiv", location, line, number, count),
-            _scalar("urem", location, result, number, count),
-            _scalar("urem", location, result, result, columns),
-            _scalar("mul", location, line, line, columns),
-            _scalar("add", location, result, result, line),
-        ]
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        instead = known.get(_special_of(each))
-        return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
-
-    body = _serving(replace(program, register_count=begin + taken + 5), rewritten, tile)
-    before = [each.taking(_moved(one, begin) for one in each.operands) for each in asked]
-    before += [
-        _scalar("mov", location, count, Register(found.index + begin)),
-        _read("num_programs.x", columns, location),
-        _read("programs", lines, location),
-        _scalar("udiv", location, lines, lines, columns),
-        _scalar("mul", location, every, lines, count),
-    ]
-    return replace(
-        body,
-        instructions=(*before, *body.instructions),
-        labels={name: place + len(before) for name, place in body.labels.items()},
-    )
-
-
-def of_parts(
-    program: Program, parameters: Sequence[Function], counts: Mapping[int, Function], machine: Machine
-) -> Program:
-    """The program of parts as one of the grid, which has so many programs as there are parts.
-
-    Args:
-        program: of a part; its last parameters are numbers of the launch.
-        parameters: arithmetic on the other parameters; their last results are these numbers.
-        counts: likewise how many parts there are along each axis of the grid.
-        machine: for which it is compiled.
-    """
-    program = resident(program)
-    location = program.instructions[0].location
-    before: list[Instruction] = []
-    count = program.register_count
-
-    def computed(function: Function) -> Register:
-        nonlocal count
-        asked, found, taken = select_condition(function, machine)
-        before.extend(each.taking(_moved(one, count) for one in each.operands) for each in asked)
-        found, count = Register(found.index + count), count + taken
-        return found
-
-    own = len(program.parameters) - len(parameters)
-    numbers = [computed(each) for each in parameters]
-    known = {f"num_programs.{'xyz'[axis]}": computed(each) for axis, each in counts.items()}
-    programs, every, last, count = Register(count), Register(count + 1), Register(count + 2), count + 3
-    before += [_read("programs", programs, location), _scalar("mov", location, every, Immediate(1))]
-    before += [_scalar("mul", location, every, every, each) for each in known.values()]
-    before += [_scalar("sub", location, last, programs, Immediate(1))]
-    known["programs"] = every
-
-    def any_number(result: Register, number: Operand, location: Location) -> list[Instruction]:
-        """That of any program of the launch, as there may be more parts."""
-        return [_scalar("umin", location, result, number, last)]
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        if each.row.name == "param" and (place := _index_of(each)) >= own:
-            return [_scalar("mov", location, each.operands[0], numbers[place - own])]
-        instead = known.get(_special_of(each))
-        return [each if instead is None else _scalar("mov", location, each.operands[0], instead)]
-
-    body = _serving(replace(program, register_count=count), rewritten, any_number)
-    return replace(
-        body,
-        parameters=program.parameters[:own],
-        instructions=(*before, *body.instructions),
-        labels={name: place + len(before) for name, place in body.labels.items()},
-    )
-
-
-def resident(program: Program) -> Program:
-    """The program as one of which a task serves all that fall to it, one behind the other.
-
-    Programs are dealt out there and back, from the last one on: the task that has the first of a round has the last one
-    of the next round. So where programs take the longer the higher their number is, or some digit of it, all tasks have
-    about the same work, and what is left over for some of them are the shortest.
-    """
-    if program.is_resident:
-        return program
-    location = program.instructions[0].location
-    count = program.register_count
-    number, tasks, programs, columns, lines, more, line, step = (Register(count + place) for place in range(8))
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        if each.row.name == "exit":
-            return [Instruction(TABLE["br"], (), (Label(_NEXT),), each.location)]
-        axis = _PROGRAM_ID.get(_special_of(each))
-        if axis is None:
-            return [each]
-        result = each.operands[0]
-        if axis == 0:
-            return [_scalar("urem", each.location, result, number, columns)]
-        quotient = _scalar("udiv", each.location, line, number, columns)
-        name = "urem" if axis == 1 else "udiv"
-        return [quotient, _scalar(name, each.location, result, line, lines)]
-
-    body = _rewritten(program, rewritten)
-    read = [
-        _read("task", number, location),
-        _read("tasks", tasks, location),
-        _read("programs", programs, location),
-        _read("num_programs.x", columns, location),
-        _read("num_programs.y", lines, location),
-    ]
-    meet = (
-        Instruction(TABLE["barrier.cluster"], (), (), location)
-        if program.cores_per_program > 1
-        else Instruction(TABLE["sync"], (), (Immediate(SYNC_IO + SYNC_MOVE + SYNC_COMPUTE),), location)
-    )
-    before = [
-        *read,
-        _scalar("sge", location, more, number, programs),
-        Instruction(TABLE["cbr"], (), (more, Label(_DONE)), location),
-        # From the place of the task to the same place counted from behind, and on to that of the next round.
-        _scalar("add", location, tasks, tasks, tasks),
-        _scalar("add", location, step, number, number),
-        _scalar("sub", location, step, tasks, step),
-        _scalar("sub", location, step, step, Immediate(1)),
-        _scalar("sub", location, number, programs, number),
-        _scalar("sub", location, number, number, Immediate(1)),
-    ]
-    serve = Instruction(TABLE["serve"], (), (number,), location)
-    behind = [
-        meet,
-        _scalar("sub", location, number, number, step),
-        _scalar("sub", location, step, tasks, step),
-        _scalar("sge", location, more, number, Immediate(0)),
-        Instruction(TABLE["cbr"], (), (more, Label(_EACH)), location),
-        Instruction(TABLE["exit"], (), (), location),
-    ]
-    begin = len(before)
-    after = begin + 1 + len(body.instructions)
-    labels = {name: place + begin + 1 for name, place in body.labels.items()}
-    labels |= {_EACH: begin, _NEXT: after, _DONE: after + len(behind) - 1}
-    return replace(
-        body,
-        instructions=(*before, serve, *body.instructions, *behind),
-        labels=labels,
-        register_count=count + 8,
-    )
-
-
-_EACH, _NEXT, _DONE = "each_program", "next_program", "no_program"
-
-
-def apart(program: Program, cores: int) -> Program:
-    """The program of one core as one of a cluster, each core of which serves programs of its own."""
-    if program.cores_per_program == cores:
-        return program
-    program = resident(program)
-    member = Register(program.register_count)
-
-    def rewritten(each: Instruction) -> list[Instruction]:
-        name, result = _special_of(each), each.operands[0] if each.operands else None
-        if name not in ("task", "tasks") or not isinstance(result, Register):
-            return [each]
-        all_of_them = [each, _scalar("mul", each.location, result, result, Immediate(cores))]
-        if name == "tasks":
-            return all_of_them
-        own = _read("core_in_cluster", member, each.location)
-        return [*all_of_them, own, _scalar("add", each.location, result, result, member)]
-
-    made = _rewritten(program, rewritten)
-    return replace(made, cores_per_program=cores, register_count=program.register_count + 1)
-
-
-_PROGRAM_ID = {f"program_id.{axis}": place for place, axis in enumerate("xyz")}
-
-
-def _scalar(name: str, location: Location, *operands: Operand) -> Instruction:
-    return Instruction(TABLE[name], (I64,), operands, location)
-
-
-def _read(name: str, register: Register, location: Location) -> Instruction:
-    """The instruction that reads a special register."""
-    return Instruction(TABLE["sreg"], (), (register, Immediate(SPECIAL_REGISTERS.index(name))), location)
-
-
-def _special_of(instruction: Instruction) -> str:
-    """The name of the special register that an instruction reads; empty if it reads none."""
-    if instruction.row.name != "sreg":
-        return ""
-    return SPECIAL_REGISTERS[_index_of(instruction)]
-
-
-def _index_of(instruction: Instruction) -> int:
-    """Which parameter or special register an instruction reads."""
-    index = instruction.operand("index")
-    assert isinstance(index, Immediate)
-    return int(index.value)
-
-
-def _serving(program: Program, rewriting: Rewriting, number_of: Numbering) -> Program:
-    """The program with others in the place of its instructions, and with other numbers of what it serves.
-
-    These are computed where the numbers are that it had, which may be long before they are needed.
-    """
-    setters = Counter(each.written_register for each in program.instructions)
-    served = dict.fromkeys(each.operands[0] for each in program.instructions if each.row.name == "serve")
-    behind = program.register_count
-    others = {number: Register(behind + place) for place, number in enumerate(served)}
-    early = {number for number in served if isinstance(number, Register) and setters[number] == 1}
-
-    def rewritten(each: Instruction) -> Sequence[Instruction]:
-        if each.row.name == "serve":
-            number = each.operands[0]
-            serving = each.taking((others[number],))
-            return [serving] if number in early else [*number_of(others[number], number, each.location), serving]
-        made, number = rewriting(each), each.written_register
-        return [*made, *number_of(others[number], number, each.location)] if number in early else made
-
-    return replace(_rewritten(program, rewritten), register_count=behind + len(others))
-
-
-def _rewritten(program: Program, rewriting: Rewriting) -> Program:
-    """The program with others in the place of its instructions."""
-    places: list[int] = []
-    instructions: list[Instruction] = []
-    for each in program.instructions:
-        places.append(len(instructions))
-        instructions += rewriting(each)
-    places.append(len(instructions))
-    labels = {name: places[place] for name, place in program.labels.items()}
-    return replace(program, instructions=tuple(instructions), labels=labels)
-
-
 def _renamed(program: Program, suffix: str, registers: int, strings: int, same: Mapping[Register, Register]) -> Program:
     """The program with other names of buffers and labels, and registers and strings from a number on.
 
@@ -593,7 +309,7 @@ def _renamed(program: Program, suffix: str, registers: int, strings: int, same: 
             return ()
         return (each.taking(map(operand, each.operands, each.row.slots)),)
 
-    made = _rewritten(program, rewritten)
+    made = rewrite(program, rewritten)
     return replace(
         made,
         buffers={name + suffix: replace(each, name=name + suffix) for name, each in program.buffers.items()},

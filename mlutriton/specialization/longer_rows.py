@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from mlutriton.codegen.estimate import estimated, estimated_ends, shortest_segment_bytes
-from mlutriton.codegen.versions import neighbours_at_once
+from mlutriton.codegen.grids import neighbours_at_once
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import Rounds, condition_function, has_texts

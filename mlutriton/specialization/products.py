@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from mlutriton.codegen.versions import of_parts
+from mlutriton.codegen.grids import of_parts
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.ir.analysis.launch_facts import Rounds, condition_function

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from mlutriton.codegen.estimate import estimated, estimated_ends
-from mlutriton.codegen.versions import of_parts
+from mlutriton.codegen.grids import of_parts
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.diagnostics import OnChipMemoryError
 from mlutriton.dtypes import I32

@@ -14,7 +14,7 @@ any order, so none has to wait for what another one stores. What is the same for
 
 Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`) or go
 several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are, with a pipeline of
-their own, and are dealt out as cores fall free, or there and back (:func:`mlutriton.codegen.versions.resident`). Those
+their own, and are dealt out as cores fall free, or there and back (:func:`mlutriton.codegen.grids.resident`). Those
 with barriers stay, too, and with atomics whose results they use, by which programs may wait for each other. Atomics
 without results are stores: a straight program waits for nobody.
 """
