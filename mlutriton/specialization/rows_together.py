@@ -24,7 +24,7 @@ from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, replace_uses
 from mlutriton.ir.memory_ops import Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId, Transpose, Yield
-from mlutriton.ir.passes import canonicalize, cse, dce, exchanges, turns_as_rows
+from mlutriton.ir.passes import exchanges, simplify, turns_as_rows
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine
 from mlutriton.placement import WORTH_WHILE
@@ -119,8 +119,7 @@ def _together(function: Function, count: int) -> Function:
     loop.location = made.location
     made.body.operations = [*queries, *code.operations, loop, end]
     turns_as_rows.run(made, loop, count)
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(made)
+    simplify.run(made)
     return made
 
 

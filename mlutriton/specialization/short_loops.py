@@ -31,7 +31,7 @@ from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
-from mlutriton.ir.passes import canonicalize, cse, dce, turns_as_rows, widen
+from mlutriton.ir.passes import simplify, turns_as_rows, widen
 from mlutriton.ir.types import shape_of
 from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
@@ -193,8 +193,7 @@ def _as_rows(function: Function, options: CompileOptions) -> tuple[Function, Fun
     asked.body.operations[-1:-1] = facts.operations
     condition = condition_function(asked, [Holds(each) for each in holding])
     turns_as_rows.run(made, loop, count)
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(made)
+    simplify.run(made)
     return with_arrays_apart(made), condition
 
 

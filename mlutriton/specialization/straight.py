@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlutriton.compilation import CompileOptions
 from mlutriton.ir.core import Function
-from mlutriton.ir.passes import canonicalize, cse, dce, unwrap
+from mlutriton.ir.passes import simplify, unwrap
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ def straight(function: Function, options: CompileOptions) -> Straight | None:
     found = unwrap.run(function)
     if found is None:
         return None
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(found.function)
+    simplify.run(found.function)
     options.verify(found.function, "unwrap")
     return Straight(found.function, [found.condition], found.is_usual)

@@ -44,7 +44,7 @@ from mlutriton.ir.ops import (
     Store,
     While,
 )
-from mlutriton.ir.passes import canonicalize, cse, dce
+from mlutriton.ir.passes import dce, simplify
 from mlutriton.ir.passes.stored_places import StoredPlaces
 
 
@@ -173,8 +173,7 @@ def _of_one_tile(function: Function) -> Function | None:
     before[place + 1 : place + 1] = code.operations
     made.body.operations = [*before, *loop.body.operations[:-1], end]
     replace_uses(made.body, values)
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(made)
+    simplify.run(made)
     return made
 
 

@@ -41,7 +41,7 @@ from mlutriton.ir.ops import (
     Transpose,
     Window,
 )
-from mlutriton.ir.passes import canonicalize, cse, dce
+from mlutriton.ir.passes import simplify
 from mlutriton.ir.types import TensorType, Type, element_type, shape_of, storage_dtype
 
 _SIDES = 2
@@ -61,8 +61,7 @@ def run(function: Function) -> None:
     if not partners:
         return
     _Exchanges(partners, use_counts(function.body)).block(function.body)
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(function)
+    simplify.run(function)
 
 
 def room_bytes(function: Function) -> int:

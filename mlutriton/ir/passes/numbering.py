@@ -28,7 +28,7 @@ from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import Constant, Elementwise, NumPrograms, ProgramId
-from mlutriton.ir.passes import canonicalize, cse, dce
+from mlutriton.ir.passes import dce, simplify
 from mlutriton.ir.types import shape_of
 
 _GRID_AXES = 3
@@ -314,8 +314,7 @@ def _settled(function: Function) -> tuple[Function, list[Function]]:
     if not constants:
         return made, []
     replace_uses(made.body, constants)
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(made)
+    simplify.run(made)
     asked.body.operations[-1:-1] = bounds.code.operations
     return made, [condition_function(asked, facts)]
 
@@ -388,8 +387,7 @@ def ungrouped(function: Function) -> tuple[Function, list[Function]]:
         replace_uses(made.body, {group.row: row.result, group.column: column.result})
     if not facts:
         return made, []
-    for simplify in (canonicalize.run, cse.run, dce.run):
-        simplify(made)
+    simplify.run(made)
     asked.body.operations[-1:-1] = code.operations
     return made, [condition_function(asked, facts)]
 

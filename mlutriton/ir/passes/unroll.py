@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Function, Operation, Value
 from mlutriton.ir.ops import Constant, Dot, For, If, Load, While, pointee
-from mlutriton.ir.passes import canonicalize, cse, dce
+from mlutriton.ir.passes import simplify
 from mlutriton.ir.types import shape_of
 
 # Turns of all loops around an operation together.
@@ -34,8 +34,7 @@ def run(function: Function) -> None:
     if all(map(_is_window, windows)):
         replaced: dict[Value, Value] = {}
         function.body.operations = [made for each in function.body.operations for made in _written_out(each, replaced)]
-        for simplify in (canonicalize.run, cse.run, dce.run):
-            simplify(function)
+        simplify.run(function)
 
 
 def _turns(loop: For) -> int:
