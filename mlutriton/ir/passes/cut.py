@@ -48,7 +48,7 @@ from mlutriton.ir.ops import (
     Splat,
     Store,
 )
-from mlutriton.ir.passes import dce, numbering, widen
+from mlutriton.ir.passes import dce, numbering, row_groups, widen
 from mlutriton.ir.passes.layout_emission import Emission
 from mlutriton.ir.types import element_type, is_index, shape_of, with_shape
 
@@ -127,7 +127,7 @@ def run(function: Function, wanted: Sequence[Shape], at_once: int) -> list[Cut]:
     """
     if reads_what_it_writes(function):
         return []
-    ungrouped, conditions = numbering.ungrouped(function)
+    ungrouped, conditions = row_groups.run(function)
     candidates = [numbering.run(ungrouped, conditions), numbering.as_written(function)]
     if conditions:
         # Groups of the only row are as the grid has them.
