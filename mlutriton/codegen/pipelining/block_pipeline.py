@@ -33,8 +33,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
 
+from mlutriton.codegen.pipelining.block_extents import BlockExtents
 from mlutriton.codegen.pipelining.block_plan import BlockPlan
-from mlutriton.codegen.pipelining.block_size import End, EndBlocks, FewBlocks
 from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
 from mlutriton.codegen.pipelining.merged_transfers import (
     LongerDimension,
@@ -57,13 +57,10 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
 )
-from mlutriton.dtypes import F32, I1, I64
+from mlutriton.dtypes import I1, I64
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, SYNC_COMPUTE, SYNC_MOVE, TABLE, Queue
-
-# Lengths of blocks are compared in parts of an iteration.
-_SHARE_BITS = 8
+from mlutriton.isa.table import SYNC_COMPUTE, SYNC_MOVE, TABLE, Queue
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
@@ -115,7 +112,7 @@ class _BlockRotation:
         """The loop over blocks with what comes before and behind it."""
         loop = self.loop
         with self._list() as nodes:
-            self._measure_loop()
+            self.extents = BlockExtents(self.emitter, loop, self.shape)
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
             group = self._group() if self.collected else None
@@ -146,13 +143,13 @@ class _BlockRotation:
                 with self._behind(body):
                     carried += self._fill(group, position)
             turn = Loop(
-                loop.dtype, position, self.first, self.upper, self.block,
+                loop.dtype, position, self.extents.first, self.extents.upper, self.extents.block,
                 [(register, initial) for register, initial, _ in carried], body,
                 [operand for *_, operand in carried], location=loop.location,
             )  # fmt: skip
             nodes.append(turn)
-            begin = self._begin(last)
-            members = self._integer("sub", self.upper, begin)
+            begin = self.extents.begin(last)
+            members = self._integer("sub", self.extents.upper, begin)
             stores = self._store(self._one_by_one(self.plan.stores), ran, begin, members, self.other)
             stores += self._store_rest(group, ran) if group else []
             # Stores stand behind all transfers in a queue that works in order; tables are read at once.
@@ -173,103 +170,7 @@ class _BlockRotation:
         touches = any(any(each.accesses) for each in instructions(arithmetic) if each.row.queue is Queue.SCALAR)
         return self.shape.arithmetic_first and queues <= {Queue.COMPUTE, Queue.SCALAR} and not touches
 
-    # ---- extents ----------------------------------------------------------------------------------------------------
-
-    def _measure_loop(self) -> None:
-        """From which position to which this task works, and in which blocks.
-
-        Programs of a grid are dealt out in runs of neighbours. They begin with blocks of different length: where all
-        cores wait for their transfers at the same time, nobody uses the DRAM.
-        """
-        loop, integer = self.loop, self._integer
-        self.step: ScalarOperand = Immediate(1)
-        self.lower: ScalarOperand = Immediate(0)
-        if loop.independent:
-            share = integer("mul", loop.end, loop.start)
-            self.lower = self._scalar("sdiv", share, loop.step)
-            self.upper = self._scalar("sdiv", integer("add", share, loop.end), loop.step)
-        else:
-            self.step = loop.step
-            span = integer("sub", integer("sub", loop.end, loop.start), Immediate(1))
-            some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
-            entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
-            self.upper = self._scalar("select", entered, some, Immediate(0))
-        count = integer("sub", self.upper, self.lower)
-        if self.shape.few is not None:
-            self.block, short = self._few_blocks(self.shape.few, count)
-            self.first = integer("sub", integer("add", self.lower, short), self.block)
-        else:
-            self.block = self._block_size(count)
-            if self.shape.ends is None:
-                self.first = integer("sub", self.lower, self._scalar("urem", self._task(), self.block))
-            else:
-                short = self._first_length(self.shape.ends, count)
-                self.first = integer("sub", integer("add", self.lower, short), self.block)
-        if self.shape.in_one > 1:
-            at_once = self.emitter.scalar("sle", (loop.dtype,), count, Immediate(self.shape.in_one))
-            self.block = self._scalar("select", at_once, integer("smax", count, Immediate(1)), self.block)
-            self.first = self._scalar("select", at_once, self.lower, self.first)
-
-    def _first_length(self, ends: EndBlocks, count: ScalarOperand) -> ScalarOperand:
-        """How long the first block is of so many iterations: half of what it and the last one are together."""
-        integer, block, one = self._integer, self.block, Immediate(1)
-        between = integer("sub", self._scalar("sdiv", integer("sub", count, one), block), one)
-        rest = integer("sub", count, integer("mul", integer("smax", between, Immediate(0)), block))
-        scaled = integer("add", _shares(ends.constant), integer("mul", _shares(ends.each), block))
-        most = integer("smax", self._scalar("lshr", scaled, Immediate(_SHARE_BITS)), integer("add", block, one))
-        is_long = self.emitter.scalar("sgt", (self.loop.dtype,), rest, most)
-        rest = self._scalar("select", is_long, integer("sub", rest, block), rest)
-        return self._scalar("lshr", integer("add", rest, one), one)
-
-    def _few_blocks(self, few: FewBlocks, count: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
-        """How long the blocks between the ends are of so many iterations, and how long the first one is.
-
-        That differs from task to task as far as neither end is too long: where all cores wait for their transfers at
-        the same time, nobody uses the DRAM.
-        """
-        integer, scalar, one = self._integer, self._scalar, Immediate(1)
-        ends = few.ends
-        some = integer("add", integer("sub", count, Immediate(few.most_in_ends)), Immediate(few.most - 1))
-        between = integer("smax", scalar("sdiv", some, Immediate(few.most)), one)
-        shares = integer("add", integer("mul", between, _shares(1)), _shares(ends.each))
-        wanted = integer("sub", integer("mul", count, _shares(1)), _shares(ends.constant))
-        rounded_up = integer("sub", integer("add", wanted, shares), one)
-        blocks = integer("add", between, Immediate(2))
-        alike = scalar("sdiv", integer("add", count, integer("add", between, one)), blocks)
-        length = integer("smax", integer("smax", scalar("sdiv", rounded_up, shares), alike), one)
-        length = integer("smin", length, Immediate(few.most))
-        rest = integer("smax", integer("sub", count, integer("mul", between, length)), one)
-
-        def limit(end: End) -> ScalarOperand:
-            scaled = integer("add", _shares(end.constant), integer("mul", _shares(end.each), length))
-            return scalar("ashr", scaled, Immediate(_SHARE_BITS))
-
-        most = integer("smin", integer("smax", limit(few.first), one), length)
-        least = integer("smax", integer("sub", rest, limit(few.last)), one)
-        choices = integer("add", integer("smax", integer("sub", most, least), Immediate(0)), one)
-        short = integer("sub", most, scalar("urem", self._task(), choices))
-        if few.in_two > 1:
-            half = integer("smax", scalar("lshr", integer("add", count, one), one), one)
-            in_two = self.emitter.scalar("sle", (self.loop.dtype,), count, Immediate(few.in_two))
-            length, short = (scalar("select", in_two, half, each) for each in (length, short))
-        return length, short
-
-    def _task(self) -> Register:
-        return self.emitter.scalar("sreg", (), Immediate(SPECIAL_REGISTERS.index("task")))
-
-    def _block_size(self, count: ScalarOperand) -> ScalarOperand:
-        """How many iterations a full block has, of so many."""
-        scalar, size = self.emitter.scalar, self.shape.size
-        root = scalar("sqrt", (F32,), scalar("sitofp", (self.loop.dtype, F32), count))
-        wanted = scalar(
-            "fmax", (F32,), scalar("fmul", (F32,), root, Immediate(float(size.low))), Immediate(float(size.least))
-        )
-        if size.high > size.low:
-            wanted = scalar("fmin", (F32,), wanted, scalar("fmul", (F32,), root, Immediate(float(size.high))))
-        whole = scalar("fptosi", (F32, self.loop.dtype), scalar("round_even", (F32,), wanted))
-        half = self._integer("sdiv", self._integer("add", count, Immediate(1)), Immediate(2))
-        at_most = self._integer("smin", half, Immediate(self.shape.capacity))
-        return self._integer("smax", self._integer("smin", whole, at_most), Immediate(1))
+    # ---- transfers --------------------------------------------------------------------------------------------------
 
     def _measure_steps(self) -> None:
         """By how many elements the address of each merged transfer grows from one iteration to the next."""
@@ -287,46 +188,28 @@ class _BlockRotation:
         size = Immediate(node.dtypes[0].bytes)
         return self.emitter.scalar("sdiv", (I64,), self.emitter.scalar("sub", (I64,), *places), size)
 
-    def _begin(self, position: ScalarOperand) -> ScalarOperand:
-        """Where the block at a position begins: the first one may be short."""
-        return self._integer("smax", position, self.lower)
-
-    def _members(self, position: ScalarOperand) -> ScalarOperand:
-        """Iterations of a block that is not the first."""
-        return self._integer("smin", self._integer("sub", self.upper, position), self.block)
-
-    def _first_members(self) -> ScalarOperand:
-        end = self._integer("smin", self._integer("add", self.first, self.block), self.upper)
-        return self._integer("sub", end, self.lower)
-
-    def _index(self, position: ScalarOperand) -> ScalarOperand:
-        """The loop's index at a position."""
-        if self.loop.independent:
-            return position
-        return self._integer("add", self._integer("mul", position, self.step), self.loop.start)
-
-    # ---- transfers --------------------------------------------------------------------------------------------------
-
     def _first(self) -> list[Node]:
         """What the first block needs, and what the gathers of the second one will."""
-        members, plan = self._first_members(), self.plan
+        extents, plan = self.extents, self.plan
+        members = extents.first_members()
         if not plan.early:
-            return [self._arrive(self.lower, members, {})]
-        before = [self._if_any(self.lower, lambda: self._transfer(plan.early, self.lower, members, {})), self._sync()]
-        following = self._integer("add", self.first, self.block)
+            return [self._arrive(extents.lower, members, {})]
+        early = self._if_any(extents.lower, lambda: self._transfer(plan.early, extents.lower, members, {}))
+        before = [early, self._sync()]
+        following = self._integer("add", extents.first, extents.block)
         phases = {
             size: self.emitter.scalar("mov", (I64,), Immediate(size.bytes * self._room(size))) for size in self.sizes
         }
         self.code.phases |= {phase: phase for phase in phases.values()}
-        return [*before, self._arrive(self.lower, members, {}), self._early(following, phases)]
+        return [*before, self._arrive(extents.lower, members, {}), self._early(following, phases)]
 
     def _next(self, position: Register) -> list[Node]:
         """What the next block needs, and what the gathers of the one after that will."""
-        following = self._integer("add", position, self.block)
-        arrive = self._arrive(following, self._members(following), self.other)
+        following = self._integer("add", position, self.extents.block)
+        arrive = self._arrive(following, self.extents.members(following), self.other)
         if not self.plan.early:
             return [arrive]
-        return [arrive, self._early(self._integer("add", following, self.block), self.now)]
+        return [arrive, self._early(self._integer("add", following, self.extents.block), self.now)]
 
     def _arrive(self, begin: ScalarOperand, members: ScalarOperand, phases: dict[Part, Register]) -> Node:
         """The gathers and loads of a block, if there is one."""
@@ -342,7 +225,7 @@ class _BlockRotation:
 
     def _early(self, begin: ScalarOperand, phases: dict[Part, Register]) -> Node:
         """The loads that the gathers of a block need, if there is one."""
-        members = self._members(begin)
+        members = self.extents.members(begin)
         return self._if_any(begin, lambda: self._transfer(self.plan.early, begin, members, phases))
 
     def _make_offsets(self, chunks: RowChunks, members: ScalarOperand, phases: dict[Part, Register]) -> None:
@@ -357,7 +240,7 @@ class _BlockRotation:
 
     def _if_any(self, begin: ScalarOperand, emit: Callable[[], None]) -> Node:
         """What is emitted for a block, if there is one."""
-        exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.upper)
+        exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.extents.upper)
         with self._list() as nodes:
             emit()
         return Branch(exists, nodes, location=self.loop.location)
@@ -365,7 +248,7 @@ class _BlockRotation:
     def _store_before(self, stores: Sequence[Node], position: Register, ran: Register) -> list[Node]:
         if not stores:
             return []
-        begin = self._begin(self._integer("sub", position, self.block))
+        begin = self.extents.begin(self._integer("sub", position, self.extents.block))
         return self._store(stores, ran, begin, self._integer("sub", position, begin), self.other)
 
     def _store(
@@ -515,7 +398,7 @@ class _BlockRotation:
         tile_bytes = {name: part.bytes for name, part in self.members.items()}
         step = self.steps.get(id(node))
         if isinstance(merge, NewDimension) and merge.is_local:
-            following = self._integer("add", at_block.operand(self.loop.index), self.step)
+            following = self._integer("add", at_block.operand(self.loop.index), self.extents.step)
             step = self._elements_between(node, at_block, self._scalars_at(following))
         return joined(self.emitter, node, merge, members, tile_bytes, step, rest)
 
@@ -537,7 +420,7 @@ class _BlockRotation:
 
     def _group(self) -> _Group:
         parts = [size for size in self.sizes if size.is_collected]
-        span = self._integer("mul", self.block, Immediate(self.blocks.collected_blocks))
+        span = self._integer("mul", self.extents.block, Immediate(self.blocks.collected_blocks))
         phase, other = {part: self.code.register() for part in parts}, {part: self.other[part] for part in parts}
         return _Group(self.code.register(), self.code.register(), phase, other, span)
 
@@ -550,15 +433,15 @@ class _BlockRotation:
     def _fill(self, group: _Group, position: Register) -> list[tuple[Register, ScalarOperand, ScalarOperand]]:
         """What the loop carries for a group: registers, what they are at first, and what at the end of a turn."""
         integer, scalar = self.emitter.integer, self.emitter.scalar
-        following = self._integer("add", position, self.block)
+        following = self._integer("add", position, self.extents.block)
         filled = self._integer("sub", following, group.begin)
         is_full = scalar("sge", (self.loop.dtype,), filled, group.span)
         carried: list[tuple[Register, ScalarOperand, ScalarOperand]] = [
-            (group.begin, self.first, self._scalar("select", is_full, following, group.begin)),
+            (group.begin, self.extents.first, self._scalar("select", is_full, following, group.begin)),
             (group.is_full, Immediate(0), is_full),
         ]
-        end = self._integer("smin", following, self.upper)
-        members = self._integer("sub", end, self._begin(position))
+        end = self._integer("smin", following, self.extents.upper)
+        members = self._integer("sub", end, self.extents.begin(position))
         for part, phase in group.phase.items():
             other, now = group.other[part], self.now[part]
             behind = integer("add", now, integer("mul", part.size(self.emitter), members))
@@ -573,23 +456,23 @@ class _BlockRotation:
     def _store_rest(self, group: _Group, ran: Register) -> list[Node]:
         """Stores of the last group, which may be the one that the last block has filled."""
         scalar, is_full = self.emitter.scalar, group.is_full
-        begin = self._scalar("select", is_full, self._first_of_full(group), self._begin(group.begin))
+        begin = self._scalar("select", is_full, self._first_of_full(group), self.extents.begin(group.begin))
         phases = {
             part: scalar("select", (I64,), is_full, group.other[part], phase) for part, phase in group.phase.items()
         }
         self.code.phases |= {phase: phase for phase in phases.values()}
-        return self._store(self.collected, ran, begin, self._integer("sub", self.upper, begin), phases)
+        return self._store(self.collected, ran, begin, self._integer("sub", self.extents.upper, begin), phases)
 
     def _first_of_full(self, group: _Group) -> ScalarOperand:
         """The first iteration of the group before."""
-        return self._begin(self._integer("sub", group.begin, group.span))
+        return self.extents.begin(self._integer("sub", group.begin, group.span))
 
     # ---- arithmetic -------------------------------------------------------------------------------------------------
 
     def _compute(self, position: Register) -> list[Node]:
         """All that is not moved, for the members of the block."""
-        begin = self._begin(position)
-        end = self._integer("smin", self._integer("add", position, self.block), self.upper)
+        begin = self.extents.begin(position)
+        end = self._integer("smin", self._integer("add", position, self.extents.block), self.extents.upper)
         members = self._integer("sub", end, begin)
         if self.shape.chunks is not None and self.shape.chunks.is_within:
             within = self.shape.chunks
@@ -632,11 +515,11 @@ class _BlockRotation:
         places = {size: self.code.register() for size in starts}
         for size, start in starts.items():
             self.code.keep_phase(places[size], start)
-        carried: list[tuple[Register, ScalarOperand]] = [(index, self._index(position))]
+        carried: list[tuple[Register, ScalarOperand]] = [(index, self.extents.index(position))]
         carried += [(places[size], start) for size, start in starts.items()]
         with self._list() as nodes:
             nodes += body(places)
-            yielded = [self._integer("add", index, self.step)]
+            yielded = [self._integer("add", index, self.extents.step)]
             yielded += [self.emitter.integer("add", places[size], size.size(self.emitter)) for size in starts]
         loop, counter = self.loop, self.code.register()
         return Loop(
@@ -663,7 +546,7 @@ class _BlockRotation:
 
     def _scalars_of(self, position: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
         """Names under which addresses and extents of an iteration are known, which this computes."""
-        return self._scalars_at(self._index(position), phases)
+        return self._scalars_at(self.extents.index(position), phases)
 
     def _scalars_at(self, index: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
         """The same for an index of the loop."""
@@ -682,11 +565,6 @@ class _BlockRotation:
 
     def _sync(self, queues: int = ALL_QUEUES) -> Instruction:
         return Instruction(TABLE["sync"], (), (Immediate(queues),), self.loop.location)
-
-
-def _shares(number: float) -> Immediate:
-    """A number in parts of an iteration."""
-    return Immediate(round(number * (1 << _SHARE_BITS)))
 
 
 def _place(transfer: Instruction) -> GlobalAddress:
