@@ -8,8 +8,7 @@ from __future__ import annotations
 from functools import reduce
 
 from mlutriton.codegen.llvm.elements import LANES
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.loans import IN_ONE_PIECE, LEAST_LENT_BYTES, READ_PAST_BYTES
 from mlutriton.isa.native_interface import STORED, Context, Counter
 from mlutriton.isa.trace_format import AMOUNT_SHIFT

@@ -18,8 +18,7 @@ from mlutriton.codegen.llvm.elements import (
     transposed_back,
     wide,
 )
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Context, Fault
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from functools import reduce
 
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.loans import IN_ONE_PIECE
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     LOANS_BYTES,

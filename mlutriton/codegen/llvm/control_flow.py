@@ -6,7 +6,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from mlutriton.codegen.llvm.frame import count_names
 from mlutriton.isa.legality import static_span
 from mlutriton.isa.operands import Address, Immediate, Label, Register
 from mlutriton.isa.program import Instruction, Program
@@ -207,7 +206,7 @@ def _accesses(
         buffer = program.buffers[operand.buffer]
         elements = None
         if operand.register is None:
-            counts = (str(instruction.operand(name)) for name in count_names(instruction.row))
+            counts = (str(instruction.operand(name)) for _, name in instruction.row.count_slots)
             key = (instruction.row.name, slot.name, operand.mode.value, *counts)
             if key not in spans:
                 spans[key] = static_span(instruction, slot)

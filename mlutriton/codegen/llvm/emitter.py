@@ -27,6 +27,10 @@ _PART_CHARACTERS = 3500
 _PREFETCHED_BYTES = 64
 
 
+Count = int | str
+"""A 64-bit integer: known now, or the name of an IR value."""
+
+
 @dataclass
 class Library:
     """The functions and declarations that a module needs, each once.
@@ -198,7 +202,7 @@ class Emitter:
         self._known = known
 
     @contextmanager
-    def loop(self, stop: int | str, *, start: int | str = 0, step: int = 1, as_written: bool = False) -> Generator[str]:
+    def loop(self, stop: Count, *, start: Count = 0, step: int = 1, as_written: bool = False) -> Generator[str]:
         """Write the body of ``for index in range(start, stop, step)``; yields the index, an ``i64``.
 
         ``as_written`` hides the step from LLVM. Where addresses are bases and multiples of the index, as a host has
@@ -236,7 +240,7 @@ class Emitter:
 
     # ---- 64-bit integers, folded where both sides are known ---------------------------------------------------------
 
-    def add(self, a: int | str, b: int | str) -> int | str:
+    def add(self, a: Count, b: Count) -> Count:
         """``a + b``."""
         if isinstance(a, int) and isinstance(b, int):
             return a + b
@@ -244,13 +248,13 @@ class Emitter:
             return b
         return a if b == 0 else self.value(f"add i64 {a}, {b}")
 
-    def subtract(self, a: int | str, b: int | str) -> int | str:
+    def subtract(self, a: Count, b: Count) -> Count:
         """``a - b``."""
         if isinstance(a, int) and isinstance(b, int):
             return a - b
         return a if b == 0 else self.value(f"sub i64 {a}, {b}")
 
-    def multiply(self, a: int | str, b: int | str) -> int | str:
+    def multiply(self, a: Count, b: Count) -> Count:
         """``a * b``."""
         if isinstance(a, int) and isinstance(b, int):
             return a * b
@@ -260,19 +264,19 @@ class Emitter:
             return b
         return a if b == 1 else self.value(f"mul i64 {a}, {b}")
 
-    def maximum(self, a: int | str, b: int | str) -> int | str:
+    def maximum(self, a: Count, b: Count) -> Count:
         """The greater, signed."""
         if isinstance(a, int) and isinstance(b, int):
             return max(a, b)
         return self.extreme("sgt", "i64", a, b)
 
-    def minimum(self, a: int | str, b: int | str) -> int | str:
+    def minimum(self, a: Count, b: Count) -> Count:
         """The lesser, signed."""
         if isinstance(a, int) and isinstance(b, int):
             return min(a, b)
         return self.extreme("slt", "i64", a, b)
 
-    def extreme(self, predicate: str, kind: str, a: int | str, b: int | str) -> str:
+    def extreme(self, predicate: str, kind: str, a: Count, b: Count) -> str:
         """``a`` where it compares so to ``b``, else ``b``.
 
         LLVM has intrinsics for that, but compiles a block with one in the slow way, also where it is to be quick.
@@ -280,7 +284,7 @@ class Emitter:
         condition = self.value(f"icmp {predicate} {kind} {a}, {b}")
         return self.value(f"select i1 {condition}, {kind} {a}, {kind} {b}")
 
-    def ceil_divide(self, a: int | str, b: int | str) -> int | str:
+    def ceil_divide(self, a: Count, b: Count) -> Count:
         """``a / b``, rounded up, of numbers that are not negative."""
         above = self.add(a, self.subtract(b, 1))
         if isinstance(b, int) and b.bit_count() == 1:
@@ -289,7 +293,7 @@ class Emitter:
 
     # ---- conditions, likewise ---------------------------------------------------------------------------------------
 
-    def equal(self, a: int | str, b: int | str) -> bool | str:
+    def equal(self, a: Count, b: Count) -> bool | str:
         """Whether two 64-bit integers are equal."""
         if isinstance(a, int) and isinstance(b, int):
             return a == b
@@ -307,7 +311,7 @@ class Emitter:
             return a if b else False
         return self.value(f"and i1 {a}, {b}")
 
-    def choose(self, condition: bool | str, a: int | str, b: int | str) -> int | str:
+    def choose(self, condition: bool | str, a: Count, b: Count) -> Count:
         """``a`` where a condition holds, else ``b``."""
         if isinstance(condition, bool):
             return a if condition else b
@@ -315,20 +319,20 @@ class Emitter:
 
     # ---- memory -----------------------------------------------------------------------------------------------------
 
-    def pointer(self, base: str, offset_bytes: int | str) -> str:
+    def pointer(self, base: str, offset_bytes: Count) -> str:
         """``base`` plus a number of bytes."""
         return base if offset_bytes == 0 else self.value(f"getelementptr i8, ptr {base}, i64 {offset_bytes}")
 
-    def moved(self, base: str, index: int | str, stride_bytes: int | str) -> str:
+    def moved(self, base: str, index: Count, stride_bytes: Count) -> str:
         """``base`` plus so many times a stride."""
         return self.pointer(base, self.multiply(index, stride_bytes))
 
-    def copy(self, target: str, source: str, size_bytes: int | str) -> None:
+    def copy(self, target: str, source: str, size_bytes: Count) -> None:
         """Copy bytes that do not overlap."""
         self.library.declare("llvm.memcpy.p0.p0.i64", "void {}(ptr, ptr, i64, i1)")
         self.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size_bytes}, i1 false)")
 
-    def prefetch(self, source: str, size_bytes: int | str) -> None:
+    def prefetch(self, source: str, size_bytes: Count) -> None:
         """Ask for bytes that will be read soon; they need not exist."""
         with self.loop(str(size_bytes), step=_PREFETCHED_BYTES) as offset:
             self.prefetch_line(self.pointer(source, offset))
@@ -342,6 +346,6 @@ class Emitter:
         """The 64-bit integer at an address."""
         return self.value(f"load i64, ptr {address}, align 8")
 
-    def store64(self, value: int | str, address: str) -> None:
+    def store64(self, value: Count, address: str) -> None:
         """Store a 64-bit integer."""
         self.do(f"store i64 {value}, ptr {address}, align 8")

@@ -4,129 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 
 from mlutriton.codegen.llvm.elements import Lanes, constant, constant_bits, from_register, number_of, to_register
-from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.faults import Faults
+from mlutriton.codegen.llvm.formulas import Formulas
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.polynomials import Polynomial, polynomial, polynomial_of
-from mlutriton.codegen.llvm.ranges import INT64, Range
+from mlutriton.codegen.llvm.ranges import Range
 from mlutriton.dtypes import DType
-from mlutriton.isa.expression import Call, Constant, Expression, Name, evaluate, names_in, parse
+from mlutriton.isa.expression import Call, Expression, Name, names_in, parse
 from mlutriton.isa.legality import span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import (
     BASIC_FUNCTIONS,
-    FAILED,
     RUNTIME_FUNCTIONS,
     WRAM_EXPANSION,
-    Context,
     Fault,
     special_functions,
 )
-from mlutriton.isa.operands import MAXIMUM_COUNT, Address, GlobalAddress, Immediate, Mode, Operand, Register
-from mlutriton.isa.program import Buffer, Program
-from mlutriton.isa.table import TABLE, Row, Slot, SlotKind
+from mlutriton.isa.operands import MAXIMUM_COUNT, Address, GlobalAddress, Immediate, Operand, Register
+from mlutriton.isa.program import Program
+from mlutriton.isa.table import Slot
 
-Count = int | str
-"""A 64-bit integer: known now, or the name of an IR value."""
-
-_BEYOND_EVERY_SPAN = 1 << 48
 _COUNTS = Range(0, MAXIMUM_COUNT)
-
-# Where faults meet, one number has the fault, the slot and the instruction: what leads there shall cost next to nothing
-# where all is well. LLVM takes long where very many meet.
-_FAULT_BITS = _SLOT_BITS = 8
-_FAULTS_TOGETHER = 64
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """Bytes of an on-chip memory that an operand names; never changed.
-
-    Attributes:
-        buffer: the window that they belong to.
-        base: IR value of the register in the address, or empty; equal names are equal values.
-        start: first byte in its memory, without the register.
-        size: bytes touched.
-        dtype: element type.
-        mode: how elements are repeated over rows and columns.
-        lines: how often each line of how many elements comes, of a source that is read that way.
-        first: the parameter that tells where it begins, in a function that is shared by places of any beginning.
-        ends: first byte, and the byte after the last one if the place is not empty, where both are polynomials.
-        is_lent: whether it may lie in DRAM, in a function that reads it.
-        low: first byte of the memory that may be touched.
-        high: the byte after the last of them.
-    """
-
-    buffer: Buffer
-    base: str
-    start: int
-    size: Count
-    dtype: DType
-    mode: Mode = Mode.FULL
-    lines: tuple[int, int] | None = None
-    first: str = ""
-    ends: tuple[Polynomial, Polynomial] | None = None
-    is_lent: bool = False
-    low: int = field(init=False)
-    high: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        window = self.buffer.offset_bytes
-        self.low = window if self.base else self.start
-        if self.base or isinstance(self.size, str):
-            self.high = max(self.low, window + self.buffer.bytes)
-        else:
-            self.high = self.start + self.size
-
-    def same_start(self, other: Place) -> bool:
-        """True if both certainly begin at the same byte."""
-        return self.buffer.space == other.buffer.space and self.base == other.base and self.start == other.start
-
-    def may_overlap(self, other: Place) -> bool:
-        """False if the two certainly have no byte in common."""
-        # Both lie in their windows.
-        if self.low >= other.high or other.low >= self.high or self.buffer.space != other.buffer.space:
-            return False
-        if self.size == 0 or other.size == 0:
-            return False
-        if self.base and self.base == other.base and isinstance(self.size, int) and isinstance(other.size, int):
-            return self.start < other.start + other.size and other.start < self.start + self.size
-        # What is true modulo 2**64 is true, as both lie in their windows.
-        return not (self.ends and other.ends and _is_before(self.ends, other.ends))
-
-    def must_overlap(self, other: Place) -> bool:
-        """True if the two certainly have a byte in common."""
-        known = isinstance(self.size, int) and isinstance(other.size, int) and self.base == other.base
-        return known and self.may_overlap(other)
-
-
-@cache
-def _vanishes_with(expression: Expression, name: str) -> bool:
-    """True if an expression is a product of a name and something."""
-    match expression:
-        case Name(text):
-            return text == name
-        case Call("*", factors):
-            return any(_vanishes_with(factor, name) for factor in factors)
-        case _:
-            return False
-
-
-def _is_before(a: tuple[Polynomial, Polynomial], b: tuple[Polynomial, Polynomial]) -> bool:
-    """True if one of two places certainly ends before the other one begins."""
-    return a[1].is_at_most(b[0]) or b[1].is_at_most(a[0])
-
-
-def count_names(row: Row) -> tuple[str, ...]:
-    """Names of the count slots of an instruction."""
-    return _count_names(row.name)
-
-
-@cache
-def _count_names(name: str) -> tuple[str, ...]:
-    return tuple(slot.name for slot in TABLE[name].slots if slot.kind is SlotKind.COUNT)
 
 
 class Frame:
@@ -142,6 +44,8 @@ class Frame:
         instruction: the instruction itself.
         variables: places of all that is kept from one block to the next, 64 bits each.
         cleared: those of them that hold 0 at first.
+        formulas: those of the instruction table, as text.
+        faults: of the program so far.
     """
 
     def __init__(
@@ -163,7 +67,7 @@ class Frame:
             live: which registers are read before written, as ``RegisterLife`` has them.
             lasting: which need no place to be read in other blocks, likewise.
         """
-        self.e = e
+        self.e, self.formulas, self.faults = e, Formulas(e), Faults(e)
         self.loops = loops
         self.loop_names: dict[Hashable, str] = {}
         self.program = program
@@ -192,9 +96,6 @@ class Frame:
         self._lasting_values: dict[int, str] = {}
         self._lasting_typed: dict[int, tuple[DType, str, str]] = {}
         self._counts: dict[str, str] = {}
-        # Of counts, and of what is computed of them: of most that how, as nobody has asked about them.
-        self._ranges: dict[str, Range] = {}
-        self._formed: dict[str, tuple[str, Count, Count]] = {}
         # What IR values are, as far as it helps, and how those are computed that nobody has asked about; they keep
         # their names.
         self._polynomials: dict[str, Polynomial] = {}
@@ -203,11 +104,7 @@ class Frame:
         self._spans: dict[tuple[Count, ...], Polynomial | None] = {}
         self._places: dict[str, Place | None] = {}
         self._instruction_counts: dict[str, Count] | None = None
-        self._formulas: dict[tuple[Count, ...], int] = {}
         self._checked: set[tuple[object, ...]] = set()
-        # Where faults come from: block and values; those that a runtime function has noted, and others.
-        self._failures: list[tuple[str, int]] = []
-        self._faults: list[tuple[str, int, str, str]] = []
 
     def variable(self, *, is_cleared: bool = True) -> str:
         """A place for 64 bits that are kept from one block to the next."""
@@ -317,7 +214,7 @@ class Frame:
             return value
         if value not in self._counts:
             count = self._counts[value] = str(self.e.minimum(self.e.maximum(value, 0), MAXIMUM_COUNT))
-            self._ranges[count] = _COUNTS
+            self.formulas.learn(count, _COUNTS)
             # Otherwise there is nothing, or more than any window holds.
             self._polynomials[count] = self.polynomial(value)
         return self._counts[value]
@@ -357,7 +254,7 @@ class Frame:
     def counts(self) -> dict[str, Count]:
         """All counts of the current instruction; not to be changed."""
         if self._instruction_counts is None:
-            self._instruction_counts = {name: self.count(name) for name in count_names(self.instruction.row)}
+            self._instruction_counts = {name: self.count(name) for _, name in self.instruction.row.count_slots}
         return self._instruction_counts
 
     def global_address(self, name: str) -> str:
@@ -404,7 +301,7 @@ class Frame:
         if 0 in extents:
             return 0
         text = span_text(slot, address)
-        size = self.e.multiply(self.formula(text, counts), self.instruction.dtype_of(slot).bytes)
+        size = self.e.multiply(self.formulas.of(text, counts), self.instruction.dtype_of(slot).bytes)
         for name, extent in zip(self.instruction.row.extents, extents, strict=True):
             if isinstance(extent, str) and not _vanishes_with(parse(text), name):
                 empty = self.e.value(f"icmp eq i64 {extent}, 0")
@@ -467,95 +364,7 @@ class Frame:
         )
         return e.add(e.multiply(elements, 4), WRAM_EXPANSION * place.buffer.offset_bytes)
 
-    # ---- expressions, calls, faults ---------------------------------------------------------------------------------
-
-    def formula(self, text: str, values: dict[str, Count]) -> Count:
-        """Evaluate a formula of the table over counts; once for the same known values."""
-        key = (text, *values.values())
-        if key not in self._formulas:
-            result = self.expression(parse(text), values)
-            if isinstance(result, str):
-                return result
-            self._formulas[key] = result
-        return self._formulas[key]
-
-    def expression(self, expression: Expression, values: dict[str, Count]) -> Count:
-        """Evaluate an expression of the table, now where all its names are known, else as IR."""
-        match expression:
-            case Constant(value):
-                return value
-            case Name(text):
-                return values[text]
-            case Call(function, arguments):
-                operands = [self.expression(argument, values) for argument in arguments]
-                known = [operand for operand in operands if isinstance(operand, int)]
-                if len(known) == len(operands):
-                    return evaluate(Call(function, tuple(Constant(operand) for operand in known)), {})
-                return self._call(function, operands)
-
-    def _call(self, function: str, operands: list[Count]) -> Count:
-        result = self._called(function, operands)
-        if isinstance(result, str) and len(operands) == 2:
-            self._formed[result] = function, operands[0], operands[1]
-        return result
-
-    def _called(self, function: str, operands: list[Count]) -> Count:
-        e = self.e
-        match function, operands:
-            case "+", [a, b]:
-                return e.add(a, b)
-            case "-", [a, b]:
-                return e.subtract(a, b)
-            case "*", [a, b]:
-                return 0 if 0 in (a, b) else self._product(a, b)
-            case "max", [a, b]:
-                return e.maximum(a, b)
-            case "min", [a, b]:
-                return e.minimum(a, b)
-            case "ceil_div", [a, b]:
-                return e.ceil_divide(a, b)
-            case "round_up", [a, b]:
-                return e.multiply(self._call("ceil_div", [a, b]), b)
-            case "log2_ceil", [a]:
-                name = e.library.declare("llvm.ctlz.i64", "i64 {}(i64, i1)")
-                below = e.maximum(e.subtract(a, 1), 0)
-                return e.subtract(64, e.value(f"call i64 @{name}(i64 {below}, i1 false)"))
-            case "if_one", [condition, then, otherwise]:
-                if isinstance(condition, int):
-                    return then if condition == 1 else otherwise
-                is_one = e.value(f"icmp eq i64 {condition}, 1")
-                return e.value(f"select i1 {is_one}, i64 {then}, i64 {otherwise}")
-            case _:
-                raise AssertionError(f"no LLVM text for {function}")
-
-    def _product(self, a: Count, b: Count) -> Count:
-        """``a * b``, or a number far above the size of any memory: a span must not wrap around into its window."""
-        e = self.e
-        if 1 in (a, b):
-            return e.multiply(a, b)
-        found = self._range_after("*", a, b)
-        if found is not None:
-            product = e.multiply(a, b)
-            return product if found.most <= _BEYOND_EVERY_SPAN else e.minimum(product, _BEYOND_EVERY_SPAN)
-        name = e.library.declare("llvm.smul.fix.sat.i64", "i64 {}(i64, i64, i32)")
-        return e.minimum(e.value(f"call i64 @{name}(i64 {a}, i64 {b}, i32 0)"), _BEYOND_EVERY_SPAN)
-
-    def _range(self, value: Count) -> Range | None:
-        """Integers between which a value lies; None if that is not known."""
-        if isinstance(value, int):
-            return Range(value, value)
-        formed = self._formed.pop(value, None)
-        if formed is not None and value not in self._ranges:
-            found = self._range_after(*formed)
-            if found is not None:
-                self._ranges[value] = found
-        return self._ranges.get(value)
-
-    def _range_after(self, function: str, a: Count, b: Count) -> Range | None:
-        """The same of what a function of the table gives; None if it may not fit 64 bits, and wrap around."""
-        left, right = self._range(a), self._range(b)
-        found = left.after(function, right) if left and right else None
-        return found if found is not None and found.is_within(INT64) else None
+    # ---- calls, faults ---------------------------------------------------------------------------------
 
     @property
     def is_surely_empty(self) -> bool:
@@ -589,53 +398,21 @@ class Frame:
         return e.value(f"call {result} {function}({text})")
 
     def fault_if(self, condition: str, fault: Fault, address: str = "0", size_bytes: str = "0", slot: int = 0) -> None:
-        """Stop the program with a fault where a condition holds."""
-        e = self.e
-        on = e.fresh("on")
-        what = (self.index << _SLOT_BITS | slot) << _FAULT_BITS | fault
-        label = f"fault{len(self._faults) // _FAULTS_TOGETHER}"
-        self._faults.append((e.current, what, address, size_bytes))
-        e.branch(condition, label, on)
-        e.go_on(on)
+        """Stop the program with a fault of the current instruction where a condition holds."""
+        self.faults.where(condition, fault, self.index, slot, address, size_bytes)
 
     def stop_if_failed(self, result: str) -> None:
         """Stop the program where a runtime function gave -1, having noted its fault in the context."""
-        e = self.e
-        on = e.fresh("on")
-        label = f"failure{len(self._failures) // _FAULTS_TOGETHER}"
-        self._failures.append((e.current, self.index))
-        e.branch(e.value(f"icmp eq i64 {result}, -1"), label, on)
-        e.go_on(on)
+        self.faults.where_failed(result, self.index)
 
-    def finish(self) -> None:
-        """Write the ends of the function at which all faults meet."""
-        e = self.e
 
-        def meet(values: list[tuple[Count, str]]) -> str:
-            return e.value("phi i64 " + ", ".join(f"[ {value}, %{block} ]" for value, block in values))
-
-        for first in range(0, len(self._faults), _FAULTS_TOGETHER):
-            faults = self._faults[first : first + _FAULTS_TOGETHER]
-            e.label(f"fault{first // _FAULTS_TOGETHER}")
-            what = meet([(each[1], each[0]) for each in faults])
-            address, size = (meet([(each[field], each[0]) for each in faults]) for field in (2, 3))
-            rest = e.value(f"lshr i64 {what}, {_FAULT_BITS}")
-            fault = e.value(f"and i64 {what}, {(1 << _FAULT_BITS) - 1}")
-            slot = e.value(f"and i64 {rest}, {(1 << _SLOT_BITS) - 1}")
-            words = {
-                Context.FAULT: fault,
-                Context.FAULT_ADDRESS: address,
-                Context.FAULT_BYTES: size,
-                Context.FAULT_SLOT: slot,
-            }
-            for word, value in words.items():
-                e.store64(value, e.pointer("%context", 8 * word))
-            self._stop(e.value(f"lshr i64 {rest}, {_SLOT_BITS}"))
-        for first in range(0, len(self._failures), _FAULTS_TOGETHER):
-            e.label(f"failure{first // _FAULTS_TOGETHER}")
-            failures = self._failures[first : first + _FAULTS_TOGETHER]
-            self._stop(meet([(index, block) for block, index in failures]))
-
-    def _stop(self, instruction: str) -> None:
-        self.e.store64(instruction, self.e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
-        self.e.do(f"ret i64 {FAILED}")
+@cache
+def _vanishes_with(expression: Expression, name: str) -> bool:
+    """True if an expression is a product of a name and something."""
+    match expression:
+        case Name(text):
+            return text == name
+        case Call("*", factors):
+            return any(_vanishes_with(factor, name) for factor in factors)
+        case _:
+            return False

@@ -25,10 +25,11 @@ from mlutriton.codegen.llvm.elements import (
     store_first,
     to_register,
 )
-from mlutriton.codegen.llvm.emitter import Emitter
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count, Emitter
+from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.loans import Loans
 from mlutriton.codegen.llvm.pairs import combined_pairs
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.reductions import RowReduction
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.codegen.llvm.steps import COPY, Source, Step

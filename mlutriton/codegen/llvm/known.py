@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mlutriton.arithmetic import OPERATIONS, evaluate
 from mlutriton.codegen.llvm.elements import LANES, Lanes, constant
-from mlutriton.codegen.llvm.frame import Count, Place
+from mlutriton.codegen.llvm.emitter import Count
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.steps import COPY, IOTA, Source, Step
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType

@@ -24,8 +24,9 @@ from contextlib import contextmanager
 from functools import reduce
 
 from mlutriton.codegen.llvm.elements import LANES
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.frame import Frame
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import LOANS_BYTES, loans_offset
 from mlutriton.isa.operands import Address

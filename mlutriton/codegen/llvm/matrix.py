@@ -6,8 +6,7 @@ Each element of c is one chain of fused multiply-adds over k in order, whatever 
 from __future__ import annotations
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, number_of, store
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
 from mlutriton.codegen.llvm.zero_edges import element_of_weights, extents_without_zeros
 from mlutriton.dtypes import F32, DType

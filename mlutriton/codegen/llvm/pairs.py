@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, kind, load, number_of, wide
-from mlutriton.codegen.llvm.emitter import Emitter
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter
 
 
 def combined_pairs(e: Emitter, operation: str, value: Lanes, distance: int, element: Count, source: str) -> Lanes:

@@ -22,8 +22,7 @@ from mlutriton.codegen.llvm.elements import (
     store_first,
     wide,
 )
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.dtypes import DType
 from mlutriton.isa.reduction import lanes as reduction_lanes
 

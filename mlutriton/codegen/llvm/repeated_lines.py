@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits, wide
-from mlutriton.codegen.llvm.emitter import Emitter
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter
 from mlutriton.dtypes import DType
 
 

@@ -12,8 +12,7 @@ from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
 from mlutriton.codegen.llvm.contexts import prepare_again, sum_up
 from mlutriton.codegen.llvm.elements import LANES, transposed_square
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.joining import concatenate, repeats
 from mlutriton.codegen.llvm.loans import (
     lend,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from mlutriton.codegen.llvm.emitter import Emitter
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count, Emitter
+from mlutriton.codegen.llvm.frame import Frame
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.isa.cost import environment, issue_cycles
 from mlutriton.isa.exchanged import exchanging_steps
 from mlutriton.isa.expression import parse
@@ -131,7 +132,7 @@ class Scoreboard:
         names = {**self._environments[key], **counts}
         cycles = self._static_occupancies.get((key, *counts.values()))
         if cycles is None:
-            cycles = frame.expression(parse(row.occupancy), names)
+            cycles = frame.formulas.expression(parse(row.occupancy), names)
             if isinstance(cycles, int):
                 self._static_occupancies[key, *counts.values()] = cycles
         if row.name == "mm":
@@ -144,7 +145,7 @@ class Scoreboard:
         else:
             operation = row.operation
             counter = _CLASS_COUNTERS[operation.cost_class] if operation else Counter.VECTOR_REDUCTION_BYTES
-            self._count_in_block(counter, frame.expression(parse(row.work), names))
+            self._count_in_block(counter, frame.formulas.expression(parse(row.work), names))
         return cycles
 
     def _wait(self, *, is_product: bool) -> Count:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import LANES, Lanes
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count
+from mlutriton.codegen.llvm.frame import Frame
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
 from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits, wide
-from mlutriton.codegen.llvm.emitter import Emitter
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter
 from mlutriton.dtypes import DType
 
 

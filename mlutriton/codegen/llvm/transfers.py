@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mlutriton.codegen.llvm.common_weights import CommonWeights
 from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant, load, store
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.emitter import Count
+from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
 from mlutriton.codegen.llvm.loans import BOXES, Loans
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.isa.native_interface import STORED, Counter
 from mlutriton.isa.operands import ABSENT

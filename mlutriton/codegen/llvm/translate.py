@@ -15,13 +15,14 @@ from mlutriton.codegen.llvm.common_weights import CommonWeights, forget_all
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, register_life
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
-from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.extremes import place_of_extreme
-from mlutriton.codegen.llvm.frame import Count, Frame, Place
+from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
 from mlutriton.codegen.llvm.items import reach
 from mlutriton.codegen.llvm.known import KnownValues
 from mlutriton.codegen.llvm.loans import Loans
+from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.reductions import is_short, short_reduction
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.codegen.llvm.steps import COPY, Exchange, Step, elementwise_step, exchange, iota_step, repeat_step
@@ -148,7 +149,7 @@ class _Translation:
             if place == last:
                 # What is left to write takes as long as to compile the last loops.
                 self.frame.loops.end_part(is_last=True)
-        self.frame.finish()
+        self.frame.faults.finish()
         arguments = f"{_PROGRAM_ARGUMENTS}, ptr noalias %saved" if self.is_cooperative else _PROGRAM_ARGUMENTS
         return e.function(f"define i64 @{PROGRAM}({arguments})")
 

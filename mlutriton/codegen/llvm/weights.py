@@ -18,8 +18,7 @@ from mlutriton.codegen.llvm.elements import (
     store_first,
     transposed_square,
 )
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.dtypes import F16, F32, DType
 from mlutriton.isa.table import WRAM_PANEL_COLUMNS, WRAM_STRIP_COLUMNS
 

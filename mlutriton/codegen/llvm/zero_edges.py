@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlutriton.codegen.llvm.elements import LANES, lanes_below
-from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.codegen.llvm.frame import Count
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 
 _STRIP_ROW_BYTES = 4 * WRAM_STRIP_COLUMNS
