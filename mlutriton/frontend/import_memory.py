@@ -8,6 +8,7 @@ from math import prod
 from mlutriton.dtypes import I1, I64
 from mlutriton.frontend.assembly_hints import instead_of
 from mlutriton.frontend.import_blocks import load_block, store_block
+from mlutriton.frontend.import_tensors import same_operands
 from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
 from mlutriton.frontend.ttir_tree import TtirOperation
 from mlutriton.ir.core import Attribute, Block, Value
@@ -132,13 +133,6 @@ def _all(translation: Translation, truths: Value) -> Value:
     return translation.add(Reduce([row], {"axis": 0}, regions=(both,))).result
 
 
-def _same_operands(op: type[AddPtr | PtrToInt]) -> Rule:
-    def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-        return translation.add(op(translation.values(operation.operands))).results
-
-    return rule
-
-
 def _int_to_pointer(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
     addresses = translation.values(operation.operands)
     return translation.add(IntToPtr(addresses, result_types=(translation.result_type(operation),))).results
@@ -191,8 +185,8 @@ def _inline_assembly(translation: Translation, operation: TtirOperation) -> Sequ
 RULES: dict[str, Rule] = {
     "tt.load": _load,
     "tt.store": _store,
-    "tt.addptr": _same_operands(AddPtr),
-    "tt.ptr_to_int": _same_operands(PtrToInt),
+    "tt.addptr": same_operands(AddPtr),
+    "tt.ptr_to_int": same_operands(PtrToInt),
     "tt.int_to_ptr": _int_to_pointer,
     "tt.atomic_rmw": _atomic_update,
     "tt.atomic_cas": _atomic_exchange,

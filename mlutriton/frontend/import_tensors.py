@@ -76,7 +76,7 @@ def _grid_query(op: type[ProgramId | NumPrograms]) -> Rule:
     return rule
 
 
-def _same_operands(op: type[Operation]) -> Rule:
+def same_operands(op: type[Operation]) -> Rule:
     """The rule of an op with the same operands, whose result types follow from them."""
 
     def rule(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
@@ -136,8 +136,8 @@ RULES: dict[str, Rule] = {
     "tt.expand_dims": _expand_dims,
     "tt.gather": _gather,
     "tt.trans": _transpose,
-    "tt.join": _same_operands(Join),
-    "tt.split": _same_operands(Split),
-    "tt.cat": _same_operands(Concatenate),
+    "tt.join": same_operands(Join),
+    "tt.split": same_operands(Split),
+    "tt.cat": same_operands(Concatenate),
     "tt.histogram": _histogram,
 }
