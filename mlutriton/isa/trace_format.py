@@ -142,9 +142,9 @@ class Extent:
     def words(self) -> tuple[int, int, int]:
         """The three words of the EXTENT, as signed 64-bit integers."""
         return (
-            _signed(self.segment_bytes | self.count1 << 32),
+            signed(self.segment_bytes | self.count1 << 32),
             self.stride1_bytes,
-            _signed(self.count2 | (self.stride2_bytes & MAX_ADDRESS) << 16),
+            signed(self.count2 | (self.stride2_bytes & MAX_ADDRESS) << 16),
         )
 
 
@@ -181,16 +181,16 @@ class Record:
                 raise ValueError(f"{name} is {value}; a record holds 0 to {limit}")
         extent = self.extent
         instruction = min(self.instruction, MAX_INSTRUCTION)
-        payload = _signed(self.address | instruction << INSTRUCTION_SHIFT)
+        payload = signed(self.address | instruction << INSTRUCTION_SHIFT)
         middle = self.kind << KIND_SHIFT | self.amount << AMOUNT_SHIFT
         if extent is not None and self._holds(extent):
             middle |= extent.count1 | self.compute_cycles << STRIDED_COMPUTE_SHIFT
             middle |= (self.flags | FLAG_STRIDED) << FLAGS_SHIFT
             local = self.scalar_cycles | max(self.compute_head, 0) << STRIDED_HEAD_SHIFT
-            return local | extent.stride1_bytes << STRIDE_SHIFT, _signed(middle), payload
+            return local | extent.stride1_bytes << STRIDE_SHIFT, signed(middle), payload
         middle |= self.compute_head & 0xFFFFFFFF | (self.flags | (FLAG_EXTENT if extent else 0)) << FLAGS_SHIFT
-        local = _signed(self.scalar_cycles | self.compute_cycles << 32)
-        return (local, _signed(middle), payload, *(extent.words() if extent else ()))
+        local = signed(self.scalar_cycles | self.compute_cycles << 32)
+        return (local, signed(middle), payload, *(extent.words() if extent else ()))
 
     def _holds(self, extent: Extent) -> bool:
         """Whether the record has room for this geometry itself."""
@@ -217,7 +217,7 @@ def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
         extent = None
         if flags & FLAG_STRIDED:
             count1, compute_cycles = head & MAX_STRIDED, head >> STRIDED_COMPUTE_SHIFT
-            extent = Extent(amount // count1, count1, _signed(local) >> STRIDE_SHIFT)
+            extent = Extent(amount // count1, count1, signed(local) >> STRIDE_SHIFT)
             scalar_cycles = local & MAX_STRIDED
             head = local >> STRIDED_HEAD_SHIFT & MAX_STRIDED or NO_COMPUTE & 0xFFFFFFFF
         elif kind in (Kind.LOAD, Kind.STORE) and flags & FLAG_EXTENT:
@@ -237,5 +237,6 @@ def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
         )
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
+    """The signed integer of the same 64 bits."""
     return word - (1 << 64) if word >> 63 else word

@@ -20,10 +20,6 @@ _STREAMED_SEGMENT_BYTES = 512
 _ROWS = ", i64 %rows"
 
 
-def _word(e: Emitter, word: int) -> str:
-    return e.pointer("%context", 8 * word)
-
-
 def box(library: Library) -> str:
     """``box(context, start, width, n0, n1, n2, stride1, stride2, write)``: as check, for a box of segments of elements.
 
@@ -149,7 +145,7 @@ def _copy_box(e: Emitter, segment: Count, strides: list[Count], *, is_store: boo
 
 def _is_streamed(e: Emitter, segment: Count) -> str:
     """Whether a store goes by the caches: its array does not fit them, and there is enough to do between its ends."""
-    start, end = (e.load64(_word(e, word)) for word in (Context.HIT_START, Context.HIT_END))
+    start, end = (e.load64(e.word(word)) for word in (Context.HIT_START, Context.HIT_END))
     is_large = e.value(f"icmp sge i64 {e.subtract(end, start)}, {STREAMED_ARRAY_BYTES}")
     return e.value(f"and i1 {is_large}, {e.value(f'icmp sge i64 {segment}, {_STREAMED_SEGMENT_BYTES}')}")
 
@@ -174,7 +170,7 @@ def stream(library: Library) -> str:
 
 def _place_in_nram(e: Emitter) -> tuple[str, Count]:
     """The address of NRAM, and where ``%local`` lies in it."""
-    nram = e.value(f"load ptr, ptr {_word(e, Context.NRAM)}, align 8")
+    nram = e.value(f"load ptr, ptr {e.word(Context.NRAM)}, align 8")
     return nram, e.subtract(e.value("ptrtoint ptr %local to i64"), e.value(f"ptrtoint ptr {nram} to i64"))
 
 
@@ -200,7 +196,7 @@ def _may_lend(e: Emitter, segment: Count, total: Count, strides: list[Count]) ->
 def _may_lend_rows(e: Emitter, segment: Count, total: Count, strides: list[Count]) -> str:
     """Whether a load may be lent as rows: likewise, but they may stand apart in an array to which nobody stores."""
     _, end = _hull(e, "%address", segment, strides[2:])
-    writable = e.load64(_word(e, Context.HIT_WRITABLE))
+    writable = e.load64(e.word(Context.HIT_WRITABLE))
     conditions = [
         *_is_worth_it(e, end, total),
         e.value("icmp ne i64 %rows, 0"),
@@ -216,7 +212,7 @@ def _is_worth_it(e: Emitter, end: Count, total: Count) -> list[str]:
     past = e.add(end, READ_PAST_BYTES)
     return [
         e.value(f"icmp sge i64 {total}, {LEAST_LENT_BYTES}"),
-        e.value(f"icmp ule i64 {past}, {e.load64(_word(e, Context.HIT_END))}"),
+        e.value(f"icmp ule i64 {past}, {e.load64(e.word(Context.HIT_END))}"),
     ]
 
 

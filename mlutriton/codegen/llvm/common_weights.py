@@ -172,7 +172,7 @@ class CommonWeights:
 
     def _member(self) -> tuple[str, int]:
         e = self._frame.e
-        return e.load64(e.pointer("%context", 8 * Context.MEMBER)), self._frame.program.cores_per_program
+        return e.load64(e.word(Context.MEMBER)), self._frame.program.cores_per_program
 
     def _at_table(self, name: str, place: Place, result: str = "void") -> str:
         frame, e = self._frame, self._frame.e

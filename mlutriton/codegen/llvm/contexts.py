@@ -47,12 +47,12 @@ def prepare_again(library: Library) -> str:
     with e.loop("%count") as number:
         context = _context(e, number)
         for begin, following, _ in _BUFFERS:
-            e.store64(_load(e, context, begin), e.pointer(context, 8 * following))
+            e.store64(_load(e, context, begin), e.word(following, context))
         for begin, end in _CLEARED:
-            e.do(f"call void @{clear}(ptr {e.pointer(context, 8 * begin)}, i8 0, i64 {8 * (end - begin)}, i1 false)")
+            e.do(f"call void @{clear}(ptr {e.word(begin, context)}, i8 0, i64 {8 * (end - begin)}, i1 false)")
         thread = e.value(f"udiv i64 {number}, %members")
         counted = e.add("%work", e.multiply(thread, "%work_bytes"))
-        e.store64(counted, e.pointer(context, 8 * Context.INSTRUCTION_WORK))
+        e.store64(counted, e.word(Context.INSTRUCTION_WORK, context))
     e.do("ret i64 1")
     numbers = "i64 %count, i64 %launch, i64 %buffer_bytes, i64 %work, i64 %work_bytes, i64 %members"
     return e.function(f"define i64 @{PREPARE_AGAIN}(ptr %contexts, {numbers})")
@@ -82,4 +82,4 @@ def _context(e: Emitter, number: str) -> str:
 
 
 def _load(e: Emitter, context: str, word: int) -> str:
-    return e.load64(e.pointer(context, 8 * word))
+    return e.load64(e.word(word, context))

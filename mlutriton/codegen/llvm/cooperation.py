@@ -52,9 +52,9 @@ def cooperation(
         before(e, _pointer(e, "%context", Context.SRAM))
     with e.loop(members) as member:
         context, row = _context(e, contexts, member), _row(e, member, members)
-        e.store64("%number", _word(e, context, Context.SERVED))
+        e.store64("%number", e.word(Context.SERVED, context))
         e.store64(0, _saved(e, saved, member, saved_words))
-        owner = e.add(e.multiply(e.load64(_word(e, context, Context.THREAD)), members), member)
+        owner = e.add(e.multiply(e.load64(e.word(Context.THREAD, context)), members), member)
         e.store64(owner, e.pointer(_pointer(e, context, Context.OWNERS), row))
         e.store64(_recorded(e, context), e.pointer(_pointer(e, context, Context.STARTS), row))
     e.jump("round")
@@ -80,9 +80,9 @@ def cooperation(
     with e.loop(members) as member:
         context, behind = _context(e, contexts, member), e.load64(_saved(e, saved, member, saved_words))
         with e.when(e.value(f"icmp ne i64 {behind}, {_NOWHERE}")):
-            e.store64(int(Fault.BARRIER), _word(e, context, Context.FAULT))
-            e.store64(e.subtract(behind, 1), _word(e, context, Context.FAULT_INSTRUCTION))
-            e.store64(e.load64(waiting), _word(e, context, Context.FAULT_ADDRESS))
+            e.store64(int(Fault.BARRIER), e.word(Context.FAULT, context))
+            e.store64(e.subtract(behind, 1), e.word(Context.FAULT_INSTRUCTION, context))
+            e.store64(e.load64(waiting), e.word(Context.FAULT_ADDRESS, context))
             _fail(e, context)
     e.do("unreachable")
     e.label("over")
@@ -96,19 +96,15 @@ def cooperation(
 
 def _fail(e: Emitter, context: str) -> None:
     """Return after a fault of the core with this context."""
-    served = e.load64(_word(e, context, Context.SERVED))
-    e.store64(served, _word(e, context, Context.FAULT_PROGRAM))
-    e.store64(served, _word(e, "%context", Context.SERVED))
+    served = e.load64(e.word(Context.SERVED, context))
+    e.store64(served, e.word(Context.FAULT_PROGRAM, context))
+    e.store64(served, e.word(Context.SERVED))
     e.do(f"ret i64 {FAILED}")
     e.label(e.fresh("unreachable"))
 
 
-def _word(e: Emitter, context: str, which: int) -> str:
-    return e.pointer(context, 8 * which)
-
-
 def _pointer(e: Emitter, context: str, which: int) -> str:
-    return e.value(f"load ptr, ptr {_word(e, context, which)}, align 8")
+    return e.value(f"load ptr, ptr {e.word(which, context)}, align 8")
 
 
 def _context(e: Emitter, contexts: str, member: str) -> str:
@@ -126,5 +122,5 @@ def _row(e: Emitter, member: str, members: int) -> int | str:
 
 def _recorded(e: Emitter, context: str) -> int | str:
     """Bytes that a core has recorded."""
-    following = e.load64(_word(e, context, Context.TRACE_NEXT))
-    return e.subtract(following, e.load64(_word(e, context, Context.TRACE)))
+    following = e.load64(e.word(Context.TRACE_NEXT, context))
+    return e.subtract(following, e.load64(e.word(Context.TRACE, context)))

@@ -323,6 +323,10 @@ class Emitter:
         """``base`` plus a number of bytes."""
         return base if offset_bytes == 0 else self.value(f"getelementptr i8, ptr {base}, i64 {offset_bytes}")
 
+    def word(self, number: int, context: str = "%context") -> str:
+        """The address of a word of a context (:class:`mlutriton.isa.native_interface.Context`)."""
+        return self.pointer(context, 8 * number)
+
     def moved(self, base: str, index: Count, stride_bytes: Count) -> str:
         """``base`` plus so many times a stride."""
         return self.pointer(base, self.multiply(index, stride_bytes))

@@ -70,7 +70,7 @@ class Faults:
                 Context.FAULT_SLOT: slot,
             }
             for word, value in words.items():
-                e.store64(value, e.pointer("%context", 8 * word))
+                e.store64(value, e.word(word))
             self._stop(e.value(f"lshr i64 {rest}, {_SLOT_BITS}"))
         for first in range(0, len(self._failures), _FAULTS_TOGETHER):
             e.label(f"failure{first // _FAULTS_TOGETHER}")
@@ -78,5 +78,5 @@ class Faults:
             self._stop(meet([(index, block) for block, index in failures]))
 
     def _stop(self, instruction: str) -> None:
-        self._e.store64(instruction, self._e.pointer("%context", 8 * Context.FAULT_INSTRUCTION))
+        self._e.store64(instruction, self._e.word(Context.FAULT_INSTRUCTION))
         self._e.do(f"ret i64 {FAILED}")

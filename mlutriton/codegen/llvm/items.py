@@ -29,7 +29,7 @@ def access(library: Library) -> str:
     def define() -> str:
         e = Emitter(library)
         start, end, writable, device = (
-            e.load64(e.pointer("%context", 8 * word))
+            e.load64(e.word(word))
             for word in (Context.HIT_START, Context.HIT_END, Context.HIT_WRITABLE, Context.HIT_DEVICE)
         )
         stop = e.value("add i64 %address, %bytes")
@@ -40,7 +40,7 @@ def access(library: Library) -> str:
         with e.when(hit):
             e.do(f"ret i64 {e.add(e.value(f'sub i64 %address, {start}'), device)}")
             e.label(e.fresh("unreachable"))
-        runtime = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.RUNTIME)}, align 8")
+        runtime = e.value(f"load ptr, ptr {e.word(Context.RUNTIME)}, align 8")
         entry = e.pointer(runtime, 8 * RUNTIME_FUNCTIONS.index("check"))
         check = e.value(f"load ptr, ptr {entry}, align 8")
         e.do(f"ret i64 {e.value(f'call i64 {check}(ptr %context, i64 %address, i64 %bytes, i64 %write)')}")
@@ -57,10 +57,10 @@ def reach(library: Library) -> str:
 
     def define() -> str:
         e = Emitter(library)
-        table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * Context.ALLOCATIONS))} to ptr")
+        table = e.value(f"inttoptr i64 {e.load64(e.word(Context.ALLOCATIONS))} to ptr")
         found = e.variable("i64")
         e.store64(0, found)
-        with e.loop(e.load64(e.pointer("%context", 8 * Context.ALLOCATION_COUNT))) as number:
+        with e.loop(e.load64(e.word(Context.ALLOCATION_COUNT))) as number:
             entry = e.pointer(table, e.multiply(number, 8 * ALLOCATION_WORDS))
             words = (Allocation.START, Allocation.END, Allocation.WRITABLE)
             start, end, writable = (e.load64(e.pointer(entry, 8 * word)) for word in words)
@@ -94,7 +94,7 @@ def _mark(e: Emitter, marks: int, device: str, size_bytes: Count) -> None:
     Most are set already, and reading that costs less: hosts complete stores one after another.
     """
     shift = TOUCHED_UNIT_BYTES.bit_length() - 1
-    table = e.value(f"inttoptr i64 {e.load64(e.pointer('%context', 8 * marks))} to ptr")
+    table = e.value(f"inttoptr i64 {e.load64(e.word(marks))} to ptr")
     ends = [device] if size_bytes == 1 else [device, e.value(f"sub i64 {e.add(device, size_bytes)}, 1")]
     units = [e.value(f"lshr i64 {address}, {shift}") for address in ends]
     if isinstance(size_bytes, int) and size_bytes <= TOUCHED_UNIT_BYTES:
@@ -245,7 +245,7 @@ def _move_in_one_region(
         write = STORED if Context.TOUCHED_STORED in touched else 0
         device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {first}, i64 {size}, i64 {write})")
         # A fault of the hull need not be one of an element.
-        e.store64(int(Fault.NONE), e.pointer("%context", 8 * Context.FAULT))
+        e.store64(int(Fault.NONE), e.word(Context.FAULT))
         with e.when(e.value(f"icmp ne i64 {device}, -1")):
             is_global = e.value(f"icmp ult i64 {device}, {LOCAL_START}")
             shift = e.value(f"sub i64 {device}, {first}")

@@ -28,7 +28,7 @@ def _records(e: Emitter) -> Generator[tuple[str, str, str, str]]:
         offset = e.multiply(row, 8)
         owner, start, size = (e.load64(e.pointer(array, offset)) for array in ("%owners", "%starts", "%sizes"))
         context = e.value(f"load ptr, ptr {e.pointer('%contexts', e.multiply(owner, 8))}")
-        trace = e.value(f"load ptr, ptr {e.pointer(context, 8 * Context.TRACE)}")
+        trace = e.value(f"load ptr, ptr {e.word(Context.TRACE, context)}")
         before = e.load64(place)
         yield before, e.pointer(trace, start), size, e.pointer("%firsts", offset)
         e.store64(e.add(before, size), place)

@@ -23,9 +23,7 @@ class _Fold:
     """What has happened since the record before, as the context has it; it begins anew."""
 
     def __init__(self, e: Emitter) -> None:
-        places = [
-            e.pointer("%context", 8 * word) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE, Context.FOLD_HEAD)
-        ]
+        places = [e.word(word) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE, Context.FOLD_HEAD)]
         self.scalar, self.compute, self.head = map(e.load64, places)
         for place, nothing in zip(places, (0, 0, NO_HEAD), strict=True):
             e.store64(nothing, place)
@@ -101,7 +99,7 @@ def _append(e: Emitter, words: tuple[str, str, str]) -> None:
 
 def _define_append(library: Library) -> str:
     e = Emitter(library)
-    next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.TRACE_NEXT, Context.TRACE_END))
+    next_place, end_place = (e.word(word) for word in (Context.TRACE_NEXT, Context.TRACE_END))
     after = e.add(e.load64(next_place), 8 * RECORD_WORDS)
     with e.when(e.value(f"icmp ugt i64 {after}, {e.load64(end_place)}")):
         e.do("call void @grow_trace(ptr %context)")
@@ -119,7 +117,7 @@ def printed(library: Library) -> str:
     """``print(context, program, instruction, elements, bytes, values)``: append to what the host prints."""
     e = Emitter(library)
     needed = e.add(e.value(f"and i64 {e.add('%bytes', 7)}, -8"), 8 * PRINT_WORDS)
-    next_place, end_place = (e.pointer("%context", 8 * word) for word in (Context.PRINTS_NEXT, Context.PRINTS_END))
+    next_place, end_place = (e.word(word) for word in (Context.PRINTS_NEXT, Context.PRINTS_END))
     head, grow, ready = "test", "grow", "ready"
     e.jump(head)
     e.label(head)

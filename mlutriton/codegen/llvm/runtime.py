@@ -111,16 +111,11 @@ def special_module(name: str) -> str:
     return "\n".join([library.text(), function, ""])
 
 
-def context_word(e: Emitter, word: int) -> str:
-    """The address of a word of ``%context``."""
-    return e.pointer("%context", 8 * word)
-
-
 def record_fault(e: Emitter, fault: Fault, address: str, size_bytes: str) -> None:
     """Note a fault in the context; the caller adds the instruction and the program."""
-    e.store64(int(fault), context_word(e, Context.FAULT))
-    e.store64(address, context_word(e, Context.FAULT_ADDRESS))
-    e.store64(size_bytes, context_word(e, Context.FAULT_BYTES))
+    e.store64(int(fault), e.word(Context.FAULT))
+    e.store64(address, e.word(Context.FAULT_ADDRESS))
+    e.store64(size_bytes, e.word(Context.FAULT_BYTES))
 
 
 def _grow(library: Library, name: str, first: int) -> str:
@@ -136,11 +131,11 @@ def _grow(library: Library, name: str, first: int) -> str:
     size = e.value(f"shl i64 {e.value(f'sub i64 {end}, {begin}')}, 1")
     size = str(e.maximum(size, _FIRST_BYTES))
     larger, full = e.fresh("larger"), e.fresh("full")
-    allowed = e.load64(context_word(e, Context.RECORDED_BYTES))
+    allowed = e.load64(e.word(Context.RECORDED_BYTES))
     e.branch(e.value(f"icmp sle i64 {size}, {allowed}"), larger, full)
     e.label(full)
     e.store64(begin, next_place)
-    limit = e.value(f"inttoptr i64 {e.load64(context_word(e, Context.LIMIT))} to ptr")
+    limit = e.value(f"inttoptr i64 {e.load64(e.word(Context.LIMIT))} to ptr")
     e.do(f"atomicrmw min ptr {limit}, i64 {FULL} monotonic")
     e.do("ret void")
     e.label(larger)
@@ -163,9 +158,7 @@ def _check(library: Library) -> str:
     The allocation hit last is tried first, then the greatest one that does not begin after ``start``.
     """
     e = Emitter(library)
-    word = {
-        w: context_word(e, w) for w in (Context.HIT_START, Context.HIT_END, Context.HIT_WRITABLE, Context.HIT_DEVICE)
-    }
+    word = {w: e.word(w) for w in (Context.HIT_START, Context.HIT_END, Context.HIT_WRITABLE, Context.HIT_DEVICE)}
     stop = e.value("add i64 %start, %bytes")
     for attempt in range(2):
         hit_start, hit_end = e.load64(word[Context.HIT_START]), e.load64(word[Context.HIT_END])
@@ -187,11 +180,11 @@ def _check(library: Library) -> str:
             record_fault(e, Fault.OUTSIDE, "%start", "%bytes")
             e.do("ret i64 -1")
             break
-        table = e.value(f"inttoptr i64 {e.load64(context_word(e, Context.ALLOCATIONS))} to ptr")
+        table = e.value(f"inttoptr i64 {e.load64(e.word(Context.ALLOCATIONS))} to ptr")
         # Halving: the entry looked for is among those from low up to, not including, high.
         low, high = e.variable("i64"), e.variable("i64")
         e.store64(0, low)
-        e.store64(e.load64(context_word(e, Context.ALLOCATION_COUNT)), high)
+        e.store64(e.load64(e.word(Context.ALLOCATION_COUNT)), high)
         head, body, done = e.fresh("head"), e.fresh("body"), e.fresh("done")
         e.jump(head)
         e.label(head)

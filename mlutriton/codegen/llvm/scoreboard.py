@@ -26,6 +26,7 @@ from mlutriton.isa.trace_format import (
     KIND_SHIFT,
     MAX_INSTRUCTION,
     Kind,
+    signed,
 )
 
 # First byte and end of nothing: begins after, and ends before everything.
@@ -83,10 +84,7 @@ class Scoreboard:
     def begin_fold(self) -> None:
         """Nothing has happened since the last record."""
         for word, nothing in ((Context.FOLD_SCALAR, 0), (Context.FOLD_COMPUTE, 0), (Context.FOLD_HEAD, NO_HEAD)):
-            self.frame.e.store64(nothing, self._context_place(word))
-
-    def _context_place(self, word: int) -> str:
-        return self.frame.e.pointer("%context", 8 * word)
+            self.frame.e.store64(nothing, self.frame.e.word(word))
 
     def _add(self, amount: Count, place: str) -> None:
         e = self.frame.e
@@ -212,7 +210,7 @@ class Scoreboard:
         if isinstance(amount, int):
             self._count_in_block(counter, amount)
         else:
-            self._add(amount, self._context_place(Context.COUNTERS + counter))
+            self._add(amount, self.frame.e.word(Context.COUNTERS + counter))
 
     def _count_compute(self, cycles: Count) -> None:
         """Put cycles of the COMPUTE queue down to the current instruction."""
@@ -238,7 +236,7 @@ class Scoreboard:
 
     def _word(self, word: int) -> Count:
         if word not in self._fold:
-            self._fold[word] = self.frame.e.load64(self._context_place(word))
+            self._fold[word] = self.frame.e.load64(self.frame.e.word(word))
         return self._fold[word]
 
     def _set_word(self, word: int, value: Count) -> None:
@@ -263,7 +261,7 @@ class Scoreboard:
         """Move what is known of the fold into the context."""
         self._settle()
         for word in sorted(self._changed):
-            self.frame.e.store64(self._fold[word], self._context_place(word))
+            self.frame.e.store64(self._fold[word], self.frame.e.word(word))
         self._fold.clear()
         self._changed.clear()
 
@@ -288,7 +286,7 @@ class Scoreboard:
             e.store64(int(is_product), self._product)
         for counter in sorted(self._static_counts.keys() | self._dynamic_counts.keys()):
             amount = e.add(self._dynamic_counts.get(counter, 0), self._static_counts.get(counter, 0))
-            self._add(amount, self._context_place(Context.COUNTERS + counter))
+            self._add(amount, self.frame.e.word(Context.COUNTERS + counter))
         self._static_counts.clear()
         self._dynamic_counts.clear()
         self._count_block()
@@ -296,7 +294,7 @@ class Scoreboard:
     def split_fold(self) -> None:
         """At the way back of a loop: keep the fold within what a record holds."""
         e = self.frame.e
-        scalar, compute = (e.load64(self._context_place(word)) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE))
+        scalar, compute = (e.load64(e.word(word)) for word in (Context.FOLD_SCALAR, Context.FOLD_COMPUTE))
         full = e.value(f"icmp sge i64 {e.maximum(scalar, compute)}, {_FOLD_LIMIT}")
         with e.when(full):
             self.record(Kind.LOCAL)
@@ -313,7 +311,7 @@ class Scoreboard:
         e = self.frame.e
         middle = e.add(e.multiply(amount, 1 << AMOUNT_SHIFT), kind << KIND_SHIFT | flags << FLAGS_SHIFT)
         instruction = min(self.frame.index, MAX_INSTRUCTION) << INSTRUCTION_SHIFT
-        return middle, e.add(payload, _signed(instruction))
+        return middle, e.add(payload, signed(instruction))
 
 
 @cache
@@ -336,7 +334,3 @@ def _ends(e: Emitter, place: Place) -> tuple[Count, Count]:
         empty = e.value(f"icmp eq i64 {place.size}, 0")
         start = e.value(f"select i1 {empty}, i64 {_NOWHERE[0]}, i64 {start}")
     return start, end
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word

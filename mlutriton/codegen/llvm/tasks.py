@@ -15,8 +15,8 @@ _NS_PER_SECOND = 1_000_000_000
 
 def turn(e: Emitter, program: str, instruction: int, unchanged: str, attempt: str) -> str:
     """Call the host's function that lets other programs run; what it gives."""
-    function = e.value(f"load ptr, ptr {e.pointer('%context', 8 * Context.TURN)}, align 8")
-    thread = e.load64(e.pointer("%context", 8 * Context.THREAD))
+    function = e.value(f"load ptr, ptr {e.word(Context.TURN)}, align 8")
+    thread = e.load64(e.word(Context.THREAD))
     words = thread, program, instruction, unchanged, attempt
     return e.value(f"call i64 {function}({', '.join(f'i64 {word}' for word in words)})")
 
@@ -31,7 +31,7 @@ def run(library: Library, *, together: bool) -> str:
     e = Emitter(library)
 
     def word(which: int) -> str:
-        return e.pointer("%context", 8 * which)
+        return e.word(which)
 
     def pointer(which: int) -> str:
         return e.value(f"load ptr, ptr {word(which)}, align 8")

@@ -330,7 +330,7 @@ class _Translation:
             case "serve":
                 served = frame.operand("program")
                 value = frame.register(served) if isinstance(served, Register) else str(served)
-                e.store64(value, e.pointer("%context", 8 * Context.SERVED))
+                e.store64(value, e.word(Context.SERVED))
             case "lds" | "sts":
                 self._check_windows()
                 self._scalar_access(row.name)
@@ -357,19 +357,19 @@ class _Translation:
         grid = {f"num_programs.{axis}": word for axis, word in zip("xyz", _GRID_WORDS, strict=True)}
         match SPECIAL_REGISTERS[index]:
             case "core_in_cluster":
-                value = e.load64(e.pointer("%context", 8 * Context.MEMBER))
+                value = e.load64(e.word(Context.MEMBER))
             case "cores_per_cluster":
                 value = e.value(f"add i64 0, {self.program.cores_per_program}")
             case "local_memory":
-                value = e.load64(e.pointer("%context", 8 * Context.LOCAL))
+                value = e.load64(e.word(Context.LOCAL))
             case "arrays_disjoint":
-                value = e.load64(e.pointer("%context", 8 * Context.DISJOINT))
+                value = e.load64(e.word(Context.DISJOINT))
             case "task":
                 value = "%number"
             case "tasks":
-                value = e.load64(e.pointer("%context", 8 * Context.TASKS))
+                value = e.load64(e.word(Context.TASKS))
             case "programs":
-                extents = [e.load64(e.pointer("%context", 8 * word)) for word in _GRID_WORDS]
+                extents = [e.load64(e.word(word)) for word in _GRID_WORDS]
                 value = str(e.multiply(e.multiply(extents[0], extents[1]), extents[2]))
             case name if name in grid:
                 value = e.load64(e.pointer("%context", 8 * grid[name]))
@@ -406,7 +406,7 @@ class _Translation:
             case _:
                 pointer, count, width = "null", 0, 0
         size = e.multiply(count, width)
-        served = e.load64(e.pointer("%context", 8 * Context.SERVED))
+        served = e.load64(e.word(Context.SERVED))
         values = e.value(f"ptrtoint ptr {pointer} to i64")
         arguments = ("%context", served, frame.index, count, size, values)
         if isinstance(count, str):
