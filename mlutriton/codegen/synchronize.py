@@ -14,10 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.intervals import overlaps
-from mlutriton.codegen.tile_code import Branch, Loop, Node, Ordering, Sharing, TileCode, While, instructions
+from mlutriton.codegen.tile_code import (
+    Branch,
+    Loop,
+    Node,
+    Ordering,
+    Sharing,
+    TileCode,
+    While,
+    instructions,
+    sync,
+)
 from mlutriton.isa.operands import Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction
-from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, TABLE, Access, Queue
+from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue
 
 _MASKS = {Queue.IO: SYNC_IO, Queue.MOVE: SYNC_MOVE, Queue.COMPUTE: SYNC_COMPUTE}
 ALL_QUEUES = SYNC_IO | SYNC_MOVE | SYNC_COMPUTE
@@ -141,7 +151,7 @@ class _Inserter:
                     if effect is not None:
                         if mask := self._queues_of(state & effect.waits):
                             # Nothing may stand inside a fused chain: all its steps wait before the first.
-                            result.insert(chain_start, _sync(mask, node))
+                            result.insert(chain_start, sync(mask, node.location))
                             chain_start += 1
                         state = self._behind(effect, state)
                 case Branch():
@@ -234,7 +244,3 @@ def _is_entered(loop: Loop) -> bool:
 def _hands_on(node: Node) -> bool:
     """True for a step of a fused chain that is not its last."""
     return isinstance(node, Instruction) and node.hands_on
-
-
-def _sync(mask: int, before: Instruction) -> Instruction:
-    return Instruction(TABLE["sync"], (), (Immediate(mask),), before.location)

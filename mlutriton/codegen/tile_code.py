@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
@@ -313,6 +314,16 @@ _FOLDED: Mapping[str, Callable[[int, int], int]] = {
 }  # fmt: skip
 
 
+def serve(number: Register, location: Location) -> Instruction:
+    """The instruction that says which program of the grid is served from there on."""
+    return Instruction(TABLE["serve"], (), (number,), location)
+
+
+def sync(queues: int, location: Location) -> Instruction:
+    """The instruction that waits for queues, as a sum of bits."""
+    return Instruction(TABLE["sync"], (), (Immediate(queues),), location)
+
+
 class Emitter:
     """Appends instructions to the current node list; folds scalar arithmetic on immediates."""
 
@@ -320,6 +331,13 @@ class Emitter:
         self.code = code
         self.nodes = code.nodes
         self.location = UNKNOWN_LOCATION
+
+    @contextmanager
+    def into(self, nodes: list[Node]) -> Generator[list[Node]]:
+        """Append to another list meanwhile."""
+        outside, self.nodes = self.nodes, nodes
+        yield nodes
+        self.nodes = outside
 
     def emit(self, name: str, dtypes: Sequence[DType], operands: Sequence[Operand]) -> None:
         """Append one instruction."""

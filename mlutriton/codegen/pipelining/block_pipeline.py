@@ -28,8 +28,7 @@ still: it lies in the phase of the block that it is for, where that of the block
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -56,11 +55,12 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     buffers_of,
     instructions,
+    sync,
 )
 from mlutriton.dtypes import I1, I64
 from mlutriton.isa.operands import GlobalAddress, Immediate, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SYNC_COMPUTE, SYNC_MOVE, TABLE, Queue
+from mlutriton.isa.table import SYNC_COMPUTE, SYNC_MOVE, Queue
 
 
 def rotate_blocks(code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan, late: Sequence[Node]) -> list[Node]:
@@ -111,13 +111,13 @@ class _BlockRotation:
     def nodes(self, late: Sequence[Node]) -> list[Node]:
         """The loop over blocks with what comes before and behind it."""
         loop = self.loop
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             self.extents = BlockExtents(self.emitter, loop, self.shape)
             self._measure_steps()
             position, last, ran = (self.code.register() for _ in range(3))
             group = self._group() if self.collected else None
             nodes += [*self._first(), *late]
-            with self._list() as body:
+            with self.emitter.into([]) as body:
                 # What the scalar unit computes for all of a turn, and hands from one to the next, is done by the time
                 # that it has waited for the turn before.
                 transfers = [
@@ -140,7 +140,7 @@ class _BlockRotation:
                 if not size.is_collected:
                     carried += [(now, Immediate(0), other), (other, Immediate(size.bytes * self._room(size)), now)]
             if group:
-                with self._behind(body):
+                with self.emitter.into(body):
                     carried += self._fill(group, position)
             turn = Loop(
                 loop.dtype, position, self.extents.first, self.extents.upper, self.extents.block,
@@ -241,7 +241,7 @@ class _BlockRotation:
     def _if_any(self, begin: ScalarOperand, emit: Callable[[], None]) -> Node:
         """What is emitted for a block, if there is one."""
         exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.extents.upper)
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             emit()
         return Branch(exists, nodes, location=self.loop.location)
 
@@ -262,7 +262,7 @@ class _BlockRotation:
         """Stores of a block, if it ran."""
         if not stores:
             return []
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             self._transfer(stores, begin, members, phases)
         return [Branch(ran, nodes, location=self.loop.location)]
 
@@ -275,7 +275,7 @@ class _BlockRotation:
             self._transfer_line(transfers, position, members, phases)
             return
         end, number = self._integer("add", position, members), self.code.register()
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             line_begin = self._integer("mul", number, line)
             begin = self._integer("smax", position, line_begin)
             on_line = self._integer("sub", self._integer("smin", end, self._integer("add", line_begin, line)), begin)
@@ -344,7 +344,7 @@ class _BlockRotation:
         tests = list(dict.fromkeys(test for node in transfers for test in sorted(self._tests(node), key=str)))
         whole = self._are_whole(tests, position, members)
         together = at_block.nodes([self._merged(node, members, at_block) for node in transfers])
-        with self._list() as otherwise:
+        with self.emitter.into([]) as otherwise:
             otherwise.append(self._in_pieces(transfers, tests, position, members, phases))
         return Branch(whole, together, otherwise, location=self.loop.location)
 
@@ -372,7 +372,7 @@ class _BlockRotation:
         places = {size: self.code.register() for size in sizes}
         for size in sizes:
             self.code.keep_phase(places[size], phases.get(size, Immediate(0)))
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             is_second = self.emitter.scalar("eq", (dtype,), piece, one)
             is_middle = self.emitter.scalar("and", (I1,), but_ends, is_second)
             count = self._scalar("select", is_middle, rest, one)
@@ -478,7 +478,7 @@ class _BlockRotation:
             within = self.shape.chunks
 
             def halves(places: dict[Part, Register]) -> list[Node]:
-                with self._list() as nodes:
+                with self.emitter.into([]) as nodes:
                     phases = self._phases(places)
                     ChunkLoop(self.emitter, within, within.units, phases, self.loop.dtype).halves_of_one()
                 return nodes
@@ -517,7 +517,7 @@ class _BlockRotation:
             self.code.keep_phase(places[size], start)
         carried: list[tuple[Register, ScalarOperand]] = [(index, self.extents.index(position))]
         carried += [(places[size], start) for size, start in starts.items()]
-        with self._list() as nodes:
+        with self.emitter.into([]) as nodes:
             nodes += body(places)
             yielded = [self._integer("add", index, self.extents.step)]
             yielded += [self.emitter.integer("add", places[size], size.size(self.emitter)) for size in starts]
@@ -527,22 +527,6 @@ class _BlockRotation:
         )
 
     # ---- small parts ------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _behind(self, nodes: list[Node]) -> Generator[None]:
-        """Scalar arithmetic goes to the end of these nodes meanwhile."""
-        outside = self.emitter.nodes
-        self.emitter.nodes = nodes
-        yield
-        self.emitter.nodes = outside
-
-    @contextmanager
-    def _list(self) -> Generator[list[Node]]:
-        """A new list of nodes, to which scalar arithmetic goes meanwhile."""
-        outside = self.emitter.nodes
-        self.emitter.nodes = nodes = list[Node]()
-        yield nodes
-        self.emitter.nodes = outside
 
     def _scalars_of(self, position: ScalarOperand, phases: dict[Part, Register] | None = None) -> Renamer:
         """Names under which addresses and extents of an iteration are known, which this computes."""
@@ -564,7 +548,7 @@ class _BlockRotation:
         return self.emitter.scalar(name, (self.loop.dtype,), *operands)
 
     def _sync(self, queues: int = ALL_QUEUES) -> Instruction:
-        return Instruction(TABLE["sync"], (), (Immediate(queues),), self.loop.location)
+        return sync(queues, self.loop.location)
 
 
 def _place(transfer: Instruction) -> GlobalAddress:

@@ -9,8 +9,7 @@ so that none waits for the one right before it. A chunk of a single unit has no 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import chain
 
 from mlutriton.codegen.pipelining.row_chunks import Number, Places, RowChunks
@@ -55,7 +54,7 @@ class ChunkLoop:
         places = {name: offsets[self._unit(name), phase] for name, phase in self.phases.items()}
         first, total = code.register(), self._integer("mul", members, Immediate(chunks.units))
         self.first = first
-        with self._list() as body:
+        with self.emitter.into([]) as body:
             units = self._integer("smin", self._integer("sub", total, first), Immediate(self.units))
             if in_halves:
                 self._in_halves(units, places)
@@ -86,9 +85,9 @@ class ChunkLoop:
     def _in_halves(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
         """Both halves of a chunk by turns; the first one has one unit more if their number is odd."""
         is_single = self.emitter.scalar("slt", (self.dtype,), units, Immediate(2))
-        with self._list() as single:
+        with self.emitter.into([]) as single:
             self._as_a_whole(units, places)
-        with self._list() as halves:
+        with self.emitter.into([]) as halves:
             upper = self._integer("add", units, Immediate(1))
             first = self.emitter.scalar("sdiv", (self.dtype,), upper, Immediate(2))
             second = self._integer("sub", units, first)
@@ -161,11 +160,3 @@ class ChunkLoop:
 
     def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
         return self.emitter.integer(name, a, b, self.dtype)
-
-    @contextmanager
-    def _list(self) -> Generator[list[Node]]:
-        """A new list of nodes, to which everything goes meanwhile."""
-        outside = self.emitter.nodes
-        self.emitter.nodes = nodes = list[Node]()
-        yield nodes
-        self.emitter.nodes = outside

@@ -429,35 +429,33 @@ class _Grouping:
 
     def _groups_of_line(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> Loop | While:
         """The loop over the groups of a line, each in parts of which masks leave all tiles alike."""
-        loop, outside = self.loop, self.emitter.nodes
+        loop = self.loop
         if not self.programs.tests:
             body = self._group(size, end)
             return Loop(I64, loop.index, begin, end, size, [], body, stages=1, location=loop.location)
         if any(isinstance(test, SameQuotient) for test in self.programs.tests):
             return self._groups_of_quotients(begin, end, size)
         group = self.code.register()
-        self.emitter.nodes = parts = list[Node]()
-        rest = self.emitter.integer("sub", end, group)
-        members = self.emitter.integer("smin", rest, size)
-        behind = self.emitter.integer("add", group, members)
-        part = self._alike(group, members)
-        body = self._group(part, behind)
-        parts.append(Loop(I64, loop.index, group, behind, part, [], body, stages=1, location=loop.location))
-        self.emitter.nodes = outside
+        with self.emitter.into([]) as parts:
+            rest = self.emitter.integer("sub", end, group)
+            members = self.emitter.integer("smin", rest, size)
+            behind = self.emitter.integer("add", group, members)
+            part = self._alike(group, members)
+            body = self._group(part, behind)
+            parts.append(Loop(I64, loop.index, group, behind, part, [], body, stages=1, location=loop.location))
         return Loop(I64, group, begin, end, size, [], parts, stages=1, location=loop.location)
 
     def _groups_of_quotients(self, begin: ScalarOperand, end: Register, size: ScalarOperand) -> While:
         """The same where a group goes no further than to where a quotient changes."""
-        loop, integer, outside = self.loop, self.emitter.integer, self.emitter.nodes
+        loop, integer = self.loop, self.emitter.integer
         groups = While(Immediate(0), [(loop.index, begin)], location=loop.location)
-        self.emitter.nodes = groups.head
-        groups.condition = self.emitter.scalar("slt", (I64,), loop.index, end)
-        self.emitter.nodes = groups.body
-        members = integer("smin", integer("sub", end, loop.index), size)
-        part = self._alike(loop.index, self._before_other_quotients(members))
-        groups.body += self._group(part, end)
-        groups.yielded = [integer("add", loop.index, part)]
-        self.emitter.nodes = outside
+        with self.emitter.into(groups.head):
+            groups.condition = self.emitter.scalar("slt", (I64,), loop.index, end)
+        with self.emitter.into(groups.body):
+            members = integer("smin", integer("sub", end, loop.index), size)
+            part = self._alike(loop.index, self._before_other_quotients(members))
+            groups.body += self._group(part, end)
+            groups.yielded = [integer("add", loop.index, part)]
         return groups
 
     def _before_other_quotients(self, members: ScalarOperand) -> ScalarOperand:
@@ -545,35 +543,32 @@ class _Grouping:
 
     def _group(self, size: ScalarOperand, end: ScalarOperand) -> list[Node]:
         """The programs of a group."""
-        loop, outside = self.loop, self.emitter.nodes
-        self.emitter.nodes = head = list[Node]()
-        self.emitter.emit("serve", (), (loop.index,))
-        rest = self.emitter.integer("sub", end, loop.index)
-        self.members = self.emitter.integer("smin", rest, size)
-        self.units = self.emitter.integer("mul", self.members, Immediate(self.programs.units))
-        self.head = head
-        self._measure_between(loop.index, self.emitter.integer("add", loop.index, Immediate(1)), is_local=True)
-        body = self._several(loop.body)
-        self.emitter.nodes = outside
+        loop = self.loop
+        with self.emitter.into([]) as head:
+            self.emitter.emit("serve", (), (loop.index,))
+            rest = self.emitter.integer("sub", end, loop.index)
+            self.members = self.emitter.integer("smin", rest, size)
+            self.units = self.emitter.integer("mul", self.members, Immediate(self.programs.units))
+            self.head = head
+            self._measure_between(loop.index, self.emitter.integer("add", loop.index, Immediate(1)), is_local=True)
+            body = self._several(loop.body)
         return [*head, *body]
 
     def _several(self, nodes: Sequence[Node]) -> list[Node]:
         """Nodes for all programs of a group."""
-        outside = self.emitter.nodes
-        self.emitter.nodes = made = list[Node]()
-        for step in steps(nodes):
-            first = step[0]
-            group = self.programs.groups.get(id(first))
-            if isinstance(first, Loop):
-                made.append(replace(first, body=self._several(first.body)))
-            elif id(first) in self.programs.merges and isinstance(first, Instruction):
-                made.append(self._joined(first))
-            elif group is not None:
-                counts = group.counts(self.programs.units, self._scaled)
-                made += [over(each, counts, group.modes(each), {}) for each in group.instructions]
-            else:
-                made += step
-        self.emitter.nodes = outside
+        with self.emitter.into([]) as made:
+            for step in steps(nodes):
+                first = step[0]
+                group = self.programs.groups.get(id(first))
+                if isinstance(first, Loop):
+                    made.append(replace(first, body=self._several(first.body)))
+                elif id(first) in self.programs.merges and isinstance(first, Instruction):
+                    made.append(self._joined(first))
+                elif group is not None:
+                    counts = group.counts(self.programs.units, self._scaled)
+                    made += [over(each, counts, group.modes(each), {}) for each in group.instructions]
+                else:
+                    made += step
         return made
 
     def _joined(self, node: Instruction) -> Instruction:
@@ -584,7 +579,6 @@ class _Grouping:
     def _scaled(self, factor: int) -> ScalarOperand:
         """So many times the units of a group, which is computed before its loops."""
         if factor not in self.scaled:
-            outside, self.emitter.nodes = self.emitter.nodes, self.head
-            self.scaled[factor] = self.emitter.integer("mul", self.units, Immediate(factor))
-            self.emitter.nodes = outside
+            with self.emitter.into(self.head):
+                self.scaled[factor] = self.emitter.integer("mul", self.units, Immediate(factor))
         return self.scaled[factor]

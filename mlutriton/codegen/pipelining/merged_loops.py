@@ -50,6 +50,7 @@ from mlutriton.codegen.tile_code import (
     instructions,
     only_sets_register,
     registers_set,
+    sync,
 )
 from mlutriton.diagnostics import Location
 from mlutriton.dtypes import I1, I8, I64
@@ -88,7 +89,7 @@ class LoopingProgram:
         fills = [node for node in self.fills if _written(node) - self.totals]
         if self.loads_again:
             return [*fills]
-        wait = [Instruction(TABLE["sync"], (), (Immediate(SYNC_IO),), self.loads[0].location)] if self.loads else []
+        wait = [sync(SYNC_IO, self.loads[0].location)] if self.loads else []
         return [*self.loads, *fills, *wait]
 
 

@@ -48,7 +48,9 @@ from mlutriton.codegen.tile_code import (
     instructions,
     only_sets_register,
     registers_set,
+    serve,
     steps,
+    sync,
 )
 from mlutriton.dtypes import I64
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Register
@@ -92,7 +94,7 @@ def load_across_programs(code: TileCode, *, from_last: bool) -> None:
     outer, extents = _there_and_back(emitter, from_last=from_last)
     outer.body += [each for node in body for each in with_program_ids(emitter, node, outer.carried[0][0], extents)]
     alike = hoist(outer, lambda load: False, ())
-    outer.body.insert(0, _serve(outer.carried[0][0], end))
+    outer.body.insert(0, serve(outer.carried[0][0], end.location))
     phases = [each for node in outer.body if isinstance(node, Loop) for each in _phases(code, outer, node)]
     plan = _plan(code, outer, {name for each in phases for name in each.buffers})
     if not plan.loads:
@@ -138,9 +140,9 @@ def _there_and_back(emitter: Emitter, *, from_last: bool) -> tuple[Loop, list[Re
         independent=True,
         location=emitter.location,
     )
-    nodes, emitter.nodes = emitter.nodes, outer.body
-    outer.yielded = [emitter.integer("sub" if from_last else "add", number, back), emitter.integer("sub", both, back)]
-    emitter.nodes = nodes
+    with emitter.into(outer.body):
+        following = emitter.integer("sub" if from_last else "add", number, back)
+        outer.yielded = [following, emitter.integer("sub", both, back)]
     return outer, extents
 
 
@@ -245,7 +247,7 @@ def _rotated(code: TileCode, outer: Loop, plan: Plan, phases: Sequence[_Phases])
         if condition is None:
             return []
         nodes = Renamer(code, dict(rotation.remembered), {}).nodes([*plan.serves, *plan.stores])
-        return [Branch(condition, [*nodes, _serve(number, outer)], location=outer.location)]
+        return [Branch(condition, [*nodes, serve(number, outer.location)], location=outer.location)]
 
     left = _store_in_first_turn(code, outer, stored, rotation.ran)
     computed = _awaiting(rotation.compute(), buffers_of(plan.loads))
@@ -254,18 +256,20 @@ def _rotated(code: TileCode, outer: Loop, plan: Plan, phases: Sequence[_Phases])
         last += 1
     scalars, more, renamer = rotation.look_ahead()
     renamer.phases = {**renamer.phases, **ahead}
-    loads = [*renamer.nodes([*plan.serves, *plan.loads]), _serve(number, outer)]
+    loads = [*renamer.nodes([*plan.serves, *plan.loads]), serve(number, outer.location)]
     body = [
         *computed[:last],
         *stored(left),
-        _sync(outer, SYNC_IO),
+        sync(SYNC_IO, outer.location),
         *scalars,
         Branch(more, loads, location=outer.location),
         *rotation.step_ahead(),
         *computed[last:],
     ]
     rotated = rotation.rotated(body)
-    behind = [_sync(outer, SYNC_COMPUTE | SYNC_MOVE), *rotation.store_behind(plan.stores)] if plan.stores else []
+    behind = (
+        [sync(SYNC_COMPUTE | SYNC_MOVE, outer.location), *rotation.store_behind(plan.stores)] if plan.stores else []
+    )
     return [*before, rotated, *behind]
 
 
@@ -329,14 +333,6 @@ def _awaiting(nodes: Sequence[Node], loaded: set[str]) -> list[Node]:
         first = step[0]
         waits = isinstance(first, Loop) and _wait(first) is not None
         if not waits and buffers_of(step) & loaded:
-            result.append(_sync(first, SYNC_IO))
+            result.append(sync(SYNC_IO, first.location))
         result += step
     return result
-
-
-def _serve(number: Register, node: Node) -> Instruction:
-    return Instruction(TABLE["serve"], (), (number,), node.location)
-
-
-def _sync(node: Node, queues: int) -> Instruction:
-    return Instruction(TABLE["sync"], (), (Immediate(queues),), node.location)

@@ -41,6 +41,7 @@ from mlutriton.codegen.tile_code import (
     buffers_of,
     instructions,
     registers_set,
+    serve,
     steps,
 )
 from mlutriton.diagnostics import Location
@@ -116,7 +117,7 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
 
 def _one_by_one(code: TileCode, loop: Loop) -> Loop:
     """A copy of a loop over programs, with registers and buffers of its own."""
-    served = Instruction(TABLE["serve"], (), (loop.index,), loop.location)
+    served = serve(loop.index, loop.location)
     plain = replace(loop, body=[served, *loop.body], line=None, independent=False, stages=1)
     copied = Renamer(code, {}, {}).nodes([plain])
     (copied,) = with_own_buffers(code, copied, buffers_of(copied))
@@ -153,7 +154,7 @@ def _serve_in_one_loop(
     each, extents = _over_programs(emitter, end.location)
     each.body = [one for node in program.before for one in with_program_ids(emitter, node, each.index, extents)]
     alike = hoist(each, lambda load: False, ())
-    each.body.insert(0, Instruction(TABLE["serve"], (), (each.index,), end.location))
+    each.body.insert(0, serve(each.index, end.location))
     merged_loop = merged(code, program, each, spread=spread)
     if merged_loop is None:
         code.nodes = nodes
@@ -178,18 +179,17 @@ def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Mac
     loop.body = [each for node in body for each in with_program_ids(emitter, node, index, extents, in_lines=in_lines)]
     fills = short_fills(code, loop, machine.core_dma_latency_bytes)
     alike = hoist(loop, _reads_before_all_writes(loop), fills)
-    serve = TABLE["serve"]
     if in_lines:
         begin, number = code.register(), code.register()
         loop.body[:0] = [
             Instruction(TABLE["add"], (I64,), (number, begin, index), end.location),
-            Instruction(serve, (), (number,), end.location),
+            serve(number, end.location),
         ]
         # There is one line but for launches that do the same several times: what is alike stands right before the loop.
         lines = Loop(I64, begin, Immediate(0), programs, loop.end, [], [*alike, loop], location=end.location)
         code.nodes.append(lines)
     else:
-        loop.body.insert(0, Instruction(serve, (), (index,), end.location))
+        loop.body.insert(0, serve(index, end.location))
         code.nodes += [*alike, loop]
     code.nodes.append(end)
 

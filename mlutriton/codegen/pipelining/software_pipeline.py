@@ -49,6 +49,7 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     buffers_of,
     children,
+    sync,
     touch_counts,
 )
 from mlutriton.immutables import replace
@@ -363,11 +364,7 @@ def _rotate(code: TileCode, loop: Loop, plan: Plan, late: Sequence[Node]) -> lis
         # What a program loads in its first iteration is waited for, what is loaded ahead is not.
         parts = [*compute[:begin], *transfers, *compute[begin:]]
     # Where to load from is known by the time that the iteration before has been waited for.
-    body = [*scalars, _sync(loop, ALL_QUEUES), *parts]
+    body = [*scalars, sync(ALL_QUEUES, loop.location), *parts]
     # Stores stand behind all transfers in a queue that works in order.
-    behind = [_sync(loop, SYNC_COMPUTE | SYNC_MOVE), *rotation.store_behind(plan.stores)] if plan.stores else []
+    behind = [sync(SYNC_COMPUTE | SYNC_MOVE, loop.location), *rotation.store_behind(plan.stores)] if plan.stores else []
     return [*before, rotation.rotated(body), *behind]
-
-
-def _sync(loop: Loop, queues: int) -> Instruction:
-    return Instruction(TABLE["sync"], (), (Immediate(queues),), loop.location)

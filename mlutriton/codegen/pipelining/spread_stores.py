@@ -21,12 +21,12 @@ from mlutriton.codegen.tile_code import (
     TileCode,
     instructions,
     registers_set,
+    serve,
 )
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import TABLE
 
 
 class Spread(Enum):
@@ -152,12 +152,11 @@ def spread_store(
         carry(other, Immediate(store.bytes), now, other)
     served, is_there, row = kept(number), kept(Immediate(1)), emitter.code.register()
     carry(row, Immediate(0), Immediate(0), emitter.integer("add", row, height))
-    body, emitter.nodes = emitter.nodes, list[Node]()
-    part = _part(emitter, store, operands, row, height)
-    emitter.nodes += [_serve(served, node), _with(node, part), _serve(number, node)]
-    body.append(Branch(is_there, emitter.nodes, location=node.location))
-    emitter.nodes = body
-    after: list[Node] = [_serve(served, node), _with(node, operands)]
+    with emitter.into([]) as nodes:
+        part = _part(emitter, store, operands, row, height)
+        nodes += [serve(served, node.location), _with(node, part), serve(number, node.location)]
+    emitter.nodes.append(Branch(is_there, nodes, location=node.location))
+    after: list[Node] = [serve(served, node.location), _with(node, operands)]
     return yielded, [Branch(is_there, after, location=node.location)]
 
 
@@ -181,10 +180,6 @@ def _part(
         "src": replace(store.source, register=place),
         "n1": emitter.integer("smax", left, Immediate(0)),
     }
-
-
-def _serve(number: Register, node: Instruction) -> Instruction:
-    return Instruction(TABLE["serve"], (), (number,), node.location)
 
 
 def _with(node: Instruction, operands: Mapping[str, Operand]) -> Instruction:

@@ -100,12 +100,9 @@ def _body(
     s: Selection, nodes: list[Node], block: Block, carried: Sequence[Value], select_block: SelectBlock
 ) -> list[ScalarOperand]:
     """Select a loop body into ``nodes``, ending with the copies of carried buffers; returns the yielded operands."""
-    outside = s.emitter.nodes
-    s.emitter.nodes = nodes
-    select_block(s, block)
-    yielded = _hand_over(s, block.terminator.operands, carried)
-    s.emitter.nodes = outside
-    return yielded
+    with s.emitter.into(nodes):
+        select_block(s, block)
+        return _hand_over(s, block.terminator.operands, carried)
 
 
 def _hand_over(s: Selection, values: Sequence[Value], carried: Sequence[Value]) -> list[ScalarOperand]:
@@ -201,20 +198,17 @@ def select_while(s: Selection, loop: While, select_block: SelectBlock) -> None:
     head, body = loop.regions
     node = WhileNode(Immediate(0), [], location=loop.location)
     node.carried = _enter(s, loop.operands, head.arguments)
-    outside = s.emitter.nodes
-    s.emitter.nodes = node.head
-    select_block(s, head)
-    condition, *passed = head.terminator.operands
-    node.condition = s.operand(condition)
-    for value, argument, result in zip(passed, body.arguments, loop.results, strict=True):
-        s.views[argument] = s.views[result] = s.views[value]
-    s.emitter.nodes = outside
+    with s.emitter.into(node.head):
+        select_block(s, head)
+        condition, *passed = head.terminator.operands
+        node.condition = s.operand(condition)
+        for value, argument, result in zip(passed, body.arguments, loop.results, strict=True):
+            s.views[argument] = s.views[result] = s.views[value]
     node.yielded = _body(s, node.body, body, head.arguments, select_block)
     state = state_of_wait(loop)
     if state is not None:
-        s.emitter.nodes = node.body
-        _pause(s, loop, node, state)
-        s.emitter.nodes = outside
+        with s.emitter.into(node.body):
+            _pause(s, loop, node, state)
     s.emitter.nodes.append(node)
 
 
@@ -259,18 +253,16 @@ def select_if(s: Selection, branch: If, select_block: SelectBlock) -> None:
         else:
             places.append(ScalarView(s.code.register(), dtype))
         s.views[result] = places[-1]
-    outside = s.emitter.nodes
     for nodes, block in zip((node.then, node.otherwise), branch.regions, strict=False):
-        s.emitter.nodes = nodes
-        select_block(s, block)
-        for place, value in zip(places, _values(block), strict=True):
-            if isinstance(place, ScalarView):
-                assert isinstance(place.operand, Register)
-                s.emitter.mov(place.dtype, place.operand, s.operand(value))
-            elif isinstance(place, DenseView):
-                s.copy(place, s.views[value])
-    s.emitter.nodes = outside
-    outside.append(node)
+        with s.emitter.into(nodes):
+            select_block(s, block)
+            for place, value in zip(places, _values(block), strict=True):
+                if isinstance(place, ScalarView):
+                    assert isinstance(place.operand, Register)
+                    s.emitter.mov(place.dtype, place.operand, s.operand(value))
+                elif isinstance(place, DenseView):
+                    s.copy(place, s.views[value])
+    s.emitter.nodes.append(node)
 
 
 def _values(block: Block) -> Iterable[Value]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mlutriton.codegen.selection.state import ONE, ZERO, Selection, storage_type
 from mlutriton.codegen.selection.views import DenseView, ScalarView, View, is_true
-from mlutriton.codegen.tile_code import Branch, Node, ScalarOperand
+from mlutriton.codegen.tile_code import Branch, ScalarOperand
 from mlutriton.dtypes import DType
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import AtomicCas, AtomicRmw, GatherAtomic, GatherLoad, Load, LookUp, ScatterStore, Store
@@ -191,8 +191,6 @@ def _guarded(s: Selection, mask: Value, action: Callable[[], None]) -> None:
         action()
         return
     branch = Branch(s.operand(view), location=s.emitter.location)
-    outside: list[Node] = s.emitter.nodes
-    outside.append(branch)
-    s.emitter.nodes = branch.then
-    action()
-    s.emitter.nodes = outside
+    s.emitter.nodes.append(branch)
+    with s.emitter.into(branch.then):
+        action()

@@ -44,23 +44,22 @@ def assemble(s: Selection, operation: Operation) -> None:
         kept_bytes = Immediate(shape[1 - axis] * dtype.bytes)
         taken_from = Address(shared.name, s.register_of(s.emitter.integer("mul", number, kept_bytes)))
     sharing = Sharing(location=operation.location)
-    outside, s.emitter.nodes = s.emitter.nodes, sharing.load
-    load_box(s, inside, GlobalAddress(first), fill, own, dtype)
-    s.emitter.nodes = sharing.take
-    use = s.weights.get(operation.result)
-    taken = None
-    if use is not None:
-        _take_weights(s, operation, use, taken_from, dense.extent)
-    else:
-        taken = s.new("staging", shape, dtype) if axis == 1 else s.destination(operation.result)
-        row = Immediate(shape[1 - axis])
-        counts = (row, Immediate(shape[axis]), row, Immediate(dense.extent))
-        if not is_kept_in_part:
-            counts = (Immediate(count), ONE, ZERO, ZERO)
-        s.emitter.emit("move", (dtype,), (taken.address(), taken_from, *counts))
-        s.views[operation.result] = taken
-    s.emitter.nodes = outside
-    outside.append(sharing)
+    with s.emitter.into(sharing.load):
+        load_box(s, inside, GlobalAddress(first), fill, own, dtype)
+    with s.emitter.into(sharing.take):
+        use = s.weights.get(operation.result)
+        taken = None
+        if use is not None:
+            _take_weights(s, operation, use, taken_from, dense.extent)
+        else:
+            taken = s.new("staging", shape, dtype) if axis == 1 else s.destination(operation.result)
+            row = Immediate(shape[1 - axis])
+            counts = (row, Immediate(shape[axis]), row, Immediate(dense.extent))
+            if not is_kept_in_part:
+                counts = (Immediate(count), ONE, ZERO, ZERO)
+            s.emitter.emit("move", (dtype,), (taken.address(), taken_from, *counts))
+            s.views[operation.result] = taken
+    s.emitter.nodes.append(sharing)
     if taken is not None and axis == 1:
         target = s.destination(operation.result)
         counts = (ONE, Immediate(shape[1]), Immediate(shape[0]), ONE)

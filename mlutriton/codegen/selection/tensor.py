@@ -81,26 +81,27 @@ def _multiply_on_the_vector_unit(s: Selection, operation: ops.Dot, target: Dense
     if accumulate == ZERO:
         s.fill(target, Immediate(0.0 if dtype.is_float else 0))
     product = None if dtype.is_float else s.new("product", (size.rows, size.columns), dtype).address()
-    outside, index = s.emitter.nodes, s.code.register()
+    index = s.code.register()
     loop = Loop(I64, index, ZERO, Immediate(size.depth), ONE, [], location=operation.location)
-    s.emitter.nodes = loop.body
-    places = [s.emitter.integer("mul", index, Immediate(width * dtype.bytes)) for width in (size.rows, size.columns)]
-    for batch in range(size.count):
-        parts = [batch * size.depth * width * dtype.bytes for width in (size.rows, size.columns)]
-        column, row = (
-            Address(view.buffer.name, s.register(ScalarView(place, I64)), view.offset_bytes + part, mode)
-            for view, place, part, mode in zip(
-                (columns_of_left, right), places, parts, (Mode.ROW, Mode.COLUMN), strict=True
+    with s.emitter.into(loop.body):
+        places = [
+            s.emitter.integer("mul", index, Immediate(width * dtype.bytes)) for width in (size.rows, size.columns)
+        ]
+        for batch in range(size.count):
+            parts = [batch * size.depth * width * dtype.bytes for width in (size.rows, size.columns)]
+            column, row = (
+                Address(view.buffer.name, s.register(ScalarView(place, I64)), view.offset_bytes + part, mode)
+                for view, place, part, mode in zip(
+                    (columns_of_left, right), places, parts, (Mode.ROW, Mode.COLUMN), strict=True
+                )
             )
-        )
-        total = target.address(offset_bytes=batch * size.rows * size.columns * dtype.bytes)
-        counts = (Immediate(size.rows), Immediate(size.columns))
-        if product is None:
-            s.emitter.emit("v.fma", (dtype,), (total, column, row, total, *counts))
-        else:
-            s.emitter.emit("v.mul", (dtype,), (product, column, row, *counts))
-            s.emitter.emit("v.add", (dtype,), (total, total, product, *counts))
-    s.emitter.nodes = outside
+            total = target.address(offset_bytes=batch * size.rows * size.columns * dtype.bytes)
+            counts = (Immediate(size.rows), Immediate(size.columns))
+            if product is None:
+                s.emitter.emit("v.fma", (dtype,), (total, column, row, total, *counts))
+            else:
+                s.emitter.emit("v.mul", (dtype,), (product, column, row, *counts))
+                s.emitter.emit("v.add", (dtype,), (total, total, product, *counts))
     s.emitter.nodes.append(loop)
 
 

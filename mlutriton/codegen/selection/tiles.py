@@ -295,17 +295,15 @@ def _pieces(
     start, period = dimension.wrap
     done, position = s.code.register(), s.code.register()
     loop = While(ZERO, [(done, ZERO), (position, start)], location=s.emitter.location)
-    outside = s.emitter.nodes
-    outside.append(loop)
-    s.emitter.nodes = loop.head
-    loop.condition = s.emitter.scalar("slt", (I64,), done, dimension.valid)
-    s.emitter.nodes = loop.body
-    left = s.emitter.integer("sub", dimension.valid, done)
-    count = s.emitter.integer("smin", left, s.emitter.integer("sub", period, position))
-    address = _advance(s, base, s.emitter.integer("mul", position, dimension.stride), dtype)
-    piece(count, address, s.emitter.integer("mul", done, Immediate(dimension.local)))
-    loop.yielded = [s.emitter.integer("add", done, count), ZERO]
-    s.emitter.nodes = outside
+    s.emitter.nodes.append(loop)
+    with s.emitter.into(loop.head):
+        loop.condition = s.emitter.scalar("slt", (I64,), done, dimension.valid)
+    with s.emitter.into(loop.body):
+        left = s.emitter.integer("sub", dimension.valid, done)
+        count = s.emitter.integer("smin", left, s.emitter.integer("sub", period, position))
+        address = _advance(s, base, s.emitter.integer("mul", position, dimension.stride), dtype)
+        piece(count, address, s.emitter.integer("mul", done, Immediate(dimension.local)))
+        loop.yielded = [s.emitter.integer("add", done, count), ZERO]
 
 
 def _walk(
@@ -344,15 +342,13 @@ def _pieces_by_one(
 ) -> None:
     index = s.code.register()
     loop = While(ZERO, [(index, ZERO)], location=s.emitter.location)
-    outside = s.emitter.nodes
-    outside.append(loop)
-    s.emitter.nodes = loop.head
-    loop.condition = s.emitter.scalar("slt", (I64,), index, dimension.valid)
-    s.emitter.nodes = loop.body
-    address = _advance(s, base, s.emitter.integer("mul", index, dimension.stride), dtype)
-    piece(address, s.emitter.integer("mul", index, Immediate(dimension.local)))
-    loop.yielded = [s.emitter.integer("add", index, ONE)]
-    s.emitter.nodes = outside
+    s.emitter.nodes.append(loop)
+    with s.emitter.into(loop.head):
+        loop.condition = s.emitter.scalar("slt", (I64,), index, dimension.valid)
+    with s.emitter.into(loop.body):
+        address = _advance(s, base, s.emitter.integer("mul", index, dimension.stride), dtype)
+        piece(address, s.emitter.integer("mul", index, Immediate(dimension.local)))
+        loop.yielded = [s.emitter.integer("add", index, ONE)]
 
 
 def _box(
