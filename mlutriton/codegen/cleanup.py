@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from typing import cast
 
 from mlutriton.codegen.tile_code import (
@@ -38,21 +39,22 @@ def remove_dead_code(code: TileCode) -> None:
 
 def _dead(nodes: Sequence[Node]) -> set[int]:
     """The identities of instructions that nothing needs."""
-    every = [(instruction, _made(instruction), _read(instruction)) for instruction in instructions(nodes)]
+    every = instructions(nodes)
+    made, read = [*map(_made, every)], [*map(_read, every)]
     readers: Counter[str | Register] = Counter(_control_registers(nodes))
-    readers.update([each for _, _, read in every for each in read])
+    readers.update(chain.from_iterable(read))
+    pending = [number for number, names in enumerate(made) if names and not any(map(readers.get, names))]
     makers: dict[str | Register, list[int]] = {}
-    for number, (_, made, _) in enumerate(every):
-        for each in made:
+    for number, names in enumerate(made if pending else ()):
+        for each in names:
             makers.setdefault(each, []).append(number)
     dead: set[int] = set()
-    pending = [number for number, (_, made, _) in enumerate(every) if made and not any(map(readers.get, made))]
     while pending:
-        instruction, made, read = every[pending.pop()]
-        if id(instruction) in dead or not made or any(map(readers.get, made)):
+        number = pending.pop()
+        if id(every[number]) in dead or any(map(readers.get, made[number])):
             continue
-        dead.add(id(instruction))
-        for each in read:
+        dead.add(id(every[number]))
+        for each in read[number]:
             readers[each] -= 1
             if not readers[each]:
                 pending += makers.get(each, [])
@@ -89,13 +91,13 @@ def _read(instruction: Instruction) -> Sequence[str | Register]:
     return [*registers, *[name for name, access in instruction.buffers if access is Access.READ]]
 
 
-def _made(instruction: Instruction) -> list[str | Register]:
+def _made(instruction: Instruction) -> Sequence[str | Register]:
     """What an instruction is there for: a register, or names of buffers; nothing if it is there for more than that."""
     written = instruction.written_register
     if written is not None:
-        return [] if instruction.row.trace else [written]
+        return () if instruction.row.trace else (written,)
     if instruction.row.queue not in (Queue.COMPUTE, Queue.MOVE):
-        return []
+        return ()
     return [name for name, access in instruction.buffers if access is not Access.READ]
 
 

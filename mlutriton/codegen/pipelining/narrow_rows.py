@@ -100,8 +100,9 @@ def _narrow(code: TileCode, invariants: Invariants, length: int) -> None:
                 loaded |= {group} if step[0].row.name == "dma.load_pad" else set()
             reduced |= {group} if use.is_reduction else set()
     chosen = {group for group in loaded - refused if len(limits[group]) == 1}
-    padded = {name: next(iter(limits[groups.of(name)])) for name in groups.names() if groups.of(name) in chosen}
-    chosen -= {groups.of(name) for name in Padding(code, padded, length, invariants).harmed}
+    if chosen & reduced:
+        padded = {name: next(iter(limits[groups.of(name)])) for name in groups.names() if groups.of(name) in chosen}
+        chosen -= {groups.of(name) for name in Padding(code, padded, length, invariants).harmed}
     for group in sorted(chosen):
         names = {name for name in groups.names() if groups.of(name) == group}
         (limit,) = limits[group]
