@@ -304,9 +304,13 @@ def _renamed(program: Program, suffix: str, registers: int, strings: int, same: 
             case _:
                 return each
 
+    is_first = not (suffix or registers)
+
     def rewritten(each: Instruction) -> Sequence[Instruction]:
         if same and each.written_register in same:
             return ()
+        if is_first and same.keys().isdisjoint(each.registers_read):
+            return (each,)
         return (each.taking(map(operand, each.operands, each.row.slots)),)
 
     made = rewrite(program, rewritten)
