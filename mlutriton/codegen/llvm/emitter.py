@@ -11,8 +11,11 @@ from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, TypeVar
 
 from mlutriton.isa.native_interface import Begin
+
+_Result = TypeVar("_Result")
 
 # Instructions whose result is that of their text alone; of calls, those of intrinsics.
 _PURE = frozenset({
@@ -140,7 +143,7 @@ class Emitter:
         self._entry: list[str] = []
         self._count = 0
         # Results by text, of what has certainly run before the next line.
-        self._known: dict[str, str] = {}
+        self._known: dict[Hashable, Any] = {}
 
     def value(self, text: str) -> str:
         """Write an instruction, unless its result is at hand, and return the name of its result."""
@@ -154,6 +157,13 @@ class Emitter:
         if first in _PURE or (first == "call" and "@llvm." in text):
             known[text] = name
         return name
+
+    def once(self, key: Hashable, write: Callable[[], _Result]) -> _Result:
+        """What some instructions write one behind the other, unless it is at hand; the key says of what and how."""
+        known = self._known
+        if key not in known:
+            known[key] = write()
+        return known[key]
 
     def do(self, text: str) -> None:
         """Write an instruction without a result."""

@@ -26,14 +26,14 @@ class Formulas:
         self._ranges[value] = between
 
     def of(self, text: str, values: Mapping[str, Count]) -> Count:
-        """Evaluate a formula over counts; once for the same known values."""
+        """Evaluate a formula over counts; once for the same known values, and once in a block for the same others."""
         key = (text, *values.values())
-        if key not in self._known:
-            result = self.expression(parse(text), values)
-            if isinstance(result, str):
-                return result
-            self._known[key] = result
-        return self._known[key]
+        result = self._known.get(key)
+        if result is None:
+            result = self._e.once(key, lambda: self.expression(parse(text), values))
+            if isinstance(result, int):
+                self._known[key] = result
+        return result
 
     def expression(self, expression: Expression, values: Mapping[str, Count]) -> Count:
         """Evaluate an expression, now where all its names are known, else as IR."""
