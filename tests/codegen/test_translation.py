@@ -177,6 +177,20 @@ def test_the_last_loops_are_told_before_what_follows_is_written():
     assert told == list(written.loops)
 
 
+def test_what_is_kept_at_a_barrier_is_what_is_read_behind_it():
+    """Each barrier keeps the register that is read behind it, and not those of all others."""
+
+    def lines_of(barriers):
+        text = "".join(
+            f"    mov.i64 r{each}, r2\n    barrier.cluster\n    stg.i64 g[r0 + {8 * each}], r{each}\n"
+            for each in range(10, 10 + barriers)
+        )
+        program = assemble(HEADER.replace(".cores 1", ".cores 4") + text + "    exit\n")
+        return translate(program, MACHINE).control.count("\n")
+
+    assert lines_of(30) - lines_of(20) == lines_of(20) - lines_of(10)
+
+
 def test_loops_like_earlier_ones_leave_nothing_in_the_parts_behind_them():
     """Each part has what its loops call, and loops; copies of loops in other places of the chip are the same."""
     powers = "".join(

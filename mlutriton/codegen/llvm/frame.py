@@ -114,6 +114,12 @@ class Frame:
             self.cleared.append(place)
         return place
 
+    def variables_behind(self) -> list[tuple[int, str]]:
+        """The numbers and places of the variables that are still read behind the current block."""
+        live = self._live_out
+        gone = {place for index, place in self._registers.items() if not live >> index & 1}
+        return [(number, place) for number, place in enumerate(self.variables) if place not in gone]
+
     def begin(self, index: int) -> None:
         """Turn to an instruction."""
         self.index, self.instruction = index, self.program.instructions[index]

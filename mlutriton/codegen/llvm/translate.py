@@ -179,10 +179,13 @@ class _Translation:
         e.label("begin")
 
     def _suspend(self, behind: int) -> None:
-        """Leave the program at a barrier, to be resumed at the instruction behind it."""
+        """Leave the program at a barrier, to be resumed at the instruction behind it.
+
+        What is not read there is not kept: of a program with many versions, that is nearly all of it.
+        """
         e = self.e
-        for index, variable in enumerate(self.frame.variables, 1):
-            e.store64(e.load64(variable), e.pointer("%saved", 8 * index))
+        for number, variable in self.frame.variables_behind():
+            e.store64(e.load64(variable), e.pointer("%saved", 8 * (number + 1)))
         e.store64(behind, "%saved")
         e.do(f"ret i64 {AT_BARRIER}")
 
