@@ -49,6 +49,7 @@ FILLS: dict[str, Fill] = {
 
 _MADE = re.compile(r"(?P<fill>\w+):(?P<type>\w+)\[(?P<shape>[^\]]*)\]")
 _STORED = re.compile(r"(?:(?P<type>\w+):)?(?P<path>.*\.npy)")
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf)")
 _HELP = f"write NAME=VALUE: a number, a .npy file, or e.g. random:fp32[1024,64]; it is one of {', '.join(FILLS)}"
 
 
@@ -87,7 +88,7 @@ def _value(name: str, said: str, generator: np.random.Generator) -> Any:
     if stored := _STORED.fullmatch(said):
         return _stored(name, Path(stored["path"]), stored["type"])
     try:
-        number = ast.literal_eval(said)
+        number = float(said) if _NOT_FINITE.fullmatch(said) else ast.literal_eval(said)
     except (ValueError, SyntaxError):
         number = None
     if not isinstance(number, bool | int | float):

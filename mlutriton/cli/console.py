@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import IO, Any, cast
 
 import typer
 from rich.console import Console
 from rich.measure import Measurement
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mlutriton.files import is_stream
 
@@ -18,6 +22,8 @@ from mlutriton.files import is_stream
 PIPE_WIDTH = 160
 _UNLIMITED = 1 << 16
 _WRONG_COMMAND_LINE = 2
+# So long nobody asks what a command is doing.
+_PATIENCE_S = 2.0
 
 
 class ReportConsole(Console):
@@ -65,6 +71,26 @@ def console(*, width: int | None = None, record: bool = False) -> Console:
 def error_console() -> Console:
     """The console for errors and progress."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def working(text: str) -> Generator[None]:
+    """Says on a terminal what goes on inside and for how long, as soon as it takes long; in the end that is gone."""
+    shown_on = error_console()
+    if not shown_on.is_terminal:
+        yield
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    progress = Progress(*columns, console=shown_on, transient=True)
+    progress.add_task(text)
+    later = Timer(_PATIENCE_S, progress.start)
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+        later.join()  # else it could start behind the end
+        progress.stop()
 
 
 def check_output(path: Path | None, *, force: bool) -> None:

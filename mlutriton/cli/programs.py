@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import mlutriton as mlu
+from mlutriton.cli.console import working
 from mlutriton.files import write_whole
 from mlutriton.isa.assembly import disassemble
 from mlutriton.isa.encoding import encode
@@ -54,8 +55,9 @@ def compile(
         mlu.set_machine(machine)
     function = load_kernel(kernel)
     try:
-        compiled: Any = mlu.compile(function, signature, num_stages=num_stages, num_warps=num_warps)
-        texts = {each: str(compiled.asm[each.value]) for each in Stage if stages or each is stage}
+        with working(f"compiling {kernel}"):
+            compiled: Any = mlu.compile(function, signature, num_stages=num_stages, num_warps=num_warps)
+            texts = {each: str(compiled.asm[each.value]) for each in Stage if stages or each is stage}
     except mlu.MluError:
         raise
     except Exception as error:  # what Triton says of a kernel that is none: its text shows the kernel's line

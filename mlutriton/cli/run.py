@@ -11,6 +11,7 @@ import typer
 
 import mlutriton as mlu
 from mlutriton.cli.arguments import Array, launch_arguments
+from mlutriton.cli.console import check_output, working
 from mlutriton.cli.programs import Machine
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.files import write_whole
@@ -52,7 +53,10 @@ def run(
     saved, expected = _paths(save or [], values), _paths(expect or [], values)
     wanted = {name: launch_arguments([f"{name}={path}"], seed)[name] for name, path in expected.items()}
     extents = _extents(grid)
-    report = mlu.estimate(kernel, extents, **values) if cycles_only else kernel[extents](**values)
+    for path in [*saved.values(), timeline]:
+        check_output(path, force=True)
+    with working(f"running {kernel.program.name}"):
+        report = mlu.estimate(kernel, extents, **values) if cycles_only else kernel[extents](**values)
     for prints in report.prints:
         typer.echo(prints, err=True)
     typer.echo(report.to_json() if json else str(report))

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 import mlutriton as mlu
-from mlutriton.cli.console import check_output, console, needs_profile_extra
+from mlutriton.cli.console import check_output, console, needs_profile_extra, working
 from mlutriton.files import write_whole
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.machine_file import Value
@@ -68,10 +68,11 @@ def what_if(
     machines = [_changed(mlu.machine(name), settings) for name in machine or []]
     found: list[Point] = []
     gains: list[Gain] = []
-    if machines or settings or sweeps:
-        found = points(run, machines or [_changed(run.machine, settings)], sweeps)
-    else:
-        gains = sensitivity(run, factor)
+    with working(f"replaying {run.kernel}"):
+        if machines or settings or sweeps:
+            found = points(run, machines or [_changed(run.machine, settings)], sweeps)
+        else:
+            gains = sensitivity(run, factor)
     out = console()
     out.print(
         f"{run.kernel} {run.grid}, recorded on {run.machine.name}: {run.cycles:,} cycles, {run.time_us:,.2f} us",

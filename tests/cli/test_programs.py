@@ -82,6 +82,22 @@ def test_the_outcome_can_be_compared(command, program, tmp_path):
     assert command("run", program, *options, *compare, "--tolerance", "0.2").exit_code == 0
 
 
+@pytest.mark.parametrize("factor", ["nan", "-inf", "+inf", "1e-3"])
+def test_floats_need_not_be_finite(command, program, tmp_path, factor):
+    options = ["--grid", "2", "out=zeros:fp32[100]", "x=ones:fp32[100]", f"factor={factor}", "n=100"]
+    assert command("run", program, *options, "--save", "out=out.npy").exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.full(100, float(factor), np.float32))
+
+
+@pytest.mark.parametrize("option", [("--save", "out=nowhere/out.npy"), ("--timeline", "nowhere/timeline.json")])
+def test_what_cannot_be_written_is_refused_before_anything_runs(command, program, option):
+    options = ["--grid", "2", "out=zeros:fp32[100]", "x=ones:fp32[100]", "factor=3", "n=100"]
+    result = command("run", program, *options, *option)
+    assert result.exit_code == 2
+    assert "there is no directory nowhere" in result.output
+    assert "cycles" not in result.output
+
+
 def test_the_report_is_json_if_asked_for(command, program, tmp_path):
     options = ["--grid", "2", "out=zeros:fp32[100]", "x=ones:fp32[100]", "factor=3", "n=100", "--json"]
     with_values, without = (
