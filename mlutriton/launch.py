@@ -26,7 +26,7 @@ from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, Reach, asked_
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
 from mlutriton.dtypes import F16, F32, F64, DType
-from mlutriton.frontend.array_specs import Spec, described_together, reach_of_any
+from mlutriton.frontend.array_specs import Spec, described_together
 from mlutriton.frontend.followed_addresses import followed_arrays
 from mlutriton.isa.encoding import decode, encode, kept_program
 from mlutriton.isa.legality import check
@@ -94,8 +94,7 @@ def estimate(kernel: Any, grid: Any, *arguments: object, **keywords: object) -> 
     if not hasattr(kernel, "__getitem__"):
         kind = type(kernel).__name__
         raise ArgumentError("E0112", f"a {kind} is no kernel", help="decorate the function with @mlu.jit")
-    values = [*arguments, *keywords.values()]
-    specs = described_together(values, [reach_of_any(value) for value in values])
+    specs = described_together([*arguments, *keywords.values()])
     named = dict(zip(keywords, specs[len(arguments) :], strict=True))
     return kernel[grid](*specs[: len(arguments)], **named)
 

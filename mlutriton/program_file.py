@@ -102,7 +102,7 @@ def _pointer(value: object, parameter: Parameter) -> PointerArgument:
     Raises:
         ArgumentError: E0101, they would be taken for others: unlike a kernel, a program is of one type of elements.
     """
-    pointer, wanted = pointer_argument(value), parameter.dtype.numpy
+    pointer, wanted = pointer_argument(value, parameter.name), parameter.dtype.numpy
     dtype = dtype_named(pointer.dtype) if isinstance(pointer.dtype, str) else pointer.dtype
     if dtype is None or dtype == wanted or (dtype.kind in "biu" and dtype.itemsize == wanted.itemsize):
         return pointer

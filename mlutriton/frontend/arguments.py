@@ -183,7 +183,7 @@ def reach_of(array: NDArray[Any]) -> tuple[int, int, int, bool]:
     return address, first, end - first, flags.writeable
 
 
-def pointer_argument(value: object) -> PointerArgument:
+def pointer_argument(value: object, name: str = "") -> PointerArgument:
     """Wraps an ndarray, a tensor with ``data_ptr`` (torch, ``triton.reinterpret``) or a DLPack object.
 
     Raises:
@@ -192,12 +192,14 @@ def pointer_argument(value: object) -> PointerArgument:
     if isinstance(value, PointerArgument):
         return value
     if isinstance(value, np.ndarray):
-        return array_argument(cast("NDArray[Any]", value))
+        return array_argument(cast("NDArray[Any]", value), name)
     if hasattr(value, "data_ptr"):
         return _tensor_argument(value)
     if isinstance(value, DlpackProducer):
         return _dlpack_argument(value)
-    raise ArgumentError("E0101", f"a {_type_name(value)} cannot be passed as a pointer", help=_HELP)
+    raise ArgumentError(
+        "E0101", f"a {_type_name(value)} cannot be passed as a pointer" + f" for {name}" * bool(name), help=_HELP
+    )
 
 
 def launch_argument(value: object, name: str = "") -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Sequence
+from copy import copy
 from itertools import count
 from math import prod
 from operator import index
@@ -130,18 +131,16 @@ def described(value: object) -> object:
     return Spec(array.shape, dtype, array.stride() if hasattr(value, "stride") else None)
 
 
-def described_together(values: Sequence[object], reaches: Sequence[ArrayReach | None]) -> list[object]:
+def described_together(values: Sequence[object]) -> list[object]:
     """The specs of the arrays of a launch, and anything else as it is: arrays that share bytes do so as specs.
 
-    Args:
-        values: of the launch.
-        reaches: of each, see :func:`reach_of_any`.
+    Tuples and descriptors of arrays become those of specs.
 
     Raises:
-        ArgumentError: E0103, the dtype of an array is not known.
+        ArgumentError: E0101, no pointer reaches the elements of an array; E0103, its dtype is not known.
     """
-    specs = [described(value) for value in values]
-    found = [(reach, spec) for reach, spec in zip(reaches, specs, strict=True) if reach and isinstance(spec, Spec)]
+    found: list[tuple[ArrayReach, Spec]] = []
+    specs = [_described_within(value, found) for value in values]
     together: list[tuple[ArrayReach, Spec]] = []
     end = 0
     for reach, one in sorted(found, key=lambda each: each[0][1]):
@@ -152,6 +151,24 @@ def described_together(values: Sequence[object], reaches: Sequence[ArrayReach | 
         end = max(end, reach[1] + reach[2])
     _keep_together(together)
     return specs
+
+
+def _described_within(value: Any, found: list[tuple[ArrayReach, Spec]]) -> object:
+    """As ``described``, also of what holds arrays; adds those that are somewhere in memory to what was found."""
+    if isinstance(value, tuple):
+        held = cast("tuple[object, ...]", value)
+        items = [_described_within(item, found) for item in held]
+        make: Any = type(held)
+        return make(*items) if hasattr(held, "_fields") else tuple(items)
+    if hasattr(value, "block_shape") and hasattr(value, "base"):  # a descriptor, which checks no spec
+        descriptor = copy(value)
+        descriptor.base = _described_within(value.base, found)
+        return descriptor
+    one = described(value)
+    reach = reach_of_any(value)
+    if reach and isinstance(one, Spec):
+        found.append((reach, one))
+    return one
 
 
 def _keep_together(arrays: Sequence[tuple[ArrayReach, Spec]]) -> None:
@@ -167,11 +184,14 @@ def _keep_together(arrays: Sequence[tuple[ArrayReach, Spec]]) -> None:
 
 
 def reach_of_any(value: object) -> ArrayReach | None:
-    """As ``reach_of``, of an array of any library; None where there is none, or no byte of it.
+    """As ``reach_of``, of an array of any library; None of a spec, and of what has no byte in memory.
 
     Raises:
         ArgumentError: E0101, no pointer reaches its elements.
     """
+    found: ArrayReach | None
+    if isinstance(value, Spec):
+        return None
     if isinstance(value, PointerArgument):
         found = value.address, value.first_address, value.bytes, value.writable
     elif isinstance(value, np.ndarray):
@@ -182,8 +202,8 @@ def reach_of_any(value: object) -> ArrayReach | None:
         except (NotImplementedError, RuntimeError):  # it stands for a tensor, and has no storage
             return None
     else:
-        return None
-    return found if found[1] and found[2] else None
+        found = getattr(value, "reach", None)
+    return found if found and found[1] and found[2] else None
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

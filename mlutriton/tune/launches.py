@@ -196,8 +196,7 @@ class CasePlan:
                 "E0502", f"there is no case {shape.get('case')!r}", help=f"the cases are: {', '.join(self.cases)}"
             )
         known = self._arguments(case)
-        specs = described_together([*known.values()], [getattr(value, "reach", None) for value in known.values()])
-        arguments = dict(zip(known, specs, strict=True))
+        arguments = dict(zip(known, described_together([*known.values()]), strict=True))
         return case.grid, arguments | dict(case.constants)
 
     @cached_property

@@ -1,10 +1,13 @@
 """Arrays that are not there: launches of specs take the cycles that launches of such arrays take."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 import mlutriton as mlu
 import mlutriton.language as tl
-from mlutriton.frontend.array_specs import described_together, reach_of_any
+from mlutriton.frontend.array_specs import described_together
 
 
 @mlu.jit
@@ -52,6 +55,38 @@ def test_an_estimate_of_a_view_has_the_cycles_of_its_launch():
         assert mlu.estimate(shifted, (9,), out, view, step, extent, BLOCK=1024).cycles == run.cycles
 
 
+class Pair(NamedTuple):
+    out: Any
+    x: Any
+
+
+@mlu.jit
+def copied_pair(pair, n, BLOCK: tl.constexpr):
+    offsets = tl.arange(0, BLOCK)
+    tl.store(pair[0] + offsets, tl.load(pair[1] + offsets, mask=offsets < n), mask=offsets < n)
+
+
+@mlu.jit
+def copied_tile(out, x, BLOCK: tl.constexpr):
+    out.store([0, 0], x.load([0, 0]))
+
+
+def test_arrays_within_tuples_and_descriptors_are_left_alone():
+    x, out = np.ones((16, 16), np.float32), np.zeros((16, 16), np.float32)
+    described = [TensorDescriptor.from_tensor(mlu.array(each), [16, 16]) for each in (out, x)]
+    for kernel, arguments in (
+        (copied_pair, ((out, x), 100)),
+        (copied_pair, (Pair(out, x), 100)),
+        (copied_tile, described),
+    ):
+        estimate = mlu.estimate(kernel, (1,), *arguments, BLOCK=128)
+        assert not estimate.with_values
+        assert not out.any()
+        assert kernel[(1,)](*arguments, BLOCK=128).cycles == estimate.cycles
+        assert out.any()
+        out[:] = 0
+
+
 def test_a_spec_is_one_array():
     one, other = mlu.spec(SHAPE, "float32"), mlu.spec(SHAPE, "float32")
     x = np.ones(SHAPE, np.float32)
@@ -61,7 +96,7 @@ def test_a_spec_is_one_array():
 def test_specs_lie_to_each_other_as_their_arrays_do():
     shared, other = np.ones(100, np.float32), np.ones(100, np.float32)
     values = [shared[40:], other, 7, shared[:50], shared[60:], None, shared[:0]]
-    specs = described_together(values, [reach_of_any(value) for value in values])
+    specs = described_together(values)
     addresses = [spec.data_ptr() if hasattr(spec, "data_ptr") else spec for spec in specs]
     assert addresses[0] - addresses[3] == 160
     assert addresses[4] - addresses[0] == 80
