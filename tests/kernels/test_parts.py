@@ -208,3 +208,30 @@ def test_behind_what_masks_leave_there_is_no_part():
         case = examples_matmul.case(1000, 1111, 777, np.float32, "fp32", blocks=blocks)
         took.append(mlu.estimate(case.kernel, case.grid, **case.arguments(), **case.constants).cycles)
     assert took[1] < 1.1 * took[0]
+
+
+@mlu.jit
+def masked_product(c, a, b, m, n, k, loads, stores, BLOCK: tl.constexpr):
+    """Masks also ask for numbers of the launch, as those of loads do that Triton takes out of a loop."""
+    row, column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK, BLOCK), tl.float32)
+    for begin in range(0, k, 32):
+        depth = begin + tl.arange(0, 32)
+        rows, columns = (row[:, None] < m) & (loads > 0), column[None, :] < n
+        x = tl.load(a + row[:, None] * k + depth[None, :], mask=rows & (depth[None, :] < k), other=0)
+        y = tl.load(b + depth[:, None] * n + column[None, :], mask=(depth[:, None] < k) & columns, other=0)
+        total = tl.dot(x, y, total)
+    mask = (row[:, None] < m) & (column[None, :] < n) & (stores > 0)
+    tl.store(c + row[:, None] * n + column[None, :], total, mask=mask)
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize(("loads", "stores"), [(1, 1), (0, 1), (1, 0)])
+@pytest.mark.parametrize(("m", "n", "k"), [(832, 320, 96), (700, 330, 70)])
+def test_masks_may_keep_parts_or_none_by_a_number_of_the_launch(machine, m, n, k, loads, stores):
+    rng = np.random.default_rng(m)
+    a, b = (rng.integers(-4, 5, shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    c = np.full((m, n), 7, np.float32)
+    masked_product[(-(-m // BLOCK), -(-n // BLOCK))](c, a, b, m, n, k, loads, stores, BLOCK=BLOCK, num_stages=3)
+    wanted = a.astype(np.float32) @ b.astype(np.float32) * loads if stores else np.full_like(c, 7)
+    assert np.array_equal(c, wanted)

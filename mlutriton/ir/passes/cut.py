@@ -151,7 +151,8 @@ def run(function: Function, wanted: Sequence[Shape], at_once: int) -> list[Cut]:
 def _ends(search: _Search, axis: int) -> list[list[Form]] | None:
     """For each load and store of tiles along an axis the numbers of the launch below which its mask keeps positions.
 
-    None if that is not known of one of them. A position counts from that of the first program on.
+    None if that is not known of one of them. A position counts from that of the first program on. What computes the
+    numbers is added to the function.
     """
     if search.layouts is None:
         return None
@@ -175,6 +176,8 @@ def _ends(search: _Search, axis: int) -> list[list[Form]] | None:
             if not known:
                 return None
             found[tuple(frozenset(each.items()) for each in known)] = known
+    # Where a mask keeps all or nothing by a number of the launch, the function has no arithmetic that says so.
+    function.body.operations[-1:-1] = [each for each in scalars.operations if is_of_the_launch(each.result, function)]
     return list(found.values())
 
 
