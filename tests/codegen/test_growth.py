@@ -15,8 +15,13 @@ from mlutriton import pipeline, placement
 from mlutriton.codegen import generate
 from mlutriton.codegen.pipelining import software_pipeline
 from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
+from mlutriton.codegen.pipelining.shared_pipeline import end_of_beginning
+from mlutriton.codegen.tile_code import Branch
+from mlutriton.dtypes import F32, I64
 from mlutriton.ir.passes.merge_interleaved import run as merge
+from mlutriton.isa.operands import Address, Immediate, Register
 from mlutriton.isa.program import Instruction
+from mlutriton.isa.table import TABLE
 from mlutriton.pipeline import CompileOptions, compile_ttir
 
 
@@ -240,3 +245,28 @@ def test_code_that_was_tried_is_gone_at_once(monkeypatch):
     mlu.estimate(products_in_loops, (8, 8), *arrays, 512, 512, 512, LOOPS=1, BLOCK=64, num_warps=4)
     assert found
     assert not found[0][Instruction]
+
+
+class Counted(list):
+    """A list that counts which of its elements are taken, also those that a part of it has."""
+
+    taken = 0
+
+    def __iter__(self):
+        self.taken += len(self)
+        return super().__iter__()
+
+    def __getitem__(self, place):
+        self.taken += len(range(len(self))[place]) if isinstance(place, slice) else 1
+        return super().__getitem__(place)
+
+
+def test_where_an_iteration_begins_is_found_in_one_go():
+    scalar = Instruction(TABLE["add"], (I64,), (Register(1), Register(0), Immediate(1)))
+    vector = Instruction(TABLE["v.exp"], (F32,), (Address("x"), Address("x"), Immediate(1), Immediate(64)))
+    branch = Branch(Register(0), [scalar], [])
+    nodes = Counted([scalar, branch, *[scalar] * 50, branch, *[scalar] * 50, *[vector, branch] * 100])
+    assert end_of_beginning(nodes) == 53
+    assert end_of_beginning([scalar, Branch(Register(0), [vector], []), branch]) == 2
+    assert end_of_beginning([vector, branch]) == end_of_beginning([scalar]) == 0
+    assert nodes.taken <= len(nodes)

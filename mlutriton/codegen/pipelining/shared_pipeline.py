@@ -117,14 +117,17 @@ def _in_parts(compute: Sequence[Node]) -> tuple[list[Node], list[Node], list[Nod
 
 
 def end_of_beginning(compute: Sequence[Node]) -> int:
-    """How many nodes of an iteration there are up to the end of what begins a program."""
-    return max((place + 1 for place, node in enumerate(compute) if _begins(compute, place, node)), default=0)
+    """How many nodes of an iteration there are up to the end of what begins a program.
 
-
-def _begins(compute: Sequence[Node], place: int, node: Node) -> bool:
-    """True for a branch in front of all work for the COMPUTE queue."""
-    before = instructions(compute[:place])
-    return isinstance(node, Branch) and not any(each.row.queue is Queue.COMPUTE for each in before)
+    That is the last branch in front of all work for the COMPUTE queue.
+    """
+    end = 0
+    for place, node in enumerate(compute, 1):
+        if isinstance(node, Branch):
+            end = place
+        if any(each.row.queue is Queue.COMPUTE for each in instructions([node])):
+            break
+    return end
 
 
 def _is_made_before(code: TileCode, node: Node, nodes: Sequence[Node]) -> bool:
