@@ -54,7 +54,13 @@ def _dot(translation: Translation, operation: TtirOperation) -> Sequence[Importe
 
 
 def _product(translation: Translation, a: Value, b: Value, c: Value, precision: str = "ieee") -> Value:
-    return translation.add(Dot([a, b, c], {"precision": precision})).result
+    dot = Dot([a, b, c], {"precision": precision})
+    if complaint := dot.check():
+        raise translation.refusal(
+            f"tl.dot of {a.type} and {b.type} to {c.type} is not supported: {complaint}",
+            help="what is added, and out_dtype, are floats where factors are; int8 is added up in tl.int32",
+        )
+    return translation.add(dot).result
 
 
 def _tf32_parts(translation: Translation, value: Value) -> list[Value]:

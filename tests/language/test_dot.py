@@ -169,3 +169,9 @@ def test_a_type_that_no_tensor_unit_of_the_machine_takes_is_multiplied_by_the_ve
         mlu.set_machine(before)
     np.testing.assert_array_equal(result, exact[0])
     np.testing.assert_array_equal(total, expected)
+
+
+def test_floats_are_not_added_up_in_integers():
+    a = np.ones((16, 16), np.float16)
+    with pytest.raises(mlu.CompileError, match=r"E0201(.|\n)*tl.dot of .*f16.* to .*i32(.|\n)*out_dtype"):
+        accumulated[(1,)](np.zeros((16, 16), np.int32), a, a, 16, 16, tl.int32)
