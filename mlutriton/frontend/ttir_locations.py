@@ -52,10 +52,22 @@ class LocationTable:
 
     def resolve(self, text: str) -> SourceLocation:
         """Returns the location that the inside of ``loc(...)`` denotes; unknown forms are unknown places."""
-        location = self._resolved.get(text)
-        if location is None:
-            location = self._resolved[text] = self._read(text)
-        return location
+        # Variables may be wrapped in thousands of others, so that what is inside is found before what is around it.
+        around: list[str] = []
+        inside: str | None = text
+        while inside is not None and inside not in self._resolved:
+            around.append(inside)
+            inside = self._inside(inside)
+        for each in reversed(around):
+            self._resolved[each] = self._read(each)
+        return self._resolved[text]
+
+    def _inside(self, text: str) -> str | None:
+        """What an alias stands for, or a variable is wrapped around; None for other forms."""
+        if text.startswith("#"):
+            return self._texts.get(text, "unknown")
+        named = _NAMED.fullmatch(text)
+        return (named[2] or "unknown") if named else None
 
     def _read(self, text: str) -> SourceLocation:
         if text.startswith("#"):

@@ -8,6 +8,7 @@ import pytest
 from mlutriton.diagnostics import CompileError, Location
 from mlutriton.dtypes import F32, I1, I32, DType
 from mlutriton.frontend.ttir import parse_ttir
+from mlutriton.frontend.ttir_locations import LocationTable, SourceLocation
 from mlutriton.frontend.ttir_text import IndexType, TensorDescriptorType, read_constant, read_signature, read_types
 from mlutriton.ir.types import PointerType, TensorType
 
@@ -288,3 +289,11 @@ def test_refusal_names_the_line_of_the_kernel():
 def test_text_without_a_kernel_is_refused(text):
     with pytest.raises(CompileError):
         parse_ttir(text)
+
+
+def test_a_value_may_have_been_given_to_thousands_of_variables():
+    count = 3000
+    aliases = [f'#loc{each} = loc("v{each}"(#loc{each - 1}))' for each in range(1, count)]
+    table = LocationTable("\n".join(['#loc0 = loc("k.py":7:3)', *aliases]))
+    names = tuple(f"v{each}" for each in range(1, count))
+    assert table.resolve(f"#loc{count - 1}") == SourceLocation((Location("k.py", 7, 3),), names)
