@@ -123,7 +123,18 @@ def adding(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(x + n + i, mask=i < n), mask=i < n)
 
 
-KERNELS = [arithmetic, arithmetic_in_a_loop, rows, transfers, moving_pointers, loops, scalars, products, branches, words]
+KERNELS = [
+    arithmetic,
+    arithmetic_in_a_loop,
+    rows,
+    transfers,
+    moving_pointers,
+    loops,
+    scalars,
+    products,
+    branches,
+    words,
+]
 
 
 def work(kernel, steps, block):
