@@ -152,9 +152,16 @@ def array_argument(array: NDArray[Any], name: str = "") -> PointerArgument:
     """Wraps an array of any strides.
 
     Raises:
-        ArgumentError: E0101, its strides are no multiples of its elements; E0103, no element type of the machine fits
-            its dtype.
+        ArgumentError: E0101, its strides are no multiples of its elements, or it has a mask; E0103, no element type of
+            the machine fits its dtype.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ArgumentError(
+            "E0101",
+            "a masked array cannot be passed as a pointer" + f" for {name}" * bool(name),
+            note="a kernel would use the elements that its mask leaves out",
+            help="pass array.filled(0.0), or array.data where they do not matter",
+        )
     dtype = array.dtype
     if dtype not in ARRAY_DTYPES:
         raise unknown_dtype(dtype, name)

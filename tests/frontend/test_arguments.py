@@ -65,6 +65,13 @@ def test_fields_of_packed_records_are_refused():
     assert array_argument(records["tag"]).stride() == (5,)
 
 
+def test_masked_arrays_are_refused():
+    masked = np.ma.masked_array(np.ones(4, np.float32), [False, True, False, False])
+    with pytest.raises(ArgumentError, match=r"E0101.*a masked array .* for x"):
+        array_argument(masked, "x")
+    assert array_argument(masked.filled(0.0)).bytes == 16
+
+
 @pytest.mark.parametrize("dtype", sorted(map(str, ARRAY_DTYPES)))
 def test_triton_knows_every_element_type(dtype):
     array = np.zeros(3, getattr(ml_dtypes, dtype, dtype))
