@@ -37,6 +37,8 @@ def powers_of_sums(c, other, a, bias, blocks, ROWS: tl.constexpr, WIDTH: tl.cons
         total = total * 2 + 1
     if FORM == "two":
         tl.store(other + number * ROWS * WIDTH + place, total - 1)
+    if FORM == "constant":
+        tl.store(other + number * ROWS * WIDTH + place, tl.full((ROWS, WIDTH), 3, tl.float32))
     tl.store(c + number * ROWS * WIDTH + place, total)
 
 
@@ -59,6 +61,8 @@ def launched(grid, form, num_warps=1, in_place=False):
     np.testing.assert_array_equal(c, expected(a, form))
     if form == "two":
         np.testing.assert_array_equal(other, c - 1)
+    if form == "constant":
+        np.testing.assert_array_equal(other, 3)
     return run
 
 
@@ -72,7 +76,7 @@ def few_cores():
 
 @pytest.mark.parametrize("engine", ["native", "interpreter"])
 @pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("form", ["growing", "shrinking", "alike", "behind", "direct", "two"])
+@pytest.mark.parametrize("form", ["growing", "shrinking", "alike", "behind", "direct", "two", "constant"])
 def test_each_program_has_its_own_tiles(few_cores, form, num_warps, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     for grid in ((1, 1), (2, 1), (3, 3), (5, 3)):
@@ -80,7 +84,7 @@ def test_each_program_has_its_own_tiles(few_cores, form, num_warps, engine, monk
 
 
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("form", ["growing", "shrinking", "two"])
+@pytest.mark.parametrize("form", ["growing", "shrinking", "two", "constant"])
 def test_on_every_machine(machine, form):
     launched((7, 29), form)
 

@@ -101,7 +101,8 @@ def load_across_programs(code: TileCode, *, from_last: bool) -> None:
         code.nodes = nodes
         return
     code.loads_across = True
-    sources = sorted(buffers_of(plan.stores, Access.READ))
+    # What all programs store alike is there before the first one.
+    sources = sorted(buffers_of(plan.stores, Access.READ) - buffers_of(alike, *WRITING))
     code.nodes += [*alike, *(filled(code, Address(name), end.location) for name in sources)]
     code.nodes += [*_rotated(code, outer, plan, phases), end]
 
