@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
@@ -15,7 +15,7 @@ from mlutriton.isa.table import TABLE
 
 
 @dataclass
-class _Carried:
+class Carried:
     """A register that the rotated loop carries beside those of the loop."""
 
     register: Register
@@ -23,33 +23,73 @@ class _Carried:
     yielded: ScalarOperand
 
 
-class Rotation:
-    """The parts of a rotated loop.
+class PhasedLoop:
+    """What every rotated loop has: two phases of its buffers, the arithmetic of an iteration, stores of the one before.
 
     Attributes:
         carried: what the parts hand on from one iteration to the next.
     """
 
-    def __init__(self, code: TileCode, loop: Loop, plan: Plan) -> None:
-        self.code, self.loop, self.plan = code, loop, plan
-        self.carried: list[_Carried] = []
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan, buffers: Collection[str]) -> None:
+        self.code, self.loop, self.plan, self.buffers = code, loop, plan, buffers
+        self.carried: list[Carried] = []
         # Phase offsets differ by size only: one pair of registers for all buffers of a size.
         self.now: dict[int, Register] = {}
         self.other: dict[int, Register] = {}
-        for size in sorted({code.buffers[name].bytes for name in plan.buffers}):
+        for size in sorted({code.buffers[name].bytes for name in buffers}):
             self.now[size] = self._carry(Immediate(0)).register
             self.other[size] = self._carry(Immediate(size), self.now[size]).register
             self.carried[-2].yielded = self.other[size]
             code.phases |= {phase: phase for phase in (self.now[size], self.other[size])}
         self.ran = self._carry(Immediate(0), Immediate(1)).register if plan.stores else None
-        self.index_ahead = _Carried(loop.index, loop.start, loop.start)
-        self.ahead: dict[Register, _Carried] = {}
         self.remembered = {register: self._carry(Immediate(0), register).register for register in plan.remembered}
 
-    def _carry(self, initial: ScalarOperand, yielded: ScalarOperand | None = None) -> _Carried:
-        made = _Carried(self.code.register(), initial, initial if yielded is None else yielded)
+    def compute(self, others: Collection[Node] = ()) -> list[Node]:
+        """All that is not moved, but for others."""
+        moved = {id(node) for node in (*self.plan.lookups, *self.plan.loads, *self.plan.stores, *others)}
+        renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
+        return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
+
+    def store_behind(self, stores: Sequence[Node]) -> list[Node]:
+        """Stores of the iteration before, if there was one."""
+        if self.ran is None or not stores:
+            return []
+        renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
+        nodes = renamer.nodes([*self.plan.serves, *stores])
+        return [Branch(self.ran, nodes, location=self.loop.location)]
+
+    def rotated(self, body: list[Node]) -> Loop:
+        """The loop with a body of these parts, all of which have been asked for."""
+        made = replace(self.loop, body=body, stages=1)
+        made.carried = [*self.loop.carried, *((each.register, each.initial) for each in self.carried)]
+        made.yielded = [*self._advance(), *(each.yielded for each in self.carried)]
+        return made
+
+    def _advance(self) -> list[ScalarOperand]:
+        """What the loop's own carried registers take on."""
+        return self.loop.yielded
+
+    def _carry(self, initial: ScalarOperand, yielded: ScalarOperand | None = None) -> Carried:
+        made = Carried(self.code.register(), initial, initial if yielded is None else yielded)
         self.carried.append(made)
         return made
+
+    def _phases(self, registers: dict[int, Register]) -> dict[str, Register]:
+        return {name: registers[self.code.buffers[name].bytes] for name in self.buffers}
+
+    def _scalar(self, nodes: list[Node], name: str, *operands: Operand) -> Register:
+        result = self.code.register()
+        nodes.append(Instruction(TABLE[name], (self.loop.dtype,), (result, *operands), self.loop.location))
+        return result
+
+
+class Rotation(PhasedLoop):
+    """The parts of a loop whose loads run one iteration ahead."""
+
+    def __init__(self, code: TileCode, loop: Loop, plan: Plan) -> None:
+        super().__init__(code, loop, plan, plan.buffers)
+        self.index_ahead = Carried(loop.index, loop.start, loop.start)
+        self.ahead: dict[Register, Carried] = {}
 
     def load_first(self) -> list[Node]:
         """The loads of the first iteration, and what the second one's need."""
@@ -93,39 +133,10 @@ class Rotation:
         self.index_ahead.yielded = self._scalar(nodes, "add", self.index_ahead.register, self.loop.step)
         return nodes
 
-    def rotated(self, body: list[Node]) -> Loop:
-        """The loop with a body of these parts, all of which have been asked for."""
-        made = replace(self.loop, body=body, stages=1)
-        made.carried = [*self.loop.carried, *((each.register, each.initial) for each in self.carried)]
-        made.yielded = [*self._advance(), *(each.yielded for each in self.carried)]
-        return made
-
     def _advance(self) -> list[ScalarOperand]:
         """What the loop's own carried registers take on: where that is known ahead, it is not computed again."""
         pairs = zip(self.loop.carried, self.loop.yielded, strict=True)
         return [self.ahead[old].register if old in self.ahead else operand for (old, _), operand in pairs]
 
-    def compute(self) -> list[Node]:
-        """All that is not moved."""
-        moved = {id(node) for node in (*self.plan.lookups, *self.plan.loads, *self.plan.stores)}
-        renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
-        return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
-
-    def store_behind(self, stores: Sequence[Node]) -> list[Node]:
-        """Stores of the iteration before, if there was one."""
-        if self.ran is None or not stores:
-            return []
-        renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
-        nodes = renamer.nodes([*self.plan.serves, *stores])
-        return [Branch(self.ran, nodes, location=self.loop.location)]
-
     def _ahead(self) -> list[tuple[int, Register]]:
         return [(place, self.loop.carried[place][0]) for place in self.plan.carried]
-
-    def _phases(self, registers: dict[int, Register]) -> dict[str, Register]:
-        return {name: registers[self.code.buffers[name].bytes] for name in self.plan.buffers}
-
-    def _scalar(self, nodes: list[Node], name: str, *operands: Operand) -> Register:
-        result = self.code.register()
-        nodes.append(Instruction(TABLE[name], (self.loop.dtype,), (result, *operands), self.loop.location))
-        return result

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from mlutriton.codegen.meeting import barrier
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_transfer, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
+from mlutriton.codegen.pipelining.rotation import Carried, PhasedLoop
 from mlutriton.codegen.pipelining.transfer_order import halves, order_of, transfer_of
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
@@ -42,7 +43,7 @@ from mlutriton.codegen.tile_code import (
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.machine import Machine
-from mlutriton.isa.operands import Address, Immediate, Operand, Register
+from mlutriton.isa.operands import Address, Immediate, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE, Queue
 
@@ -70,6 +71,11 @@ class SharedPlan:
         return [node for sharing in self.sharings for node in sharing.load]
 
     @property
+    def buffers(self) -> set[str]:
+        """What has two phases."""
+        return self.plan.buffers | buffers_of(self.takes)
+
+    @property
     def own_loads(self) -> list[Node]:
         """What a core loads for itself."""
         shared = {id(node) for node in self.shared_loads}
@@ -90,23 +96,20 @@ def plan_shared(code: TileCode, loop: Loop, roots: PointerRoots, touches: Counte
 
 def rotate_shared(code: TileCode, loop: Loop, shared: SharedPlan, machine: Machine) -> list[Node]:
     """The loop in three stages."""
-    for name in shared.plan.buffers | buffers_of(shared.takes):
+    for name in shared.buffers:
         code.buffers[name].phases = 2
     rotation = _Rotation(code, loop, shared, machine)
     before = rotation.enter()
-    take, loads, compute = rotation.take_ahead(), rotation.load_ahead(), rotation.compute()
+    take, loads, compute = rotation.take_ahead(), rotation.load_ahead(), rotation.compute(shared.sharings)
     parts = [node for node in compute if _is_made_before(code, node, compute)]
     compute = [node for node in compute if not any(node is part for part in parts)]
-    transfers = [*loads, *parts, *rotation.store_behind(), *rotation.prepare_loads()]
+    transfers = [*loads, *parts, *rotation.store_behind(shared.plan.stores), *rotation.prepare_loads()]
     # What only hands work to the COMPUTE queue need not let it wait for the scalar work of transfers.
     # In the beginning, so that what carries registers on is done while queues are busy.
     opening, issued, closing = _in_parts(compute)
     handed_on, rest = _apart(issued)
     body = [barrier(loop.location), *opening, *handed_on, *take, *transfers, *rest, *closing]
-    rotated = replace(loop, body=body, stages=1)
-    rotated.carried = [*loop.carried, *((each.register, each.initial) for each in rotation.carried)]
-    rotated.yielded = [*loop.yielded, *(each.yielded for each in rotation.carried)]
-    return [*before, rotated, barrier(loop.location), *rotation.store_behind()]
+    return [*before, rotation.rotated(body), barrier(loop.location), *rotation.store_behind(shared.plan.stores)]
 
 
 def _in_parts(compute: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node]]:
@@ -175,15 +178,6 @@ def _apart(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
 
 
 @dataclass
-class _Carried:
-    """A register that the rotated loop carries beside those of the loop."""
-
-    register: Register
-    initial: ScalarOperand
-    yielded: ScalarOperand
-
-
-@dataclass
 class _Lead:
     """Loads that run some iterations ahead, with the scalar arithmetic of the iteration that they are for.
 
@@ -202,40 +196,24 @@ class _Lead:
     places: list[int]
     known: dict[Register, ScalarOperand]
     ready: dict[Register, ScalarOperand] = field(default_factory=dict[Register, ScalarOperand])
-    carried: dict[Register, _Carried] = field(default_factory=dict[Register, _Carried])
-    prepared: dict[Register, _Carried] = field(default_factory=dict[Register, _Carried])
+    carried: dict[Register, Carried] = field(default_factory=dict[Register, Carried])
+    prepared: dict[Register, Carried] = field(default_factory=dict[Register, Carried])
 
 
-class _Rotation:
+class _Rotation(PhasedLoop):
     """The parts of a rotated loop."""
 
     def __init__(self, code: TileCode, loop: Loop, shared: SharedPlan, machine: Machine) -> None:
-        self.code, self.loop, self.shared, self.machine = code, loop, shared, machine
-        self.carried: list[_Carried] = []
-        self.now: dict[int, Register] = {}
-        self.other: dict[int, Register] = {}
-        self.buffers = shared.plan.buffers | buffers_of(shared.takes)
-        for size in sorted({code.buffers[name].bytes for name in self.buffers}):
-            self.now[size] = self._carry(Immediate(0)).register
-            self.other[size] = self._carry(Immediate(size), self.now[size]).register
-            self.carried[-2].yielded = self.other[size]
-            code.phases |= {phase: phase for phase in (self.now[size], self.other[size])}
+        super().__init__(code, loop, shared.plan, shared.buffers)
+        self.machine = machine
         # Stands for whether there is an iteration to load for.
         self.more = code.register()
-        stores = shared.plan.stores
-        self.ran = self._carry(Immediate(0), Immediate(1)).register if stores else None
-        self.remembered = {each: self._carry(Immediate(0), each).register for each in shared.plan.remembered}
         self.leads = [self._lead(shared.shared_loads, []), self._lead(shared.own_loads, shared.takes)]
-
-    def _carry(self, initial: ScalarOperand, yielded: ScalarOperand | None = None) -> _Carried:
-        made = _Carried(self.code.register(), initial, initial if yielded is None else yielded)
-        self.carried.append(made)
-        return made
 
     def _lead(self, loads: list[Node], takes: list[Node]) -> _Lead:
         loop = self.loop
         definitions = Definitions(loop)
-        needed = definitions.closure(free_registers([*self.shared.plan.serves, *loads, *takes]))
+        needed = definitions.closure(free_registers([*self.plan.serves, *loads, *takes]))
         assert needed is not None, "the plan has looked at that"
         places = [place for place, (register, _) in enumerate(loop.carried) if register in needed]
         known = {loop.index: loop.start} | {loop.carried[place][0]: loop.carried[place][1] for place in places}
@@ -323,7 +301,7 @@ class _Rotation:
         renamer = Renamer(self.code, lead.known, {})
         nodes: list[Node] = renamer.nodes(lead.slice)
         index = lead.known[loop.index]
-        read = free_registers([*self.shared.plan.serves, *lead.loads, *lead.takes])
+        read = free_registers([*self.plan.serves, *lead.loads, *lead.takes])
         lead.ready = {register: found for register in read if (found := renamer.operand(register)) != register}
         lead.ready[self.more] = self._scalar(nodes, "slt", index, loop.end)
         lead.known = {loop.index: self._scalar(nodes, "add", index, loop.step)} | {
@@ -338,33 +316,10 @@ class _Rotation:
         chosen = lead.loads if loads is None else loads
         if not chosen:
             return []
-        loads = Renamer(self.code, lead.ready, self._phases(phases)).nodes([*self.shared.plan.serves, *chosen])
+        loads = Renamer(self.code, lead.ready, self._phases(phases)).nodes([*self.plan.serves, *chosen])
         return [Branch(lead.ready[self.more], loads, location=self.loop.location)]
 
     def _take(self, lead: _Lead, phases: dict[int, Register]) -> list[Node]:
         """What is taken from SRAM for the iteration for which all is ready, if there is one."""
         takes = Renamer(self.code, lead.ready, self._phases(phases)).nodes(lead.takes)
         return [Branch(lead.ready[self.more], takes, location=self.loop.location)]
-
-    def compute(self) -> list[Node]:
-        """All that is not moved."""
-        plan = self.shared.plan
-        moved = {id(node) for node in (*plan.loads, *plan.stores, *self.shared.sharings)}
-        renamer = Renamer(self.code, {}, self._phases(self.now), keep=True)
-        return renamer.nodes([node for node in self.loop.body if id(node) not in moved])
-
-    def store_behind(self) -> list[Node]:
-        """The stores of the iteration before, if there was one."""
-        if self.ran is None:
-            return []
-        plan = self.shared.plan
-        renamer = Renamer(self.code, dict(self.remembered), self._phases(self.other))
-        return [Branch(self.ran, renamer.nodes([*plan.serves, *plan.stores]), location=self.loop.location)]
-
-    def _phases(self, registers: dict[int, Register]) -> dict[str, Register]:
-        return {name: registers[self.code.buffers[name].bytes] for name in self.buffers}
-
-    def _scalar(self, nodes: list[Node], name: str, *operands: Operand) -> Register:
-        result = self.code.register()
-        nodes.append(Instruction(TABLE[name], (self.loop.dtype,), (result, *operands), self.loop.location))
-        return result
