@@ -96,8 +96,8 @@ def _of_all_rows(code: TileCode, node: Instruction, machine: Machine) -> list[No
     assert isinstance(target, Address)
     assert isinstance(source, Address)
     before, is_alternative = {*code.buffers}, code.buffers[source.buffer].alternative
-    emitter = Emitter(code)
-    emitter.location, emitter.nodes = node.location, list[Node]()
+    emitter = Emitter(code, node.location)
+    emitter.nodes = list[Node]()
 
     def counted(name: str, operands: Sequence[Address], *counts: int) -> None:
         emitter.emit(name, (dtype,), (*operands, *map(Immediate, counts)))

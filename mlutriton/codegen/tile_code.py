@@ -327,10 +327,8 @@ def sync(queues: int, location: Location) -> Instruction:
 class Emitter:
     """Appends instructions to the current node list; folds scalar arithmetic on immediates."""
 
-    def __init__(self, code: TileCode) -> None:
-        self.code = code
-        self.nodes = code.nodes
-        self.location = UNKNOWN_LOCATION
+    def __init__(self, code: TileCode, location: Location = UNKNOWN_LOCATION) -> None:
+        self.code, self.nodes, self.location = code, code.nodes, location
 
     @contextmanager
     def into(self, nodes: list[Node]) -> Generator[list[Node]]:
@@ -381,3 +379,19 @@ class Emitter:
         made = TileBuffer(name, space, max(1, count * dtype.bytes), self.location)
         self.code.buffers[name] = made
         return made
+
+
+class LoopEmitter(Emitter):
+    """An emitter in the place of a loop, with arithmetic of the type of its index as well."""
+
+    def __init__(self, code: TileCode, loop: Loop) -> None:
+        super().__init__(code, loop.location)
+        self.index_dtype = loop.dtype
+
+    def index_scalar(self, name: str, *operands: Operand) -> Register:
+        """Like :meth:`scalar`, in the type of the index."""
+        return self.scalar(name, (self.index_dtype,), *operands)
+
+    def index_integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
+        """Like :meth:`integer`, in the type of the index."""
+        return self.integer(name, a, b, self.index_dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlutriton.codegen.pipelining.block_plan import BlockShape
 from mlutriton.codegen.pipelining.block_size import End, EndBlocks, FewBlocks
-from mlutriton.codegen.tile_code import Emitter, Loop, ScalarOperand
+from mlutriton.codegen.tile_code import Loop, LoopEmitter, ScalarOperand
 from mlutriton.dtypes import F32
 from mlutriton.isa.operands import Immediate, Register
 from mlutriton.isa.table import SPECIAL_REGISTERS
@@ -28,9 +28,10 @@ class BlockExtents:
         block: iterations of a block that is neither the first nor the last.
     """
 
-    def __init__(self, emitter: Emitter, loop: Loop, shape: BlockShape) -> None:
+    def __init__(self, emitter: LoopEmitter, loop: Loop, shape: BlockShape) -> None:
         """Measure a loop; what that takes is emitted."""
         self.emitter, self.loop, self.shape = emitter, loop, shape
+        self._integer, self._scalar = emitter.index_integer, emitter.index_scalar
         integer = self._integer
         self.step: ScalarOperand = Immediate(1)
         self.lower: ScalarOperand = Immediate(0)
@@ -42,7 +43,7 @@ class BlockExtents:
             self.step = loop.step
             span = integer("sub", integer("sub", loop.end, loop.start), Immediate(1))
             some = integer("add", self._scalar("sdiv", span, loop.step), Immediate(1))
-            entered = self.emitter.scalar("slt", (loop.dtype,), loop.start, loop.end)
+            entered = self._scalar("slt", loop.start, loop.end)
             self.upper = self._scalar("select", entered, some, Immediate(0))
         count = integer("sub", self.upper, self.lower)
         if self.shape.few is not None:
@@ -56,7 +57,7 @@ class BlockExtents:
                 short = self._first_length(self.shape.ends, count)
                 self.first = integer("sub", integer("add", self.lower, short), self.block)
         if self.shape.in_one > 1:
-            at_once = self.emitter.scalar("sle", (loop.dtype,), count, Immediate(self.shape.in_one))
+            at_once = self._scalar("sle", count, Immediate(self.shape.in_one))
             self.block = self._scalar("select", at_once, integer("smax", count, Immediate(1)), self.block)
             self.first = self._scalar("select", at_once, self.lower, self.first)
 
@@ -67,7 +68,7 @@ class BlockExtents:
         rest = integer("sub", count, integer("mul", integer("smax", between, Immediate(0)), block))
         scaled = integer("add", _shares(ends.constant), integer("mul", _shares(ends.each), block))
         most = integer("smax", self._scalar("lshr", scaled, Immediate(_SHARE_BITS)), integer("add", block, one))
-        is_long = self.emitter.scalar("sgt", (self.loop.dtype,), rest, most)
+        is_long = self._scalar("sgt", rest, most)
         rest = self._scalar("select", is_long, integer("sub", rest, block), rest)
         return self._scalar("lshr", integer("add", rest, one), one)
 
@@ -100,7 +101,7 @@ class BlockExtents:
         short = integer("sub", most, scalar("urem", self._task(), choices))
         if few.in_two > 1:
             half = integer("smax", scalar("lshr", integer("add", count, one), one), one)
-            in_two = self.emitter.scalar("sle", (self.loop.dtype,), count, Immediate(few.in_two))
+            in_two = self._scalar("sle", count, Immediate(few.in_two))
             length, short = (scalar("select", in_two, half, each) for each in (length, short))
         return length, short
 
@@ -139,12 +140,6 @@ class BlockExtents:
         if self.loop.independent:
             return position
         return self._integer("add", self._integer("mul", position, self.step), self.loop.start)
-
-    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
-        return self.emitter.integer(name, a, b, self.loop.dtype)
-
-    def _scalar(self, name: str, *operands: ScalarOperand) -> Register:
-        return self.emitter.scalar(name, (self.loop.dtype,), *operands)
 
 
 def _shares(number: float) -> Immediate:

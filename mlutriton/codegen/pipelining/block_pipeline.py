@@ -47,8 +47,8 @@ from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (
     Branch,
-    Emitter,
     Loop,
+    LoopEmitter,
     Node,
     Part,
     ScalarOperand,
@@ -93,8 +93,8 @@ class _BlockRotation:
     def __init__(self, code: TileCode, loop: Loop, plan: Plan, blocks: BlockPlan) -> None:
         self.code, self.loop, self.plan, self.blocks = code, loop, plan, blocks
         self.shape = blocks.shape
-        self.emitter = Emitter(code)
-        self.emitter.location = loop.location
+        self.emitter = LoopEmitter(code, loop)
+        self._integer, self._scalar = self.emitter.index_integer, self.emitter.index_scalar
         self.members = {
             name: Part(code.buffers[name].bytes, code.buffers[name].extent, name in blocks.collected)
             for name in sorted(plan.buffers)
@@ -240,7 +240,7 @@ class _BlockRotation:
 
     def _if_any(self, begin: ScalarOperand, emit: Callable[[], None]) -> Node:
         """What is emitted for a block, if there is one."""
-        exists = self.emitter.scalar("slt", (self.loop.dtype,), begin, self.extents.upper)
+        exists = self._scalar("slt", begin, self.extents.upper)
         with self.emitter.into([]) as nodes:
             emit()
         return Branch(exists, nodes, location=self.loop.location)
@@ -360,10 +360,10 @@ class _BlockRotation:
 
         These are three if none is cut but the first or the last, as at the edges of an array; else each tile is one.
         """
-        integer, dtype, one = self._integer, self.loop.dtype, Immediate(1)
+        integer, one = self._integer, Immediate(1)
         inner, rest = integer("add", position, one), integer("sub", members, Immediate(2))
         is_inner_whole = self._are_whole(tests, inner, rest)
-        are_three = self.emitter.scalar("sgt", (dtype,), rest, Immediate(0))
+        are_three = self._scalar("sgt", rest, Immediate(0))
         but_ends = self.emitter.scalar("and", (I1,), is_inner_whole, are_three)
         pieces = self._scalar("select", but_ends, Immediate(3), members)
         piece, begin = self.code.register(), self.code.register()
@@ -373,7 +373,7 @@ class _BlockRotation:
         for size in sizes:
             self.code.keep_phase(places[size], phases.get(size, Immediate(0)))
         with self.emitter.into([]) as nodes:
-            is_second = self.emitter.scalar("eq", (dtype,), piece, one)
+            is_second = self._scalar("eq", piece, one)
             is_middle = self.emitter.scalar("and", (I1,), but_ends, is_second)
             count = self._scalar("select", is_middle, rest, one)
             at_piece = self._scalars_of(begin, places)
@@ -384,7 +384,9 @@ class _BlockRotation:
             yielded = [integer("add", begin, count), *behind]
         carried: list[tuple[Register, ScalarOperand]] = [(begin, position)]
         carried += [(places[size], phases.get(size, Immediate(0))) for size in sizes]
-        return Loop(dtype, piece, Immediate(0), pieces, one, carried, nodes, yielded, location=self.loop.location)
+        return Loop(
+            self.loop.dtype, piece, Immediate(0), pieces, one, carried, nodes, yielded, location=self.loop.location
+        )
 
     def _are_whole(self, tests: Sequence[Test], position: ScalarOperand, members: ScalarOperand) -> ScalarOperand:
         """Whether masks leave the same of all tiles of a block: so it is if that can be told of the first and last."""
@@ -480,7 +482,7 @@ class _BlockRotation:
             def halves(places: dict[Part, Register]) -> list[Node]:
                 with self.emitter.into([]) as nodes:
                     phases = self._phases(places)
-                    ChunkLoop(self.emitter, within, within.units, phases, self.loop.dtype).halves_of_one()
+                    ChunkLoop(self.emitter, within, within.units, phases).halves_of_one()
                 return nodes
 
             return [self._for_members(self.loop.index, begin, members, self.now, halves)]
@@ -488,7 +490,7 @@ class _BlockRotation:
             of_begin = self._scalars_of(begin)
             numbers = {each.register: of_begin.operand(each.register) for each in self.shape.chunks.numbers}
             phases, units = self._phases(self.now), self.shape.chunk_units
-            chunks = ChunkLoop(self.emitter, self.shape.chunks, units, phases, self.loop.dtype, numbers)
+            chunks = ChunkLoop(self.emitter, self.shape.chunks, units, phases, numbers)
             return [chunks.loop(members, in_halves=self.shape.in_halves)]
         moved = {id(node) for node in self.plan.moved}
         needed = free_registers([node for node in self.loop.body if id(node) not in moved | self.plan.looking_up])
@@ -540,12 +542,6 @@ class _BlockRotation:
 
     def _phases(self, places: dict[Part, Register]) -> dict[str, Register]:
         return {name: places[size] for name, size in self.members.items() if size in places}
-
-    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
-        return self.emitter.integer(name, a, b, self.loop.dtype)
-
-    def _scalar(self, name: str, *operands: ScalarOperand) -> Register:
-        return self.emitter.scalar(name, (self.loop.dtype,), *operands)
 
     def _sync(self, queues: int = ALL_QUEUES) -> Instruction:
         return sync(queues, self.loop.location)

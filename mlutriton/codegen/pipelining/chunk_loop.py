@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from itertools import chain
 
 from mlutriton.codegen.pipelining.row_chunks import Number, Places, RowChunks
-from mlutriton.codegen.tile_code import Branch, Emitter, Loop, Node, Part, ScalarOperand
-from mlutriton.dtypes import I64, DType
+from mlutriton.codegen.tile_code import Branch, Loop, LoopEmitter, Node, Part, ScalarOperand
+from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
 from mlutriton.isa.operands import Immediate, Register
 
@@ -31,15 +31,15 @@ class ChunkLoop:
 
     def __init__(
         self,
-        emitter: Emitter,
+        emitter: LoopEmitter,
         chunks: RowChunks,
         units: int,
         phases: Mapping[str, Register],
-        dtype: DType,
         numbers: Mapping[Register, ScalarOperand] | None = None,
     ) -> None:
         self.emitter, self.code = emitter, emitter.code
-        self.chunks, self.units, self.phases, self.dtype = chunks, units, phases, dtype
+        self._integer, self._scalar = emitter.index_integer, emitter.index_scalar
+        self.chunks, self.units, self.phases = chunks, units, phases
         self.numbers = numbers or {}
         self.first: ScalarOperand = Immediate(0)
 
@@ -67,7 +67,7 @@ class ChunkLoop:
         for name, size in temporaries.items():
             code.buffers[name].bytes = size // (2 if in_halves else 1)
         return Loop(
-            self.dtype, first, Immediate(0), total, Immediate(self.units),
+            self.emitter.index_dtype, first, Immediate(0), total, Immediate(self.units),
             [(offset, starts[key]) for key, offset in offsets.items()], body, yielded, location=self.emitter.location,
         )  # fmt: skip
 
@@ -84,12 +84,12 @@ class ChunkLoop:
 
     def _in_halves(self, units: ScalarOperand, places: Mapping[str, Register]) -> None:
         """Both halves of a chunk by turns; the first one has one unit more if their number is odd."""
-        is_single = self.emitter.scalar("slt", (self.dtype,), units, Immediate(2))
+        is_single = self._scalar("slt", units, Immediate(2))
         with self.emitter.into([]) as single:
             self._as_a_whole(units, places)
         with self.emitter.into([]) as halves:
             upper = self._integer("add", units, Immediate(1))
-            first = self.emitter.scalar("sdiv", (self.dtype,), upper, Immediate(2))
+            first = self._scalar("sdiv", upper, Immediate(2))
             second = self._integer("sub", units, first)
             own = {name: self._buffer(name) for name in self.chunks.temporaries}
             self._by_turns(first, second, places, own)
@@ -157,6 +157,3 @@ class ChunkLoop:
         """Where the unit behind so many ones begins."""
         skipped = self.emitter.integer("mul", unit.size(self.emitter), units, I64)
         return self.emitter.scalar("add", (I64,), start, skipped)
-
-    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
-        return self.emitter.integer(name, a, b, self.dtype)

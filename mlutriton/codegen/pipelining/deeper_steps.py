@@ -27,8 +27,8 @@ from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import (
     Branch,
-    Emitter,
     Loop,
+    LoopEmitter,
     Node,
     ScalarOperand,
     Sharing,
@@ -446,8 +446,8 @@ class _Deepening:
     def __init__(self, code: TileCode, loop: Loop, analysis: _Analysis, most: int, latency_bytes: int) -> None:
         self.code, self.loop, self.analysis, self.most = code, loop, analysis, most
         self.latency_bytes = latency_bytes
-        self.emitter = Emitter(code)
-        self.emitter.location = loop.location
+        self.emitter = LoopEmitter(code, loop)
+        self._integer, self._scalar = self.emitter.index_integer, self.emitter.index_scalar
         self.scaled: dict[int, ScalarOperand] = {}
         self.members: ScalarOperand = Immediate(1)
 
@@ -480,8 +480,8 @@ class _Deepening:
         if self.most < _LEAST_UNEVEN:
             return turn
         other, less = self._even_turn(steps, integer("smax", integer("sub", most, _ONE), _ONE))
-        is_better = self.emitter.scalar("slt", (self.loop.dtype,), less, lost)
-        return self.emitter.scalar("select", (self.loop.dtype,), is_better, other, turn)
+        is_better = self._scalar("slt", less, lost)
+        return self._scalar("select", is_better, other, turn)
 
     def _even_turn(self, steps: ScalarOperand, most: ScalarOperand) -> tuple[ScalarOperand, ScalarOperand]:
         """Steps of a turn if there are as few turns as can be of so many steps at most, and what is lost so.
@@ -506,9 +506,6 @@ class _Deepening:
         return integer(
             "sdiv", integer("sub", integer("add", integer("sub", self.loop.end, index), step), Immediate(1)), step
         )
-
-    def _integer(self, name: str, a: ScalarOperand, b: ScalarOperand) -> ScalarOperand:
-        return self.emitter.integer(name, a, b, self.loop.dtype)
 
     def _times(self, extent: int) -> ScalarOperand:
         """So many elements of each step."""

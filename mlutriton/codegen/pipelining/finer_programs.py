@@ -140,8 +140,7 @@ class Pieces:
             What has to be computed before it.
         """
         loop, chunks = self.loop, self.chunks
-        self.emitter = Emitter(self.code)
-        self.emitter.location = loop.location
+        self.emitter = Emitter(self.code, loop.location)
         before = self.emitter.nodes = list[Node]()
         end = self.emitter.integer("mul", loop.end, Immediate(self.parts), loop.dtype)
         # Scalars of the first program, from which those of a piece go on.

@@ -338,8 +338,7 @@ class _Grouping:
     def __init__(self, code: TileCode, loop: Loop, programs: _Programs, capacity: int, machine: Machine) -> None:
         self.code, self.loop, self.programs, self.capacity = code, loop, programs, capacity
         self.machine = machine
-        self.emitter = Emitter(code)
-        self.emitter.location = loop.location
+        self.emitter = Emitter(code, loop.location)
         self.tile_bytes = {name: code.buffers[name].bytes for name in programs.own}
         self.scaled: dict[int, ScalarOperand] = {}
         self.steps: dict[int, ScalarOperand] = {}

@@ -245,8 +245,7 @@ def merged(code: TileCode, program: LoopingProgram, programs: Loop, *, spread: S
     varying = {programs.index} | registers_set(programs.body)
     if {each for each in (loop.start, loop.end, loop.step) if isinstance(each, Register)} & varying:
         return None
-    emitter = Emitter(code)
-    emitter.location = loop.location
+    emitter = Emitter(code, loop.location)
     emitter.nodes = nodes = list[Node](program.fills)
     steps = iterations(emitter, loop)
     turns = emitter.integer("sub", programs.end, programs.start)

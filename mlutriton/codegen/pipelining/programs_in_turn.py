@@ -88,8 +88,7 @@ def load_across_programs(code: TileCode, *, from_last: bool) -> None:
     if not has_loops or code.local_areas or code.strings or not all(map(_is_plain, body)):
         return
     nodes = code.nodes
-    emitter = Emitter(code)
-    emitter.location = end.location
+    emitter = Emitter(code, end.location)
     emitter.nodes = code.nodes = []
     outer, extents = _there_and_back(emitter, from_last=from_last)
     outer.body += [each for node in body for each in with_program_ids(emitter, node, outer.carried[0][0], extents)]

@@ -95,8 +95,7 @@ def _serve_in_groups(code: TileCode, body: Sequence[Node], end: Node, machine: M
     if any(_axis(each) is not None for node in body if isinstance(node, Loop) for each in instructions([node])):
         return 0
     nodes = code.nodes
-    emitter = Emitter(code)
-    emitter.location = end.location
+    emitter = Emitter(code, end.location)
     emitter.nodes = code.nodes = []
     loop, extents = _over_programs(emitter, end.location)
     loop.line = extents[0]
@@ -148,8 +147,7 @@ def _serve_in_one_loop(
     if program is None:
         return False
     nodes = code.nodes
-    emitter = Emitter(code)
-    emitter.location = end.location
+    emitter = Emitter(code, end.location)
     emitter.nodes = code.nodes = []
     each, extents = _over_programs(emitter, end.location)
     each.body = [one for node in program.before for one in with_program_ids(emitter, node, each.index, extents)]
@@ -165,8 +163,7 @@ def _serve_in_one_loop(
 
 def _serve_in_turn(code: TileCode, body: Sequence[Node], end: Node, machine: Machine) -> None:
     """Make a program the body of a loop over those of a task."""
-    emitter = Emitter(code)
-    emitter.location = end.location
+    emitter = Emitter(code, end.location)
     emitter.nodes = code.nodes = []
     loop, extents = _over_programs(emitter, end.location)
     index, programs = loop.index, loop.end

@@ -264,8 +264,8 @@ class _Parts:
             before: nodes in front of the loop, which are added to.
         """
         self.tail = tail
-        self.emitter = Emitter(code)
-        self.emitter.location, self.emitter.nodes = tail.stores[0].location, before
+        self.emitter = Emitter(code, tail.stores[0].location)
+        self.emitter.nodes = before
         widths = sorted(set(tail.widths.values()))
         self.starts = [number * tail.part for number in range(tail.parts)]
         self.offsets = [

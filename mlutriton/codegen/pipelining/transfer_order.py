@@ -91,8 +91,7 @@ def halves(code: TileCode, load: Instruction) -> tuple[list[Node], list[Node]] |
     assert isinstance(stride, Register | Immediate)
     rows, width = int(n1.value), load.dtypes[0].bytes
     half = rows // 2
-    emitter = Emitter(code)
-    emitter.location = load.location
+    emitter = Emitter(code, load.location)
     emitter.nodes = last = list[Node]()
     away = emitter.integer("mul", stride, Immediate(half * width))
     address = emitter.scalar("add", (I64,), source.register, away)
