@@ -23,7 +23,7 @@ from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.tune import ShapeResult, Space, Status, Tuning
 from mlutriton.tune.assignments import assignments, json_objects, value_of
 from mlutriton.tune.engines import engine_of
-from mlutriton.tune.session import PreparedSearch, prepare, searched
+from mlutriton.tune.session import PreparedSearch, RequestedSearch, prepare, searched
 from mlutriton.tune.session import Progress as SearchProgress
 from mlutriton.tune.source import SourceFile, split
 from mlutriton.tune.trial import Shape, shown
@@ -74,7 +74,7 @@ def run(request: Request) -> None:
     if request.machine:
         set_machine(request.machine)
     engine = engine_of(request.engine, request.workers)
-    prepared = prepare(
+    wanted = RequestedSearch(
         request.kernel,
         shapes=_shapes(request.shapes),
         space=_space(request.space, request.where),
@@ -85,6 +85,7 @@ def run(request: Request) -> None:
         trials=request.trials,
         seed=request.seed,
     )
+    prepared = prepare(wanted)
     directory = request.output or Path(f"tune-{prepared.kernel_name}")
     journal = _journal(directory, resume=request.resume, force=request.force)
     reference = _reference(prepared) if request.verify else None

@@ -54,6 +54,23 @@ class Progress:
     best: Sequence[Outcome | None]
 
 
+@dataclass(frozen=True)
+class RequestedSearch:
+    """A search as it is asked for; see :func:`tune`."""
+
+    kernel: Any
+    shapes: Iterable[Shape] | None = None
+    space: Any = None
+    launch: Any = None
+    arguments: Mapping[str, str] | None = None
+    grid: str = ""
+    search: str = "exhaustive"
+    trials: int | None = None
+    seed: int = 0
+    machine: Machine | str | Path | None = None
+    prune: bool = True
+
+
 def tune(
     kernel: Any,
     *,
@@ -96,19 +113,8 @@ def tune(
     Raises:
         ArgumentError: E0501 to E0504, the search cannot be made as it is asked for.
     """
-    plan = prepare(
-        kernel,
-        shapes=shapes,
-        space=space,
-        launch=launch,
-        arguments=arguments,
-        grid=grid,
-        search=search,
-        trials=trials,
-        seed=seed,
-        machine=machine,
-        prune=prune,
-    )
+    wanted = RequestedSearch(kernel, shapes, space, launch, arguments, grid, search, trials, seed, machine, prune)
+    plan = prepare(wanted)
     return searched(plan, engine=engine, journal=journal, resume=resume, progress=progress)
 
 
@@ -141,73 +147,60 @@ class PreparedSearch:
     outlines: tuple[dict[str, Any], ...]
 
 
-def prepare(
-    kernel: Any,
-    *,
-    shapes: Iterable[Shape] | None = None,
-    space: Any = None,
-    launch: Any = None,
-    arguments: Mapping[str, str] | None = None,
-    grid: str = "",
-    search: str = "exhaustive",
-    trials: int | None = None,
-    seed: int = 0,
-    machine: Machine | str | Path | None = None,
-    prune: bool = True,
-) -> PreparedSearch:
-    """See that a search can be made; see :func:`tune`.
+def prepare(wanted: RequestedSearch) -> PreparedSearch:
+    """See that a search can be made.
 
     Raises:
         ArgumentError: E0501 to E0504, it cannot.
     """
-    chosen = (
-        machine if isinstance(machine, Machine) else current_machine() if machine is None else find_machine(machine)
-    )
-    file, kernel, names = _kernel(kernel)
+    machine, arguments, grid = wanted.machine, wanted.arguments or {}, wanted.grid
+    if not isinstance(machine, Machine):
+        machine = current_machine() if machine is None else find_machine(machine)
+    file, kernel, names = _kernel(wanted.kernel)
     name: str = innermost(kernel).fn.__name__
     parameters = parameters_of(kernel)
-    launch_file, function = _launch(launch, file, names, name)
+    launch_file, function = _launch(wanted.launch, file, names, name)
     cases = cases_of(names)
     plan = _plan(kernel, name, cases, function, arguments, grid)
     without: list[Shape] = plan.shapes if isinstance(plan, CasePlan) else [{}]
-    listed: list[Shape] = list(shapes) if shapes is not None else without
-    if not listed:
+    shapes = tuple(without if wanted.shapes is None else wanted.shapes)
+    if not shapes:
         raise ArgumentError("E0502", "there is no shape to tune for", help="add --shape M=4096 N=4096")
-    every = _space(space, kernel, name)
-    check_names(plan, parameters, listed, every.names)
+    every = _space(wanted.space, kernel, name)
+    check_names(plan, parameters, shapes, every.names)
     outlines: list[dict[str, Any]] = []
     spaces: list[Space] = []
-    for shape in listed:
+    for shape in shapes:
         with Spec.placed_anew():
             programs, given = merged(plan, parameters, shape, every.configurations[0])
         check_complete(name, parameters, given)
         outlines.append({each: outline(given[each]) for each in parameters.all if _is_told(each, given, parameters)})
-        spaces.append(every if space is not None else _pruned(every, kernel, shape, programs, given))
-    expressions = tuple((arguments or {}).items())
+        spaces.append(every if wanted.space is not None else _pruned(every, kernel, shape, programs, given))
+    expressions = tuple(arguments.items())
     recipe = None
     if file is not None and launch_file is not None:
         launcher = "" if function is None else function.__name__
-        recipe = Recipe(file, name, launch_file, launcher, expressions, grid, tuple(listed), chosen, prune)
+        recipe = Recipe(file, name, launch_file, launcher, expressions, grid, shapes, machine, wanted.prune)
     identity = {
         "kernel": f"{name} {innermost(kernel).cache_key if file is None else file.digest}",
         "launch": f"{launch_file.digest if launch_file else None} {sorted(expressions)} {grid}",
-        "machine": f"{chosen.name} {chosen.content_hash}",
-        "shapes": [text_of(shape) for shape in listed],
+        "machine": f"{machine.name} {machine.content_hash}",
+        "shapes": [text_of(shape) for shape in shapes],
         "space": _digest(spaces),
-        "search": search,
-        "trials": trials,
-        "seed": seed,
-        "prune": prune,
+        "search": wanted.search,
+        "trials": wanted.trials,
+        "seed": wanted.seed,
+        "prune": wanted.prune,
         "version": f"{mlutriton.__version__} {source_hash()}",
     }
     return PreparedSearch(
         kernel_name=name,
-        shapes=tuple(listed),
+        shapes=shapes,
         spaces=tuple(spaces),
-        search=search_of(search, spaces, parameters.constants, trials=trials, seed=seed),
-        evaluator=Evaluator(kernel, plan, listed, chosen, prune=prune),
+        search=search_of(wanted.search, spaces, parameters.constants, trials=wanted.trials, seed=wanted.seed),
+        evaluator=Evaluator(kernel, plan, shapes, machine, prune=wanted.prune),
         recipe=recipe,
-        order=(search, seed),
+        order=(wanted.search, wanted.seed),
         cases=tuple(cases),
         identity=identity,
         outlines=tuple(outlines),
@@ -296,7 +289,7 @@ def _plan(
     name: str,
     listed: Iterable[Case],
     function: Any,
-    arguments: Mapping[str, str] | None,
+    arguments: Mapping[str, str],
     grid: str,
 ) -> LaunchPlan:
     """How a kernel is launched: as it is said, else by the function beside it, else as in its file's cases.
@@ -307,7 +300,7 @@ def _plan(
     if arguments or grid:
         if not grid:
             raise ArgumentError("E0502", "the arguments need a grid", help="add --grid 'cdiv(n, BLOCK)'")
-        return ExpressionPlan.of_texts(arguments or {}, grid, parameters_of(kernel).all)
+        return ExpressionPlan.of_texts(arguments, grid, parameters_of(kernel).all)
     if function is not None:
         return FunctionPlan(function)
     cases = CasePlan.of(kernel, listed)

@@ -12,7 +12,7 @@ import pytest
 
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.tune import DaskEngine, LocalEngine, tune
-from mlutriton.tune.session import prepare, searched
+from mlutriton.tune.session import RequestedSearch, prepare, searched
 
 SHAPES = [{"n": 100_000}, {"n": 3000}]
 SPACE = {"BLOCK": [64, 128, 256, 512, 1024], "UNROLL": [1, 2, 3, 4], "num_stages": [1, 2]}
@@ -78,7 +78,7 @@ def test_workers_that_have_no_such_file_get_it(cluster, kernels, tmp_path):
     address, _ = cluster
     file = tmp_path / "elsewhere.py"
     file.write_text(kernels.read_text())
-    prepared = prepare(f"{file}::scale", shapes=SHAPES[:1], space=SPACE)
+    prepared = prepare(RequestedSearch(f"{file}::scale", shapes=SHAPES[:1], space=SPACE))
     file.unlink()
     found = searched(prepared, engine=DaskEngine(address))
     assert found.results[0].best is not None
@@ -155,8 +155,8 @@ def test_what_the_kernel_imports_from_its_directory_is_sent(cluster, tmp_path):
     found = []
     for number, changed in enumerate([{}, {"offsets": more}]):
         kernel = written(tmp_path / str(number), **changed)
-        prepared = prepare(kernel, **request)
-        local = searched(prepare(kernel, **request), engine=LocalEngine(1)).results
+        prepared = prepare(RequestedSearch(kernel, **request))
+        local = searched(prepare(RequestedSearch(kernel, **request)), engine=LocalEngine(1)).results
         (tmp_path / str(number)).rename(tmp_path / "gone")
         found.append(searched(prepared, engine=DaskEngine(address)).results)
         assert found[-1] == local

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from mlutriton.cli.main import app
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.tune import LocalEngine, Status, tune
-from mlutriton.tune.session import prepare
+from mlutriton.tune.session import RequestedSearch, prepare
 
 KERNELS = """
 import triton
@@ -92,7 +92,7 @@ def test_what_is_left_out_is_not_tried_and_counted(pruned, kernel, kept, search)
 
 
 def test_its_functions_see_what_a_launch_would_show_them(pruned):
-    prepared = prepare(f"{pruned}::early", launch="launch", shapes=SHAPES)
+    prepared = prepare(RequestedSearch(f"{pruned}::early", launch="launch", shapes=SHAPES))
     seen = prepared.recipe.file.module().SEEN
     assert seen[-1] == (["n", "out", "x"], ["PAD", "grid", "warmup"])
 

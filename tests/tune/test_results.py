@@ -16,7 +16,7 @@ from mlutriton.diagnostics import ArgumentError
 from mlutriton.testing import Case
 from mlutriton.tune import DaskEngine, LocalEngine, Status, load_tuned, tune, tuned
 from mlutriton.tune.plot import plot
-from mlutriton.tune.session import prepare, searched
+from mlutriton.tune.session import RequestedSearch, prepare, searched
 from mlutriton.tune.source import SourceFile
 from mlutriton.tune.trial import shown
 from mlutriton.tune.verification import verify
@@ -27,7 +27,7 @@ SPACE = {"BLOCK": [64, 512, 2048, 1 << 17], "UNROLL": [1, 2, 3], "PAD": [1, 2]}
 
 @pytest.fixture(scope="module")
 def prepared(kernels):
-    return prepare(f"{kernels}::scale", shapes=SHAPES, space=SPACE, seed=1)
+    return prepare(RequestedSearch(f"{kernels}::scale", shapes=SHAPES, space=SPACE, seed=1))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from mlutriton.frontend.array_specs import Spec
 from mlutriton.tune import LocalEngine, Status, tune
 from mlutriton.tune.evaluation import Evaluator
 from mlutriton.tune.launches import FunctionPlan
-from mlutriton.tune.session import prepare, searched
+from mlutriton.tune.session import RequestedSearch, prepare, searched
 from mlutriton.tune.source import SourceFile
 
 SPACE = {"BLOCK": [64, 128, 512, 2048], "UNROLL": [1, 2, 3], "num_stages": [1, 2], "num_warps": [1, 4]}
@@ -253,7 +253,7 @@ def test_requests_that_make_no_sense_are_told_before_anything_is_tried(kernels, 
         **request_,
     }
     with pytest.raises(ArgumentError) as told:
-        prepare(**request_ | {"kernel": request_["kernel"].format(file=kernels)})
+        prepare(RequestedSearch(**request_ | {"kernel": request_["kernel"].format(file=kernels)}))
     assert told.value.code == code, told.value
     assert message in told.value.summary, told.value
     assert told.value.help
@@ -271,8 +271,8 @@ def test_a_file_that_fails_is_told_with_its_line(tmp_path):
 def test_a_search_can_be_made_again(scale):
     """What is prepared anew does not depend on what was searched before."""
     request = {"shapes": SHAPES[:1], "space": SPACE}
-    first = searched(prepare(scale, **request), engine=here())
-    again = searched(prepare(scale, **request), engine=here())
+    first = searched(prepare(RequestedSearch(scale, **request)), engine=here())
+    again = searched(prepare(RequestedSearch(scale, **request)), engine=here())
     assert first.results == again.results
     assert replace(first, host_seconds=0) == replace(again, host_seconds=0)
 
