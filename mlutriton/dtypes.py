@@ -148,3 +148,8 @@ def host_address(array: NDArray[Any]) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(memory))
     except (TypeError, ValueError):  # it has no bytes, or may not be written, or is not dense, or of a type of others
         return array.ctypes.data
+
+
+def signed(word: int) -> int:
+    """The signed integer of the same 64 bits."""
+    return word - (1 << 64) if word >> 63 else word

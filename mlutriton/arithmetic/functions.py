@@ -126,7 +126,7 @@ def _logarithm_parts(f: Format[V], x: V) -> tuple[V, V, V]:
     return k, fraction, tail
 
 
-def _logarithm_limits(f: Format[V], x: V, result: V) -> V:
+def logarithm_limits(f: Format[V], x: V, result: V) -> V:
     """Return ``result`` with the values of a logarithm at zeros, infinities, negative numbers and NaN."""
     result = f.select(f.compare("foeq", x, math.inf), math.inf, result)
     result = f.select(f.compare("foeq", x, 0.0), -math.inf, result)
@@ -139,7 +139,7 @@ def log(primitives: Primitives[V], x: V, dtype: DType) -> V:
     k, fraction, tail = _logarithm_parts(f, x)
     ln2_high, ln2_low = _LN2[dtype]
     result = f.fma(k, ln2_high, f.add(fraction, f.fma(k, ln2_low, tail)))
-    return _logarithm_limits(f, x, result)
+    return logarithm_limits(f, x, result)
 
 
 def log2(primitives: Primitives[V], x: V, dtype: DType) -> V:
@@ -148,7 +148,7 @@ def log2(primitives: Primitives[V], x: V, dtype: DType) -> V:
     k, fraction, tail = _logarithm_parts(f, x)
     log2_e_high, log2_e_low = _LOG2_E[dtype]
     rest = f.fma(tail, log2_e_high, f.mul(fraction, log2_e_low))
-    return _logarithm_limits(f, x, f.add(k, f.fma(fraction, log2_e_high, rest)))
+    return logarithm_limits(f, x, f.add(k, f.fma(fraction, log2_e_high, rest)))
 
 
 # pi/2 as a sum of three numbers, each but the last cut off, not rounded, so that all are positive.

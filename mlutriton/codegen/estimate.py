@@ -37,7 +37,7 @@ from mlutriton.ir.ops import (
     Transpose,
     While,
 )
-from mlutriton.ir.types import element_type, shape_of, storage_dtype
+from mlutriton.ir.types import element_type, shape_of, storage_bytes, storage_dtype
 from mlutriton.isa.cost import class_passes
 from mlutriton.isa.machine import Machine
 
@@ -159,7 +159,7 @@ class _Estimate:
         self.readers = Counter(operand for each in function.walk() for operand in each.operands)
         self.multiplies = any(isinstance(each, Dot) for each in function.walk())
         stores = (each.value for each in function.walk() if isinstance(each, TileStore))
-        self.result_bytes = max(map(_bytes, stores), default=0)
+        self.result_bytes = max((storage_bytes(each.type) for each in stores), default=0)
 
     def block(self, block: Block, *, is_loop: bool = False) -> tuple[_Queues, float]:
         """What the straight part of a block takes of each queue, and what its loops take.
@@ -231,9 +231,9 @@ class _Estimate:
         machine = self.machine
         products = [each for each in loop.body.operations if isinstance(each, Dot)]
         loaded = sum(map(_tile_bytes, loads))
-        totals = sum(_bytes(each.result) for each in products)
+        totals = sum(storage_bytes(each.result.type) for each in products)
         kept = totals + (self.result_bytes if self.result_bytes < totals else 0)
-        rows, weights = (2 * sum(_bytes(each.operands[place]) for each in products) for place in range(2))
+        rows, weights = (2 * sum(storage_bytes(each.operands[place].type) for each in products) for place in range(2))
         most = min((machine.usable_nram_bytes - kept) // rows, machine.usable_wram_bytes // weights)
         for latencies in DEPTHS if is_shared else range(LATENCIES_ALONE, 0, -1):
             found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
@@ -255,23 +255,24 @@ class _Estimate:
             case GatherLoad() | ScatterStore():
                 moved = operation.result if isinstance(operation, GatherLoad) else operation.operands[2]
                 setup = item_count(operation) * machine.gather_item_cycles
-                queues.transfers += setup + _bytes(moved) / _transfer_rate(machine)
+                queues.transfers += setup + storage_bytes(moved.type) / _transfer_rate(machine)
             case LookUp():
                 items = math.prod(shape_of(operation.result.type))
                 queues.work(items * machine.gather_local_item_cycles)
             case Assemble():
                 shared = machine.sram_port_bytes_per_cycle / operation.integer("members")
                 rate = min(shared, machine.move_bytes_per_cycle)
-                queues.move(machine.move_setup_cycles + _bytes(operation.result) / rate)
+                queues.move(machine.move_setup_cycles + storage_bytes(operation.result.type) / rate)
             case Dot():
                 cycles, weights = _product_cycles(operation, machine), operation.operands[1]
                 if self._goes_to_wram(weights):
                     queues.work(cycles)
                 else:
-                    moving = machine.move_setup_cycles + _bytes(weights) / machine.move_bytes_per_cycle
+                    moving = machine.move_setup_cycles + storage_bytes(weights.type) / machine.move_bytes_per_cycle
                     queues.multiply(cycles, moving, is_computed=not _is_loaded(weights))
             case Elementwise() | Reduce() | Scan() if operation.operands and shape_of(operation.operands[0].type):
-                one_pass = max(map(_bytes, (*operation.operands, *operation.results))) / machine.vector_bytes_per_cycle
+                most = max(storage_bytes(each.type) for each in (*operation.operands, *operation.results))
+                one_pass = most / machine.vector_bytes_per_cycle
                 queues.work(self._passes(operation) * one_pass + machine.vector_gap_cycles)
             case _:
                 pass
@@ -360,7 +361,7 @@ def _constant(value: Value) -> int | None:
 
 
 def _tile_bytes(tile: TileLoad | TileStore) -> int:
-    return _bytes(tile.result if isinstance(tile, TileLoad) else tile.value)
+    return storage_bytes((tile.result if isinstance(tile, TileLoad) else tile.value).type)
 
 
 def _latency_cycles(machine: Machine) -> float:
@@ -396,7 +397,3 @@ def _is_loaded(weights: Value) -> bool:
     """True if weights are multiplied as they are loaded, not what is computed of that."""
     made = weights.defining_op
     return isinstance(made, TileLoad | Assemble) or (isinstance(made, Transpose) and _is_loaded(made.operands[0]))
-
-
-def _bytes(value: Value) -> int:
-    return math.prod(shape_of(value.type)) * storage_dtype(element_type(value.type)).bytes

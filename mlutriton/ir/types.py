@@ -81,6 +81,11 @@ def storage_dtype(element: ScalarType) -> DType:
     return I64 if isinstance(element, PointerType) else element
 
 
+def storage_bytes(type: Type) -> int:
+    """Bytes of all elements of a value."""
+    return math.prod(shape_of(type)) * storage_dtype(element_type(type)).bytes
+
+
 def numpy_dtype(type: Type) -> np.dtype[Any]:
     """The NumPy dtype of a value's elements."""
     return storage_dtype(element_type(type)).numpy

@@ -33,7 +33,7 @@ from typing import Any, cast
 import numpy as np
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location, ProgramError
-from mlutriton.dtypes import BY_NAME, FORMATS, DType
+from mlutriton.dtypes import BY_NAME, FORMATS, DType, signed
 from mlutriton.isa.operands import (
     FORWARD,
     Address,
@@ -371,7 +371,7 @@ class _CodeReader:
             case _OperandKind.REGISTER:
                 return Register(word)
             case _OperandKind.INTEGER:
-                return Immediate(_signed(word))
+                return Immediate(signed(word))
             case _OperandKind.UNSIGNED:
                 return Immediate(word)
             case _OperandKind.FLOAT:
@@ -396,11 +396,7 @@ class _CodeReader:
         return Register(code - 1) if code else None
 
     def _offset(self, word: int) -> int:
-        return _signed(self.word()) if word >> _WIDE_AT & 1 else _signed(word) >> _OFFSET_AT
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
+        return signed(self.word()) if word >> _WIDE_AT & 1 else signed(word) >> _OFFSET_AT
 
 
 def _illegal(fact: str, location: Location) -> ProgramError:

@@ -56,6 +56,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mlutriton.dtypes import signed
+
 RECORD_WORDS = 3
 NO_COMPUTE = -(1 << 31)
 
@@ -235,8 +237,3 @@ def unpack(words: Sequence[int], first: int = 0) -> Iterator[Record]:
             extent=extent,
             instruction=payload >> INSTRUCTION_SHIFT,
         )
-
-
-def signed(word: int) -> int:
-    """The signed integer of the same 64 bits."""
-    return word - (1 << 64) if word >> 63 else word

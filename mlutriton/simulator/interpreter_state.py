@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault
-from mlutriton.dtypes import I1, DType
+from mlutriton.dtypes import I1, DType, signed
 from mlutriton.isa.expression import evaluate as evaluate_expression
 from mlutriton.isa.expression import parse
 from mlutriton.isa.legality import Touch, span_text
@@ -189,8 +189,7 @@ class Step:
     def _integer(self, operand: Operand) -> int:
         match operand:
             case Register(index):
-                bits = self.core.registers[index]
-                return bits - (1 << 64) if bits >> 63 else bits
+                return signed(self.core.registers[index])
             case Immediate(value):
                 return int(value)
             case _:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mlutriton.dtypes import signed
 from mlutriton.isa.machine import Machine
 
 ONE = 1 << 16
@@ -171,5 +172,4 @@ def timing_parameters(machine: Machine) -> np.ndarray[tuple[int], np.dtype[np.in
 
 def _first_sectors(sectors_per_line: int) -> int:
     """A word with a bit for each sector, of which those are set that begin a line; as a signed number."""
-    word = sum(1 << bit for bit in range(0, 64, sectors_per_line))
-    return word - (1 << 64) if word >> 63 else word
+    return signed(sum(1 << bit for bit in range(0, 64, sectors_per_line)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from mlutriton.arithmetic.formats import Format, V
-from mlutriton.arithmetic.functions import EXP_RANGE, clamp, times_power_of_two
+from mlutriton.arithmetic.functions import EXP_RANGE, clamp, logarithm_limits, times_power_of_two
 from mlutriton.arithmetic.library.double_word import (
     LN2,
     LN10,
@@ -62,13 +62,7 @@ def exp10(f: Format[V], x: V) -> V:
 def log10(f: Format[V], x: V) -> V:
     """Return the logarithm to base 10."""
     product = times(f, logarithm(f, x), constant(f, *LOG10_E))
-    return _logarithm_limits(f, x, f.add(product.high, product.low))
-
-
-def _logarithm_limits(f: Format[V], x: V, result: V) -> V:
-    result = f.select(f.compare("foeq", x, math.inf), math.inf, result)
-    result = f.select(f.compare("foeq", x, 0.0), -math.inf, result)
-    return f.select(f.compare("fult", x, 0.0), math.nan, result)
+    return logarithm_limits(f, x, f.add(product.high, product.low))
 
 
 def _logarithm_of_one_plus(f: Format[V], a: Pair[V]) -> Pair[V]:
@@ -84,7 +78,7 @@ def log1p(f: Format[V], x: V) -> V:
     result_of_small = f.fma(f.mul(x, x), -0.5, x)
     is_small = f.compare("folt", f.absolute(x), 2.0 ** -(f.dtype.mantissa_bits + 2))
     value = f.select(is_small, result_of_small, f.add(result.high, result.low))
-    return f.select(f.compare("foeq", x, 0.0), x, _logarithm_limits(f, f.add(x, 1.0), value))
+    return f.select(f.compare("foeq", x, 0.0), x, logarithm_limits(f, f.add(x, 1.0), value))
 
 
 def expm1(f: Format[V], x: V) -> V:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, constant, kind, number_of, repeated, wide
-from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, constant, kind, number_of, repeated
+from mlutriton.codegen.llvm.emitter import Emitter, wide
 from mlutriton.dtypes import F64, I32, I64, DType
 from mlutriton.isa.reduction import accumulator_type, reduction_identity
 

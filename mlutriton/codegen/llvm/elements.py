@@ -16,7 +16,7 @@ import numpy as np
 
 from mlutriton.arithmetic.functions import FUNCTIONS
 from mlutriton.arithmetic.operations import OPERATIONS
-from mlutriton.codegen.llvm.emitter import Emitter, Library
+from mlutriton.codegen.llvm.emitter import Emitter, Library, wide
 from mlutriton.codegen.llvm.host import scales_by_powers_of_two
 from mlutriton.codegen.llvm.small_floats import decoded, encoded
 from mlutriton.dtypes import BF16, F16, F32, F64, I1, TF32, DType
@@ -36,11 +36,6 @@ def kind(dtype: DType) -> str:
 def bits_kind(dtype: DType) -> str:
     """The integer IR type of an element's bits in memory."""
     return f"i{8 * dtype.bytes}"
-
-
-def wide(scalar: str, lanes: int) -> str:
-    """The IR type of ``lanes`` elements."""
-    return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
 
 
 def suffix(scalar: str, lanes: int) -> str:

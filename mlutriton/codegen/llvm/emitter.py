@@ -34,6 +34,11 @@ Count = int | str
 """A 64-bit integer: known now, or the name of an IR value."""
 
 
+def wide(scalar: str, lanes: int) -> str:
+    """The IR type of ``lanes`` elements."""
+    return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
+
+
 @dataclass
 class Library:
     """The functions and declarations that a module needs, each once.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, kind, load, number_of, wide
-from mlutriton.codegen.llvm.emitter import Count, Emitter
+from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, kind, load, number_of
+from mlutriton.codegen.llvm.emitter import Count, Emitter, wide
 
 
 def combined_pairs(e: Emitter, operation: str, value: Lanes, distance: int, element: Count, source: str) -> Lanes:

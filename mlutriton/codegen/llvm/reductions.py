@@ -20,9 +20,8 @@ from mlutriton.codegen.llvm.elements import (
     part_of,
     store,
     store_first,
-    wide,
 )
-from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.emitter import Count, Emitter, Library, wide
 from mlutriton.dtypes import DType
 from mlutriton.isa.reduction import lanes as reduction_lanes
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits, wide
-from mlutriton.codegen.llvm.emitter import Count, Emitter
+from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits
+from mlutriton.codegen.llvm.emitter import Count, Emitter, wide
 from mlutriton.dtypes import DType
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from struct import pack, unpack
 
-from mlutriton.codegen.llvm.emitter import Emitter
+from mlutriton.codegen.llvm.emitter import Emitter, wide
 from mlutriton.dtypes import F32, DType, Specials
 
 _CODE_SIGN, _CODE_MAGNITUDE = 0x80, 0x7F
@@ -17,14 +17,14 @@ _SIGN, _MAGNITUDE, _INFINITY, _NAN = 0x80000000, 0x7FFFFFFF, 0x7F800000, 0x7FC00
 
 def decoded(e: Emitter, code: str, dtype: DType, lanes: int) -> str:
     """The number behind a code of an 8-bit format, as a ``float``."""
-    codes, single = _wide("i8", lanes), _wide("float", lanes)
+    codes, single = wide("i8", lanes), wide("float", lanes)
     name = e.library.require(f"mlu.decode.{dtype}.{lanes}", lambda: _decode(Emitter(e.library), dtype, lanes))
     return e.value(f"call {single} @{name}({codes} {code})")
 
 
 def encoded(e: Emitter, number: str, dtype: DType, lanes: int, *, toward_zero: bool = False) -> str:
     """The code of the nearest number of an 8-bit format, ties to even, or of the nearest toward zero."""
-    codes, single = _wide("i8", lanes), _wide("float", lanes)
+    codes, single = wide("i8", lanes), wide("float", lanes)
     name = e.library.require(
         f"mlu.encode.{'rtz.' if toward_zero else ''}{dtype}.{lanes}",
         lambda: _encode(Emitter(e.library), dtype, lanes, toward_zero=toward_zero),
@@ -38,8 +38,8 @@ class _Words:
     def __init__(self, e: Emitter, lanes: int) -> None:
         self._value = e.value
         self._lanes = lanes
-        self.integer, self.single = _wide("i32", lanes), _wide("float", lanes)
-        self._flag = _wide("i1", lanes)
+        self.integer, self.single = wide("i32", lanes), wide("float", lanes)
+        self._flag = wide("i1", lanes)
 
     def constant(self, value: int) -> str:
         return str(value) if self._lanes == 1 else f"splat (i32 {value})"
@@ -64,10 +64,6 @@ class _Words:
         return self._value(f"{name} {self.single} {self.as_float(bits)}, {operand}")
 
 
-def _wide(scalar: str, lanes: int) -> str:
-    return scalar if lanes == 1 else f"<{lanes} x {scalar}>"
-
-
 def _bits(value: float) -> int:
     return unpack("<I", pack("<f", value))[0]
 
@@ -76,7 +72,7 @@ def _decode(e: Emitter, dtype: DType, lanes: int) -> str:
     do = _Words(e, lanes)
     mantissa, bias = dtype.mantissa_bits, dtype.exponent_bias
     longer = F32.mantissa_bits - mantissa
-    code = e.value(f"zext {_wide('i8', lanes)} %code to {do.integer}")
+    code = e.value(f"zext {wide('i8', lanes)} %code to {do.integer}")
     magnitude = do("and", code, _CODE_MAGNITUDE)
     aligned = do("shl", magnitude, longer)
     normal = do("add", aligned, F32.exponent_bias - bias << F32.mantissa_bits)
@@ -96,7 +92,7 @@ def _decode(e: Emitter, dtype: DType, lanes: int) -> str:
     bits = do("or", bits, do("shl", do("and", code, _CODE_SIGN), 24))
     e.do(f"ret {do.single} {do.as_float(bits)}")
     return e.function(
-        f"define internal {do.single} @mlu.decode.{dtype}.{lanes}({_wide('i8', lanes)} %code) alwaysinline"
+        f"define internal {do.single} @mlu.decode.{dtype}.{lanes}({wide('i8', lanes)} %code) alwaysinline"
     )
 
 
@@ -125,6 +121,6 @@ def _encode(e: Emitter, dtype: DType, lanes: int, *, toward_zero: bool) -> str:
     if dtype.specials is Specials.UNSIGNED_ZERO:
         signed, nan = do.select(do("icmp eq", code, 0), 0, signed), _CODE_SIGN
     result = do.select(do("icmp ugt", magnitude, _INFINITY), nan, signed)
-    codes, mode = _wide("i8", lanes), "rtz." if toward_zero else ""
+    codes, mode = wide("i8", lanes), "rtz." if toward_zero else ""
     e.do(f"ret {codes} {e.value(f'trunc {do.integer} {result} to {codes}')}")
     return e.function(f"define internal {codes} @mlu.encode.{mode}{dtype}.{lanes}({do.single} %number) alwaysinline")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits, wide
-from mlutriton.codegen.llvm.emitter import Count, Emitter
+from mlutriton.codegen.llvm.elements import LANES, Lanes, bits_kind, from_bits
+from mlutriton.codegen.llvm.emitter import Count, Emitter, wide
 from mlutriton.dtypes import DType
 
 

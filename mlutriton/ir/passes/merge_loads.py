@@ -23,7 +23,7 @@ from mlutriton.ir.core import Block, Function, Value, replace_uses
 from mlutriton.ir.ops import AddPtr, Constant, Reshape, TileLoad, Window
 from mlutriton.ir.passes.insertion import put
 from mlutriton.ir.passes.longer_rows import lengthen
-from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype
+from mlutriton.ir.types import TensorType, element_type, shape_of, storage_bytes
 
 # Of what loads ask for together, so much may be loaded for one load to be worth its longer rows; and so long rows may
 # get by it.
@@ -82,7 +82,7 @@ class _Merger:
         """The boxes of a group that are worth a load of their own."""
         type = group[0].result.type
         inner = len(shape_of(type)) - 1
-        if math.prod(shape_of(type)) * storage_dtype(element_type(type)).bytes < LEAST_PART_BYTES:
+        if storage_bytes(type) < LEAST_PART_BYTES:
             return []
         for lowest in dict.fromkeys((inner, 0)):
             found = boxes(group, self.forms, self._is_unread, lowest)

@@ -22,7 +22,6 @@ meet another access of the program through the same array, and around any if arr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mlutriton.dtypes import I32
@@ -65,7 +64,7 @@ from mlutriton.ir.ops import (
     Yield,
 )
 from mlutriton.ir.passes.layout_emission import Emission
-from mlutriton.ir.types import TensorType, element_type, shape_of, storage_dtype, with_shape
+from mlutriton.ir.types import TensorType, element_type, shape_of, storage_bytes, with_shape
 
 # What a member may have to do of what the whole program is.
 _LARGEST_SHARE = 0.5
@@ -116,15 +115,11 @@ def _check_gain(part: Function, members: int, least_part_bytes: int) -> None:
     loaded = [each.result for each in operations if isinstance(each, TileLoad | GatherLoad)]
     stored = [each.operands[1] for each in operations if isinstance(each, TileStore)]
     stored += [each.operands[2] for each in operations if isinstance(each, ScatterStore)]
-    moved = map(_bytes, [*loaded, *stored])
+    moved = (storage_bytes(each.type) for each in (*loaded, *stored))
     largest = max(moved, default=0)
     shared = any(isinstance(each, Assemble) for each in operations)
     if largest < least_part_bytes and not shared:
         raise NotSplitError(f"tiles of {members * largest:,} bytes are too small for {members} cores", part.location)
-
-
-def _bytes(value: Value) -> int:
-    return math.prod(shape_of(value.type)) * storage_dtype(element_type(value.type)).bytes
 
 
 # ---- the order of accesses -----------------------------------------------------------------------------------------
@@ -397,7 +392,8 @@ class _Emission(Emission):
 def _axis_of_rows(load: TileLoad, members: int) -> int | None:
     """The axis along which members may load parts of a tile in whole rows, if it is large: not the dense one."""
     shape, geometry = shape_of(load.result.type), load.geometry
-    if len(shape) != 2 or _bytes(load.result) < _LEAST_SHARED_BYTES or any(wrap is not None for wrap in geometry.wraps):
+    is_short = storage_bytes(load.result.type) < _LEAST_SHARED_BYTES
+    if len(shape) != 2 or is_short or any(wrap is not None for wrap in geometry.wraps):
         return None
     dense = [axis for axis, stride in enumerate(geometry.strides) if _is_one(stride)]
     axes = [axis for axis in range(2) if dense == [1 - axis] and can_be_split(shape, axis, members)]
