@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from mlutriton.codegen.grids import over_tiles
 from mlutriton.codegen.versions import join
@@ -43,35 +44,56 @@ from mlutriton.specialization import candidates, specialized
 
 __all__ = ["CompileOptions", "Observer", "compile_function", "compile_ttir"]
 
-Pass = tuple[str, Callable[[Function], None]]
 
-# Every pass with the name that dumps and error messages use. The first half works on the kernel as written; once memory
-# accesses are known, the arithmetic that only fed them is dead, and what is left is simplified again.
+class Pass(NamedTuple):
+    """A step over the tile IR.
+
+    Attributes:
+        name: for dumps and error messages.
+        run: rewrites a function.
+        applies: whether that is wanted of a function, and possible.
+    """
+
+    name: str
+    run: Callable[[Function], None]
+    applies: Callable[[Function, CompileOptions], bool] = lambda function, options: True
+
+
+def _may_fuse(function: Function, options: CompileOptions) -> bool:
+    return options.fuse_multiply_add
+
+
+def _has_room(function: Function, options: CompileOptions) -> bool:
+    return exchanges.room_bytes(function) <= options.machine.usable_nram_bytes
+
+
+# The first half works on the kernel as written; once memory accesses are known, the arithmetic that only fed them is
+# dead, and what is left is simplified again.
 PASSES: tuple[Pass, ...] = (
-    ("canonicalize", canonicalize.run),
-    ("cse", cse.run),
-    ("unroll", unroll.run),
-    ("if_conversion", if_conversion.run),
-    ("joined_stores", joined_stores.run),
-    ("collected_stores", collected_stores.run),
-    ("loop_invariant", loop_invariant.run),
-    ("unread_positions", unread_positions.run),
-    ("swapped_positions", swapped_positions.run),
-    ("chosen_positions", chosen_positions.run),
-    ("memory_access", memory_access.run),
-    ("canonicalize_accesses", canonicalize.run),
-    ("cse_accesses", cse.run),
-    ("dce", dce.run),
-    ("loop_invariant_accesses", loop_invariant.run),
-    ("carried_offsets", carried_offsets.run),
-    ("loop_invariant_offsets", loop_invariant.run),
-    ("fuse_multiply_add", fuse_multiply_add.run),
-    ("dce_fused", dce.run),
-    ("exchanges", exchanges.run),
+    Pass("canonicalize", canonicalize.run),
+    Pass("cse", cse.run),
+    Pass("unroll", unroll.run),
+    Pass("if_conversion", if_conversion.run),
+    Pass("joined_stores", joined_stores.run),
+    Pass("collected_stores", collected_stores.run),
+    Pass("loop_invariant", loop_invariant.run),
+    Pass("unread_positions", unread_positions.run),
+    Pass("swapped_positions", swapped_positions.run),
+    Pass("chosen_positions", chosen_positions.run),
+    Pass("memory_access", memory_access.run),
+    Pass("canonicalize_accesses", canonicalize.run),
+    Pass("cse_accesses", cse.run),
+    Pass("dce", dce.run),
+    Pass("loop_invariant_accesses", loop_invariant.run),
+    Pass("carried_offsets", carried_offsets.run),
+    Pass("loop_invariant_offsets", loop_invariant.run),
+    Pass("fuse_multiply_add", fuse_multiply_add.run, _may_fuse),
+    Pass("dce_fused", dce.run),
+    Pass("exchanges", exchanges.run, _has_room),
 )
 
 # So many passes work on the kernel as it is written.
-_AS_WRITTEN = [name for name, _ in PASSES].index("memory_access")
+_AS_WRITTEN = [each.name for each in PASSES].index("memory_access")
 
 
 def compile_ttir(text: str, options: CompileOptions, observe: Observer | None = None) -> bytes:
@@ -104,7 +126,7 @@ def compile_function(function: Function, options: CompileOptions, observe: Obser
         if scattering is None:
             raise
     # What is collected stands on chip as a whole; scattered by itself, it may go in strips.
-    others = [each for each in PASSES[:_AS_WRITTEN] if each[1] is not collected_stores.run]
+    others = [each for each in PASSES[:_AS_WRITTEN] if each.run is not collected_stores.run]
     return _compiled(scattering, others, options, observe)
 
 
@@ -175,15 +197,12 @@ def _run_passes(
     options: CompileOptions,
     observe: Observer,
 ) -> None:
-    """Run passes, and show what each makes."""
-    for name, run in passes:
-        if name == "fuse_multiply_add" and not options.fuse_multiply_add:
-            continue
-        if name == "exchanges" and exchanges.room_bytes(function) > options.machine.usable_nram_bytes:
-            continue
-        run(function)
-        options.verify(function, name)
-        observe(name, function)
+    """Run those passes that apply, and show what each makes."""
+    for each in passes:
+        if each.applies(function, options):
+            each.run(function)
+            options.verify(function, each.name)
+            observe(each.name, function)
 
 
 def _refused(error: ProgramError) -> CompileError:

@@ -28,7 +28,7 @@ def broken(function):
 )
 def test_what_a_stage_broke_is_refused(monkeypatch, verifies, summary, help):
     text = mlu.compile(scaled, "*fp32:16, *fp32:16, 64").asm["ttir"]
-    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES, ("the_last", broken)))
+    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES, pipeline.Pass("the_last", broken)))
     with pytest.raises(CompileError) as caught:
         pipeline.compile_ttir(text, pipeline.CompileOptions(mlu.current_machine(), verifies_stages=verifies))
     assert caught.value.code == "E0203"
