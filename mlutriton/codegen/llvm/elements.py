@@ -115,13 +115,7 @@ def splat(e: Emitter, value: Lanes) -> Lanes:
     if value.number and not value.number.startswith("%"):
         return Lanes(value.dtype, LANES, number=f"splat ({kind(value.dtype)} {value.number})")
     element = kind(value.dtype)
-    vector = wide(element, LANES)
-    first = e.value(f"insertelement {vector} poison, {element} {number_of(e, value)}, i64 0")
-    return Lanes(
-        value.dtype,
-        LANES,
-        number=e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer"),
-    )
+    return Lanes(value.dtype, LANES, number=e.in_all_lanes(element, number_of(e, value), LANES))
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -224,12 +218,10 @@ def part_of(e: Emitter, vector: str, scalar: str, width: int, first: int, count:
     return shuffled(e, [vector], scalar, width, range(first, first + count))
 
 
-def lanes_below(e: Emitter, count: int | str) -> str:
+def lanes_below(e: Emitter, count: int | str, lanes: int = LANES) -> str:
     """A mask of the lanes whose number is below a count."""
-    vector = f"<{LANES} x i64>"
-    first = e.value(f"insertelement {vector} poison, i64 {count}, i64 0")
-    limit = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
-    return e.value(f"icmp slt {vector} <{', '.join(f'i64 {lane}' for lane in range(LANES))}>, {limit}")
+    limit = e.in_all_lanes("i64", count, lanes)
+    return e.value(f"icmp slt <{lanes} x i64> <{', '.join(f'i64 {lane}' for lane in range(lanes))}>, {limit}")
 
 
 def number_of(e: Emitter, value: Lanes) -> str:

@@ -253,6 +253,12 @@ class Emitter:
         """The text of the finished function; ``header`` is everything before its body."""
         return "\n".join([header + " {", "entry:", *self._entry, *self.lines, "}"])
 
+    def in_all_lanes(self, scalar: str, value: Count, lanes: int) -> str:
+        """A vector of the same scalar."""
+        vector = wide(scalar, lanes)
+        first = self.value(f"insertelement {vector} poison, {scalar} {value}, i64 0")
+        return self.value(f"shufflevector {vector} {first}, {vector} poison, <{lanes} x i32> zeroinitializer")
+
     # ---- 64-bit integers, folded where both sides are known ---------------------------------------------------------
 
     def add(self, a: Count, b: Count) -> Count:

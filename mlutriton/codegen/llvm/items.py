@@ -304,7 +304,8 @@ def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str, str]:
         flags = e.value(f"load <{LANES} x i8>, ptr {readable}, align 1")
         is_set = e.value(f"icmp ne <{LANES} x i8> {flags}, zeroinitializer")
         shared = e.value(f"icmp ne i8 {e.value('load i8, ptr %mask, align 1')}, 0")
-        chosen = e.value(f"select i1 {one_for_all}, <{LANES} x i1> {_in_all_lanes(e, shared)}, <{LANES} x i1> {is_set}")
+        everywhere = e.in_all_lanes("i1", shared, LANES)
+        chosen = e.value(f"select i1 {one_for_all}, <{LANES} x i1> {everywhere}, <{LANES} x i1> {is_set}")
         exists = lanes_below(e, e.subtract("%n", k))
         missing = e.value(f"select <{LANES} x i1> {chosen}, <{LANES} x i1> zeroinitializer, <{LANES} x i1> {exists}")
         missing = e.value(f"or <{LANES} x i1> {e.value(f'load <{LANES} x i1>, ptr {left_out}')}, {missing}")
@@ -323,12 +324,6 @@ def _extremes(e: Emitter, offset_dtype: DType) -> tuple[str, str, str]:
         results.append(result if bits == 64 else e.value(f"sext {scalar} {result} to i64"))
     missing = e.value(f"bitcast <{LANES} x i1> {e.value(f'load <{LANES} x i1>, ptr {left_out}')} to i{LANES}")
     return results[0], results[1], e.value(f"icmp eq i{LANES} {missing}, 0")
-
-
-def _in_all_lanes(e: Emitter, condition: str) -> str:
-    vector = f"<{LANES} x i1>"
-    first = e.value(f"insertelement {vector} poison, i1 {condition}, i64 0")
-    return e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
 
 
 def _is_wanted(e: Emitter, k: str, valid: Count) -> str:

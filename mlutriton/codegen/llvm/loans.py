@@ -61,10 +61,7 @@ def _column(e: Emitter, offset: int) -> str:
 
 
 def _compared(e: Emitter, order: str, column: str, value: str) -> str:
-    vector = f"<{_ENTRIES} x i64>"
-    first = e.value(f"insertelement {vector} poison, i64 {value}, i64 0")
-    value = e.value(f"shufflevector {vector} {first}, {vector} poison, <{_ENTRIES} x i32> zeroinitializer")
-    return e.value(f"icmp {order} {vector} {column}, {value}")
+    return e.value(f"icmp {order} <{_ENTRIES} x i64> {column}, {e.in_all_lanes('i64', value, _ENTRIES)}")
 
 
 def _bits(e: Emitter, *conditions: str) -> str:

@@ -5,7 +5,7 @@ Each element of c is one chain of fused multiply-adds over k in order, whatever 
 
 from __future__ import annotations
 
-from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, load, number_of, store
+from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, lanes_below, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
 from mlutriton.codegen.llvm.zero_edges import element_of_weights, extents_without_zeros
@@ -133,19 +133,13 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
             w = e.value(f"load {vector}, ptr {e.pointer('%w', e.multiply(k, 4 * WRAM_STRIP_COLUMNS))}, align 4")
             for a_row, place in zip(a_rows, sums, strict=True):
                 a = e.value(f"load float, ptr {e.pointer(a_row, e.multiply(k, 4))}, align 4")
-                first = e.value(f"insertelement {vector} poison, float {a}, i64 0")
-                a = e.value(f"shufflevector {vector} {first}, {vector} poison, <{columns} x i32> zeroinitializer")
+                a = e.in_all_lanes("float", a, columns)
                 before = e.value(f"load {vector}, ptr {place}")
                 after = e.value(f"call {vector} @{fma}({vector} {a}, {vector} {w}, {vector} {before})")
                 e.do(f"store {vector} {after}, ptr {place}")
 
         all_columns = e.value(f"icmp eq i64 %valid, {columns}")
-        lanes = ", ".join(f"i64 {lane}" for lane in range(columns))
-        limit = e.value(f"insertelement <{columns} x i64> poison, i64 %valid, i64 0")
-        limit = e.value(
-            f"shufflevector <{columns} x i64> {limit}, <{columns} x i64> poison, <{columns} x i32> zeroinitializer"
-        )
-        inside = e.value(f"icmp slt <{columns} x i64> <{lanes}>, {limit}")
+        inside = lanes_below(e, "%valid", columns)
         whole_rows, part_rows, done = e.fresh("whole"), e.fresh("part"), e.fresh("done")
         results = [e.value(f"load {vector}, ptr {place}") for place in sums]
         if integer:

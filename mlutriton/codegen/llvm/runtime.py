@@ -250,8 +250,7 @@ def _fill(library: Library) -> str:
         e.label(label)
         scalar, vector = f"i{8 * width}", f"<{LANES} x i{8 * width}>"
         bits = "%bits" if width == 8 else e.value(f"trunc i64 %bits to {scalar}")
-        first = e.value(f"insertelement {vector} poison, {scalar} {bits}, i64 0")
-        all_lanes = e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
+        all_lanes = e.in_all_lanes(scalar, bits, LANES)
         whole = e.value(f"and i64 %elements, {-LANES}")
         with e.loop(whole, step=LANES) as index:
             e.do(f"store {vector} {all_lanes}, ptr {e.pointer('%target', e.multiply(index, width))}, align 1")

@@ -164,7 +164,7 @@ def _at_most(library: Library) -> str:
     def define() -> str:
         e = Emitter(library)
         vector = f"<{LANES} x i32>"
-        mask, limit = (_splat(e, value, vector) for value in ("%mask", "%limit"))
+        mask, limit = (e.in_all_lanes("i32", value, LANES) for value in ("%mask", "%limit"))
         greatest = e.variable(vector)
         larger = library.declare(f"llvm.umax.v{LANES}i32", f"{vector} {{}}({vector}, {vector})")
         reduce = library.declare(f"llvm.vector.reduce.or.v{LANES}i1", f"i1 {{}}(<{LANES} x i1>)")
@@ -199,8 +199,3 @@ def _at_most(library: Library) -> str:
         )
 
     return library.require(name, define)
-
-
-def _splat(e: Emitter, value: str, vector: str) -> str:
-    first = e.value(f"insertelement {vector} poison, i32 {value}, i64 0")
-    return e.value(f"shufflevector {vector} {first}, {vector} poison, <{LANES} x i32> zeroinitializer")
