@@ -5,6 +5,8 @@ Each element of c is one chain of fused multiply-adds over k in order, whatever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, lanes_below, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
@@ -138,9 +140,6 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 after = e.value(f"call {vector} @{fma}({vector} {a}, {vector} {w}, {vector} {before})")
                 e.do(f"store {vector} {after}, ptr {place}")
 
-        all_columns = e.value(f"icmp eq i64 %valid, {columns}")
-        inside = lanes_below(e, "%valid", columns)
-        whole_rows, part_rows, done = e.fresh("whole"), e.fresh("part"), e.fresh("done")
         results = [e.value(f"load {vector}, ptr {place}") for place in sums]
         if integer:
             for row, c in enumerate(c_rows):
@@ -148,20 +147,7 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
                 before = e.value(f"load {c_vector}, ptr {c}, align 4")
                 before = e.value(f"select i1 {accumulate}, {c_vector} {before}, {c_vector} zeroinitializer")
                 results[row] = e.value(f"add {c_vector} {before}, {number}")
-            vector = c_vector
-        e.branch(all_columns, whole_rows, part_rows)
-        e.label(whole_rows)
-        for result, c in zip(results, c_rows, strict=True):
-            e.do(f"store {vector} {result}, ptr {c}, align 4")
-        e.jump(done)
-        e.label(part_rows)
-        for result, c in zip(results, c_rows, strict=True):
-            # The lanes past the last column are the next row's first elements: written back as they are.
-            old = e.value(f"load {vector}, ptr {c}, align 4")
-            new = e.value(f"select <{columns} x i1> {inside}, {vector} {result}, {vector} {old}")
-            e.do(f"store {vector} {new}, ptr {c}, align 4")
-        e.jump(done)
-        e.label(done)
+        _store_rows(e, results, c_rows, c_vector if integer else vector, columns)
         e.do("ret void")
         return e.function(
             f"define internal void @{name}(ptr noalias %c, ptr noalias %a, ptr noalias %w, i64 %depth,"
@@ -169,3 +155,23 @@ def _kernel(library: Library, rows: int, columns: int, *, integer: bool) -> str:
         )
 
     return library.require(name, define)
+
+
+def _store_rows(e: Emitter, results: Sequence[str], rows: Sequence[str], vector: str, columns: int) -> None:
+    """Store results to rows of c, as far as their columns are valid."""
+    all_columns = e.value(f"icmp eq i64 %valid, {columns}")
+    inside = lanes_below(e, "%valid", columns)
+    whole_rows, part_rows, done = e.fresh("whole"), e.fresh("part"), e.fresh("done")
+    e.branch(all_columns, whole_rows, part_rows)
+    e.label(whole_rows)
+    for result, c in zip(results, rows, strict=True):
+        e.do(f"store {vector} {result}, ptr {c}, align 4")
+    e.jump(done)
+    e.label(part_rows)
+    for result, c in zip(results, rows, strict=True):
+        # The lanes past the last column are the next row's first elements: written back as they are.
+        old = e.value(f"load {vector}, ptr {c}, align 4")
+        new = e.value(f"select <{columns} x i1> {inside}, {vector} {result}, {vector} {old}")
+        e.do(f"store {vector} {new}, ptr {c}, align 4")
+    e.jump(done)
+    e.label(done)
