@@ -281,3 +281,61 @@ def test_where_an_iteration_begins_is_found_in_one_go():
     assert end_of_beginning([scalar, Branch(Register(0), [vector], []), branch]) == 2
     assert end_of_beginning([vector, branch]) == end_of_beginning([scalar]) == 0
     assert nodes.taken <= len(nodes)
+
+
+@mlu.jit
+def chain_of_pointers(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    pointers = x + i
+    for _ in tl.static_range(STEPS):
+        pointers += n
+    tl.store(out + i, tl.load(pointers))
+
+
+@mlu.jit
+def chain_of_choices(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    place = i
+    for k in tl.static_range(STEPS):
+        place = tl.where(place > k, place + n, place)
+    tl.store(out + i, tl.load(x + place))
+
+
+@mlu.jit
+def chain_in_a_loop(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    place, total = i, tl.zeros((BLOCK,), tl.float32)
+    for j in range(n):
+        total += tl.load(x + place)
+        word = tl.load(out + j * BLOCK + i).to(tl.int32)
+        for _ in tl.static_range(STEPS):
+            word = word + word
+        place = word
+    tl.store(out + i, total)
+
+
+@mlu.jit
+def chain_of_conditions(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    inside = i < n
+    for k in tl.static_range(STEPS):
+        inside = inside & (i < n - k)
+    tl.store(out + i, tl.load(x + i, mask=inside, other=0.0), mask=inside)
+
+
+@mlu.jit
+def chain_of_digits(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    place = i
+    for _ in tl.static_range(STEPS):
+        place = (place + 3) & 63
+    tl.store(out + i, tl.load(x + place))
+
+
+CHAINS = [chain_of_pointers, chain_of_choices, chain_in_a_loop, chain_of_conditions, chain_of_digits]
+
+
+@pytest.mark.parametrize("kernel", CHAINS, ids=lambda kernel: kernel.__name__)
+def test_chains_may_be_longer_than_the_stack_of_python(kernel):
+    # Sums of a number and itself have two ways to each addend, of which 1000 make more than anyone can go.
+    mlu.compile(kernel, "*fp32:16, *fp32:16, i32, 1000, 64")

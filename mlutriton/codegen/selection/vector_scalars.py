@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from mlutriton.ir import ops
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 
@@ -156,17 +157,23 @@ def _judged(block: Block, found: VectorScalars, from_memory: set[Value], refused
 
 def _verdict(limit: Value) -> Verdict | None:
     """What a limit is made of, if that is nothing unless a condition holds."""
-    operation = limit.defining_op
-    match operation:
-        case ops.Elementwise() if operation.name == "select" and _constant(operation.operands[2]) == 0:
+    seen = set[Value]()
+
+    def search(limit: Value) -> Search[Value, Verdict | None]:
+        operation = limit.defining_op
+        if not isinstance(operation, ops.Elementwise) or limit in seen:
+            return None
+        seen.add(limit)  # what is looked at once more is nothing that has one
+        if operation.name == "select" and _constant(operation.operands[2]) == 0:
             return Verdict(operation.operands[0], (operation.operands[1],))
-        case ops.Elementwise() if operation.name == "smin":
+        if operation.name == "smin":
             for one, other in (operation.operands, reversed(operation.operands)):
-                if (found := _verdict(one)) is not None:
+                found = yield one
+                if found is not None:
                     return Verdict(found.condition, (*found.limits, other))
-            return None
-        case _:
-            return None
+        return None
+
+    return depth_first(search, limit)
 
 
 def _needed_in_registers(operation: Operation, in_registers: set[Value], found: VectorScalars) -> list[Value]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from mlutriton.dtypes import I1, I32, I64, DType
 from mlutriton.immutables import replace
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.digits import digit_of, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
 from mlutriton.ir.analysis.linear_forms import Linear, Term, linear_sum, reshaped, scaled, wrapped
@@ -97,18 +98,21 @@ class AccessAnalysis:
 
     def linear(self, value: Value, scalars: Scalars) -> Linear | None:
         """The closed form of an integer or pointer tensor (or scalar), or None."""
+        return depth_first(lambda each: self._search(each, scalars), value)
+
+    def _search(self, value: Value, scalars: Scalars) -> Search[Value, Linear | None]:
         if value in self.known:
             return self.known[value]
         if not isinstance(value.type, TensorType):
             return self._scalar(value)
         before = len(scalars.operations)
-        found = self._tensor(value, value.type, scalars)
+        found = yield from self._tensor(value, value.type, scalars)
         if found is not None and len(scalars.operations) == before:
             # What it is made of was there before, and need not be looked at again for what is made of it.
             self.known[value] = found
         return found
 
-    def _tensor(self, value: Value, type: TensorType, scalars: Scalars) -> Linear | None:
+    def _tensor(self, value: Value, type: TensorType, scalars: Scalars) -> Search[Value, Linear | None]:
         operation = value.defining_op
         rank = len(type.shape)
         match operation:
@@ -122,34 +126,34 @@ class AccessAnalysis:
                 source = self._scalar(operation.operands[0])
                 return source and replace(source, terms=(None,) * rank)
             case ExpandDims():
-                source = self.linear(operation.operands[0], scalars)
+                source = yield operation.operands[0]
                 axis = operation.attributes["axis"]
                 assert isinstance(axis, int)
                 return source and replace(source, terms=(*source.terms[:axis], None, *source.terms[axis:]))
             case Broadcast():
-                source = self.linear(operation.operands[0], scalars)
+                source = yield operation.operands[0]
                 return source and self._broadcast(source, shape_of(operation.operands[0].type), type.shape)
             case Transpose():
-                source = self.linear(operation.operands[0], scalars)
+                source = yield operation.operands[0]
                 return source and replace(source, terms=tuple(source.terms[d] for d in operation.order))
             case Reshape():
-                source = self.linear(operation.operands[0], scalars)
+                source = yield operation.operands[0]
                 return source and reshaped(source, shape_of(operation.operands[0].type), type.shape, scalars)
             case PtrCast():
-                return self._cast_pointer(operation, scalars)
+                return (yield from self._cast_pointer(operation, scalars))
             case AddPtr():
-                pointer = self.linear(operation.operands[0], scalars)
-                offset = pointer and self.linear(operation.operands[1], scalars)
+                pointer = yield operation.operands[0]
+                offset = pointer and (yield operation.operands[1])
                 return pointer and offset and linear_sum(pointer, offset, scalars)
             case Elementwise():
-                return self._elementwise(operation, scalars)
+                return (yield from self._elementwise(operation, scalars))
             case _:
                 return None
 
-    def _cast_pointer(self, cast: PtrCast, scalars: Scalars) -> Linear | None:
+    def _cast_pointer(self, cast: PtrCast, scalars: Scalars) -> Search[Value, Linear | None]:
         """Pointers to elements of as many bytes: that to the first one is cast."""
         (source,) = cast.operands
-        form = self.linear(source, scalars) if pointee(source).bytes == pointee(cast.result).bytes else None
+        form = (yield source) if pointee(source).bytes == pointee(cast.result).bytes else None
         if form is None or form.base is None:
             return None
         base = PtrCast([form.base], result_types=[element_type(cast.result.type)])
@@ -177,19 +181,20 @@ class AccessAnalysis:
                 return None
         return replace(source, terms=tuple(terms))
 
-    def _elementwise(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
+    def _elementwise(self, operation: Elementwise, scalars: Scalars) -> Search[Value, Linear | None]:
         name = operation.name
         if not is_index(operation.result.type):
             return None
-        form = self._cast(operation, scalars) if name in _CASTS else self._arithmetic(operation, scalars)
+        find = self._cast if name in _CASTS else self._arithmetic
+        form = yield from find(operation, scalars)
         return form if form and not _certainly_overflows(form, operation.result) else None
 
-    def _cast(self, cast: Elementwise, scalars: Scalars) -> Linear | None:
+    def _cast(self, cast: Elementwise, scalars: Scalars) -> Search[Value, Linear | None]:
         """An integer of another width, of the same value."""
         (source,) = cast.operands
         if element_type(source.type) == I1 or (cast.name == "zext" and not is_never_negative(source, self.least)):
             return None
-        form = self.linear(source, scalars)
+        form = yield source
         return self._truncated(form, scalars) if form and cast.name == "trunc_int" else form
 
     def _truncated(self, form: Linear, scalars: Scalars) -> Linear:
@@ -201,15 +206,15 @@ class AccessAnalysis:
         self.least[narrow] = least_of(total, self.least)
         return replace(form, offset=(narrow,))
 
-    def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Linear | None:
+    def _arithmetic(self, operation: Elementwise, scalars: Scalars) -> Search[Value, Linear | None]:
         name = operation.name
         digit = digit_of(operation)
         if digit is None and name not in ("add", "sub", "mul", "shl"):
             return None
         if digit is not None and not digit.is_signed and not is_never_negative(operation.operands[0], self.least):
             return None
-        a = self.linear(operation.operands[0], scalars)
-        b = a and self.linear(operation.operands[1], scalars)
+        a = yield operation.operands[0]
+        b = a and (yield operation.operands[1])
         if a is None or b is None:
             return None
         match name:
@@ -375,6 +380,9 @@ class AccessAnalysis:
             scalars: takes what has to be computed.
             wanted: what it says of the valid ones.
         """
+        return depth_first(lambda part: self._bounds(*part, scalars), (mask, wanted))
+
+    def _bounds(self, mask: Value, wanted: bool, scalars: Scalars) -> Search[tuple[Value, bool], list[Bounds] | None]:
         assert isinstance(mask.type, TensorType)
         rank = len(mask.type.shape)
         operation = mask.defining_op
@@ -386,24 +394,24 @@ class AccessAnalysis:
                 limit = scalars.select(operation.operands[0], *((extent, 0) if wanted else (0, extent)))
                 return _verdict(Bounds(limit=(limit,)), rank)
             case ExpandDims():
-                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
+                source = yield operation.operands[0], wanted
                 axis = operation.integer("axis")
                 return source and [*source[:axis], FREE, *source[axis:]]
             case Broadcast():
-                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
+                source = yield operation.operands[0], wanted
                 before = shape_of(operation.operands[0].type)
                 return source and [
                     each if old == new else each.stretched(new, scalars)
                     for each, old, new in zip(source, before, mask.type.shape, strict=True)
                 ]
             case Transpose():
-                source = self.bounds(operation.operands[0], scalars, wanted=wanted)
+                source = yield operation.operands[0], wanted
                 return source and [source[d] for d in operation.order]
             case Elementwise(name="xor", operands=[negated, Value(defining_op=Constant(value=True))]):
-                return self.bounds(negated, scalars, wanted=not wanted)
+                return (yield negated, not wanted)
             case Elementwise() if operation.name == ("and" if wanted else "or"):
-                a = self.bounds(operation.operands[0], scalars, wanted=wanted)
-                b = a and self.bounds(operation.operands[1], scalars, wanted=wanted)
+                a = yield operation.operands[0], wanted
+                b = a and (yield operation.operands[1], wanted)
                 return a and b and [x & y for x, y in zip(a, b, strict=True)]
             case Elementwise() if operation.name in _COMPARISONS:
                 name = operation.name if wanted else _INVERSES[operation.name]
@@ -551,12 +559,22 @@ def _certainly_overflows(form: Linear, value: Value) -> bool:
 
 def advances(value: Value, carried: Value, loop: For) -> list[Value] | None:
     """The integer values that one iteration adds to a carried value to give ``value``; None if it does more."""
-    if value is carried:
-        return []
-    operation = value.defining_op
-    if isinstance(operation, AddPtr) or (isinstance(operation, Elementwise) and operation.name == "add"):
-        for place, other in ((0, 1), (1, 0)) if isinstance(operation, Elementwise) else ((0, 1),):
-            rest = advances(operation.operands[place], carried, loop)
+    # What was looked at before did not lead to it.
+    seen = set[Value]()
+
+    def search(value: Value) -> Search[Value, list[Value] | None]:
+        if value is carried:
+            return []
+        operation = value.defining_op
+        is_sum = isinstance(operation, Elementwise) and operation.name == "add"
+        if operation is None or value in seen or not (is_sum or isinstance(operation, AddPtr)):
+            return None
+        seen.add(value)
+        for place, other in ((0, 1), (1, 0)) if is_sum else ((0, 1),):
+            rest = yield operation.operands[place]
             if rest is not None:
-                return [*rest, operation.operands[other]]
-    return None
+                rest.append(operation.operands[other])
+                return rest
+        return None
+
+    return depth_first(search, value)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     AddPtr,
@@ -131,28 +132,33 @@ class Cuts:
 
     def _of(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
         """The lengths of digits along an axis, and by what positions have been divided; 0 if there are none."""
-        found = self._found.get((value, axis))
+        return depth_first(self._search, (value, axis))
+
+    def _search(self, place: tuple[Value, int]) -> Search[tuple[Value, int], tuple[frozenset[int], int]]:
+        found = self._found.get(place)
         if found is None:
-            found = self._found[value, axis] = self._find(value, axis)
+            found = self._found[place] = yield from self._find(*place)
         return found
 
-    def _find(self, value: Value, axis: int) -> tuple[frozenset[int], int]:
+    def _find(self, value: Value, axis: int) -> Search[tuple[Value, int], tuple[frozenset[int], int]]:
         operation, nothing = value.defining_op, (frozenset[int](), 0)
         match operation:
             case Range():
                 return frozenset(), 1
             case Broadcast() | ExpandDims() | Transpose():
                 inner = inner_axis(operation, axis)
-                return nothing if inner is None else self._of(operation.operands[0], inner)
+                return nothing if inner is None else (yield operation.operands[0], inner)
             case Elementwise() | AddPtr():
-                parts = [self._of(each, axis) for each in operation.operands]
-                cuts = frozenset[int]().union(*(part[0] for part in parts))
-                scale = max(part[1] for part in parts)
+                cuts, scales = frozenset[int](), list[int]()
+                for each in operation.operands:
+                    lengths, scale = yield each, axis
+                    cuts |= lengths
+                    scales.append(scale)
                 digit = digit_of(operation)
-                if digit is not None and parts[0][1]:
-                    length = parts[0][1] * self._divisor(digit.divisor)
-                    return cuts | {length}, length if digit.is_quotient else scale
-                return cuts, scale
+                if digit is not None and scales[0]:
+                    length = scales[0] * self._divisor(digit.divisor)
+                    return cuts | {length}, length if digit.is_quotient else max(scales)
+                return cuts, max(scales)
             case _:
                 return nothing
 

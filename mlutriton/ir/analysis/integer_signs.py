@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import (
     Broadcast,
@@ -35,12 +36,16 @@ def least_of(value: Value, known: dict[Value, int | None]) -> int | None:
         value: a scalar or tensor.
         known: what was found before, and what is known of block arguments; answers are added.
     """
+    return known[value] if value in known else depth_first(lambda each: _search(each, known), value)
+
+
+def _search(value: Value, known: dict[Value, int | None]) -> Search[Value, int | None]:
     if value not in known:
-        known[value] = _examine(value, known)
+        known[value] = yield from _examine(value)
     return known[value]
 
 
-def _examine(value: Value, known: dict[Value, int | None]) -> int | None:
+def _examine(value: Value) -> Search[Value, int | None]:
     operation = value.defining_op
     match operation:
         case Constant():
@@ -50,42 +55,48 @@ def _examine(value: Value, known: dict[Value, int | None]) -> int | None:
         case Range():
             return operation.integer("start")
         case Splat() | Reshape() | Broadcast() | ExpandDims() | Transpose():
-            return least_of(operation.operands[0], known)
+            return (yield operation.operands[0])
         case Elementwise():
-            return _examine_arithmetic(operation, known)
+            return (yield from _examine_arithmetic(operation))
         case _:
             return None
 
 
-def _examine_arithmetic(operation: Elementwise, known: dict[Value, int | None]) -> int | None:
+def _examine_arithmetic(operation: Elementwise) -> Search[Value, int | None]:
     operands = operation.operands
     match operation.name:
         case "add" | "mul" | "shl" if not is_index(operation.result.type):
             return None
-        case "add" | "smin" | "select":
-            summands = operands[1:] if operation.name == "select" else operands
-            found = _known(summands, known)
-            if len(found) < len(summands):
+        case "add" | "smin" | "select" | "mul":
+            parts = operands[1:] if operation.name == "select" else operands
+            found = yield from _known(parts)
+            if len(found) < len(parts):
                 return None
+            if operation.name == "mul":
+                return 0 if min(found) >= 0 else None
             return sum(found) if operation.name == "add" else min(found)
         case "smax":
-            return max(_known(operands, known), default=None)
+            return max((yield from _known(operands)), default=None)
+        case "and":
+            return 0 if max((yield from _known(operands)), default=-1) >= 0 else None
         case "sext":
-            return least_of(operands[0], known)
+            return (yield operands[0])
         case "zext":
             return 0
-        case "and":
-            return 0 if any(is_never_negative(each, known) for each in operands) else None
-        case "mul":
-            return 0 if all(is_never_negative(each, known) for each in operands) else None
-        case "sdiv" if not (isinstance(divisor := operands[1].defining_op, Constant) and divisor.value < 0):
-            return 0 if is_never_negative(operands[0], known) else None
-        case "srem" | "udiv" | "urem" | "ashr" | "lshr" | "shl":
-            return 0 if is_never_negative(operands[0], known) else None
+        case "sdiv" if isinstance(divisor := operands[1].defining_op, Constant) and divisor.value < 0:
+            return None
+        case "sdiv" | "srem" | "udiv" | "urem" | "ashr" | "lshr" | "shl":
+            least = yield operands[0]
+            return 0 if least is not None and least >= 0 else None
         case _:
             return None
 
 
-def _known(values: Sequence[Value], known: dict[Value, int | None]) -> list[int]:
+def _known(values: Sequence[Value]) -> Generator[Value, int | None, list[int]]:
     """The least that these are, of those of which it is known."""
-    return [least for each in values if (least := least_of(each, known)) is not None]
+    found: list[int] = []
+    for each in values:
+        least = yield each
+        if least is not None:
+            found.append(least)
+    return found

@@ -23,6 +23,7 @@ import numpy as np
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.dtypes import I32
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.core import Array, Block, Function, Operation, Value, replace_uses
 from mlutriton.ir.ops import (
     AddPtr,
@@ -73,17 +74,23 @@ class _Known:
 
     def value(self, value: Value) -> Array | None:
         """All elements; None if they depend on the launch, or are too many."""
+        return depth_first(self._search, value)
+
+    def _search(self, value: Value) -> Search[Value, Array | None]:
         if value not in self._values:
-            self._values[value] = self._evaluated(value)
+            self._values[value] = yield from self._evaluated(value)
         return self._values[value]
 
-    def _evaluated(self, value: Value) -> Array | None:
+    def _evaluated(self, value: Value) -> Search[Value, Array | None]:
         operation = value.defining_op
         if not isinstance(operation, _KNOWN) or math.prod(shape_of(value.type)) > _MOST_ELEMENTS:
             return None
-        operands = [self.value(each) for each in operation.operands]
-        known = [each for each in operands if each is not None]
-        return operation.evaluate(known)[0] if len(known) == len(operands) else None
+        known: list[Array] = []
+        for each in operation.operands:
+            found = yield each
+            if found is not None:
+                known.append(found)
+        return operation.evaluate(known)[0] if len(known) == len(operation.operands) else None
 
     def along(self, value: Value, axis: int) -> Array | None:
         """The elements along an axis, if they are known and the same at all places along others."""
