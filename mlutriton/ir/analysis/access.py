@@ -213,8 +213,9 @@ class AccessAnalysis:
             return None
         if digit is not None and not digit.is_signed and not is_never_negative(operation.operands[0], self.least):
             return None
-        a = yield operation.operands[0]
-        b = a and (yield operation.operands[1])
+        first, second = operation.operands
+        a = yield first
+        b = a if first is second else a and (yield second)
         if a is None or b is None:
             return None
         match name:

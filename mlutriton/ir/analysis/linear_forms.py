@@ -8,6 +8,9 @@ from mlutriton.immutables import replace
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Value
 
+# Of what is added to itself again and again, as hashes do, there would be twice as many each time.
+_MOST_ADDENDS = 1 << 12
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -48,7 +51,7 @@ class Linear:
 
 def linear_sum(a: Linear, b: Linear, scalars: Scalars) -> Linear | None:
     """The form of a sum, or None if it has none."""
-    if a.base is not None and b.base is not None:
+    if (a.base is not None and b.base is not None) or len(a.offset) + len(b.offset) > _MOST_ADDENDS:
         return None
     rank = max(len(a.terms), len(b.terms))
     terms: list[Term | None] = []
