@@ -56,7 +56,8 @@ _CHUNK_CYCLES = 20
 
 # What halves of chunks have to save, which make code longer, and short chunks, which the scalar unit hands over more
 # often.
-_CYCLES_TO_SAVE = 0.01
+_CYCLES_FOR_HALVES = 0.01
+_CYCLES_FOR_SHORT_CHUNKS = 0.008
 
 # For how many iterations of a task blocks are laid out; how many there are is known at the launch alone.
 _ORDINARY_ITERATIONS = 16
@@ -254,9 +255,9 @@ def _shape(
             found = _iteration(chunks, chunk_units, without, capacity, machine, issue_cycles, in_halves=in_halves)
             whole = _cycles_each(found.cycles, capacity, found.few)
             if in_halves:
-                whole, limit = whole * (1 + _CYCLES_TO_SAVE), best_cycles
+                whole, limit = whole * (1 + _CYCLES_FOR_HALVES), best_cycles
             else:
-                limit = best_cycles * (1 + _CYCLES_TO_SAVE)
+                limit = best_cycles * (1 + _CYCLES_FOR_SHORT_CHUNKS)
             best_cycles = min(best_cycles, whole)
             if whole <= limit:
                 best = found
