@@ -362,7 +362,6 @@ class Loans:
         frame, row = self._frame, self._frame.instruction.row
         if row.name.startswith(_WRITES_DRAM) or row.name in _LETS_OTHERS_RUN:
             frame.call("settle_changing", ("%nram", self.table), pointers=2)
-            return
         for slot in row.slots:
             place = frame.place(slot.name)
             if place is not None and not _is_read_where_it_lies(row, slot):
