@@ -6,22 +6,11 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.codegen.cleanup import fuse_chains
-from mlutriton.codegen.tile_code import TileBuffer, TileCode
-from mlutriton.isa.assembly import assemble
-
-HEADER = ".program p\n.isa 592\n.registers 4\n" + "".join(
-    f".buffer {name} nram {4096 * place} 4096\n" for place, name in enumerate("abcdegh")
-)
-
-
-def instructions(body):
-    return list(assemble(f"{HEADER}{body}\n exit").instructions[:-1])
+from tests.codegen.tile_nodes import instructions, rewritten
 
 
 def fused(body):
-    code = TileCode("p", instructions(body), {each: TileBuffer(each, "nram", 4096) for each in "abcdegh"}, 4, [], set())
-    fuse_chains(code)
-    return code.nodes
+    return rewritten(body, fuse_chains)
 
 
 CAST = "v.fpcast.bf16.f32 {}, [h], 1, 64"

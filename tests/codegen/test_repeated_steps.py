@@ -7,25 +7,14 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.codegen.repeated_steps import repeat_cheap_steps
-from mlutriton.codegen.tile_code import TileBuffer, TileCode
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.repetition import repeated_steps
 from mlutriton.isa.table import TABLE
-
-HEADER = ".program p\n.isa 592\n.registers 4\n" + "".join(
-    f".buffer {name} nram {4096 * place} 4096\n" for place, name in enumerate("abcdeh")
-)
-
-
-def instructions(body):
-    return assemble(f"{HEADER}{body}\n exit").instructions[:-1]
+from tests.codegen.tile_nodes import HEADER, instructions, rewritten
 
 
 def repeated(body):
-    nodes = list(instructions(body))
-    code = TileCode("p", nodes, {name: TileBuffer(name, "nram", 4096) for name in "abcdeh"}, 4, [], frozenset())
-    repeat_cheap_steps(code)
-    return code.nodes
+    return rewritten(body, repeat_cheap_steps)
 
 
 CAST = "v.fpcast.bf16.f32 [a], [h], 1, 64"
@@ -34,11 +23,8 @@ AGAIN = "v.fpcast.bf16.f32 ~, [h], {}, {}"
 
 def test_all_readers_do_it_again():
     found = repeated(f"{CAST}\n v.fmul.f32 [b], [a], [a], 1, 64\n v.fmul.f32 [c], [a], row[d], 2, 32")
-    assert found == list(
-        instructions(
-            f"{AGAIN.format(1, 64)}\n v.fmul.f32 [b], ~, ~, 1, 64\n"
-            f"{AGAIN.format(2, 32)}\n v.fmul.f32 [c], ~, row[d], 2, 32"
-        )
+    assert found == instructions(
+        f"{AGAIN.format(1, 64)}\n v.fmul.f32 [b], ~, ~, 1, 64\n{AGAIN.format(2, 32)}\n v.fmul.f32 [c], ~, row[d], 2, 32"
     )
 
 
@@ -46,9 +32,7 @@ def test_each_reader_has_instructions_of_its_own():
     twice = "v.fneg.f32 ~, [h], 1, 64\n v.fabs.f32"
     found = repeated(f"{twice} [a], ~, 1, 64\n v.fadd.f32 [b], [a], [c], 1, 64\n v.fsub.f32 [d], [a], [c], 1, 64")
     again = f"{twice} ~, ~, 1, 64"
-    assert found == list(
-        instructions(f"{again}\n v.fadd.f32 [b], ~, [c], 1, 64\n{again}\n v.fsub.f32 [d], ~, [c], 1, 64")
-    )
+    assert found == instructions(f"{again}\n v.fadd.f32 [b], ~, [c], 1, 64\n{again}\n v.fsub.f32 [d], ~, [c], 1, 64")
     # What follows tells instructions apart by their identity.
     assert len({id(each) for each in found}) == len(found)
 

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from mlutriton.diagnostics import UNKNOWN_LOCATION
 from mlutriton.dtypes import I1
 from mlutriton.ir.analysis.access import AccessAnalysis
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.linear_forms import Linear
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, form_of, plus
 from mlutriton.ir.analysis.scalars import Scalars
@@ -56,16 +57,14 @@ class _Facts(Generic[_Fact]):
 
     def of(self, value: Value) -> _Fact:
         """That of a tensor."""
-        # Pointers that each step of an unrolled loop moves on are long chains: one by one, not each within another.
-        left = [value]
-        while left:
-            each = left[-1]
-            missing = [] if each in self.known else [one for one in _sources(each) if one not in self.known]
-            left += missing
-            if not missing:
-                left.pop()
+        return depth_first(self._search, value)
+
+    def _search(self, value: Value) -> Search[Value, _Fact]:
+        if value not in self.known:
+            for each in _sources(value):
                 if each not in self.known:
-                    self.known[each] = self._find(each)
+                    yield each
+            self.known[value] = self._find(value)
         return self.known[value]
 
 
