@@ -11,8 +11,8 @@ from mlutriton.isa.table import Queue
 from mlutriton.profile import alterations
 from mlutriton.profile.waits import QUEUE_BITS, QUEUE_CAUSES, Reason, Wait, waits
 from mlutriton.simulator.replay import replay
+from mlutriton.simulator.replay.timing import Cause
 from mlutriton.simulator.report import Run
-from mlutriton.simulator.timing import Cause
 
 REUSE = "buffer re-use"
 MATMUL = "matmul"

@@ -8,8 +8,8 @@ from mlutriton.diagnostics import ArgumentError
 from mlutriton.isa.machine import PARAMETERS, Machine
 from mlutriton.isa.machine_file import Value
 from mlutriton.profile.replays import Variant, replay_all
+from mlutriton.simulator.replay.timing import timing_parameters
 from mlutriton.simulator.report import Run
-from mlutriton.simulator.timing import timing_parameters
 
 FACTOR = 2
 # Less of these is better; of all other numbers more.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from mlutriton.isa.table import Queue
 from mlutriton.profile.waits import QUEUE_CAUSES, waits
 from mlutriton.simulator.line_costs import LineCost
+from mlutriton.simulator.replay.timing import Cause
 from mlutriton.simulator.report import Run
-from mlutriton.simulator.timing import Cause
 
 _QUEUES = {Queue.COMPUTE: "compute", Queue.IO: "DMA", Queue.MOVE: "moves"}
 _TEXT_OF_CAUSE = {

@@ -15,7 +15,7 @@ from enum import Enum
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Label
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue
-from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.replay.timing import Cause
 
 QUEUE_BITS = {Queue.IO: SYNC_IO, Queue.MOVE: SYNC_MOVE, Queue.COMPUTE: SYNC_COMPUTE}
 # What a wait for a queue is put down to.

@@ -42,7 +42,7 @@ from mlutriton.isa.program import Program
 from mlutriton.simulator.counted_work import CountedWork, WorkTerms
 from mlutriton.simulator.host_core import BUFFER_BYTES, CACHE_LINE_WORDS, HostCore, core_sizes, int64_array
 from mlutriton.simulator.host_worker import give_back, take_worker
-from mlutriton.simulator.interpreter_state import from_bytes
+from mlutriton.simulator.interpreter.state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
 from mlutriton.simulator.native import NativeModule
 from mlutriton.simulator.native_faults import endless, fault_of, position

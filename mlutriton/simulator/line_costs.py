@@ -14,7 +14,7 @@ from mlutriton.isa.program import Program
 from mlutriton.isa.trace_format import ITEM_KINDS, RECORD_WORDS, Kind
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import Timing, Trace
-from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.replay.timing import Cause
 
 Numbers = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ from mlutriton.isa.native_interface import Context, Fault
 from mlutriton.isa.operands import Address
 from mlutriton.isa.program import Program
 from mlutriton.simulator.host_core import Int64Array
-from mlutriton.simulator.interpreter_state import FAULT_HELP, global_action
+from mlutriton.simulator.interpreter.state import FAULT_HELP, global_action
 from mlutriton.simulator.memory import GlobalMemory
 
 

@@ -24,9 +24,9 @@ from mlutriton.isa.table import TABLE
 from mlutriton.simulator.line_costs import LineCost, line_costs
 from mlutriton.simulator.recording import Recording, read_recording, sources_of, write_recording
 from mlutriton.simulator.replay import Timing, Trace, replay, schedule_bound
+from mlutriton.simulator.replay.timing import Cause
 from mlutriton.simulator.report_html import LEAST_SHARE, report_html
 from mlutriton.simulator.timeline import MAXIMUM_SLICES, write_timeline
-from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.work_bound import WorkBound, work_bound
 

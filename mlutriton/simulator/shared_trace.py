@@ -20,7 +20,7 @@ from mlutriton.isa.trace_format import KIND_MASK, MAX_ADDRESS, RECORD_WORDS, Kin
 from mlutriton.simulator import trace_columns
 from mlutriton.simulator.replay import StoredTrace, Trace
 from mlutriton.simulator.replay import Words as Column
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.state import (
     RUN_CORE_WORDS,
     RUN_CORES,
     RUN_DISTANCES,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlutriton.codegen.llvm.runtime import special_module
 from mlutriton.dtypes import BY_NAME
 from mlutriton.isa.table import WRAM_STRIP_COLUMNS
-from mlutriton.simulator.interpreter_orders import matrix_product
+from mlutriton.simulator.interpreter.orders import matrix_product
 from mlutriton.simulator.native import compile_llvm
 
 SLACK_BYTES = 4096

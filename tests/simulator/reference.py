@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, settings
 
 from mlutriton.isa.machine import Machine, machine
 from mlutriton.simulator.replay import Trace, replay
-from mlutriton.simulator.replay_reference import ReferenceReplay
-from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.replay.reference import ReferenceReplay
+from mlutriton.simulator.replay.timing import Cause
 
 TINY = machine("mlu-tiny")
 BIG = machine("mlu590-m9")

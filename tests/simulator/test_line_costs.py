@@ -12,7 +12,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.simulator.line_costs import line_costs
 from mlutriton.simulator.replay import replay
-from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.replay.timing import Cause
 
 
 @mlu.jit

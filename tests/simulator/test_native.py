@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from mlutriton.isa.native_interface import NativeText
 from mlutriton.simulator import native
-from mlutriton.simulator.machine_code import IntArray, TranslationError, prefetch, translate
 from mlutriton.simulator.native import NativeModule, cache_directory, compile_llvm
+from mlutriton.simulator.replay.machine_code import IntArray, TranslationError, prefetch, translate
 
 SCALE = 7
 
@@ -192,7 +192,7 @@ REJECTED = [
     ("a: int", "return silent(a)", 1, "silent returns nothing"),
 ]
 PREAMBLE = """\
-from mlutriton.simulator.machine_code import IntArray
+from mlutriton.simulator.replay.machine_code import IntArray
 
 
 def known(b: int) -> int:

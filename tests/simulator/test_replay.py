@@ -26,10 +26,10 @@ from mlutriton.isa.trace_format import (
     Record,
     unpack,
 )
-from mlutriton.simulator import event_loop, replay_code, replay_state, timing
-from mlutriton.simulator.replay import Trace, initial_state, replay, schedule_bound
-from mlutriton.simulator.replay_reference import ReferenceReplay
-from mlutriton.simulator.timing import CAUSE_PARAMETERS, Cause, timing_parameters
+from mlutriton.simulator.replay import Trace, event_loop, initial_state, loops, replay, schedule_bound, timing
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay.reference import ReferenceReplay
+from mlutriton.simulator.replay.timing import CAUSE_PARAMETERS, Cause, timing_parameters
 from tests.simulator.drawn_traces import (
     END,
     MEGABYTE,
@@ -338,9 +338,9 @@ def test_cores_share_the_port_of_their_cluster(clusters: int) -> None:
 def test_machine_code_equals_the_same_source_in_python(trace: Trace, model: Machine) -> None:
     state = initial_state(trace.stored, trace.cores_per_program, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
-    lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
+    lists = at.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
-    assert replay(trace, model).cycles == lists.shared[replay_state.MAKESPAN]
+    assert replay(trace, model).cycles == lists.shared[at.MAKESPAN]
 
 
 @settings(RANDOM, max_examples=15)
@@ -361,15 +361,15 @@ def without_machine_code() -> Generator[mock.Mock]:
     """As in a process that finds nothing compiled on disk; yields what compiles."""
     parts = {"_compiled": {}, "_interpreted": Counter(), "kept_module": mock.Mock(return_value=None)}
     with (
-        mock.patch.multiple(replay_code, **parts),
-        mock.patch.object(replay_code, "compile_llvm", side_effect=AssertionError("it is compiled")) as compiling,
+        mock.patch.multiple(loops, **parts),
+        mock.patch.object(loops, "compile_llvm", side_effect=AssertionError("it is compiled")) as compiling,
     ):
         yield compiling
 
 
 def test_machine_code_is_named_by_all_of_its_sources() -> None:
-    sources = {module.__name__ for module in replay_code._SOURCES}
-    for module in replay_code._SOURCES:
+    sources = {module.__name__ for module in loops._SOURCES}
+    for module in loops._SOURCES:
         functions = [value for value in vars(module).values() if inspect.isfunction(value)]
         called = {each.__module__ for each in functions if each.__module__.startswith("mlutriton.simulator")}
         assert called <= sources, module.__name__

@@ -18,9 +18,9 @@ from mlutriton.isa.trace_format import (
     Kind,
     Record,
 )
-from mlutriton.simulator import event_loop, replay_state
-from mlutriton.simulator.replay import Trace, initial_state, replay, schedule_bound
-from mlutriton.simulator.replay_reference import ReferenceReplay
+from mlutriton.simulator.replay import Trace, event_loop, initial_state, replay, schedule_bound
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay.reference import ReferenceReplay
 from tests.simulator.drawn_traces import (
     CUTS,
     END,
@@ -125,9 +125,9 @@ def test_only_columns_with_tiles_of_two_heights_go_by_the_map() -> None:
     trace = trace_of([*loads, sync(WAIT_IO), *loads, END])
     assert_equals_reference(trace, BIG)
     state = interpreted(trace, BIG)
-    rows = range(1, state.shared[replay_state.FRESH_TILES])
-    used = [row * replay_state.TILE_WORDS for row in rows]
-    assert {state.tiles[tile] % 4096 for tile in used if not state.tiles[tile + replay_state.TILE_FAMILY]} == {0}
+    rows = range(1, state.shared[at.FRESH_TILES])
+    used = [row * at.TILE_WORDS for row in rows]
+    assert {state.tiles[tile] % 4096 for tile in used if not state.tiles[tile + at.TILE_FAMILY]} == {0}
 
 
 @pytest.mark.parametrize("address", [128, 8192 - 128, 65_536 - 128, 2 * 65_536])
@@ -140,15 +140,15 @@ def test_tiles_across_wide_columns_equal_the_reference(address: int) -> None:
 
 def assert_needs_no_map(trace: Trace, model: Machine) -> None:
     numbers = interpreted(trace, model).shared
-    assert numbers[replay_state.NEXT_BLOCK] == replay_state.BLOCK_WORDS, "the map is not asked"
+    assert numbers[at.NEXT_BLOCK] == at.BLOCK_WORDS, "the map is not asked"
 
 
-def interpreted(trace: Trace, model: Machine) -> replay_state.ReplayState:
+def interpreted(trace: Trace, model: Machine) -> at.ReplayState:
     state = initial_state(trace.stored, 1, model, ring_entries=64, blocks=256, keep_events=False)
     names = [field.name for field in dataclasses.fields(state)]
-    lists = replay_state.ReplayState(**{name: getattr(state, name).tolist() for name in names})
+    lists = at.ReplayState(**{name: getattr(state, name).tolist() for name in names})
     event_loop.run_replay(lists)
-    assert lists.shared[replay_state.STATUS] == replay_state.DONE
+    assert lists.shared[at.STATUS] == at.DONE
     return lists
 
 

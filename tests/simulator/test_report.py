@@ -18,8 +18,8 @@ from mlutriton.isa.table import MAXIMUM_CHAIN_STEPS, TABLE
 from mlutriton.isa.trace_format import FLAG_SRAM, WAIT_ALL, WAIT_COMPUTE, WAIT_IO, Extent, Kind, Record
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.replay import Trace
+from mlutriton.simulator.replay.timing import Cause
 from mlutriton.simulator.report import Run
-from mlutriton.simulator.timing import Cause
 from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.trace_columns import extent_records
 from mlutriton.simulator.work_bound import unique_bytes, work_bound

@@ -29,11 +29,11 @@ from mlutriton.isa.operands import (
 )
 from mlutriton.isa.program import Instruction, Program
 from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, Slot, SlotKind
+from mlutriton.simulator.interpreter.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
+from mlutriton.simulator.interpreter.trace_writer import TraceWriter
 from mlutriton.simulator.memory import GlobalMemory
-from mlutriton.simulator.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
 from mlutriton.simulator.prints import Print
 from mlutriton.simulator.touched_memory import TouchedMemory
-from mlutriton.simulator.trace_writer import TraceWriter
 
 Array = NDArray[Any]
 MASK64 = (1 << 64) - 1

@@ -2,22 +2,23 @@
 
 A *stretch* is of sectors in one piece that are all valid, and all dirty or none. A tile that begins where a stretch
 ends makes it longer, whatever its size; tiles of rows that are no whole lines are like that, and have no family. A
-region of memory (:mod:`mlutriton.simulator.tile_families`) knows the stretches that have sectors there, if they are no
-more than two.
+region of memory (:mod:`mlutriton.simulator.replay.tile_families`) knows the stretches that have sectors there, if they
+are no more than two.
 
 Stretches say nothing of the order in which lines were used. So there are some only of launches from which nothing ever
 has to leave the L2, and only as long as they say all that is there beside families: what does not fit in is their end,
-and :mod:`mlutriton.simulator.sector_map` has what they had from then on.
+and :mod:`mlutriton.simulator.replay.sector_map` has what they had from then on.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.sector_map import enter_sectors
+from mlutriton.simulator.replay.state import (
     HAS_RUNS,
     L2_READ_BYTES,
     L2_WRITTEN_BYTES,
@@ -27,9 +28,14 @@ from mlutriton.simulator.replay_state import (
     STRETCHES,
     ReplayState,
 )
-from mlutriton.simulator.sector_map import enter_sectors
-from mlutriton.simulator.tile_families import NO_FAMILY, REGION_SHIFT, REGIONS_SHIFT, region_byte_shift, region_word
-from mlutriton.simulator.timing import GRANULE_SHIFT, L2_LINES, LINE_SHIFT
+from mlutriton.simulator.replay.tile_families import (
+    NO_FAMILY,
+    REGION_SHIFT,
+    REGIONS_SHIFT,
+    region_byte_shift,
+    region_word,
+)
+from mlutriton.simulator.replay.timing import GRANULE_SHIFT, L2_LINES, LINE_SHIFT
 
 # Whether there are any: not asked yet, yes, and no more.
 (NOT_YET, IN_USE, GIVEN_UP) = range(3)

@@ -22,10 +22,10 @@ from mlutriton.isa.native_interface import InstructionWork
 from mlutriton.isa.operands import FORWARD
 from mlutriton.isa.program import Program
 from mlutriton.isa.table import Queue
-from mlutriton.simulator.interpreter_operations import HANDLERS
-from mlutriton.simulator.interpreter_state import Core, Launch, Step
+from mlutriton.simulator.interpreter.on_chip_memory import OnChipMemory
+from mlutriton.simulator.interpreter.operations import HANDLERS
+from mlutriton.simulator.interpreter.state import Core, Launch, Step
 from mlutriton.simulator.memory import GlobalMemory
-from mlutriton.simulator.on_chip_memory import OnChipMemory
 from mlutriton.simulator.prints import Print, show
 from mlutriton.simulator.touched_memory import TouchedMemory
 from mlutriton.simulator.turns import Pause, Turns, deadlock

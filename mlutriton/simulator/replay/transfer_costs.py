@@ -1,18 +1,18 @@
 """What a transfer costs once it starts: set-up, bytes, DRAM traffic, and the class of flows that it will be in.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.alike_cores import part
-from mlutriton.simulator.cache_directory import use_tile
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.alike_cores import part
+from mlutriton.simulator.replay.cache_directory import use_tile
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import ReplayState
 
 LOW_WORD = (1 << 32) - 1
 

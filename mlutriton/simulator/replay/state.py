@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlutriton.simulator.machine_code import IntArray
-from mlutriton.simulator.timing import Cause
+from mlutriton.simulator.replay.machine_code import IntArray
+from mlutriton.simulator.replay.timing import Cause
 
 LANES_PER_CORE = 2
 # Event sources of a core, in the order in which they act within a cycle: scalar queue, IO queue, MOVE queue, and one

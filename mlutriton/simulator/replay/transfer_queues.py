@@ -3,19 +3,19 @@
 A queue takes a transfer up when the one before is over, and settles then from when its bytes flow: set-up and latency
 are counted from when it was issued or the one before began to flow, the later of the two.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.memory_traffic import add_memory_flow, end_of_flow, schedule, schedule_lane, settle
-from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import prepare, price_block, price_items, price_move
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.memory_traffic import add_memory_flow, end_of_flow, schedule, schedule_lane, settle
+from mlutriton.simulator.replay.state import ReplayState
+from mlutriton.simulator.replay.transfer_costs import prepare, price_block, price_items, price_move
 
 
 @inlined

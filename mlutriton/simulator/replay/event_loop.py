@@ -4,18 +4,18 @@ Events are ordered by (time, class or core, queue). A core's own time may be ahe
 between two waits nothing that other cores do can change it; only queue transfers, scalar atomics and the end of a
 program, which touch what is shared, are events of their own.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.alike_cores import copy_statistics, find_alike, may_be_alike
-from mlutriton.simulator.machine_code import inlined, prefetch
-from mlutriton.simulator.memory_traffic import (
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.alike_cores import copy_statistics, find_alike, may_be_alike
+from mlutriton.simulator.replay.machine_code import inlined, prefetch
+from mlutriton.simulator.replay.memory_traffic import (
     add_opening,
     first_due,
     first_opening,
@@ -28,12 +28,12 @@ from mlutriton.simulator.memory_traffic import (
     take_due,
     take_opening,
 )
-from mlutriton.simulator.program_units import find_records, unit_clusters, unit_core, unit_of, units
-from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.tile_families import BROKEN
-from mlutriton.simulator.timing import Cause
-from mlutriton.simulator.transfer_costs import LOW_WORD, address_of
-from mlutriton.simulator.transfer_queues import (
+from mlutriton.simulator.replay.program_units import find_records, unit_clusters, unit_core, unit_of, units
+from mlutriton.simulator.replay.state import ReplayState
+from mlutriton.simulator.replay.tile_families import BROKEN
+from mlutriton.simulator.replay.timing import Cause
+from mlutriton.simulator.replay.transfer_costs import LOW_WORD, address_of
+from mlutriton.simulator.replay.transfer_queues import (
     enqueue,
     members_of,
     move_members,

@@ -12,8 +12,8 @@ from mlutriton.arithmetic import evaluate, rounded
 from mlutriton.dtypes import I64, TF32
 from mlutriton.isa.table import TABLE, Queue, Row, SlotKind
 from mlutriton.isa.trace_format import FLAG_SRAM, Extent, Kind
-from mlutriton.simulator import interpreter_orders as orders
-from mlutriton.simulator.interpreter_state import (
+from mlutriton.simulator.interpreter import orders
+from mlutriton.simulator.interpreter.state import (
     MASK64,
     SYNC_MASKS,
     Array,

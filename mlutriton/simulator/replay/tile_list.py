@@ -1,12 +1,12 @@
 """The tiles that have lines in the L2: a hash table by their address, and a list in the order of their latest use.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import (
     FREED_TILE,
     GENERATION,
     GENERATION_SHIFT,

@@ -2,15 +2,15 @@
 
 A unit is what one program occupies: a core, or the cores of one or more clusters.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import ReplayState
 
 
 @inlined

@@ -13,7 +13,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from mlutriton.simulator.replay_state import SOURCES_PER_CORE
+from mlutriton.simulator.replay.state import SOURCES_PER_CORE
 
 _CHILDREN = 4
 # How often sources are set while a transfer goes through an IO queue: all classes of SRAM, and the scalar, IO and MOVE

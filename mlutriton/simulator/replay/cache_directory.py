@@ -3,20 +3,21 @@
 Programs of a grid use the same tiles over and over, and a tile has many lines. So lines are known by tile, and the
 order of use is a list of tiles. A tile that has all of its lines is used again without a look at them. For the others:
 
-* *Whole tiles* are those of a family (:mod:`mlutriton.simulator.tile_families`), which share no line with any other
-  tile. Then how many of its lines are still there, its last ones, says all about a tile.
+* *Whole tiles* are those of a family (:mod:`mlutriton.simulator.replay.tile_families`), which share no line with any
+  other tile. Then how many of its lines are still there, its last ones, says all about a tile.
 * Where nothing ever has to leave, tiles that are no whole lines make *stretches*
-  (:mod:`mlutriton.simulator.stretches`), if each begins where another one ends.
-* Of other tiles, a map of memory (:mod:`mlutriton.simulator.sector_map`) says what is there. Where tiles share lines
-  and lines have to leave, it also says whose each line is: the tile's that used it last.
+  (:mod:`mlutriton.simulator.replay.stretches`), if each begins where another one ends.
+* Of other tiles, a map of memory (:mod:`mlutriton.simulator.replay.sector_map`) says what is there. Where tiles share
+  lines and lines have to leave, it also says whose each line is: the tile's that used it last.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.sector_map import drop_segment, enter_segment, own_pages, own_segment, use_segment
+from mlutriton.simulator.replay.state import (
     FREED_TILE,
     FRESH_TILES,
     HAS_BROKEN_FAMILY,
@@ -47,11 +48,10 @@ from mlutriton.simulator.replay_state import (
     TILE_WORDS,
     ReplayState,
 )
-from mlutriton.simulator.sector_map import drop_segment, enter_segment, own_pages, own_segment, use_segment
-from mlutriton.simulator.stretches import GIVEN_UP, MISFIT, give_stretches_up, use_stretch
-from mlutriton.simulator.tile_families import BY_MAP, claim_regions, family_of, is_left
-from mlutriton.simulator.tile_list import add_buckets, enter_tile, find_tile, forget_tile, link_newest, unlink
-from mlutriton.simulator.timing import L2_LINES, LINE_SHIFT
+from mlutriton.simulator.replay.stretches import GIVEN_UP, MISFIT, give_stretches_up, use_stretch
+from mlutriton.simulator.replay.tile_families import BY_MAP, claim_regions, family_of, is_left
+from mlutriton.simulator.replay.tile_list import add_buckets, enter_tile, find_tile, forget_tile, link_newest, unlink
+from mlutriton.simulator.replay.timing import L2_LINES, LINE_SHIFT
 
 # TILE_DROPPED: number of a segment, and of its first line that may be left.
 SEGMENT_SHIFT = 25

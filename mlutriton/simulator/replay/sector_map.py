@@ -8,13 +8,13 @@ there are no more rows.
 As long as no two tiles share a line, or none has to leave, nobody asks whose a line is. From then on every line that is
 there has an owner, the tile that used it last: it is that of its page, or if several tiles have lines there, its own.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import (
     BLOCK_HEADS,
     BLOCK_NEXT,
     BLOCK_NUMBER,
@@ -39,8 +39,8 @@ from mlutriton.simulator.replay_state import (
     TILE_OWNED,
     ReplayState,
 )
-from mlutriton.simulator.tile_list import leave_tile
-from mlutriton.simulator.timing import GRANULE_SHIFT, LINE_BITS, LINE_SHIFT
+from mlutriton.simulator.replay.tile_list import leave_tile
+from mlutriton.simulator.replay.timing import GRANULE_SHIFT, LINE_BITS, LINE_SHIFT
 
 PAGE_SHIFT = 6
 PAGE_SECTORS = 1 << PAGE_SHIFT

@@ -1,7 +1,7 @@
 """The timing replay: from the traces of a launch to its cycles, deterministic and in integers.
 
-``replay`` runs :mod:`mlutriton.simulator.event_loop`, mostly as machine code; what it computes is said in plain Python
-by :mod:`mlutriton.simulator.replay_reference`.
+``replay`` runs :mod:`mlutriton.simulator.replay.event_loop`, mostly as machine code; what it computes is said in plain
+Python by :mod:`mlutriton.simulator.replay.reference`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from mlutriton.dtypes import host_address
 from mlutriton.immutables import remembered
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.trace_format import MAX_INSTRUCTION, RECORD_WORDS
-from mlutriton.simulator import (
+from mlutriton.simulator.replay import (
     cache_directory,
     event_loop,
-    replay_code,
-    replay_state,
+    loops,
     schedule_alone,
     sector_map,
     stretches,
     tile_families,
     timing,
 )
-from mlutriton.simulator.event_tree import event_tree
-from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.timing import Cause, timing_parameters
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay.event_tree import event_tree
+from mlutriton.simulator.replay.state import ReplayState
+from mlutriton.simulator.replay.timing import Cause, timing_parameters
 
 Words = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
@@ -66,7 +66,7 @@ class StoredTrace(NamedTuple):
         rows: cores of all programs.
         starts: for each core of each program, the number of its first record; not used if there are runs.
         groups: for each record, which distance its address moves by; empty if there are no runs.
-        runs: of programs that have records in common, see :mod:`mlutriton.simulator.replay_state`, and behind the last
+        runs: of programs that have records in common, see :mod:`mlutriton.simulator.replay.state`, and behind the last
             one the number of programs.
         distances: bytes, of the runs.
         moves: how many distances a program has.
@@ -143,7 +143,7 @@ class Trace:
 class Timing(NamedTuple):
     """What a launch took and why.
 
-    Shapes: ``statistics`` is [cores, STATISTIC_WORDS], see :mod:`mlutriton.simulator.replay_state`; ``programs`` is
+    Shapes: ``statistics`` is [cores, STATISTIC_WORDS], see :mod:`mlutriton.simulator.replay.state`; ``programs`` is
     [programs, 3] (first core, start, end), or has no row if programs share records and events are not kept. If kept,
     ``events`` is [records, 2]: start and end on the record's queue, or, for a record that the core waits at, of the
     wait; else 0. If kept, ``stalls`` is [instructions, len(Cause)]: what waits at an instruction's records took, all
@@ -168,17 +168,17 @@ class Timing(NamedTuple):
     @property
     def compute_busy_cycles(self) -> Words:
         """Cycles in which the compute queue of each core was busy."""
-        return self.statistics[:, replay_state.COMPUTE_BUSY]
+        return self.statistics[:, at.COMPUTE_BUSY]
 
     @property
     def io_busy_cycles(self) -> Words:
         """Cycles in which the IO queue of each core was busy."""
-        return self.statistics[:, replay_state.IO_BUSY]
+        return self.statistics[:, at.IO_BUSY]
 
     @property
     def move_busy_cycles(self) -> Words:
         """Cycles in which the MOVE queue of each core was busy."""
-        return self.statistics[:, replay_state.MOVE_BUSY]
+        return self.statistics[:, at.MOVE_BUSY]
 
     def cycles_of(self, cause: Cause) -> int:
         """Cycles of all cores that have this cause."""
@@ -213,13 +213,13 @@ def replay(trace: Trace, machine: Machine, *, keep_events: bool = False) -> Timi
     ring_entries, blocks = _FIRST_RING_ENTRIES, _first_blocks(stored)
     while True:
         memory = _prepared(stored, members, machine, ring_entries=ring_entries, blocks=blocks, keep_events=keep_events)
-        replay_code.run(event_loop.run_replay, memory.state, memory.pointers)
-        status = memory.numbers[replay_state.STATUS]
+        loops.run(event_loop.run_replay, memory.state, memory.pointers)
+        status = memory.numbers[at.STATUS]
         # More transfers waited in a queue, or lines were in the L2, than there was room for. Starting again is simple,
         # and rare.
-        if status == replay_state.RING_FULL:
+        if status == at.RING_FULL:
             ring_entries *= 8
-        elif status == replay_state.PAGES_FULL:
+        elif status == at.PAGES_FULL:
             blocks *= 8
         else:
             _check_status(status)
@@ -235,9 +235,9 @@ def schedule_bound(trace: Trace, machine: Machine) -> int:
     _check(stored, members, machine)
     blocks = _first_blocks(stored)  # as a replay of it has
     memory = _prepared(stored, members, machine, ring_entries=_FIRST_RING_ENTRIES, blocks=blocks, keep_events=False)
-    replay_code.run(schedule_alone.run_alone, memory.state, memory.pointers)
-    _check_status(memory.numbers[replay_state.STATUS])
-    most, total = memory.numbers[replay_state.ALONE_MOST], memory.numbers[replay_state.ALONE_SUM]
+    loops.run(schedule_alone.run_alone, memory.state, memory.pointers)
+    _check_status(memory.numbers[at.STATUS])
+    most, total = memory.numbers[at.ALONE_MOST], memory.numbers[at.ALONE_SUM]
     units = machine.cores
     if members > 1:
         units = machine.clusters // (members // machine.cores_per_cluster)
@@ -260,13 +260,13 @@ def _check(trace: StoredTrace, members: int, machine: Machine) -> None:
 
 
 def _check_status(status: int) -> None:
-    if status == replay_state.DEADLOCK:
+    if status == at.DEADLOCK:
         raise KernelFault(
             "E0306",
             "the program can never finish: every core waits at a barrier",
             note="some core of the task ended, or waits at another barrier",
         )
-    if status == replay_state.MALFORMED:
+    if status == at.MALFORMED:
         raise ValueError("the trace is malformed: a program without END or records, or a record of unknown kind")
 
 
@@ -299,30 +299,30 @@ def _prepared(
     memory.lay_out(machine, (max(uses.bit_length(), _LEAST_USE_BITS), ring_entries, blocks))
     # They would be all that grows with the grid.
     keep_programs = keep_events or not moves
-    memory.numbers[replay_state.FIRST_OF_REPLAY : replay_state.END_OF_REPLAY] = (
+    memory.numbers[at.FIRST_OF_REPLAY : at.END_OF_REPLAY] = (
         memory.generation,
         trace.rows,
         members,
         records,
         moves,
         moves > 0,
-        replay_state.RUN_CORES + members * replay_state.RUN_CORE_WORDS,
+        at.RUN_CORES + members * at.RUN_CORE_WORDS,
         keep_programs,
         keep_events,
-        min(_FIRST_TILE_BUCKETS, memory.numbers[replay_state.MOST_TILE_BUCKETS]),
+        min(_FIRST_TILE_BUCKETS, memory.numbers[at.MOST_TILE_BUCKETS]),
     )
     if trace is not memory.trace:
         memory.take_trace(trace)
     # What outlives the replay is one array: of statistics, and of programs behind them.
     programs = trace.rows // members if keep_programs else 0
-    results = np.zeros(memory.statistic_words + programs * replay_state.PROGRAM_WORDS, np.int64)
+    results = np.zeros(memory.statistic_words + programs * at.PROGRAM_WORDS, np.int64)
     memory.take_results(results)
     if moves or memory.has_runs:
         memory.has_runs = moves > 0
         memory.take("moves", np.empty(machine.cores * moves, np.int64) if moves else _NOTHING)
     if keep_events or memory.has_events:
         memory.has_events = keep_events
-        stalls = (MAX_INSTRUCTION + 1) * replay_state.STALL_WORDS
+        stalls = (MAX_INSTRUCTION + 1) * at.STALL_WORDS
         memory.take("events", np.zeros(records * 2, np.int64) if keep_events else _NOTHING)
         memory.take("stalls", np.zeros(stalls, np.int64) if keep_events else _NOTHING)
     return memory
@@ -349,46 +349,46 @@ def _layout(
     cores: int, clusters: int, port_groups: int, l2_lines: int, use_bits: int, ring_entries: int, blocks: int
 ) -> _Layout:
     """The layout for a machine and fewer uses of tiles than two to the power of ``use_bits``."""
-    lanes = cores * replay_state.LANES_PER_CORE
+    lanes = cores * at.LANES_PER_CORE
     classes = 2 * port_groups + clusters
     leaves, tree_nodes = event_tree(cores, clusters, 2 * port_groups)
     # Each tile in the L2 has a line; one more is on its way, and the first is none.
     tiles = min(1 << use_bits, l2_lines, cache_directory.MOST_TILES - 2) + 2
     sizes = {
-        "shared": replay_state.SHARED_WORDS,
-        "cores": cores * replay_state.CORE_WORDS,
-        "lanes": lanes * replay_state.LANE_WORDS,
-        "classes": classes * replay_state.CLASS_WORDS,
-        "due": (classes + cores * replay_state.SOURCES_PER_CORE >> replay_state.WORD_SHIFT) + 1,
+        "shared": at.SHARED_WORDS,
+        "cores": cores * at.CORE_WORDS,
+        "lanes": lanes * at.LANE_WORDS,
+        "classes": classes * at.CLASS_WORDS,
+        "due": (classes + cores * at.SOURCES_PER_CORE >> at.WORD_SHIFT) + 1,
         "regions": min(2 << use_bits, _MOST_REGIONS) >> tile_families.REGIONS_SHIFT,
-        "atomics": replay_state.ATOMIC_ADDRESSES,
+        "atomics": at.ATOMIC_ADDRESSES,
         "timing": timing.PARAMETER_COUNT,
         "leaves": len(leaves),
         "tree": tree_nodes,
         "openings": 1 << lanes.bit_length(),
         "rings": lanes * ring_entries * 2,
-        "members": classes * lanes * replay_state.MEMBER_SPACE * replay_state.MEMBER_WORDS,
-        "tiles": tiles * replay_state.TILE_WORDS,
+        "members": classes * lanes * at.MEMBER_SPACE * at.MEMBER_WORDS,
+        "tiles": tiles * at.TILE_WORDS,
         "families": (1 + tile_families.MOST_FAMILIES) * tile_families.FAMILY_WORDS,
         "tile_table": 1 << tiles.bit_length(),
         "stretches": (1 + stretches.MOST_STRETCHES) * stretches.STRETCH_WORDS,
         "stretch_regions": min(2 << use_bits, _MOST_REGIONS),
         "block_heads": blocks,
-        "pages": (blocks + 1) * replay_state.BLOCK_WORDS,
-        "owners": (blocks + 1) * replay_state.BLOCK_PAGES * sector_map.PAGE_SECTORS,
+        "pages": (blocks + 1) * at.BLOCK_WORDS,
+        "owners": (blocks + 1) * at.BLOCK_PAGES * sector_map.PAGE_SECTORS,
     }
     numbers = {
-        replay_state.CLASSES: classes,
-        replay_state.RING_ENTRIES: ring_entries,
-        replay_state.TREE_NODES: tree_nodes,
-        replay_state.OPENINGS: sizes["openings"],
-        replay_state.TILE_ROWS: tiles,
-        replay_state.MOST_TILE_BUCKETS: sizes["tile_table"],
-        replay_state.REGIONS: sizes["regions"],
-        replay_state.BLOCK_HEADS: blocks,
-        replay_state.BLOCKS_END: sizes["pages"],
+        at.CLASSES: classes,
+        at.RING_ENTRIES: ring_entries,
+        at.TREE_NODES: tree_nodes,
+        at.OPENINGS: sizes["openings"],
+        at.TILE_ROWS: tiles,
+        at.MOST_TILE_BUCKETS: sizes["tile_table"],
+        at.REGIONS: sizes["regions"],
+        at.BLOCK_HEADS: blocks,
+        at.BLOCKS_END: sizes["pages"],
     }
-    return _Layout(tuple(numbers[place] for place in range(replay_state.FIRST_OF_REPLAY)), leaves, sizes)
+    return _Layout(tuple(numbers[place] for place in range(at.FIRST_OF_REPLAY)), leaves, sizes)
 
 
 @lru_cache(maxsize=64)
@@ -397,7 +397,7 @@ def _layout_of(machine: Machine, sizes: tuple[int, int, int]) -> tuple[_Layout, 
     parameters = timing_parameters(machine)
     l2_lines, port_groups = int(parameters[timing.L2_LINES]), int(parameters[timing.PORT_GROUPS])
     layout = _layout(machine.cores, machine.clusters, port_groups, l2_lines, *sizes)
-    return layout, parameters, machine.cores * replay_state.STATISTIC_WORDS
+    return layout, parameters, machine.cores * at.STATISTIC_WORDS
 
 
 class _Memory:
@@ -445,7 +445,7 @@ class _Memory:
             self._lay_out(layout)
             self.state.timing[:] = parameters
         self.generation += 1
-        if self.numbers[replay_state.HAS_ATOMICS]:
+        if self.numbers[at.HAS_ATOMICS]:
             self.state.atomics.fill(0)
         self.zeros.fill(0)
 
@@ -455,11 +455,11 @@ class _Memory:
         if not self._has_room(layout.sizes):
             self._provide(layout.sizes)
         self.layout = layout
-        self.numbers[: replay_state.FIRST_OF_REPLAY] = layout.numbers
+        self.numbers[: at.FIRST_OF_REPLAY] = layout.numbers
         self.state.leaves[: len(layout.leaves)] = layout.leaves
         # The first array is that of the numbers, of which those that say what is replayed are written anyway.
         end = self.places["regions"] + layout.sizes["regions"]
-        self.zeros = self.words[replay_state.END_OF_REPLAY : end]
+        self.zeros = self.words[at.END_OF_REPLAY : end]
 
     def _has_room(self, sizes: dict[str, int]) -> bool:
         """Whether arrays for a larger replay are there and no waste: fresh memory costs more than a small replay."""
@@ -482,7 +482,7 @@ class _Memory:
             self.places[name] = place
             self.pointers[_PLACES[name]] = start + place * _WORD_BYTES
             place += lines[name] * _CACHE_LINE_WORDS
-        self.numbers = (ctypes.c_int64 * replay_state.SHARED_WORDS).from_buffer(self.state.shared)
+        self.numbers = (ctypes.c_int64 * at.SHARED_WORDS).from_buffer(self.state.shared)
 
     def take_trace(self, trace: StoredTrace) -> None:
         """Let a trace be what is replayed."""
@@ -515,14 +515,14 @@ _of_thread = _OfThread()
 
 def _result(memory: _Memory, trace: StoredTrace, *, keep_events: bool) -> Timing:
     state, numbers = memory.state, memory.numbers
-    cycles, read_bytes, written_bytes, hit_bytes = numbers[replay_state.MAKESPAN : replay_state.HIT_BYTES + 1]
+    cycles, read_bytes, written_bytes, hit_bytes = numbers[at.MAKESPAN : at.HIT_BYTES + 1]
     return Timing(
         cycles,
         read_bytes,
         written_bytes,
         hit_bytes,
-        state.statistics.reshape(-1, replay_state.STATISTIC_WORDS),
-        state.programs.reshape(-1, replay_state.PROGRAM_WORDS),
+        state.statistics.reshape(-1, at.STATISTIC_WORDS),
+        state.programs.reshape(-1, at.PROGRAM_WORDS),
         state.events.reshape(trace.records, 2) if keep_events else None,
-        state.stalls.reshape(-1, replay_state.STALL_WORDS) if keep_events else None,
+        state.stalls.reshape(-1, at.STALL_WORDS) if keep_events else None,
     )

@@ -1,4 +1,4 @@
-"""What the replay computes, in plain Python: specification and test twin of :mod:`mlutriton.simulator.event_loop`.
+"""What the replay computes, in plain Python: specification and twin of :mod:`mlutriton.simulator.replay.event_loop`.
 
 Slow (about 12,000 records a second) and without any of the other's data structures: a core is a generator, a flow is an
 object that counts its own bytes down, the L2 is a dictionary, and the next event is found by looking at all.
@@ -42,9 +42,9 @@ from mlutriton.isa.trace_format import (
     Record,
     unpack,
 )
-from mlutriton.simulator import timing
-from mlutriton.simulator.replay_state import ATOMIC_ADDRESSES
-from mlutriton.simulator.timing import ONE, Cause, timing_parameters
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.state import ATOMIC_ADDRESSES
+from mlutriton.simulator.replay.timing import ONE, Cause, timing_parameters
 
 IO, MOVE = 1, 2
 

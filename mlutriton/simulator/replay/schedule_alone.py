@@ -3,18 +3,18 @@
 Then nothing that other cores do changes what a transfer takes, and one pass over the records is enough. Times of a
 program count from its start. The L2 hits or misses at the lesser of both latencies.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.program_units import find_records, units
-from mlutriton.simulator.replay_state import ReplayState
-from mlutriton.simulator.transfer_costs import LOW_WORD, cycles_at, price_items, price_move
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.program_units import find_records, units
+from mlutriton.simulator.replay.state import ReplayState
+from mlutriton.simulator.replay.transfer_costs import LOW_WORD, cycles_at, price_items, price_move
 
 
 def run_alone(state: ReplayState) -> None:

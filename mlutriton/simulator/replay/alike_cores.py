@@ -9,18 +9,18 @@ That changes no cycle: of the event sources of a core, only its IO queue looks f
 cycle, and no other core's stands between those of neighbours. It holds of programs of one core each without scalar
 atomics and barriers, whose flows are of classes that all cores have in common.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
 from mlutriton.isa import trace_format as trace
 from mlutriton.isa.trace_format import Kind
-from mlutriton.simulator import replay_state as at
-from mlutriton.simulator import timing
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.memory_traffic import schedule_lane
-from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay import timing
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.memory_traffic import schedule_lane
+from mlutriton.simulator.replay.state import ReplayState
 
 
 @inlined

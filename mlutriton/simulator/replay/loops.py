@@ -20,26 +20,26 @@ import numpy as np
 
 from mlutriton.isa import trace_format
 from mlutriton.isa.trace_format import FLAG_STRIDED, MAX_STRIDED, RECORD_WORDS, Kind
-from mlutriton.simulator import (
+from mlutriton.simulator import trace_columns
+from mlutriton.simulator.native import compile_llvm, kept_module
+from mlutriton.simulator.replay import (
     alike_cores,
     cache_directory,
     event_loop,
     machine_code,
     memory_traffic,
     program_units,
-    replay_state,
     schedule_alone,
     sector_map,
     stretches,
     tile_families,
     tile_list,
     timing,
-    trace_columns,
     transfer_costs,
     transfer_queues,
 )
-from mlutriton.simulator.native import compile_llvm, kept_module
-from mlutriton.simulator.replay_state import ReplayState
+from mlutriton.simulator.replay import state as at
+from mlutriton.simulator.replay.state import ReplayState
 
 Loop = Callable[[Any], None]
 
@@ -57,7 +57,7 @@ _SOURCES: tuple[ModuleType, ...] = (
     sector_map,
     memory_traffic,
     transfer_costs,
-    replay_state,
+    at,
     timing,
     machine_code,
     trace_format,
@@ -80,7 +80,7 @@ def run(loop: Loop, state: Any, pointers: ctypes.Array[ctypes.c_void_p]) -> None
     """Run a loop of the replay.
 
     Args:
-        loop: a function of the subset of :mod:`mlutriton.simulator.machine_code`.
+        loop: a function of the subset of :mod:`mlutriton.simulator.replay.machine_code`.
         state: the ``ReplayState`` that it works on, of arrays.
         pointers: to these arrays, for machine code.
     """
@@ -117,9 +117,9 @@ def _steps(state: Any) -> int:
     """About how long it takes to interpret a replay: what is in the L2 is looked up segment by segment, in pages."""
     numbers: Any = state.shared
     # Programs that share records are many, and stalls have a row for each instruction that there may be.
-    if numbers[replay_state.HAS_RUNS] or numbers[replay_state.KEEP_EVENTS]:
+    if numbers[at.HAS_RUNS] or numbers[at.KEEP_EVENTS]:
         return _NEVER
-    if _STEPS_PER_RECORD * numbers[replay_state.RECORDS] > _INTERPRETED_STEPS:
+    if _STEPS_PER_RECORD * numbers[at.RECORDS] > _INTERPRETED_STEPS:
         return _NEVER
     records = state.words.reshape(-1, RECORD_WORDS)
     is_extent = trace_columns.extent_records(records)

@@ -1,12 +1,12 @@
 """What transfers share: the event tree, and the rates of L2, DRAM and ports by capped max-min fairness.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import (
     AT_CORE_RATE,
     CLASS_WORDS,
     CLASSES,
@@ -34,7 +34,7 @@ from mlutriton.simulator.replay_state import (
     WORD_SHIFT,
     ReplayState,
 )
-from mlutriton.simulator.timing import (
+from mlutriton.simulator.replay.timing import (
     CLUSTER_RATE,
     CORE_RATE,
     DRAM_RATE,

@@ -5,13 +5,13 @@ begin in one column of it have one geometry, which fills its columns alone, and 
 them are the same tile, or share no line. And no tile of another family, or of none, comes into the regions of memory
 where they lie, unless it is in columns that the family has left.
 
-In the subset of :mod:`mlutriton.simulator.machine_code`.
+In the subset of :mod:`mlutriton.simulator.replay.machine_code`.
 """
 
 from __future__ import annotations
 
-from mlutriton.simulator.machine_code import inlined
-from mlutriton.simulator.replay_state import (
+from mlutriton.simulator.replay.machine_code import inlined
+from mlutriton.simulator.replay.state import (
     FAMILIES,
     HAS_BROKEN_FAMILY,
     REGIONS,
@@ -24,7 +24,7 @@ from mlutriton.simulator.replay_state import (
     TILE_STRIDE2,
     ReplayState,
 )
-from mlutriton.simulator.timing import LINE_SHIFT
+from mlutriton.simulator.replay.timing import LINE_SHIFT
 
 MOST_FAMILIES = 16
 MOST_COLUMNS = 256
