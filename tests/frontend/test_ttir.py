@@ -8,8 +8,8 @@ import pytest
 from mlutriton.diagnostics import CompileError, Location
 from mlutriton.dtypes import F32, I1, I32, DType
 from mlutriton.frontend.ttir import parse_ttir
-from mlutriton.frontend.ttir_locations import LocationTable, SourceLocation
-from mlutriton.frontend.ttir_text import IndexType, TensorDescriptorType, read_constant, read_signature, read_types
+from mlutriton.frontend.ttir.locations import LocationTable, SourceLocation
+from mlutriton.frontend.ttir.text import IndexType, TensorDescriptorType, read_constant, read_signature, read_types
 from mlutriton.ir.types import PointerType, TensorType
 
 MLIR_NAMES = {"f8e5m2": "f8E5M2", "f8e4m3": "f8E4M3FN"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mlutriton.frontend.ttir_generic import GenericParser
-from mlutriton.frontend.ttir_pretty import PrettyParser
-from mlutriton.frontend.ttir_tree import TtirModule
+from mlutriton.frontend.ttir.generic import GenericParser
+from mlutriton.frontend.ttir.pretty import PrettyParser
+from mlutriton.frontend.ttir.tree import TtirModule
 
 
 def parse_ttir(text: str) -> TtirModule:

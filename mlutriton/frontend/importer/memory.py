@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from math import prod
 
 from mlutriton.dtypes import I1, I64
-from mlutriton.frontend.assembly_hints import instead_of
-from mlutriton.frontend.import_blocks import load_block, store_block
-from mlutriton.frontend.import_tensors import same_operands
-from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.assembly_hints import instead_of
+from mlutriton.frontend.importer.blocks import load_block, store_block
+from mlutriton.frontend.importer.tensors import same_operands
+from mlutriton.frontend.importer.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Attribute, Block, Value
 from mlutriton.ir.ops import (
     AddPtr,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlutriton.frontend.ttir_locations import SourceLocation
-from mlutriton.frontend.ttir_text import Attribute, TtirType
+from mlutriton.frontend.ttir.locations import SourceLocation
+from mlutriton.frontend.ttir.text import Attribute, TtirType
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from mlutriton.dtypes import I1
-from mlutriton.frontend.translation import Translation
+from mlutriton.frontend.importer.translation import Translation
 from mlutriton.ir.core import Block, Operation, Value
 from mlutriton.ir.ops import (
     Assert,

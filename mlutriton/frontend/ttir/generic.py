@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from mlutriton.frontend.ttir_pretty import PrettyParser, fully_matched, spell_cache_policy
-from mlutriton.frontend.ttir_text import (
+from mlutriton.frontend.ttir.pretty import PrettyParser, fully_matched, spell_cache_policy
+from mlutriton.frontend.ttir.text import (
     Attribute,
     lift_strings,
     read_attributes,
     read_types,
 )
-from mlutriton.frontend.ttir_tree import Argument, Region, Successor, TtirFunction, TtirOperation
+from mlutriton.frontend.ttir.tree import Argument, Region, Successor, TtirFunction, TtirOperation
 
 
 def _numbered(words: str, first: int = 0) -> dict[int, str]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.dtypes import I32
-from mlutriton.frontend.translation import Imported, Rule, Translation, integer, integers, text
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.translation import Imported, Rule, Translation, integer, integers, text
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Operation, Value
 from mlutriton.ir.ops import (
     Broadcast,

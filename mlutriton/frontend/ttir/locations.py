@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
-from mlutriton.frontend.ttir_text import split_outside_brackets, unescape
+from mlutriton.frontend.ttir.text import split_outside_brackets, unescape
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mlutriton.frontend import step_by_step
-from mlutriton.frontend.import_control import import_body
-from mlutriton.frontend.translation import Imported, Rule, Translation, flatten, integer
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer import step_by_step
+from mlutriton.frontend.importer.control import import_body
+from mlutriton.frontend.importer.translation import Imported, Rule, Translation, flatten, integer
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Block, Value
 from mlutriton.ir.ops import Assert, Condition, Constant, Elementwise, Join, Reduce, Scan, Split, While, Yield
 from mlutriton.ir.types import element_type, shape_of

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.dtypes import I1, DType
-from mlutriton.frontend.libdevice import external_function
-from mlutriton.frontend.translation import Imported, Rule, Translation, text
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.libdevice import external_function
+from mlutriton.frontend.importer.translation import Imported, Rule, Translation, text
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import PtrCast
 from mlutriton.ir.types import PointerType, element_type, with_element

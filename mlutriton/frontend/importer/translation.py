@@ -11,9 +11,9 @@ from typing import TypeVar
 from mlutriton.arithmetic import OPERATIONS
 from mlutriton.diagnostics import CompileError, Location
 from mlutriton.dtypes import F32, I1, I8, I64, DType
-from mlutriton.frontend import ttir_tree as tree
-from mlutriton.frontend.ttir_locations import SourceLocation
-from mlutriton.frontend.ttir_text import BlockPointerType, IndexType, TensorDescriptorType, TtirType
+from mlutriton.frontend.ttir import tree
+from mlutriton.frontend.ttir.locations import SourceLocation
+from mlutriton.frontend.ttir.text import BlockPointerType, IndexType, TensorDescriptorType, TtirType
 from mlutriton.ir.core import Block, Builder, Operation, Value
 from mlutriton.ir.ops import Broadcast, Constant, Elementwise, ExpandDims, Reshape, Splat
 from mlutriton.ir.types import ScalarType, TensorType, Type, element_type, shape_of, with_shape

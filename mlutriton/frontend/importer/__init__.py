@@ -5,30 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlutriton.dtypes import I1
-from mlutriton.frontend import (
-    import_arithmetic,
-    import_blocks,
-    import_control,
-    import_dot,
-    import_functions,
-    import_memory,
-    import_tensors,
-)
-from mlutriton.frontend.translation import TERMINATORS, Rule, TensorHandle, Translation
-from mlutriton.frontend.ttir_text import TensorDescriptorType
-from mlutriton.frontend.ttir_tree import Argument, TtirModule
+from mlutriton.frontend.importer import arithmetic, blocks, control, functions, memory, products, tensors
+from mlutriton.frontend.importer.translation import TERMINATORS, Rule, TensorHandle, Translation
+from mlutriton.frontend.ttir.text import TensorDescriptorType
+from mlutriton.frontend.ttir.tree import Argument, TtirModule
 from mlutriton.ir.core import Block, Function, Value
 from mlutriton.ir.ops import Return
 from mlutriton.ir.types import PointerType, Type
 
 _TABLES = (
-    import_arithmetic.RULES,
-    import_tensors.RULES,
-    import_dot.RULES,
-    import_memory.RULES,
-    import_blocks.RULES,
-    import_control.RULES,
-    import_functions.RULES,
+    arithmetic.RULES,
+    tensors.RULES,
+    products.RULES,
+    memory.RULES,
+    blocks.RULES,
+    control.RULES,
+    functions.RULES,
 )
 
 RULES: dict[str, Rule] = {name: rule for table in _TABLES for name, rule in table.items()}
@@ -53,7 +45,7 @@ def import_ttir(module: TtirModule) -> Function:
     translation.builder.location = kernel.location.location
     attributes = _Parameters(translation, body).declare(kernel.arguments)
     translation.active_calls.append(kernel.name)
-    import_control.import_body(translation, kernel.body)
+    control.import_body(translation, kernel.body)
     translation.add(Return())
     return Function(kernel.name, body, attributes, kernel.location.location)
 

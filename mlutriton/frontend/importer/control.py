@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mlutriton.frontend.translation import (
+from mlutriton.frontend.importer.translation import (
     Imported,
     Rule,
     Translation,
@@ -19,8 +19,8 @@ from mlutriton.frontend.translation import (
     types_of,
     variable_names,
 )
-from mlutriton.frontend.ttir_tree import Block as TtirBlock
-from mlutriton.frontend.ttir_tree import Region, Successor, TtirOperation
+from mlutriton.frontend.ttir.tree import Block as TtirBlock
+from mlutriton.frontend.ttir.tree import Region, Successor, TtirOperation
 from mlutriton.ir.core import Block, Value
 from mlutriton.ir.ops import Condition, For, If, While, Yield
 

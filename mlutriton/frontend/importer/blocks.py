@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 from mlutriton.dtypes import I1, I64
-from mlutriton.frontend.translation import Imported, Rule, TensorHandle, Translation, integer, integers, text
-from mlutriton.frontend.ttir_text import BlockPointerType, TensorDescriptorType
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.translation import Imported, Rule, TensorHandle, Translation, integer, integers, text
+from mlutriton.frontend.ttir.text import BlockPointerType, TensorDescriptorType
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import (
     AddPtr,

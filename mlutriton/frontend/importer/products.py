@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 
 from mlutriton.dtypes import BF16, F16, F32, I8, I16, I32, TF32, DType
-from mlutriton.frontend.translation import Imported, Rule, Translation, integers, text
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.translation import Imported, Rule, Translation, integers, text
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Value
 from mlutriton.ir.ops import Broadcast, Dot, ExpandDims, Join, Reshape, Transpose
 from mlutriton.ir.types import element_type, shape_of, with_shape

@@ -13,8 +13,8 @@ from functools import lru_cache
 
 from mlutriton.diagnostics import CompileError
 from mlutriton.dtypes import I1
-from mlutriton.frontend.ttir_locations import LocationTable, SourceLocation
-from mlutriton.frontend.ttir_text import (
+from mlutriton.frontend.ttir.locations import LocationTable, SourceLocation
+from mlutriton.frontend.ttir.text import (
     INDEX,
     Attribute,
     BlockPointerType,
@@ -29,7 +29,7 @@ from mlutriton.frontend.ttir_text import (
     split_outside_brackets,
     unescape,
 )
-from mlutriton.frontend.ttir_tree import (
+from mlutriton.frontend.ttir.tree import (
     Argument,
     Block,
     Region,

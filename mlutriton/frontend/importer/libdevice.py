@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 from mlutriton.arithmetic.library import LIBRARY
 from mlutriton.dtypes import DType
-from mlutriton.frontend.translation import Imported, Translation, text
-from mlutriton.frontend.ttir_tree import TtirOperation
+from mlutriton.frontend.importer.translation import Imported, Translation, text
+from mlutriton.frontend.ttir.tree import TtirOperation
 from mlutriton.ir.core import Value
 from mlutriton.ir.types import shape_of, with_shape
 
