@@ -345,6 +345,13 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
     dtype = dtype_named(str(tensor.dtype).rpartition(".")[2])
     if dtype is None:
         raise unknown_dtype(tensor.dtype)
+    if is_negated(tensor):
+        raise ArgumentError(
+            "E0101",
+            "a tensor that torch negates when it is read cannot be passed",
+            note="it has the memory of its base, as the imaginary part of a conjugated one, and a kernel sees no sign",
+            help="pass a copy: tensor.resolve_neg()",
+        )
     address: int = tensor.data_ptr()
     first, size_bytes = _reach(tensor, address, dtype.itemsize)
     if size_bytes and not first:
@@ -355,6 +362,11 @@ def _tensor_argument(tensor: Any) -> PointerArgument:
             help="launch in a torch.library.custom_op with a register_fake of its own, or on real tensors",
         )
     return PointerArgument(tensor, address, first, size_bytes, True, distinct_dtype(dtype))
+
+
+def is_negated(tensor: Any) -> bool:
+    """True of a tensor whose memory has the negatives of its elements: torch negates them when it reads them."""
+    return hasattr(tensor, "is_neg") and tensor.is_neg()
 
 
 def reach_of_tensor(tensor: Any) -> tuple[int, int, int, bool]:

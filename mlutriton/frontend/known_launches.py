@@ -19,7 +19,14 @@ from triton import language as tl
 from triton.compiler.compiler import CompiledKernel
 from triton.runtime.driver import driver
 
-from mlutriton.frontend.arguments import PointerArgument, checked_grid, distinct_dtype, reach_of, reach_of_tensor
+from mlutriton.frontend.arguments import (
+    PointerArgument,
+    checked_grid,
+    distinct_dtype,
+    is_negated,
+    reach_of,
+    reach_of_tensor,
+)
 from mlutriton.frontend.array_specs import Spec
 
 # A kernel that is launched with ever other numbers shall not fill the memory.
@@ -237,7 +244,7 @@ def key_and_reach(args: Sequence[object], named: Mapping[str, object]) -> tuple[
             reach.append(touched := reach_of_tensor(tensor))
         except (NotImplementedError, RuntimeError):  # it has no storage
             return (), ()
-        if not tensor.is_cpu:
+        if not tensor.is_cpu or is_negated(tensor):
             return (), ()
         values[place] = tensor.dtype, not touched[0] % _ALIGNMENT_BYTES
     return (len(args), tuple(named), kinds, tuple(values)), tuple(reach)

@@ -140,6 +140,15 @@ def test_tensors_of_other_libraries():
         pointer_argument(bare)
 
 
+def test_tensors_that_are_negated_when_they_are_read_are_refused():
+    tensor = Tensor(np.ones(4, np.float32))
+    tensor.is_neg = lambda: False
+    assert pointer_argument(tensor).bytes == 16
+    tensor.is_neg = lambda: True
+    with pytest.raises(ArgumentError, match=r"E0101.*negates(.|\n)*resolve_neg"):
+        pointer_argument(tensor)
+
+
 class DlpackArray:
     def __init__(self, array):
         self.array = array
