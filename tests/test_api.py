@@ -170,6 +170,13 @@ def test_a_wrong_environment_is_named(monkeypatch, variable, value, ask):
     assert caught.value.help
 
 
+def test_sources_that_were_changed_since_the_import_have_a_name_of_their_own(monkeypatch):
+    name = configuration.source_hash.__wrapped__
+    assert name() == name()
+    monkeypatch.setattr(configuration, "_IMPORTED_NS", 0)
+    assert len({name(), name(), configuration.source_hash()}) == 3
+
+
 def test_a_cache_directory_that_is_a_file_is_named(scale, monkeypatch, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
