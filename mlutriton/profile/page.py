@@ -23,6 +23,7 @@ from mlutriton.profile.examination import Examination
 from mlutriton.profile.launches import Launches
 from mlutriton.profile.schedule import Schedule, schedule
 from mlutriton.profile.sensitivity import Gain
+from mlutriton.profile.source import SourcePart
 from mlutriton.profile.sweep import Point
 from mlutriton.profile.terminal import LEAST_SHARE, from_here, shown
 from mlutriton.simulator.report import Run
@@ -44,9 +45,14 @@ class LaunchView:
     number: int
     found: Examination
 
+    @property
+    def source(self) -> list[SourcePart]:
+        """The parts of the source that matter: not the few instructions that stem from no line of it."""
+        return [part for part in self.found.source if part.share > LEAST_SHARE]
+
     @cached_property
     def _files(self) -> dict[str, str]:
-        files = dict.fromkeys(part.file for part in self.found.source)
+        files = dict.fromkeys(part.file for part in self.source)
         return {file: f"f{number}" for number, file in enumerate(files)}
 
     def file(self, name: str) -> str:
@@ -56,7 +62,7 @@ class LaunchView:
     @cached_property
     def anchors(self) -> frozenset[tuple[str, int]]:
         """The lines that are shown."""
-        return frozenset((part.file, line.number) for part in self.found.source for line in part.lines)
+        return frozenset((part.file, line.number) for part in self.source for line in part.lines)
 
     @property
     def spent(self) -> list[tuple[str, float]]:

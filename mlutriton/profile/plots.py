@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mlutriton.dtypes import F16, I8
 from mlutriton.isa.machine import PARAMETERS, Machine
@@ -202,12 +202,14 @@ def _logarithmic(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=10)
     axes.xaxis.set_major_formatter(FuncFormatter(_number))
+    # Less than two decades would have a single number with those of the decades alone.
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _number(value: float, _position: int) -> str:
-    return f"1/{round(1 / value)}" if 0 < value < 0.5 and value == 1 / round(1 / value) else f"{value:g}"
+    return f"1/{round(1 / value)}" if 0 < value < 1 and value == 1 / round(1 / value) else f"{value:g}"
 
 
 def _plain(value: float, _position: int) -> str:

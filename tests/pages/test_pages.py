@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -120,8 +121,31 @@ def test_plots_are_drawn(opened, page):
 @pytest.mark.parametrize("page", PAGES)
 def test_nothing_is_wider_than_the_page(opened, page):
     browser = opened(page)
-    width = browser.execute_script("return document.documentElement.clientWidth")
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    before = browser.get_window_size()
+    try:
+        for width in (1280, 600):
+            browser.set_window_size(width, 1000)
+            shown = browser.execute_script("return document.documentElement.clientWidth")
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= shown <= width
+    finally:
+        browser.set_window_size(before["width"], before["height"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_dark_where_all_else_is(opened, page):
+    browser = opened(page)
+    for scheme, is_dark in (("dark", True), ("light", False)):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        style = browser.execute_script("return {...getComputedStyle(document.body)}")
+        paper, ink = (sum(map(int, re.findall(r"\d+", style[name])[:3])) for name in ("backgroundColor", "color"))
+        assert (paper < ink) is is_dark
+        for plot in browser.find_elements(By.CSS_SELECTOR, ".plot svg"):
+            assert ("invert" in plot.value_of_css_property("filter")) is is_dark
+
+
+def test_what_stems_from_no_line_and_costs_nothing_is_left_out(opened):
+    assert "<unknown>" not in opened("profile.html").find_element(By.TAG_NAME, "body").text
 
 
 def test_every_link_leads_to_something(opened):
