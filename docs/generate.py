@@ -32,6 +32,7 @@ EXECUTED = {
     "docs/tutorial/assembly-by-hand.md": "assembly_by_hand",
     "docs/how-to/find-wrong-numbers.md": "find_wrong_numbers",
     "docs/how-to/guard-cycles.md": "guard_cycles",
+    "docs/how-to/port-a-script.md": "port_a_script",
     "docs/how-to/profile-a-script.md": "profile_a_script",
     "docs/how-to/read-a-report.md": "read_a_report",
     "docs/how-to/tune-a-kernel.md": "tune_a_kernel",

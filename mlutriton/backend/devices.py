@@ -31,20 +31,23 @@ def set_device(number: int) -> None:
     set_machine(machine_of(number))
 
 
-def machine_of(number: int) -> Machine:
-    """The machine with a device number."""
-    current_device()  # numbers the first machine of the process
-    return _machines[number]
+def machine_of(number: int | None) -> Machine:
+    """The machine with a device number; of None, which is what torch's CPU has in its place, the current one."""
+    current = current_device()  # numbers the first machine of the process
+    return _machines[current if number is None else number]
 
 
-@cache
-def device_properties(number: int) -> dict[str, int]:
+def device_properties(number: int | None) -> dict[str, int]:
     """What kernels and Triton's libraries ask a device for: Triton's names first, then Cambricon's.
 
     Units: bytes; clocks in kHz; bus width in bits, such that two transfers a clock
     give the bandwidth, as Triton counts.
     """
-    machine = machine_of(number)
+    return _properties(machine_of(number))
+
+
+@cache
+def _properties(machine: Machine) -> dict[str, int]:
     clock_khz = round(machine.clock_mhz * 1000)
     bus_bits = round(machine.dram_gb_per_s * 4e6 / clock_khz)
     # fmt: off

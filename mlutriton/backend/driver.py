@@ -78,8 +78,8 @@ class DeviceUtilities:
     """The driver functions that Triton calls through ``driver.utils``."""
 
     @staticmethod
-    def get_device_properties(device: int) -> dict[str, int]:
-        """Sizes, clocks and counts of a device's machine."""
+    def get_device_properties(device: int | None) -> dict[str, int]:
+        """Sizes, clocks and counts of a device's machine; of the current one for None, the index of torch's CPU."""
         from mlutriton.backend.devices import device_properties  # loads NumPy
 
         return device_properties(device)

@@ -17,11 +17,12 @@ from types import ModuleType
 _RUNPY = (runpy.__file__, "<frozen runpy>")
 # In what torch says of devices that are not there: it raises many classes, and those of its own are not imported here.
 _MISSING_DEVICE = re.compile(
-    r"not compiled with CUDA|no NVIDIA driver|No (CUDA|HIP) GPUs|at start of device string|with support for \w+ devices"
+    r"not compiled with CUDA|compiled without CUDA|no NVIDIA driver|No (CUDA|HIP) GPUs|at start of device string|with support for \w+ devices"
 )
 _REMEDY = (
     "  help: kernels work on tensors of the host: device='cpu',"
-    " or triton.runtime.driver.active.get_active_torch_device(), which any machine has"
+    " or triton.runtime.driver.active.get_active_torch_device(), which any machine has;"
+    " for synchronize and Event, torch.cuda is triton.runtime.driver.active.get_device_interface()"
 )
 # What a shell says of a process that Ctrl-C ended.
 INTERRUPTED = 130

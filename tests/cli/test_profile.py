@@ -104,6 +104,7 @@ def test_a_script_without_launches_says_so(command, tmp_path):
     "problem",
     [
         "AssertionError('Torch not compiled with CUDA enabled')",
+        "RuntimeError('PyTorch was compiled without CUDA support')",
         "RuntimeError('Expected one of cpu, cuda, hip device type at start of device string: mlu')",
         "RuntimeError('PyTorch is not linked with support for mlu devices')",
     ],
@@ -112,6 +113,7 @@ def test_a_script_for_another_device_is_told_of_the_hosts(command, tmp_path, pro
     (tmp_path / "gpu.py").write_text(f"raise {problem}")
     output = command("profile", "gpu.py", status=1)
     assert output.index("Error: ") < output.index("device='cpu'") < output.index("launched no kernel")
+    assert "get_device_interface()" in output
     (tmp_path / "gpu.py").write_text("raise RuntimeError('the CUDA kernel is for GPUs')")
     assert "help:" not in command("profile", "gpu.py", status=1)
 

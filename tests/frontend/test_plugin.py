@@ -301,6 +301,7 @@ def test_device_properties_describe_the_machine():
     properties = device_properties(current_device())
     assert properties["multiprocessor_count"] == properties["cluster_num"] * properties["core_num_per_cluster"]
     assert properties["max_shared_mem"] == machine.usable_nram_bytes
+    assert device_properties(None) == properties  # torch.device("cpu").index is None
     activate()
     assert triton.testing.get_dram_gbps(current_device()) == pytest.approx(machine.dram_gb_per_s, rel=1e-3)
 
