@@ -23,7 +23,6 @@ from mlutriton.ir.passes import (
     collected_stores,
     cse,
     dce,
-    deal_out,
     exchanges,
     fuse_multiply_add,
     if_conversion,
@@ -34,6 +33,7 @@ from mlutriton.ir.passes import (
     unread_positions,
     unroll,
 )
+from mlutriton.ir.passes.programs import deal_out
 from mlutriton.ir.types import is_index
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep

@@ -34,9 +34,9 @@ from mlutriton.ir.passes import (
     merge_dimensions,
     merge_interleaved,
     merge_loads,
-    partition,
     strip_mine,
 )
+from mlutriton.ir.passes.programs import partition
 from mlutriton.ir.tensor_ops import Dot
 from mlutriton.isa.program import ONE_CORE_REASON, Program
 

@@ -1,9 +1,9 @@
 """Neighbouring programs as one where what each of them transfers is in short pieces.
 
 A tile of 32 columns of float32 is rows of 128 bytes, each of which is set up by itself: that takes longer than their
-flow. The tiles of neighbours mostly lie side by side (:mod:`mlutriton.ir.passes.widen`), so that several programs
-transfer rows as many times as long. A transpose gains along both axes, as it loads along one and stores along the
-other.
+flow. The tiles of neighbours mostly lie side by side (:mod:`mlutriton.ir.passes.programs.widen`), so that several
+programs transfer rows as many times as long. A transpose gains along both axes, as it loads along one and stores along
+the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlutriton.ir.analysis.launch_facts import Rounds, condition_function, has_t
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import Store
-from mlutriton.ir.passes import numbering, widen
+from mlutriton.ir.passes.programs import numbering, widen
 from mlutriton.ir.tensor_ops import Dot
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine

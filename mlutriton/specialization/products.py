@@ -1,4 +1,4 @@
-"""Versions of products on the cores of a cluster, whose tiles are cut anew (:mod:`mlutriton.ir.passes.cut`)."""
+"""Versions of products on the cores of a cluster, with tiles cut anew (:mod:`mlutriton.ir.passes.programs.cut`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlutriton.ir.analysis.launch_facts import Rounds, condition_function
 from mlutriton.ir.analysis.layouts import NotSplitError
 from mlutriton.ir.core import Function
 from mlutriton.ir.memory_ops import Store, TileLoad
-from mlutriton.ir.passes import cut, widen
+from mlutriton.ir.passes.programs import cut, widen
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.program import Program

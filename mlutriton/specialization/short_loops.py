@@ -7,8 +7,8 @@ Kernels go along a row in blocks, as its length is an argument:
 
 Straight programs look up rows for many programs at a time, and take them as items of one gather. A program with a loop
 waits for its number, and then for its first block. Up to some length, a single tile holds the row: the tiles of the
-turns lie side by side, as those of neighbouring programs may (:mod:`mlutriton.ir.passes.widen`), and the mask that ends
-the last of them ends it.
+turns lie side by side, as those of neighbouring programs may (:mod:`mlutriton.ir.passes.programs.widen`), and the mask
+that ends the last of them ends it.
 
 Others go over a few heads, groups or channels, ``range(first, min(first + 4, heads))``, with a short tile in each turn.
 Then the tiles of all turns are rows of one tile (:mod:`mlutriton.ir.passes.turns_as_rows`).
@@ -31,7 +31,8 @@ from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
 from mlutriton.ir.memory_ops import ArraysDisjoint, Load, Store, pointee
 from mlutriton.ir.ops import Constant, Elementwise, For, If, ProgramId, While
-from mlutriton.ir.passes import simplify, turns_as_rows, widen
+from mlutriton.ir.passes import simplify, turns_as_rows
+from mlutriton.ir.passes.programs import widen
 from mlutriton.ir.types import shape_of
 from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version

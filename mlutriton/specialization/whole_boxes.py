@@ -7,7 +7,7 @@ that begins before its array or ends behind it.
 
 A store can do so as well, and write what was there where its mask leaves something out. Others must not write there
 meanwhile: no place of a program's boxes may be one to which another program stores, which is known in the same way
-(:mod:`mlutriton.ir.passes.stored_places`).
+(:mod:`mlutriton.ir.passes.programs.stored_places`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mlutriton.ir.memory_ops import (
     pointee,
 )
 from mlutriton.ir.passes import memory_access
-from mlutriton.ir.passes.stored_places import StoredPlaces
+from mlutriton.ir.passes.programs.stored_places import StoredPlaces
 from mlutriton.ir.types import PointerType, shape_of
 from mlutriton.isa.program import LOADS_FOR_STORES
 from mlutriton.placement import version_of

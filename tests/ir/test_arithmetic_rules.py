@@ -13,7 +13,7 @@ from mlutriton.ir.evaluator import evaluate
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.parser import parse_function
 from mlutriton.ir.passes import canonicalize, dce
-from mlutriton.ir.passes.arithmetic_rules import INVERSE, MIRROR
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import INVERSE, MIRROR
 from mlutriton.ir.verifier import verify
 
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1.5, 3.0, 1e-40, -1e-45, 6e-8, 1e38, 65504.0, np.inf, -np.inf, np.nan, -np.nan]

@@ -3,7 +3,7 @@
 import pytest
 
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import cut, numbering
+from mlutriton.ir.passes.programs import cut, numbering
 
 # Stores 16 elements for each program along the first axis; those along the second one do the same.
 ROWS = """

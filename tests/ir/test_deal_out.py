@@ -5,7 +5,7 @@ import pytest
 from mlutriton.ir.memory_ops import ArraysDisjoint
 from mlutriton.ir.ops import Elementwise
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import deal_out
+from mlutriton.ir.passes.programs import deal_out
 
 # The store of a tile of 16 rows, `rows` apart, from the tile's first row on; `moved` is where that begins.
 KERNEL = """

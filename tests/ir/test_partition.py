@@ -15,7 +15,7 @@ from mlutriton.ir.evaluator import evaluate
 from mlutriton.ir.host_memory import ArrayMemory
 from mlutriton.ir.ops import Assemble, Constant, GatherLoad, Order, Return, TileLoad, TileStore
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import partition
+from mlutriton.ir.passes.programs import partition
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 from mlutriton.ir.verifier import verify
 from tests.ir.test_generated import DTYPES, SHAPES, Generator, exact

@@ -12,7 +12,7 @@ from mlutriton.ir.analysis.access import advances
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Function, Value, replace_uses, use_counts
 from mlutriton.ir.ops import AddPtr, Elementwise, For
-from mlutriton.ir.passes.arithmetic_rules import constant_of
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import constant_of
 from mlutriton.ir.passes.carried_values import keep_carried
 from mlutriton.ir.types import PointerType
 

@@ -17,7 +17,7 @@ import math
 from mlutriton.dtypes import BF16, F16, F32, F64
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses, use_counts
 from mlutriton.ir.ops import Constant, Elementwise
-from mlutriton.ir.passes.arithmetic_rules import LEAST_NORMAL, constant_of
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import LEAST_NORMAL, constant_of
 from mlutriton.ir.types import element_type
 
 

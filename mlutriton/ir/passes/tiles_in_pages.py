@@ -34,7 +34,7 @@ from mlutriton.ir.ops import (
     Transpose,
     pointee,
 )
-from mlutriton.ir.passes.arithmetic_rules import constant_of
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import constant_of
 from mlutriton.ir.types import TensorType, element_type, is_index, shape_of, with_shape
 
 MOST_PAGES = 8

@@ -48,8 +48,9 @@ from mlutriton.ir.ops import (
     Splat,
     Store,
 )
-from mlutriton.ir.passes import dce, numbering, row_groups, widen
-from mlutriton.ir.passes.layout_emission import Emission
+from mlutriton.ir.passes import dce
+from mlutriton.ir.passes.programs import numbering, row_groups, widen
+from mlutriton.ir.passes.programs.layout_emission import Emission
 from mlutriton.ir.types import element_type, is_index, shape_of, with_shape
 
 # Neighbours are any programs: so many that no divisor has all of them in one period.
@@ -117,7 +118,7 @@ def run(function: Function, wanted: Sequence[Shape], at_once: int) -> list[Cut]:
     """Functions of tiles that have other lengths, all about the same arithmetic on the launch.
 
     Args:
-        function: as it is written, of which :func:`mlutriton.ir.passes.widen.may_be_widened` is true.
+        function: as it is written, of which :func:`mlutriton.ir.passes.programs.widen.may_be_widened` is true.
         wanted: shapes of parts.
         at_once: how many of them run at a time.
 

@@ -1,9 +1,10 @@
 """Where programs store their tiles, and of which launches no two of them are stored to the same place.
 
-Each digit of a program's number (:mod:`mlutriton.ir.passes.numbering`) has to move what is stored along one axis of its
-tile, by no less than what lesser digits reach there. Then no two tiles have a position in common, and positions have
-places of their own if the stride of each axis is no less than what all positions along the axis below it take. What is
-stored to one array by several stores counts as one tile that has all of it. So does what a loop stores in its turns.
+Each digit of a program's number (:mod:`mlutriton.ir.passes.programs.numbering`) has to move what is stored along one
+axis of its tile, by no less than what lesser digits reach there. Then no two tiles have a position in common, and
+positions have places of their own if the stride of each axis is no less than what all positions along the axis below it
+take. What is stored to one array by several stores counts as one tile that has all of it. So does what a loop stores in
+its turns.
 
 Where strides are numbers of the launch, so is whether they are long enough.
 """
@@ -25,7 +26,7 @@ from mlutriton.ir.copying import copy_operation
 from mlutriton.ir.core import Block, Function, Value
 from mlutriton.ir.memory_ops import ArraysDisjoint
 from mlutriton.ir.ops import Constant, Elementwise, For, NumPrograms, ProgramId, Store
-from mlutriton.ir.passes import numbering
+from mlutriton.ir.passes.programs import numbering
 from mlutriton.ir.types import shape_of
 
 # Tiles have no more axes along which they extend or are moved.

@@ -10,8 +10,8 @@ over where tiles begin, ``range(program_id * ROWS, rows, PROGRAMS * ROWS)``. Thi
 straight runs of transfers and arithmetic, of which each core gets as many, in a row, whatever the grid.
 
 A program takes its tiles in turn, those of a grid come in any order. That makes no difference if none reads what
-another one writes, and no two write to the same place (:mod:`mlutriton.ir.passes.stored_places`). The first is known
-if arrays share no bytes.
+another one writes, and no two write to the same place (:mod:`mlutriton.ir.passes.programs.stored_places`). The first is
+known if arrays share no bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from mlutriton.ir.ops import (
     While,
 )
 from mlutriton.ir.passes import dce, simplify
-from mlutriton.ir.passes.stored_places import StoredPlaces
+from mlutriton.ir.passes.programs.stored_places import StoredPlaces
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from mlutriton.diagnostics import UNKNOWN_LOCATION, Location
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import Constant, Elementwise, For, If
-from mlutriton.ir.passes.arithmetic_rules import constant_of, simplify_elementwise
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import constant_of, simplify_elementwise
+from mlutriton.ir.passes.canonicalize.shape_rules import simplify_structure
 from mlutriton.ir.passes.carried_values import keep_carried, kept
-from mlutriton.ir.passes.shape_rules import simplify_structure
 
 
 def run(function: Function) -> None:

@@ -7,7 +7,7 @@ Kernels have those that run at a time near each other, so that they share what t
     column = number % span / height
 
 These are all rows and columns, as are ``row = number % rows``, ``column = number / rows``, by which neighbours are told
-apart more easily (:mod:`mlutriton.ir.passes.numbering`).
+apart more easily (:mod:`mlutriton.ir.passes.programs.numbering`).
 """
 
 from __future__ import annotations

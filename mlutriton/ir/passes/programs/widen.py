@@ -32,7 +32,7 @@ from mlutriton.ir.ops import (
     Range,
     Store,
 )
-from mlutriton.ir.passes.layout_emission import Emission
+from mlutriton.ir.passes.programs.layout_emission import Emission
 from mlutriton.ir.types import element_type, shape_of, with_shape
 
 

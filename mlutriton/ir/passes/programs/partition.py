@@ -63,7 +63,7 @@ from mlutriton.ir.ops import (
     While,
     Yield,
 )
-from mlutriton.ir.passes.layout_emission import Emission
+from mlutriton.ir.passes.programs.layout_emission import Emission
 from mlutriton.ir.types import TensorType, element_type, shape_of, storage_bytes, with_shape
 
 # What a member may have to do of what the whole program is.

@@ -1,6 +1,6 @@
 """Rewrite rules of ops that move or repeat elements, of pointers and of memory access.
 
-The laws are those of :mod:`~mlutriton.ir.passes.arithmetic_rules`.
+The laws are those of :mod:`~mlutriton.ir.passes.canonicalize.arithmetic_rules`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mlutriton.ir.ops import (
     Window,
     pointee,
 )
-from mlutriton.ir.passes.arithmetic_rules import Make, constant_of, scalar_of
+from mlutriton.ir.passes.canonicalize.arithmetic_rules import Make, constant_of, scalar_of
 from mlutriton.ir.types import Type, element_type, shape_of, with_element
 
 
