@@ -17,7 +17,8 @@ from types import ModuleType
 _RUNPY = (runpy.__file__, "<frozen runpy>")
 # In what torch says of devices that are not there: it raises many classes, and those of its own are not imported here.
 _MISSING_DEVICE = re.compile(
-    r"not compiled with CUDA|compiled without CUDA|no NVIDIA driver|No (CUDA|HIP) GPUs|at start of device string|with support for \w+ devices"
+    r"not compiled with CUDA|compiled without CUDA|no NVIDIA driver|No (CUDA|HIP) GPUs|at start of device string"
+    r"|with support for \w+ devices"
 )
 _REMEDY = (
     "  help: kernels work on tensors of the host: device='cpu',"
