@@ -17,6 +17,7 @@ FOUND = 1
 
 
 def check(
+    context: typer.Context,
     script: Script,
     arguments: Arguments = None,
     is_module: IsModule = False,
@@ -54,7 +55,7 @@ def check(
             progress.update(task, description=f"checking {kernel}", completed=done, total=programs)
 
         with checked(most_launches=launches, show=show) as checks:
-            outcome = run(script, arguments, is_module=is_module)
+            outcome = run(context, script, arguments, is_module=is_module)
     show_end(outcome)
     _report(checks, here)
     raise typer.Exit(outcome.status or (FOUND if len(checks.findings) else 0))

@@ -24,6 +24,7 @@ UNWRITABLE = 2
 
 
 def profile(
+    context: typer.Context,
     script: Script,
     arguments: Arguments = None,
     is_module: IsModule = False,
@@ -73,7 +74,7 @@ def profile(
         path and path.absolute() for path in (html, json_file, timelines, recordings)
     )
     with machine_everywhere(machine), record() as launches:
-        outcome = run(script, arguments, is_module=is_module)
+        outcome = run(context, script, arguments, is_module=is_module)
     show_end(outcome)
     groups = launches.groups()
     out = console()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import mlutriton as mlu
+from mlutriton.cli.console import error_console
 from mlutriton.configuration import MACHINE_VARIABLE
 from mlutriton.profile.script import Outcome, module_exists, run_module, run_script
 
@@ -42,8 +43,16 @@ def check_script(script: str, *, is_module: bool) -> None:
         raise typer.BadParameter(f"there is no script {script}")
 
 
-def run(script: str, arguments: Sequence[str] | None, *, is_module: bool) -> Outcome:
-    """Run a script or a module to its end."""
+def run(context: typer.Context, script: str, arguments: Sequence[str] | None, *, is_module: bool) -> Outcome:
+    """Run a script or a module to its end; it is said if arguments of it look like options of the command."""
+    command = context.command
+    options = {name for each in command.params for name in each.opts if name.startswith("--")}
+    for argument in arguments or ():
+        if argument.partition("=")[0] in options:
+            note = (
+                f"note: {argument} is passed on to {script}; as an option of {command.name} it stands before {script}"
+            )
+            error_console().print(note, markup=False)
     return run_module(script, arguments or []) if is_module else run_script(Path(script), arguments or [])
 
 

@@ -118,6 +118,14 @@ def test_a_script_for_another_device_is_told_of_the_hosts(command, tmp_path, pro
     assert "help:" not in command("profile", "gpu.py", status=1)
 
 
+def test_options_behind_the_script_are_its_own_and_it_is_said(command, tmp_path):
+    output = command("profile", "script.py", "--html=r.html", "--steps", "2")
+    assert "note: --html=r.html is passed on to script.py; as an option of profile it stands before script.py" in output
+    assert output.count("note: ") == 1
+    assert not (tmp_path / "r.html").exists()
+    assert "note: " not in command("profile", "--json", "r.json", "script.py", "--steps")
+
+
 def test_the_machine_is_that_of_the_command(command):
     assert "mlu370-x4" in command("profile", "--machine", "mlu370-x4", "script.py")
     assert "E0105" in command("profile", "--machine", "none", "script.py", status=2)
