@@ -17,7 +17,7 @@ from mlutriton.files import write_whole
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.machine_file import Value
 from mlutriton.profile.sensitivity import FACTOR, Gain, sensitivity
-from mlutriton.profile.sweep import Point, points, setting, swept
+from mlutriton.profile.sweep import Point, points, setting, sizes_kept, swept
 from mlutriton.profile.terminal import LEAST_SHARE, bar, shown, table
 from mlutriton.simulator.report import Run
 
@@ -79,6 +79,8 @@ def what_if(
         style="bold",
     )
     out.print(points_table(run, found) if found else gains_table(gains, factor))
+    if kept := sizes_kept(run, found):
+        out.print(kept)
     if json_file is not None:
         write_whole(json_file, (json.dumps(_figures(run, found, gains), indent=1) + "\n").encode())
         out.print(f"wrote {json_file}", soft_wrap=True)

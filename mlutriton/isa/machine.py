@@ -54,6 +54,11 @@ def natural(section: str, unit: str, doc: str) -> Mapping[str, Any]:
     return {"section": section, "unit": unit, "doc": doc, "zero_allowed": True, "at_most": math.inf}
 
 
+def memory(doc: str) -> Mapping[str, Any]:
+    """The same of the size of a memory on the chip, which the host has to hold for each of its threads."""
+    return positive(ON_CHIP, "bytes", doc, at_most=2**30)
+
+
 def share(section: str, doc: str) -> Mapping[str, Any]:
     """The same of a factor above 0 and at most 1."""
     return positive(section, "", doc, at_most=1)
@@ -81,9 +86,9 @@ class Machine:
     max_union_clusters: Annotated[int, positive(CHIP, "", "Most clusters that one task may span. Recorded only.")]
     clock_mhz: Annotated[int, positive(CHIP, "MHz", "Clock of the cores.")]
 
-    nram_bytes: Annotated[int, positive(ON_CHIP, "bytes", "NRAM of a core: the operands of the vector unit.")]
-    wram_bytes: Annotated[int, positive(ON_CHIP, "bytes", "WRAM of a core: the weights of the tensor unit.")]
-    sram_bytes: Annotated[int, positive(ON_CHIP, "bytes", "SRAM of a cluster.")]
+    nram_bytes: Annotated[int, memory("NRAM of a core: the operands of the vector unit.")]
+    wram_bytes: Annotated[int, memory("WRAM of a core: the weights of the tensor unit.")]
+    sram_bytes: Annotated[int, memory("SRAM of a cluster.")]
     nram_reserve_bytes: Annotated[int, natural(ON_CHIP, "bytes", "NRAM kept from tiles (stack).")]
     wram_reserve_bytes: Annotated[int, natural(ON_CHIP, "bytes", "WRAM kept from tiles.")]
     sram_reserve_bytes: Annotated[int, natural(ON_CHIP, "bytes", "SRAM kept from tiles.")]

@@ -75,7 +75,7 @@ class Parameter:
             return "true or false"
         noun = "integer" if self.kind is int else "number"
         bound = f"non-negative {noun}" if self.zero_allowed else f"positive {noun}"
-        limit = "" if self.at_most == math.inf else f" of at most {self.at_most:g}"
+        limit = "" if self.at_most == math.inf else f" of at most {self.at_most:,}"
         unit = f" ({self.unit})" if self.unit else ""
         return f"a {bound}{limit}{unit}"
 
@@ -145,7 +145,8 @@ def invalid(summary: str, *, path: Path | None = None, key: str = "", note: str 
 
 def unknown_parameter(key: str, names: Iterable[str], path: Path | None = None) -> ArgumentError:
     """The error of a key that is no parameter."""
-    close = difflib.get_close_matches(key, list(names), n=3)
+    begun = [name for name in names if key and name.startswith(key)]
+    close = begun[:3] or difflib.get_close_matches(key, list(names), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "docs/reference/machines.md lists the parameters"
     return invalid(f"a machine has no parameter {key!r}", path=path, key=key, help=hint)
 

@@ -24,7 +24,7 @@ from mlutriton.profile.launches import Launches
 from mlutriton.profile.schedule import Schedule, schedule
 from mlutriton.profile.sensitivity import Gain
 from mlutriton.profile.source import SourcePart
-from mlutriton.profile.sweep import Point
+from mlutriton.profile.sweep import Point, sizes_kept
 from mlutriton.profile.terminal import LEAST_SHARE, from_here, shown
 from mlutriton.simulator.report import Run
 
@@ -122,6 +122,7 @@ def render_what_if(run: Run, found: Sequence[Point], gains: Sequence[Gain]) -> s
         points=found,
         names=list(dict.fromkeys(name for point in found for name in point.changes)),
         gains=gains,
+        sizes_kept=sizes_kept(run, found),
         plot=plots.points(run, found) if found else plots.gains(gains, "gains"),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlutriton.diagnostics import ArgumentError
-from mlutriton.isa.machine import PARAMETERS, Machine
+from mlutriton.isa.machine import ON_CHIP, PARAMETERS, Machine
 from mlutriton.isa.machine_file import Value, unknown_parameter
 from mlutriton.profile.replays import Variant, replay_all
 from mlutriton.simulator.report import Run
@@ -95,6 +95,25 @@ def points(run: Run, machines: Sequence[Machine], sweeps: Iterable[tuple[str, Se
             found.append((changes, run.what_if(machine.replace(**changes)).machine))
     cycles = replay_all([Variant(run.trace, machine) for _, machine in found])
     return [Point(changes, machine, taken) for (changes, machine), taken in zip(found, cycles, strict=True)]
+
+
+def sizes_kept(run: Run, found: Iterable[Point]) -> str:
+    """What to know where memories on the chip have other sizes: a replay does not compile again, and so gains nothing.
+
+    Empty if all have the sizes that the program was compiled for.
+    """
+    names = [
+        name
+        for name, parameter in PARAMETERS.items()
+        if parameter.section == ON_CHIP
+        and any(point.machine.values[name] != run.machine.values[name] for point in found)
+    ]
+    if not names:
+        return ""
+    return (
+        f"The program is still the one that was compiled for the {', '.join(names)} of {run.machine.name}."
+        " What it becomes on another machine is told by mlutriton profile --machine FILE SCRIPT."
+    )
 
 
 def _sides(text: str) -> tuple[str, str]:

@@ -254,6 +254,13 @@ def test_changes_and_machines_are_replayed(command, recording, tmp_path):
     assert point["cycles"] == run.what_if(mlu.machine("mlu580").replace(dram_bulk_latency_ns=100)).cycles
 
 
+def test_a_program_stays_as_it_was_compiled_for_its_memories_and_it_is_said(command, recording, tmp_path):
+    output = command("what-if", recording, "--set", "nram_bytes=1048576", "--html", "a.html")
+    assert "still the one that was compiled for the nram_bytes of mlu590-m9" in output
+    assert "still the one that was compiled for the nram_bytes" in (tmp_path / "a.html").read_text()
+    assert "still" not in command("what-if", recording, "--set", "dram_gb_per_s=1000")
+
+
 def test_sweeps_are_combined(command, recording, tmp_path):
     run = mlu.Run.load(recording)
     sweeps = ["--sweep", "dram_bulk_latency_ns=100..400:3", "--sweep", "dram_gb_per_s=10,1000"]

@@ -190,6 +190,8 @@ def test_replace_marks_what_it_changed():
     ("values", "words"),
     [
         ({"cluster": 4}, ("'cluster'", "did you mean clusters")),
+        ({"nram": 4}, ("'nram'", "did you mean nram_bytes or nram_reserve_bytes?")),
+        ({"nram_bytes": 1 << 40}, ("expected a positive integer of at most 1,073,741,824 (bytes)",)),
         ({"clusters": 0}, ("clusters is 0", "positive integer")),
         ({"clusters": 1.5}, ("clusters is 1.5", "positive integer")),
         ({"clusters": True}, ("clusters is true", "positive integer")),
