@@ -11,6 +11,7 @@ from mlutriton.frontend.block_pointers import install_block_pointers
 from tests.language.generated.blocks import block_kernel
 from tests.language.generated.extremes import extreme_kernel
 from tests.language.generated.fitted import FittedCase
+from tests.language.generated.flows import flow
 from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases
 from tests.language.generated.launches import EXAMPLES, check, examples, faulting, judged
@@ -67,6 +68,14 @@ def test_loops_within_loops_write_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(place_kernel, BOTH))
 @examples(20)
 def test_places_of_many_forms_are_those_that_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@pytest.mark.filterwarnings("ignore:tl.make_block_ptr is deprecated")
+@given(case=kernels(flow, ALL))
+@examples(5)
+def test_what_goes_on_by_what_is_loaded_writes_what_numpy_says(case: TextCase) -> None:
+    install_block_pointers()
     judged(case)
 
 

@@ -16,6 +16,7 @@ from mlutriton.isa.machine import Machine
 from tests.kernels.test_machines import CASES
 from tests.language.generated.blocks import block_kernel
 from tests.language.generated.extremes import extreme_kernel
+from tests.language.generated.flows import flow
 from tests.language.generated.forms import form_kernel
 from tests.language.generated.kernels import Case, cases
 from tests.language.generated.launches import EXAMPLES, check, examples, judged, running_on
@@ -36,6 +37,7 @@ from tests.language.generated.walks import walk
 GENERATORS: list[tuple[Callable[..., TextCase], tuple[object, ...]]] = [
     (walk, ()),
     (nest, ()),
+    (flow, ()),
     (place_kernel, ()),
     (block_kernel, ()),
     (product, ()),
