@@ -236,7 +236,8 @@ class Flow(Text):
 
     def change(self, thing: Thing) -> None:
         """A new value of a variable, of the same type and no greater."""
-        like = [each for each in self.things if (each.kind, each.of, each.bound) == (thing.kind, thing.of, thing.bound)]
+        # A loop before it in the same block may have made its bound, as it stands there, a greater one.
+        like = [thing, *(each for each in self.things if replace(each, name=thing.name) == thing)]
         name, source = thing.name, self.recent(thing.of, thing.kind)
         assert source is not None
         if thing.of == "p":
