@@ -71,13 +71,17 @@ def run(
     check(program, machine)
     work = np.zeros((len(InstructionWork), len(program.instructions)), np.int64)
     tasks = program.task_count(math.prod(grid), machine.cores)
-    launch = Launch(program, grid, tuple(parameters), memory, machine, work, TouchedMemory(memory), tasks)
+    executions = [0] * len(program.instructions)
+    issued = [issue_cycles(instruction, machine) for instruction in program.instructions]
+    touched = TouchedMemory(memory)
+    launch = Launch(program, grid, tuple(parameters), memory, machine, work, executions, issued, touched, tasks)
     runner = _Runner(launch, step_limit)
     try:
         runner.run()
     finally:
         prints = runner.prints()
         show(prints, printing_threads)
+    work[InstructionWork.EXECUTIONS] = executions
     words: list[int] = []
     starts = [0]
     for cores in runner.tasks:
@@ -209,12 +213,12 @@ def _steps(core: Core, step_limit: int | None) -> Generator[int]:
 def _execute(core: Core) -> None:
     """Run the current instruction and account for its time."""
     step = Step(core, core.instruction)
-    row = core.instruction.row
-    core.launch.instruction_work[InstructionWork.EXECUTIONS, core.trace.instruction] += 1
-    core.trace.issue(issue_cycles(core.instruction, core.launch.machine))
+    row, number = core.instruction.row, core.trace.instruction
+    core.launch.executions[number] += 1
+    core.trace.issue(core.launch.issue_cycles[number])
     if not step.is_idle:
         step.resolve()
-        if clash := first_clash(step.touches, core.chain):
+        if step.touches and (clash := first_clash(step.touches, core.chain)):
             core.fail("E0309", "{} overlaps {}".format(*clash), help="give the result a buffer of its own")
         HANDLERS[row.name](core, step)
     if row.queue is Queue.COMPUTE:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlutriton.arithmetic import evaluate, rounded
-from mlutriton.dtypes import I64, TF32
+from mlutriton.dtypes import I64, TF32, DType
+from mlutriton.isa.program import slot_dtype
 from mlutriton.isa.table import TABLE, Queue, Row, SlotKind
 from mlutriton.isa.trace_format import FLAG_SRAM, Extent, Kind
 from mlutriton.simulator.interpreter import orders
@@ -19,6 +21,8 @@ from mlutriton.simulator.interpreter.state import (
     Array,
     Core,
     Step,
+    element,
+    element_bits,
     from_bytes,
     immediate,
     to_bytes,
@@ -32,10 +36,19 @@ Handler = Callable[[Core, Step], None]
 
 
 def _scalar_arithmetic(core: Core, step: Step) -> None:
-    operation = step.instruction.row.operation
+    row = step.instruction.row
+    step.set_bits(_scalar_result(row, step.instruction.dtypes, *map(step.bits, range(1, len(row.slots)))))
+
+
+# Programs compute the same addresses and counts again and again, each a detour to NumPy for one number.
+@lru_cache(maxsize=1 << 16)
+def _scalar_result(row: Row, dtypes: tuple[DType, ...], *sources: int) -> int:
+    """The bits of what a scalar instruction makes of the bits of its sources."""
+    operation, (result, *slots) = row.operation, row.slots
     assert operation is not None
-    sources = [step.scalar(slot.name) for slot in step.instruction.row.slots[1:]]
-    step.set_result(_operate(step, operation.name, sources))
+    operands = [element(bits, slot_dtype(slot, dtypes)) for bits, slot in zip(sources, slots, strict=True)]
+    made = evaluate(operation.name, *operands, dtype=dtypes[0], to=dtypes[1] if len(dtypes) > 1 else None)
+    return element_bits(made, slot_dtype(result, dtypes))
 
 
 def _operate(step: Step, name: str, sources: list[Array]) -> Array:

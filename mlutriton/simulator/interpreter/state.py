@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mlutriton.diagnostics import KernelFault
 from mlutriton.dtypes import I1, DType, signed
-from mlutriton.isa.expression import evaluate as evaluate_expression
-from mlutriton.isa.expression import parse
+from mlutriton.isa.expression import value_of
 from mlutriton.isa.legality import Touch, span_text
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import (
@@ -28,7 +27,7 @@ from mlutriton.isa.operands import (
     Register,
 )
 from mlutriton.isa.program import Instruction, Program
-from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, Slot, SlotKind
+from mlutriton.isa.table import SYNC_COMPUTE, SYNC_IO, SYNC_MOVE, Access, Queue, Row, SlotKind
 from mlutriton.simulator.interpreter.on_chip_memory import OnChipMemory, Places, RaceError, UninitializedError
 from mlutriton.simulator.interpreter.trace_writer import TraceWriter
 from mlutriton.simulator.memory import GlobalMemory
@@ -51,7 +50,13 @@ FAULT_HELP = {
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What all cores of a launch share."""
+    """What all cores of a launch share.
+
+    Attributes:
+        instruction_work: work done, [len(InstructionWork), instructions], but for what ``executions`` counts.
+        executions: how often each instruction has been run.
+        issue_cycles: cycles of the SCALAR queue that each instruction takes.
+    """
 
     program: Program
     grid: tuple[int, int, int]
@@ -59,6 +64,8 @@ class Launch:
     memory: GlobalMemory
     machine: Machine
     instruction_work: NDArray[np.int64]
+    executions: list[int]
+    issue_cycles: list[int]
     touched: TouchedMemory
     tasks: int
 
@@ -170,21 +177,15 @@ class Step:
     def __init__(self, core: Core, instruction: Instruction) -> None:
         self.core = core
         self.instruction = instruction
-        self.counts = {
-            slot.name: min(max(0, self._integer(operand)), MAXIMUM_COUNT)
-            for slot, operand in self.slots()
-            if slot.kind is SlotKind.COUNT
-        }
+        self.counts: dict[str, int] = {}
+        for place, name in instruction.row.count_slots:
+            self.counts[name] = min(max(0, self._integer(instruction.operands[place])), MAXIMUM_COUNT)
         self.touches: list[Touch] = []
-
-    def slots(self) -> Iterator[tuple[Slot, Operand]]:
-        """Slots and operands."""
-        return zip(self.instruction.row.slots, self.instruction.operands, strict=True)
 
     @property
     def is_idle(self) -> bool:
         """True if an extent is 0, so that nothing happens."""
-        return any(self.counts[name] == 0 for name in self.instruction.row.extents)
+        return not all(map(self.counts.__getitem__, self.instruction.row.extents))
 
     def _integer(self, operand: Operand) -> int:
         match operand:
@@ -205,21 +206,25 @@ class Step:
 
     def scalar(self, name: str) -> Array:
         """A scalar operand as an array without dimensions."""
-        dtype, operand = self.dtype(name), self.instruction.operand(name)
-        match operand:
-            case Register(index):
-                bits = self.core.registers[index].to_bytes(8, "little")[: dtype.bytes]
-                return from_bytes(np.frombuffer(bits, np.uint8), dtype)[0]
-            case Immediate(value):
-                return immediate(value, dtype)
-            case _:
-                raise AssertionError(operand)
+        return element(self.bits(self.instruction.row.slot_index[name]), self.dtype(name))
+
+    def bits(self, place: int) -> int:
+        """The bits of the scalar operand of a slot."""
+        operand, dtype = self.instruction.operands[place], self.instruction.dtype_of(self.instruction.row.slots[place])
+        if isinstance(operand, Register):
+            return self.core.registers[operand.index] & ((1 << 8 * dtype.bytes) - 1)
+        assert isinstance(operand, Immediate)
+        return _immediate_bits(operand, dtype)
 
     def set_result(self, value: Array, name: str = "rd") -> None:
         """Write a scalar register."""
+        self.set_bits(element_bits(value, self.dtype(name)), name)
+
+    def set_bits(self, bits: int, name: str = "rd") -> None:
+        """Write the bits of a scalar register."""
         operand = self.instruction.operand(name)
         assert isinstance(operand, Register)
-        self.core.registers[operand.index] = int.from_bytes(to_bytes(value, self.dtype(name)).tobytes(), "little")
+        self.core.registers[operand.index] = bits
 
     def is_absent(self, name: str) -> bool:
         """True if an optional operand is not there."""
@@ -239,10 +244,11 @@ class Step:
         Raises:
             KernelFault: E0304 if a range leaves its buffer.
         """
-        for slot, operand in self.slots():
+        for place, _ in self.instruction.row.memory_slots:
+            slot, operand = self.instruction.row.slots[place], self.instruction.operands[place]
             if not isinstance(operand, Address):
                 continue
-            elements = evaluate_expression(parse(span_text(slot, operand)), self.counts)
+            elements = value_of(span_text(slot, operand), self.counts)
             width = self.instruction.dtype_of(slot).bytes
             buffer = self.core.launch.program.buffers[operand.buffer]
             offset = operand.offset_bytes + (self._integer(operand.register) if operand.register else 0)
@@ -354,3 +360,18 @@ def immediate(value: int | float, dtype: DType) -> Array:
             return np.asarray(value, np.float64).astype(dtype.numpy)
         data = (int(value) & ((1 << dtype.bits) - 1)).to_bytes(dtype.bytes, "little")
         return from_bytes(np.frombuffer(data, np.uint8), dtype)[0]
+
+
+def element(bits: int, dtype: DType) -> Array:
+    """An element from its bits, as an array without dimensions."""
+    return from_bytes(np.frombuffer(bits.to_bytes(dtype.bytes, "little"), np.uint8), dtype)[0]
+
+
+def element_bits(value: Array, dtype: DType) -> int:
+    """The bits of an element."""
+    return int.from_bytes(to_bytes(value, dtype).tobytes(), "little")
+
+
+@lru_cache(maxsize=4096)
+def _immediate_bits(operand: Immediate, dtype: DType) -> int:
+    return element_bits(immediate(operand.value, dtype), dtype)
