@@ -1,11 +1,11 @@
 """Short results of several blocks are stored at once: values stay, and their latencies show once in several turns."""
 
 import numpy as np
-import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.isa.trace_format import Kind, unpack
+from tests.covering import pairs_of
 
 CORES = mlu.machine("mlu590-m9").cores
 COLUMNS = 2048
@@ -36,9 +36,7 @@ def run(rows, programs, outputs, columns=COLUMNS):
     return x, centred, low, high, mean, done
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("programs", [1, 3])
-@pytest.mark.parametrize("rows", [0, 1, 2, 15, 64, 129, 300])
+@pairs_of(("rows", [0, 1, 2, 15, 64, 129, 300]), ("programs", [1, 3]), ("engine", ["native", "interpreter"]))
 def test_groups_that_are_full_and_the_last_one_are_stored(rows, programs, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     x, centred, low, high, mean, _ = run(rows, programs, outputs=3)

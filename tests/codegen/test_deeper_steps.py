@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 
 @mlu.jit
@@ -62,9 +63,7 @@ def both(launch, shape, **options):
     return deep, *runs
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("cores", [1, 4])
-@pytest.mark.parametrize("depth", [1, 32, 150, 500])
+@pairs_of(("depth", [1, 32, 150, 500]), ("cores", [1, 4]), ("engine", ["native", "interpreter"]))
 def test_weights_of_bytes_with_scales(engine, cores, depth, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     rng = np.random.default_rng(depth)
@@ -144,9 +143,7 @@ def launch_of_chosen_rows(c, a, b, chosen, **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("cores", [1, 4])
-@pytest.mark.parametrize("depth", [1, 32, 150, 500])
+@pairs_of(("depth", [1, 32, 150, 500]), ("cores", [1, 4]), ("engine", ["native", "interpreter"]))
 def test_rows_that_are_gathered(engine, cores, depth, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     rng = np.random.default_rng(depth)

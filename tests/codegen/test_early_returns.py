@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 ENGINES = ["native", "interpreter"]
 
@@ -116,10 +117,7 @@ def launched(count, *, twice=False, dtype=np.int64):
     return run
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-@pytest.mark.parametrize("twice", [False, True])
-@pytest.mark.parametrize("count", [1, 3, 200, 500])
+@pairs_of(("count", [1, 3, 200, 500]), ("twice", [False, True]), ("dtype", [np.int32, np.int64]), ("engine", ENGINES))
 def test_stores_look_up_where_they_go(count, twice, dtype, engine, monkeypatch):
     """Also where one program stores twice to the same place: the last one stays."""
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)

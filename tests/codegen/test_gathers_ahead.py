@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 
 @mlu.jit
@@ -43,9 +44,7 @@ def bags_of(count, rng):
     return weight, names, np.where(names[..., None] >= 0, weight[names], 0)
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("bags", [0, 1, 2, 3, 4, 5, 30])
-@pytest.mark.parametrize("weighted", [False, True])
+@pairs_of(("bags", [0, 1, 2, 3, 4, 5, 30]), ("weighted", [False, True]), ("engine", ["native", "interpreter"]))
 def test_bags(bags, weighted, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     rng = np.random.default_rng(bags)

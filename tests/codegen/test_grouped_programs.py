@@ -6,6 +6,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.codegen.llvm.control_flow import basic_blocks, register_life
+from tests.covering import pairs_of
 
 
 @mlu.jit
@@ -376,10 +377,13 @@ def filtered(rows, columns, period, ahead, whole, **options):
     return run
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize(("period", "ahead"), [(1, 0), (2, 1), (7, 3), (100, 5), (1000, 0)])
+@pairs_of(
+    (("period", "ahead"), [(1, 0), (2, 1), (7, 3), (100, 5), (1000, 0)]),
+    ("whole", [False, True]),
+    ("machine", ["mlu590-m9", "mlu-tiny"]),
+    ("engine", ["native", "interpreter"]),
+    indirect=["machine"],
+)
 def test_rows_of_a_period_go_together(engine, whole, machine, period, ahead, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     filtered(150, 100, period, ahead, whole)

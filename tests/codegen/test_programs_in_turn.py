@@ -8,6 +8,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from examples import flash_attention
+from tests.covering import pairs_of
 
 ROWS = WIDTH = 32
 
@@ -74,9 +75,11 @@ def few_cores():
     mlu.set_machine(before)
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("form", ["growing", "shrinking", "alike", "behind", "direct", "two", "constant"])
+@pairs_of(
+    ("form", ["growing", "shrinking", "alike", "behind", "direct", "two", "constant"]),
+    ("num_warps", [1, 4]),
+    ("engine", ["native", "interpreter"]),
+)
 def test_each_program_has_its_own_tiles(few_cores, form, num_warps, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     for grid in ((1, 1), (2, 1), (3, 3), (5, 3)):

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -16,9 +17,7 @@ def look_up(out, table, ids, columns, BLOCK: tl.constexpr):
     tl.store(out + row * BLOCK + column, values)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-@pytest.mark.parametrize("columns", [1, 100, 128])
+@pairs_of(("dtype", [np.float32, np.float16, np.int8]), ("index", [np.int32, np.int64]), ("columns", [1, 100, 128]))
 def test_rows_are_looked_up(dtype, index, columns):
     rng = np.random.default_rng(columns)
     table, ids = rng.integers(-99, 99, (50, columns)).astype(dtype), rng.integers(0, 50, 300).astype(index)

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -29,9 +30,12 @@ def sparse(rows, columns, dtype):
     return dense.astype(np.float32), first, column.astype(dtype), dense[row, column].astype(np.float32)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-@pytest.mark.parametrize("width", [32, 100])
+@pairs_of(
+    ("width", [32, 100]),
+    ("dtype", [np.int32, np.int64]),
+    ("machine", ["mlu590-m9", "mlu370-x4"]),
+    indirect=["machine"],
+)
 def test_rows_are_scaled_and_added(width, dtype, machine):
     dense, first, column, value = sparse(20, 150, dtype)
     x = np.random.default_rng(1).integers(-4, 5, (150, width)).astype(np.float32)

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 
 @mlu.jit
@@ -28,9 +29,7 @@ def sort_twice(a, b, N: tl.constexpr):
     tl.store(b + i, tl.sort(-tl.load(a + i)))
 
 
-@pytest.mark.parametrize("warps", [1, 4])
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"])
-@pytest.mark.parametrize("n", [64, 50])
+@pairs_of(("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]), ("n", [64, 50]), ("warps", [1, 4]))
 def test_any_number_of_rows(n, machine, warps):
     mlu.set_machine(machine)
     for rows in (1, 63, 64, 1000):

@@ -7,6 +7,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 
 @mlu.jit
@@ -57,9 +58,11 @@ def is_spread(run):
     return any(one.row.trace == "STORE" and other.row.name == "serve" for one, other in pairs)
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize("dtype", [np.int8, np.float16])
-@pytest.mark.parametrize("shape", [(256, 256, 64), (250, 130, 128), (70, 400, 1100)])
+@pairs_of(
+    ("shape", [(256, 256, 64), (250, 130, 128), (70, 400, 1100)]),
+    ("dtype", [np.int8, np.float16]),
+    ("engine", ["native", "interpreter"]),
+)
 @pytest.mark.usefixtures("few_cores")
 def test_every_row_arrives(engine, dtype, shape, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)

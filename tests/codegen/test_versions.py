@@ -18,6 +18,7 @@ from mlutriton.isa.machine import machine
 from mlutriton.isa.program import WRITES
 from mlutriton.isa.table import Queue
 from mlutriton.specialization import products
+from tests.covering import pairs_of
 
 STORING = """
 func @storing(%a: ptr<f32>, %b: ptr<f32>, %n: i64) {{
@@ -46,20 +47,22 @@ def launch(m, n, k, blocks, **options):
     return run
 
 
-@pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize(
-    ("m", "n", "k"),
-    [
-        (128, 128, 64),
-        (192, 128, 80),
-        # As many rows as a part has.
-        (512, 128, 64),
-        # Tiles wrap: along the rows, the columns, both.
-        (100, 128, 64),
-        (128, 90, 64),
-        (100, 90, 33),
-    ],
+@pairs_of(
+    (
+        ("m", "n", "k"),
+        [
+            (128, 128, 64),
+            (192, 128, 80),
+            # As many rows as a part has.
+            (512, 128, 64),
+            # Tiles wrap: along the rows, the columns, both.
+            (100, 128, 64),
+            (128, 90, 64),
+            (100, 90, 33),
+        ],
+    ),
+    ("engine", ["native", "interpreter"]),
+    ("num_warps", [1, 4]),
 )
 def test_every_version_computes_the_product(m, n, k, num_warps, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
@@ -116,10 +119,10 @@ def wrapping_product(a, b, c, M, N, K, margin, shift, BM: tl.constexpr, BN: tl.c
     tl.store(places, total, mask=(rows[:, None] < M) & (columns[None, :] < N) if MASKED else rows[:, None] >= 0)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize(
-    ("m", "n", "shift"), [(128, 64, 0), (70, 50, 0), (30, 20, 0), (70, 50, 5), (70, 50, -5), (30, 64, -5)]
+@pairs_of(
+    (("m", "n", "shift"), [(128, 64, 0), (70, 50, 0), (30, 20, 0), (70, 50, 5), (70, 50, -5), (30, 64, -5)]),
+    ("masked", [False, True]),
+    ("engine", ["native", "interpreter"]),
 )
 def test_wraps_that_are_stored_are_read(m, n, shift, masked, engine, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)

@@ -7,6 +7,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 EXTENTS = (5, 7, 11)
@@ -224,9 +225,7 @@ def every_nth(out, x, rows, columns, pitch, ROWS: tl.constexpr, COLUMNS: tl.cons
     tl.store(out + row * COLUMNS + column, values, mask=row < rows)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.int64])
-@pytest.mark.parametrize("step", [2, 3, 7])
-@pytest.mark.parametrize("columns", [0, 1, 13, 16])
+@pairs_of(("dtype", [np.int8, np.float16, np.float32, np.int64]), ("step", [2, 3, 7]), ("columns", [0, 1, 13, 16]))
 def test_elements_at_a_distance_and_nothing_behind_the_last(dtype, step, columns):
     pitch = max(1, (columns - 1) * step + 1)
     x = np.random.default_rng(step).integers(0, 100, (21, pitch)).astype(dtype)

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 RANDOM = np.random.default_rng(0)
@@ -258,9 +259,11 @@ def images_and_patches(h, w, channels, size, reach):
     return x, np.stack(parts, 3).reshape(2 * h * w, -1)
 
 
-@pytest.mark.parametrize("channels", [16, 48, 20, 5])
-@pytest.mark.parametrize(("size", "reach"), [(3, 1), (2, 0), (4, 3)])
-@pytest.mark.parametrize("wide", [False, True])
+@pairs_of(
+    ("channels", [16, 48, 20, 5]),
+    (("size", "reach"), [(3, 1), (2, 0), (4, 3)]),
+    ("wide", [False, True]),
+)
 def test_patches_around_pixels(channels, size, reach, wide):
     x, wanted = images_and_patches(5, 7, channels, size, reach)
     out = np.full((80, wanted.shape[1]), -9, np.float32)
@@ -301,9 +304,11 @@ def permuted_by_bits(out, x, n, shift, FORM: tl.constexpr, D: tl.constexpr, H: t
     tl.store(out + n + (i - shift), tl.load(x + below, mask=mask, other=0), mask=mask & (i < 0))
 
 
-@pytest.mark.parametrize("form", ["signed", "unsigned", "wide"])
-@pytest.mark.parametrize(("s", "h", "d"), [(5, 2, 4), (3, 3, 6), (7, 1, 2), (2, 2, 9)])
-@pytest.mark.parametrize("shift", [0, -5, -16])
+@pairs_of(
+    (("s", "h", "d"), [(5, 2, 4), (3, 3, 6), (7, 1, 2), (2, 2, 9)]),
+    ("form", ["signed", "unsigned", "wide"]),
+    ("shift", [0, -5, -16]),
+)
 def test_digits_that_bits_take(form, s, h, d, shift):
     x = np.arange(s << (h + d), dtype=np.int32).reshape(1 << h, s, 1 << d)
     out = np.full(x.size + 16, -9, np.int32)

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -47,9 +48,12 @@ def arrays(m, n, k, dtype):
     return np.full((m, n), -1, np.float32), a, b
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("dtype", [np.float16, np.int8])
-@pytest.mark.parametrize("size", [(1, 1111, 70), (40, 500, 96)])
+@pairs_of(
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("dtype", [np.float16, np.int8]),
+    ("size", [(1, 1111, 70), (40, 500, 96)]),
+    indirect=["machine"],
+)
 def test_groups_of_few_rows(machine, dtype, size):
     m, n, k = size
     for num_warps, rows in ((1, 16), (4, 32)):
@@ -60,9 +64,12 @@ def test_groups_of_few_rows(machine, dtype, size):
         np.testing.assert_array_equal(c, a.astype(np.float32) @ b.astype(np.float32))
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("dtype", [np.float16, np.int8])
-@pytest.mark.parametrize("size", [(1, 1152, 128), (16, 1664, 64)])
+@pairs_of(
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("dtype", [np.float16, np.int8]),
+    ("size", [(1, 1152, 128), (16, 1664, 64)]),
+    indirect=["machine"],
+)
 def test_a_grid_over_columns_alone(machine, dtype, size):
     m, n, k = size
     for num_warps in (1, 4):

@@ -10,6 +10,7 @@ import mlutriton.language as tl
 from examples import matmul as examples_matmul
 from examples.matmul import matmul
 from mlutriton.isa.native_interface import Counter
+from tests.covering import pairs_of
 
 BLOCK = 64
 
@@ -66,20 +67,28 @@ def launched(m, n, k, order, kind, dtype=np.float32, rows=None, num_warps=4):
     return c, wanted, before
 
 
-@pytest.mark.parametrize("order", ["groups", "rows", "columns and rows"])
-@pytest.mark.parametrize("kind", ["plain", "added", "of the tile"])
-@pytest.mark.parametrize("size", [(832, 320, 96), (700, 330, 70), (684, 256, 32), (90, 320, 64)])
+@pairs_of(
+    ("size", [(832, 320, 96), (700, 330, 70), (684, 256, 32), (90, 320, 64)]),
+    ("kind", ["plain", "added", "of the tile"]),
+    ("order", ["groups", "rows", "columns and rows"]),
+)
 def test_parts_are_what_tiles_were(order, kind, size):
     c, wanted, _ = launched(*size, order, kind)
     assert np.array_equal(c, wanted)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize(
-    "size",
-    [(128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64), (64, 1600, 96), (3, 900, 40)],
-)
+@pairs_of(
+    (
+        "size",
+        [
+            (128, 500, 96), (129, 400, 70), (250, 700, 33), (333, 1000, 40), (130, 1600, 64), (64, 1600, 96),
+            (3, 900, 40),
+        ],
+    ),
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("num_warps", [1, 4]),
+    indirect=["machine"],
+)  # fmt: skip
 def test_parts_of_few_rows_are_what_tiles_were(machine, size, num_warps):
     c, wanted, _ = launched(*size, "groups", "plain", np.float16, num_warps=num_warps)
     assert np.array_equal(c, wanted)
@@ -193,9 +202,12 @@ def test_parts_are_compared_with_loads_as_they_are_made():
     assert run.instruction_work[0].max() >= 32 * run.programs, "each program takes its turns"
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("size", [(513, 385, 70), (600, 961, 64), (129, 1111, 33), (1, 257, 40)])
+@pairs_of(
+    ("size", [(513, 385, 70), (600, 961, 64), (129, 1111, 33), (1, 257, 40)]),
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("num_warps", [1, 4]),
+    indirect=["machine"],
+)
 def test_parts_of_long_tiles_are_those_that_masks_leave(machine, size, num_warps):
     case = examples_matmul.case(*size, np.float16, "fp16", blocks=(128, 256, 64))
     dataclasses.replace(case, constants={**case.constants, "num_warps": num_warps}).check()
@@ -225,9 +237,12 @@ def masked_product(c, a, b, m, n, k, loads, stores, BLOCK: tl.constexpr):
     tl.store(c + row[:, None] * n + column[None, :], total, mask=mask)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize(("loads", "stores"), [(1, 1), (0, 1), (1, 0)])
-@pytest.mark.parametrize(("m", "n", "k"), [(832, 320, 96), (700, 330, 70)])
+@pairs_of(
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    (("loads", "stores"), [(1, 1), (0, 1), (1, 0)]),
+    (("m", "n", "k"), [(832, 320, 96), (700, 330, 70)]),
+    indirect=["machine"],
+)
 def test_masks_may_keep_parts_or_none_by_a_number_of_the_launch(machine, m, n, k, loads, stores):
     rng = np.random.default_rng(m)
     a, b = (rng.integers(-4, 5, shape).astype(np.float16) for shape in ((m, k), (k, n)))

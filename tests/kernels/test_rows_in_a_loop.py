@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -84,21 +85,23 @@ TILES = [(1, True), (1, False), (4, False)]
 KINDS = ["plain", "carried", "added", "of the program", "summed", "twice"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("rows_of_tile", "flat"), TILES)
-@pytest.mark.parametrize(
-    ("grid", "step", "lines", "rows", "columns", "pitch"),
-    [
-        (5, 0, 1, 50, 20, 23),
-        (3, 3, 1, 37, 32, 32),
-        (1, 0, 1, 37, 32, 32),
-        (60, 0, 1, 200, 20, 23),
-        (2, 3, 1, 37, 32, 32),  # a third of the tiles is nobody's
-        (4, 3, 1, 37, 32, 32),  # some are done twice
-        (3, 0, 2, 50, 20, 23),
-        (5, 0, 1, 0, 32, 32),
-        (5, 0, 1, 1, 32, 32),
-    ],
+@pairs_of(
+    ("kind", KINDS),
+    (("rows_of_tile", "flat"), TILES),
+    (
+        ("grid", "step", "lines", "rows", "columns", "pitch"),
+        [
+            (5, 0, 1, 50, 20, 23),
+            (3, 3, 1, 37, 32, 32),
+            (1, 0, 1, 37, 32, 32),
+            (60, 0, 1, 200, 20, 23),
+            (2, 3, 1, 37, 32, 32),  # a third of the tiles is nobody's
+            (4, 3, 1, 37, 32, 32),  # some are done twice
+            (3, 0, 2, 50, 20, 23),
+            (5, 0, 1, 0, 32, 32),
+            (5, 0, 1, 1, 32, 32),
+        ],
+    ),
 )
 def test_each_program_does_its_rows_in_turn(grid, step, lines, rows, columns, pitch, rows_of_tile, flat, kind):
     if kind == "twice":

@@ -6,6 +6,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from mlutriton.configuration import current_machine
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -33,9 +34,11 @@ def integers(*shape, dtype=np.float32):
     return np.random.default_rng(6).integers(-4, 5, shape).astype(dtype)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"])
-@pytest.mark.parametrize(("steps", "rows", "width"), [(0, 1, 32), (9, 1, 32), (4, 32, 64), (3, 128, 128)])
-@pytest.mark.parametrize("warps", [1, 4])
+@pairs_of(
+    (("steps", "rows", "width"), [(0, 1, 32), (9, 1, 32), (4, 32, 64), (3, 128, 128)]),
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("warps", [1, 4]),
+)
 def test_elementwise(machine, steps, rows, width, warps):
     mlu.set_machine(machine)
     x = integers(steps, 3, rows, width)

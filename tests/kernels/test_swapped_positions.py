@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 
@@ -54,10 +55,12 @@ def order_of(way, block, columns):
 WAYS = ["where", "arithmetic", "xor 1", "xor 4", "halves", "both", "backwards", "from a launch"]
 
 
-@pytest.mark.parametrize("rows_of_tile", [1, 4])
-@pytest.mark.parametrize("columns", [32, 20, 13])
-@pytest.mark.parametrize("mask", ["where it lies", "where it goes", "all"])
-@pytest.mark.parametrize("way", WAYS)
+@pairs_of(
+    ("way", WAYS),
+    ("mask", ["where it lies", "where it goes", "all"]),
+    ("columns", [32, 20, 13]),
+    ("rows_of_tile", [1, 4]),
+)
 def test_each_element_comes_from_its_place(way, mask, columns, rows_of_tile):
     rows, stride, block = 70, 35, 32
     x = np.random.default_rng(columns).integers(0, 500, (rows, stride)).astype(np.int32)

@@ -1,10 +1,10 @@
 """Programs that go over tiles in a loop: as programs of one tile each where nobody can tell."""
 
 import numpy as np
-import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 BLOCK = 16
@@ -113,9 +113,11 @@ def expected(c, a, b, grid, programs, kind, m, n, group=2):
 KINDS = ["plain", "all programs", "carried", "carried twice as fast", "added", "of the program", "last of its columns"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("m", "n", "k"), [(64, 96, 32), (50, 70, 20), (16, 16, 16), (33, 16, 40)])
-@pytest.mark.parametrize(("programs", "grid", "batches"), [(4, 4, 1), (3, 2, 2), (48, 48, 1), (1, 1, 2), (5, 7, 1)])
+@pairs_of(
+    ("kind", KINDS),
+    (("m", "n", "k"), [(64, 96, 32), (50, 70, 20), (16, 16, 16), (33, 16, 40)]),
+    (("programs", "grid", "batches"), [(4, 4, 1), (3, 2, 2), (48, 48, 1), (1, 1, 2), (5, 7, 1)]),
+)
 def test_each_program_does_its_tiles_in_turn(m, n, k, programs, grid, batches, kind):
     if kind == "all programs":
         programs = grid
@@ -183,9 +185,11 @@ def over_pitched_tiles(
             tl.store(c + tl.arange(0, BLOCK), tl.sum(total, 0))
 
 
-@pytest.mark.parametrize("by_columns", [False, True])
-@pytest.mark.parametrize("kind", ["all", "masked", "the next tile, too", "half a tile on, too", "the first row, too"])
-@pytest.mark.parametrize("pitch", [16, 24, 64, 80, 96])
+@pairs_of(
+    ("pitch", [16, 24, 64, 80, 96]),
+    ("kind", ["all", "masked", "the next tile, too", "half a tile on, too", "the first row, too"]),
+    ("by_columns", [False, True]),
+)
 def test_tiles_that_meet_are_stored_in_turn(pitch, kind, by_columns):
     m, n, k = 96, 64, 16
     rng = np.random.default_rng(pitch)

@@ -9,6 +9,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 from examples import flash_attention
 from examples.flash_attention import flash_attention as attention
+from tests.covering import pairs_of
 
 BLOCK = 32
 
@@ -28,9 +29,12 @@ def triangle(c, a, b, served, n, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
     tl.store(served + number, tl.load(served + number) + 1)
 
 
-@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
-@pytest.mark.parametrize("num_warps", [1, 4])
-@pytest.mark.parametrize("grid", [(1, 1), (3, 2), (7, 3), (5, 13)])
+@pairs_of(
+    ("grid", [(1, 1), (3, 2), (7, 3), (5, 13)]),
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("num_warps", [1, 4]),
+    indirect=["machine"],
+)
 def test_each_program_is_served_once(machine, num_warps, grid):
     n, columns = grid[0] * BLOCK, grid[1] * 64
     rng = np.random.default_rng(n)

@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 from tests.kernels.engines import on_both_engines
 
 MOVED = ["first", "first if beyond", "last", "around"]
@@ -72,9 +73,11 @@ def chosen(count, block, moved):
     return positions % count if moved == "around" else np.where(positions < count, positions, 0)
 
 
-@pytest.mark.parametrize("moved", MOVED)
-@pytest.mark.parametrize("kind", ["plain", "all rows", "summed", "atomic", "positions"])
-@pytest.mark.parametrize(("m", "n", "k"), [(64, 128, 64), (70, 130, 50), (33, 65, 1), (5, 7, 96)])
+@pairs_of(
+    ("moved", MOVED),
+    ("kind", ["plain", "all rows", "summed", "atomic", "positions"]),
+    (("m", "n", "k"), [(64, 128, 64), (70, 130, 50), (33, 65, 1), (5, 7, 96)]),
+)
 def test_products_are_of_the_rows_and_columns_that_are_chosen(m, n, k, kind, moved):
     a, b, c, sums, block_m, block_n = launch(m, n, k, moved, kind)
     rows, columns = chosen(m, block_m, moved), chosen(n, block_n, moved)

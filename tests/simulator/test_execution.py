@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import execute
 from mlutriton.simulator.host_core import int64_array
 from mlutriton.simulator.memory import Allocation, GlobalMemory
+from tests.covering import pairs_of
 from tests.simulator.programs_by_hand import COPY, HEADER, MACHINE, STORE, faults, load, prepared, run_text
 from tests.simulator.random_programs import (
     DTYPES,
@@ -357,10 +359,10 @@ EXCHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", EXCHANGES)
-@pytest.mark.parametrize("inner", [1, 2, 3, 4, 8, 16, 48])
-@pytest.mark.parametrize(
-    ("operation", "dtype"), [("xor", I32), ("fmin", F32), ("fadd", F16), ("smax", I8), ("fmul", F64)]
+@pairs_of(
+    ("name", list(EXCHANGES)),
+    ("inner", [1, 2, 3, 4, 8, 16, 48]),
+    (("operation", "dtype"), [("xor", I32), ("fmin", F32), ("fadd", F16), ("smax", I8), ("fmul", F64)]),
 )
 def test_pairs_that_are_repeated_at_once(name, inner, operation, dtype, runtime):
     steps, stored, is_passed_on = EXCHANGES[name]
@@ -457,15 +459,18 @@ COMPARED = """v.mov.f32 [old], 7.0, 1, {n}
     dma.store.f32 g[r4], [old], {n}, 1, 1, 0, 0, 0, 0"""
 
 
-@pytest.mark.parametrize("n", [255, 256, 700])
-@pytest.mark.parametrize("scale", [4, 6])
-@pytest.mark.parametrize("skip", [0, 2])
-@pytest.mark.parametrize("mask", ["1", "[mask]"])
-@pytest.mark.parametrize("left_out", [0, 300, 1000])
-@pytest.mark.parametrize("then", [SCATTERED, ADDED, COMPARED], ids=["scattered", "added", "compared"])
+THEN = {"scattered": SCATTERED, "added": ADDED, "compared": COMPARED}
+
+
+@pairs_of(
+    (("n", "left_out"), list(product([255, 256, 700], [0, 300, 1000]))),
+    (("then", "mask"), list(product(THEN, ["1", "[mask]"]))),
+    ("scale", [4, 6]),
+    ("skip", [0, 2]),
+)
 def test_many_items(n, scale, skip, mask, left_out, then, runtime):
     """Several at a time, some of them in two units of memory, where the mask chooses all and where it does not."""
-    then = then.format(n=n, scale=scale, mask=mask)
+    then = THEN[then].format(n=n, scale=scale, mask=mask)
     program = assemble(MANY_ITEMS.format(isa=MACHINE.isa, n=n, scale=scale, mask=mask, then=then))
     check(program, MACHINE)
     rng = np.random.default_rng(n)
