@@ -151,10 +151,10 @@ SPECIAL = {
     "lgamma": (lambda x: mpmath.log(abs(mpmath.gamma(x))), np.r_[uniform(-20, 20), uniform(0.9, 2.1)], 8, 1e-14),
     "cyl_bessel_i0": (lambda x: mpmath.besseli(0, x), np.r_[uniform(-20, 20), uniform(-700, 700)], 8, 0),
     "cyl_bessel_i1": (lambda x: mpmath.besseli(1, x), np.r_[uniform(-20, 20), uniform(-700, 700)], 8, 0),
-    "j0": (lambda x: mpmath.besselj(0, x), np.r_[uniform(-20, 20), uniform(0, 500)], 0, 2e-15),
-    "j1": (lambda x: mpmath.besselj(1, x), np.r_[uniform(-20, 20), uniform(0, 500)], 0, 2e-15),
-    "y0": (lambda x: mpmath.bessely(0, x), np.r_[uniform(0, 20), uniform(0, 500)], 0, 2e-15),
-    "y1": (lambda x: mpmath.bessely(1, x), np.r_[uniform(0, 20), uniform(0, 500)], 0, 2e-15),
+    "j0": (lambda x: mpmath.besselj(0, x), np.r_[uniform(-20, 20, 125), uniform(0, 500, 125)], 0, 2e-15),
+    "j1": (lambda x: mpmath.besselj(1, x), np.r_[uniform(-20, 20, 125), uniform(0, 500, 125)], 0, 2e-15),
+    "y0": (lambda x: mpmath.bessely(0, x), np.r_[uniform(0, 20, 125), uniform(0, 500, 125)], 0, 2e-15),
+    "y1": (lambda x: mpmath.bessely(1, x), np.r_[uniform(0, 20, 125), uniform(0, 500, 125)], 0, 2e-15),
 }
 
 

@@ -36,7 +36,7 @@ def launch(rows, period, ahead, columns, grid=None):
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("period", "ahead"), [(1, 0), (3, 1), (50, 0), (64, 13), (333, 332), (1000, 7)])
 def test_rows_of_a_period(period, ahead, machine):
-    launch(960, period, ahead, 60)
+    launch(480, period, ahead, 60)
 
 
 def test_rows_of_a_period_on_a_wide_grid():
@@ -75,7 +75,7 @@ def launch_differences(rows, period, ahead, columns):
 @pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4"], indirect=True)
 @pytest.mark.parametrize(("period", "ahead"), [(1, 0), (3, 1), (50, 0), (64, 13), (333, 332), (1000, 7)])
 def test_masks_of_a_period(period, ahead, machine):
-    launch_differences(960, period, ahead, 60)
+    launch_differences(480, period, ahead, 60)
 
 
 def test_rows_under_masks_of_a_period_come_together():

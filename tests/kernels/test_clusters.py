@@ -38,8 +38,10 @@ def product(m, n, k, blocks, warps, dtype=np.float16, activation="leaky_relu", t
     return c, run
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("depth", [5, 64, 65, 128, 190, 256, 333])
+# Steps are counted alike whichever way the second matrix lies: what it adds is a step, or a part of one, too many.
+@pytest.mark.parametrize(
+    ("depth", "transposed"), [*((depth, False) for depth in (5, 64, 65, 128, 190, 256, 333)), (64, True), (333, True)]
+)
 def test_products_are_the_same_for_any_number_of_steps(depth, transposed):
     one, _ = product(256, 192, depth, (128, 128, 64), 1, transposed=transposed)
     four, run = product(256, 192, depth, (128, 128, 64), 4, transposed=transposed)

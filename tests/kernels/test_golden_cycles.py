@@ -3,20 +3,10 @@
 To bless what the examples take today: ``.venv/bin/pytest tests/kernels/test_golden_cycles.py --bless-cycles``.
 """
 
-import numpy as np
 import pytest
 
 import mlutriton as mlu
-from mlutriton.testing import load_examples
-from tests.conftest import REPOSITORY
-
-
-def size(case):
-    """Bytes of a case's arrays."""
-    return sum(value.nbytes for value in case.arguments().values() if isinstance(value, np.ndarray))
-
-
-CASES = [min(example.cases, key=size) for example in load_examples(REPOSITORY / "examples")]
+from tests.kernels.smallest import EXAMPLES, smallest
 
 
 @pytest.fixture
@@ -28,5 +18,5 @@ def chosen():
 @pytest.mark.parametrize("machine", ["mlu370-x4", "mlu590-m9"])
 def test_cycles_of_examples_are_those_last_blessed(machine, chosen, cycles):
     chosen(machine)
-    for case in CASES:
+    for case in map(smallest, EXAMPLES):
         cycles.check(case.run().run, case.label, tolerance=0)

@@ -23,7 +23,7 @@ def chosen():
 def test_no_example_is_below_the_limit(machine, chosen):
     chosen(machine)
     for case in CASES:
-        run = case.run().run
+        run = case.kernel[case.grid](**case.arguments(), **case.constants)
         assert run.work_bound_cycles < machine_limit(run).cycles <= run.cycles, case.label
 
 

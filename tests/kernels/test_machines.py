@@ -1,21 +1,11 @@
 """The smallest case of every example on machines of every instruction set, large and small."""
 
-import numpy as np
 import pytest
 
 import mlutriton as mlu
-from mlutriton.testing import load_examples
-from tests.conftest import REPOSITORY
+from tests.kernels.smallest import EXAMPLES, smallest
 
 MACHINES = ["mlu-tiny", "mlu220", "mlu290", "mlu370-x4", "mlu590-h8"]
-
-
-def size(case):
-    """Bytes of a case's arrays."""
-    return sum(value.nbytes for value in case.arguments().values() if isinstance(value, np.ndarray))
-
-
-CASES = {example.name: min(example.cases, key=size) for example in load_examples(REPOSITORY / "examples")}
 
 
 @pytest.fixture
@@ -25,9 +15,9 @@ def chosen():
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_is_right_on_every_machine(name, machine, chosen):
     chosen(machine)
-    run = CASES[name].check().run
+    run = smallest(name).check().run
     assert run.machine.name == machine
     assert run.cycles >= run.work_bound_cycles > 0
