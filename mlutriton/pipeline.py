@@ -38,7 +38,7 @@ from mlutriton.ir.types import is_index
 from mlutriton.ir.verifier import verify
 from mlutriton.isa.encoding import encode_and_keep
 from mlutriton.isa.legality import check
-from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, WRITES, Program
+from mlutriton.isa.program import FOLLOWS_ADDRESSES, MULTIPLES, Program
 from mlutriton.placement import multiplies
 from mlutriton.specialization import candidates, specialized
 
@@ -154,9 +154,6 @@ def _compiled(function: Function, first: Sequence[Pass], options: CompileOptions
             in_one_line=tiles.in_one_line,
         )
         program = join([(special, [*tiles.conditions])], as_written, options.machine)
-    if not program.asks_for_disjoint:
-        # Nothing hangs on it, and files are to be alike that do the same.
-        program = replace(program, metadata={name: fact for name, fact in program.metadata.items() if name != WRITES})
     try:
         check(program, options.machine)
     except ProgramError as error:

@@ -265,11 +265,11 @@ SCRATCH_EXPANSION = 4
 # The cores of a cluster keep the weights that they have in common behind the image of SRAM; there is room for as many
 # as the WRAM of so many cores holds, and for what is noted of them, so many bytes for the cluster and for each core.
 _COMMON_WEIGHTS_CORES = 2
-NOTED_WEIGHTS_BYTES = 640
+NOTED_WEIGHTS_BYTES = 896
 _LINE_BYTES = 64
 
 # The table of loans of a core, behind its image of NRAM.
-LOANS_BYTES = 640
+LOANS_BYTES = 896
 
 
 def loans_offset(machine: Machine) -> int:

@@ -5,10 +5,13 @@ import random
 import numpy as np
 import pytest
 
+import mlutriton as mlu
+import mlutriton.language as tl
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
 from mlutriton.isa.machine import machine
+from mlutriton.isa.program import WRITES
 from mlutriton.launch import runtime
 from mlutriton.simulator import interpreter
 from mlutriton.simulator.execution import NativeProgram, execute
@@ -119,12 +122,44 @@ def read(rng, dtype):
             [
                 f"v.{add}.{dtype} [b + {other}], [a + {place}], {_number(dtype, 1)}, 1, {count}",
                 f"v.mov.{dtype} [a + {place}], [a + {place}], 1, {count}",
+                f"v.mov.{dtype} [a + {place}], [a + {place}], {count // 16}, 16",
                 f"move.{dtype} [b + {other}], [a + {place}], {count}, 1, 0, 0",
                 f"move.{dtype} [a + {place}], [b + {other}], {count}, 1, 0, 0",
                 f"lds.{dtype} r9, [a + {place}]",
                 f"sts.{dtype} [a + {place}], {_number(dtype, 2)}",
             ]
         )
+    ]
+
+
+def read_in_rows(rng, dtype):
+    """By loops over rows, which need not be those that were loaded, nor all of their plane."""
+    columns, rows = rng.choice([16, 30, 32, 32, 64]), rng.randint(1, 20)
+    place = rng.choice([1, columns, columns]) * rng.randrange((WINDOW - rows * columns) // columns)
+    width, extents = WIDTHS[dtype], f"{rows}, {columns}"
+    at, target, other = f"[a + {width * place}]", f"[b + {width * 2048}]", f"[b + {width * 3500}]"
+    add = f"{'add' if dtype == 'i8' else 'fadd'}.{dtype}"
+    lines = [
+        f"v.{add} {target}, {at}, col{other}, {extents}",
+        f"v.{add} {at}, {at}, row{other}, {extents}",
+        f"red.{add} [b], {at}, {extents}, 1",
+        f"red.{add} [b], {target}, {extents}, 1",
+    ]
+    return rng.choice([lines[:1], lines[1:2], lines[2:3], [lines[0], lines[3]], [lines[2], lines[0]]])
+
+
+def loaded_in_planes(rng, dtype):
+    """Whose rows may be one, or follow one another from plane to plane as within them."""
+    row, rows, planes = rng.choice([16, 32, 32, 64]), rng.choice([1, 4, 8, 16]), rng.choice([2, 3])
+    stride = rng.choice([row, 64, 100, 300])
+    plane_stride = rng.choice([row, rows * stride, 70, 400])
+    place = row * rng.choice([0, rng.randrange(WINDOW // row - rows * planes + 1)])
+    local = rows * row + rng.choice([0, 0, 0, row])
+    local = local if place + 2 * local + rows * row <= WINDOW else rows * row
+    return [
+        f"add.i64 r7, r2, {WIDTHS[dtype] * rng.choice([0, rng.randrange(500)])}",
+        f"dma.load.{dtype} [a + {WIDTHS[dtype] * place}], g[r7], {row}, {rows}, {planes}, {row}, {local}, {stride},"
+        f" {plane_stride}",
     ]
 
 
@@ -136,7 +171,8 @@ def stored(rng, dtype):
 
 def drawn(seed, dtype, *, stores_to_x):
     rng = random.Random(seed)
-    kinds = [loaded, loaded, loaded, loaded_in_one_piece, multiplied, multiplied, multiplied, computed, read, stored]
+    kinds = [loaded, loaded, loaded, loaded_in_one_piece, loaded_in_planes, loaded_in_planes]
+    kinds += [multiplied, multiplied, multiplied, computed, read, read_in_rows, read_in_rows, stored]
     kinds.append(lambda *_: ["barrier.cluster"])
     if stores_to_x:
         offset = WIDTHS[dtype] * OWN // 2
@@ -254,3 +290,23 @@ def test_what_is_beside_what_is_written_stays(first, last):
     expected = read[: ROWS * 100].reshape(ROWS, 100)[:, :64].ravel()
     expected[first:last] = 7
     assert np.array_equal(out, expected)
+
+
+@mlu.jit
+def rows_times_vector(w, x, y, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    sums = tl.zeros((ROWS,), tl.float32)
+    for first in range(0, columns, BLOCK):
+        block = first + tl.arange(0, BLOCK)
+        sums += tl.sum(tl.load(w + rows[:, None] * columns + block[None, :]) * tl.load(x + block)[None, :], 1)
+    tl.store(y + rows, sums)
+
+
+@pytest.mark.parametrize(("rows", "block"), [(1, 512), (32, 128), (64, 64), (16, 512)])
+def test_what_sums_of_rows_read_is_known_to_stay(rows, block):
+    """Else nothing would be lent: tiles of several programs, of several steps, or of one."""
+    w = np.random.default_rng(0).integers(-8, 8, (256, 512)).astype(np.float32)
+    x, y = np.random.default_rng(1).integers(-8, 8, 512).astype(np.float32), np.zeros(256, np.float32)
+    run = rows_times_vector[(256 // rows,)](w, x, y, 512, rows, block, machine="mlu590-m9")
+    assert np.array_equal(y, w @ x)
+    assert run.program.metadata[WRITES] == [2]

@@ -9,7 +9,7 @@ from functools import reduce
 
 from mlutriton.codegen.llvm.elements import LANES
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
-from mlutriton.codegen.llvm.loans import IN_ONE_PIECE, LEAST_LENT_BYTES, READ_PAST_BYTES
+from mlutriton.codegen.llvm.loans import ENDLESS, IN_ONE_PIECE, LEAST_LENT_BYTES, READ_PAST_BYTES
 from mlutriton.isa.native_interface import STORED, Context, Counter
 from mlutriton.isa.trace_format import AMOUNT_SHIFT
 
@@ -64,7 +64,8 @@ def move(library: Library, name: str) -> str:
     Moves n2 x n1 segments of n0 elements between the chip, of the strides ``local``, and ``address``, and records them;
     -1 after a fault. Without elements, a load leaves a record of no bytes, and a store nothing. Nothing is moved
     where ``local`` is null. ``loans`` is the table of what is lent, or null. ``kind`` and ``payload``, which follow,
-    are those of the record, but for bytes and address. Of a load, last, whether rows may be lent that stand apart.
+    are those of the record, but for bytes and address. Of a load, last, how long rows are that may be lent though
+    they stand apart.
     """
     e, is_store = Emitter(library), name == "store"
     least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
@@ -111,9 +112,13 @@ def _copy_box(e: Emitter, segment: Count, strides: list[Count], *, is_store: boo
         else:
             total = e.multiply(segment, e.multiply("%n1", "%n2"))
             lent = f"call void @lend({table}, i64 {low}, i64 {e.add(low, total)}, i64 %address"
-            apart = e.choose(e.equal("%n1", 1), segment, strides[2])
+            # A plane of one row is a row, and planes that follow one another as rows do are one.
+            apart = e.choose(e.equal("%n1", 1), e.choose(e.equal("%n2", 1), segment, strides[3]), strides[2])
+            is_one = e.value(f"or i1 {e.equal('%n2', 1)}, {e.equal(strides[3], e.multiply('%n1', apart))}")
+            plane = e.choose(is_one, ENDLESS, e.multiply("%n1", segment))
+            geometry = (segment, apart, plane, e.choose(is_one, 0, strides[3]))
             for may_lend, rows in (
-                (_may_lend_rows(e, segment, total, strides), f"i64 {segment}, i64 {apart}"),
+                (_may_lend_rows(e, segment, total, strides), ", ".join(f"i64 {each}" for each in geometry)),
                 (_may_lend(e, segment, total, strides), IN_ONE_PIECE),
             ):
                 with e.when(may_lend):
@@ -199,10 +204,10 @@ def _may_lend_rows(e: Emitter, segment: Count, total: Count, strides: list[Count
     writable = e.load64(e.word(Context.HIT_WRITABLE))
     conditions = [
         *_is_worth_it(e, end, total),
-        e.value("icmp ne i64 %rows, 0"),
+        e.value(f"icmp sge i64 {segment}, %rows"),
         e.value(f"icmp ne i64 {writable}, {STORED}"),
-        e.value("icmp eq i64 %n2, 1"),
-        e.value(f"icmp eq i64 {strides[0]}, {segment}"),
+        e.value(f"or i1 {e.equal('%n1', 1)}, {e.equal(strides[0], segment)}"),
+        e.value(f"or i1 {e.equal('%n2', 1)}, {e.equal(strides[1], e.multiply('%n1', segment))}"),
     ]
     return reduce(lambda a, b: e.value(f"and i1 {a}, {b}"), conditions)
 

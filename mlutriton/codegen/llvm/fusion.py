@@ -312,7 +312,7 @@ class _Shape:
         same = self._number((place.base, place.start))
         # In WRAM an address depends on where its window begins.
         window = None if place.buffer.space == "nram" else (place.buffer.name, place.base, place.start)
-        return same, place.first, place.mode, place.dtype, place.lines, place.is_lent, window
+        return same, place.first, place.mode, place.dtype, place.lines, place.is_lent, place.row_bytes, window
 
     def _number(self, key: Hashable) -> int:
         return self._numbers.setdefault(key, len(self._numbers))
@@ -343,12 +343,15 @@ class _Inputs:
         self.arguments: list[str] = []
         self._outside = outside
         self._loans = loans
-        self._sources: dict[tuple[str, int, Count], str] = {}
+        self._sources: dict[tuple[str, int, Count, Count], tuple[str, str]] = {}
+        self._columns: Count | None = None
         self._names: dict[str, str] = {}
         self._scalars: dict[int, tuple[Lanes, Lanes]] = {}
 
     def within(self, group: Group) -> Group:
         """The group in the names of the function of its loops."""
+        if group.rows != 1 and not group.is_one_row():
+            self._columns = group.columns
         return Group(
             self._count(group.rows),
             self._count(group.columns),
@@ -394,10 +397,15 @@ class _Inputs:
         """A place that is read, where it lies: what is lent lies outside the chip."""
         if not self._loans.concern(place):
             return self._place(place)
-        key = (place.base, place.start, place.size)
+        row: Count = 0
+        if self._columns is not None and place.mode is Mode.FULL and self._loans.concern_rows(place):
+            row = self._outside.multiply(self._columns, place.dtype.bytes)
+        key = (place.base, place.start, place.size, row)
         if key not in self._sources:
-            self._sources[key] = self._loans.source(place)
-        return replace(place, first=self._parameter("i64", self._sources[key]), is_lent=True)
+            self._sources[key] = self._loans.source_rows(place, row, row) if row else (self._loans.source(place), "")
+        source, row_bytes = self._sources[key]
+        row_bytes = row_bytes and self._parameter("i64", row_bytes)
+        return replace(place, first=self._parameter("i64", source), is_lent=True, row_bytes=row_bytes)
 
     def _scalar(self, value: Lanes) -> Lanes:
         # The value is kept with its counterpart: its identity is what tells it from others.
@@ -466,7 +474,10 @@ class _Loops:
             for key, place in places.items():
                 width = place.dtype.bytes
                 if place.mode is Mode.FULL:
-                    self.pointers[key] = e.pointer(starts[key], e.multiply(self.row_start, width))
+                    before = (
+                        e.multiply(index, place.row_bytes) if place.row_bytes else e.multiply(self.row_start, width)
+                    )
+                    self.pointers[key] = e.pointer(starts[key], before)
                 elif place.mode is Mode.COLUMN:
                     self.pointers[key] = starts[key]
                 else:
@@ -514,7 +525,7 @@ class _Loops:
             if place.mode is Mode.COLUMN or key not in values:
                 pointer = e.pointer(self.pointers[_key(place)], e.multiply(column, place.dtype.bytes))
                 if place.is_lent and not mask:
-                    e.prefetch_line(e.pointer(pointer, _AHEAD_BYTES))
+                    e.prefetch_line(e.pointer(pointer, self._ahead(place)))
                 value = load(e, pointer, place.dtype, lanes)
                 if place.mode is Mode.COLUMN:
                     return value
@@ -565,6 +576,14 @@ class _Loops:
                 else:
                     store(e, result, pointer)
         reduce(len(self.group.steps))
+
+    def _ahead(self, place: Place) -> Count:
+        """How far behind an element is what is read so many bytes later: rows may stand apart."""
+        columns = self.group.columns
+        if not place.row_bytes or isinstance(columns, str):
+            return _AHEAD_BYTES
+        rows = _AHEAD_BYTES // (columns * place.dtype.bytes)
+        return self.e.multiply(rows, place.row_bytes) if rows else _AHEAD_BYTES
 
     def _iota(self, operands: list[Lanes], first: Count) -> Lanes:
         """``start + k * step`` for the elements k from ``first`` on."""

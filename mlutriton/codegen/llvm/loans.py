@@ -5,11 +5,12 @@ the arrays of the host, and the copy is spared: for kernels that stream through 
 product may step from row to row of its left operand as the host's array does.
 
 So a program has a table of loans: ranges of NRAM and the host addresses that hold their bytes. A load of bytes that lie
-in one piece only writes an entry, once it is checked and recorded. So does one of rows that stand apart, if products
-read them and no program of the launch stores to their array. From then on
+in one piece only writes an entry, once it is checked and recorded. So does one of rows that stand apart, or of planes
+of such, if products or loops step from row to row and no program of the launch stores to their array. From then on
 
-1. loops over elements, reductions and scans read each place where ``source`` says that it lies, products their left
-   rows where ``source_rows`` says so, and ``overwrite`` takes out of the table what is written;
+1. loops over elements, reductions and scans read each place where ``source`` says that it lies, those over several rows
+   and products, for their left operand, where ``source_rows`` says so, and ``overwrite`` takes out of the table what is
+   written;
 2. anything else that touches a place has it copied first, by ``settle``;
 3. before anything is stored to DRAM, and before other cores or programs run, whatever might change is copied too.
 
@@ -29,20 +30,24 @@ from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.places import Place
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.native_interface import LOANS_BYTES, loans_offset
-from mlutriton.isa.operands import Address
+from mlutriton.isa.operands import Address, Immediate
 from mlutriton.isa.program import Buffer, Instruction, Program
 from mlutriton.isa.table import Access, Row, Slot
 
-# The table: first bytes, ends, host addresses, bytes of a row and bytes from row to row of the host, as many of each.
-# An entry whose end is 0 is free. All others have whole rows; of what may change, in one piece, a row is one byte.
+# The table: first bytes, ends, host addresses, bytes of a row and bytes from row to row of the host, bytes of a plane
+# of rows and bytes from plane to plane of the host, as many of each. An entry whose end is 0 is free. All others have
+# whole planes, or whole rows of an endless one; of what may change, in one piece, a row is one byte.
 _ENTRIES = 16
-_ENDS, _SOURCES, _ROWS, _STRIDES = (8 * _ENTRIES * column for column in range(1, 5))
-assert _STRIDES + 8 * _ENTRIES == LOANS_BYTES
-IN_ONE_PIECE = "i64 1, i64 1"
+_ENDS, _SOURCES, _ROWS, _STRIDES, _PLANES, _PLANE_STRIDES = (8 * _ENTRIES * column for column in range(1, 7))
+assert _PLANE_STRIDES + 8 * _ENTRIES == LOANS_BYTES
+ENDLESS = 1 << 62
+IN_ONE_PIECE = f"i64 1, i64 1, i64 {ENDLESS}, i64 0"
 # Loops over whole vectors read so many bytes past the end of what they read.
 READ_PAST_BYTES = 8 * LANES
 # Fewer bytes are copied in less time than it takes to look for them.
 LEAST_LENT_BYTES = 2048
+# Loops over elements wait for shorter rows for longer than a copy does, which asks for many of them at a time.
+_LEAST_ROW_BYTES = 256
 
 _LOADS = ("dma.load", "dma.load_pad")
 # What the runtime moves with the table in hand.
@@ -103,15 +108,18 @@ def _each(e: Emitter, bits: str) -> Generator[str]:
 def _rows(e: Emitter, entry: str) -> tuple[str, str, str]:
     """Bytes of a row of an entry, bytes from row to row of the host, and whether these are the same."""
     row, stride = e.load64(e.pointer(entry, _ROWS)), e.load64(e.pointer(entry, _STRIDES))
-    return row, stride, e.value(f"icmp eq i64 {row}, {stride}")
+    is_endless = e.equal(e.load64(e.pointer(entry, _PLANES)), ENDLESS)
+    return row, stride, str(e.both(e.equal(row, stride), is_endless))
 
 
-def _moved(e: Emitter, entry: str, bytes: Count) -> tuple[Count, Count]:
-    """The host address of a byte of an entry, so many after its first one, and how many precede it in its row."""
+def _moved(e: Emitter, entry: str, bytes: Count) -> tuple[Count, Count, Count]:
+    """The host address of a byte of an entry, so many after its first; how many precede it in its row, and plane."""
     row, stride, _ = _rows(e, entry)
-    column = e.value(f"srem i64 {bytes}, {row}")
-    passed = e.multiply(e.value(f"sdiv i64 {bytes}, {row}"), stride)
-    return e.add(e.load64(e.pointer(entry, _SOURCES)), e.add(passed, column)), column
+    plane, plane_stride = e.load64(e.pointer(entry, _PLANES)), e.load64(e.pointer(entry, _PLANE_STRIDES))
+    inside, planes = e.value(f"srem i64 {bytes}, {plane}"), e.value(f"sdiv i64 {bytes}, {plane}")
+    column, rows = e.value(f"srem i64 {inside}, {row}"), e.value(f"sdiv i64 {inside}, {row}")
+    passed = e.add(e.multiply(planes, plane_stride), e.multiply(rows, stride))
+    return e.add(e.load64(e.pointer(entry, _SOURCES)), e.add(passed, column)), column, inside
 
 
 def _bring(e: Emitter, entry: str) -> None:
@@ -122,9 +130,11 @@ def _bring(e: Emitter, entry: str) -> None:
     with e.when(is_one_piece):
         e.copy(target, source, size)
     with e.when(e.value(f"xor i1 {is_one_piece}, true")):
-        count = e.value(f"sdiv i64 {size}, {row}")
-        steps = f"i64 {row}, i64 0, i64 {stride}, i64 0"
-        e.do(f"call void @copy(ptr {target}, ptr {source}, i64 {row}, i64 {count}, i64 1, {steps})")
+        plane = e.minimum(e.load64(e.pointer(entry, _PLANES)), size)
+        counts = ", ".join(f"i64 {e.value(f'sdiv i64 {all}, {one}')}" for all, one in ((plane, row), (size, plane)))
+        plane_stride = e.load64(e.pointer(entry, _PLANE_STRIDES))
+        steps = f"i64 {row}, i64 {plane}, i64 {stride}, i64 {plane_stride}"
+        e.do(f"call void @copy(ptr {target}, ptr {source}, i64 {row}, {counts}, {steps})")
     e.store64(0, entry)
     e.store64(0, end_place)
 
@@ -204,7 +214,7 @@ def source(library: Library) -> str:
     """
     e = Emitter(library)
     with _whole(e) as (entry, inside):
-        address, column = _moved(e, entry, inside)
+        address, column, _ = _moved(e, entry, inside)
         row, _, is_one_piece = _rows(e, entry)
         is_of_a_row = e.value(f"icmp sle i64 {e.add(column, e.subtract('%high', '%low'))}, {row}")
         with e.when(e.value(f"or i1 {is_one_piece}, {is_of_a_row}")):
@@ -221,9 +231,11 @@ def source_rows(library: Library) -> str:
     """
     e = Emitter(library)
     with _whole(e) as (entry, inside):
-        address, column = _moved(e, entry, inside)
+        address, column, before = _moved(e, entry, inside)
         row, stride, is_one_piece = _rows(e, entry)
+        end, plane = e.add(before, e.subtract("%high", "%low")), e.load64(e.pointer(entry, _PLANES))
         are_rows = e.both(e.equal(row, "%row"), e.value(f"icmp sle i64 {e.add(column, '%used')}, {row}"))
+        are_rows = e.both(are_rows, e.value(f"icmp sle i64 {end}, {plane}"))
         with e.when(e.value(f"or i1 {is_one_piece}, {are_rows}")):
             e.store64(e.choose(is_one_piece, "%row", stride), "%stride")
             _return_offset(e, address)
@@ -242,14 +254,15 @@ def overwrite(library: Library) -> str:
         # What is left begins where it did, or at the end of what is written; nothing, if it ends there too.
         left = e.value(f"or i1 {before}, {behind}")
         first, last = e.choose(before, low, "%high"), e.choose(before, "%low", end)
-        row, _, _ = _rows(e, entry)
-        cut = e.value(f"srem i64 {e.subtract(e.choose(before, last, first), low)}, {row}")
+        row, plane = e.load64(e.pointer(entry, _ROWS)), e.load64(e.pointer(entry, _PLANES))
+        whole = e.choose(e.equal(plane, ENDLESS), row, plane)
+        cut = e.value(f"srem i64 {e.subtract(e.choose(before, last, first), low)}, {whole}")
         around, is_parted = e.value(f"and i1 {before}, {behind}"), e.value(f"icmp ne i64 {cut}, 0")
         brought = e.value(f"or i1 {around}, {e.value(f'and i1 {left}, {is_parted}')}")
         with e.when(brought):
             _bring(e, entry)
         with e.when(e.value(f"xor i1 {brought}, true")):
-            moved, _ = _moved(e, entry, e.subtract(first, low))
+            moved, _, _ = _moved(e, entry, e.subtract(first, low))
             e.store64(e.choose(left, first, 0), entry)
             e.store64(e.choose(left, last, 0), end_place)
             e.store64(moved, e.pointer(entry, _SOURCES))
@@ -258,17 +271,19 @@ def overwrite(library: Library) -> str:
 
 
 def lend(library: Library) -> str:
-    """``lend(nram, loans, low, high, source, row, stride)``: note that these bytes of NRAM lie at ``source``.
+    """``lend(nram, loans, low, high, source, row, stride, plane, plane_stride)``: note where these bytes of NRAM lie.
 
-    Or rather their first row does, the next one ``stride`` bytes after it. What goes on where an entry ends joins it.
+    Their first row lies at ``source``, the next one ``stride`` bytes after it. So does their first plane, of ``plane``
+    bytes, the next one ``plane_stride`` bytes after it. What goes on where an entry ends joins it.
     """
     e = Emitter(library)
     e.do(f"call void @overwrite({_TABLE}, i64 %low, i64 %high)")
-    columns = ((_ENDS, "%low"), (_ROWS, "%row"), (_STRIDES, "%stride"))
+    geometry = ((_ROWS, "%row"), (_STRIDES, "%stride"), (_PLANES, "%plane"), (_PLANE_STRIDES, "%plane_stride"))
+    columns = ((_ENDS, "%low"), *geometry)
     before = _bits(e, *(_compared(e, "eq", _column(e, offset), value) for offset, value in columns))
     with e.when(e.value(f"icmp ne i{_ENTRIES} {before}, 0")):
         entry = _first_of(e, before)
-        next_row, _ = _moved(e, entry, e.subtract("%low", e.load64(entry)))
+        next_row, _, _ = _moved(e, entry, e.subtract("%low", e.load64(entry)))
         with e.when(e.value(f"icmp eq i64 {next_row}, %source")):
             e.store64("%high", e.pointer(entry, _ENDS))
             e.do("ret void")
@@ -278,11 +293,13 @@ def lend(library: Library) -> str:
     with e.when(is_full):
         _bring(e, "%loans")
     entry = _first_of(e, e.value(f"select i1 {is_full}, i{_ENTRIES} 1, i{_ENTRIES} {free}"))
-    values = ((0, "%low"), (_ENDS, "%high"), (_SOURCES, "%source"), (_ROWS, "%row"), (_STRIDES, "%stride"))
-    for offset, value in values:
+    for offset, value in ((0, "%low"), (_ENDS, "%high"), (_SOURCES, "%source"), *geometry):
         e.store64(value, e.pointer(entry, offset))
     e.do("ret void")
-    return e.function(f"define internal void @lend({_TABLE}, i64 %low, i64 %high, i64 %source, i64 %row, i64 %stride)")
+    return e.function(
+        f"define internal void @lend({_TABLE}, i64 %low, i64 %high, i64 %source, i64 %row, i64 %stride, i64 %plane,"
+        " i64 %plane_stride)"
+    )
 
 
 # ---- the program's part ---------------------------------------------------------------------------------------------
@@ -303,7 +320,7 @@ class Loans:
             with_values: whether anything is moved.
         """
         self._frame = frame
-        self._windows, self._windows_of_rows = _lent_windows(frame.program, instructions) if with_values else ((), ())
+        self._windows, self._least_row_bytes = _lent_windows(frame.program, instructions if with_values else ())
         self._offset = loans_offset(machine)
 
     @property
@@ -318,17 +335,23 @@ class Loans:
             clear = e.library.declare("llvm.memset.p0.i64", "void {}(ptr, i8, i64, i1)")
             e.do(f"call void @{clear}(ptr {self.table}, i8 0, i64 {LOANS_BYTES}, i1 false)")
 
-    def lend(self, place: Place) -> tuple[str, bool]:
-        """The table, for a load of a place that may be lent; else ``null``; and whether it may be of rows."""
+    def lend(self, place: Place) -> tuple[str, int]:
+        """The table, for a load of a place that may be lent; else ``null``; and how long its rows are at least."""
         if place.buffer.space == "nram" and (window := _window(place.buffer)) in self._windows:
-            return self.table, window in self._windows_of_rows
+            return self.table, self._least_row_bytes.get(window, ENDLESS)
         self.bring(place)
-        return "null", False
+        return "null", ENDLESS
 
     def concern(self, place: Place) -> bool:
         """Whether a place may have bytes that are lent."""
         return place.buffer.space == "nram" and any(
             low < place.high and place.low < high for low, high in self._windows
+        )
+
+    def concern_rows(self, place: Place) -> bool:
+        """Whether a place may have bytes that are lent as rows that stand apart."""
+        return place.buffer.space == "nram" and any(
+            low < place.high and place.low < high for low, high in self._least_row_bytes
         )
 
     def source(self, place: Place) -> str:
@@ -379,21 +402,32 @@ class Loans:
 _Windows = tuple[tuple[int, int], ...]
 
 
-def _lent_windows(program: Program, instructions: Iterable[Instruction]) -> tuple[_Windows, _Windows]:
-    """Stretches of NRAM that are loaded, and read where they lie; those that products read."""
-    loaded, read, multiplied = set[tuple[int, int]](), set[tuple[int, int]](), set[tuple[int, int]]()
+def _lent_windows(program: Program, instructions: Iterable[Instruction]) -> tuple[_Windows, dict[tuple[int, int], int]]:
+    """Stretches of NRAM that are loaded, and read where they lie; those read row by row: bytes of the shortest row."""
+    loaded, read, in_rows, multiplied = (set[tuple[int, int]]() for _ in range(4))
     for instruction in instructions:
         if instruction.row.name in _LOADS:
             loaded |= _windows(program, instruction, Access.WRITE)
         elif instruction.row.is_elementwise_or_mov or instruction.row.name.startswith(_ALONG_AN_AXIS):
-            read |= _windows(program, instruction, Access.READ)
+            windows = _windows(program, instruction, Access.READ)
+            read |= windows
+            if _goes_by_rows(instruction):
+                in_rows |= windows
         elif instruction.row.name == "mm":
             multiplied |= _windows(program, instruction, Access.READ)
 
     def loaded_for(readers: set[tuple[int, int]]) -> _Windows:
         return tuple(sorted((low, high) for low, high in loaded if any(a < high and low < b for a, b in readers)))
 
-    return loaded_for(read | multiplied), loaded_for(multiplied)
+    least = dict.fromkeys(loaded_for(in_rows), _LEAST_ROW_BYTES) | dict.fromkeys(loaded_for(multiplied), 1)
+    return loaded_for(read | multiplied), least
+
+
+def _goes_by_rows(instruction: Instruction) -> bool:
+    """Whether the loops of an instruction may step from row to row: along each of several of them."""
+    if instruction.row.is_elementwise_or_mov:
+        return instruction.operand("rows") != Immediate(1)
+    return instruction.row.name.startswith("red.") and instruction.operand("inner") == Immediate(1)
 
 
 def _is_read_where_it_lies(row: Row, slot: Slot) -> bool:

@@ -26,6 +26,7 @@ class Place:
         first: the parameter that tells where it begins, in a function that is shared by places of any beginning.
         ends: first byte, and the byte after the last one if the place is not empty, where both are polynomials.
         is_lent: whether it may lie in DRAM, in a function that reads it.
+        row_bytes: how far apart its rows begin, in a function that reads them where they lie; empty if side by side.
         low: first byte of the memory that may be touched.
         high: the byte after the last of them.
     """
@@ -40,6 +41,7 @@ class Place:
     first: str = ""
     ends: tuple[Polynomial, Polynomial] | None = None
     is_lent: bool = False
+    row_bytes: str = ""
     low: int = field(init=False)
     high: int = field(init=False)
 

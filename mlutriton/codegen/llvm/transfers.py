@@ -7,7 +7,7 @@ from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant,
 from mlutriton.codegen.llvm.emitter import Count
 from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
-from mlutriton.codegen.llvm.loans import BOXES, Loans
+from mlutriton.codegen.llvm.loans import BOXES, ENDLESS, Loans
 from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
 from mlutriton.isa.native_interface import STORED, Counter
@@ -61,14 +61,14 @@ class Transfers:
         flags = _flags(place) if place else 0
         fields = self.scoreboard.fields(Kind.STORE if function == "store" else Kind.LOAD, flags=flags)
         pointer = table = "null"
-        rows: list[Count] = [] if function == "store" else [0]
+        rows: list[Count] = [] if function == "store" else [ENDLESS]
         if place and self.with_values:
             pointer = frame.pointer(place)
             if function == "store":
                 table = self.loans.table
             else:
-                table, takes_rows = self.loans.lend(place)
-                rows = [int(takes_rows)]
+                table, least_row_bytes = self.loans.lend(place)
+                rows = [least_row_bytes]
         width = frame.dtype(name).bytes
         arguments = ("%context", pointer, table, frame.global_address(name), width, *counts, *fields, *rows)
         frame.stop_if_failed(frame.call(function, arguments, result="i64", pointers=3))
