@@ -570,11 +570,30 @@ def _division(name: str) -> Callable[[Emitter, list[str], DType, int], str]:
             by_minus_one = e.value(f"icmp eq {integer} {b}, {repeated(kind(dtype), -1, lanes)}")
             traps = e.value(f"or {flag} {by_zero}, {e.value(f'and {flag} {is_least}, {by_minus_one}')}")
         divisor = e.value(f"select {flag} {traps}, {integer} {repeated(kind(dtype), 1, lanes)}, {integer} {b}")
-        result = e.value(f"{name} {integer} {a}, {divisor}")
+        if lanes > 1 and dtype.bits <= 32:
+            result = _divided_as_floats(e, name, a, divisor, dtype, lanes)
+        else:
+            result = e.value(f"{name} {integer} {a}, {divisor}")
         special = a if remainder else repeated(kind(dtype), -1, lanes)
         return e.value(f"select {flag} {by_zero}, {integer} {special}, {integer} {result}")
 
     return expand
+
+
+def _divided_as_floats(e: Emitter, name: str, a: str, b: str, dtype: DType, lanes: int) -> str:
+    """A quotient or remainder of integers that do not trap, by a division of floats: hosts have none of whole vectors.
+
+    a / b is at least 1 / b below the next integer q + 1, relative to it at least 1 / (a + b), which is more than 2**-17
+    for 16 bits and than 2**-33 for 32: rounded to the 24 or 53 bits of a float, it is still below.
+    """
+    sign, remainder = "s" if name.startswith("s") else "u", name.endswith("rem")
+    integer, number = wide(kind(dtype), lanes), wide("float" if dtype.bits <= 16 else "double", lanes)
+    dividend, divisor = (e.value(f"{sign}itofp {integer} {each} to {number}") for each in (a, b))
+    quotient = e.value(f"fdiv {number} {dividend}, {divisor}")
+    quotient = e.value(f"fpto{sign}i {number} {quotient} to {integer}")
+    if not remainder:
+        return quotient
+    return e.value(f"sub {integer} {a}, {e.value(f'mul {integer} {quotient}, {b}')}")
 
 
 def _shift(e: Emitter, name: str, numbers: list[str], dtype: DType, lanes: int) -> str:
