@@ -3,7 +3,8 @@
 A code book, the bounds of buckets, a small image: what a kernel looks up there by an index from memory is moved item by
 item, at many cycles each. Where the whole array fits in a part of the NRAM, a core loads it once, for all of its
 programs, and looks up on chip. Where the indices of a program are known to be near each other, as those of the columns
-that a row of an enlarged image is made from, each program loads what is between the least and the greatest.
+that a row of an enlarged image is made from, or of the neighbours that a filter finds by digits of flat positions, each
+program loads what is between the least and the greatest.
 
 How long arrays are and where they begin, launches know. An index outside of such an array misses all memory that the
 kernel may touch, but for arrays beside it; ``look_up`` has its fault.
@@ -11,13 +12,14 @@ kernel may touch, but for arrays beside it; ``look_up`` has its fault.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlutriton.codegen.estimate import estimated, item_count
 from mlutriton.compilation import Compilation, CompileOptions
 from mlutriton.dtypes import I64, DType
 from mlutriton.ir.analysis.aliasing import Aliasing
+from mlutriton.ir.analysis.digit_spans import DigitSpans, first_element
 from mlutriton.ir.analysis.greatest import greatest
 from mlutriton.ir.analysis.intervals import Intervals
 from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, with_arrays_apart
@@ -36,6 +38,8 @@ from mlutriton.specialization.candidates import Alone, Candidate, Version
 _SHARE = 8
 # Windows have up to so many times as many elements as are looked up in them, of which there have to be so many.
 _LONGER, _LEAST_ITEMS = 4, 64
+# Those of digits of positions up to so many times as many, where they take up to this part of the NRAM.
+_MUCH_LONGER, _LARGER_SHARE = 16, 4
 
 
 def candidate(_: Function, options: CompileOptions) -> Candidate | None:
@@ -58,13 +62,17 @@ def _versions(alone: Alone, compilation: Compilation) -> Sequence[Version]:
     capacity_bytes = machine.usable_nram_bytes // _SHARE // len(found)
     made = with_arrays_apart(function)
     code = Scalars(made.location)
-    tables: dict[Value, _Table | _Windows] = {}
-    intervals = Intervals(made, code)
+    tables: dict[Value, _Table | _Windows | _Nearby] = {}
+    intervals, spans = Intervals(made, code), DigitSpans(made, code)
     for argument, loads in _tables(made).items():
         if (count := _counted(loads, machine)) is not None:
             tables[argument] = _numbered(code, argument, count)
         elif (span := _span(loads, intervals)) is not None:
             tables[argument] = _Windows(argument, *span, _count(code, argument))
+        elif found_near := _nearby(loads, spans, capacity_bytes * _SHARE // _LARGER_SHARE):
+            count = _count(code, argument)
+            windows = [(each, _Windows(argument, each.low, each.high, each.extent, count)) for each in found_near]
+            tables[argument] = _Nearby({load: window for each, window in windows for load in each.loads})
         else:
             tables[argument] = _whole(code, argument, capacity_bytes)
     _rewrite(made.body, tables)
@@ -143,6 +151,65 @@ class _Windows:
         base = code.add(AddPtr([self.argument, code.value(first)]))
         loaded = _loaded(code, base, self.extent, count)
         return _Table(base, (loaded,), code.value(count), code.binary("sub", begin, first))
+
+
+@dataclass(frozen=True)
+class _Nearby:
+    """An array in which loads name elements by digits of their positions.
+
+    Attributes:
+        windows: for each load, where its elements are, counted from the first one of the first load that has the same.
+    """
+
+    windows: Mapping[Operation, _Windows]
+
+    def at(self, code: Scalars, behind: Sequence[Value], load: GatherLoad) -> _Table:
+        """What loads name that have the same window as the first one of them; it is loaded here."""
+        first = first_element(load.operands[1], code, {})
+        table = self.windows[load].at(code, [*behind, first])
+        return replace(table, shift=code.binary("sub", table.shift, first))
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """Loads of elements near each other, in one block.
+
+    Attributes:
+        loads: in their order.
+        low: from the first element of the first load to the least index of all loads, or less.
+        high: to the greatest, or more.
+        extent: no fewer elements than from the one to the other.
+    """
+
+    loads: Sequence[GatherLoad]
+    low: Value
+    high: Value
+    extent: int
+
+
+def _nearby(loads: Sequence[GatherLoad], spans: DigitSpans, capacity_bytes: int) -> list[_Neighbours]:
+    """Loads by where their elements are, as digits of positions tell; none if they do not."""
+    code = spans.code
+    found = {each: spans.of(each.operands[1]) for each in loads}
+    known = {each: digits for each, digits in found.items() if digits is not None}
+    if len(known) < len(found) or min(map(item_count, loads)) < _LEAST_ITEMS:
+        return []
+    # What is read again and again is rather kept.
+    if all(spans.is_periodic(each) for each in known.values()):
+        return []
+    groups: dict[tuple[Hashable, ...], list[GatherLoad]] = {}
+    for load, digits in known.items():
+        base, index, *_ = load.operands
+        family = (spans.block_of(load), base, shape_of(index.type), spans.family(digits))
+        groups.setdefault(family, []).append(load)
+    neighbours: list[_Neighbours] = []
+    for group in groups.values():
+        first = group[0]
+        low, high = spans.between(known[first], [known[each] for each in group], shape_of(first.operands[1].type))
+        room = capacity_bytes // len(groups) // pointee(first.operands[0]).bytes
+        extent = min(item_count(first) * _MUCH_LONGER, room)
+        neighbours.append(_Neighbours(group, code.value(low), code.value(high), extent))
+    return neighbours
 
 
 def _span(loads: Sequence[GatherLoad], intervals: Intervals) -> tuple[Value, Value, int] | None:
@@ -286,9 +353,9 @@ def _loaded(code: Scalars, argument: Value, extent: int, count: Scalar) -> Value
     return code.add(load)
 
 
-def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows]) -> None:
+def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows | _Nearby]) -> None:
     """Have loads of arrays of which there are tables look up in these."""
-    known: dict[_Place, _Table] = {}
+    known: dict[tuple[_Place, _Windows | None], _Table] = {}
     replaced: dict[Value, Value] = {}
     operations: list[Operation] = []
     for each in block.operations:
@@ -300,9 +367,12 @@ def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows]) -> None:
             continue
         assert isinstance(each, GatherLoad)
         code = Scalars(each.location)
-        if place not in known:
-            known[place] = tables[place.argument].at(code, place.behind)
-        found = known[place].look_up(code, each)
+        table = tables[place.argument]
+        key = (place, table.windows[each] if isinstance(table, _Nearby) else None)
+        if key not in known:
+            is_nearby = isinstance(table, _Nearby)
+            known[key] = table.at(code, place.behind, each) if is_nearby else table.at(code, place.behind)
+        found = known[key].look_up(code, each)
         found.name = each.results[0].name
         replaced[each.results[0]] = found
         operations += code.operations
@@ -317,7 +387,7 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     code = Scalars(asked.location)
     facts: list[Fact] = [Holds(code.add(ArraysDisjoint()))]
     total: Scalar = 0
-    intervals = Intervals(asked, code)
+    intervals, spans = Intervals(asked, code), DigitSpans(asked, code)
     for argument, loads in tables.items():
         count = _counted(loads, machine)
         reached = _reached_bytes(code, argument)
@@ -334,6 +404,12 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
             length = code.value(code.binary("sub", high, low))
             facts.append(Holds(code.add(Elementwise.of("slt", length, code.value(extent)))))
             continue
+        if found := _nearby(loads, spans, capacity_bytes * _SHARE // _LARGER_SHARE):
+            for each in found:
+                # No window is longer than its array.
+                length = code.minimum([code.binary("sub", each.high, each.low), _count(code, argument)])
+                facts.append(Holds(code.add(Elementwise.of("slt", code.value(length), code.value(each.extent)))))
+            continue
         facts.append(Holds(code.add(Elementwise.of("sle", reached, code.value(capacity_bytes)))))
         total = code.binary("add", total, reached)
     programs: Scalar = 1
@@ -347,4 +423,4 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     taken = code.binary("add", code.quotient(total, rate), begun)
     facts.append(Holds(code.add(Elementwise.of("sle", code.value(taken), code.value(saved)))))
     asked.body.operations[-1:-1] = code.operations
-    return condition_function(asked, [*facts, *intervals.facts])
+    return condition_function(asked, [*facts, *intervals.facts, *spans.facts])
