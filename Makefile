@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed-triton-$(TRITON)
 BENCH_INSTALLED := .venv/.installed-bench
 CLIENTS_INSTALLED := .venv/.installed-clients
 
-.PHONY: help demo test browser test-clients check check-static bench scaling format docs compatibility
+.PHONY: help install demo test browser test-clients check check-static bench scaling format docs compatibility
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,9 @@ help:
 	@echo "make format    format the code"
 	@echo "make compatibility  record what runs with the chosen Triton; writes docs/reference/compatibility.md"
 	@echo "make docs      write the generated reference pages"
+
+# For whoever makes two targets at once, which would both install.
+install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m mlutriton.cli.main demo examples
