@@ -59,6 +59,9 @@ def random_operand(dtype, generator):
             special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, 1.5, 2.5, 88.0, -88.0, 3e4, 1e-40, 7, 100]
             bits[:64] = generator.choice(special, 64).astype(dtype.numpy)
             bits[64:160] = generator.normal(0, 3, 96).astype(dtype.numpy)
+            powers = [sign * 2.0**power for power in (7, 8, 15, 16, 31, 32, 63, 64) for sign in (1, -1)]
+            ends = [power + beside for power in powers for beside in (-1, -0.5, 0, 0.5, 1)]
+            bits[160:240] = np.array(ends).astype(dtype.numpy)
         else:
             least = -(1 << (dtype.bits - 1))
             special = [0, 1, -1, 2, 7, 8, 15, 16, 31, 32, 63, 64, -2, 3, 100, least, least, -1, 0]

@@ -514,9 +514,7 @@ def _cast(e: Emitter, name: str, number: str, source: DType, to: DType, lanes: i
             text = e.value(f"{name} {from_type} {number} to {to_type}")
             return text if to in (F32, F64) else _round(e, text, to, lanes)
         case "fptosi" | "fptoui":
-            full = f"llvm.{name}.sat.{suffix(to_kind, lanes)}.{suffix(from_kind, lanes)}"
-            e.library.declare(full, f"{to_type} {{}}({from_type})")
-            return e.value(f"call {to_type} @{full}({from_type} {number})")
+            return _integer_part(e, name, number, from_kind, to, lanes)
         case "fpcast":
             if from_kind == to_kind:
                 keeps = to in (source, F32, F64)
@@ -533,6 +531,20 @@ def _cast(e: Emitter, name: str, number: str, source: DType, to: DType, lanes: i
             elif to is F64 and source is not F64:
                 return e.value(f"fpext {from_type} {number} to {to_type}")
             return number if to in (source, F32, F64) else _round_toward_zero(e, number, to, lanes)
+
+
+def _integer_part(e: Emitter, name: str, number: str, source: str, to: DType, lanes: int) -> str:
+    """The integer part within the range of a type, 0 of NaN.
+
+    LLVM has an instruction for it, but takes vectors apart. Where a conversion goes beyond, its lane is not used.
+    """
+    real, integer, flag = wide(source, lanes), wide(kind(to), lanes), wide("i1", lanes)
+    least, end = (-(1 << to.bits - 1), 1 << to.bits - 1) if name == "fptosi" else (0, 1 << to.bits)
+    result = e.value(f"{name} {real} {number} to {integer}")
+    for order, bound, limit in (("oge", end, end - 1), ("olt", least, least), ("uno", 0, 0)):
+        is_beyond = e.value(f"fcmp {order} {real} {number}, {repeated(source, f'{bound}.0', lanes)}")
+        result = e.value(f"select {flag} {is_beyond}, {integer} {repeated(kind(to), limit, lanes)}, {integer} {result}")
+    return result
 
 
 def _round_toward_zero(e: Emitter, number: str, to: DType, lanes: int) -> str:
