@@ -214,5 +214,34 @@ def test_a_product_of_pixels_and_taps(h, w, s):
     )
     out = np.empty((n, o, oh, ow), np.float32)
     sizes = (n, c, h, w, o, oh, ow, s, p, k, 32, 32, 16)
-    on_both_engines(lambda: convolution[(-(-n * oh * ow // 32), 1)](out, x, weights, *sizes), out)
+    run = on_both_engines(lambda: convolution[(-(-n * oh * ow // 32), 1)](out, x, weights, *sizes), out)
     np.testing.assert_array_equal(out, expected)
+    # A product of round sizes is round: no image ends amid the pixels of a program, whose results are a tile then.
+    assert (run.cycles < run.machine.gather_item_cycles * 32 * 32) == (h == 16)
+
+
+@mlu.jit
+def below(out, x, bias, H, W, channels, total, B: tl.constexpr):
+    """The neighbour below, the last row's being 0, and a number for each channel."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    column, row, plane = i % W, i // W % H, i // (H * W)
+    value = tl.load(x + (plane * H + row + 1) * W + column, mask=(i < total) & (row + 1 < H), other=0.0)
+    tl.store(out + i, value + tl.load(bias + plane % channels, mask=i < total, other=0.0), mask=i < total)
+
+
+def test_round_sizes_and_windows_go_together():
+    """The numbers of channels are repeated where rows are round, and looked up one by one where they are not."""
+    cycles: dict[int, int] = {}
+    for width in (64, 63):
+        x, bias = RANDOM.random((8, 32, width), np.float32), RANDOM.random(4, np.float32)
+        out = np.empty_like(x)
+        sizes = (32, width, 4, x.size)
+        launch = below[(-(-x.size // 512),)]
+        run = on_both_engines(
+            lambda launch=launch, x=x, bias=bias, sizes=sizes, out=out: launch(out, x, bias, *sizes, 512), out
+        )
+        lower = np.concatenate([x[:, 1:], np.zeros_like(x[:, :1])], axis=1)
+        np.testing.assert_array_equal(out, lower + np.tile(bias, 2)[:, None, None])
+        cycles[width] = run.cycles
+    machine = mlu.current_machine()
+    assert cycles[64] + machine.gather_local_item_cycles * 256 < cycles[63] < machine.gather_item_cycles * 512

@@ -77,5 +77,7 @@ class Multiples:
         match a.defining_op:
             case Constant(value=int(number)):
                 return self.divides(factor // math.gcd(factor, number), b)
+            case None if self._assumed.get(a, 1) > 1:
+                return self.divides(factor // math.gcd(factor, self._assumed[a]), b)
             case _:
                 return self.divides(factor, a)
