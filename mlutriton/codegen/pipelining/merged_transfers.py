@@ -32,6 +32,7 @@ from mlutriton.codegen.tile_code import (
     registers_set,
 )
 from mlutriton.immutables import replace
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.isa.expression import evaluate, parse
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
@@ -330,15 +331,18 @@ class Merging:
     # ---- steps ------------------------------------------------------------------------------------------------------
 
     def _varies(self, register: Register) -> bool:
+        return depth_first(self._variation, register)
+
+    def _variation(self, register: Register) -> Search[Register, bool]:
         if register == self.loop.index:
             return True
         if register not in self.varying:
             definition = self.definitions.scalar.get(register)
-            self.varying[register] = (
-                register in self.unknown
-                if definition is None
-                else not self._is_of_line(definition, "udiv") and any(map(self._varies, definition.registers_read))
-            )
+            varies = definition is None and register in self.unknown
+            if definition is not None and not self._is_of_line(definition, "udiv"):
+                for each in definition.registers_read:
+                    varies = varies or (yield each)
+            self.varying[register] = varies
         return self.varying[register]
 
     def _is_of_line(self, definition: Instruction, name: str) -> bool:
@@ -365,6 +369,15 @@ class Merging:
 
     def step(self, operand: Operand) -> Step | None:
         """By how much an operand grows from one iteration to its neighbour; None if that differs or is not known."""
+        known: dict[Operand, Step | None] = {}
+        return depth_first(lambda each: self._search_step(each, known), operand)
+
+    def _search_step(self, operand: Operand, known: dict[Operand, Step | None]) -> Search[Operand, Step | None]:
+        if operand not in known:
+            known[operand] = yield from self._find_step(operand)
+        return known[operand]
+
+    def _find_step(self, operand: Operand) -> Search[Operand, Step | None]:
         if operand == self.loop.index:
             return {(): 1} if self.loop.independent else self._form(self.loop.step)
         if not isinstance(operand, Register) or not self._varies(operand):
@@ -375,7 +388,10 @@ class Merging:
         if self._is_of_line(definition, "urem"):
             return {(): 1}
         sources = definition.operands[1:]
-        steps = [self.step(each) for each in sources]
+        steps = list[Step | None]()
+        for each in sources:
+            step = yield each
+            steps.append(step)
         match definition.row.name, steps:
             case "add", [dict(a), dict(b)]:
                 return _sum(a, b, 1)

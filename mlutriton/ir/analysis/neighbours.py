@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.launch_facts import Factors, Multiple, launch_arithmetic
 from mlutriton.ir.analysis.layouts import WHOLE, NotSplitError, operand_layouts
@@ -61,6 +62,7 @@ class Progression:
 
 
 Relation = Progression | Opaque
+_Search = Search[tuple[Value, int], Relation]
 ALIKE = Progression(0, 0)
 
 _OPAQUE = (Elementwise, AddPtr, Load, Dot, Reduce, Scan)
@@ -127,85 +129,87 @@ class Neighbours:
 
     def of(self, value: Value, axis: int) -> Relation:
         """The relation of a value, along an axis or (``WHOLE``) from neighbour to neighbour alone."""
-        key = value, axis
-        if key not in self._known:
-            self._known[key] = self._found(value, axis)
-        return self._known[key]
+        return depth_first(self._search, (value, axis))
 
-    def _found(self, value: Value, axis: int) -> Relation:
+    def _search(self, wanted: tuple[Value, int]) -> _Search:
+        if wanted not in self._known:
+            self._known[wanted] = yield from self._find(*wanted)
+        return self._known[wanted]
+
+    def _find(self, value: Value, axis: int) -> _Search:
         owner = value.owner
         operation = owner if isinstance(owner, Operation) else self._parents.get(owner)
         match operation:
             case None | Constant() | NumPrograms():
                 return ALIKE
             case For():
-                return self._of_loop(operation, value, axis)
-            case If() if self.is_alike(operation.operands[0]):
-                yielded = [region.terminator.operands[value.index] for region in operation.regions]
-                return self._joined(self.of(yielded[0], axis), self.of(yielded[1], axis), value, axis)
+                return (yield from self._of_loop(operation, value, axis))
+            case If() if (yield operation.operands[0], WHOLE) == ALIKE:
+                one, other = (region.terminator.operands[value.index] for region in operation.regions)
+                return self._joined((yield one, axis), (yield other, axis), value, axis)
             case ProgramId():
                 return Progression(1, 0) if operation.integer("axis") == self.axis else ALIKE
             case Range():
                 return Progression(0, 0 if axis == WHOLE else 1)
             case Splat():
-                return self.of(operation.operands[0], WHOLE)
+                return (yield operation.operands[0], WHOLE)
             case ExpandDims() | Broadcast() | Transpose():
-                return self._of_shaped(operation, axis)
+                return (yield self._source(operation, axis))
             case AddPtr():
-                return self._sum(operation, axis, 1)
+                return (yield from self._sum(operation, axis, 1))
             case _:
-                return self._of_operation(operation, axis)
+                return (yield from self._of_operation(operation, axis))
 
-    def _of_loop(self, loop: For, value: Value, axis: int) -> Relation:
-        if not all(self.is_alike(each) for each in loop.operands[:3]):
-            return Opaque.UNKNOWN
+    def _of_loop(self, loop: For, value: Value, axis: int) -> _Search:
+        for bound in loop.operands[:3]:
+            if (yield bound, WHOLE) != ALIKE:
+                return Opaque.UNKNOWN
         place = value.index if value.owner is loop else value.index - 1
         if place < 0:
             return ALIKE
         carried = loop.carried[place], axis
         if carried not in self._carried:
-            self._carried[carried] = self.of(loop.initial[place], axis)
+            self._carried[carried] = yield loop.initial[place], axis
         return self._carried[carried]
 
-    def _of_shaped(self, operation: ExpandDims | Broadcast | Transpose, axis: int) -> Relation:
+    @staticmethod
+    def _source(operation: ExpandDims | Broadcast | Transpose, axis: int) -> tuple[Value, int]:
+        """The operand, and the axis of it that is an axis of the result."""
         operand = operation.operands[0]
         if axis == WHOLE or (isinstance(operation, ExpandDims) and axis == operation.integer("axis")):
-            return self.of(operand, WHOLE)
-        return self.of(operand, operand_layouts(operation, axis)[0])
+            return operand, WHOLE
+        return operand, operand_layouts(operation, axis)[0]
 
-    def _of_operation(self, operation: Operation, axis: int) -> Relation:
+    def _of_operation(self, operation: Operation, axis: int) -> _Search:
         operands = operation.operands
         if len(operation.results) != 1 or not is_index(operation.result.type):
-            return self._of_opaque(operation, axis)
+            return (yield from self._of_opaque(operation, axis))
         match operation.name:
             case "add":
-                return self._sum(operation, axis, 1)
+                return (yield from self._sum(operation, axis, 1))
             case "sub":
-                return self._sum(operation, axis, -1)
+                return (yield from self._sum(operation, axis, -1))
             case "mul" if (factor := constant_of(operands[1])) is not None:
-                return self._scaled(operands[0], axis, factor)
+                return _scaled((yield operands[0], axis), factor)
             case "mul" if (factor := constant_of(operands[0])) is not None:
-                return self._scaled(operands[1], axis, factor)
+                return _scaled((yield operands[1], axis), factor)
             case "sext" | "trunc_int":
-                return self.of(operands[0], axis)
+                return (yield operands[0], axis)
             case "zext" if is_never_negative(operands[0], self._least):
-                return self.of(operands[0], axis)
+                return (yield operands[0], axis)
             case "sdiv" | "udiv" | "srem" | "urem" if not shape_of(operation.result.type):
-                return self._divided(operation)
+                return (yield from self._divided(operation))
             case _:
-                return self._of_opaque(operation, axis)
+                return (yield from self._of_opaque(operation, axis))
 
-    def _sum(self, operation: Operation, axis: int, sign: int) -> Relation:
-        one, other = (self.of(each, axis) for each in operation.operands)
+    def _sum(self, operation: Operation, axis: int, sign: int) -> _Search:
+        one = yield operation.operands[0], axis
+        other = yield operation.operands[1], axis
         if isinstance(one, Progression) and isinstance(other, Progression):
             return one + other.times(sign)
-        return self._of_opaque(operation, axis)
+        return (yield from self._of_opaque(operation, axis))
 
-    def _scaled(self, value: Value, axis: int, factor: int) -> Relation:
-        relation = self.of(value, axis)
-        return relation.times(factor) if isinstance(relation, Progression) else relation
-
-    def _of_opaque(self, operation: Operation, axis: int) -> Relation:
+    def _of_opaque(self, operation: Operation, axis: int) -> _Search:
         """Of what is computed element by element, or from whole rows of the axis."""
         if not isinstance(operation, _OPAQUE):
             return Opaque.UNKNOWN
@@ -217,17 +221,20 @@ class Neighbours:
             (each, layout if shape_of(each.type) else WHOLE)
             for each, layout in zip(operation.operands, layouts, strict=True)
         ]
-        relations = [self.of(*pair) for pair in pairs]
+        relations = list[Relation]()
+        for pair in pairs:
+            relation = yield pair
+            relations.append(relation)
         if all(each == ALIKE for each in relations):
             return ALIKE
         beside = all(_lies_beside(each, _extent(*pair)) for each, pair in zip(relations, pairs, strict=True))
         return Opaque.BESIDE if axis != WHOLE and beside else Opaque.UNKNOWN
 
-    def _divided(self, operation: Operation) -> Relation:
+    def _divided(self, operation: Operation) -> _Search:
         """Of a quotient or remainder: a divisor that is a multiple of what neighbours span has all in one period."""
         dividend, divisor = operation.operands
-        relation = self.of(dividend, WHOLE)
-        if not self.is_alike(divisor) or not isinstance(relation, Progression):
+        relation = yield dividend, WHOLE
+        if (yield divisor, WHOLE) != ALIKE or not isinstance(relation, Progression):
             return Opaque.UNKNOWN
         if relation == ALIKE:
             return ALIKE
@@ -251,6 +258,10 @@ class Neighbours:
         if operation is not None and operation.name in ("add", "sub", "smin", "smax", "sext", "zext"):
             return all(self._take_as_multiple(each, of) for each in operation.operands)
         return False
+
+
+def _scaled(relation: Relation, factor: int) -> Relation:
+    return relation.times(factor) if isinstance(relation, Progression) else relation
 
 
 def _lies_beside(relation: Relation, extent: int) -> bool:

@@ -13,11 +13,13 @@ As in :mod:`~mlutriton.ir.analysis.access`, index arithmetic is taken not to ove
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from mlutriton.dtypes import I32, I64
 from mlutriton.immutables import replace
 from mlutriton.ir.analysis.access import FREE, AccessAnalysis
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.digits import digit_of, inner_axis, units
 from mlutriton.ir.analysis.integer_signs import is_never_negative
 from mlutriton.ir.analysis.linear_forms import Linear, linear_sum, scaled
@@ -27,6 +29,9 @@ from mlutriton.ir.ops import AddPtr, Broadcast, Constant, Elementwise, ExpandDim
 from mlutriton.ir.types import PointerType, TensorType, element_type, is_index, shape_of
 
 _NOTHING = Linear(None, (), (None,))
+
+_Place = tuple[Value, int]
+"""A tensor and an axis of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,47 +78,56 @@ class RowAnalysis:
         self.analysis = analysis
         self.known = known
         self.scalars = scalars
-        self._dropped: dict[tuple[Value, int], Value | None] = {}
-        self._firsts: dict[tuple[Value, int], Value | None] = {}
+        self._splits: dict[_Place, Split | None] = {}
+        self._dropped: dict[_Place, Value | None] = {}
+        self._firsts: dict[_Place, Value | None] = {}
 
     def split(self, value: Value, axis: int) -> Split | None:
         """The form of an integer or pointer tensor along an axis, or None."""
-        if (value, axis) in self.known:
-            return self.known[value, axis]
+        return depth_first(self._search_split, (value, axis))
+
+    def _search_split(self, place: _Place) -> Search[_Place, Split | None]:
+        if place in self.known:
+            return self.known[place]
+        if place not in self._splits:
+            self._splits[place] = yield from self._split(*place)
+        return self._splits[place]
+
+    def _split(self, value: Value, axis: int) -> Search[_Place, Split | None]:
         form = self.analysis.linear(value, self.scalars)
         if form is not None and all(term is None for d, term in enumerate(form.terms) if d != axis):
             return Split(None, replace(form, terms=(form.terms[axis],)))
         # The base of pointers is found in their parts, even where they are the same along the axis.
         is_pointer = isinstance(element_type(value.type), PointerType)
-        parts = self._parts(value, axis) if is_pointer else None
-        if parts is not None:
+        if is_pointer and (parts := (yield from self._parts(value, axis))) is not None:
             return parts
         row = self.drop(value, axis)
         if row is not None:
             return Split(row, _NOTHING)
-        return None if is_pointer else self._parts(value, axis)
+        return None if is_pointer else (yield from self._parts(value, axis))
 
-    def _parts(self, value: Value, axis: int) -> Split | None:
+    def _parts(self, value: Value, axis: int) -> Search[_Place, Split | None]:
         operation = value.defining_op
         match operation:
             case AddPtr():
-                return self._sum(operation, axis)
+                return (yield from self._sum(operation, axis))
             case Elementwise() if operation.name == "add":
-                return self._sum(operation, axis)
+                return (yield from self._sum(operation, axis))
             case Elementwise() if operation.name == "mul":
-                return self._product(operation, axis)
+                return (yield from self._product(operation, axis))
             case Elementwise() if (digit := digit_of(operation)) is not None and not digit.is_quotient:
+                yield operation.operands[0], axis
                 return self._remainder(operation, axis)
             case Elementwise() if operation.name in ("sext", "zext"):
                 if not self._keeps_value(operation):
                     return None
-                source = self.split(operation.operands[0], axis)
+                source = yield operation.operands[0], axis
                 if source is None or source.row is None:
                     return source
                 return replace(source, row=self._cast(source.row, operation))
             case Broadcast() | ExpandDims() | Transpose():
                 inner = inner_axis(operation, axis)
-                source = None if inner is None else self.split(operation.operands[0], inner)
+                source = None if inner is None else (yield operation.operands[0], inner)
                 if source is None or inner is None:
                     return None
                 if _extent(operation.operands[0], inner) != _extent(value, axis):
@@ -122,12 +136,12 @@ class RowAnalysis:
             case _:
                 return None
 
-    def _product(self, operation: Elementwise, axis: int) -> Split | None:
+    def _product(self, operation: Elementwise, axis: int) -> Search[_Place, Split | None]:
         """A multiple, by a known number, of what splits."""
         for number, other in (operation.operands, operation.operands[::-1]):
             times = self.drop(other, axis)
             constant = times.defining_op if times is not None else None
-            split = self.split(number, axis) if isinstance(constant, Constant) else None
+            split = (yield number, axis) if isinstance(constant, Constant) else None
             if times is not None and split is not None and isinstance(constant, Constant):
                 assert isinstance(constant.value, int)
                 row = split.row and self.scalars.add(Elementwise.of("mul", split.row, times))
@@ -185,11 +199,14 @@ class RowAnalysis:
 
     def first(self, value: Value, axis: int) -> Value | None:
         """What a tensor is at position 0 of an axis, without the axis; None if that takes more than arithmetic."""
-        if (value, axis) not in self._firsts:
-            self._firsts[value, axis] = self._first(value, axis)
-        return self._firsts[value, axis]
+        return depth_first(self._search_first, (value, axis))
 
-    def _first(self, value: Value, axis: int) -> Value | None:
+    def _search_first(self, place: _Place) -> Search[_Place, Value | None]:
+        if place not in self._firsts:
+            self._firsts[place] = yield from self._first(*place)
+        return self._firsts[place]
+
+    def _first(self, value: Value, axis: int) -> Search[_Place, Value | None]:
         operation = value.defining_op
         match operation:
             case Constant() | Splat():
@@ -201,12 +218,12 @@ class RowAnalysis:
                     type = TensorType(without(shape_of(value.type), axis), element_type(value.type))
                     return self.scalars.add(Constant.of(start, type))
                 inner = inner_axis(operation, axis)
-                row = self.drop(value, axis) if inner is None else self.first(operation.operands[0], inner)
+                row = self.drop(value, axis) if inner is None else (yield operation.operands[0], inner)
                 return row and (row if inner is None else self._moved(operation, row, axis))
             case Elementwise():
-                rows = [self.first(operand, axis) for operand in operation.operands]
-                known = [row for row in rows if row is not None]
-                return self.scalars.add(Elementwise(known, operation.attributes)) if len(known) == len(rows) else None
+                known = yield from _of_operands(operation, axis)
+                is_known = len(known) == len(operation.operands)
+                return self.scalars.add(Elementwise(known, operation.attributes)) if is_known else None
             case _:
                 return self.drop(value, axis)
 
@@ -231,9 +248,9 @@ class RowAnalysis:
     def _cast(self, row: Value, cast: Elementwise) -> Value:
         return self.scalars.add(Elementwise([row], cast.attributes))
 
-    def _sum(self, operation: AddPtr | Elementwise, axis: int) -> Split | None:
-        a = self.split(operation.operands[0], axis)
-        b = a and self.split(operation.operands[1], axis)
+    def _sum(self, operation: AddPtr | Elementwise, axis: int) -> Search[_Place, Split | None]:
+        a = yield operation.operands[0], axis
+        b = a and (yield operation.operands[1], axis)
         linear = a and b and linear_sum(a.linear, b.linear, self.scalars)
         if a is None or b is None or linear is None:
             return None
@@ -278,11 +295,14 @@ class RowAnalysis:
 
     def drop(self, value: Value, axis: int) -> Value | None:
         """A tensor without an axis along which it certainly does not change; None if it may."""
-        if (value, axis) not in self._dropped:
-            self._dropped[value, axis] = self._drop(value, axis)
-        return self._dropped[value, axis]
+        return depth_first(self._search_drop, (value, axis))
 
-    def _drop(self, value: Value, axis: int) -> Value | None:
+    def _search_drop(self, place: _Place) -> Search[_Place, Value | None]:
+        if place not in self._dropped:
+            self._dropped[place] = yield from self._drop(*place)
+        return self._dropped[place]
+
+    def _drop(self, value: Value, axis: int) -> Search[_Place, Value | None]:
         operation = value.defining_op
         shape = without(shape_of(value.type), axis)
         if not shape:
@@ -299,12 +319,11 @@ class RowAnalysis:
                 return self.scalars.add(Splat(operation.operands, result_types=[type]))
             case Broadcast() | ExpandDims() | Transpose():
                 inner = inner_axis(operation, axis)
-                row = None if inner is None else self.drop(operation.operands[0], inner)
+                row = None if inner is None else (yield operation.operands[0], inner)
                 return self._uniform(value, type) if row is None else self._moved(operation, row, axis)
             case Elementwise() | AddPtr():
-                rows = [self.drop(operand, axis) for operand in operation.operands]
-                known = [row for row in rows if row is not None]
-                if len(known) == len(rows):
+                known = yield from _of_operands(operation, axis)
+                if len(known) == len(operation.operands):
                     return self.scalars.add(operation.__class__(known, operation.attributes))
                 if not isinstance(operation, Elementwise):
                     return None
@@ -338,6 +357,16 @@ class RowAnalysis:
                 order = tuple(d - (d > gone) for d in without(operation.order, axis))
                 moved = Transpose([row], {"order": order})
         return self.scalars.add(moved)
+
+
+def _of_operands(operation: Operation, axis: int) -> Generator[_Place, Value | None, list[Value]]:
+    """Rows of the operands that have any, of what works element by element."""
+    rows = list[Value]()
+    for each in operation.operands:
+        row = yield each, axis
+        if row is not None:
+            rows.append(row)
+    return rows
 
 
 def _extent(value: Value, axis: int) -> int:

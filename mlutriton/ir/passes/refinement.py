@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from mlutriton.dtypes import I32
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.digits import Parts
 from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.core import Operation, Value
@@ -34,14 +35,17 @@ class Refinement:
 
     def of(self, value: Value, parts: Parts) -> Value:
         """A tensor on finer axes."""
+        return depth_first(self._search, (value, parts))
+
+    def _search(self, wanted: tuple[Value, Parts]) -> Search[tuple[Value, Parts], Value]:
+        value, parts = wanted
         if all(len(part) == 1 for part in parts):
             return value
-        found = self._known.get((value, parts))
-        if found is None:
-            found = self._known[value, parts] = self._find(value, parts)
-        return found
+        if wanted not in self._known:
+            self._known[wanted] = yield from self._find(value, parts)
+        return self._known[wanted]
 
-    def _find(self, value: Value, parts: Parts) -> Value:
+    def _find(self, value: Value, parts: Parts) -> Search[tuple[Value, Parts], Value]:
         operation = value.defining_op
         type = TensorType(_flat(parts), element_type(value.type))
         match operation:
@@ -52,11 +56,14 @@ class Refinement:
             case Range():
                 return self._range(operation.integer("start"), parts[0])
             case Elementwise() | AddPtr():
-                operands = [self.of(each, parts) for each in operation.operands]
+                operands = list[Value]()
+                for each in operation.operands:
+                    finer = yield each, parts
+                    operands.append(finer)
                 return self._add(operation.__class__(operands, operation.attributes))
             case ExpandDims():
                 axis = operation.integer("axis")
-                row = self.of(operation.operands[0], (*parts[:axis], *parts[axis + 1 :]))
+                row = yield operation.operands[0], (*parts[:axis], *parts[axis + 1 :])
                 place = len(_flat(parts[:axis]))
                 for _ in parts[axis]:
                     row = self._add(ExpandDims([row], {"axis": place}))
@@ -68,14 +75,14 @@ class Refinement:
                     part if math.prod(part) == extent else (1,) * len(part)
                     for part, extent in zip(parts, shape, strict=True)
                 )
-                return self._add(Broadcast([self.of(source, inner)], result_types=[type]))
+                return self._add(Broadcast([(yield source, inner)], result_types=[type]))
             case Transpose():
                 before: list[tuple[int, ...]] = [()] * len(parts)
                 for place, axis in enumerate(operation.order):
                     before[axis] = parts[place]
                 begins = [len(_flat(tuple(before[:axis]))) for axis in range(len(before))]
                 order = tuple(begins[axis] + k for axis in operation.order for k in range(len(before[axis])))
-                return self._add(Transpose([self.of(operation.operands[0], tuple(before))], {"order": order}))
+                return self._add(Transpose([(yield operation.operands[0], tuple(before))], {"order": order}))
             case _:
                 return self._add(Reshape([value], result_types=[type]))
 
