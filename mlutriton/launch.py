@@ -393,6 +393,9 @@ class Launch:
         except KernelFault as fault:
             self._blame(fault)
             raise
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"  note: it ended the launch of {self.kernel.program.name} {self.grid} before its time")
+            raise
         for observer in _observers:
             observer(run)
         return run

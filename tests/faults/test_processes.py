@@ -75,8 +75,9 @@ for kernel, arguments in ((turn, (5,)), (spin, ())):
     threading.Thread(target=interrupt).start()
     try:
         kernel[(100,)](x + 1, *arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(time.process_time() - sent[0])
+        assert f"the launch of {kernel.__name__} (100, 1, 1)" in stop.__notes__[0]
 """
     output, _ = finished(run(code))
     assert len(output.split()) == 2
