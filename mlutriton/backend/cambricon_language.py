@@ -23,7 +23,6 @@ from triton.language import core, standard
 from triton.language.semantic import TritonSemantic
 
 from mlutriton.backend.options import MLUOptions
-from mlutriton.frontend.jit import Kernel
 from mlutriton.language.cambricon import flip, is_plain, read_part, write_part
 from mlutriton.simulator.compiling import uncollected
 
@@ -65,7 +64,8 @@ def _knowing_the_kernel(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def make_ir(source: Any, target: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         is_ours = isinstance(options, MLUOptions)
-        _reading.is_extended = is_ours and (options.cambricon_language or isinstance(source.fn, Kernel))
+        is_meant = getattr(source.fn, "takes_cambricon_language", False)
+        _reading.is_extended = is_ours and (options.cambricon_language or is_meant)
         _reading.has_other_sizes = False
         try:
             with uncollected() if is_ours else nullcontext():

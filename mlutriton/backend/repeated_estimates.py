@@ -202,6 +202,7 @@ def _twin_of(kernel: Any) -> tuple[Any, Any]:
         twin.__dict__.update(kernel.__dict__)
         twin.device_caches = defaultdict(twin.create_binder)
         twin.known_launches = KnownLaunches()
+        twin.takes_cambricon_language = getattr(kernel, "takes_cambricon_language", False)
         return twin, twin
     around = copy.copy(kernel)
     around.fn, twin = _twin_of(kernel.fn)

@@ -30,7 +30,11 @@ class Kernel(JITFunction):
 
     Attributes:
         known_launches: those that Triton need not be asked about again.
+        takes_cambricon_language: whether it may use what Cambricon's Triton has beyond Triton; False for what stands in
+            for a kernel of ``triton.jit``.
     """
+
+    takes_cambricon_language = True
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **keywords: Any) -> None:
         """Takes what Triton's ``JITFunction`` takes."""

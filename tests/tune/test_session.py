@@ -282,3 +282,23 @@ def test_an_evaluator_leaves_kernels_as_they_are(kernels):
     compile_before = module.scale._do_compile
     Evaluator(module.scale, FunctionPlan(module.launch_scale), SHAPES, mlu.current_machine())
     assert module.scale._do_compile == compile_before
+
+
+@pytest.mark.parametrize(("decorator", "status"), [("mlu", Status.TIMED), ("triton", Status.FAILED)])
+def test_what_is_found_is_what_a_launch_would_take(tmp_path, decorator, status):
+    file = tmp_path / "ones.py"
+    file.write_text(f"""
+import triton
+import mlutriton as mlu
+import mlutriton.language as tl
+
+@{decorator}.jit
+def ones(out, BLOCK: tl.constexpr):
+    tl.store(out + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), 1.0)
+
+def launch_ones(n, BLOCK):
+    return (n // BLOCK,), {{"out": mlu.spec((n,), "fp32")}}
+""")
+    tuning = tune(f"{file}::ones", shapes=[{"n": 96}], space={"BLOCK": [32, 48]}, engine=here(), prune=False)
+    found = {each.configuration["BLOCK"]: each.status for each in tuning.results[0].outcomes}
+    assert found == {32: Status.TIMED, 48: status}
