@@ -139,6 +139,8 @@ def validate(
         out.print(f"It behaves like {close}.")
         return
     out.print(f"It differs from {close}, the preset that is closest, in {len(differing)} of {len(PARAMETERS)} values.")
+    if machine.name in mlu.machines():
+        out.print("Its name is that of a preset, and reports do not tell the two apart: give it one of its own.")
     made = table("parameter", close, machine.name, "confidence", "source")
     for column in made.columns[3:]:
         column.justify, column.no_wrap = "left", False

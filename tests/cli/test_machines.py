@@ -68,6 +68,9 @@ def test_a_file_is_validated_and_its_differences_told(command, tmp_path):
     (tmp_path / "mine.toml").write_text(MINE)
     output = command("validate", "mine.toml")
     assert "mine.toml is a machine: mine, 32 cores" in output
+    assert "that of a preset" not in output
+    (tmp_path / "same.toml").write_text(MINE.replace("mine", "mlu580"))
+    assert "Its name is that of a preset" in command("validate", "same.toml")
     assert "differs from mlu590-m9, the preset that is closest, in 1 of" in output
     assert "two thirds of a board" in output
     (tmp_path / "same.toml").write_text('name = "same"\nextends = "mlu220"\n')
