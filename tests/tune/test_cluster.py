@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,7 +17,7 @@ from mlutriton.tune.session import RequestedSearch, prepare, searched
 
 SHAPES = [{"n": 100_000}, {"n": 3000}]
 SPACE = {"BLOCK": [64, 128, 256, 512, 1024], "UNROLL": [1, 2, 3, 4], "num_stages": [1, 2]}
-WORKERS = 3
+WORKERS = 2
 
 
 def process(*arguments, directory):
@@ -31,16 +32,15 @@ def line_with(started, pattern):
     raise AssertionError(f"{started.args} ended without {pattern}")
 
 
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
+@contextmanager
+def running(directory):
     """Address of a scheduler with workers, and the workers."""
-    monkeypatch.setenv("TEST_PROCESS", "0")
-    scheduler = process("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", directory=tmp_path)
+    scheduler = process("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", directory=directory)
     started = [scheduler]
     try:
         address = line_with(scheduler, r"Scheduler at:\s+tcp://(\S+)")[1]
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
-        workers = [process("worker", f"tcp://{address}", *options, directory=tmp_path) for _ in range(WORKERS)]
+        workers = [process("worker", f"tcp://{address}", *options, directory=directory) for _ in range(WORKERS)]
         started += workers
         for worker in workers:
             line_with(worker, "Registered to")
@@ -49,6 +49,20 @@ def cluster(tmp_path, monkeypatch):
         for each in started:
             each.kill()
             each.communicate(timeout=60)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A cluster of a test's own, which may kill workers."""
+    with running(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """That of a cluster whose workers live, and serve one test after another."""
+    with running(tmp_path_factory.mktemp("cluster")) as (address, _):
+        yield address
 
 
 @pytest.mark.filterwarnings("default")
@@ -74,8 +88,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_counted_twice(cluster, kernel
 
 
 @pytest.mark.filterwarnings("default")
-def test_workers_that_have_no_such_file_get_it(cluster, kernels, tmp_path):
-    address, _ = cluster
+def test_workers_that_have_no_such_file_get_it(address, kernels, tmp_path):
     file = tmp_path / "elsewhere.py"
     file.write_text(kernels.read_text())
     prepared = prepare(RequestedSearch(f"{file}::scale", shapes=SHAPES[:1], space=SPACE))
@@ -147,9 +160,8 @@ def written(directory, **changed):
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_the_kernel_imports_from_its_directory_is_sent(cluster, tmp_path):
+def test_what_the_kernel_imports_from_its_directory_is_sent(address, tmp_path):
     """Also when workers have served a search before whose files had the same names."""
-    address, _ = cluster
     request = {"shapes": SHAPES[:1], "space": {"BLOCK": [64, 128, 256, 512], "num_stages": [1, 2]}}
     more = NEIGHBOURS["offsets.py"].replace("constexpr(1)", "constexpr(3)")
     found = []
@@ -165,8 +177,7 @@ def test_what_the_kernel_imports_from_its_directory_is_sent(cluster, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_workers_lack_is_told(cluster, tmp_path, monkeypatch):
-    address, _ = cluster
+def test_what_workers_lack_is_told(address, tmp_path, monkeypatch):
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "only_here.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "installed")

@@ -46,9 +46,9 @@ def test_the_best_is_what_each_launch_alone_would_take(scale, kernels):
 def test_any_number_of_workers_finds_the_same(scale, search):
     found = [
         tune(scale, shapes=SHAPES, space=SPACE, engine=LocalEngine(workers), seed=3, **search).results
-        for workers in (1, 2, 4)
+        for workers in (1, 3)
     ]
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", ["random", "model"])
@@ -162,13 +162,13 @@ def test_all_shapes_are_searched(scale, search):
 
 
 def test_a_model_finds_what_is_good_without_trying_all(scale):
-    space = {"BLOCK": [1 << power for power in range(4, 14)], "UNROLL": range(1, 9), "num_stages": range(1, 4)}
+    space = {"BLOCK": [1 << power for power in range(4, 14)], "UNROLL": range(1, 5), "num_stages": range(1, 4)}
     [whole] = tune(scale, shapes=SHAPES[:1], space=space, prune=False).results
     found = []
     for seed in range(3):
-        request = {"shapes": SHAPES[:1], "space": space, "search": "model", "trials": 60, "seed": seed}
+        request = {"shapes": SHAPES[:1], "space": space, "search": "model", "trials": 30, "seed": seed}
         [result] = tune(scale, **request, engine=here()).results
-        assert len(result.outcomes) == 60
+        assert len(result.outcomes) == 30
         found.append(result.best.cycles)
     # Some begin where there is nothing better beside what they find, which is among the best twentieth all the same.
     timed = sorted(each.cycles for each in whole.outcomes if each.cycles is not None)
