@@ -246,8 +246,8 @@ def _memory(
     return Slot(name, SlotKind.ON_CHIP, type, access, span, tuple(spaces.split()), optional)
 
 
-def _global(name: str, access: Access, type: int = 0) -> Slot:
-    return Slot(name, SlotKind.GLOBAL, type, access)
+def _global(name: str, access: Access) -> Slot:
+    return Slot(name, SlotKind.GLOBAL, 0, access)
 
 
 def _index(name: str) -> Slot:

@@ -63,10 +63,10 @@ class Allocation:
         return self.address + self.bytes
 
     @classmethod
-    def of_array(cls, name: str, array: NDArray[Any], dtype: DType | None = None) -> Allocation:
+    def of_array(cls, name: str, array: NDArray[Any]) -> Allocation:
         """The bytes that a view of an array spans, first to last."""
         low, high = np.lib.array_utils.byte_bounds(array)
-        return cls(name, low, high - low if array.size else 0, bool(array.flags.writeable), array, dtype)
+        return cls(name, low, high - low if array.size else 0, bool(array.flags.writeable), array)
 
     def element(self, address: int) -> str:
         """The place of a byte in elements, counted as if they went on before the first one and after the last one."""

@@ -210,13 +210,13 @@ def _plan(code: TileCode, outer: Loop, phased: set[str]) -> Plan:
     plan.carried = [place for place, (register, _) in enumerate(outer.carried) if register in needed]
     plan.slice = definitions.instructions(needed)
     if any(isinstance(node, Loop) and _wait(node) is not None for node in outer.body):
-        plan.stores = _stores_behind(code, outer.body, loops[-1])
+        plan.stores = _stores_behind(outer.body, loops[-1])
         own = registers_set([outer])
         plan.remembered = sorted(free_registers([*plan.serves, *plan.stores]) & own, key=lambda each: each.index)
     return plan
 
 
-def _stores_behind(code: TileCode, body: Sequence[Node], last: int) -> list[Node]:
+def _stores_behind(body: Sequence[Node], last: int) -> list[Node]:
     """The stores behind a place in a program, if what they store is made there, and nothing else accesses memory."""
     behind = list(body[last + 1 :])
     stores = [node for node in behind if isinstance(node, Instruction) and node.row.trace == "STORE"]

@@ -71,7 +71,7 @@ def simplify_elementwise(op: Elementwise, make: Make) -> Value | None:
     swapped = _constant_to_the_right(op, constants)
     if swapped is not None:
         return make(swapped)
-    uniform = _of_scalars(op, constants, make)
+    uniform = _of_scalars(op, make)
     if uniform is not None:
         return uniform
     if op.name == "select":
@@ -126,7 +126,7 @@ def _constant_to_the_right(op: Elementwise, constants: Sequence[int | float | No
     return _remake(op, [op.operands[1], op.operands[0], *op.operands[2:]], name) if name else None
 
 
-def _of_scalars(op: Elementwise, constants: Sequence[int | float | None], make: Make) -> Value | None:
+def _of_scalars(op: Elementwise, make: Make) -> Value | None:
     """An op on splats is the splat of the op on scalars."""
     if not shape_of(op.result.type):
         return None
