@@ -19,6 +19,7 @@ _COLUMNS = 3
 _WIDTH_INCHES, _ROW_INCHES = 11.0, 3.0
 _MAXIMUM_NAMES = 9
 _MAXIMUM_LABELS = 12
+_DECADE = 10
 
 
 def plot(tuning: Tuning, number: int, path: str | Path) -> Path:
@@ -83,7 +84,7 @@ def _draw_course(axes: Any, result: ShapeResult) -> None:
         places, cycles = zip(*timed, strict=True)
         best = list(accumulate(cycles, min))
         axes.step([*places, len(result.outcomes)], [*best, best[-1]], where="post", color=_BEST, label="best so far")
-        axes.set_yscale("log")
+        _scale_cycles(axes, [height for _, height in [*timed, *skipped] if height])
     failed = result.count(Status.FAILED)
     axes.set_xlabel("trial" + (f" ({failed:,} that failed are not shown)" if failed else ""))
     axes.set_ylabel("simulated cycles")
@@ -106,8 +107,19 @@ def _draw_values(axes: Any, result: ShapeResult, name: str) -> None:
     axes.set_xticks(range(0, len(values), step), [str(value) for value in values[::step]], fontsize=8)
     axes.set_xlabel(name)
     if timed:
-        axes.set_yscale("log")
+        _scale_cycles(axes, _cycles(timed))
     axes.grid(visible=True, alpha=0.3)
+
+
+def _scale_cycles(axes: Any, shown_cycles: list[int]) -> None:
+    """A logarithmic axis whose numbers are written out, and are several even where all lie in one decade."""
+    from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter, StrMethodFormatter  # of an extra, see above
+
+    axes.set_yscale("log")
+    is_narrow = max(shown_cycles) < _DECADE * min(shown_cycles)
+    axes.yaxis.set_major_locator(AutoLocator() if is_narrow else LogLocator(10, subs=(1, 2, 5), numticks=12))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _in_order(values: dict[str, Value]) -> list[Value]:

@@ -122,6 +122,7 @@ def test_the_plot_is_a_picture_of_every_trial(tuning, tmp_path):
         path = plot(tuning, number, tmp_path / f"{number}.svg")
         text = path.read_text()
         assert text.startswith("<?xml")
+        assert "10^{" not in text  # numbers are written out
     assert plot(tuning, 0, tmp_path / "0.png").read_bytes().startswith(b"\x89PNG")
 
 
