@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import prod
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
@@ -282,8 +283,12 @@ def _type_name(value: object) -> str:
 
 
 def unknown_dtype(dtype: object, name: str = "") -> ArgumentError:
-    """The error E0103 for an array, for the caller to raise."""
+    """The error E0103 for an array, or for the name of a type that one is asked for with; for the caller to raise."""
     known = ", ".join(sorted(_DTYPES_BY_NAME))
+    if isinstance(dtype, str):
+        close = get_close_matches(dtype, [*_DTYPES_BY_NAME, *_TRITON_NAMES], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "Triton's names do as well, such as fp32"
+        return ArgumentError("E0103", f"there is no element type {dtype!r}", note=f"known are {known}", help=hint)
     help = "convert it: array.astype(np.float32)"
     if isinstance(dtype, np.dtype) and cast("np.dtype[Any]", dtype).newbyteorder("=") in ARRAY_DTYPES:
         help = "convert it to the byte order of the host: array.astype(array.dtype.newbyteorder('='))"

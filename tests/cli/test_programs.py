@@ -176,7 +176,7 @@ def test_random_arrays_are_those_of_the_seed(command, program, tmp_path):
         (["run", "scale.mluprog"], 2, "out is missing"),
         (["run", "scale.mluprog", "out"], 2, "names no argument"),
         (["run", "scale.mluprog", "n=1", "n=2"], 2, "said twice"),
-        (["run", "scale.mluprog", "out=zeros:fp33[4]"], 2, "E0103"),
+        (["run", "scale.mluprog", "out=zeros:fp33[4]"], 2, "did you mean fp32"),
         (["run", "scale.mluprog", "out=void:fp32[4]"], 2, "no fill void"),
         (["run", "scale.mluprog", "out=zeros:fp32[-4]"], 2, "is no array"),
         (["run", "scale.mluprog", "out=kernels.npy"], 2, "kernels.npy: No such file"),
