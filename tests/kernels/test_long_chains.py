@@ -20,6 +20,17 @@ def of_numbers(out, x, first, STEPS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @mlu.jit
+def of_limits(out, x, first, STEPS: tl.constexpr, COLUMNS: tl.constexpr):
+    """How much of each row is valid is the least of two numbers that steps make of one."""
+    column = tl.arange(0, COLUMNS)
+    end = tl.program_id(0) * 5 - first
+    for step in tl.static_range(STEPS):
+        end = tl.minimum(end + step, end * end)
+    place = tl.program_id(0) * COLUMNS + column
+    tl.store(out + place, tl.load(x + place, mask=column < end, other=-1.0))
+
+
+@mlu.jit
 def of_positions(out, x, first, STEPS: tl.constexpr, COLUMNS: tl.constexpr):
     """Where each element is found is what steps make, each a digit of a sum."""
     row, column = tl.program_id(0) * 2 + tl.arange(0, 2)[:, None], tl.arange(0, COLUMNS)[None, :]
@@ -75,6 +86,13 @@ def _of_rows(x, first, steps):
     return x[begin[:, None] + np.arange(COLUMNS)]
 
 
+def _of_parts(x, first, steps):
+    end = np.arange(ROWS) * 5 - first
+    for step in range(steps):
+        end = np.minimum(end + step, end * end)
+    return np.where(np.arange(COLUMNS) < end[:, None], x[: ROWS * COLUMNS].reshape(ROWS, COLUMNS), -1)
+
+
 def _of_elements(x, first, steps):
     place = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) + first
     for step in range(steps):
@@ -86,6 +104,7 @@ def _of_elements(x, first, steps):
     ("kernel", "steps", "expected"),
     [
         (of_numbers, 170, _of_rows),
+        (of_limits, 30, _of_parts),
         (of_positions, 100, _of_elements),
         (of_totals, 110, _totals),
         (of_masks, 170, _masked),
@@ -93,5 +112,5 @@ def _of_elements(x, first, steps):
 )
 def test_chains_may_be_longer_than_the_stack(kernel, steps, expected):
     x, out = np.arange(2048, dtype=np.float32), np.zeros((ROWS, COLUMNS), np.float32)
-    kernel[(ROWS if kernel is of_numbers else ROWS // 2,)](out, x, 37, STEPS=steps, COLUMNS=COLUMNS)
+    kernel[(ROWS if kernel in (of_numbers, of_limits) else ROWS // 2,)](out, x, 37, STEPS=steps, COLUMNS=COLUMNS)
     np.testing.assert_allclose(out, expected(x, 37, steps), rtol=1e-5)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand
 from mlutriton.dtypes import I1, I64
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.isa.operands import Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 
@@ -147,24 +148,35 @@ class WholeTiles:
         varies: Callable[[Register], bool],
     ) -> None:
         self.definitions, self.grows_evenly, self.varies = definitions, grows_evenly, varies
+        self._found: dict[Operand, Tests | None] = {}
 
     def same(self, operand: Operand) -> Tests | None:
         """What has to hold at the ends for a number to be the same in all iterations; None if that cannot be told."""
+        return depth_first(self._search, operand)
+
+    def _search(self, operand: Operand) -> Search[Operand, Tests | None]:
+        if operand not in self._found:
+            self._found[operand] = yield from self._same(operand)
+        return self._found[operand]
+
+    def _same(self, operand: Operand) -> Search[Operand, Tests | None]:
         if not isinstance(operand, Register) or not self.varies(operand):
             return NONE
         match self._definition(operand):
             case ("smin" | "smax" as name, (a, b)):
-                both = _all(self.same(a), self.same(b))
-                if both is not None:
-                    return both
-                bounded, bound = (a, b) if self.same(b) == NONE else (b, a)
-                return self._beyond(bounded, bound, up=name == "smin") if self.same(bound) == NONE else None
+                first = yield a
+                second = yield b
+                if first is not None and second is not None:
+                    return first | second
+                bounded, bound, of_bound = (a, b, second) if second == NONE else (b, a, first)
+                return self._beyond(bounded, bound, up=name == "smin") if of_bound == NONE else None
             case ("select", (condition, a, _)):
-                return _all(self._holds(condition), self.same(a))
+                return _all(self._holds(condition), (yield a))
             case ("add" | "sub" | "mul", (a, b)):
-                return _all(self.same(a), self.same(b))
+                first = yield a
+                return _all(first, (yield b))
             case ("mov" | "sext" | "zext", (source,)):
-                return self.same(source)
+                return (yield source)
             case _:
                 return None
 
