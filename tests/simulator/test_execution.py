@@ -98,6 +98,10 @@ FAULTS = {
     "count": ("E0304", "add.i64 r5, r2, 65\nv.mov.f32 [b], 0.0, 1, r5\nexit"),
     "index": ("E0304", "v.mov.f32 [a], 0.0, 1, 8\nv.mov.i32 [a + 32], 8, 1, 4\n"
               "v.gather.f32.i32 [b], [a], [a + 32], 1, 4, 1, 8\nexit"),
+    "index of many": ("E0304", "v.mov.f32 [a], 0.0, 1, 8\nv.mov.i32 [a + 32], 7, 1, 40\nv.mov.i32 [a + 112], -1, 1, 2\n"
+                      "v.mov.i32 [a + 120], 9, 1, 2\nv.gather.f32.i32 [b], [a], [a + 32], 1, 40, 1, 8\nexit"),
+    "index of the last": ("E0304", "v.mov.f32 [a], 0.0, 1, 8\nv.mov.i32 [a + 32], 7, 1, 40\n"
+                          "v.mov.i32 [a + 188], 8, 1, 1\nv.gather.f32.i32 [b], [a], [a + 32], 1, 40, 1, 8\nexit"),
     "assertion": ("E0305", "slt.i64 r5, r3, 1\nassert r5, 0\nexit"),
 }  # fmt: skip
 

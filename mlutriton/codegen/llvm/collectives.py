@@ -224,8 +224,64 @@ def as_index(e: Emitter, pointer: str, dtype: DType) -> str:
 
 
 def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
-    """``f(context, dst, a, index, outer, n, inner, extent)``: the instruction ``v.gather``; -1 after a fault."""
+    """``f(context, dst, a, index, outer, n, inner, extent)``: the instruction ``v.gather``; -1 after a fault.
+
+    Of single elements, as many indexes as lanes are compared with the extent at once.
+    """
     name = f"mlu.local_gather.{dtype.bytes}.{index_dtype}"
+
+    def define() -> str:
+        e = Emitter(library)
+        bits, width, one_by_one = f"i{8 * dtype.bytes}", dtype.bytes, _gather_one_by_one(library, dtype, index_dtype)
+        single, vector = kind(index_dtype), wide(kind(index_dtype), LANES)
+
+        def rest(a: str, place: str, n: Count) -> str:
+            pointers = (f"ptr {e.pointer('%dst', e.multiply(place, width))}", f"ptr {a}")
+            index = f"ptr {e.pointer('%index', e.multiply(place, index_dtype.bytes))}"
+            counts = f"i64 1, i64 {n}, i64 1, i64 %extent"
+            return e.value(f"call i64 @{one_by_one}(ptr %context, {', '.join(pointers)}, {index}, {counts})")
+
+        with e.when(e.value("icmp ne i64 %inner, 1")):
+            counts = "i64 %outer, i64 %n, i64 %inner, i64 %extent"
+            e.do(f"ret i64 {e.value(f'call i64 @{one_by_one}(ptr %context, ptr %dst, ptr %a, ptr %index, {counts})')}")
+            e.label(e.fresh("unreachable"))
+        extent = "%extent" if index_dtype.bits == 64 else e.value(f"trunc i64 %extent to {single}")
+        extents, whole = e.in_all_lanes(single, extent, LANES), e.value(f"and i64 %n, {-LANES}")
+        with e.loop("%outer") as outer:
+            row = e.value(f"mul i64 {outer}, %n")
+            a = e.pointer("%a", e.multiply(e.value(f"mul i64 {outer}, %extent"), width))
+            with e.loop(whole, step=LANES) as k:
+                place = str(e.add(row, k))
+                indexes = number_of(
+                    e, load(e, e.pointer("%index", e.multiply(place, index_dtype.bytes)), index_dtype, LANES)
+                )
+                outside = e.value(f"icmp uge {vector} {indexes}, {extents}")
+                any_outside = e.value(f"icmp ne i{LANES} {e.value(f'bitcast <{LANES} x i1> {outside} to i{LANES}')}, 0")
+                with e.when(any_outside):
+                    e.do(f"ret i64 {rest(a, place, LANES)}")
+                    e.label(e.fresh("unreachable"))
+                for lane in range(LANES):
+                    index = e.value(f"extractelement {vector} {indexes}, i64 {lane}")
+                    index = index if index_dtype.bits == 64 else e.value(f"zext {single} {index} to i64")
+                    value = e.value(f"load {bits}, ptr {e.pointer(a, e.multiply(index, width))}, align 1")
+                    target = e.pointer("%dst", e.multiply(e.add(place, lane), width))
+                    e.do(f"store {bits} {value}, ptr {target}, align 1")
+            failed = e.value(f"icmp ne i64 {rest(a, str(e.add(row, whole)), e.subtract('%n', whole))}, 0")
+            with e.when(failed):
+                e.do("ret i64 -1")
+                e.label(e.fresh("unreachable"))
+        e.do("ret i64 0")
+        return e.function(
+            f"define internal i64 @{name}(ptr %context, ptr %dst, ptr %a, ptr %index, i64 %outer, i64 %n, i64 %inner,"
+            " i64 %extent) noinline"
+        )
+
+    return library.require(name, define)
+
+
+def _gather_one_by_one(library: Library, dtype: DType, index_dtype: DType) -> str:
+    """The same, of any inner extent."""
+    name = f"mlu.gather_one_by_one.{dtype.bytes}.{index_dtype}"
 
     def define() -> str:
         e = Emitter(library)
