@@ -11,6 +11,7 @@ from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.interleave import interleave
 from mlutriton.codegen.lane_trees import combine_lanes_of_all_rows
+from mlutriton.codegen.lines_by_themselves import read_lines_by_themselves
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
@@ -116,6 +117,7 @@ def _generate(
         remove_dead_code(code)
         fuse_chains(code)
         repeat_cheap_steps(code)
+        read_lines_by_themselves(code, machine)
         deeper = deepen_loops(code, machine, depths[0]) if stages > 1 and depths else []
         if deeper and refused is not None and refused.refuses(deeper):
             del depths[0]

@@ -210,12 +210,13 @@ class Function:
         """Every operation, parents first."""
         return self.body.walk()
 
-    def add_parameter(self, type: Type, name: str) -> Value:
-        """A parameter behind those that there are."""
+    def add_parameter(self, type: Type, name: str, facts: Mapping[str, int] | None = None) -> Value:
+        """A parameter behind those that there are, of which these facts are known."""
         arguments = self.body.arguments
+        if self.argument_attributes or facts:
+            every = self.argument_attributes or [{} for _ in arguments]
+            self.argument_attributes = [*every, dict(facts or {})]
         arguments.append(Value(type, self.body, len(arguments), name))
-        if self.argument_attributes:
-            self.argument_attributes = [*self.argument_attributes, {}]
         return arguments[-1]
 
 

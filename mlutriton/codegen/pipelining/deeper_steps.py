@@ -13,12 +13,16 @@ M is a number of the launch: what memory allows, what lets a burst flow for some
 few turns for the pipeline, which are about alike. The last turn has what is left. Tiles of a step lie behind each other
 in their buffer, or, where the depth runs along their rows, side by side; panels of weights go on in depth. What is
 computed on tiles on the way, conversions and scales, takes more elements.
+
+What differs from step to step in another way, as scales of groups of rows, each step loads by itself, unless it is what
+the step before has, and so each computes with it, or with what is the same in all of them. Between two such
+computations, tiles of one step do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -44,7 +48,7 @@ from mlutriton.isa.expression import round_up, value_of
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Mode, Operand, Register
 from mlutriton.isa.program import Instruction
-from mlutriton.isa.table import SPECIAL_REGISTERS, WRAM_PANEL_COLUMNS, Access, Queue
+from mlutriton.isa.table import SPECIAL_REGISTERS, TABLE, WRAM_PANEL_COLUMNS, Access, Queue
 
 # The tiles of a turn flow for so many latencies: then the one that shows hardly counts. Fewer where memory is short.
 DEPTHS = (8, 6, 5, 4, 3, 2)
@@ -57,6 +61,9 @@ LEAST_SHARED_STEPS = 3
 
 # Turns that are left for the pipeline: at both ends of a loop one stands alone.
 TURNS = 3
+
+# Some of whose instructions each step has for itself: these are written one by one.
+_MOST_BY_THEMSELVES = 8
 
 # With fewer steps in a turn, one less makes transfers much shorter.
 _LEAST_UNEVEN = 3
@@ -133,6 +140,12 @@ class _Analysis:
         counts: by the identity of an element-wise instruction or transpose, the name of the count that goes with the
             depth.
         rests: by the identity of a transfer whose depth a mask limits, what is left of it at the begin of a step.
+        single: identities of instructions that each step has for itself.
+        passing: buffers that hold the tile of one step at a time.
+        apart: buffers of what each step loads by itself and nobody needs together, of which each step has its own.
+        recurring: of these the loads that only their place tells from that of the step before, by their buffer.
+        behind: the move of weights and the product with them behind a run that makes them, by its last instruction.
+        halved: buffers of such weights, which have halves.
     """
 
     def __init__(self, code: TileCode, loop: Loop, surroundings: Surroundings) -> None:
@@ -144,6 +157,12 @@ class _Analysis:
         self.layouts: dict[str, _Layout] = {}
         self.counts: dict[int, str] = {}
         self.rests: dict[int, _Rest] = {}
+        self.single: set[int] = set()
+        self.passing: set[str] = set()
+        self.apart: set[str] = set()
+        self.recurring: dict[str, Instruction] = {}
+        self.behind: dict[int, tuple[Instruction, Instruction]] = {}
+        self.halved: set[str] = set()
         products = [each for each in self.every if each.row.name == "mm"]
         touched = [_buffer(operand) for each in self.every for operand, _ in each.accesses]
         self.totals = {_buffer(each.operand("c")) for each in products}
@@ -157,7 +176,68 @@ class _Analysis:
         if not self.is_sum or any(self.everywhere[name] != inside[name] for name in self.filled):
             return False
         listed = [step for nodes in _lists(self.loop.body) for step in steps(nodes) if isinstance(step[0], Instruction)]
-        return all(self._takes(step) for step in reversed(listed)) and self.layouts.keys() == self.filled
+        if not all(self._takes(step) for step in reversed(listed)) or self.layouts.keys() != self.filled:
+            return False
+        loaded = {_buffer(each.operand("dst")) for each in self.every if each.row.trace and id(each) in self.single}
+        for step in listed:
+            chain = [node for node in step if isinstance(node, Instruction)]
+            if not loaded.isdisjoint(touch_counts(chain)) and id(chain[0]) not in self.single:
+                # Of tiles of its own, each step may have the next one on its way.
+                self._each_computes(chain)
+        self.passing = {name for run in self.runs() for name in self._touched_here_alone(run, inside)}
+        single = [node for node in self.loop.body if isinstance(node, Instruction) and id(node) in self.single]
+        for run in self.runs():
+            behind = self._multiplied_behind(run)
+            if behind is not None:
+                self.behind[id(run[-1])] = behind
+                self.halved |= {_buffer(behind[0].operand(name)) for name in ("dst", "src")}
+        self.apart = loaded & self._touched_here_alone(single, inside)
+        self.recurring = {
+            _buffer(each.operand("dst")): each for each in single if each.row.trace and self._recurs(each)
+        }
+        return True
+
+    def _multiplied_behind(self, run: Sequence[Instruction]) -> tuple[Instruction, Instruction] | None:
+        """The move of weights that a run makes, and the product with them, if there is nothing else behind it."""
+        place = next(place for place, node in enumerate(self.loop.body) if node is run[-1])
+        behind = [node for node in self.loop.body[place + 1 :] if not _is_scalar_or_load(node)]
+        match behind:
+            case [Instruction() as move, Instruction() as product] if move.row.name == "move.weight":
+                weights = move.operand("dst")
+                is_product = product.row.name == "mm" and product.operand("w") == weights
+                made = _buffer(move.operand("src"))
+                is_made_here = made in self._touched_here_alone([*run, move], touch_counts(self.loop.body))
+                is_behind = self.layouts.get(made) is _Layout.BEHIND
+                return (move, product) if is_product and is_made_here and is_behind else None
+            case _:
+                return None
+
+    def _recurs(self, load: Instruction) -> bool:
+        """Whether what a step loads by itself is a whole tile of which nothing but its place may change."""
+        local, (place,) = load.operand("dst"), (each for each in load.operands if isinstance(each, GlobalAddress))
+        others = {each for each in load.registers_read if each != place.register}
+        is_whole = self._bytes(local, math.prod(extents_of(load)), load.dtypes[0].bytes)
+        return _buffer(local) in self.apart and is_whole and not any(map(self.varies, others))
+
+    def _touched_here_alone(self, nodes: Sequence[Node], inside: Mapping[str, int]) -> set[str]:
+        """Tiles that nothing but these touches."""
+        here = touch_counts(nodes)
+        return {name for name in self.filled & here.keys() if here[name] == inside[name]}
+
+    def runs(self) -> Iterator[list[Instruction]]:
+        """What each step computes for itself, as far as nothing but loads of other tiles stands between."""
+        run: list[Instruction] = []
+        for node in self.loop.body:
+            is_load = isinstance(node, Instruction) and node.row.trace == "LOAD"
+            if isinstance(node, Instruction) and node.row.queue is Queue.SCALAR:
+                continue
+            if isinstance(node, Instruction) and id(node) in self.single and not is_load:
+                run.append(node)
+            elif run and not (is_load and touch_counts([node]).keys().isdisjoint(touch_counts(run))):
+                yield run
+                run = []
+        if run:
+            yield run
 
     def _takes(self, step: Sequence[Node]) -> bool:
         """Whether an instruction or chain can do its work for several steps; notes how it needs its tiles to lie."""
@@ -166,11 +246,11 @@ class _Analysis:
         if first.row.queue is Queue.SCALAR:
             return not first.row.trace and not any(first.accesses) and first.written_register is not None
         if first.row.trace == "LOAD":
-            return self._load(first)
+            return self._load(first) or self._load_of_each(first)
         if first.row.trace == "GATHER":
             return self._gather(first)
-        if any(self._varies(operand) for each in chain for operand in each.registers_read):
-            return False
+        if any(self.varies(operand) for each in chain for operand in each.registers_read):
+            return self._each_computes(chain)
         match first.row.name:
             case "mm":
                 return self._product(first)
@@ -180,10 +260,49 @@ class _Analysis:
                 return self._move(first)
             case "v.transpose":
                 return self._transpose(first)
+            case _ if all(each.row.is_elementwise_or_mov for each in chain) and self._elementwise(chain):
+                return True
             case _:
-                return all(each.row.is_elementwise_or_mov for each in chain) and self._elementwise(chain)
+                return self._each_computes(chain)
 
-    def _varies(self, register: Register) -> bool:
+    def _each_computes(self, chain: Sequence[Instruction]) -> bool:
+        """Whether each step can compute something by itself, on tiles that lie one behind the other."""
+        for each in chain:
+            if each.row.queue is not Queue.COMPUTE or each.row.trace or each.written_register is not None:
+                return False
+            if not each.row.extents or each.row.name == "mm":
+                return False
+            for operand, access in each.accesses:
+                if _buffer(operand) in self.filled:
+                    fits = access is Access.READ or self.layouts.get(_buffer(operand)) is _Layout.BEHIND
+                    if not fits or not self._is_behind(operand):
+                        return False
+                elif access is not Access.READ:
+                    return False
+        return self._of_each(chain)
+
+    def _load_of_each(self, node: Instruction) -> bool:
+        """Whether each step can load a tile, or its own part of one, by itself."""
+        local = node.operand("dst")
+        is_known = node.row.name in ("dma.load", "dma.load_pad") and len(node.known_counts) == len(node.row.count_slots)
+        is_behind = self.layouts.get(_buffer(local)) is _Layout.BEHIND and self._is_behind(local)
+        return is_known and is_behind and self._of_each([node])
+
+    def _is_behind(self, operand: Operand) -> bool:
+        """Let the tile of an operand lie behind that of the step before."""
+        is_in_tile = isinstance(operand, Address) and operand.register is None
+        return is_in_tile and self.layouts.setdefault(_buffer(operand), _Layout.BEHIND) is _Layout.BEHIND
+
+    def _of_each(self, chain: Sequence[Instruction]) -> bool:
+        """Let each step have something by itself, if what it depends on is plain arithmetic."""
+        is_plain = (
+            self.definitions.closure({register for each in chain for register in each.registers_read}) is not None
+        )
+        self.single |= {id(each) for each in chain if is_plain}
+        return is_plain
+
+    def varies(self, register: Register) -> bool:
+        """Whether a register is not the same in each step."""
         return self.merging.step(register) != {}
 
     def _layout(self, operand: Operand) -> _Layout | None:
@@ -308,7 +427,7 @@ class _Analysis:
         if self.merging.step(place) != self.merging.scaled(stride, extent * node.dtypes[0].bytes):
             return False
         limit = node.operand(limit_name(node, deep))
-        if any(self._varies(each) for each in node.registers_read if each not in (place, limit)):
+        if any(self.varies(each) for each in node.registers_read if each not in (place, limit)):
             return False
         if limit == Immediate(known[deep]):
             return True
@@ -327,9 +446,7 @@ class _Analysis:
         if not self._bytes(local, known["n"] * length, node.dtypes[0].bytes):
             return False
         others = {_buffer(operand) for operand, access in node.accesses if access is Access.READ} - {""}
-        if others & self.filled or any(
-            self._varies(r) for r in node.registers_read if r not in (place.register, limit)
-        ):
+        if others & self.filled or any(self.varies(r) for r in node.registers_read if r not in (place.register, limit)):
             return False
         if self.merging.step(place.register) != self.merging.scaled(Immediate(1), length * node.dtypes[0].bytes):
             return False
@@ -407,6 +524,8 @@ def _most_steps(
     if not shared:
         latencies = min(latencies, LATENCIES_ALONE)
     found = math.ceil(latencies * machine.core_dma_latency_bytes / max(1, loaded))
+    if analysis.single:
+        found = min(found, _MOST_BY_THEMSELVES)
     if found < LEAST_SHARED_STEPS and shared:
         return 1
     limits = (
@@ -415,8 +534,10 @@ def _most_steps(
         ("sram", machine.usable_sram_bytes),
     )
     beside = surroundings.alive_beside(loop) - analysis.filled
+    beside |= analysis.passing
     for space, limit in limits:
-        sizes = {name: code.buffers[name].bytes * (2 if name in twice else 1) for name in analysis.filled}
+        wide = analysis.filled - analysis.passing
+        sizes = {name: code.buffers[name].bytes * (2 if name in twice else 1) for name in wide}
         step_bytes = sum(size for name, size in sizes.items() if code.buffers[name].space == space)
         others = sum(code.buffers[name].bytes for name in beside if code.buffers[name].space == space)
         if step_bytes:
@@ -449,6 +570,13 @@ class _Deepening:
         self.emitter = LoopEmitter(code, loop)
         self._integer, self._scalar = self.emitter.index_integer, self.emitter.index_scalar
         self.scaled: dict[int, ScalarOperand] = {}
+        self.tile_bytes = {name: code.buffers[name].bytes for name in analysis.filled}
+        self.in_steps: dict[tuple[Register, int], Register] = {}
+        self.counted: dict[tuple[Operand, int], Register] = {}
+        self.own: dict[tuple[str, int], str] = {}
+        self.latest: dict[str, str] = {}
+        self.in_half: dict[str, tuple[str, int]] = {}
+        self.renewed: dict[tuple[Register, Register], Register] = {}
         self.members: ScalarOperand = Immediate(1)
 
     def nodes(self) -> list[Node]:
@@ -459,18 +587,160 @@ class _Deepening:
         wide = replace(loop, step=self._integer("mul", loop.step, turn), body=[])
         self.emitter.nodes = wide.body
         self.members = self._integer("smin", self._steps_from(loop.index), turn)
+        last_of_run = {id(run[-1]): run for run in self.analysis.runs()}
+        in_run = {id(each) for run in last_of_run.values() for each in run}
         for node in loop.body:
             if isinstance(node, Sharing):
                 load, take = (
                     [part for each in nodes for part in self._several(each)] for nodes in (node.load, node.take)
                 )
                 wide.body.append(replace(node, load=load, take=take))
-            else:
+            elif id(node) in last_of_run:
+                run, behind = last_of_run[id(node)], self.analysis.behind.get(id(node))
+                if behind is None:
+                    made = [each for step in range(self.most) for each in self._run_of_step(run, step)]
+                    wide.body += made
+                else:
+                    wide.body += self._in_halves(run, *behind)
+                    in_run |= {id(each) for each in behind}
+            elif id(node) not in in_run:
                 made = self._several(node)
                 wide.body += made
-        for name in self.analysis.filled:
+        for name in self.analysis.filled - self.analysis.passing - self.analysis.apart - self.analysis.halved:
             self.code.buffers[name].bytes *= self.most
         return [*nodes, wide]
+
+    def _of_step(self, node: Instruction, step: int) -> Instruction:
+        """An instruction that each step has by itself, in one of them; it does nothing if there are not so many."""
+        self.emitter.location = node.location
+        name = node.row.extents[0]
+        moved: list[Operand] = []
+        for operand in node.operands:
+            if isinstance(operand, Address) and operand.buffer in self.analysis.recurring and not node.row.trace:
+                operand = operand.in_buffer(self.latest[operand.buffer])
+            elif isinstance(operand, Address) and operand.buffer in self.analysis.apart:
+                operand = operand.in_buffer(self._own_buffer(operand.buffer, step))
+            elif isinstance(operand, Address) and operand.buffer in self.analysis.filled - self.analysis.passing:
+                place, first = self.in_half.get(operand.buffer, (operand.buffer, 0))
+                ahead = (step - first) * self.tile_bytes[operand.buffer]
+                operand = replace(operand, buffer=place, offset_bytes=operand.offset_bytes + ahead)
+            elif isinstance(operand, Register):
+                operand = self._in_step(operand, step)
+            elif isinstance(operand, Address | GlobalAddress) and operand.register is not None:
+                operand = replace(operand, register=self._in_step(operand.register, step))
+            moved.append(operand)
+        instruction = node.taking(moved)
+        if not step:
+            return instruction
+        count = self._if_there(instruction.operand(name), step)
+        if node.row.trace and _buffer(node.operand("dst")) in self.analysis.recurring:
+            count = self._if_new(node, count, step)
+        return with_operands(instruction, {name: count})
+
+    def _in_halves(self, run: Sequence[Instruction], move: Instruction, product: Instruction) -> list[Node]:
+        """Weights that steps make by themselves: the first half is moved while the second is made.
+
+        More than halves gain nothing: what all take for the next turn is in the same queue, and moved before.
+        """
+        steps = -(-self.most // 2)
+        known, source, weights = move.known_counts, move.operand("src"), move.operand("dst")
+        left = product.operand("a")
+        assert isinstance(source, Address)
+        assert isinstance(weights, Address)
+        assert isinstance(left, Address)
+        depth, lda = known["depth"], self._times(known["depth"])
+        places: dict[str, list[str]] = {}
+        for name in (weights.buffer, source.buffer):
+            places[name] = [name, self._new_buffer(name)]
+            for each in places[name]:
+                self.code.buffers[each].bytes = steps * self.tile_bytes[name]
+        found: list[Node] = []
+        behind: list[Node] = []
+        for half, first in enumerate(range(0, self.most, steps)):
+            self.in_half[source.buffer] = made = places[source.buffer][half], first
+            for step in range(first, min(first + steps, self.most)):
+                found += self._run_of_step(run, step)
+            found += behind
+            self.emitter.location = product.location
+            rest = self._integer("smax", self._integer("sub", self.members, Immediate(first)), Immediate(0))
+            deep = self.emitter.integer("mul", self._integer("smin", rest, Immediate(steps)), Immediate(depth))
+            if isinstance(deep, Register):
+                self.code.greatest[deep] = steps * depth
+            place = weights.in_buffer(places[weights.buffer][half])
+            found.append(with_operands(move, {"dst": place, "src": source.in_buffer(made[0]), "depth": deep}))
+            of_half = replace(left, offset_bytes=first * depth * product.dtypes[0].bytes)
+            behind = [with_operands(product, {"a": of_half, "w": place, "depth": deep, "lda": lda})]
+        return [*found, *behind]
+
+    def _run_of_step(self, run: Sequence[Instruction], step: int) -> list[Instruction]:
+        """What a step of a turn computes by itself, behind copies of what it has loaded that the one before had not."""
+        copies: list[Instruction] = []
+        touched = touch_counts(run).keys()
+        for name, load in self.analysis.recurring.items():
+            if name not in touched:
+                continue
+            self.emitter.location = load.location
+            if name not in self.latest:
+                self.latest[name] = self._new_buffer(name)
+            elements = self.tile_bytes[name] // load.dtypes[0].bytes
+            count: Operand = Immediate(elements)
+            if step:
+                count = self._if_new(load, self._if_there(count, step), step)
+            operands = (Address(self.latest[name]), Address(self._own_buffer(name, step)), _ONE, count)
+            copies.append(Instruction(TABLE["v.mov"], load.dtypes, operands, load.location))
+        return [*copies, *(self._of_step(each, step) for each in run)]
+
+    def _if_new(self, load: Instruction, count: Operand, step: int) -> Register:
+        """A count in one of the steps of a turn, 0 if it loads what the one before has."""
+        (place,) = (each.register for each in load.operands if isinstance(each, GlobalAddress))
+        places = (self._in_step(place, step), self._in_step(place, step - 1))
+        if places not in self.renewed:
+            self.renewed[places] = self.emitter.scalar("ne", (I64,), *places)
+        found = self.emitter.scalar("select", (I64,), self.renewed[places], count, Immediate(0))
+        if isinstance(count, Register) and count in self.code.greatest:
+            self.code.greatest[found] = self.code.greatest[count]
+        return found
+
+    def _new_buffer(self, name: str) -> str:
+        """The name of a new buffer for a tile of a step."""
+        made = self.code.buffer_name(name)
+        self.code.buffers[made] = replace(self.code.buffers[name], name=made, bytes=self.tile_bytes[name])
+        return made
+
+    def _own_buffer(self, name: str, step: int) -> str:
+        """The name of the buffer that a step of a turn has for a tile that each has by itself."""
+        if (name, step) not in self.own:
+            self.own[name, step] = self._new_buffer(name) if step else name
+        return self.own[name, step]
+
+    def _if_there(self, count: Operand, step: int) -> Operand:
+        """A count in one of the steps of a turn, 0 if it has not so many."""
+        if (count, step) not in self.counted:
+            is_there = self.emitter.scalar("slt", (self.emitter.index_dtype,), Immediate(step), self.members)
+            found = self.emitter.scalar("select", (I64,), is_there, count, Immediate(0))
+            if isinstance(count, Immediate):
+                self.code.greatest[found] = int(count.value)
+            self.counted[count, step] = found
+        return self.counted[count, step]
+
+    def _in_step(self, register: Register, step: int) -> Register:
+        """What a register is in one of the steps of a turn."""
+        if not step or not self.analysis.varies(register):
+            return register
+        if (register, step) not in self.in_steps:
+            if register == self.loop.index:
+                ahead = self._integer("mul", self.loop.step, Immediate(step))
+                found = self.emitter.index_scalar("add", register, ahead)
+            else:
+                definition = self.analysis.definitions.scalar[register]
+                sources = [
+                    self._in_step(each, step) if isinstance(each, Register) else each
+                    for each in definition.operands[1:]
+                ]
+                found = self.code.register()
+                self.emitter.nodes.append(definition.taking([found, *sources]))
+            self.in_steps[register, step] = found
+        return self.in_steps[register, step]
 
     def _steps_of_turn(self) -> ScalarOperand:
         """So many that turns are alike: while a short one is multiplied, the loads of the next program show."""
@@ -523,6 +793,8 @@ class _Deepening:
         match node.row.name:
             case _ if node.row.queue is Queue.SCALAR:
                 return [node]
+            case _ if id(node) in self.analysis.single:
+                return [self._of_step(node, step) for step in range(self.most)]
             case "mm":
                 depth = self._times(known["depth"])
                 return [with_operands(node, {"depth": depth, "lda": depth})]
@@ -616,6 +888,10 @@ def extents_of(load: Instruction) -> list[int]:
 def outermost(load: Instruction) -> int:
     """The last dimension of a transfer that it has a use for."""
     return max((d for d in range(3) if load.operand(f"n{d}") != Immediate(1)), default=0)
+
+
+def _is_scalar_or_load(node: Node) -> bool:
+    return isinstance(node, Instruction) and (node.row.queue is Queue.SCALAR or node.row.trace == "LOAD")
 
 
 def _buffer(operand: Operand) -> str:

@@ -114,6 +114,8 @@ class Selection:
                 return self._spread_out(view, hint)
 
     def _spread_out(self, view: SpreadView, hint: str) -> DenseView:
+        if not view.is_uniform and view.placement() is None:
+            return self._repeat(view)
         target = self.new(hint, view.shape, view.dtype)
         self.copy(target, view)
         return target

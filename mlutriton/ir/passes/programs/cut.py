@@ -326,7 +326,10 @@ class _Parts:
             if last is not None:
                 length = self.inside.add(Constant.of(self._lengths[digit.axis][1], I32))
                 begin = self.inside.add(Elementwise.of("mul", place, length))
-                self.begins[digit.axis] = self.inside.add(Elementwise.of("smin", begin, self._parameter(last)))
+                # Where parts fit, the last one does not begin before the first; it ends where tiles do, or far behind.
+                common = math.gcd(*self._lengths[digit.axis], _ANYWHERE)
+                bound = self._parameter(last, {"divisibility": common, "least": 0})
+                self.begins[digit.axis] = self.inside.add(Elementwise.of("smin", begin, bound))
         every = self.code.value(along)
         self._every = self.code.binary("mul", self._every, every)
         return every
@@ -374,10 +377,10 @@ class _Parts:
         self._fitting.append(code.add(Elementwise.of("sge", code.value(last), code.value(0))))
         return code.quotient(code.binary("add", covered, length - 1), length), last
 
-    def _parameter(self, number: Scalar) -> Value:
-        """A parameter of the function that has a number of the launch."""
+    def _parameter(self, number: Scalar, facts: Mapping[str, int] | None = None) -> Value:
+        """A parameter of the function that has a number of the launch, of which these facts are known."""
         self.parameters.append(self.code.value(number))
-        return self._function.add_parameter(I32, f"part{len(self.parameters)}")
+        return self._function.add_parameter(I32, f"part{len(self.parameters)}", facts)
 
 
 def _one_by_one(code: Scalars, number: Value, radices: Sequence[Value]) -> list[Value]:
