@@ -148,8 +148,15 @@ def summed(rows, columns, *, in_place=False):
     return run
 
 
-@pytest.mark.parametrize("engine", ["native", "interpreter"])
-@pytest.mark.parametrize(("rows", "columns"), [(768, 1024), (300, 2500), (3, 1), (500, 3072)])
+@pytest.mark.parametrize(
+    ("engine", "rows", "columns"),
+    [
+        *(("native", *size) for size in [(768, 1024), (300, 2500), (3, 1), (500, 3072)]),
+        # It is asked whether anything is read before it is there: in a row's first chunk, its last, and between.
+        ("interpreter", 300, 2500),
+        ("interpreter", 3, 1),
+    ],
+)
 def test_programs_that_copy_row_after_row_carry_their_own_sums(engine, rows, columns, few_cores, monkeypatch):
     monkeypatch.setenv("MLUTRITON_ENGINE", engine)
     assert summed(rows, columns).program.is_resident
