@@ -28,6 +28,7 @@ from mlutriton.ir.ops import (
     Histogram,
     If,
     Load,
+    Order,
     Print,
     Reduce,
     Scan,
@@ -169,6 +170,8 @@ class Miner:
                 self._write(operation)
             case TileLoad() | GatherLoad():
                 self._load(operation)
+            case Order():
+                self._order(operation)
             case _ if self._is_plain(operation):
                 self._plain(operation)
             case Assert():
@@ -373,6 +376,14 @@ class Miner:
         group.writes.append(operation)
         group.in_order |= in_order
         group.kept |= {result: self.slicer.area(result.type) for result in wanted}
+
+    def _order(self, operation: Order) -> None:
+        """Let members wait for each other behind what comes before, unless disjoint arrays need not be waited for."""
+        if self.disjoint and operation.attributes["unless_disjoint"]:
+            self.relies |= self.group is not None
+        else:
+            self.flush()
+        self._plain(operation)
 
     # ---- control flow ----------------------------------------------------------------------------------------------
 
