@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, LATENCIES_ALONE, LEAST_SHARED_STEPS, TURNS
+from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, LATENCIES_ALONE, LEAST_SHARED_STEPS
+from mlutriton.codegen.pipelining.deeper_steps.turns import TURNS
 from mlutriton.codegen.pipelining.transfer_order import Transfer, burst_cycles, order_of
 from mlutriton.codegen.selection.tensor_operands import tensor_type
 from mlutriton.dtypes import F32, TF32
