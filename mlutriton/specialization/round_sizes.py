@@ -10,7 +10,6 @@ and ``(index + shift) % size`` begins again at 0 if ``shift`` is not negative, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from mlutriton.codegen.estimate import all_items, estimated
@@ -20,7 +19,6 @@ from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Value
 from mlutriton.ir.passes import memory_access
 from mlutriton.placement import version_of
-from mlutriton.specialization import small_tables
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 
@@ -75,14 +73,7 @@ def _versions(rounded: Function, alone: Alone, compilation: Compilation) -> Sequ
         if new.get("least") != old.get("least"):
             facts.append(AtLeast(argument, new["least"]))
     condition = condition_function(rounded, facts)
-    # What is left item by item may yet stand in little memory.
-    on_chip = small_tables.candidate(rounded, compilation.options)
-    found = [*on_chip(Alone(rounded, ()), compilation)] if on_chip is not None else []
+    condition.argument_attributes = function.argument_attributes
     cycles = estimated(rounded, compilation.machine).cycles
     program = version_of(rounded, compilation)
-    if program is not None:
-        found.append(Version(program, [], cycles))
-    versions = [replace(each, conditions=[condition, *each.conditions]) for each in found]
-    for each in (each for version in versions for each in version.conditions):
-        each.argument_attributes = function.argument_attributes
-    return versions
+    return [] if program is None else [Version(program, [condition], cycles)]
