@@ -292,6 +292,32 @@ def test_what_is_beside_what_is_written_stays(first, last):
     assert np.array_equal(out, expected)
 
 
+def test_nothing_is_found_of_rows_that_are_overwritten():
+    """A next row of theirs would begin in what is stored then, which lies behind their array."""
+    halves = f"""add.i64 r3, r1, {ROWS // 2 * 400}
+    dma.load.f32 [left + {ROWS // 2 * 256}], g[r1], 64, {ROWS // 2}, 1, 64, 0, 100, 0
+    dma.load.f32 [left], g[r3], 64, {ROWS // 2}, 1, 64, 0, 100, 0
+    sync 7
+    dma.load.f32"""
+    text = PRODUCT.replace("g[r0], [c], 64, 32, 1, 64, 0, 100, 0", "g[r0], [c], 2048, 1, 1, 0, 0, 0, 0")
+    program = assemble(text.replace("dma.load.f32", halves))
+    check(program, MACHINE)
+    end = ROWS * 100 + 400  # loops read past the end of rows, but not of arrays
+    whole, weights = np.ones(end + ROWS * COLUMNS, np.float32), np.ones((64, COLUMNS), np.float32)
+    read, out = whole[:end], whole[end:]
+    memory = GlobalMemory(
+        [
+            Allocation("out", out.ctypes.data, out.nbytes, owner=whole),
+            Allocation("a", read.ctypes.data, read.nbytes, owner=whole, written=False),
+            Allocation("w", weights.ctypes.data, weights.nbytes, owner=weights, written=False),
+        ]
+    )
+    native = NativeProgram(compile_llvm(translate(program, MACHINE), cache_key=None), runtime, program)
+    execute(native, (1, 1, 1), [each.ctypes.data for each in (out, read, weights)], memory, MACHINE, 1)
+    assert (out == 64).all()
+    assert (read == 1).all()
+
+
 @mlu.jit
 def rows_times_vector(w, x, y, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
