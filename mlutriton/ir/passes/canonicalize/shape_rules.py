@@ -20,6 +20,7 @@ from mlutriton.ir.ops import (
     Gather,
     GatherLoad,
     IntToPtr,
+    Join,
     Load,
     PtrCast,
     PtrToInt,
@@ -34,7 +35,7 @@ from mlutriton.ir.ops import (
     pointee,
 )
 from mlutriton.ir.passes.canonicalize.arithmetic_rules import Make, constant_of, scalar_of
-from mlutriton.ir.types import Type, element_type, shape_of, with_element
+from mlutriton.ir.types import TensorType, Type, element_type, shape_of, with_element
 
 
 def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
@@ -48,6 +49,8 @@ def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
             value = _pointer_cast(op, make)
         case Range() if op.integer("end") - op.integer("start") == 1:
             value = make(Constant.of(op.integer("start"), op.result.type))
+        case Join() if op.operands[0] is op.operands[1] and shape_of(op.operands[0].type):
+            value = _repeated(op, make)
         case Gather():
             value = _window(op, make)
         case Reduce() if shape_of(op.operands[0].type)[op.axis] == 1 and shape_of(op.results[0].type):
@@ -89,6 +92,21 @@ def _moved(op: Operation, make: Make) -> Value | None:
             return make(Transpose(inner.operands, {"order": order}))
         case _:
             return None
+
+
+def _repeated(op: Join, make: Make) -> Value:
+    """A tensor beside itself: each element twice, and twice as many times if it is repeated already."""
+    source, type = op.operands[0], op.result.type
+    *outer, two = shape_of(type)
+    repeat = source.defining_op.operands[0].defining_op if isinstance(source.defining_op, Reshape) else None
+    if isinstance(repeat, Broadcast):
+        *rest, times = shape_of(repeat.result.type)
+        is_single = shape_of(repeat.operands[0].type)[-1] == 1
+        if is_single and rest and [*rest[:-1], rest[-1] * times] == outer:
+            wide = TensorType((*rest, times * two), element_type(type))
+            return make(Reshape([make(_retyped(repeat, repeat.operands[0], wide))], result_types=[type]))
+    single = make(ExpandDims([source], {"axis": len(outer)}))
+    return make(Broadcast([single], result_types=[type]))
 
 
 def _window(op: Gather, make: Make) -> Value | None:
