@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import allocate
 from mlutriton.codegen.cleanup import fuse_chains, remove_dead_code
+from mlutriton.codegen.early_scalars import compute_early
 from mlutriton.codegen.flatten import flatten
 from mlutriton.codegen.interleave import interleave
 from mlutriton.codegen.lane_trees import combine_lanes_of_all_rows
@@ -197,6 +198,7 @@ def _finished(
     }
     buffers = _placed(code, limits, machine)
     synchronize(code, buffers)
+    compute_early(code)
     facts = {**metadata, **_written(function)}
     return flatten(code, _parameters(function), buffers, machine.isa, facts, _members(function))
 
