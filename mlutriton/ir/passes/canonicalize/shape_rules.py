@@ -49,7 +49,7 @@ def simplify_structure(op: Operation, make: Make) -> Sequence[Value] | None:
             value = _pointer_cast(op, make)
         case Range() if op.integer("end") - op.integer("start") == 1:
             value = make(Constant.of(op.integer("start"), op.result.type))
-        case Join() if op.operands[0] is op.operands[1] and shape_of(op.operands[0].type):
+        case Join() if op.operands[0] is op.operands[1]:
             value = _repeated(op, make)
         case Gather():
             value = _window(op, make)
@@ -94,19 +94,27 @@ def _moved(op: Operation, make: Make) -> Value | None:
             return None
 
 
-def _repeated(op: Join, make: Make) -> Value:
-    """A tensor beside itself: each element twice, and twice as many times if it is repeated already."""
+def _repeated(op: Join, make: Make) -> Value | None:
+    """A tensor beside itself of which each element is repeated already: it is repeated twice as many times.
+
+    Two of each alone are rather joined, which takes fewer cycles.
+    """
     source, type = op.operands[0], op.result.type
-    *outer, two = shape_of(type)
     repeat = source.defining_op.operands[0].defining_op if isinstance(source.defining_op, Reshape) else None
-    if isinstance(repeat, Broadcast):
-        *rest, times = shape_of(repeat.result.type)
-        is_single = shape_of(repeat.operands[0].type)[-1] == 1
-        if is_single and rest and [*rest[:-1], rest[-1] * times] == outer:
-            wide = TensorType((*rest, times * two), element_type(type))
-            return make(Reshape([make(_retyped(repeat, repeat.operands[0], wide))], result_types=[type]))
-    single = make(ExpandDims([source], {"axis": len(outer)}))
-    return make(Broadcast([single], result_types=[type]))
+    match repeat:
+        case Join() if repeat.operands[0] is repeat.operands[1]:
+            once = repeat.operands[0]
+            single = make(ExpandDims([once], {"axis": len(shape_of(once.type))}))
+        case Broadcast() if shape_of(repeat.operands[0].type)[-1] == 1:
+            single = repeat.operands[0]
+        case _:
+            return None
+    *rest, times = shape_of(repeat.result.type)
+    *outer, two = shape_of(type)
+    if not rest or [*rest[:-1], rest[-1] * times] != outer:
+        return None
+    wide = make(Broadcast([single], result_types=[TensorType((*rest, times * two), element_type(type))]))
+    return make(Reshape([wide], result_types=[type]))
 
 
 def _window(op: Gather, make: Make) -> Value | None:
