@@ -167,7 +167,7 @@ def settle_from(library: Library) -> str:
     starts, vector = _column(e, _SOURCES), f"<{_ENTRIES} x i64>"
     sizes = e.value(f"sub {vector} {_column(e, _ENDS)}, {_column(e, 0)}")
     ends = e.value(f"add {vector} {starts}, {sizes}")
-    # A free entry tells of what was lent before, in another launch perhaps, whose memory may be an output's by now.
+    # A free entry still tells where its rows would go on: behind their array, which may be where somebody stores.
     used = _compared(e, "ne", _column(e, _ENDS), "0")
     found = _bits(e, used, _compared(e, "ult", starts, "%end"), _compared(e, "ugt", ends, "%start"))
     with _each(e, found) as entry:

@@ -6,14 +6,10 @@ from collections.abc import Callable, Sequence
 
 from mlutriton.codegen.pipelining.deeper_steps.analysis import Analysis, buffer_of
 from mlutriton.codegen.pipelining.merged_transfers import with_operands
-from mlutriton.codegen.tile_code import (
-    LoopEmitter,
-    Node,
-    ScalarOperand,
-    touch_counts,
-)
+from mlutriton.codegen.tile_code import LoopEmitter, Node, ScalarOperand, touch_counts
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.isa.operands import Address, GlobalAddress, Immediate, Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import TABLE
@@ -170,6 +166,9 @@ class SingleSteps:
 
     def _in_step(self, register: Register, step: int) -> Register:
         """What a register is in one of the steps of a turn."""
+        return depth_first(lambda each: self._search_in_step(each, step), register)
+
+    def _search_in_step(self, register: Register, step: int) -> Search[Register, Register]:
         if not step or not self.analysis.varies(register):
             return register
         if (register, step) not in self.in_steps:
@@ -178,10 +177,10 @@ class SingleSteps:
                 found = self.emitter.index_scalar("add", register, ahead)
             else:
                 definition = self.analysis.definitions.scalar[register]
-                sources = [
-                    self._in_step(each, step) if isinstance(each, Register) else each
-                    for each in definition.operands[1:]
-                ]
+                sources = list[Operand]()
+                for each in definition.operands[1:]:
+                    source = (yield each) if isinstance(each, Register) else each
+                    sources.append(source)
                 found = self.code.register()
                 self.emitter.nodes.append(definition.taking([found, *sources]))
             self.in_steps[register, step] = found
