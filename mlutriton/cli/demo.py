@@ -12,9 +12,12 @@ from rich.table import Table
 
 import mlutriton as mlu
 from mlutriton.cli.console import console, error_console
+from mlutriton.cli.shipped import shipped
 from mlutriton.diagnostics import MluError
 from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.testing import Case, CaseResult, load_examples
+
+EXAMPLES = shipped("examples", in_checkout="examples")
 
 # Of the picture, in columns.
 PICTURE_WIDTH = 148
@@ -30,7 +33,9 @@ class Outcome:
 
 
 def demo(
-    examples: Annotated[Path, typer.Argument(help="An example file, or a directory of them.")] = Path("examples"),
+    examples: Annotated[
+        Path, typer.Argument(help="An example file, or a directory of them.", show_default="the project's own")
+    ] = EXAMPLES,
     machine: Annotated[str, typer.Option(help="Machine to simulate: a name or a TOML file.")] = "mlu590-m9",
     filter: Annotated[str, typer.Option(help="Run only cases whose name or shape contains this text.")] = "",
     output: Annotated[Path, typer.Option(help="Directory for the timeline.")] = Path(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,15 +10,14 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from mlutriton.cli.shipped import shipped
 from mlutriton.diagnostics import CODES
 from mlutriton.isa.machine import PARAMETERS
 from mlutriton.isa.machine_reference import parameter_entry
 from mlutriton.isa.manual import entry
 from mlutriton.isa.table import TABLE
 
-_PACKAGE = Path(__file__).parents[1]
-# An installed package has the pages beside its modules, a checkout among its documents.
-PAGE_DIRECTORIES = (_PACKAGE / "error_pages", _PACKAGE.parent / "docs" / "reference" / "errors")
+PAGES = shipped("error_pages", in_checkout="docs/reference/errors")
 
 
 def explain(
@@ -60,11 +58,8 @@ def explanation(subject: str) -> str | None:
 
 
 def _error_page(code: str) -> str:
-    for directory in PAGE_DIRECTORIES:
-        page = directory / f"{code}.md"
-        if page.is_file():
-            return page.read_text(encoding="utf-8")
-    return f"# {code}: {CODES[code]}"
+    page = PAGES / f"{code}.md"
+    return page.read_text(encoding="utf-8") if page.is_file() else f"# {code}: {CODES[code]}"
 
 
 def _codes() -> Table:
