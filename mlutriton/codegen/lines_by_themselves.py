@@ -42,14 +42,16 @@ def _visit(nodes: list[Node], touched: Counter[str], machine: Machine) -> None:
                 _visit(nested, touched, machine)
         chain = [node for node in unit if isinstance(node, Instruction)]
         units.append(unit)
-        for name in (repeats.keys() & buffers_of(chain)) if len(chain) == len(unit) else ():
-            place = repeats.pop(name)
+        read = repeats.keys() & buffers_of(chain) if len(chain) == len(unit) else frozenset[str]()
+        for place in sorted(repeats.pop(name) for name in read):
             (repeat,) = units[place]
             assert isinstance(repeat, Instruction)
             source = repeat.operand("a")
             assert isinstance(source, Address)
             if written.get(source.buffer, -1) < place and _is_of_use(repeat, chain, touched, machine):
                 units[place], units[-1] = [], [*_by_lines(repeat, chain)]
+                # Of several tiles, the others are read as they are, line by line.
+                break
         written.update((name, len(units) - 1) for name in buffers_of(unit, *WRITING))
         if isinstance(unit[0], Instruction) and unit[0].row.name == "v.repeat":
             repeats.update((name, len(units) - 1) for name in buffers_of(unit, *WRITING))

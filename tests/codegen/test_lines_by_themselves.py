@@ -42,3 +42,12 @@ def test_other_tiles_are_repeated(readers):
 def test_short_lines_are_repeated():
     body = "v.repeat.f32 [a], [d], 32, 2, 8\n v.fneg.f32 [b], [a], 64, 8"
     assert read(body) == list(instructions(body))
+
+
+def test_a_chain_reads_lines_of_one_tile_by_themselves():
+    """A second tile, which has each line another number of times, is read as it is."""
+    found = read(f"{REPEAT}\n v.repeat.f32 [e], [f], 4, 4, 64\n v.fmul.f32 [b], [a], [e], 16, 64")
+    assert found == instructions(
+        "v.repeat.f32 [e], [f], 4, 4, 64\n"
+        "v.fmul.f32 [b], col[d], [e], 8, 64\n v.fmul.f32 [b + 2048], col[d + 256], [e + 2048], 8, 64"
+    )
