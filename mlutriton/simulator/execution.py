@@ -40,7 +40,7 @@ from mlutriton.isa.native_interface import (
 )
 from mlutriton.isa.program import Program
 from mlutriton.simulator.counted_work import CountedWork, WorkTerms
-from mlutriton.simulator.host_core import BUFFER_BYTES, CACHE_LINE_WORDS, HostCore, core_sizes, int64_array
+from mlutriton.simulator.host_core import CACHE_LINE_WORDS, HostCore, core_sizes, int64_array, kept_bytes
 from mlutriton.simulator.host_worker import give_back, take_worker
 from mlutriton.simulator.interpreter.state import from_bytes
 from mlutriton.simulator.memory import GlobalMemory
@@ -382,6 +382,8 @@ class _Launch:
         # The cores of the launch before, and the number of what it touched.
         self._left: list[HostCore] = []
         self._left_memory = -1
+        self._recorded_bytes_limit = recorded_bytes_limit() // (threads * self.members)
+        self._kept_bytes = kept_bytes(self._recorded_bytes_limit)
         # Of all cores, in the order of threads.
         self._contexts = (ctypes.c_int64 * (threads * self.members))()
         self._contexts_address = ctypes.addressof(self._contexts)
@@ -422,7 +424,7 @@ class _Launch:
         """Prepare its cores, if they are as the launch before has left them, which touched the same memory."""
         if self._left_memory != self._memory.number:
             return False
-        numbers = len(self._left), self._number, BUFFER_BYTES, self._work_address, 8 * self._thread_work
+        numbers = len(self._left), self._number, self._kept_bytes, self._work_address, 8 * self._thread_work
         return bool(self.native.prepare_again(self._contexts_address, *numbers, self.members))
 
     def _work_of(self, thread: int) -> int:
@@ -454,7 +456,7 @@ class _Launch:
         self._memories.append(memory)
         before, table, last = self._words
         touched = self._touched.addresses() if self._touched else (0, 0)
-        flags = int(memory.is_disjoint), recorded_bytes_limit() // (self._threads * self.members)
+        flags = int(memory.is_disjoint), self._recorded_bytes_limit
         contexts = self._contexts_address + 8 * thread * self.members
         last = (*flags, self._work_of(thread), *touched, *last, memory.local_address, member, contexts)
         core.prepare((*before, thread, *self._columns, table), memory, last, self._number, sram)

@@ -28,6 +28,8 @@ from mlutriton.simulator.memory import GlobalMemory
 Int64Array = ctypes.Array[ctypes.c_int64]
 BUFFER_BYTES = 8 * RECORD_WORDS * 2730
 """With which a buffer that grows begins: whole records, as code that writes one asks only whether it is at the end."""
+# What a buffer may have grown to and be kept: pages given back are cleared anew by the next launch that grows it.
+_KEPT_BYTES = BUFFER_BYTES << 6
 
 CACHE_LINE_WORDS = 8
 _LINE_BYTES = 8 * CACHE_LINE_WORDS
@@ -43,6 +45,14 @@ _libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 def int64_array(values: Sequence[int]) -> Int64Array:
     """Words of which native code gets the address; unsigned values wrap around."""
     return (ctypes.c_int64 * len(values))(*values)
+
+
+def kept_bytes(recorded_bytes: int) -> int:
+    """The largest buffer that is not given back before a launch whose buffers may grow to so many bytes.
+
+    One that doubles overflows at the same record, whichever of its sizes it begins with.
+    """
+    return max(BUFFER_BYTES, min(_KEPT_BYTES, recorded_bytes))
 
 
 def core_sizes(machine: Machine) -> tuple[int, int, int, int]:
@@ -104,7 +114,8 @@ class HostCore:
             sram_address: of the SRAM of its cluster.
         """
         self.context[Context.SRAM] = sram_address
-        trace, prints = self._emptied(Context.TRACE), self._emptied(Context.PRINTS)
+        kept = kept_bytes(last[Context.RECORDED_BYTES - Context.DISJOINT])
+        trace, prints = self._emptied(Context.TRACE, kept), self._emptied(Context.PRINTS, kept)
         words = (*words, *trace, *prints, *_searched(memory), *_NO_HIT_NO_FAULT, *last, launch, *_NO_WORK)
         self.context[Context.PARAMETERS : CONTEXT_WORDS] = words
 
@@ -114,20 +125,15 @@ class HostCore:
             self._local = np.zeros(bytes, np.uint8)
         return memory.with_local(self._local[:bytes])
 
-    def _emptied(self, word: int) -> tuple[int, int, int]:
-        """Begin, next and end of a buffer that grows, as they are before a launch."""
-        begin = self.context[word]
-        # What a launch has recorded decides where it overflows, not what launches before it have.
-        if not self._has_first_buffer(word):
+    def _emptied(self, word: int, kept: int) -> tuple[int, int, int]:
+        """Begin, next and end of a buffer that grows, as they are before a launch; it has ``kept`` bytes at most."""
+        begin, end = self.context[word], self.context[word + 2]
+        if not begin or end - begin > kept:
             begin = _libc.realloc(begin, BUFFER_BYTES)
             if not begin:
                 raise MemoryError
-            self.context[word] = begin
-        return begin, begin, begin + BUFFER_BYTES
-
-    def _has_first_buffer(self, word: int) -> bool:
-        """Whether a buffer has the size with which it begins."""
-        return self.context[word] != 0 and self.context[word + 2] - self.context[word] == BUFFER_BYTES
+            self.context[word], end = begin, begin + BUFFER_BYTES
+        return begin, begin, end
 
 
 def _searched(memory: GlobalMemory) -> tuple[int, int]:

@@ -14,7 +14,10 @@ import pytest
 from mlutriton.codegen.llvm.translate import translate
 from mlutriton.diagnostics import KernelFault
 from mlutriton.isa.assembly import assemble
+from mlutriton.isa.native_interface import CONTEXT_WORDS, Context
+from mlutriton.simulator import execution as executions
 from mlutriton.simulator.execution import NativeProgram, execute
+from mlutriton.simulator.host_core import BUFFER_BYTES
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.native import compile_llvm
 from tests.simulator.programs_by_hand import COPY, COPY_ALL, HEADER, MACHINE, STORE, prepared, run_text
@@ -139,6 +142,37 @@ def test_launches_leave_nothing_to_those_that_follow(runtime):
     assert (after.trace.words == kept).all()
     assert (before.trace.words == kept).all()
     assert after.counters == before.counters
+
+
+def test_buffers_that_have_grown_are_kept_for_the_next_launch(runtime, monkeypatch):
+    monkeypatch.setattr(executions, "_idle_cores", {})
+    buffers = []
+    for programs in (5000, 3, 5000):
+        _, _, launch = prepared(COPY_ALL, runtime, programs)
+        launch(1)
+        ((core,),) = executions._idle_cores.values()
+        buffers.append([core.context[word] for word in (Context.TRACE, Context.TRACE_END)])
+    assert buffers[0][1] - buffers[0][0] > BUFFER_BYTES
+    assert buffers[1:] == buffers[:1] * 2
+
+
+@pytest.mark.parametrize("limit", [BUFFER_BYTES // 2, BUFFER_BYTES, 2 * BUFFER_BYTES, 3 * BUFFER_BYTES])
+def test_a_buffer_that_is_kept_overflows_where_a_new_one_does(runtime, monkeypatch, limit):
+    monkeypatch.setattr(executions, "_idle_cores", {})
+    _, _, large = prepared(COPY_ALL, runtime, 4000)
+    _, _, first = prepared(COPY_ALL, runtime, 3000)
+    _, _, second = prepared(COPY_ALL, runtime, 3000)
+    unlimited, reached = executions.recorded_bytes_limit, []
+    for launch in (first, second):
+        monkeypatch.setattr(executions, "recorded_bytes_limit", lambda: limit)
+        with pytest.raises(KernelFault, match=f"{limit:,} bytes"):
+            launch(1)
+        ((core,),) = executions._idle_cores.values()
+        reached.append(core.context[Context.COUNTERS : CONTEXT_WORDS])
+        monkeypatch.setattr(executions, "recorded_bytes_limit", unlimited)
+        large(1)
+    assert any(reached[0])
+    assert reached[0] == reached[1]
 
 
 def test_python_threads_may_launch_at_once(runtime):

@@ -26,11 +26,11 @@ _CLEARED = ((Context.HIT_START, Context.DISJOINT), (Context.FOLD_SCALAR, CONTEXT
 
 
 def prepare_again(library: Library) -> str:
-    """``prepare_again(contexts, count, launch, buffer_bytes, work, work_bytes, members)``: for a launch like the last.
+    """``prepare_again(contexts, count, launch, kept_bytes, work, work_bytes, members)``: for a launch like the last.
 
-    1 if all contexts were prepared for the launch of that number and their buffers have not grown; then what its run
-    has left behind is cleared, and a thread, which has ``members`` contexts, counts work ``work_bytes`` after the one
-    before it. Else 0, and nothing has changed.
+    1 if all contexts were prepared for the launch of that number and no buffer has more than ``kept_bytes``; then what
+    its run has left behind is cleared, and a thread, which has ``members`` contexts, counts work ``work_bytes`` after
+    the one before it. Else 0, and nothing has changed.
     """
     e = Emitter(library)
     with e.loop("%count") as number:
@@ -38,7 +38,7 @@ def prepare_again(library: Library) -> str:
         same = [e.value(f"icmp eq i64 {_load(e, context, Context.LAUNCH)}, %launch")]
         for begin, _, end in _BUFFERS:
             size = e.subtract(_load(e, context, end), _load(e, context, begin))
-            same.append(e.value(f"icmp eq i64 {size}, %buffer_bytes"))
+            same.append(e.value(f"icmp sle i64 {size}, %kept_bytes"))
         all_same = e.value(f"and i1 {same[0]}, {e.value(f'and i1 {same[1]}, {same[2]}')}")
         with e.when(e.value(f"xor i1 {all_same}, true")):
             e.do("ret i64 0")
@@ -54,7 +54,7 @@ def prepare_again(library: Library) -> str:
         counted = e.add("%work", e.multiply(thread, "%work_bytes"))
         e.store64(counted, e.word(Context.INSTRUCTION_WORK, context))
     e.do("ret i64 1")
-    numbers = "i64 %count, i64 %launch, i64 %buffer_bytes, i64 %work, i64 %work_bytes, i64 %members"
+    numbers = "i64 %count, i64 %launch, i64 %kept_bytes, i64 %work, i64 %work_bytes, i64 %members"
     return e.function(f"define i64 @{PREPARE_AGAIN}(ptr %contexts, {numbers})")
 
 
