@@ -99,3 +99,18 @@ def test_random_words_are_those_of_tritons_generator():
     random_words[(1,)](out, plain, 12345, 678, 1_000_000, 32)
     np.testing.assert_array_equal(out, plain)
     assert len(np.unique(out)) == 128
+
+
+@mlu.jit
+def rounded_products(out, x):
+    i = tl.arange(0, 64)
+    a = tl.load(x + i)
+    tl.store(out + i, cuda.mul_rn(a, a) - 1.0)
+
+
+def test_products_that_are_rounded_are_in_no_sum():
+    """As CUDA promises of __fmul_rn; whoever writes it compares numbers bit by bit."""
+    out = np.zeros(64, np.float32)
+    x = np.random.default_rng(0).standard_normal(64, np.float32)
+    rounded_products[(1,)](out, x)
+    np.testing.assert_array_equal(out, x * x - np.float32(1))

@@ -85,7 +85,9 @@ def _scaled_product_error(f: Format[V], a: V, b: V, nearest: V) -> V:
 
 
 def multiply(f: Format[V], a: V, b: V, mode: Mode) -> V:
-    """Return a * b."""
+    """Return a * b, which no sum may take in unrounded."""
+    if mode == "rn":
+        return f.fma(a, b, f.constant(-0.0))
     nearest = f.mul(a, b)
     error = _unless_overflow(f, nearest, _scaled_product_error(f, a, b, nearest), a, b)
     return directed(f, nearest, error, mode)
