@@ -352,7 +352,7 @@ def loops(x, n, BLOCK: tl.constexpr):
 def assembly(x, BLOCK: tl.constexpr):
     offs = tl.arange(0, BLOCK)
     v = tl.inline_asm_elementwise(
-        "mov.b32 $0, $1;", "=r,r", [tl.load(x + offs)], dtype=tl.float32, is_pure=True, pack=1
+        "mov.b32 $0, %laneid;", "=r,r", [tl.load(x + offs)], dtype=tl.float32, is_pure=True, pack=1
     )
     tl.store(x + offs, v)
 

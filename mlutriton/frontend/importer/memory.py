@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 
 from mlutriton.dtypes import I1, I64
-from mlutriton.frontend.importer.assembly_hints import instead_of
 from mlutriton.frontend.importer.blocks import load_block, store_block
+from mlutriton.frontend.importer.inline_assembly import inline_assembly
 from mlutriton.frontend.importer.tensors import same_operands
 from mlutriton.frontend.importer.translation import Imported, Rule, TensorHandle, Translation, integers, text, types_of
 from mlutriton.frontend.ttir.tree import TtirOperation
@@ -171,17 +171,6 @@ def _nothing(translation: Translation, operation: TtirOperation) -> Sequence[Imp
     return ()
 
 
-def _inline_assembly(translation: Translation, operation: TtirOperation) -> Sequence[Imported]:
-    assembly = text(operation, "assembly")
-    if assembly.startswith("griddepcontrol."):  # up to Triton 3.8 the text of gdc_wait and gdc_launch_dependents
-        return [translation.constant(0, translation.type(result.type)) for result in operation.results]
-    raise translation.refusal(
-        "inline assembly is not supported",
-        note=f"the text is of another machine: {assembly.strip().splitlines()[0] if assembly.strip() else ''}",
-        help=instead_of(assembly),
-    )
-
-
 RULES: dict[str, Rule] = {
     "tt.load": _load,
     "tt.store": _store,
@@ -196,7 +185,7 @@ RULES: dict[str, Rule] = {
     "tt.atomic_poll": _poll,
     "tt.assert": _assert,
     "tt.print": _print,
-    "tt.elementwise_inline_asm": _inline_assembly,
+    "tt.elementwise_inline_asm": inline_assembly,
     "tt.grid_dependency_wait": _nothing,
     "tt.grid_dependency_launch_dependents": _nothing,
     "llvm.intr.assume": _nothing,
