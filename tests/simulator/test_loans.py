@@ -8,8 +8,8 @@ import mmap
 import numpy as np
 import pytest
 
-from mlutriton.codegen.llvm.boxes import STREAMED_ARRAY_BYTES
 from mlutriton.codegen.llvm.loans import LEAST_LENT_BYTES, READ_PAST_BYTES
+from mlutriton.codegen.llvm.runtime.boxes import STREAMED_ARRAY_BYTES
 from mlutriton.isa.assembly import assemble
 from mlutriton.isa.legality import check
 from mlutriton.simulator import interpreter

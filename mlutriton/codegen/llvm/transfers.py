@@ -6,7 +6,7 @@ from mlutriton.codegen.llvm.common_weights import CommonWeights
 from mlutriton.codegen.llvm.elements import Lanes, bits_kind, bits_of, constant, load, store
 from mlutriton.codegen.llvm.emitter import Count
 from mlutriton.codegen.llvm.frame import Frame
-from mlutriton.codegen.llvm.items import access, atomics, exchange, gather, scatter
+from mlutriton.codegen.llvm.functions.items import access, atomics, exchange, gather, scatter
 from mlutriton.codegen.llvm.loans import BOXES, ENDLESS, Loans
 from mlutriton.codegen.llvm.places import Place
 from mlutriton.codegen.llvm.scoreboard import Scoreboard

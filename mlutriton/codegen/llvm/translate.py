@@ -10,24 +10,24 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from math import prod
 
-from mlutriton.codegen.llvm import collectives
 from mlutriton.codegen.llvm.common_weights import CommonWeights, forget_all
 from mlutriton.codegen.llvm.control_flow import Block, Liveness, basic_blocks, is_backward, register_life
 from mlutriton.codegen.llvm.cooperation import cooperation
 from mlutriton.codegen.llvm.elements import Lanes, apply, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
-from mlutriton.codegen.llvm.extremes import place_of_extreme
 from mlutriton.codegen.llvm.frame import Frame
-from mlutriton.codegen.llvm.fusion import Group, emit_group, group_of, reduction_group
-from mlutriton.codegen.llvm.items import reach
-from mlutriton.codegen.llvm.known import KnownValues
+from mlutriton.codegen.llvm.functions import collectives
+from mlutriton.codegen.llvm.functions.extremes import place_of_extreme
+from mlutriton.codegen.llvm.functions.items import reach
 from mlutriton.codegen.llvm.loans import Loans
+from mlutriton.codegen.llvm.loops.fusion import Group, emit_group, group_of, reduction_group
+from mlutriton.codegen.llvm.loops.known import KnownValues
+from mlutriton.codegen.llvm.loops.reductions import is_short, short_reduction
+from mlutriton.codegen.llvm.loops.steps import COPY, Exchange, Step, elementwise_step, exchange, iota_step, repeat_step
+from mlutriton.codegen.llvm.loops.tables import Table
 from mlutriton.codegen.llvm.places import Place
-from mlutriton.codegen.llvm.reductions import is_short, short_reduction
+from mlutriton.codegen.llvm.runtime.tasks import turn
 from mlutriton.codegen.llvm.scoreboard import Scoreboard
-from mlutriton.codegen.llvm.steps import COPY, Exchange, Step, elementwise_step, exchange, iota_step, repeat_step
-from mlutriton.codegen.llvm.tables import Table
-from mlutriton.codegen.llvm.tasks import turn
 from mlutriton.codegen.llvm.transfers import Transfers
 from mlutriton.dtypes import I64, DType
 from mlutriton.immutables import replace

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from mlutriton.codegen.llvm.boxes import box, load_pad, move, stream
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
-from mlutriton.codegen.llvm.contexts import prepare_again, sum_up
 from mlutriton.codegen.llvm.elements import LANES, transposed_square
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
-from mlutriton.codegen.llvm.joining import concatenate, repeats
 from mlutriton.codegen.llvm.loans import (
     lend,
     lends,
@@ -24,10 +21,13 @@ from mlutriton.codegen.llvm.loans import (
     source,
     source_rows,
 )
-from mlutriton.codegen.llvm.matrix import matrix_product
-from mlutriton.codegen.llvm.records import printed, record, transfer
-from mlutriton.codegen.llvm.tasks import begin, run, serve, wait
-from mlutriton.codegen.llvm.weights import weight
+from mlutriton.codegen.llvm.runtime.boxes import box, load_pad, move, stream
+from mlutriton.codegen.llvm.runtime.contexts import prepare_again, sum_up
+from mlutriton.codegen.llvm.runtime.joining import concatenate, repeats
+from mlutriton.codegen.llvm.runtime.matrix import matrix_product
+from mlutriton.codegen.llvm.runtime.records import printed, record, transfer
+from mlutriton.codegen.llvm.runtime.tasks import begin, run, serve, wait
+from mlutriton.codegen.llvm.runtime.weights import weight
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,
     BASIC_FUNCTIONS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mlutriton.codegen.llvm.combination import Combination
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
@@ -19,6 +18,7 @@ from mlutriton.codegen.llvm.elements import (
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.functions.combination import Combination
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import Context, Fault
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import reduce
 
-from mlutriton.codegen.llvm.collectives import as_index
 from mlutriton.codegen.llvm.elements import LANES, Lanes, apply, bits_of, intrinsic, lanes_below, load, store
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.functions.collectives import as_index
 from mlutriton.dtypes import DType
 from mlutriton.isa.native_interface import (
     ALLOCATION_WORDS,

@@ -28,12 +28,12 @@ from mlutriton.codegen.llvm.elements import (
 from mlutriton.codegen.llvm.emitter import Count, Emitter
 from mlutriton.codegen.llvm.frame import Frame
 from mlutriton.codegen.llvm.loans import Loans
-from mlutriton.codegen.llvm.pairs import combined_pairs
+from mlutriton.codegen.llvm.loops.pairs import combined_pairs
+from mlutriton.codegen.llvm.loops.reductions import RowReduction
+from mlutriton.codegen.llvm.loops.repeated_lines import RepeatedLines
+from mlutriton.codegen.llvm.loops.steps import COPY, Source, Step
+from mlutriton.codegen.llvm.loops.tables import Table
 from mlutriton.codegen.llvm.places import Place
-from mlutriton.codegen.llvm.reductions import RowReduction
-from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
-from mlutriton.codegen.llvm.steps import COPY, Source, Step
-from mlutriton.codegen.llvm.tables import Table
 from mlutriton.immutables import replace
 from mlutriton.isa.operands import Mode
 

@@ -8,9 +8,9 @@ from mlutriton.codegen.llvm.control_flow import Liveness
 from mlutriton.codegen.llvm.elements import LANES, Lanes
 from mlutriton.codegen.llvm.emitter import Count
 from mlutriton.codegen.llvm.frame import Frame
+from mlutriton.codegen.llvm.loops.repeated_lines import RepeatedLines
+from mlutriton.codegen.llvm.loops.tables import Table
 from mlutriton.codegen.llvm.places import Place
-from mlutriton.codegen.llvm.repeated_lines import RepeatedLines
-from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
 from mlutriton.immutables import replace
 from mlutriton.isa.operands import FORWARD, Address, Forward, Immediate, Mode, Operand

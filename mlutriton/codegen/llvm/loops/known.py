@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mlutriton.arithmetic import OPERATIONS, evaluate
 from mlutriton.codegen.llvm.elements import LANES, Lanes, constant
 from mlutriton.codegen.llvm.emitter import Count
+from mlutriton.codegen.llvm.loops.steps import COPY, IOTA, Source, Step
+from mlutriton.codegen.llvm.loops.tables import Table
 from mlutriton.codegen.llvm.places import Place
-from mlutriton.codegen.llvm.steps import COPY, IOTA, Source, Step
-from mlutriton.codegen.llvm.tables import Table
 from mlutriton.dtypes import DType
 from mlutriton.immutables import replace
 from mlutriton.isa.legality import static_span

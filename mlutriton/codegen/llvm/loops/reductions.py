@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial, reduce
 from itertools import pairwise
 
-from mlutriton.codegen.llvm.combination import Combination
 from mlutriton.codegen.llvm.elements import (
     LANES,
     Lanes,
@@ -22,6 +21,7 @@ from mlutriton.codegen.llvm.elements import (
     store_first,
 )
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library, wide
+from mlutriton.codegen.llvm.functions.combination import Combination
 from mlutriton.dtypes import DType
 from mlutriton.isa.reduction import lanes as reduction_lanes
 

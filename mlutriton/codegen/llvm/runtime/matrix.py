@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mlutriton.codegen.llvm.elements import LANES, Lanes, intrinsic, lanes_below, load, number_of, store
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
 from mlutriton.codegen.llvm.host import MicroKernel, micro_kernel
-from mlutriton.codegen.llvm.zero_edges import element_of_weights, extents_without_zeros
+from mlutriton.codegen.llvm.runtime.zero_edges import element_of_weights, extents_without_zeros
 from mlutriton.dtypes import F32, DType
 from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 
