@@ -16,10 +16,10 @@ from mlutriton.codegen.lines_by_themselves import read_lines_by_themselves
 from mlutriton.codegen.meeting import join_by_overlap, place_barriers, set_order_aside
 from mlutriton.codegen.pipelining.deeper_steps import DEPTHS, deepen_loops
 from mlutriton.codegen.pipelining.narrow_rows import apply_widths, narrow_rows
-from mlutriton.codegen.pipelining.programs_in_turn import load_across_programs
-from mlutriton.codegen.pipelining.residence import MOST_PROGRAMS, stay_resident
+from mlutriton.codegen.pipelining.programs.in_turn import load_across_programs
+from mlutriton.codegen.pipelining.programs.residence import MOST_PROGRAMS, stay_resident
+from mlutriton.codegen.pipelining.programs.spread_stores import Spread
 from mlutriton.codegen.pipelining.software_pipeline import pipeline_loops
-from mlutriton.codegen.pipelining.spread_stores import Spread
 from mlutriton.codegen.repeated_steps import repeat_cheap_steps
 from mlutriton.codegen.reuse import reuse_scalars
 from mlutriton.codegen.selection.select import select

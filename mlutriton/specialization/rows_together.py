@@ -1,9 +1,10 @@
 """Programs whose elements change places, several at a time: each is a row of one tile.
 
-What goes along rows is done for many programs by one instruction (:mod:`mlutriton.codegen.pipelining.row_chunks`). The
-elements of an exchange (:mod:`mlutriton.ir.passes.exchanges`) change places, so that programs of short tiles would be
-computed one by one, and wait for each instruction. As rows of one tile (:mod:`mlutriton.ir.passes.turns_as_rows`) they
-are exchanged together: the axis of rows is one more that is turned.
+What goes along rows is done for many programs by one instruction
+(:mod:`mlutriton.codegen.pipelining.blocks.row_chunks`). The elements of an exchange
+(:mod:`mlutriton.ir.passes.exchanges`) change places, so that programs of short tiles would be computed one by one, and
+wait for each instruction. As rows of one tile (:mod:`mlutriton.ir.passes.turns_as_rows`) they are exchanged together:
+the axis of rows is one more that is turned.
 """
 
 from __future__ import annotations

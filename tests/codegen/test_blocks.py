@@ -8,7 +8,7 @@ import pytest
 import mlutriton as mlu
 import mlutriton.language as tl
 from examples import layer_norm
-from mlutriton.codegen.pipelining.block_size import IterationCycles
+from mlutriton.codegen.pipelining.blocks.size import IterationCycles
 
 CORES = mlu.machine("mlu590-m9").cores
 

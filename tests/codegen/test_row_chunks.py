@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import mlutriton as mlu
 import mlutriton.language as tl
-from mlutriton.codegen.pipelining.row_chunks import uses_whole_buffers
+from mlutriton.codegen.pipelining.blocks.row_chunks import uses_whole_buffers
 from mlutriton.codegen.tile_code import Emitter, TileCode, instructions
 from mlutriton.dtypes import F32, I32
 from mlutriton.isa.operands import Address, Immediate, Register

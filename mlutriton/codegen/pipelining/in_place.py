@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_rate
+from mlutriton.codegen.pipelining.blocks.row_chunks import rows_that_stay_whole
+from mlutriton.codegen.pipelining.blocks.size import arithmetic_cycles, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes
-from mlutriton.codegen.pipelining.row_chunks import rows_that_stay_whole
 from mlutriton.codegen.renaming import rename_buffers
 from mlutriton.codegen.tile_code import WRITING, Loop, TileCode, buffers_of, instructions, steps
 from mlutriton.isa.machine import Machine

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlutriton.codegen.pipelining.merged_transfers import with_operands
+from mlutriton.codegen.pipelining.blocks.merged_transfers import with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.pipelining.rotation import Rotation
 from mlutriton.codegen.tile_code import (

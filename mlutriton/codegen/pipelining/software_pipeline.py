@@ -25,15 +25,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from mlutriton.codegen.pipelining.block_pipeline import rotate_blocks
-from mlutriton.codegen.pipelining.block_plan import BlockPlan, plan_blocks
-from mlutriton.codegen.pipelining.finer_programs import plan_pieces
+from mlutriton.codegen.pipelining.blocks.plan import BlockPlan, plan_blocks
+from mlutriton.codegen.pipelining.blocks.rotation import rotate_blocks
 from mlutriton.codegen.pipelining.in_place import share_buffers
 from mlutriton.codegen.pipelining.lookups import WithTables, lookups_of, with_tables
 from mlutriton.codegen.pipelining.own_offsets import with_own_offsets
 from mlutriton.codegen.pipelining.pipeline_plan import Plan, buffer_bytes, is_alike_in_blocks, loads_apart, plan_loop
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
-from mlutriton.codegen.pipelining.residence import hoist, short_fills
+from mlutriton.codegen.pipelining.programs.finer_programs import plan_pieces
+from mlutriton.codegen.pipelining.programs.residence import hoist, short_fills
 from mlutriton.codegen.pipelining.rotation import Rotation
 from mlutriton.codegen.pipelining.shared_pipeline import end_of_beginning, is_only_issued, plan_shared, rotate_shared
 from mlutriton.codegen.pipelining.single_places import rotate_in_place

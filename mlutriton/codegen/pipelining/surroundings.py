@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
-from mlutriton.codegen.pipelining.merged_transfers import linear_definitions
+from mlutriton.codegen.pipelining.blocks.merged_transfers import linear_definitions
 from mlutriton.codegen.tile_code import Branch, Node, buffers_of, touch_counts
 from mlutriton.isa.program import Instruction
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mlutriton.codegen.pipelining.merged_transfers import Merging, limiting
+from mlutriton.codegen.pipelining.blocks.merged_transfers import Merging, limiting
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import (

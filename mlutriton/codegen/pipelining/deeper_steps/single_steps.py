@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mlutriton.codegen.pipelining.blocks.merged_transfers import with_operands
 from mlutriton.codegen.pipelining.deeper_steps.analysis import Analysis, buffer_of
-from mlutriton.codegen.pipelining.merged_transfers import with_operands
 from mlutriton.codegen.tile_code import LoopEmitter, Node, ScalarOperand, touch_counts
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlutriton.codegen.pipelining.blocks.merged_transfers import with_operands
 from mlutriton.codegen.pipelining.deeper_steps.analysis import (
     CORE_IN_CLUSTER,
     Analysis,
@@ -13,7 +14,6 @@ from mlutriton.codegen.pipelining.deeper_steps.analysis import (
     outermost,
 )
 from mlutriton.codegen.pipelining.deeper_steps.single_steps import SingleSteps
-from mlutriton.codegen.pipelining.merged_transfers import with_operands
 from mlutriton.codegen.tile_code import (
     LoopEmitter,
     Node,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from mlutriton.codegen.pipelining.row_chunks import Number, Places, RowChunks
+from mlutriton.codegen.pipelining.blocks.row_chunks import Number, Places, RowChunks
 from mlutriton.codegen.tile_code import Branch, Loop, LoopEmitter, Node, Part, ScalarOperand
 from mlutriton.dtypes import I64
 from mlutriton.immutables import replace

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mlutriton.codegen.pipelining.invariants import Expression, Invariants
-from mlutriton.codegen.pipelining.padding import Padding
+from mlutriton.codegen.pipelining.narrow_rows.invariants import Expression, Invariants
+from mlutriton.codegen.pipelining.narrow_rows.padding import Padding
 from mlutriton.codegen.tile_code import (
     Emitter,
     Node,

@@ -20,8 +20,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from mlutriton.codegen.pipelining.blocks.whole_tiles import NONE, SameNumber, SameQuotient, Test, Tests, WholeTiles
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
-from mlutriton.codegen.pipelining.whole_tiles import NONE, SameNumber, SameQuotient, Test, Tests, WholeTiles
 from mlutriton.codegen.tile_code import (
     Emitter,
     Loop,

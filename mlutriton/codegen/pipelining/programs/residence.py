@@ -12,11 +12,11 @@ becomes the body of a loop over the programs that fall to the task
 which the software pipeline takes like any other, except that its iterations are programs of a grid: these may run in
 any order, so none has to wait for what another one stores. What is the same for all programs moves in front.
 
-Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.merged_loops`) or go
-several at a time (:mod:`mlutriton.codegen.pipelining.grouped_programs`). Others stay as they are, with a pipeline of
-their own, and are dealt out as cores fall free, or there and back (:func:`mlutriton.codegen.grids.resident`). Those
-with barriers stay, too, and with atomics whose results they use, by which programs may wait for each other. Atomics
-without results are stores: a straight program waits for nobody.
+Of programs that loop, those of equal length become one loop (:mod:`mlutriton.codegen.pipelining.programs.merged_loops`)
+or go several at a time (:mod:`mlutriton.codegen.pipelining.programs.grouped_programs`). Others stay as they are, with a
+pipeline of their own, and are dealt out as cores fall free, or there and back
+(:func:`mlutriton.codegen.grids.resident`). Those with barriers stay, too, and with atomics whose results they use, by
+which programs may wait for each other. Atomics without results are stores: a straight program waits for nobody.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from mlutriton.codegen.pipelining.grouped_programs import MOST_PROGRAMS, group_programs
-from mlutriton.codegen.pipelining.merged_loops import looping_program, merged
 from mlutriton.codegen.pipelining.pipeline_plan import is_silent_atomic, is_transfer
-from mlutriton.codegen.pipelining.spread_stores import Spread
+from mlutriton.codegen.pipelining.programs.grouped_programs import MOST_PROGRAMS, group_programs
+from mlutriton.codegen.pipelining.programs.merged_loops import looping_program, merged
+from mlutriton.codegen.pipelining.programs.spread_stores import Spread
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     READING,

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from mlutriton.arithmetic.evaluate import evaluate
-from mlutriton.codegen.pipelining.invariants import Expression, Invariants
+from mlutriton.codegen.pipelining.narrow_rows.invariants import Expression, Invariants
 from mlutriton.codegen.tile_code import (
     WRITING,
     Branch,

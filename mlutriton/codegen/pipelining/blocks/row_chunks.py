@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.merged_transfers import Merging, with_operands
+from mlutriton.codegen.pipelining.blocks.merged_transfers import Merging, with_operands
 from mlutriton.codegen.pipelining.pipeline_plan import Plan
 from mlutriton.codegen.tile_code import (
     WRITING,

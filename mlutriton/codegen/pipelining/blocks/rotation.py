@@ -32,17 +32,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
-from mlutriton.codegen.pipelining.block_extents import BlockExtents
-from mlutriton.codegen.pipelining.block_plan import BlockPlan
-from mlutriton.codegen.pipelining.chunk_loop import ChunkLoop
-from mlutriton.codegen.pipelining.merged_transfers import (
+from mlutriton.codegen.pipelining.blocks.chunk_loop import ChunkLoop
+from mlutriton.codegen.pipelining.blocks.extents import BlockExtents
+from mlutriton.codegen.pipelining.blocks.merged_transfers import (
     LongerDimension,
     NewDimension,
     joined,
 )
+from mlutriton.codegen.pipelining.blocks.plan import BlockPlan
+from mlutriton.codegen.pipelining.blocks.row_chunks import RowChunks
+from mlutriton.codegen.pipelining.blocks.whole_tiles import NONE, Test, Tests, are_whole
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers
-from mlutriton.codegen.pipelining.row_chunks import RowChunks
-from mlutriton.codegen.pipelining.whole_tiles import NONE, Test, Tests, are_whole
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES
 from mlutriton.codegen.tile_code import (

@@ -6,8 +6,8 @@ begin with blocks of different length: where all cores wait for their transfers 
 
 from __future__ import annotations
 
-from mlutriton.codegen.pipelining.block_plan import BlockShape
-from mlutriton.codegen.pipelining.block_size import End, EndBlocks, FewBlocks
+from mlutriton.codegen.pipelining.blocks.plan import BlockShape
+from mlutriton.codegen.pipelining.blocks.size import End, EndBlocks, FewBlocks
 from mlutriton.codegen.tile_code import Loop, LoopEmitter, ScalarOperand
 from mlutriton.dtypes import F32
 from mlutriton.isa.operands import Immediate, Register

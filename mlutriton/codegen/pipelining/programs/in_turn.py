@@ -1,7 +1,7 @@
 """Programs of several loops, or of loops that differ in length, one behind the other: none waits for its first tiles.
 
-Loops of one length become one for all programs of a task (:mod:`mlutriton.codegen.pipelining.merged_loops`). Others
-cannot, but a task may still serve one program after the other, and what a program
+Loops of one length become one for all programs of a task (:mod:`mlutriton.codegen.pipelining.programs.merged_loops`).
+Others cannot, but a task may still serve one program after the other, and what a program
 
     load q; load x(0) -> phase 0; for ...: sync; load x(i + 1); compute with q and x(i)
     y = what was computed; store y
@@ -30,9 +30,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.merged_loops import filled
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_load
-from mlutriton.codegen.pipelining.residence import hoist, special, with_program_ids
+from mlutriton.codegen.pipelining.programs.merged_loops import filled
+from mlutriton.codegen.pipelining.programs.residence import hoist, special, with_program_ids
 from mlutriton.codegen.pipelining.rotation import Rotation
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.synchronize import ALL_QUEUES

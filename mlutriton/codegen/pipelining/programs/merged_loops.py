@@ -16,8 +16,8 @@ other, with loads ahead across programs. What a program loads in front of its lo
 on, is done by a branch in its first iteration; what follows the loop, in the last one.
 
 Where there is room for two results, what a program stores is spread over the iterations of the next one
-(:mod:`mlutriton.codegen.pipelining.spread_stores`). There is no branch for the last iteration then: the arithmetic of
-its end has a count of 0 in all others, and an instruction with a count of 0 does nothing.
+(:mod:`mlutriton.codegen.pipelining.programs.spread_stores`). There is no branch for the last iteration then: the
+arithmetic of its end has a count of 0 in all others, and an instruction with a count of 0 does nothing.
 
 That is for programs of several cores, which load tiles together: their pipeline has three stages, and takes longest to
 fill. Of those of one core it is for programs that load and store in their loop, in long transfers: they show two bursts
@@ -33,9 +33,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, transfer_latency, transfer_rate
+from mlutriton.codegen.pipelining.blocks.size import arithmetic_cycles, transfer_latency, transfer_rate
 from mlutriton.codegen.pipelining.pipeline_plan import buffer_bytes, is_transfer
-from mlutriton.codegen.pipelining.spread_stores import PartedStore, Spread, parted_store, spread_store
+from mlutriton.codegen.pipelining.programs.spread_stores import PartedStore, Spread, parted_store, spread_store
 from mlutriton.codegen.renaming import Renamer, with_own_buffers
 from mlutriton.codegen.tile_code import (
     Branch,

@@ -4,8 +4,9 @@ A loop may be blocked if all its accesses to global memory can move: all loads b
 What the pipeline asks for moving them by an iteration is asked here for moving them by a block. Stores of different
 instructions change their order, so they must be known to be apart, unless the iterations are programs of the grid.
 
-Short transfers of a block are made as one where that can be (:mod:`mlutriton.codegen.pipelining.merged_transfers`).
-Those whose places are looked up in memory follow each other, so that all of a block show one latency.
+Short transfers of a block are made as one where that can be
+(:mod:`mlutriton.codegen.pipelining.blocks.merged_transfers`). Those whose places are looked up in memory follow each
+other, so that all of a block show one latency.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.block_size import (
+from mlutriton.codegen.pipelining.blocks.merged_transfers import Merge, Merging, MoreItems
+from mlutriton.codegen.pipelining.blocks.row_chunks import RowChunks, plan_chunks, plan_offsets
+from mlutriton.codegen.pipelining.blocks.size import (
     BlockSize,
     EndBlocks,
     FewBlocks,
@@ -27,9 +30,7 @@ from mlutriton.codegen.pipelining.block_size import (
     issue_cycles_of,
     transfer_latency,
 )
-from mlutriton.codegen.pipelining.merged_transfers import Merge, Merging, MoreItems
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, free_registers, ordinary_bytes
-from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks, plan_offsets
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.tile_code import Loop, Node, RowExtent, TileCode, buffers_of, instructions, registers_set
 from mlutriton.immutables import replace

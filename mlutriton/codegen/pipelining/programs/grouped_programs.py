@@ -12,11 +12,12 @@ in all programs, and programs have nothing to do with each other, a task takes V
         total(rows) = 0; for k: total(rows) += load x(rows, k)
         store sum(total(rows))
 
-Transfers of neighbours are joined as in blocks of iterations (:mod:`mlutriton.codegen.pipelining.merged_transfers`),
-and instructions count V times as many rows (:mod:`mlutriton.codegen.pipelining.row_chunks`), so that values stay the
-same to the bit. What all programs load and compute alike, a piece of the weights say, is there once for all V of them.
-Programs whose tiles are cut by masks go together if the masks leave the same of all; otherwise the last one of a group,
-or else each, goes by itself. The software pipeline then takes the loops within like any others.
+Transfers of neighbours are joined as in blocks of iterations
+(:mod:`mlutriton.codegen.pipelining.blocks.merged_transfers`), and instructions count V times as many rows
+(:mod:`mlutriton.codegen.pipelining.blocks.row_chunks`), so that values stay the same to the bit. What all programs load
+and compute alike, a piece of the weights say, is there once for all V of them. Programs whose tiles are cut by masks go
+together if the masks leave the same of all; otherwise the last one of a group, or else each, goes by itself. The
+software pipeline then takes the loops within like any others.
 
 Few programs do not fill what there is room for, and a program by itself could have several iterations of a long loop at
 a time instead. So where a task has few of them and their loops are long, they go one by one.
@@ -29,9 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.allocate import most_alive_bytes
-from mlutriton.codegen.pipelining.block_size import arithmetic_cycles, flow_cycles, transfer_latency, working_cycles
-from mlutriton.codegen.pipelining.merged_loops import iterations
-from mlutriton.codegen.pipelining.merged_transfers import (
+from mlutriton.codegen.pipelining.blocks.merged_transfers import (
     LongerDimension,
     Merge,
     Merging,
@@ -39,9 +38,11 @@ from mlutriton.codegen.pipelining.merged_transfers import (
     joined,
     linear_definitions,
 )
+from mlutriton.codegen.pipelining.blocks.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
+from mlutriton.codegen.pipelining.blocks.size import arithmetic_cycles, flow_cycles, transfer_latency, working_cycles
+from mlutriton.codegen.pipelining.blocks.whole_tiles import NONE, SameQuotient, Tests, are_whole
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions
-from mlutriton.codegen.pipelining.row_chunks import Group, group_of, over, shared_rows, uses_whole_buffers
-from mlutriton.codegen.pipelining.whole_tiles import NONE, SameQuotient, Tests, are_whole
+from mlutriton.codegen.pipelining.programs.merged_loops import iterations
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import (
     READING,

@@ -20,10 +20,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlutriton.codegen.pipelining.merged_transfers import LongerDimension, Merging, Step, limiting
+from mlutriton.codegen.pipelining.blocks.merged_transfers import LongerDimension, Merging, Step, limiting
+from mlutriton.codegen.pipelining.blocks.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, buffer_bytes, parameters_of
 from mlutriton.codegen.pipelining.pointer_roots import PointerRoots
-from mlutriton.codegen.pipelining.row_chunks import RowChunks, plan_chunks
 from mlutriton.codegen.pipelining.surroundings import Surroundings
 from mlutriton.codegen.renaming import Renamer
 from mlutriton.codegen.tile_code import Emitter, Loop, Node, ScalarOperand, TileCode
