@@ -217,8 +217,8 @@ class LoadedKernel:
         """The 64-bit word of each parameter.
 
         Raises:
-            ArgumentError: E0101, a value has another type than its parameter, or one is missing; the program was
-                compiled for multiples of a number, and it is none.
+            ArgumentError: E0101, a value has another type than its parameter; the program was compiled for multiples of
+                a number, and it is none.
         """
         try:
             words = [encoder(value) for encoder, value in zip(self._encoders, values, strict=True)]
@@ -239,10 +239,7 @@ class LoadedKernel:
         )
 
     def _unencodable(self, values: Sequence[Any]) -> ArgumentError:
-        parameters = self.program.parameters
-        if len(values) != len(parameters):
-            return ArgumentError("E0101", f"{self.program.name} takes {len(parameters)} arguments, not {len(values)}")
-        for encoder, parameter, value in zip(self._encoders, parameters, values, strict=True):
+        for encoder, parameter, value in zip(self._encoders, self.program.parameters, values, strict=True):
             try:
                 encoder(value)
             except (AttributeError, TypeError, ValueError, OverflowError, struct.error):

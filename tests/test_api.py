@@ -273,6 +273,7 @@ def test_wrong_numbers_of_arguments_are_named(scale, arguments, named, message):
     ("changed", "message"),
     [
         ({"n": 2**32}, "n is 4294967296; i32"),
+        ({"n": -(2**31) - 1}, "n is -2147483649; i32"),
         ({"n": 1.5}, "n is 1.5; i32"),
         ({"factor": 1e60}, r"factor is 1e\+60; f32"),
         ({"x": 3}, "int cannot be passed as a pointer for x"),
