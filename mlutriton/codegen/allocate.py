@@ -150,6 +150,8 @@ class _Measuring:
             inside: set[str] = set()
             for nested in children(node):
                 inside |= self.visit(nested)
+            # What the last instruction makes is not in the place of what the next iteration reads again.
+            self._position += 1
             carried = {register for register, _ in node.carried} if isinstance(node, Loop) else set[Register]()
             swapped = {name for register in carried & self._phased.keys() for name in self._phased[register]}
             for name in inside:
