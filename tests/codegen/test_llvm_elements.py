@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mlutriton.arithmetic import OPERATIONS, evaluate
+from mlutriton.codegen.llvm import elements
 from mlutriton.codegen.llvm.elements import LANES, apply, load, store, transposed_square
 from mlutriton.codegen.llvm.emitter import Emitter, Library
-from mlutriton.dtypes import ALL, I1
+from mlutriton.dtypes import ALL, F32, I1
 from mlutriton.isa.table import TABLE
 from mlutriton.simulator.native import compile_llvm
 
@@ -71,7 +72,18 @@ def random_operand(dtype, generator):
 
 @pytest.mark.parametrize("lanes", [1, LANES])
 def test_operations_agree_with_numpy_bit_for_bit(lanes):
-    chosen = list(cases())
+    assert_equal_numpy(lanes, list(cases()))
+
+
+def test_hosts_that_scale_by_powers_of_two_step_by_step_agree_too(monkeypatch):
+    """Those without long vectors, of which LLVM would call a function for each element."""
+    asked = []
+    monkeypatch.setattr(elements, "scales_by_powers_of_two", lambda: asked.append(None))
+    assert_equal_numpy(LANES, [(operation, dtype, to) for operation, dtype, to in cases() if dtype is F32 and not to])
+    assert asked
+
+
+def assert_equal_numpy(lanes, chosen):
     module = compile_llvm(module_text(lanes, chosen), cache_key=None)
     generator = np.random.default_rng(lanes)
     wrong = []

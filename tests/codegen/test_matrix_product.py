@@ -1,4 +1,7 @@
-"""The matrix product by itself: edges of zeros, which it need not multiply, do not show in a bit of the result."""
+"""The matrix product by itself: edges of zeros, which it need not multiply, do not show in a bit of the result.
+
+Nor does the block of registers that a host has for it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlutriton.codegen.llvm import matrix
+from mlutriton.codegen.llvm.host import MicroKernel
 from mlutriton.codegen.llvm.runtime import special_module
 from mlutriton.dtypes import BY_NAME
 from mlutriton.isa.table import WRAM_STRIP_COLUMNS
@@ -42,10 +47,10 @@ def strips(w):
     return padded.reshape(depth, count, WRAM_STRIP_COLUMNS).transpose(1, 0, 2).copy()
 
 
-def assert_native_equals_interpreter(dtype, c, a, w, accumulate):
+def assert_native_equals_interpreter(dtype, c, a, w, accumulate, native=product):
     (rows, lda), (depth, columns) = a.shape, w.shape
     images = [image(c), image(a), image(strips(w)), np.zeros(4 * rows * depth + SLACK_BYTES, np.uint8)]
-    product(dtype)(*(each.ctypes.data for each in images), rows, columns, depth, lda, accumulate)
+    native(dtype)(*(each.ctypes.data for each in images), rows, columns, depth, lda, accumulate)
     found = images[0][: c.nbytes].view(c.dtype).reshape(c.shape)
     assert (images[0][c.nbytes :] == STALE).all()
     with np.errstate(all="ignore"):
@@ -113,3 +118,15 @@ def test_any_edges_of_zeros(data):
         for array in data.draw(st.lists(st.sampled_from([a, w, c]), max_size=2)):
             array.flat[data.draw(st.integers(0, array.size - 1))] = data.draw(st.sampled_from(SPECIAL[:4]))
     assert_native_equals_interpreter(dtype, c, a, w, data.draw(st.integers(0, 1)))
+
+
+@pytest.mark.parametrize("block", [MicroKernel(8, 32), MicroKernel(6, 16), MicroKernel(4, 8)], ids=str)
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "i8"])
+def test_every_host_makes_the_same(dtype, block, monkeypatch):
+    """One without long vectors, too: the blocks of registers are those of host.py."""
+    monkeypatch.setattr(matrix, "micro_kernel", lambda: block)
+    native = cache(product.__wrapped__)
+    for rows, columns, depth in ((1, 1, 1), (45, 150, 40), (13, 41, 1030), (8, 64, 7)):
+        c, a, w = operands(dtype, rows, columns, depth, seed=3)
+        assert_native_equals_interpreter(dtype, c, a, w, 1, native)
+        assert_native_equals_interpreter(dtype, c, a, w, 0, native)
