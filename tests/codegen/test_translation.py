@@ -239,13 +239,14 @@ def test_spans_do_not_wrap_around_into_their_windows(instruction, n):
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
-@pytest.mark.parametrize("shape", [(2, 16), (64, 2), (16, 4), (8, 32), (16, 16), (32, 64), (12, 16), (16, 24), (1, 16)])
-def test_transposes_in_registers_are_those_element_by_element(width, shape):
+@pytest.mark.parametrize("rows", [1, 2, 4, 12, 16, 64])
+@pytest.mark.parametrize("columns", [2, 8, 16, 24, 37])
+def test_transposes_in_registers_are_those_element_by_element(width, rows, columns):
     """Of counts that are numbers, and of counts that are known when it runs."""
-    dtype, (rows, columns) = {1: "i8", 2: "f16", 4: "i32", 8: "i64"}[width], shape
+    dtype = {1: "i8", 2: "f16", 4: "i32", 8: "i64"}[width]
     count = 3 * rows * columns
     x = np.random.default_rng(rows).integers(0, 256, count * width).astype(np.uint8).view(f"u{width}")
-    for number in (str(rows), "r2"):
+    for row_count, column_count in ((rows, columns), ("r2", columns), (rows, "r3")):
         text = f"""
 .program turned
 .isa {MACHINE.isa}
@@ -253,14 +254,16 @@ def test_transposes_in_registers_are_those_element_by_element(width, shape):
 .param out ptr {dtype}
 .param x ptr {dtype}
 .param rows i64
+.param columns i64
 .buffer a nram 0 {count * width}
 .buffer b nram 65536 {count * width}
     param r0, 0
     param r1, 1
     param r2, 2
+    param r3, 3
     dma.load.{dtype} [a], g[r1], {count}, 1, 1, 0, 0, 0, 0
     sync 1
-    v.transpose.{dtype} [b], [a], 3, {number}, {columns}, 1
+    v.transpose.{dtype} [b], [a], 3, {row_count}, {column_count}, 1
     sync 4
     dma.store.{dtype} g[r0], [b], {count}, 1, 1, 0, 0, 0, 0
     exit
@@ -268,5 +271,24 @@ def test_transposes_in_registers_are_those_element_by_element(width, shape):
         out = np.zeros_like(x)
         memory = GlobalMemory([Allocation.of_array("out", out), Allocation.of_array("x", x)])
         native = load(assemble(text), runtime)
-        execute(native, (1, 1, 1), [out.ctypes.data, x.ctypes.data, rows], memory, MACHINE, 1)
+        execute(native, (1, 1, 1), [out.ctypes.data, x.ctypes.data, rows, columns], memory, MACHINE, 1)
         np.testing.assert_array_equal(out, x.reshape(3, rows, columns).transpose(0, 2, 1).ravel())
+
+
+@pytest.mark.parametrize("counts", ["2, r2", "r2, 8", "4, 37", "37, 4"])
+def test_few_rows_or_columns_are_transposed_in_registers_however_many_of_the_others_there_are(counts):
+    assert "@mlu.transpose." in translated(f"    v.transpose.i8 [b], [a], 1, {counts}, 1\n{STORE}").control
+
+
+@pytest.mark.parametrize("mode", ["row", "col"])
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 8, 16])
+def test_short_rows_of_a_number_that_is_known_when_it_runs_are_one_long_row(columns, mode):
+    text = f"    v.fadd.f32 [b], {mode}[a], 0.5, r2, {columns}\n"
+    loops = "".join(translated(COPY + text + STORE).loops)
+    assert (", 16\n" in loops.partition("call i64 asm")[0][-40:]) == (columns in (1, 2, 4, 8))
+    for rows in (0, 1, 3, 64 // columns):
+        out, _ = run_text("    v.mov.f32 [b], -1.0, 1, 64\n" + COPY + text + STORE, runtime, grid=1, n=rows)
+        expected, x = np.full(64, -1, np.float32), np.arange(64, dtype=np.float32)
+        read = np.repeat(x[:rows], columns) if mode == "row" else np.tile(x[:columns], rows)
+        expected[: rows * columns] = read + np.float32(0.5)
+        np.testing.assert_array_equal(out, expected)

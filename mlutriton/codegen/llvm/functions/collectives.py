@@ -72,17 +72,14 @@ def _store_below(e: Emitter, value: Lanes, pointer: str, first: str, limit: str)
 def transpose_tile(width: int, rows: Count, columns: Count) -> tuple[int, int] | None:
     """The tile by which few rows or columns of elements of so many bytes are transposed in registers; None if by none.
 
-    It has all of these, and as many elements on its other side as there are lanes. Where there are more on both sides,
-    the runtime does it.
+    It has all of these, and as many elements on its other side as there are lanes; how many are there may be known only
+    when it runs. Where there are more on both sides, the runtime does it.
     """
-    if width not in _TRANSPOSED_WIDTHS or isinstance(rows, str) or isinstance(columns, str):
+    if width not in _TRANSPOSED_WIDTHS:
         return None
-    sides = min(rows, LANES), min(columns, LANES)
-    is_whole = all(
-        count and side.bit_count() == 1 and count % side == 0
-        for count, side in zip((rows, columns), sides, strict=True)
-    )
-    return sides if is_whole and 1 < min(sides) < LANES == max(sides) else None
+    tile_rows, tile_columns = (LANES if isinstance(count, str) else min(count, LANES) for count in (rows, columns))
+    few, many = sorted((tile_rows, tile_columns))
+    return (tile_rows, tile_columns) if 1 < few < LANES == many and few.bit_count() == 1 else None
 
 
 def transpose(library: Library, width: int, tile: tuple[int, int]) -> str:
@@ -99,11 +96,18 @@ def transpose(library: Library, width: int, tile: tuple[int, int]) -> str:
         lines = min(tile)
         apart = e.multiply("%columns", width) if columns == LANES else LANES * width
         apart_after = e.multiply("%rows", width) if rows == LANES else LANES * width
+        many = "%columns" if columns == LANES else "%rows"
+        whole = e.value(f"and i64 {many}, {-LANES}")
+
+        def places(source: str, target: str, few: Count, many: Count) -> tuple[str, str]:
+            row, column = (few, many) if columns == LANES else (many, few)
+            first = e.pointer(source, e.multiply(e.add(e.multiply(row, "%columns"), column), width))
+            return first, e.pointer(target, e.multiply(e.add(e.multiply(column, "%rows"), row), width))
+
         with e.loop("%batch") as batch:
             source, target = (e.pointer(each, e.multiply(batch, plane)) for each in ("%a", "%dst"))
-            with e.loop("%rows", step=rows) as row, e.loop("%columns", step=columns) as column:
-                first = e.pointer(source, e.multiply(e.add(e.multiply(row, "%columns"), column), width))
-                to = e.pointer(target, e.multiply(e.add(e.multiply(column, "%rows"), row), width))
+            with e.loop(whole, step=LANES) as begin:
+                first, to = places(source, target, 0, begin)
                 loaded = [
                     e.value(f"load {vector}, ptr {e.pointer(first, e.multiply(apart, line))}, align 1")
                     for line in range(lines)
@@ -111,6 +115,9 @@ def transpose(library: Library, width: int, tile: tuple[int, int]) -> str:
                 turned = (transposed if columns == LANES else transposed_back)(e, loaded, scalar)
                 for line, value in enumerate(turned):
                     e.do(f"store {vector} {value}, ptr {e.pointer(to, e.multiply(apart_after, line))}, align 1")
+            with e.loop(many, start=whole) as left, e.loop(lines) as line:
+                first, to = places(source, target, line, left)
+                e.do(f"store {scalar} {e.value(f'load {scalar}, ptr {first}, align 1')}, ptr {to}, align 1")
         e.do("ret void")
         return e.function(
             f"define internal void @{name}(ptr noalias %dst, ptr noalias %a, i64 %batch, i64 %rows, i64 %columns)"

@@ -106,8 +106,7 @@ class Group:
         )
 
     def lines_of(self, place: Place) -> RepeatedLines:
-        """How a place that is not read in full repeats along one long row; the extents are known."""
-        assert isinstance(self.rows, int)
+        """How a place that is not read in full repeats along one long row; the columns are known."""
         assert isinstance(self.columns, int)
         if place.lines:
             return RepeatedLines(*place.lines)
@@ -117,9 +116,7 @@ class Group:
         """True if one long row is better than many short ones, and every place can be read along it."""
         if not self.needs_rows:
             return True
-        if self.reductions or isinstance(self.rows, str) or isinstance(self.columns, str):
-            return False
-        if self.rows * self.columns == 1:
+        if self.reductions or isinstance(self.columns, str) or self.rows == self.columns == 1:
             return False
         repeated = [self.lines_of(place) for place in self.reads if place.mode is not Mode.FULL]
         return (self.columns < LANES or self.has_lines) and all(lines.fills_vectors for lines in repeated)
