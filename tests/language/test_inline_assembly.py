@@ -78,6 +78,8 @@ with np.errstate(all="ignore"):
         ("{ .reg .b16 lo, hi; mov.b32 {lo, hi}, $1; mov.b32 $0, {hi, lo}; }", I, J, (U << 16 | U >> 16).view(np.int32),
          1),
         ("cvt.rni.s32.f32 $0, $1;", Y, X, np.rint(Y).astype(np.int32), 1),
+        ("cvt.rni.s8.f32 $0, $1;", Y, X, np.rint(Y).astype(np.int32), 1),
+        ("cvt.s16.s32 $0, $1;", I, J, I.astype(np.int16).astype(np.int32), 1),
         ("cvt.rn.f32.u32 $0, $1;", I, J, U.astype(np.float32), 1),
         ("cvt.rz.bf16.f32 $0, $1;", Y, Y, (Y.view(np.uint32) >> 16).astype(np.int16), 1),
         ("cvt.s32.s8 $0, $1;", BYTES, BYTES, BYTES.astype(np.int32), 1),
@@ -93,6 +95,8 @@ with np.errstate(all="ignore"):
         # Several elements in a register, and several registers.
         ("and.b32 $0, $1, 0x1F1F1F1F; shl.b32 $0, $0, 3;", BYTES, BYTES, BYTES << 3, 4),
         ("fma.rn.f16x2 $0, $1, $2, $1;", HALVES, OTHERS, (HALVES.astype(np.float32) * OTHERS + HALVES).astype(np.float16), 2),  # noqa: E501
+        ("fma.rn.relu.f16x2 $0, $1, $2, $1;", HALVES, OTHERS,
+         np.maximum(HALVES.astype(np.float32) * OTHERS + HALVES, 0).astype(np.float16), 2),
         ("tanh.approx.f16x2 $0, $1;", OTHERS, HALVES, np.tanh(OTHERS.astype(np.float32)).astype(np.float16), 2),
         ("mov.b32 {a, b}, $1; mul.f16 a, a, a; mul.f16 b, b, b; mov.b32 $0, {a, b};", OTHERS, X, OTHERS * OTHERS, 2),
         ("mov.b32 $0, 1.5;", X, Y, np.full(64, 1.5, np.float32), 1),

@@ -245,10 +245,11 @@ def _operation(registers: Registers, form: Form, operands: list[str]) -> Lanes:
 
 
 def _limited(registers: Registers, form: Form, values: Iterable[Value]) -> Lanes:
-    """What ``.relu`` and ``.sat`` make of floats."""
+    """What ``.relu`` and ``.sat`` make of floats: NaN stays what it is, or becomes 0."""
     values = tuple(values)
     if _dtype(values[0]).is_float and (limits := form.take("relu", "sat")):
-        values = tuple(registers.apply("fmax", value, 0.0) for value in values)
+        least = "fmaximum" if limits == "relu" else "fmax"
+        values = tuple(registers.apply(least, value, 0.0) for value in values)
         if limits == "sat":
             values = tuple(registers.apply("fmin", value, 1.0) for value in values)
     return values
@@ -356,13 +357,18 @@ def _conversion(registers: Registers, form: Form, operands: list[str]) -> Lanes:
             value if source.dtype == to.dtype else registers.apply(cast, value, to=to.dtype) for value in values
         ]
         return _limited(registers, form, converted)
-    if source.kind == "f":
-        return tuple(registers.apply("fptosi" if to.kind == "s" else "fptoui", value, to=to.dtype) for value in values)
     if to.kind == "f":
         cast = "sitofp" if source.kind == "s" else "uitofp"
         return _limited(registers, form, [registers.apply(cast, value, to=to.dtype) for value in values])
-    extension = "sext" if source.kind == "s" else "zext"
-    return tuple(registers.translation.resized(value, to.dtype, extension) for value in values)
+    if source.kind == "f":
+        name = "fptosi" if to.kind == "s" else "fptoui"
+        whole_numbers = [registers.apply(name, value, to=to.dtype) for value in values]
+    else:
+        extension = "sext" if source.kind == "s" else "zext"
+        whole_numbers = [registers.translation.resized(value, to.dtype, extension) for value in values]
+    # A signed number fills a register that is wider.
+    fills = to.kind == "s" and to.dtype.bits < I32.bits
+    return tuple(registers.apply("sext", value, to=I32) if fills else value for value in whole_numbers)
 
 
 def _to_four_bits(registers: Registers, value: Value) -> Value:
