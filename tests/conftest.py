@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,8 @@ settings.load_profile("mlutriton")
 
 
 def pytest_configure(config):
+    # What a script starts in the background ignores interrupts, and hands that down to all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests neither see nor leave compiled kernels outside their own directory; the workers inherit the choice.
     if "PYTEST_XDIST_WORKER" in os.environ:
         return

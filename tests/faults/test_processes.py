@@ -41,10 +41,11 @@ def add(out, x, BLOCK: tl.constexpr):
 def run(tmp_path):
     """Start a process that runs a script, ``before`` even Triton is imported."""
     (tmp_path / "kernels.py").write_text(KERNELS)
+    started = []
 
     def start(code, before="", **environment):
         (tmp_path / "main.py").write_text(before + "from kernels import *\n" + code)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "main.py"],
             cwd=tmp_path,
             env=os.environ | environment,
@@ -52,8 +53,13 @@ def run(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()  # of a test that fails, so that no endless loop outlives it
+        process.communicate()
 
 
 def finished(process):
