@@ -5,6 +5,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from tests.covering import pairs_of
 
 GROUP = 128
 
@@ -81,3 +82,42 @@ def test_steps_go_together(num_warps):
     """One by one, they take some 2,400 cycles each, in place of 1,050."""
     _, run = launch(16, 4096, 4096, GROUP, (16, 64, 64), num_warps=num_warps)
     assert run.cycles < 80_000
+
+
+@mlu.jit
+def two_products(
+    a, b, other, c, scales, columns, depth, OF_SAME: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr
+):
+    """What a step makes of its weights is not multiplied at once: what it makes of others, or the next product, is."""
+    m, n, k = tl.arange(0, BM), tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BK)
+    total, gate = tl.zeros((BM, BN), tl.float32), tl.zeros((BM, BN), tl.float32)
+    for step in range(tl.cdiv(depth, BK)):
+        left = tl.load(a + m[:, None] * depth + (step * BK + k)[None, :])
+        scale = tl.load(scales + step * columns + n)
+        place = (step * (BK // 8) + k // 8)[:, None] * columns + n[None, :]
+        weights = (((tl.load(b + place) >> (k % 8 * 4)[:, None]) & 15) * scale[None, :]).to(tl.float16)
+        if OF_SAME:
+            others = weights
+        else:
+            others = (((tl.load(other + place) >> (k % 8 * 4)[:, None]) & 15) * scale[None, :]).to(tl.float16)
+        total += tl.dot(left, weights)
+        gate += tl.dot(left * 2, others)
+    tl.store(c + m[:, None] * columns + n[None, :], total - gate)
+
+
+@pairs_of(
+    ("of_same", [False, True]),
+    ("num_warps", [1, 4]),
+    ("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"]),
+    ("engine", ["native", "interpreter"]),
+    indirect=["machine"],
+)
+def test_two_products_of_what_a_step_makes(of_same, num_warps, machine, engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(7)
+    a, scales = rng.integers(-3, 4, (16, 512)).astype(np.float16), rng.integers(1, 4, (16, 64)).astype(np.float16)
+    one, other = (rng.integers(0, 16, (512, 64)) for _ in range(2))
+    c = np.full((16, 64), np.nan, np.float32)
+    two_products[(1,)](a, words(one, 0), words(other, 0), c, scales, 64, 512, of_same, 16, 64, 32, num_warps=num_warps)
+    summed = one - 2 * (one if of_same else other)
+    np.testing.assert_array_equal(c, a.astype(np.float32) @ (summed * np.repeat(scales.astype(np.float32), 32, axis=0)))
