@@ -32,6 +32,7 @@ from mlutriton.ir.ops import (
     ProgramId,
     Range,
     Reduce,
+    Reshape,
     Scan,
     Splat,
     Transpose,
@@ -65,7 +66,7 @@ Relation = Progression | Opaque
 _Search = Search[tuple[Value, int], Relation]
 ALIKE = Progression(0, 0)
 
-_OPAQUE = (Elementwise, AddPtr, Load, Dot, Reduce, Scan)
+_OPAQUE = (Elementwise, AddPtr, Load, Dot, Reduce, Reshape, Scan)
 
 
 class Neighbours:

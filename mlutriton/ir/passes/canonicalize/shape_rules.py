@@ -85,6 +85,8 @@ def _moved(op: Operation, make: Make) -> Value | None:
             return inner.operands[0]
         case (Broadcast(), Broadcast()) | (Reshape(), Reshape() | ExpandDims()):
             return make(_retyped(op, inner.operands[0], type))
+        case Reshape(), Broadcast():
+            return _parted(op, inner, make)
         case Transpose(), _ if op.order == tuple(range(len(op.order))):
             return source
         case Transpose(), Transpose():
@@ -92,6 +94,23 @@ def _moved(op: Operation, make: Make) -> Value | None:
             return make(Transpose(inner.operands, {"order": order}))
         case _:
             return None
+
+
+def _parted(op: Operation, repeat: Broadcast, make: Make) -> Value | None:
+    """A tensor that is repeated as a whole along what another shape parts is repeated along each of the parts."""
+    (once, *source), (times, *inner) = (shape_of(each.type) for each in (repeat.operands[0], repeat.result))
+    parts: list[int] = []
+    for extent in shape_of(op.result.type) if once == 1 else ():
+        if times == 1 or times % extent:
+            break
+        parts.append(extent)
+        times //= extent
+    if not parts or (times == 1 and len(parts) == 1):
+        return None
+    dtype = element_type(op.result.type)
+    single = make(Reshape(repeat.operands, result_types=[TensorType((*[1] * len(parts), 1, *source), dtype)]))
+    repeated = make(Broadcast([single], result_types=[TensorType((*parts, times, *inner), dtype)]))
+    return make(Reshape([repeated], result_types=[op.result.type]))
 
 
 def _repeated(op: Join, make: Make) -> Value | None:

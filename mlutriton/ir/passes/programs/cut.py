@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, partial
 
 from mlutriton.dtypes import I1, I32
@@ -144,16 +145,16 @@ def run(function: Function, wanted: Sequence[Shape], at_once: int) -> list[Cut]:
             if found[1] not in [lengths for _, _, lengths in made]:
                 made.append((each, *found))
         else:
-            ends = {axis: _ends(search(axis), axis) for axis in made[0][2]}
+            ends = {axis: _ends(search(axis), axis, extent) for axis, (extent, _) in made[0][2].items()}
             return [_launched(numbered, *each, ends, at_once) for each in made]
     return []
 
 
-def _ends(search: _Search, axis: int) -> list[list[Form]] | None:
+def _ends(search: _Search, axis: int, extent: int) -> list[list[Form]] | None:
     """For each load and store of tiles along an axis the numbers of the launch below which its mask keeps positions.
 
-    None if that is not known of one of them. A position counts from that of the first program on. What computes the
-    numbers is added to the function.
+    None if that is not known of one of them. A position counts from that of the first program on, of tiles of this
+    extent. What computes the numbers is added to the function.
     """
     if search.layouts is None:
         return None
@@ -170,9 +171,13 @@ def _ends(search: _Search, axis: int) -> list[list[Form]] | None:
             case _:
                 continue
         for along in axes:
-            extent = shape_of(mask.type)[along]
+            items = shape_of(mask.type)[along]
+            if extent % items:
+                return None
             limits = [form_of(each, forms) for each in analysis.box(mask, scalars)[along].limit]
-            ends = [plus(each, {(number,): extent for number in numbers if (number,) in each}) for each in limits]
+            ends = [plus(each, {(number,): items for number in numbers if (number,) in each}) for each in limits]
+            # An item may be a word of several positions.
+            ends = [{key: factor * (extent // items) for key, factor in each.items()} for each in ends]
             known = [each for each in ends if all(is_of_the_launch(factor, function) for key in each for factor in key)]
             if not known:
                 return None
@@ -424,9 +429,11 @@ class _Emission(Emission):
         """That of the tensors of a part."""
         if layout == WHOLE:
             return shape
-        if shape[layout] != self.extent:
+        # Along words that have several elements each, for example, a tensor has fewer positions than tiles.
+        length, rest = divmod(shape[layout] * self.length, self.extent)
+        if rest:
             raise _NotCutError
-        return (*shape[:layout], self.length, *shape[layout + 1 :])
+        return (*shape[:layout], length, *shape[layout + 1 :])
 
     def with_effect(self, operation: Operation) -> None:
         """Store a part."""
@@ -444,8 +451,8 @@ class _Emission(Emission):
             case ProgramId():
                 return [self.code.add(ProgramId((), operation.attributes))]
             case Range() if layout != WHOLE:
-                start = operation.integer("start")
-                return [self.code.add(Range((), {"start": start, "end": start + self.length}))]
+                start, (length,) = operation.integer("start"), shape_of(types[0])
+                return [self.code.add(Range((), {"start": start, "end": start + length}))]
             case Constant():
                 return [self.code.add(Constant.of(operation.value, types[0]))]
             case _:
@@ -453,7 +460,10 @@ class _Emission(Emission):
                 factor = self._factor(operation)
                 if factor is not None:
                     place, of = factor
-                    operands[place] = self.code.add(Constant.of(of, operands[place].type))
+                    if of.denominator > 1:
+                        divisor = self.code.add(Constant.of(of.denominator, operands[1 - place].type))
+                        operands[1 - place] = self.code.add(Elementwise.of("sdiv", operands[1 - place], divisor))
+                    operands[place] = self.code.add(Constant.of(of.numerator, operands[place].type))
                 regions = [copy_block(region, {}) for region in operation.regions]
                 made = operation.__class__(operands, operation.attributes, result_types=types, regions=regions)
                 return self.effect(made).results
@@ -461,9 +471,12 @@ class _Emission(Emission):
     def _is_partial(self, value: Value) -> bool:
         """True if an integer stands for as many times as much as a tile is long."""
         relation = self.neighbours.of(value, WHOLE) if is_index(value.type) else None
-        return isinstance(relation, Progression) and relation.step % self.extent != 0
+        if not isinstance(relation, Progression) or relation.step % self.extent == 0:
+            return False
+        # All parts begin at multiples of what both lengths are.
+        return relation.step == 1 or relation.step * math.gcd(self.extent, self.length, _ANYWHERE) % self.extent != 0
 
-    def _factor(self, operation: Operation) -> tuple[int, int] | None:
+    def _factor(self, operation: Operation) -> tuple[int, Fraction] | None:
         """The factor that makes a place of what stands for more, as an operand's place and what it is to be."""
         operands = operation.operands
         partial = [place for place, each in enumerate(operands) if self._is_partial(each)]
@@ -478,9 +491,7 @@ class _Emission(Emission):
             raise _NotCutError
         if self._is_partial(operation.result):
             return None
-        if factor % self.extent:
-            raise _NotCutError
-        return 1 - partial[0], factor // self.extent
+        return 1 - partial[0], Fraction(factor, self.extent)
 
     def _is_unknown(self, value: Value) -> bool:
         """True for a number of which nothing is known from program to program."""
