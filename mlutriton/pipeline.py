@@ -24,6 +24,7 @@ from mlutriton.ir.passes import (
     cse,
     dce,
     exchanges,
+    fields_of_words,
     fuse_multiply_add,
     if_conversion,
     joined_stores,
@@ -89,6 +90,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("loop_invariant_offsets", loop_invariant.run),
     Pass("fuse_multiply_add", fuse_multiply_add.run, _may_fuse),
     Pass("dce_fused", dce.run),
+    Pass("fields_of_words", fields_of_words.run),
     Pass("exchanges", exchanges.run, _has_room),
 )
 

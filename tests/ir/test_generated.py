@@ -38,7 +38,16 @@ from mlutriton.ir.ops import (
     Yield,
 )
 from mlutriton.ir.parser import parse_function
-from mlutriton.ir.passes import canonicalize, carried_offsets, cse, dce, loop_invariant, merge_dimensions, strip_mine
+from mlutriton.ir.passes import (
+    canonicalize,
+    carried_offsets,
+    cse,
+    dce,
+    fields_of_words,
+    loop_invariant,
+    merge_dimensions,
+    strip_mine,
+)
 from mlutriton.ir.printer import print_function
 from mlutriton.ir.types import TensorType, Type, element_type, shape_of, with_shape
 from mlutriton.ir.verifier import verify
@@ -262,6 +271,7 @@ def test_text_round_trips(function: Function) -> None:
 
 PASSES = {"canonicalize": [canonicalize], "cse": [cse], "dce": [dce], "loop_invariant": [loop_invariant]}
 PASSES["carried_offsets"] = [carried_offsets]
+PASSES["fields_of_words"] = [fields_of_words]
 PASSES["all"] = [canonicalize, cse, loop_invariant, dce, canonicalize, cse, dce]
 
 

@@ -142,3 +142,36 @@ def test_what_neighbours_share_of_a_row_that_is_looked_up(masked, n):
     np.testing.assert_array_equal(out, want)
     # A transfer of 32 rows costs an item each, not one for each of 8 that share their words.
     assert run.cycles < 10_000
+
+
+@mlu.jit
+def fields(out, words, zeros, FIELDS: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr):
+    """Fields of words, less those of a row for all of them; tensors beside themselves have each word repeated."""
+    row, word = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, WORDS)
+    column = tl.arange(0, WORDS * FIELDS)
+    w = tl.load(words + row[:, None] * WORDS + word[None, :])
+    z = tl.load(zeros + word)[None, :]
+    for _ in tl.static_range(0, FIELDS.bit_length() - 1):
+        w = tl.interleave(w, w)
+        z = tl.interleave(z, z)
+    each = (tl.arange(0, FIELDS) * BITS).to(w.dtype)
+    shifts = tl.reshape(tl.broadcast_to(each[None, :], (ROWS * WORDS, FIELDS)), (ROWS, WORDS * FIELDS))
+    w = (w >> shifts) & ((1 << BITS) - 1)
+    z = tl.broadcast_to(z, (ROWS, WORDS * FIELDS)) >> shifts
+    tl.store(out + row[:, None] * (WORDS * FIELDS) + column[None, :], (w ^ 1) - z)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [(np.int8, 2), (np.uint8, 1), (np.int16, 4), (np.int32, 4), (np.uint32, 8), (np.int32, 2), (np.int64, 16)],
+)
+def test_fields_of_words(dtype, bits):
+    count, width = np.dtype(dtype).itemsize * 8 // bits, 16
+    info, rng = np.iinfo(dtype), np.random.default_rng(0)
+    words = rng.integers(info.min, info.max, (24, width), dtype, endpoint=True)
+    zeros = rng.integers(info.min, info.max, width, dtype, endpoint=True)
+    out = np.empty((24, width * count), dtype)
+    on_both_engines(lambda: fields[3,](out, words, zeros, count, bits, ROWS=8, WORDS=width), out)
+    shifts = (np.arange(count) * bits).astype(dtype)
+    found = (words[..., None] >> shifts & dtype((1 << bits) - 1)) ^ dtype(1)
+    np.testing.assert_array_equal(out, (found - (zeros[:, None] >> shifts)).reshape(24, -1))

@@ -175,7 +175,7 @@ class Analysis:
             case "move":
                 return self._move(first)
             case "v.transpose":
-                return self._transpose(first)
+                return self._transpose(first) or self._each_computes(chain)
             case _ if all(each.row.is_elementwise_or_mov for each in chain) and self._elementwise(chain):
                 return True
             case _:
