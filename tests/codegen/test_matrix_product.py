@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlutriton.codegen.llvm import matrix
 from mlutriton.codegen.llvm.host import MicroKernel
-from mlutriton.codegen.llvm.runtime import special_module
+from mlutriton.codegen.llvm.runtime import matrix, special_module
 from mlutriton.dtypes import BY_NAME
 from mlutriton.isa.table import WRAM_STRIP_COLUMNS
 from mlutriton.simulator.interpreter.orders import matrix_product
@@ -126,7 +125,12 @@ def test_every_host_makes_the_same(dtype, block, monkeypatch):
     """One without long vectors, too: the blocks of registers are those of host.py."""
     monkeypatch.setattr(matrix, "micro_kernel", lambda: block)
     native = cache(product.__wrapped__)
-    for rows, columns, depth in ((1, 1, 1), (45, 150, 40), (13, 41, 1030), (8, 64, 7)):
+    for rows, columns, depth in ((1, 1, 1), (45, 150, 40), (13, 41, 1030), (8, 64, 7), (21, 16, 9), (3, 15, 150)):
         c, a, w = operands(dtype, rows, columns, depth, seed=3)
         assert_native_equals_interpreter(dtype, c, a, w, 1, native)
         assert_native_equals_interpreter(dtype, c, a, w, 0, native)
+
+
+def test_few_columns_have_a_kernel_of_their_own(monkeypatch):
+    monkeypatch.setattr(matrix, "micro_kernel", lambda: MicroKernel(8, 32))
+    assert "@kernel_8x16_float" in special_module("mm_f32")

@@ -51,7 +51,7 @@ def matrix_product(library: Library, dtype: DType) -> str:
             left = e.subtract("%rows", row)
             e.branch(e.value(f"icmp sgt i64 {left}, 0"), block_of_rows, next_column)
             e.label(block_of_rows)
-            rows, kernel = _smallest_kernel(e, left, block, integer=integer)
+            rows, kernel = _smallest_kernel(e, left, valid, block, integer=integer)
             c_row = e.pointer("%c", e.multiply(e.add(e.value(f"mul i64 {row}, %columns"), column), 4))
             a_row = e.pointer(a, e.multiply(e.add(e.value(f"mul i64 {row}, {lda}"), depth0), 4))
             steps = needed.steps(e, row, column, depth)
@@ -69,13 +69,18 @@ def matrix_product(library: Library, dtype: DType) -> str:
     )
 
 
-def _smallest_kernel(e: Emitter, left: Count, block: MicroKernel, *, integer: bool) -> tuple[Count, str]:
-    """The rows that come next of those that are left, and the kernel that takes them."""
+def _smallest_kernel(e: Emitter, left: Count, valid: Count, block: MicroKernel, *, integer: bool) -> tuple[Count, str]:
+    """The rows that come next of those that are left, and the kernel that takes as many columns as are valid."""
     function = f"@{_kernel(e.library, block.rows, block.columns, integer=integer)}"
     if block.rows > _FEW_ROWS:
         few = e.value(f"icmp sle i64 {left}, {_FEW_ROWS}")
         smaller = f"@{_kernel(e.library, _FEW_ROWS, block.columns, integer=integer)}"
         function = e.value(f"select i1 {few}, ptr {smaller}, ptr {function}")
+        # Half of the columns are half of the additions, and still enough of them at a time for few rows too.
+        half = block.columns // 2
+        narrow = e.value(f"icmp sle i64 {valid}, {half}")
+        narrower = f"@{_kernel(e.library, block.rows, half, integer=integer)}"
+        function = e.value(f"select i1 {narrow}, ptr {narrower}, ptr {function}")
     return e.minimum(left, block.rows), function
 
 
