@@ -118,6 +118,36 @@ def words(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def fractions(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    """Positions that none can tell from where an element is, of which each is made of the one before."""
+    i = tl.arange(0, BLOCK)
+    place = i
+    for k in tl.static_range(STEPS):
+        place = (place + k) // (k + 3) + n
+    tl.store(out + i, tl.load(x + place))
+
+
+@mlu.jit
+def mixed_positions(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    """Positions of which each is made of the two before, by arithmetic that is only known when it runs."""
+    i = tl.arange(0, BLOCK)
+    a, b = i, i * n
+    for _ in tl.static_range(STEPS):
+        a, b = b * n, a + b
+    tl.store(out + i, tl.load(x + a + b))
+
+
+@mlu.jit
+def gathers(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    """Gathers that are summed up, and whose offsets have a part in common."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for k in tl.static_range(STEPS):
+        total += tl.load(x + (i // n + k) * n + i % n)
+    tl.store(out + i, total)
+
+
+@mlu.jit
 def adding(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(out + i, tl.load(x + i, mask=i < n) + tl.load(x + n + i, mask=i < n), mask=i < n)
@@ -135,6 +165,8 @@ KERNELS = [
     branches,
     words,
 ]
+# Small tables stay on the chip: the size of tiles makes a difference here.
+POSITIONS = [fractions, mixed_positions, gathers]
 
 
 def work(kernel, steps, block):
@@ -159,7 +191,7 @@ def work(kernel, steps, block):
     return lines
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+@pytest.mark.parametrize("kernel", [*KERNELS, *POSITIONS], ids=lambda kernel: kernel.__name__)
 def test_work_grows_with_the_length_of_a_kernel(kernel):
     work(kernel, 2, 64)  # fills tables that are made once
     short, long = (work(kernel, steps, 64) for steps in (8, 40))

@@ -328,29 +328,30 @@ def _plan_gathers(
             users.setdefault(name, []).append(step)
     made = {name for each in instructions(loop.body) for name, access in each.buffers if access is not Access.READ}
     ahead: dict[int, Node] = {}
+    judged: set[str] = set()
     for step in body:
         if id(step[0]) not in gathered:
             continue
-        # The gather, and whoever touches what it reads, what that reads, and so on: nobody else may.
-        chosen, pending = {id(step[0]): step[0]}, list(buffers_of(step[:1], Access.READ) & made)
-        seen: set[str] = set()
+        # The gather, and whoever touches what it reads, what that reads, and so on: nobody else may. Gathers of which
+        # one touches what another one reads have all of this in common, which is followed once.
+        reads = buffers_of(step[:1], Access.READ) & made
+        if reads & judged:
+            continue
+        chosen, pending, may_run_ahead = {id(step[0]): step[0]}, [*reads], True
         while pending:
             name = pending.pop()
-            if name in seen:
+            if name in judged:
                 continue
-            seen.add(name)
+            judged.add(name)
+            may_run_ahead &= name in plan.anew
             for user in users[name]:
-                if id(user[0]) not in loads and id(user[0]) not in gathered and not _is_arithmetic(user, definitions):
-                    break
+                is_known = id(user[0]) in loads or id(user[0]) in gathered
+                targets = gathered.get(id(user[0]), set[str]())
+                may_run_ahead &= name not in targets and (is_known or _is_arithmetic(user, definitions))
                 chosen |= {id(node): node for node in user}
-                touched = buffers_of(user) - gathered.get(id(user[0]), set[str]())
-                pending += touched & made
-            else:
-                continue
-            break
-        else:
-            if seen <= plan.anew and not any(seen & gathered.get(each, set[str]()) for each in chosen):
-                ahead |= chosen
+                pending += buffers_of(user) & made - targets
+        if may_run_ahead:
+            ahead |= chosen
     plan.gathers = [node for node in loop.body if id(node) in ahead and id(node) in gathered]
     plan.early = [node for node in loop.body if id(node) in ahead and id(node) in loads]
     plan.offsets = [

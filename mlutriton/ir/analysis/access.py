@@ -90,6 +90,10 @@ class AccessAnalysis:
         self.least: dict[Value, int | None] = {}
         self.advancing: dict[Value, list[Value]] = {}
         self._assumed = assumed or {}
+        # Where arithmetic was collected last, what was found with it, and how often that was taken.
+        self._scalars: Scalars | None = None
+        self._with_arithmetic: dict[Value, Linear | None] = {}
+        self._taken = 0
 
     @property
     def multiples(self) -> Multiples:
@@ -97,7 +101,13 @@ class AccessAnalysis:
         return Multiples(self.advancing, self._assumed)
 
     def linear(self, value: Value, scalars: Scalars) -> Linear | None:
-        """The closed form of an integer or pointer tensor (or scalar), or None."""
+        """The closed form of an integer or pointer tensor (or scalar), or None.
+
+        What has none, and what takes arithmetic, is found once for the same ``scalars``: numbers that are made of two
+        others again and again would be looked at twice as often with each step.
+        """
+        if scalars is not self._scalars:
+            self._scalars, self._with_arithmetic = scalars, {}
         return depth_first(lambda each: self._search(each, scalars), value)
 
     def _search(self, value: Value, scalars: Scalars) -> Search[Value, Linear | None]:
@@ -105,11 +115,16 @@ class AccessAnalysis:
             return self.known[value]
         if not isinstance(value.type, TensorType):
             return self._scalar(value)
-        before = len(scalars.operations)
+        if value in self._with_arithmetic:
+            self._taken += 1
+            return self._with_arithmetic[value]
+        before = self._taken, len(scalars.operations)
         found = yield from self._tensor(value, value.type, scalars)
-        if found is not None and len(scalars.operations) == before:
+        if found is not None and (self._taken, len(scalars.operations)) == before:
             # What it is made of was there before, and need not be looked at again for what is made of it.
             self.known[value] = found
+        else:
+            self._with_arithmetic[value] = found
         return found
 
     def _tensor(self, value: Value, type: TensorType, scalars: Scalars) -> Search[Value, Linear | None]:

@@ -221,6 +221,8 @@ class DigitSpans:
 
     def _is_launched(self, scalar: Value) -> bool:
         """Whether a launch can tell a number; what computes it goes to the code."""
+        if scalar in self._copies:
+            return True
         needed = launch_arithmetic([scalar], self._function)
         for each in needed or ():
             if each.results[0] not in self._copies:

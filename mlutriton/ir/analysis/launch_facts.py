@@ -171,7 +171,10 @@ _OF_THE_LAUNCH = Elementwise | Constant | NumPrograms | ArraysDisjoint | Reachab
 def launch_arithmetic(values: Sequence[Value], function: Function) -> list[Operation] | None:
     """The operations that compute scalars from arguments and the grid's size, in order; None if more goes into them."""
     needed = _needed(values, function)
-    return None if needed is None else [each for each in function.walk() if each in needed]
+    if needed is None:
+        return None
+    # What is asked about is mostly an argument itself, for which nothing has to be looked for.
+    return [each for each in function.walk() if each in needed] if needed else []
 
 
 def is_of_the_launch(value: Value, function: Function) -> bool:
@@ -198,7 +201,7 @@ def _needed(values: Sequence[Value], function: Function) -> set[Operation] | Non
 def counted_loops(function: Function) -> list[For]:
     """The loops of which a launch tells how many turns they take in every program, but for those within others."""
     loops = [each for each in function.body.operations if isinstance(each, For)]
-    return [each for each in loops if launch_arithmetic(each.operands[:3], function) is not None]
+    return [each for each in loops if all(is_of_the_launch(bound, function) for bound in each.operands[:3])]
 
 
 _APART = "noalias"

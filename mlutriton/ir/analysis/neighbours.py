@@ -15,7 +15,7 @@ from enum import Enum, auto
 
 from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.integer_signs import is_never_negative
-from mlutriton.ir.analysis.launch_facts import Factors, Multiple, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Factors, Multiple, is_of_the_launch
 from mlutriton.ir.analysis.layouts import WHOLE, NotSplitError, operand_layouts
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.ops import (
@@ -251,7 +251,7 @@ class Neighbours:
             return True
         if isinstance(value.defining_op, Constant):
             return False  # nor will it be in any launch
-        if launch_arithmetic([value], self.function) is not None:
+        if is_of_the_launch(value, self.function):
             self.facts.append(Multiple(value, of))
             self._factors.assumed[value] = of
             return True

@@ -13,7 +13,7 @@ from functools import reduce
 from itertools import permutations
 
 from mlutriton.ir.analysis.aliasing import may_write
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, has_texts, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, has_texts, is_of_the_launch
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.core import Block, Function, Value, replace_uses
@@ -86,7 +86,7 @@ class _Pitches:
         if (rows, length) in self._facts:
             return True
         asked = [pitch for pitch, _ in rows if isinstance(pitch, Value)]
-        if asked and not (self._may_ask and launch_arithmetic(asked, self._function) is not None):
+        if asked and not (self._may_ask and all(is_of_the_launch(each, self._function) for each in asked)):
             return False
         # Rows of one dimension lie between those of another, whichever that is.
         verdicts = [self._are_nested(nest, length) for nest in permutations(rows)]

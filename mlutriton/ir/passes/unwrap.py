@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mlutriton.ir.analysis.edges import FormKey, edges_of
 from mlutriton.ir.analysis.launch_bounds import Bounds
-from mlutriton.ir.analysis.launch_facts import Fact, Factors, Multiple, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Factors, Multiple, condition_function, is_of_the_launch
 from mlutriton.ir.analysis.layouts import WHOLE, Layouts, NotSplitError
 from mlutriton.ir.analysis.scalar_forms import ScalarForms, plus
 from mlutriton.ir.analysis.scalars import Scalars
@@ -113,7 +113,7 @@ class _Search:
                 return _Straight(start, size)
         extent = access.geometry.shape[dimension]
         # Provided that the size is a multiple of the extent, the tile begins at one.
-        if self._factors.of(start) % extent or launch_arithmetic([size], self.function) is None:
+        if self._factors.of(start) % extent or not is_of_the_launch(size, self.function):
             return None
         self.facts.append(Multiple(size, extent))
         return _Straight(wrap[0], None)

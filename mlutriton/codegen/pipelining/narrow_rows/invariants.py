@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlutriton.codegen.tile_code import Emitter, TileCode, instructions
 from mlutriton.dtypes import DType
+from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.isa.operands import Operand, Register
 from mlutriton.isa.program import Instruction
 from mlutriton.isa.table import Queue
@@ -49,18 +50,21 @@ class Invariants:
 
     def expression(self, register: Register) -> Expression | None:
         """The expression of a register; None if it may differ from time to time, or if it is long."""
+        return depth_first(self._search, register)
+
+    def _search(self, register: Register) -> Search[Register, Expression | None]:
         if register not in self.known:
             self.known[register] = None
-            self.known[register] = self._expression(register)
+            self.known[register] = yield from self._expression(register)
         return self.known[register]
 
-    def _expression(self, register: Register) -> Expression | None:
+    def _expression(self, register: Register) -> Search[Register, Expression | None]:
         definition = self.definitions.get(register)
         if definition is None:
             return None
         operands: list[Expression | Operand] = []
         for operand in definition.operands[1:]:
-            inner = self.expression(operand) if isinstance(operand, Register) else operand
+            inner = (yield operand) if isinstance(operand, Register) else operand
             if inner is None:
                 return None
             operands.append(inner)

@@ -24,7 +24,7 @@ from mlutriton.ir.analysis.launch_facts import (
     Fact,
     Holds,
     condition_function,
-    launch_arithmetic,
+    is_of_the_launch,
     launch_function,
     with_arrays_apart,
 )
@@ -146,7 +146,7 @@ def _loop_over_tiles(function: Function) -> For | None:
     queries = [each for each in function.walk() if isinstance(each, ProgramId) and each.axis == 0]
     users = [each for each in function.walk() for operand in each.operands if operand is start]
     is_number = [each.result for each in queries] == [start] and not set(users) - {loop, *_defining(loop.initial)}
-    is_known = launch_arithmetic([end], function) is not None and isinstance(step.defining_op, Constant | NumPrograms)
+    is_known = is_of_the_launch(end, function) and isinstance(step.defining_op, Constant | NumPrograms)
     counts = [each for each in function.walk() if isinstance(each, NumPrograms)]
     is_counted = all(each.result is step and each.axis == 0 for each in counts)
     return loop if is_number and is_known and is_counted else None

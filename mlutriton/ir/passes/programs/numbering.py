@@ -23,7 +23,14 @@ from dataclasses import dataclass, field
 
 from mlutriton.dtypes import I32
 from mlutriton.ir.analysis.launch_bounds import Bounds
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, Multiple, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import (
+    Fact,
+    Holds,
+    Multiple,
+    condition_function,
+    is_of_the_launch,
+    launch_arithmetic,
+)
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function, copy_operation
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
@@ -267,7 +274,7 @@ def _divides_by_launch(operation: Operation, value: Value, names: tuple[str, ...
     if not isinstance(operation, Elementwise) or operation.name not in names or operation.result.type != I32:
         return False
     dividend, divisor = operation.operands
-    return dividend is value and divisor is not value and launch_arithmetic([divisor], function) is not None
+    return dividend is value and divisor is not value and is_of_the_launch(divisor, function)
 
 
 def _at_least_one(code: Scalars, value: Value) -> Value:
@@ -301,7 +308,7 @@ def _settled(function: Function) -> tuple[Function, list[Function]]:
         if copy in constants:
             continue
         constant, other = sorted(least.operands, key=lambda each: not isinstance(each.defining_op, Constant))
-        if not isinstance(constant.defining_op, Constant) or launch_arithmetic([other], asked) is not None:
+        if not isinstance(constant.defining_op, Constant) or is_of_the_launch(other, asked):
             continue
         bound = bounds.of(other, facts, least=True)
         if bound is None:

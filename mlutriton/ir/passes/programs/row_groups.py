@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, is_of_the_launch, launch_arithmetic
 from mlutriton.ir.analysis.scalars import Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Function, Operation, Value, replace_uses
@@ -58,7 +58,7 @@ def run(function: Function) -> tuple[Function, list[Function]]:
         if group is None or counterpart is None:
             continue
         numbers = [counterpart.rows, counterpart.columns, counterpart.height]
-        if launch_arithmetic(numbers, asked) is None:
+        if not all(is_of_the_launch(each, asked) for each in numbers):
             continue
         arithmetic = launch_arithmetic([group.rows], made)
         assert arithmetic is not None, "it is that of the copy"

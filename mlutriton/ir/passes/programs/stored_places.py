@@ -19,7 +19,7 @@ from itertools import permutations
 
 from mlutriton.ir.analysis.access import AccessAnalysis
 from mlutriton.ir.analysis.aliasing import Aliasing, Roots, may_meet, writes
-from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, is_of_the_launch, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, form_of, multiples, number_of, plus
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
@@ -318,7 +318,7 @@ class StoredPlaces:
     def _is_launched(self, value: Value) -> bool:
         """True of a number of the launch that the function has."""
         is_there = value in self.function.body.arguments or value.defining_op in self._operations
-        return is_there and launch_arithmetic([value], self.function) is not None
+        return is_there and is_of_the_launch(value, self.function)
 
     # ---- strides -----------------------------------------------------------------------------------------------------
 
