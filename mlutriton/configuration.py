@@ -7,6 +7,7 @@
 ``MLUTRITON_CACHE_DIR``           directory of compiled code; by default ``mlutriton`` in the user's cache directory
 ``MLUTRITON_DUMP``                directory to write every stage of every compilation to, as text
 ``MLUTRITON_VERIFY``              if set, the compiler checks its work after every stage, as it does for a dump
+``MLUTRITON_PROGRESS``            ``0``: nothing is said on a terminal while something takes long
 ``MLUTRITON_LAUNCHES``            directories to record launches in: how ``mlutriton profile`` follows child processes
 ``MLUTRITON_BLOCK_POINTERS``      if set, kernels may use ``tl.make_block_ptr``, which Triton 3.9 removed
 ``MLUTRITON_CAMBRICON_LANGUAGE``  if set, plain ``triton.jit`` kernels may use what Cambricon's Triton adds

@@ -49,6 +49,7 @@ from mlutriton.simulator.native import (
 )
 from mlutriton.simulator.replay import Trace, schedule_bound
 from mlutriton.simulator.report import Run as Run
+from mlutriton.waiting import working
 
 Grid = tuple[int, int, int]
 
@@ -193,7 +194,7 @@ class LoadedKernel:
         if with_values:
             for function in special_functions(self.program):
                 _begin_runtime(function)
-        with uncollected():
+        with working(f"compiling {self.program.name}"), uncollected():
             module = compile_llvm(
                 lambda: translate(
                     self.program,

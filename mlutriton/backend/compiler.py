@@ -132,6 +132,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
     from mlutriton.launch import begin_products
     from mlutriton.pipeline import compile_ttir
     from mlutriton.simulator.compiling import uncollected
+    from mlutriton.waiting import working
 
     machine = current_machine()
     metadata["name"] = module.get_entry_func_name()
@@ -153,7 +154,7 @@ def _compile_program(module: Any, metadata: dict[str, Any], *, options: MLUOptio
             show(stage, result)
 
     try:
-        with uncollected():
+        with working(f"compiling {metadata['name']}"), uncollected():
             return compile_ttir(text, compile_options, observe)
     except OnChipMemoryError as error:
         from mlutriton.backend.errors import OutOfOnChipMemory  # likewise

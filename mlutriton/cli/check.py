@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from mlutriton.checking.launches import Checks, checked
-from mlutriton.cli.console import console, error_console
+from mlutriton.cli.console import console, progress_bar
 from mlutriton.cli.scripts import Arguments, IsModule, Machine, Script, check_script, machine_everywhere, run, show_end
+from mlutriton.waiting import shown_otherwise
 
 FOUND = 1
 
@@ -44,9 +45,9 @@ def check(
     check_script(script, is_module=is_module)
     here = Path.cwd()  # the script may change it
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    shown_on = error_console()
     with (
-        Progress(*columns, console=shown_on, transient=True, disable=not shown_on.is_terminal) as progress,
+        progress_bar(*columns) as progress,
+        shown_otherwise(),
         machine_everywhere(machine),
     ):
         task = progress.add_task("")

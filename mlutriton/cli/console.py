@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import IO, Any, cast
 
 import typer
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn
 
 from mlutriton.files import is_stream
+from mlutriton.waiting import is_wanted
 
 # A pipe has no width: rows are as long as they like, text is broken where it can still be read.
 PIPE_WIDTH = 160
 _UNLIMITED = 1 << 16
 _WRONG_COMMAND_LINE = 2
-# So long nobody asks what a command is doing.
-_PATIENCE_S = 2.0
 
 
 class ReportConsole(Console):
@@ -73,24 +69,10 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def working(text: str) -> Generator[None]:
-    """Says on a terminal what goes on inside and for how long, as soon as it takes long; in the end that is gone."""
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """A bar on the console for errors, which is gone in the end; none where that is no terminal, or none is wanted."""
     shown_on = error_console()
-    if not shown_on.is_terminal:
-        yield
-        return
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    progress = Progress(*columns, console=shown_on, transient=True)
-    progress.add_task(text)
-    later = Timer(_PATIENCE_S, progress.start)
-    later.start()
-    try:
-        yield
-    finally:
-        later.cancel()
-        later.join()  # else it could start behind the end
-        progress.stop()
+    return Progress(*columns, console=shown_on, transient=True, disable=not (shown_on.is_terminal and is_wanted()))
 
 
 def check_output(path: Path | None, *, force: bool) -> None:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mlutriton as mlu
-from mlutriton.cli.console import console, error_console
+from mlutriton.cli.console import console, progress_bar
 from mlutriton.cli.shipped import shipped
 from mlutriton.diagnostics import MluError
 from mlutriton.profile.lossless_table import LosslessTable
 from mlutriton.testing import Case, CaseResult, load_examples
+from mlutriton.waiting import shown_otherwise
 
 EXAMPLES = shipped("examples", in_checkout="examples")
 
@@ -69,9 +70,8 @@ def demo(
 def run_cases(cases: list[Case]) -> list[Outcome]:
     """Run cases in turn behind a progress bar, and go on after one that fails."""
     outcomes: list[Outcome] = []
-    shown_on = error_console()
     columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=shown_on, transient=True, disable=not shown_on.is_terminal) as progress:
+    with progress_bar(*columns) as progress, shown_otherwise():
         task = progress.add_task("", total=len(cases))
         for case in cases:
             progress.update(task, description=case.label)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 import mlutriton as mlu
-from mlutriton.cli.console import working
 from mlutriton.files import write_whole
 from mlutriton.isa.assembly import disassemble
 from mlutriton.isa.encoding import encode
 from mlutriton.isa.legality import check
 from mlutriton.kernel_file import load_kernel
+from mlutriton.waiting import working
 
 PROGRAM_ENDING = ".mluprog"
 

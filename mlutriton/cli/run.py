@@ -11,10 +11,11 @@ import typer
 
 import mlutriton as mlu
 from mlutriton.cli.arguments import Array, launch_arguments
-from mlutriton.cli.console import check_output, working
+from mlutriton.cli.console import check_output
 from mlutriton.cli.programs import Machine
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.files import write_whole
+from mlutriton.waiting import working
 
 FAILED = 1
 

@@ -11,11 +11,11 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import mlutriton.tune.plot as plots
-from mlutriton.cli.console import console, error_console
+from mlutriton.cli.console import console, error_console, progress_bar
 from mlutriton.configuration import set_machine
 from mlutriton.diagnostics import ArgumentError
 from mlutriton.files import write_whole
@@ -28,6 +28,7 @@ from mlutriton.tune.session import Progress as SearchProgress
 from mlutriton.tune.source import SourceFile, split
 from mlutriton.tune.trial import Shape, shown
 from mlutriton.tune.verification import Verification, verify
+from mlutriton.waiting import shown_otherwise
 
 FAILED = 1
 INTERRUPTED = 130
@@ -89,7 +90,7 @@ def run(request: Request) -> None:
     directory = request.output or Path(f"tune-{prepared.kernel_name}")
     journal = _journal(directory, resume=request.resume, force=request.force)
     reference = _reference(prepared) if request.verify else None
-    with _Watch(prepared) as watch:
+    with _Watch(prepared) as watch, shown_otherwise():
         try:
             tuning = searched(prepared, engine=engine, journal=journal, resume=request.resume, progress=watch.show)
         except KeyboardInterrupt:
@@ -177,14 +178,13 @@ class _Watch:
     """A progress bar with the best so far, on a terminal; what is known when it is interrupted, everywhere."""
 
     def __init__(self, prepared: PreparedSearch) -> None:
-        shown_on = error_console()
         columns = (
             TextColumn("{task.completed:,}/{task.total:,}"),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
         )
-        self._bar = Progress(*columns, console=shown_on, transient=True, disable=not shown_on.is_terminal)
+        self._bar = progress_bar(*columns)
         self._task = self._bar.add_task("", total=prepared.search.total)
         self._shapes = prepared.shapes
         self.last: list[tuple[Shape, str]] = []

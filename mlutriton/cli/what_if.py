@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 import mlutriton as mlu
-from mlutriton.cli.console import check_output, console, needs_profile_extra, working
+from mlutriton.cli.console import check_output, console, needs_profile_extra
 from mlutriton.files import write_whole
 from mlutriton.isa.machine import Machine
 from mlutriton.isa.machine_file import Value
@@ -20,6 +20,7 @@ from mlutriton.profile.sensitivity import FACTOR, Gain, sensitivity
 from mlutriton.profile.sweep import Point, points, setting, sizes_kept, swept
 from mlutriton.profile.terminal import LEAST_SHARE, bar, shown, table
 from mlutriton.simulator.report import Run
+from mlutriton.waiting import working
 
 
 def what_if(

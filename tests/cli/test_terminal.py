@@ -1,7 +1,6 @@
 """What commands look like on a terminal, narrow or wide, with and without colours, and in a pipe."""
 
 import fcntl
-import io
 import os
 import pty
 import re
@@ -9,12 +8,8 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
-from rich.console import Console
-
-from mlutriton.cli import console
 
 SCRIPT = """
 import numpy as np
@@ -144,20 +139,6 @@ def test_the_demo_shows_what_it_runs(directory, repository):
     plain = ESCAPES.sub("", text)
     assert re.search(r"0/\d+ cumsum", plain)
     assert "work bound" in plain
-
-
-def test_what_takes_long_is_named_until_it_is_done(monkeypatch):
-    shown = Console(file=io.StringIO(), force_terminal=True)
-    monkeypatch.setattr(console, "error_console", lambda: shown)
-    with console.working("replaying scale"):
-        pass
-    assert shown.file.getvalue() == ""
-    monkeypatch.setattr(console, "_PATIENCE_S", 0.01)
-    with pytest.raises(KeyboardInterrupt), console.working("replaying scale"):  # noqa: PT012
-        while "replaying scale" not in shown.file.getvalue():
-            time.sleep(0.01)
-        raise KeyboardInterrupt
-    assert shown.file.getvalue().endswith("\x1b[2K")  # the line is empty again
 
 
 @pytest.mark.parametrize("words", [("tune", *TUNE), ("demo", "{examples}/cumsum.py"), ("profile", "script.py")])
