@@ -128,3 +128,30 @@ def test_what_a_loop_reads_in_between_is_stored_before_the_next_program_begins(m
     for k in range(0, depth, 32):
         expected += (a[:, k : k + 32] @ b[k : k + 32]).reshape(expected.shape) - expected.max(-1, keepdims=True)
     np.testing.assert_array_equal(c, expected.reshape(c.shape))
+
+
+@mlu.jit
+def multiply_by_halves(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """The halves of each row go to two arrays, one behind the other."""
+    m, n = tl.program_id(1) * BM + tl.arange(0, BM)[:, None], tl.program_id(0) * BN + tl.arange(0, BN)[None, :]
+    k = tl.arange(0, BK)
+    total = tl.zeros((BM, BN), dtype=tl.float32)
+    for start in range(0, K, BK):
+        total = tl.dot(tl.load(a + m * K + (start + k)[None, :]), tl.load(b + (start + k)[:, None] * N + n), total)
+    row = tl.program_id(1) * BM + tl.arange(0, BM)[:, None, None]
+    half, column = tl.arange(0, 2)[None, :, None], tl.program_id(0) * BN // 2 + tl.arange(0, BN // 2)[None, None, :]
+    tl.store(c + (half * M + row) * (N // 2) + column, total.reshape((BM, 2, BN // 2)).to(tl.float16))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.usefixtures("few_cores")
+def test_halves_of_rows_that_part_are_stored_at_once(engine, monkeypatch):
+    monkeypatch.setenv("MLUTRITON_ENGINE", engine)
+    rng = np.random.default_rng(5)
+    a, b = (rng.integers(-3, 4, (256, 256)).astype(np.float16) for _ in range(2))
+    c = np.full((2, 256, 128), 77, np.float16)
+    run = multiply_by_halves[(4, 4)](a, b, c, 256, 256, 256, BM=64, BN=64, BK=64, num_warps=4)
+    assert run.program.is_resident
+    assert not is_spread(run)
+    expected = (a.astype(np.float32) @ b.astype(np.float32)).reshape(256, 4, 2, 32).transpose(2, 0, 1, 3)
+    np.testing.assert_array_equal(c, expected.reshape(2, 256, 128).astype(np.float16))
