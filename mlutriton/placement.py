@@ -139,7 +139,7 @@ def _on_one_core(function: Function, compilation: Compilation) -> Placed:
         OnChipMemoryError: E0202, it does not fit.
     """
     try:
-        return _one_form(*_whole(function, compilation), compilation.options)
+        return _one_form(*whole(function, compilation), compilation.options)
     except OnChipMemoryError as error:
         refusal = error
     if compilation.machine.cores_per_cluster > 1 and multiplies(function):
@@ -226,7 +226,7 @@ def _fitted(function: Function, compilation: Compilation) -> Program:
         OnChipMemoryError: E0202, it does not even fit strip by strip, or that takes too much code.
     """
     try:
-        program, _ = _whole(function, compilation)
+        program, _ = whole(function, compilation)
     except OnChipMemoryError as error:
         refusal = error
     else:
@@ -234,26 +234,31 @@ def _fitted(function: Function, compilation: Compilation) -> Program:
     return _in_pieces_or_strips(function, compilation, refusal)
 
 
-def _whole(function: Function, compilation: Compilation) -> tuple[Program, Function]:
+def whole(function: Function, compilation: Compilation, *, single_buffers: bool = True) -> tuple[Program, Function]:
     """The program of a function as it stands, and what it does mostly.
+
+    Args:
+        function: whose accesses are merged if there is room for that.
+        compilation: for which it is.
+        single_buffers: whether it may have no second buffers where there is no room for them.
 
     Raises:
         OnChipMemoryError: E0202, it does not fit.
     """
-    if merging := _with_merged_accesses(function, compilation.options):
+    if merging := with_merged_accesses(function, compilation.options):
         merged, conditions = merging
         with suppress(OnChipMemoryError):
-            program = compilation.program(merged)
+            program = compilation.program(merged, single_buffers=single_buffers)
             compilation.observe("merge_accesses", merged)
             if conditions:
                 # What hardly ever runs is rather compiled quickly.
                 simple = compilation.with_options(num_stages=1).program(function)
                 program = join([(program, conditions)], simple, compilation.machine)
             return program, merged
-    return compilation.program(function), function
+    return compilation.program(function, single_buffers=single_buffers), function
 
 
-def _with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:
+def with_merged_accesses(function: Function, options: CompileOptions) -> tuple[Function, list[Function]] | None:
     """A copy of a function whose accesses are fewer and longer, and when it is right; None if nothing is merged."""
     numbers = Counter([type(each) for each in function.walk()])
     if max(numbers[TileLoad], numbers[TileStore]) < 2:

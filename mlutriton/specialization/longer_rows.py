@@ -25,7 +25,7 @@ from mlutriton.ir.passes.programs import numbering, widen
 from mlutriton.ir.tensor_ops import Dot
 from mlutriton.ir.types import shape_of
 from mlutriton.isa.machine import Machine
-from mlutriton.placement import WORTH_WHILE
+from mlutriton.placement import WORTH_WHILE, whole, with_merged_accesses
 from mlutriton.specialization.candidates import Alone, Candidate, Version
 
 # Programs that go together along an axis at most.
@@ -64,17 +64,18 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
         compilation: for which it is.
     """
     machine = compilation.machine
-    shortest = shortest_segment_bytes(alone.function)
+    before = _merged(alone.function, compilation)
+    shortest = shortest_segment_bytes(before)
     count = min(widen.power_of_two_up_to(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
     # Taking several at once leaves fewer to share out among cores.
-    other = replace(_rounds(alone.function, 1, machine), is_even=True)
+    other = replace(_rounds(before, 1, machine), is_even=True)
     while count > 1:
         chosen = _best(written, count, other, compilation)
         if chosen is None:
             return []
         block, rounds = chosen
         try:
-            program = compilation.program(block.function, single_buffers=False)
+            program, _ = whole(block.function, compilation, single_buffers=False)
         except OnChipMemoryError:
             count //= 2
             continue
@@ -91,7 +92,8 @@ def _best(
     best: tuple[numbering.Block, Rounds] | None = None
     for block in _blocks(written, count):
         compilation.find_accesses(block.function)
-        rounds = _rounds(block.function, math.prod(block.counts), compilation.machine)
+        merged = _merged(block.function, compilation)
+        rounds = _rounds(merged, math.prod(block.counts), compilation.machine)
         if rounds.share() < WORTH_WHILE * (best[1] if best else other).share():
             best = block, rounds
     return best
@@ -128,6 +130,12 @@ def _block(written: Function, axes: Collection[int], count: int) -> numbering.Bl
             conditions.append(condition_function(function, wide.facts))
         function = wide.function
     return numbered.block(function, conditions, dict.fromkeys(axes, count))
+
+
+def _merged(function: Function, compilation: Compilation) -> Function:
+    """A function as it is compiled if there is room for that."""
+    merging = with_merged_accesses(function, compilation.options)
+    return merging[0] if merging else function
 
 
 def _rounds(function: Function, count: int, machine: Machine) -> Rounds:

@@ -1,4 +1,7 @@
-"""Loops over the places of a short window are written out: pools and filters, whose programs are straight then."""
+"""Loops over the places of a short window are written out: pools and filters, whose programs are straight then.
+
+Those within a loop over channels are written out as well.
+"""
 
 import numpy as np
 import pytest
@@ -54,6 +57,76 @@ def test_pools(step, size, machine):
     run = on_both_engines(lambda: launch(written=False), out)
     np.testing.assert_array_equal(out, expected)
     assert run.cycles < 1.01 * launch(written=True).cycles
+
+
+@mlu.jit
+def convolved(
+    out, x, weights, channels, height, width, filters,
+    K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WRITTEN: tl.constexpr
+):  # fmt: skip
+    """Filters of K x K over channels, of which nobody knows how many there are; weights are loaded one by one."""
+    image, number = tl.program_id(0) // filters, tl.program_id(0) % filters
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for channel in range(channels):
+        plane = x + (image * channels + channel) * height * width
+        if WRITTEN:
+            for dy in tl.static_range(K):
+                for dx in tl.static_range(K):
+                    y, z = row + dy - K // 2, column + dx - K // 2
+                    inside = (y >= 0) & (y < height) & (z >= 0) & (z < width)
+                    weight = tl.load(weights + ((number * channels + channel) * K + dy) * K + dx)
+                    total += tl.load(plane + y * width + z, mask=inside, other=0.0) * weight
+        else:
+            for dy in range(K):
+                for dx in range(K):
+                    y, z = row + dy - K // 2, column + dx - K // 2
+                    inside = (y >= 0) & (y < height) & (z >= 0) & (z < width)
+                    weight = tl.load(weights + ((number * channels + channel) * K + dy) * K + dx)
+                    total += tl.load(plane + y * width + z, mask=inside, other=0.0) * weight
+    place = out + tl.program_id(0) * height * width + row * width + column
+    tl.store(place, total, mask=(row < height) & (column < width))
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize(
+    ("rows", "columns", "channels", "height", "width", "size"),
+    [(8, 32, 3, 20, 71, 3), (16, 64, 5, 20, 71, 3), (32, 64, 1, 1, 1, 3), (8, 32, 0, 2, 3, 3), (8, 32, 2, 9, 40, 5)],
+)
+def test_windows_in_loops_over_channels(rows, columns, channels, height, width, size, machine):
+    images, filters = 2, 3
+    random = np.random.default_rng(0)
+    # Whole numbers, of which all sums are exact.
+    x = random.integers(-9, 9, (images, channels, height, width)).astype(np.float32)
+    weights = random.integers(-9, 9, (filters, channels, size, size)).astype(np.float32)
+    edge = size // 2
+    around = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+    expected = np.zeros((images, filters, height, width), np.float32)
+    for dy in range(size):
+        for dx in range(size):
+            window = around[:, :, dy : dy + height, dx : dx + width]
+            expected += np.einsum("ncyx,fc->nfyx", window, weights[:, :, dy, dx])
+    out = np.empty_like(expected)
+    # Arrays without elements have no place.
+    x, weights = (each if each.size else np.zeros(1, np.float32) for each in (x, weights))
+
+    def launch(written):
+        grid = (images * filters, -(-height // rows), -(-width // columns))
+        sizes = (channels, height, width, filters)
+        return convolved[grid](out, x, weights, *sizes, K=size, ROWS=rows, COLUMNS=columns, WRITTEN=written)
+
+    run = on_both_engines(lambda: launch(written=False), out)
+    np.testing.assert_array_equal(out, expected)
+    assert run.cycles < 1.01 * launch(written=True).cycles
+
+
+def test_tiles_of_short_rows_that_overlap_are_loaded_once():
+    """Neighbours go together whose loads are one for all taps."""
+    x = np.ones((1, 8, 64, 128), np.float32)
+    weights, out = np.ones((4, 8, 3, 3), np.float32), np.empty((1, 4, 64, 128), np.float32)
+    run = convolved[4, 8, 4](out, x, weights, 8, 64, 128, 4, K=3, ROWS=8, COLUMNS=32, WRITTEN=False)
+    assert run.dram_read_bytes + run.l2_hit_bytes < 2 * 4 * x.nbytes
 
 
 @mlu.jit
