@@ -1,5 +1,6 @@
 """Tiles that stick out of an array on any side: each is one bounded transfer, and what is outside is never touched."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -235,3 +236,51 @@ def test_elements_at_a_distance_and_nothing_behind_the_last(dtype, step, columns
     expected[:, :columns] = x[:, ::step][:, :columns]
     np.testing.assert_array_equal(out, expected)
     assert any(each.row.name == "v.transpose" for each in run.program.instructions)
+
+
+@mlu.jit
+def every_other(
+    out, x, height, width, at0, at1, STEP: tl.constexpr, BOUNDED: tl.constexpr, B0: tl.constexpr, B1: tl.constexpr
+):
+    i, j = tl.arange(0, B0)[:, None], tl.arange(0, B1)[None, :]
+    row, column = at0 + i * STEP, at1 + j * STEP
+    mask = (row < height) & (column < width)
+    if BOUNDED:
+        mask &= (row >= 0) & (column >= 0)
+    tl.store(out + i * B1 + j, tl.load(x + row * width + column, mask, other=-7))
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32])
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize(
+    ("extents", "at"),
+    [
+        ((9, 40), (-1, -1)),
+        ((5, 7), (-2, -3)),
+        ((1, 1), (0, -1)),
+        ((1, 1), (-1, -2)),
+        ((2, 3), (-40, -200)),
+        ((3, 2), (9, 9)),
+    ],
+)
+def test_elements_that_are_a_few_apart_from_before_an_array(extents, at, step, dtype, machine):
+    block = (8, 64)
+    x = np.arange(math.prod(extents)).reshape(extents).astype(dtype)
+    places = [first + step * np.arange(count) for first, count in zip(at, block, strict=True)]
+    rows, columns = ((place >= 0) & (place < extent) for place, extent in zip(places, extents, strict=True))
+    clipped = [np.clip(place, 0, extent - 1) for place, extent in zip(places, extents, strict=True)]
+    expected = np.where(rows[:, None] & columns, x[np.ix_(*clipped)], dtype(-7))
+    out = np.empty(block, dtype)
+    sizes = {"STEP": step, "BOUNDED": True, "B0": block[0], "B1": block[1]}
+    on_both_engines(lambda: every_other[(1,)](out, x, *extents, *at, **sizes), out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_border_before_an_array_costs_little_where_elements_are_a_few_apart():
+    """What lies between the elements comes with them, wherever their rows begin."""
+    x, out = np.ones((128, 128), np.float32), np.empty((16, 64), np.float32)
+    sizes = {"STEP": 2, "B0": 16, "B1": 64}
+    inside = every_other[(1,)](out, x, 128, 128, 0, 0, BOUNDED=False, **sizes)
+    around = every_other[(1,)](out, x, 128, 128, -1, -1, BOUNDED=True, **sizes)
+    assert around.cycles < 1.5 * inside.cycles

@@ -177,13 +177,13 @@ def tile_load(s: Selection, operation: TileLoad) -> None:
 
 # A segment takes as long as so many bytes of a long one, whatever it has; gaps take NRAM too, for a while.
 _SEGMENT_BYTES = 256
-_SHARE_FOR_GAPS = 16
+_SHARE_FOR_GAPS = 8
 
 
 def _is_cheaper_with_gaps(s: Selection, dimensions: Sequence[Dimension], dtype: DType) -> bool:
     """True if elements at a small distance are best loaded with what lies between them."""
     last = dimensions[-1]
-    if not isinstance(last.stride, Immediate) or last.wrap is not None or last.first != ZERO:
+    if not isinstance(last.stride, Immediate) or last.wrap is not None:
         return False
     stride_bytes = int(last.stride.value) * dtype.bytes
     bytes_with_gaps = math.prod(dimension.extent for dimension in dimensions) * stride_bytes
@@ -199,7 +199,13 @@ def _load_with_gaps(
     stride = int(last.stride.value)
     gaps = Immediate(stride - 1)
     reach = s.emitter.integer("sub", s.emitter.integer("mul", last.valid, last.stride), gaps)
-    row = replace(last, extent=last.extent * stride, valid=s.emitter.integer("smax", reach, ZERO), stride=ONE)
+    row = replace(
+        last,
+        extent=last.extent * stride,
+        first=s.emitter.integer("mul", last.first, last.stride),
+        valid=s.emitter.integer("smax", reach, ZERO),
+        stride=ONE,
+    )
     staging = s.new("staging", (target.count * stride,), target.dtype)
     _load(s, [*(replace(each, local=each.local * stride) for each in outer), row], base, fill, staging)
     taken = s.new("taken", (stride, target.count), target.dtype)
