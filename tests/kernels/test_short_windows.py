@@ -8,6 +8,7 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.isa.trace_format import Kind, unpack
 from tests.kernels.engines import on_both_engines
 
 
@@ -127,6 +128,39 @@ def test_tiles_of_short_rows_that_overlap_are_loaded_once():
     weights, out = np.ones((4, 8, 3, 3), np.float32), np.empty((1, 4, 64, 128), np.float32)
     run = convolved[4, 8, 4](out, x, weights, 8, 64, 128, 4, K=3, ROWS=8, COLUMNS=32, WRITTEN=False)
     assert run.dram_read_bytes + run.l2_hit_bytes < 2 * 4 * x.nbytes
+
+
+def test_weights_side_by_side_are_one_transfer():
+    x = np.ones((1, 2, 16, 64), np.float32)
+    weights, out = np.ones((1, 2, 3, 3), np.float32), np.empty((1, 1, 16, 64), np.float32)
+    run = convolved[1, 1, 1](out, x, weights, 2, 16, 64, 1, K=3, ROWS=16, COLUMNS=64, WRITTEN=False)
+    amounts = [each.amount for each in unpack(run.trace.words) if each.kind is Kind.LOAD]
+    # Of two channels at once, or one after the other.
+    assert sorted(amounts) in ([72, 2 * 4096], [36, 36, 4096, 4096], [72, 4096, 4096])
+
+
+@mlu.jit
+def weighted(out, x, weights, channels, SHIFTS: tl.constexpr, N: tl.constexpr):
+    total = tl.zeros([N], tl.float32)
+    for channel in range(channels):
+        for k in tl.static_range(len(SHIFTS)):
+            weight = tl.load(weights + channel * 8 + SHIFTS[k]).to(tl.float32)
+            total += tl.load(x + channel * N + tl.arange(0, N)) * weight
+            if SHIFTS[k] == 7:
+                tl.store(out + tl.arange(0, N), total)
+    tl.store(out + tl.arange(0, N), total)
+
+
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+@pytest.mark.parametrize("shifts", [(0, 1), (3, 2, 1, 0), (5, 1, 2, 5, 6), (0, 2, 4), (0, 7, 1, 6), (4,)])
+def test_weights_in_any_order(shifts, dtype, machine):
+    random = np.random.default_rng(0)
+    x = random.integers(-9, 9, (5, 128)).astype(np.float32)
+    weights = random.integers(-9, 9, (5, 8)).astype(dtype)
+    out = np.empty(128, np.float32)
+    on_both_engines(lambda: weighted[(1,)](out, x, weights, 5, SHIFTS=shifts, N=128), out)
+    np.testing.assert_array_equal(out, sum(weights[:, k].astype(np.float32) @ x for k in shifts))
 
 
 @mlu.jit

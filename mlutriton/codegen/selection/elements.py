@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mlutriton.codegen.selection.state import ONE, ZERO, Selection, storage_type
+from mlutriton.codegen.selection.state import ONE, ZERO, Selection, slice_of, storage_type
 from mlutriton.codegen.selection.views import DenseView, ScalarView, View, is_true
 from mlutriton.codegen.tile_code import Branch, ScalarOperand
 from mlutriton.dtypes import DType
@@ -127,6 +127,16 @@ def scalar_load(s: Selection, operation: Load) -> None:
         s.views[operation.result] = target
         return
     address = GlobalAddress(s.register(pointer))
+    if (neighbours := s.vector_scalars.neighbours.get(operation.result)) is not None:
+        place = neighbours.places[operation.result]
+        if neighbours not in s.neighbours:
+            tile = s.neighbours[neighbours] = s.new(operation.result.name, (neighbours.count,), dtype)
+            first = s.emitter.integer("sub", s.register(pointer), Immediate(place * dtype.bytes))
+            geometry = (Immediate(neighbours.count), ONE, ONE, ZERO, ZERO, ZERO, ZERO)
+            s.emitter.emit("dma.load", (dtype,), (tile.address(), GlobalAddress(s.register_of(first)), *geometry))
+        one = slice_of(s.neighbours[neighbours], place, 1)
+        s.views[operation.result] = DenseView(one.buffer, (), dtype, one.offset_bytes)
+        return
     if operation.result in s.vector_scalars.loads:
         target = s.new(operation.result.name, (), dtype)
         s.views[operation.result] = target

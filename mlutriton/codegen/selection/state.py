@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mlutriton.codegen.selection.tensor_operands import weight_uses
-from mlutriton.codegen.selection.vector_scalars import VectorScalars, vector_scalars
+from mlutriton.codegen.selection.vector_scalars import Neighbours, VectorScalars, vector_scalars
 from mlutriton.codegen.selection.views import DenseView, ScalarView, SpreadView, View
 from mlutriton.codegen.tile_code import Emitter, ScalarOperand, TileBuffer, TileCode
 from mlutriton.dtypes import I64, DType
@@ -52,6 +52,7 @@ class Selection:
         weights: tile loads that only dots read as right operand, and how.
         weight_buffers: the WRAM buffers of those, once loaded.
         vector_scalars: scalars that only the vector unit needs.
+        neighbours: by scalars that stand side by side in memory, where those are that have been loaded.
         rows_at: by a pointer to a row that is an item of a gather or scatter, its base and offset.
         shared_parts: tile loads that are parts of what cores load together, and that a core has no other use for.
         local_values: values defined in the block being selected.
@@ -74,6 +75,7 @@ class Selection:
         self.vector_scalars = (
             vector_scalars(function, around_loops=around_loops) if is_pipelined else VectorScalars(set(), set())
         )
+        self.neighbours: dict[Neighbours, DenseView] = {}
         self.rows_at: dict[Value, tuple[GlobalAddress, DenseView]] = {}
         parts = Counter(each.operands[0] for each in function.walk() if isinstance(each, Assemble))
         self.shared_parts = {part for part, count in parts.items() if count == self.uses[part]}

@@ -9,10 +9,13 @@ loaded place can be gathered or scattered as one item.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mlutriton.ir import ops
+from mlutriton.ir.analysis.aliasing import may_write
 from mlutriton.ir.analysis.depth_first import Search, depth_first
+from mlutriton.ir.analysis.scalar_forms import ScalarForms
 from mlutriton.ir.core import Block, Function, Operation, Value
 from mlutriton.ir.types import PointerType, TensorType, element_type, shape_of
 
@@ -32,6 +35,19 @@ class Verdict:
     limits: tuple[Value, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Scalars that stand side by side in memory, as the weights of a filter do: one transfer takes as long as another.
+
+    Attributes:
+        places: by result, its place among them.
+        count: how many there are.
+    """
+
+    places: Mapping[Value, int]
+    count: int
+
+
 @dataclass(frozen=True)
 class VectorScalars:
     """What need not stand in registers.
@@ -41,12 +57,14 @@ class VectorScalars:
         places: pointers whose offset is made of such; nothing but accesses of a row or an element there needs them.
         multiplies: the function has products of matrices, whose tiles are loaded as they want them.
         verdicts: by the limit of a row, what it is made of if the condition need not stand in a register.
+        neighbours: of loads in loop bodies, by the result of one that stands beside others in memory, these.
     """
 
     loads: set[Value]
     places: set[Value]
     multiplies: bool = False
     verdicts: dict[Value, Verdict] = field(default_factory=dict[Value, Verdict])
+    neighbours: dict[Value, Neighbours] = field(default_factory=dict[Value, Neighbours])
 
     def verdict(self, operation: ops.TileLoad | ops.TileStore) -> Verdict | None:
         """What decides whether there is anything of a tile, if that is an item."""
@@ -70,9 +88,41 @@ def vector_scalars(function: Function, *, around_loops: bool = False) -> VectorS
     for body in (function.body, *(each.body for each in function.walk() if isinstance(each, ops.For))):
         if _is_straight(body):
             _collect(body, found)
+    for each in function.walk():
+        if isinstance(each, ops.For):
+            _find_neighbours(each.body, found)
     if around_loops and loads_around_loops(function):
         _collect(function.body, found)
     return found
+
+
+def _find_neighbours(body: Block, found: VectorScalars) -> None:
+    """Add what stands side by side in memory of the scalars of a loop's body, between what may write."""
+    forms, written = ScalarForms(), 0
+    groups: dict[object, dict[int, list[Value]]] = {}
+    for operation in body.operations:
+        written += may_write(operation)
+        if isinstance(operation, ops.Load) and operation.result in found.loads and not operation.is_volatile:
+            pointer, mask, _ = operation.operands
+            root, place = forms.place(pointer)
+            if pointer not in found.places and _constant(mask) is True:
+                apart = frozenset((factors, count) for factors, count in place.items() if factors)
+                group = groups.setdefault((written, root, apart, operation.result.type), {})
+                group.setdefault(place.get((), 0), []).append(operation.result)
+    for group in groups.values():
+        run: list[int] = []
+        for place in sorted(group):
+            if run and place > run[-1] + 1:
+                _add_neighbours(run, group, found)
+                run = []
+            run.append(place)
+        _add_neighbours(run, group, found)
+
+
+def _add_neighbours(run: Sequence[int], group: Mapping[int, Sequence[Value]], found: VectorScalars) -> None:
+    if len(run) > 1:
+        neighbours = Neighbours({value: place - run[0] for place in run for value in group[place]}, len(run))
+        found.neighbours.update(dict.fromkeys(neighbours.places, neighbours))
 
 
 def loads_around_loops(function: Function) -> bool:
