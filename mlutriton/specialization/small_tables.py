@@ -6,6 +6,9 @@ programs, and looks up on chip. Where the indices of a program are known to be n
 that a row of an enlarged image is made from, or of the neighbours that a filter finds by digits of flat positions, each
 program loads what is between the least and the greatest.
 
+Where digits make up a position again, what neighbours look up lies side by side, and is a tile in a version of its own
+(:mod:`mlutriton.specialization.flat_rows`).
+
 How long arrays are and where they begin, launches know. An index outside of such an array misses all memory that the
 kernel may touch, but for arrays beside it; ``look_up`` has its fault.
 """
@@ -26,13 +29,14 @@ from mlutriton.ir.analysis.launch_facts import Fact, Holds, condition_function, 
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_function
 from mlutriton.ir.core import Block, Function, Operation, Value, replace_uses
-from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, GatherLoad, LookUp, ReachableBytes, TileLoad, pointee
-from mlutriton.ir.ops import Broadcast, Constant, Elementwise, NumPrograms, Reshape, Splat, TileGeometry, Window
+from mlutriton.ir.memory_ops import AddPtr, ArraysDisjoint, GatherLoad, LookUp, pointee
+from mlutriton.ir.ops import Broadcast, Constant, Elementwise, NumPrograms, Reshape, Splat, Window
 from mlutriton.ir.passes import dce
-from mlutriton.ir.types import TensorType, element_type, shape_of, with_shape
+from mlutriton.ir.types import element_type, shape_of, with_shape
 from mlutriton.isa.machine import Machine
 from mlutriton.placement import version_of
 from mlutriton.specialization.candidates import Alone, Candidate, Version
+from mlutriton.specialization.flat_rows import Row, count_of, load_rows, reached_bytes, rows_in, rows_of, tile_of
 
 # Tables take up to this part of the NRAM, all together.
 _SHARE = 8
@@ -49,32 +53,48 @@ def candidate(_: Function, options: CompileOptions) -> Candidate | None:
 
 
 def _versions(alone: Alone, compilation: Compilation) -> Sequence[Version]:
-    """The program that looks up on chip, and when it is to run; none if there is nothing that may be looked up there.
+    """The programs that look up on chip, and when each is to run; none if there is nothing that may be looked up there.
 
     Args:
         alone: the function whose memory accesses are known.
         compilation: for which it is.
     """
+    found = _tables(alone.function)
+    has_rows = bool(rows_in(alone.function, found))
+    made = [_version(alone, compilation, with_rows=each) for each in (True, False) if found and (has_rows or not each)]
+    return [each for each in made if each is not None]
+
+
+def _version(alone: Alone, compilation: Compilation, *, with_rows: bool) -> Version | None:
+    """A program that looks up on chip, and when it is to run; None if it does not fit.
+
+    Args:
+        alone: the function whose memory accesses are known.
+        compilation: for which it is.
+        with_rows: whether what lies side by side is a tile.
+    """
     function, machine = alone.function, compilation.machine
-    found = _tables(function)
-    if not found:
-        return []
-    capacity_bytes = machine.usable_nram_bytes // _SHARE // len(found)
     made = with_arrays_apart(function)
+    found = _tables(made)
+    rows = rows_in(made, found) if with_rows else {}
+    found = _others(found, rows)
+    capacity_bytes = _capacity_bytes(found, machine)
     code = Scalars(made.location)
     tables: dict[Value, _Table | _Windows | _Nearby] = {}
     intervals, spans = Intervals(made, code), DigitSpans(made, code)
-    for argument, loads in _tables(made).items():
+    for argument, loads in found.items():
         if (count := _counted(loads, machine)) is not None:
             tables[argument] = _numbered(code, argument, count)
         elif (span := _span(loads, intervals)) is not None:
-            tables[argument] = _Windows(argument, *span, _count(code, argument))
+            tables[argument] = _Windows(argument, *span, count_of(code, argument))
         elif found_near := _nearby(loads, spans, capacity_bytes * _SHARE // _LARGER_SHARE):
-            count = _count(code, argument)
+            count = count_of(code, argument)
             windows = [(each, _Windows(argument, each.low, each.high, each.extent, count)) for each in found_near]
             tables[argument] = _Nearby({load: window for each, window in windows for load in each.loads})
         else:
             tables[argument] = _whole(code, argument, capacity_bytes)
+    arguments = dict.fromkeys(each.argument for each in rows.values())
+    load_rows(made.body, rows, {each: count_of(code, each) for each in arguments})
     _rewrite(made.body, tables)
     # Without what is loaded once for all programs of a task.
     cycles = estimated(made, machine).cycles
@@ -84,9 +104,14 @@ def _versions(alone: Alone, compilation: Compilation) -> Sequence[Version]:
     compilation.observe("small_tables", made)
     program = version_of(made, compilation)
     if program is None:
-        return []
-    condition = _condition(function, capacity_bytes, machine, is_resident=program.is_resident)
-    return [Version(program, [condition], cycles)]
+        return None
+    condition = _condition(function, machine, with_rows=with_rows, is_resident=program.is_resident)
+    return Version(program, [condition], cycles)
+
+
+def _capacity_bytes(tables: Mapping[Value, Sequence[GatherLoad]], machine: Machine) -> int:
+    """Bytes that a table may have."""
+    return machine.usable_nram_bytes // _SHARE // max(1, len(tables))
 
 
 @dataclass(frozen=True)
@@ -321,18 +346,8 @@ def _tables(function: Function) -> dict[Value, list[GatherLoad]]:
 
 def _whole(code: Scalars, argument: Value, capacity_bytes: int) -> _Table:
     """All of an array, however long it is."""
-    count = _count(code, argument)
+    count = count_of(code, argument)
     return _Table(argument, (_loaded(code, argument, capacity_bytes // pointee(argument).bytes, count),), count)
-
-
-def _reached_bytes(code: Scalars, pointer: Value) -> Value:
-    """How many bytes of its array there are from a pointer on."""
-    return code.add(ReachableBytes([pointer], {"stored": False}))
-
-
-def _count(code: Scalars, argument: Value) -> Value:
-    """How many elements an array has."""
-    return code.value(code.quotient(_reached_bytes(code, argument), pointee(argument).bytes))
 
 
 def _numbered(code: Scalars, argument: Value, count: int) -> _Table:
@@ -344,13 +359,9 @@ def _numbered(code: Scalars, argument: Value, count: int) -> _Table:
 
 def _loaded(code: Scalars, argument: Value, extent: int, count: Scalar) -> Value:
     """A tensor with the first elements of an array, as many as it has."""
-    dtype = pointee(argument)
-    geometry = TileGeometry((extent,), [code.value(1)], [code.value(0)], [code.value(count)], [None])
-    nothing = code.add(Constant.of(0.0 if dtype.is_float else 0, dtype))
-    operands = [argument, nothing, *geometry.operands()]
-    load = TileLoad(operands, {"wraps": geometry.flags()}, result_types=[TensorType((extent,), dtype)])
-    load.result.name = "table"
-    return code.add(load)
+    table = tile_of(code, argument, extent, count)
+    table.name = "table"
+    return table
 
 
 def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows | _Nearby]) -> None:
@@ -380,23 +391,36 @@ def _rewrite(block: Block, tables: Mapping[Value, _Table | _Windows | _Nearby]) 
     replace_uses(block, replaced)
 
 
-def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_resident: bool) -> Function:
+def _others(
+    tables: Mapping[Value, Sequence[GatherLoad]], rows: Mapping[Operation, Row]
+) -> dict[Value, list[GatherLoad]]:
+    """Loads that are no rows, by argument."""
+    others = {argument: [each for each in loads if each not in rows] for argument, loads in tables.items()}
+    return {argument: loads for argument, loads in others.items() if loads}
+
+
+def _condition(function: Function, machine: Machine, *, with_rows: bool, is_resident: bool) -> Function:
     """What has to hold of a launch: arrays are apart, begin where they are passed, fit, and are soon looked up."""
     asked = copy_function(function)
-    tables = _tables(asked)
     code = Scalars(asked.location)
     facts: list[Fact] = [Holds(code.add(ArraysDisjoint()))]
     total: Scalar = 0
     intervals, spans = Intervals(asked, code), DigitSpans(asked, code)
+    tables = _tables(asked)
+    rows = rows_of(asked, tables, spans) if with_rows else {}
+    items = sum(item_count(each) for loads in tables.values() for each in loads)
+    tables = _others(tables, rows)
+    capacity_bytes = _capacity_bytes(tables, machine)
+    facts += [fact for each in rows.values() for fact in each.facts]
     for argument, loads in tables.items():
         count = _counted(loads, machine)
-        reached = _reached_bytes(code, argument)
+        reached = reached_bytes(code, argument)
         if count is not None:
             # Where fewer are there, one that an index can name may not be.
             facts.append(Holds(code.add(Elementwise.of("sge", reached, code.value(count * pointee(argument).bytes)))))
             total = code.binary("add", total, count * pointee(argument).bytes)
             continue
-        before = _reached_bytes(code, code.add(AddPtr([argument, code.value(-1)])))
+        before = reached_bytes(code, code.add(AddPtr([argument, code.value(-1)])))
         within = code.value(code.binary("add", reached, pointee(argument).bytes))
         facts.append(Holds(code.add(Elementwise.of("ne", before, within))))
         if (span := _span(loads, intervals)) is not None:
@@ -407,7 +431,7 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
         if found := _nearby(loads, spans, capacity_bytes * _SHARE // _LARGER_SHARE):
             for each in found:
                 # No window is longer than its array.
-                length = code.minimum([code.binary("sub", each.high, each.low), _count(code, argument)])
+                length = code.minimum([code.binary("sub", each.high, each.low), count_of(code, argument)])
                 facts.append(Holds(code.add(Elementwise.of("slt", code.value(length), code.value(each.extent)))))
             continue
         facts.append(Holds(code.add(Elementwise.of("sle", reached, code.value(capacity_bytes)))))
@@ -416,7 +440,6 @@ def _condition(function: Function, capacity_bytes: int, machine: Machine, *, is_
     for axis in range(3 if is_resident else 0):
         programs = code.binary("mul", programs, code.value(code.add(NumPrograms((), {"axis": axis}))))
     programs = code.maximum([1, code.quotient(programs, machine.cores)])
-    items = sum(item_count(each) for loads in tables.values() for each in loads)
     saved = code.binary("mul", programs, items * (machine.gather_item_cycles - machine.gather_local_item_cycles))
     rate = max(1, min(machine.core_dma_bytes_per_cycle, machine.l2_bytes_per_cycle // machine.cores))
     begun = len(tables) * (machine.dma_setup_cycles + machine.cycles_from_ns(machine.dram_bulk_latency_ns))

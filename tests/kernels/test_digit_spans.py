@@ -93,6 +93,55 @@ def test_an_array_may_begin_within_another(wide):
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("machine", ["mlu590-m9", "mlu370-x4", "mlu-tiny"], indirect=True)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("shape", [(3, 41, 37), (2, 1, 1), (1, 3, 2), (700, 1, 2), (1, 2, 1500)])
+def test_windows_of_results_as_large_as_images_are_tiles(shape, wide, machine):
+    x = RANDOM.random(shape, np.float32)
+    expected = best_of(x, 1, 1, 1, 3)
+    out = np.empty_like(expected)
+    run = on_both_engines(lambda: pool(out, x, 1, 1, 1, 3, 1024, wide=wide), out)
+    np.testing.assert_array_equal(out, expected)
+    if shape == (3, 41, 37) and machine != "mlu-tiny":
+        programs = -(-x.size // 1024)
+        assert run.cycles < 9 * 1024 * run.machine.gather_local_item_cycles * -(-programs // run.machine.cores)
+        # Three rows of each window are three loads.
+        assert run.dram_read_bytes + run.l2_hit_bytes < 3 * 4 * 1100 * programs
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(42, 37), (41, 38)])
+def test_a_mask_that_chooses_what_is_outside_of_an_array_is_a_fault(rows, columns):
+    """Images are one after the other, so all but what is behind the last one is in the array."""
+    x, out = RANDOM.random((1, 41, 37), np.float32), np.empty((1, rows, columns), np.float32)
+    with pytest.raises(mlu.KernelFault, match="E0301"):
+        pooled[(2,)](out, x, out.size, rows, columns, rows, columns, 1, 1, 1, 3, 1024)
+
+
+@mlu.jit
+def beside(out, x, n, W, away, B: tl.constexpr):
+    """Elements so many away of each, which no mask keeps in the array."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(out + i, tl.load(x + i // W * W + i % W + away, mask=i < n, other=0.0), mask=i < n)
+
+
+@pytest.mark.parametrize("away", [0, -1, 1])
+def test_elements_outside_of_an_array_that_no_mask_leaves_out_are_a_fault(away):
+    x, out = RANDOM.random(2002, np.float32), np.empty(2002, np.float32)
+    if away:
+        with pytest.raises(mlu.KernelFault, match="E0301"):
+            beside[(2,)](out, x, 2002, 7, away, 1024)
+    else:
+        run = on_both_engines(lambda: beside[(2,)](out, x, 2002, 7, away, 1024), out)
+        np.testing.assert_array_equal(out, x)
+        assert run.cycles < run.machine.gather_local_item_cycles * 1024
+
+
+def test_elements_before_a_pointer_within_an_array_are_found():
+    whole, out = RANDOM.random(2100, np.float32), np.empty(2000, np.float32)
+    on_both_engines(lambda: beside[(2,)](out, whole[50:], 2000, 7, -20, 1024), out)
+    np.testing.assert_array_equal(out, whole[30:2030])
+
+
 def test_windows_that_are_too_far_apart_go_item_by_item():
     """Two rows of such an image do not fit on chip."""
     x = RANDOM.random((1, 3, 60_000), np.float32)

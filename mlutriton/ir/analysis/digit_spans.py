@@ -24,7 +24,7 @@ from operator import attrgetter
 from mlutriton.ir.analysis.depth_first import Search, depth_first
 from mlutriton.ir.analysis.digits import digit_of
 from mlutriton.ir.analysis.integer_signs import is_never_negative, least_of
-from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, launch_arithmetic
+from mlutriton.ir.analysis.launch_facts import AtLeast, Fact, Holds, launch_arithmetic
 from mlutriton.ir.analysis.scalar_forms import Form, ScalarForms, constant, number_of, plus, product
 from mlutriton.ir.analysis.scalars import Scalar, Scalars
 from mlutriton.ir.copying import copy_operation
@@ -135,6 +135,21 @@ class DigitSpans:
             if total:
                 return False
         return True
+
+    def in_a_row(self, digits: Digits) -> list[Fact] | None:
+        """When an integer advances by 1 from each position to the next, and nothing else; None if it never does."""
+        facts: list[Fact] = []
+        advance = [weight for floor, weight in digits.weights.items() if floor.length == _ONE]
+        if advance != [constant(1)] or digits.uniform is None or digits.divisor > 1 or digits.error != 0:
+            return None
+        for floor, weight in digits.weights.items():
+            if floor.length != _ONE:
+                # Of as many positions to a row as there are elements, quotients make up for remainders.
+                if sum(weight.values()) or len(weight) != 2:
+                    return None
+                none = Elementwise.of("eq", self.code.value(self._certain(weight)), self.code.value(0))
+                facts.append(Holds(self.code.add(none)))
+        return facts
 
     def family(self, digits: Digits) -> Hashable:
         """What integers have in common that differ by numbers of the launch."""

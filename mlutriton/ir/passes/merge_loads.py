@@ -156,11 +156,13 @@ def _groups(block: Block, forms: ScalarForms) -> list[list[TileLoad]]:
     for operation in block.operations:
         written += may_write(operation)
         if isinstance(operation, TileLoad) and not any(operation.geometry.wraps) and not operation.is_volatile:
-            pointer, _ = forms.place(operation.base)
+            pointer, place = forms.place(operation.base)
             strides = tuple(frozenset(forms.of(stride).items()) for stride in operation.geometry.strides)
+            steps = {factors for stride in strides for factors, _ in stride}
+            apart = frozenset((factors, count) for factors, count in place.items() if factors and factors not in steps)
             other = operation.other.defining_op
             fill = repr(other.value) if isinstance(other, Constant) else operation.other
-            key = (written, pointer, strides, fill, operation.result.type)
+            key = (written, pointer, apart, strides, fill, operation.result.type)
             groups.setdefault(key, []).append(operation)
     return [group for group in groups.values() if len(group) > 1]
 
