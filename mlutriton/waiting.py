@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TextIO
 
 PROGRESS_VARIABLE = "MLUTRITON_PROGRESS"
 
@@ -61,7 +62,9 @@ def is_wanted() -> bool:
 
 
 def _may_speak() -> bool:
-    is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    # A process without a console has none, whatever its type says, and a daemon has closed it.
+    stream: TextIO | None = sys.stderr
+    is_terminal = stream is not None and not stream.closed and stream.isatty() and os.environ.get("TERM") != "dumb"
     return is_terminal and is_wanted() and multiprocessing.parent_process() is None
 
 

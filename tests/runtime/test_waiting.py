@@ -73,6 +73,12 @@ def test_nothing_is_said_where_nobody_wants_it(terminal, monkeypatch):
     with monkeypatch.context() as changed:
         changed.setattr(Terminal, "isatty", lambda self: False)
         assert is_silent(terminal)
+    for absent in (None, io.StringIO()):  # of a process that has no console, and of one that has closed it
+        with monkeypatch.context() as changed:
+            if absent is not None:
+                absent.close()
+            changed.setattr(waiting, "sys", SimpleNamespace(stderr=absent))
+            assert is_silent(terminal)
     assert not is_silent(terminal)
 
 
