@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 
 import numpy as np
 import pytest
@@ -41,12 +42,15 @@ def add(out, x, BLOCK: tl.constexpr):
 def run(tmp_path):
     """Start a process that runs a script, ``before`` even Triton is imported."""
     (tmp_path / "kernels.py").write_text(KERNELS)
+    numbers = count()
     started = []
 
     def start(code, before="", **environment):
-        (tmp_path / "main.py").write_text(before + "from kernels import *\n" + code)
+        # Each has a script of its own: one that is written anew is empty for whoever begins to read it just then.
+        script = tmp_path / f"main{next(numbers)}.py"
+        script.write_text(before + "from kernels import *\n" + code)
         process = subprocess.Popen(
-            [sys.executable, "main.py"],
+            [sys.executable, script.name],
             cwd=tmp_path,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
