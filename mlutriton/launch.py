@@ -20,8 +20,6 @@ import numpy as np
 
 from mlutriton.codegen.llvm.control_flow import disjoint_flags
 from mlutriton.codegen.llvm.dependence import depends_on_data
-from mlutriton.codegen.llvm.runtime import basic_module, special_module
-from mlutriton.codegen.llvm.translate import translate
 from mlutriton.codegen.llvm.untaken_versions import LaunchNumbers, Reach, asked_reaches, untaken_versions
 from mlutriton.configuration import LAUNCHES_VARIABLE, Engine, engine, source_hash, threads
 from mlutriton.diagnostics import ArgumentError, CompileError, KernelFault
@@ -41,6 +39,7 @@ from mlutriton.simulator.launch_journal import LaunchJournal
 from mlutriton.simulator.memory import Allocation, GlobalMemory
 from mlutriton.simulator.native import (
     CACHE_DIRECTORY_VARIABLE,
+    LlvmText,
     NativeModule,
     begin_llvm,
     begin_part,
@@ -194,16 +193,23 @@ class LoadedKernel:
         if with_values:
             for function in special_functions(self.program):
                 _begin_runtime(function)
+
+        def text() -> LlvmText:
+            # To load it takes a seventh of a process's first launch, and cached code needs none of it.
+            from mlutriton.codegen.llvm.translate import translate
+
+            return translate(
+                self.program,
+                self.machine,
+                with_values=with_values,
+                disjoint=disjoint,
+                untaken=untaken,
+                begin=begin_part,
+            )
+
         with working(f"compiling {self.program.name}"), uncollected():
             module = compile_llvm(
-                lambda: translate(
-                    self.program,
-                    self.machine,
-                    with_values=with_values,
-                    disjoint=disjoint,
-                    untaken=untaken,
-                    begin=begin_part,
-                ),
+                text,
                 cache_key=f"{self._key} {with_values} {disjoint} {sorted(untaken)}" if self._is_kept else None,
             )
         return NativeProgram(
@@ -513,13 +519,13 @@ def _check_cache_directory() -> None:
 @cache
 def warm_up() -> None:
     """Let another thread do, once a process, what a first launch waits for: compile the runtime, and wake LLVM up."""
-    begin_llvm(basic_module, cache_key=_runtime_key(None), wakes_up=True)
+    begin_llvm(partial(_runtime_module, None), cache_key=_runtime_key(None), wakes_up=True)
 
 
 @cache
 def _begin_runtime(function: str) -> None:
     """Let another thread compile a special function of the runtime, once a process, before it is asked for."""
-    begin_llvm(partial(special_module, function), cache_key=_runtime_key(function))
+    begin_llvm(partial(_runtime_module, function), cache_key=_runtime_key(function))
 
 
 def begin_products(types: Iterable[DType]) -> None:
@@ -535,8 +541,14 @@ def begin_products(types: Iterable[DType]) -> None:
 @cache
 def runtime(function: str | None) -> NativeModule:
     """The runtime's module of a special function, or that of the basic ones."""
-    make = basic_module if function is None else partial(special_module, function)
-    return compile_llvm(make, cache_key=_runtime_key(function))
+    return compile_llvm(partial(_runtime_module, function), cache_key=_runtime_key(function))
+
+
+def _runtime_module(function: str | None) -> str:
+    # As for what translates programs: cached code needs none of it.
+    from mlutriton.codegen.llvm.runtime import basic_module, special_module
+
+    return basic_module() if function is None else special_module(function)
 
 
 def _runtime_key(function: str | None) -> str:

@@ -142,7 +142,7 @@ def test_code_is_kept_for_what_is_in_it(monkeypatch, tmp_path):
     def refused(*_, **__):
         raise AssertionError("both are kept")
 
-    monkeypatch.setattr(launch, "translate", refused)
+    monkeypatch.setattr("mlutriton.codegen.llvm.translate.translate", refused)
     for n, expected in ((700, 2), (7, 1)):
         assert run(launch.load_program(program, MACHINE), n)[0] == expected
 

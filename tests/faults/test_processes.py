@@ -122,6 +122,13 @@ print(out.sum())
 """
 
 
+def test_a_process_that_finds_its_code_loads_nothing_that_makes_code(run, tmp_path):
+    parts = "mlutriton.pipeline", "mlutriton.codegen.llvm.translate", "mlutriton.codegen.llvm.runtime"
+    code = f"{ADD}\nimport sys\nprint([name in sys.modules for name in {parts}])"
+    outputs = [finished(run(code, **own_caches(tmp_path)))[0].splitlines() for _ in range(2)]
+    assert [found for _, found in outputs] == [str([True] * 3), str([False] * 3)]
+
+
 def test_caches_that_cannot_be_written_are_one_warning_each(run):
     output, errors = finished(run(ADD, MLUTRITON_CACHE_DIR="/proc/none", TRITON_CACHE_DIR="/proc/none"))
     assert output == "128.0\n"

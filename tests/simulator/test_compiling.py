@@ -96,7 +96,7 @@ def test_what_a_program_calls_is_compiled_beside_it(tmp_path: Path, monkeypatch:
         makers.append(threading.current_thread())
         return special_module(function)
 
-    monkeypatch.setattr(launch, "special_module", noted)
+    monkeypatch.setattr("mlutriton.codegen.llvm.runtime.special_module", noted)
     for forget in (launch.runtime, launch._begin_runtime):
         forget.cache_clear()
     program = assemble(HEADER + COPY + "    v.transpose.f32 [b], [a], 1, 8, 8, 1\n" + STORE)
