@@ -36,8 +36,8 @@ from benchmarks.fresh_process import empty_caches, run_module
 from benchmarks.stopwatch import comparison, seconds_of
 from examples import flash_attention, matmul, softmax, vector_add
 from mlutriton import launch, pipeline  # noqa: F401
-from mlutriton.codegen.llvm import runtime, translate  # noqa: F401
 from mlutriton.backend import compiler
+from mlutriton.codegen.llvm import runtime, translate  # noqa: F401
 from mlutriton.frontend.arguments import checked_grid, launch_argument
 from mlutriton.simulator import native
 from mlutriton.testing import Case
