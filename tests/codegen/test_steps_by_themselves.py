@@ -11,19 +11,24 @@ GROUP = 128
 
 
 @mlu.jit
-def packed(a, b, c, scales, zeros, rows, columns, depth, group, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+def packed(a, b, c, scales, zeros, rows, columns, depth, group, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+           LEFT_LAST: tl.constexpr):  # fmt: skip
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
     total = tl.zeros((BM, BN), tl.float32)
     for step in range(tl.cdiv(depth, BK)):
-        left = tl.load(a + m[:, None] * depth + (step * BK + k)[None, :], mask=m[:, None] < rows, other=0.0)
+        if not LEFT_LAST:
+            left = tl.load(a + m[:, None] * depth + (step * BK + k)[None, :], mask=m[:, None] < rows, other=0.0)
         words = tl.load(b + (step * (BK // 8) + k // 8)[:, None] * columns + n[None, :])
         of_group = step * BK // group
         scale = tl.load(scales + of_group * columns + n)
         zero = (tl.load(zeros + of_group * (columns // 8) + n // 8) >> (n % 8 * 4)) & 15
         weights = (words >> (k % 8 * 4)[:, None]) & 15
-        total += tl.dot(left, ((weights - zero[None, :]) * scale[None, :]).to(tl.float16))
+        right = ((weights - zero[None, :]) * scale[None, :]).to(tl.float16)
+        if LEFT_LAST:
+            left = tl.load(a + m[:, None] * depth + (step * BK + k)[None, :], mask=m[:, None] < rows, other=0.0)
+        total += tl.dot(left, right)
     tl.store(c + m[:, None] * columns + n[None, :], total, mask=m[:, None] < rows)
 
 
@@ -34,7 +39,7 @@ def words(values, axis):
     return np.ascontiguousarray(np.moveaxis(packed, 0, axis)).view(np.int32)
 
 
-def launch(rows, columns, depth, group, tile, **options):
+def launch(rows, columns, depth, group, tile, left_last=False, **options):
     rng = np.random.default_rng(7)
     a = rng.standard_normal((rows, depth)).astype(np.float16)
     weights, zeros = rng.integers(0, 16, (depth, columns)), rng.integers(0, 16, (-(-depth // group), columns))
@@ -43,7 +48,7 @@ def launch(rows, columns, depth, group, tile, **options):
     c = np.full((rows, columns), np.nan, np.float32)
     grid = -(-rows // tile[0]), columns // tile[1]
     arguments = a, words(weights, 0), c, scales, words(zeros, 1), rows, columns, depth, group
-    run = packed[grid](*arguments, *tile, **options)
+    run = packed[grid](*arguments, *tile, left_last, **options)
     wanted = a.astype(np.float32) @ ((weights - zeros[of_group]) * scales[of_group].astype(np.float32))
     np.testing.assert_allclose(c, wanted, rtol=2e-3, atol=2e-2)
     return c, run
@@ -66,6 +71,11 @@ def test_values_are_those_of_one_step_at_a_time(machine, num_warps, rows, column
     deep, _ = launch(rows, columns, depth, group, tile, num_warps=num_warps)
     plain, _ = launch(rows, columns, depth, group, tile, num_warps=num_warps, num_stages=1)
     np.testing.assert_array_equal(deep, plain)
+
+
+@pytest.mark.parametrize("num_warps", [1, 4])
+def test_weights_are_multiplied_behind_what_is_loaded_after_them(num_warps):
+    launch(5, 128, 13 * 64, GROUP, (16, 64, 64), left_last=True, num_warps=num_warps)
 
 
 def test_the_interpreter_agrees(monkeypatch):

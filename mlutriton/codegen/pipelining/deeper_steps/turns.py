@@ -61,19 +61,23 @@ class Deepening:
         self.emitter.nodes = wide.body
         self.members = self._integer("smin", self._steps_from(loop.index), turn)
         single = SingleSteps(self.emitter, self.analysis, self.most, self.members, self._times)
-        last_of_run = {id(run[-1]): run for run in self.analysis.runs()}
-        in_run = {id(each) for run in last_of_run.values() for each in run}
+        runs: dict[int, tuple[list[Instruction], tuple[Instruction, Instruction] | None]] = {}
+        in_run: set[int] = set()
+        for run in self.analysis.runs():
+            behind = self.analysis.behind.get(id(run[-1]))
+            # What is multiplied in halves is made where its product stands, which may be behind other loads.
+            runs[id(behind[-1] if behind else run[-1])] = run, behind
+            in_run |= {id(each) for each in (*run, *(behind or ()))}
         for node in loop.body:
             if isinstance(node, Sharing):
                 load, take = (
                     [part for each in nodes for part in self._several(each, single)] for nodes in (node.load, node.take)
                 )
                 wide.body.append(replace(node, load=load, take=take))
-            elif id(node) in last_of_run:
-                run, behind = last_of_run[id(node)], self.analysis.behind.get(id(node))
+            elif id(node) in runs:
+                run, behind = runs[id(node)]
                 made = single.run(run) if behind is None else single.in_halves(run, *behind)
                 wide.body += made
-                in_run |= {id(each) for each in behind or ()}
             elif id(node) not in in_run:
                 made = self._several(node, single)
                 wide.body += made
