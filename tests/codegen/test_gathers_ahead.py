@@ -5,6 +5,8 @@ import pytest
 
 import mlutriton as mlu
 import mlutriton.language as tl
+from mlutriton.codegen.pipelining import software_pipeline
+from mlutriton.codegen.pipelining.pipeline_plan import plan_loop
 from tests.covering import pairs_of
 
 
@@ -168,3 +170,29 @@ def test_what_gathers_share_with_the_rest_stays_if_blocks_do_not_fit(engine, mon
     rows = x[:, first] * (1 - share)[:, None] + x[:, second] * share[:, None]
     expected = rows[:, :, first] * (1 - share) + rows[:, :, second] * share
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+@mlu.jit
+def sum_pairs(out, x, first, second, n, BLOCK: tl.constexpr):
+    """What says where the first gather reads is needed with what the second one gathered."""
+    i = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for j in range(n):
+        place = tl.load(first + j * BLOCK + i)
+        item = tl.load(x + place)
+        total += item + place.to(tl.float32) * tl.load(x + tl.load(second + j * BLOCK + i))
+    tl.store(out + i, total)
+
+
+def test_a_gather_runs_ahead_by_itself_where_another_may_not(monkeypatch):
+    plans = []
+    monkeypatch.setattr(
+        software_pipeline, "plan_loop", lambda *args, **kw: plans.append(plan_loop(*args, **kw)) or plans[-1]
+    )
+    rng = np.random.default_rng(0)
+    x = rng.integers(-8, 8, 100).astype(np.float32)
+    first, second = rng.integers(0, 100, (2, 6, 128), np.int32)
+    out = np.empty(128, np.float32)
+    sum_pairs[(1,)](out, x, first, second, 6, BLOCK=128)
+    np.testing.assert_array_equal(out, (x[first] + first * x[second]).sum(axis=0))
+    assert any(len(each.gathers) == 1 for each in plans)

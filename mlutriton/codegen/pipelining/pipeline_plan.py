@@ -348,6 +348,8 @@ def _plan_gathers(
                 is_known = id(user[0]) in loads or id(user[0]) in gathered
                 targets = gathered.get(id(user[0]), set[str]())
                 may_run_ahead &= name not in targets and (is_known or _is_arithmetic(user, definitions))
+                if name in targets:
+                    continue  # what that gather reads may still do without the rest
                 chosen |= {id(node): node for node in user}
                 pending += buffers_of(user) & made - targets
         if may_run_ahead:
