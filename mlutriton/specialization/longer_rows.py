@@ -64,9 +64,10 @@ def _versions(written: Function, alone: Alone, compilation: Compilation) -> Sequ
         compilation: for which it is.
     """
     machine = compilation.machine
+    if _count(alone.function) < 2:
+        return []
     before = _merged(alone.function, compilation)
-    shortest = shortest_segment_bytes(before)
-    count = min(widen.power_of_two_up_to(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
+    count = _count(before)
     # Taking several at once leaves fewer to share out among cores.
     other = replace(_rounds(before, 1, machine), is_even=True)
     while count > 1:
@@ -130,6 +131,12 @@ def _block(written: Function, axes: Collection[int], count: int) -> numbering.Bl
             conditions.append(condition_function(function, wide.facts))
         function = wide.function
     return numbered.block(function, conditions, dict.fromkeys(axes, count))
+
+
+def _count(function: Function) -> int:
+    """How many neighbours have rows that are long enough."""
+    shortest = shortest_segment_bytes(function)
+    return min(widen.power_of_two_up_to(_ROW_BYTES // shortest) if shortest else 1, _MOST_NEIGHBOURS)
 
 
 def _merged(function: Function, compilation: Compilation) -> Function:
