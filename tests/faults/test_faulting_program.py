@@ -50,6 +50,22 @@ def fault_of(launch, engine="native"):
     return caught.value
 
 
+@mlu.jit
+def chosen(out, x, places, B: tl.constexpr):
+    number = tl.program_id(0) + tl.num_programs(0) * (tl.program_id(1) + tl.num_programs(1) * tl.program_id(2))
+    c = tl.arange(0, B)
+    tl.store(out + number * B + c, tl.gather(tl.load(x + c), tl.load(places + number * B + c), 0))
+
+
+@pytest.mark.parametrize("engine", ["native", "interpreter"])
+@pytest.mark.parametrize(("number", "place"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (8, (0, 1, 1)), (23, (1, 2, 3))])
+def test_of_a_grid_of_three_axes(number, place, engine):
+    x, out, places = np.zeros(32, np.float32), np.zeros((24, 32), np.float32), np.zeros((24, 32), np.int32)
+    places[number:, 5] = 32
+    fault = fault_of(lambda: chosen[(2, 3, 4)](out, x, places, B=32), engine)
+    assert (fault.code, fault.program) == ("E0304", place)
+
+
 @pytest.mark.parametrize("engine", ["native", "interpreter"])
 @pytest.mark.parametrize("rows", [1, 139, 198, 199])
 def test_of_rows_that_are_loaded_together(rows, engine):
