@@ -95,7 +95,8 @@ def test_every_public_name_is_there():
 
 def imported_by(statement):
     code = f"{statement}\nimport sys; print(*sys.modules)"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     return set(output.split())
 
 

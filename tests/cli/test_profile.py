@@ -79,7 +79,7 @@ def test_a_script_is_run_and_every_launch_is_reported(command):
 
 def test_a_script_that_raises_is_shown_as_python_shows_it_and_reported(command):
     output = command("profile", "script.py", "raise", status=1)
-    python = subprocess.run([sys.executable, "script.py", "raise"], capture_output=True, text=True, timeout=120)
+    python = subprocess.run([sys.executable, "script.py", "raise"], capture_output=True, text=True, timeout=300)
     assert python.stderr.endswith("ValueError: no more\n")
     assert python.stderr in output
     assert "negate" in output

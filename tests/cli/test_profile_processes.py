@@ -172,7 +172,7 @@ def test_after_ctrl_c_what_ran_is_reported(tmp_path, waits_in):
         time.sleep(0.05)
     time.sleep(0.3)
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the children as well
-    output, errors = started.communicate(timeout=120)
+    output, errors = started.communicate(timeout=300)
     assert started.returncode == 130, errors
     assert "KeyboardInterrupt" in errors
     assert "simulated launches" in output

@@ -226,7 +226,7 @@ def test_a_search_that_is_ended_goes_on(directory, end):
         os.killpg(started.pid, end)  # as a terminal does: to the workers as well
     else:
         started.send_signal(end)
-    _, errors = started.communicate(timeout=60)
+    _, errors = started.communicate(timeout=300)
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     if end == signal.SIGINT:
         assert started.returncode == 130

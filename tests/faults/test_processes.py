@@ -67,7 +67,7 @@ def run(tmp_path):
 
 
 def finished(process):
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return output, errors
 
@@ -152,7 +152,7 @@ def mkdtemp(prefix):
 tempfile.mkdtemp = mkdtemp
 """
     process = run(ADD, before=nowhere, TRITON_CACHE_DIR="/proc/none")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "error[E0109]: Triton cannot keep kernels in /proc/none: No such file or directory" in errors
     assert "note: nor is there a place for them until the process ends: No usable temporary directory" in errors
@@ -168,7 +168,7 @@ def getpwuid(user):
     raise KeyError(user)
 pwd.getpwuid = getpwuid
 """
-    _, errors = (process := run(ADD, before=no_account)).communicate(timeout=60)
+    _, errors = (process := run(ADD, before=no_account)).communicate(timeout=300)
     assert process.returncode == 1
     assert "error[E0109]: there is no home directory to keep compiled code in" in errors
     output, errors = finished(run(ADD, before=no_account, MLUTRITON_CACHE_DIR=str(tmp_path / "code")))

@@ -110,7 +110,7 @@ def test_triton_finds_the_plug_in():
 def test_importing_triton_loads_none_of_the_heavy_parts():
     heavy = ("numpy", "llvmlite", "torch", "mlutriton.ir", "mlutriton.isa", "mlutriton.simulator")
     code = f"import sys, triton; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert found.stdout.strip() == "[]"
 
 
@@ -339,7 +339,7 @@ assert backends["mlu"].driver is driver.MLUDriver
 assert tl.extra.mlu.libdevice.philox is philox
 print(driver.BangUtils().get_device_properties(0)["core_num_per_cluster"])
 """
-    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
     assert ran.stdout == "4\n", ran.stderr
 
 
@@ -367,7 +367,7 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
     assert ran.stdout == "No module named 'mlutriton.language.missing'\n", ran.stderr
 
 

@@ -48,7 +48,7 @@ def running(directory):
     finally:
         for each in started:
             each.kill()
-            each.communicate(timeout=60)
+            each.communicate(timeout=300)
 
 
 @pytest.fixture
