@@ -94,6 +94,14 @@ def test_steps_go_together(num_warps):
     assert run.cycles < 80_000
 
 
+def test_words_are_read_for_each_row_where_they_stand():
+    """No tile has them eight times."""
+    _, run = launch(5, 128, 13 * 64, GROUP, (16, 64, 64))
+    names = {each.row.name for each in run.program.instructions}
+    assert "v.ashr" in names
+    assert "v.repeat" not in names
+
+
 @mlu.jit
 def two_products(
     a, b, other, c, scales, columns, depth, OF_SAME: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr
