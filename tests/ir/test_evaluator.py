@@ -340,3 +340,58 @@ def test_grid_order() -> None:
     assert [tuple(map(int, record.values)) for record in records] == [
         (x, z, 3) for z in (0, 1) for _ in range(3) for x in (0, 1)
     ]
+
+
+LOOK_UP = """
+func @look_up(%x: ptr<i32>, %out: ptr<i32>, %first: i32, %count: i64) {
+  %table = range {start = 10, end = 18} : tensor<8xi32>
+  %range = range {start = 0, end = 4} : tensor<4xi32>
+  %firsts = splat %first : tensor<4xi32>
+  %index = add %range, %firsts : tensor<4xi32>
+  %two = constant {value = 2} : tensor<4xi32>
+  %mask = sle %range, %two : tensor<4xi1>
+  %other = constant {value = -1} : tensor<4xi32>
+  %found = look_up %table, %x, %index, %mask, %other, %count : tensor<4xi32>
+  %outs = splat %out : tensor<4xptr<i32>>
+  %places = addptr %outs, %range : tensor<4xptr<i32>>
+  %all = constant {value = true} : tensor<4xi1>
+  store %places, %found, %all
+  return
+}
+"""
+
+
+def test_look_up() -> None:
+    x, out = np.zeros(8, np.int32), np.zeros(4, np.int32)
+    run(LOOK_UP, (1,), x, out, 5, 8)
+    np.testing.assert_array_equal(out, [15, 16, 17, -1])
+    # Behind the end, and ahead of the begin.
+    for first in (6, -1):
+        with pytest.raises(KernelFault, match=r"access of 4 bytes at .* misses its array"):
+            run(LOOK_UP, (1,), x, out, first, 8)
+    with pytest.raises(KernelFault, match="misses its array"):
+        run(LOOK_UP, (1,), x, out, 5, 7)
+
+
+COLLECT = """
+func @collect(%out: ptr<i32>, %least: i32) {
+  %range = range {start = 5, end = 13} : tensor<8xi32>
+  %leasts = splat %least : tensor<8xi32>
+  %mask = sge %range, %leasts : tensor<8xi1>
+  %found = collect %range, %mask : tensor<8xi32>
+  %outs = splat %out : tensor<8xptr<i32>>
+  %offsets = range {start = 0, end = 8} : tensor<8xi32>
+  %places = addptr %outs, %offsets : tensor<8xptr<i32>>
+  %all = constant {value = true} : tensor<8xi1>
+  store %places, %found, %all
+  return
+}
+"""
+
+
+@pytest.mark.parametrize("least", [5, 10, 13])
+def test_collect(least: int) -> None:
+    out = np.full(8, 77, np.int32)
+    run(COLLECT, (1,), out, least)
+    chosen = [*range(least, 13)]
+    np.testing.assert_array_equal(out, chosen + [0] * (8 - len(chosen)))
