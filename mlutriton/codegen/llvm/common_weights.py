@@ -71,8 +71,7 @@ def common_weights(library: Library) -> str:
         is_same = [e.value(f"icmp eq i64 {a}, {b}") for a, b in zip(known, wanted, strict=True)]
         with e.when(reduce(lambda a, b: e.value(f"and i1 {a}, {b}"), is_same)):
             note(number)
-            e.do("ret ptr null")
-            e.label(e.fresh("unreachable"))
+            e.leave("ptr null")
     with e.when(e.value(f"icmp sle i64 {e.subtract('%high', '%low')}, %slot_bytes")), e.loop(_SLOTS) as number:
         start = e.value(f"ptrtoint ptr {slot(number)} to i64")
         end = e.value(f"add i64 {start}, %slot_bytes")
@@ -86,8 +85,7 @@ def common_weights(library: Library) -> str:
             for column, value in enumerate(wanted):
                 e.store64(value, _word(e, number, column))
             note(number)
-            e.do(f"ret ptr {slot(number)}")
-            e.label(e.fresh("unreachable"))
+            e.leave(f"ptr {slot(number)}")
     e.do(f"ret ptr {e.pointer('%wram', '%low')}")
     numbers = ", ".join(f"i64 {each}" for each in ("%low", "%high", *wanted))
     return e.function(f"define ptr @common_weights({_POOL}, {numbers})")

@@ -99,8 +99,7 @@ def _fail(e: Emitter, context: str) -> None:
     served = e.load64(e.word(Context.SERVED, context))
     e.store64(served, e.word(Context.FAULT_PROGRAM, context))
     e.store64(served, e.word(Context.SERVED))
-    e.do(f"ret i64 {FAILED}")
-    e.label(e.fresh("unreachable"))
+    e.leave(f"i64 {FAILED}")
 
 
 def _pointer(e: Emitter, context: str, which: int) -> str:

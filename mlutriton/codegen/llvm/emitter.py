@@ -196,6 +196,11 @@ class Emitter:
         self.lines.append(f"{name}:")
         self.current = name
 
+    def leave(self, result: str) -> None:
+        """Return in the midst of a part: what would end it belongs to a block that nothing enters."""
+        self.do(f"ret {result}")
+        self.label(self.fresh("unreachable"))
+
     def jump(self, label: str) -> None:
         """End the block with a branch."""
         self.do(f"br label %{label}")

@@ -11,6 +11,13 @@ _FAULT_BITS = _SLOT_BITS = 8
 _FAULTS_TOGETHER = 64
 
 
+def record_fault(e: Emitter, fault: Fault, address: Count, size_bytes: Count) -> None:
+    """Note a fault in the context; the caller adds the instruction and the program."""
+    e.store64(int(fault), e.word(Context.FAULT))
+    e.store64(address, e.word(Context.FAULT_ADDRESS))
+    e.store64(size_bytes, e.word(Context.FAULT_BYTES))
+
+
 class Faults:
     """The faults of a program so far."""
 

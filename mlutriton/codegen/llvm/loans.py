@@ -164,13 +164,7 @@ def settle_from(library: Library) -> str:
     Somebody stores to it, so that no rows are lent there that stand apart.
     """
     e = Emitter(library)
-    starts, vector = _column(e, _SOURCES), f"<{_ENTRIES} x i64>"
-    sizes = e.value(f"sub {vector} {_column(e, _ENDS)}, {_column(e, 0)}")
-    ends = e.value(f"add {vector} {starts}, {sizes}")
-    # A free entry still tells where its rows would go on: behind their array, which may be where somebody stores.
-    used = _compared(e, "ne", _column(e, _ENDS), "0")
-    found = _bits(e, used, _compared(e, "ult", starts, "%end"), _compared(e, "ugt", ends, "%start"))
-    with _each(e, found) as entry:
+    with _each(e, _lent_there(e)) as entry:
         _bring(e, entry)
     e.do("ret void")
     return e.function(f"define internal void @settle_from({_TABLE}, i64 %start, i64 %end)")
@@ -179,13 +173,18 @@ def settle_from(library: Library) -> str:
 def lends(library: Library) -> str:
     """``lends(loans, start, end)``: whether any loan lies at host addresses of this range."""
     e = Emitter(library)
+    e.do(f"ret i1 {e.value(f'icmp ne i{_ENTRIES} {_lent_there(e)}, 0')}")
+    return e.function("define internal i1 @lends(ptr %loans, i64 %start, i64 %end)")
+
+
+def _lent_there(e: Emitter) -> str:
+    """The entries of which a byte lies at host addresses from ``%start`` to ``%end``, a bit each."""
     starts, vector = _column(e, _SOURCES), f"<{_ENTRIES} x i64>"
     sizes = e.value(f"sub {vector} {_column(e, _ENDS)}, {_column(e, 0)}")
     ends = e.value(f"add {vector} {starts}, {sizes}")
+    # A free entry still tells where its rows would go on: behind their array, which may be where somebody stores.
     used = _compared(e, "ne", _column(e, _ENDS), "0")
-    found = _bits(e, used, _compared(e, "ult", starts, "%end"), _compared(e, "ugt", ends, "%start"))
-    e.do(f"ret i1 {e.value(f'icmp ne i{_ENTRIES} {found}, 0')}")
-    return e.function("define internal i1 @lends(ptr %loans, i64 %start, i64 %end)")
+    return _bits(e, used, _compared(e, "ult", starts, "%end"), _compared(e, "ugt", ends, "%start"))
 
 
 @contextmanager
@@ -206,8 +205,7 @@ def _whole(e: Emitter) -> Generator[tuple[str, Count]]:
 
 def _return_offset(e: Emitter, address: Count) -> None:
     origin = e.value("ptrtoint ptr %nram to i64")
-    e.do(f"ret i64 {e.subtract(address, origin)}")
-    e.label(e.fresh("unreachable"))
+    e.leave(f"i64 {e.subtract(address, origin)}")
 
 
 def source(library: Library) -> str:
@@ -289,8 +287,7 @@ def lend(library: Library) -> str:
         next_row, _, _ = _moved(e, entry, e.subtract("%low", e.load64(entry)))
         with e.when(e.value(f"icmp eq i64 {next_row}, %source")):
             e.store64("%high", e.pointer(entry, _ENDS))
-            e.do("ret void")
-            e.label(e.fresh("unreachable"))
+            e.leave("void")
     free = _bits(e, _compared(e, "eq", _column(e, _ENDS), "0"))
     is_full = e.value(f"icmp eq i{_ENTRIES} {free}, 0")
     with e.when(is_full):

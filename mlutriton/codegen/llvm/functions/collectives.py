@@ -18,9 +18,10 @@ from mlutriton.codegen.llvm.elements import (
     wide,
 )
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.faults import record_fault
 from mlutriton.codegen.llvm.functions.combination import Combination
 from mlutriton.dtypes import DType
-from mlutriton.isa.native_interface import Context, Fault
+from mlutriton.isa.native_interface import Fault
 
 # Bytes of elements that vectors are made of.
 _TRANSPOSED_WIDTHS = (1, 2, 4, 8)
@@ -250,8 +251,7 @@ def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
 
         with e.when(e.value("icmp ne i64 %inner, 1")):
             counts = "i64 %outer, i64 %n, i64 %inner, i64 %extent"
-            e.do(f"ret i64 {e.value(f'call i64 @{one_by_one}(ptr %context, ptr %dst, ptr %a, ptr %index, {counts})')}")
-            e.label(e.fresh("unreachable"))
+            e.leave(f"i64 {e.value(f'call i64 @{one_by_one}(ptr %context, ptr %dst, ptr %a, ptr %index, {counts})')}")
         extent = "%extent" if index_dtype.bits == 64 else e.value(f"trunc i64 %extent to {single}")
         extents, whole = e.in_all_lanes(single, extent, LANES), e.value(f"and i64 %n, {-LANES}")
         with e.loop("%outer") as outer:
@@ -265,8 +265,7 @@ def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
                 outside = e.value(f"icmp uge {vector} {indexes}, {extents}")
                 any_outside = e.value(f"icmp ne i{LANES} {e.value(f'bitcast <{LANES} x i1> {outside} to i{LANES}')}, 0")
                 with e.when(any_outside):
-                    e.do(f"ret i64 {rest(a, place, LANES)}")
-                    e.label(e.fresh("unreachable"))
+                    e.leave(f"i64 {rest(a, place, LANES)}")
                 for lane in range(LANES):
                     index = e.value(f"extractelement {vector} {indexes}, i64 {lane}")
                     index = index if index_dtype.bits == 64 else e.value(f"zext {single} {index} to i64")
@@ -275,8 +274,7 @@ def local_gather(library: Library, dtype: DType, index_dtype: DType) -> str:
                     e.do(f"store {bits} {value}, ptr {target}, align 1")
             failed = e.value(f"icmp ne i64 {rest(a, str(e.add(row, whole)), e.subtract('%n', whole))}, 0")
             with e.when(failed):
-                e.do("ret i64 -1")
-                e.label(e.fresh("unreachable"))
+                e.leave("i64 -1")
         e.do("ret i64 0")
         return e.function(
             f"define internal i64 @{name}(ptr %context, ptr %dst, ptr %a, ptr %index, i64 %outer, i64 %n, i64 %inner,"
@@ -298,11 +296,8 @@ def _gather_one_by_one(library: Library, dtype: DType, index_dtype: DType) -> st
             place = e.add(e.value(f"mul i64 {place}, %inner"), inner)
             index = as_index(e, e.pointer("%index", e.multiply(place, index_dtype.bytes)), index_dtype)
             with e.when(e.value(f"icmp uge i64 {index}, %extent")):
-                e.store64(int(Fault.INDEX), e.word(Context.FAULT))
-                e.store64(index, e.word(Context.FAULT_ADDRESS))
-                e.store64("%extent", e.word(Context.FAULT_BYTES))
-                e.do("ret i64 -1")
-                e.label(e.fresh("unreachable"))
+                record_fault(e, Fault.INDEX, index, "%extent")
+                e.leave("i64 -1")
             line = e.add(e.value(f"mul i64 {outer}, %extent"), index)
             source = e.add(e.value(f"mul i64 {line}, %inner"), inner)
             value = e.value(f"load {bits}, ptr {e.pointer('%a', e.multiply(source, width))}, align 1")
@@ -333,11 +328,8 @@ def look_up(library: Library, dtype: DType, index_dtype: DType) -> str:
             outside = e.value(f"icmp uge i64 {index}, %extent")
             outside = e.value(f"or i1 {outside}, {e.value(f'icmp sge i64 {index}, %elements')}")
             with e.when(e.value(f"and i1 {is_set}, {outside}")):
-                e.store64(int(Fault.OUTSIDE), e.word(Context.FAULT))
-                e.store64(e.add("%src", e.multiply(index, width)), e.word(Context.FAULT_ADDRESS))
-                e.store64(width, e.word(Context.FAULT_BYTES))
-                e.do("ret i64 -1")
-                e.label(e.fresh("unreachable"))
+                record_fault(e, Fault.OUTSIDE, e.add("%src", e.multiply(index, width)), width)
+                e.leave("i64 -1")
             fill = e.pointer("%fill", e.value(f"mul i64 {k}, %fill_stride"))
             source = e.value(f"select i1 {is_set}, ptr {e.pointer('%a', e.multiply(index, width))}, ptr {fill}")
             value = e.value(f"load {bits}, ptr {source}, align 1")

@@ -38,8 +38,7 @@ def access(library: Library) -> str:
         hit = e.value(f"and i1 {hit}, {e.value(f'icmp uge i64 {stop}, %address')}")
         hit = e.value(f"and i1 {hit}, {e.value(f'icmp uge i64 {writable}, %write')}")
         with e.when(hit):
-            e.do(f"ret i64 {e.add(e.value(f'sub i64 %address, {start}'), device)}")
-            e.label(e.fresh("unreachable"))
+            e.leave(f"i64 {e.add(e.value(f'sub i64 %address, {start}'), device)}")
         runtime = e.value(f"load ptr, ptr {e.word(Context.RUNTIME)}, align 8")
         entry = e.pointer(runtime, 8 * RUNTIME_FUNCTIONS.index("check"))
         check = e.value(f"load ptr, ptr {entry}, align 8")
@@ -80,8 +79,7 @@ def _checked(e: Emitter, address: str, size_bytes: Count, *touched: int) -> str:
     write = STORED if Context.TOUCHED_STORED in touched else 0
     device = e.value(f"call i64 @{access(e.library)}(ptr %context, i64 {address}, i64 {size_bytes}, i64 {write})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
-        e.do("ret i64 -1")
-        e.label(e.fresh("unreachable"))
+        e.leave("i64 -1")
     with e.when(e.value(f"icmp ult i64 {device}, {LOCAL_START}")):
         for marks in touched:
             _mark(e, marks, device, size_bytes)
@@ -272,8 +270,7 @@ def _move_in_one_region(
                         prepare(k, width)
                     with e.loop(stop, start=start) as k:
                         move(k, first)
-            e.do("ret i64 0")
-            e.label(e.fresh("unreachable"))
+            e.leave("i64 0")
 
 
 def _unrolled(e: Emitter, start: str, stop: str) -> Iterator[str]:

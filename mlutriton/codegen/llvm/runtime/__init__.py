@@ -11,6 +11,7 @@ from functools import partial
 from mlutriton.codegen.llvm.common_weights import common_weights, forget_weights
 from mlutriton.codegen.llvm.elements import LANES, transposed_square
 from mlutriton.codegen.llvm.emitter import Count, Emitter, Library
+from mlutriton.codegen.llvm.faults import record_fault
 from mlutriton.codegen.llvm.loans import (
     lend,
     lends,
@@ -111,13 +112,6 @@ def special_module(name: str) -> str:
     return "\n".join([library.text(), function, ""])
 
 
-def record_fault(e: Emitter, fault: Fault, address: str, size_bytes: str) -> None:
-    """Note a fault in the context; the caller adds the instruction and the program."""
-    e.store64(int(fault), e.word(Context.FAULT))
-    e.store64(address, e.word(Context.FAULT_ADDRESS))
-    e.store64(size_bytes, e.word(Context.FAULT_BYTES))
-
-
 def _grow(library: Library, name: str, first: int) -> str:
     """``name(context)``: give a buffer twice the bytes; ``first`` is its begin, followed by next and end.
 
@@ -170,13 +164,11 @@ def _check(library: Library) -> str:
         allowed = e.value(f"and i1 {allowed}, {inside}")
         with e.when(allowed):
             offset = e.value(f"sub i64 %start, {hit_start}")
-            e.do(f"ret i64 {e.value(f'add i64 {offset}, {device}')}")
-            e.label(e.fresh("unreachable"))
+            e.leave(f"i64 {e.value(f'add i64 {offset}, {device}')}")
         if attempt == 1:
             with e.when(inside):
                 record_fault(e, Fault.READ_ONLY, "%start", "%bytes")
-                e.do("ret i64 -1")
-                e.label(e.fresh("unreachable"))
+                e.leave("i64 -1")
             record_fault(e, Fault.OUTSIDE, "%start", "%bytes")
             e.do("ret i64 -1")
             break

@@ -72,13 +72,11 @@ def move(library: Library, name: str) -> str:
     with e.when(e.value(f"icmp slt i64 {least}, 1")):
         if not is_store:
             e.do("call void @record(ptr %context, i64 %kind, i64 %payload)")
-        e.do("ret i64 0")
-        e.label(e.fresh("unreachable"))
+        e.leave("i64 0")
     box = "i64 %address, i64 %width, i64 %n0, i64 %n1, i64 %n2, i64 %stride1, i64 %stride2"
     device = e.value(f"call i64 @box(ptr %context, {box}, i64 {STORED if is_store else 0})")
     with e.when(e.value(f"icmp eq i64 {device}, -1")):
-        e.do("ret i64 -1")
-        e.label(e.fresh("unreachable"))
+        e.leave("i64 -1")
     segment, *strides = (e.multiply(f"%{each}", "%width") for each in ("n0", "local1", "local2", "stride1", "stride2"))
     with e.when(e.value("icmp ne ptr %local, null")):
         _copy_box(e, segment, strides, is_store=is_store)
@@ -230,8 +228,7 @@ def load_pad(library: Library) -> str:
     e, axes = Emitter(library), range(3)
     least = e.minimum(e.minimum("%n0", "%n1"), "%n2")
     with e.when(e.value(f"icmp slt i64 {least}, 1")):
-        e.do("ret i64 0")
-        e.label(e.fresh("unreachable"))
+        e.leave("i64 0")
     before = [e.minimum(e.maximum(f"%before{i}", 0), f"%n{i}") for i in axes]
     valid = [e.minimum(e.maximum(f"%valid{i}", 0), e.subtract(f"%n{i}", before[i])) for i in axes]
     plane = e.multiply("%n0", "%n1")

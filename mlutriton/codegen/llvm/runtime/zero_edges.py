@@ -190,8 +190,7 @@ def _at_most(library: Library) -> str:
                 look(first, whole, inside)
             above = e.value(f"icmp ugt {vector} {e.value(f'load {vector}, ptr {greatest}')}, {limit}")
             with e.when(e.value(f"call i1 @{reduce}(<{LANES} x i1> {above})")):
-                e.do("ret i1 false")
-                e.label(e.fresh("unreachable"))
+                e.leave("i1 false")
         e.do("ret i1 true")
         return e.function(
             f"define internal i1 @{name}(ptr %pointer, i64 %rows, i64 %columns, i64 %stride, i32 %mask, i32 %limit)"
