@@ -69,10 +69,8 @@ def specialized(function: Function, candidates: Sequence[Candidate], compilation
     versions = [(each.program, each.conditions) for each in found]
     general = best.program
     if unwrapped is not None:
-        # What hardly ever runs is rather compiled quickly.
-        others = compilation.with_options(cores=1) if unwrapped.is_usual else compilation
-        versions.append((best.program, unwrapped.conditions))
-        general = placed(function, others).program
+        versions.append((best.program, [unwrapped.condition]))
+        general = placed(function, compilation).program
     return join(versions, general, compilation.machine) if versions else general
 
 
