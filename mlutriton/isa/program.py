@@ -219,15 +219,7 @@ class Program:
     @remembered
     def is_resident(self) -> bool:
         """True if a task serves program after program itself: its text asks how many tasks there are."""
-        return self._asks_for("tasks")
-
-    @remembered
-    def asks_for_disjoint(self) -> bool:
-        """True if it matters whether the arrays of a launch share bytes."""
-        return self._asks_for("arrays_disjoint")
-
-    def _asks_for(self, special: str) -> bool:
-        index = Immediate(SPECIAL_REGISTERS.index(special))
+        index = Immediate(SPECIAL_REGISTERS.index("tasks"))
         return any(each.row.name == "sreg" and each.operand("index") == index for each in self.instructions)
 
     @remembered

@@ -190,7 +190,7 @@ class _Nearby:
 
     def at(self, code: Scalars, behind: Sequence[Value], load: GatherLoad) -> _Table:
         """What loads name that have the same window as the first one of them; it is loaded here."""
-        first = first_element(load.operands[1], code, {})
+        first = first_element(load.operands[1], code)
         table = self.windows[load].at(code, [*behind, first])
         return replace(table, shift=code.binary("sub", table.shift, first))
 

@@ -75,8 +75,9 @@ def _bits(e: Emitter, *conditions: str) -> str:
     return e.value(f"bitcast <{_ENTRIES} x i1> {all_hold} to i{_ENTRIES}")
 
 
-def _overlapping(e: Emitter, low: str, high: str) -> str:
-    return _bits(e, _compared(e, "slt", _column(e, 0), high), _compared(e, "sgt", _column(e, _ENDS), low))
+def _overlapping(e: Emitter) -> str:
+    """The entries of which a byte of NRAM lies from ``%low`` to ``%high``, a bit each."""
+    return _bits(e, _compared(e, "slt", _column(e, 0), "%high"), _compared(e, "sgt", _column(e, _ENDS), "%low"))
 
 
 def _first_of(e: Emitter, bits: str) -> str:
@@ -142,7 +143,7 @@ def _bring(e: Emitter, entry: str) -> None:
 def settle(library: Library) -> str:
     """``settle(nram, loans, low, high)``: copy all loans of which a byte lies from ``low`` up to ``high``."""
     e = Emitter(library)
-    with _each(e, _overlapping(e, "%low", "%high")) as entry:
+    with _each(e, _overlapping(e)) as entry:
         _bring(e, entry)
     e.do("ret void")
     return e.function(f"define void @settle({_TABLE}, i64 %low, i64 %high)")
@@ -248,7 +249,7 @@ def source_rows(library: Library) -> str:
 def overwrite(library: Library) -> str:
     """``overwrite(nram, loans, low, high)``: forget loans of bytes that will all be written."""
     e = Emitter(library)
-    with _each(e, _overlapping(e, "%low", "%high")) as entry:
+    with _each(e, _overlapping(e)) as entry:
         low, end_place = e.load64(entry), e.pointer(entry, _ENDS)
         end = e.load64(end_place)
         before, behind = e.value(f"icmp slt i64 {low}, %low"), e.value(f"icmp sgt i64 {end}, %high")

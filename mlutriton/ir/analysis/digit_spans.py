@@ -347,14 +347,14 @@ class DigitSpans:
         return replace(number, divisor=number.divisor * divisor[()], error=error, digit=None)
 
 
-def first_element(value: Value, code: Scalars, known: dict[Value, Value]) -> Value:
+def first_element(value: Value, code: Scalars) -> Value:
     """What the first element of a tensor of positions is, of which :class:`DigitSpans` knows the digits.
 
     Args:
         value: the tensor.
         code: gets the arithmetic.
-        known: what was found before; answers are added.
     """
+    known: dict[Value, Value] = {}
 
     def search(value: Value) -> Search[Value, Value]:
         if value not in known:
