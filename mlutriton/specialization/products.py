@@ -25,8 +25,10 @@ from mlutriton.specialization.candidates import Alone, Candidate, Version
 _MEMBER_ROWS = 128
 # Columns of a product that a cluster is to have besides, so that it takes about as long to multiply as to load.
 _MOST_COLUMNS = 256
-# Tiles for a few vectors have no more than a part so small of the rows that a cluster is to have.
+# What multiplies with a few vectors has so small a part of the rows that a cluster is to have, and its kernel tiles of
+# no more than twice as many rows: so tall are also those that are written for any number of rows.
 _FEW_ROWS = 16
+_SHORT_TILES = 8
 # What parts may take at most of what whole programs take, for which the same loads are longer segments.
 _WORTH_CUTTING = 0.95
 # Axes of a product, as how many axes are behind.
@@ -65,7 +67,7 @@ def _parts(function: Function, machine: Machine) -> list[cut.Cut]:
     columns = -(-2 * _MOST_COLUMNS // (odd * granule)) * granule if odd > 1 else _MOST_COLUMNS
     # Of the fewest rows, the cores share out the columns instead, each of which is to have segments that are not short.
     narrow = [(most, columns)] * (odd > 1) + [(most // 2, columns), (most // 4, 2 * columns)]
-    if _tile_rows(function) <= most // _FEW_ROWS:
+    if _tile_rows(function) <= most // _SHORT_TILES:
         narrow.append((most // _FEW_ROWS, 2 * columns))
     wanted = [cut.Shape({_ROWS: rows, _COLUMNS: count}) for rows, count in narrow]
     wanted.append(cut.Shape({_ROWS: most, _COLUMNS: _MOST_COLUMNS}, is_for_many=True))

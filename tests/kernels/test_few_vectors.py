@@ -56,7 +56,7 @@ def arrays(m, n, k, dtype):
 )
 def test_groups_of_few_rows(machine, dtype, size):
     m, n, k = size
-    for num_warps, rows in ((1, 16), (4, 32)):
+    for num_warps, rows in ((1, 16), (4, 32), (4, 64)):
         c, a, b = arrays(m, n, k, dtype)
         grid = (-(-m // rows) * -(-n // 64),)
         on_both_engines(lambda c=c, a=a, b=b, grid=grid, rows=rows, num_warps=num_warps: grouped[grid](

@@ -151,6 +151,11 @@ def test_fewer_rows_than_a_part_has_take_no_more_than_a_part(rows):
     assert cycles("groups", "plain", (rows, 4096, 1024)) < 0.8 * cycles("groups", "added", (rows, 4096, 1024))
 
 
+def test_a_few_vectors_take_less_than_a_part_for_more_rows():
+    # Tiles of 64 rows are for any number of them.
+    assert cycles("groups", "plain", (16, 4096, 4096)) < 0.8 * cycles("groups", "plain", (128, 4096, 4096))
+
+
 def test_rows_that_cannot_be_cut_leave_columns_that_can():
     # Nothing but the number of its tile along the rows is asked of a program.
     assert cycles("groups", "of the tile", (128, 4096, 1024)) < 0.6 * cycles("groups", "added", (128, 4096, 1024))
