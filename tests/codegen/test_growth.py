@@ -98,6 +98,16 @@ def products(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @mlu.jit
+def loops_of_products(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    for k in tl.static_range(STEPS):
+        total = tl.zeros((16, 16), tl.float32)
+        for j in range(n):
+            total = tl.dot(tl.load(x + i + j * 256), tl.load(x + i + (k + j) * 256), total)
+        tl.store(out + i + k * 256, total)
+
+
+@mlu.jit
 def branches(x, out, n, STEPS: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     row = tl.load(x + i)
@@ -162,6 +172,7 @@ KERNELS = [
     loops,
     scalars,
     products,
+    loops_of_products,
     branches,
     words,
 ]

@@ -27,7 +27,8 @@ tasks have about the same work, and what is left over for some of them are the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlutriton.codegen.pipelining.pipeline_plan import Definitions, Plan, free_registers, is_load
@@ -94,7 +95,8 @@ def load_across_programs(code: TileCode, *, from_last: bool) -> None:
     outer.body += [each for node in body for each in with_program_ids(emitter, node, outer.carried[0][0], extents)]
     alike = hoist(outer, lambda load: False, ())
     outer.body.insert(0, serve(outer.carried[0][0], end.location))
-    phases = [each for node in outer.body if isinstance(node, Loop) for each in _phases(code, outer, node)]
+    moving = Counter(at.buffer for at in _addresses(outer.body) if at.register is not None)
+    phases = [each for node in outer.body if isinstance(node, Loop) for each in _phases(code, node, moving)]
     plan = _plan(code, outer, {name for each in phases for name in each.buffers})
     if not plan.loads:
         code.nodes = nodes
@@ -149,20 +151,27 @@ def _there_and_back(emitter: Emitter, *, from_last: bool) -> tuple[Loop, list[Re
 # ---- what moves ----------------------------------------------------------------------------------------------------
 
 
-def _phases(code: TileCode, outer: Loop, loop: Loop) -> list[_Phases]:
-    """The phases of a loop that may go on from one program to the next."""
+def _phases(code: TileCode, loop: Loop, moving: Mapping[str, int]) -> list[_Phases]:
+    """The phases of a loop that may go on from one program to the next.
+
+    Args:
+        code: the kernel.
+        loop: of a program.
+        moving: by buffer, how many addresses of the program add a register to its place.
+    """
     found: list[_Phases] = []
     carried = [register for register, _ in loop.carried]
+    addresses = _addresses([loop])
     for place, (register, initial) in enumerate(loop.carried if _wait(loop) is not None else ()):
         other = loop.yielded[place]
         if register not in code.phases or initial != Immediate(0) or other not in carried:
             continue
         partner = carried.index(other)
-        inside = [at for at in _addresses([loop]) if at.register and code.phases.get(at.register) in (register, other)]
+        inside = [at for at in addresses if at.register and code.phases.get(at.register) in (register, other)]
         names = {at.buffer for at in inside}
-        outside = [at for at in _addresses([each for each in outer.body if each is not loop]) if at.buffer in names]
-        is_all = len(inside) == sum(at.buffer in names for at in _addresses([loop]))
-        if loop.yielded[partner] == register and is_all and all(at.register is None for at in outside):
+        is_all = len(inside) == sum(at.buffer in names for at in addresses)
+        is_alone = len(inside) == sum(moving[name] for name in names)
+        if loop.yielded[partner] == register and is_all and is_alone:
             found.append(_Phases(loop, (place, partner), names))
     return found
 
