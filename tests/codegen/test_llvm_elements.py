@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 
 import numpy as np
 import pytest
@@ -79,6 +80,8 @@ def test_hosts_that_scale_by_powers_of_two_step_by_step_agree_too(monkeypatch):
     """Those without long vectors, of which LLVM would call a function for each element."""
     asked = []
     monkeypatch.setattr(elements, "scales_by_powers_of_two", lambda: asked.append(None))
+    # Functions are defined once a process: neither as for this host before, nor as for the other one behind.
+    monkeypatch.setattr(elements, "_function_definitions", cache(elements._function_definitions.__wrapped__))
     assert_equal_numpy(LANES, [(operation, dtype, to) for operation, dtype, to in cases() if dtype is F32 and not to])
     assert asked
 

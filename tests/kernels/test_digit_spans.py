@@ -133,13 +133,27 @@ def test_elements_outside_of_an_array_that_no_mask_leaves_out_are_a_fault(away):
     else:
         run = on_both_engines(lambda: beside[(2,)](out, x, 2002, 7, away, 1024), out)
         np.testing.assert_array_equal(out, x)
-        assert run.cycles < run.machine.gather_local_item_cycles * 1024
+        # Of rows that do not fill an image, the last ends behind the array for all that is known: those are looked up.
+        looked_up = beside[(2,)](out, x[:2001], 2001, 7, away, 1024)
+        assert run.cycles < looked_up.cycles - 0.9 * run.machine.gather_local_item_cycles * 1024
 
 
-def test_elements_before_a_pointer_within_an_array_are_found():
-    whole, out = RANDOM.random(2100, np.float32), np.empty(2000, np.float32)
-    on_both_engines(lambda: beside[(2,)](out, whole[50:], 2000, 7, -20, 1024), out)
-    np.testing.assert_array_equal(out, whole[30:2030])
+@mlu.jit
+def behind(out, x, n, W, first, away, B: tl.constexpr):
+    """The same behind a place within the array."""
+    i = tl.program_id(0) * B + tl.arange(0, B)
+    tl.store(out + i, tl.load(x + first + (i // W * W + i % W + away), mask=i < n, other=0.0), mask=i < n)
+
+
+@pytest.mark.parametrize("first", [20, 50, 98, 19, 99])
+def test_elements_before_a_place_within_an_array_are_found(first):
+    x, out = RANDOM.random(2080, np.float32), np.empty(2002, np.float32)
+    if 20 <= first <= 98:
+        on_both_engines(lambda: behind[(2,)](out, x, 2002, 7, first, -20, 1024), out)
+        np.testing.assert_array_equal(out, x[first - 20 : first + 1982])
+    else:
+        with pytest.raises(mlu.KernelFault, match="E0301"):
+            behind[(2,)](out, x, 2002, 7, first, -20, 1024)
 
 
 def test_windows_that_are_too_far_apart_go_item_by_item():

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 import mlutriton as mlu
 import mlutriton.language as tl
-from mlutriton.diagnostics import CompileError, KernelFault
+from mlutriton.diagnostics import KernelFault
 from mlutriton.frontend.triton_versions import RELEASE
 from tests.language.launching import call
 
@@ -379,14 +379,3 @@ def dependent(x):
 def test_hints_change_nothing(function):
     x = np.arange(16, dtype=np.int32)
     np.testing.assert_array_equal(call(function, x, result=x), x)
-
-
-@mlu.jit
-def assembly(x):
-    return tl.inline_asm_elementwise("shl.b32 $0, $1, 3;", "=r,r", [x], dtype=tl.int32, is_pure=True, pack=1)
-
-
-def test_inline_assembly_is_refused_with_what_to_write_instead():
-    with pytest.raises(CompileError, match="inline assembly is not supported") as refusal:
-        call(assembly, np.zeros(8, np.int32), result=np.zeros(8, np.int32))
-    assert refusal.value.help == "write it with operations of tl: shl is x << s"
