@@ -304,7 +304,7 @@ class DigitSpans:
     def _scaled(self, one: Digits, factor: Digits) -> Digits | None:
         if factor.weights or factor.uniform is None or factor.divisor > 1 or factor.error != 0:
             return None
-        if not one.weights:
+        if not one.weights and one.error == 0:
             return Digits({}, None if one.uniform is None else product(one.uniform, factor.uniform), one.divisor)
         times = self._number(factor.uniform)
         if times is None:
