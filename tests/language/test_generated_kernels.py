@@ -19,6 +19,7 @@ from tests.language.generated.lookups import lookup_kernel
 from tests.language.generated.masks import mask_kernel
 from tests.language.generated.meetings import meeting_kernel
 from tests.language.generated.nests import nest
+from tests.language.generated.packed import packed_product
 from tests.language.generated.places import place_kernel
 from tests.language.generated.products import product
 from tests.language.generated.records import record_kernel
@@ -90,6 +91,12 @@ def test_block_pointers_reach_what_numpy_says(case: TextCase) -> None:
 @given(case=kernels(product, BOTH))
 @examples(20)
 def test_products_write_what_numpy_says(case: TextCase) -> None:
+    judged(case)
+
+
+@given(case=kernels(packed_product, ALL))
+@examples(12)
+def test_products_with_packed_weights_write_what_numpy_says(case: TextCase) -> None:
     judged(case)
 
 
