@@ -90,7 +90,8 @@ class Packed(Text):
             unused = 32 - self.bits
             self.line(f"weights = (weights << {unused}) >> {unused}")
         of_group = f"k // {self.group}" if self.is_same else f"(at // {self.group})[:, None]"
-        place = f"{of_group} * N + {'n' if self.is_same else 'n[None, :]'}"
+        column = "n" if self.is_same else "n[None, :]"
+        place = f"{of_group} * N + {column}"
         masked = ("" if is_wide else ", mask=n < N, other=0") if self.is_same else mask
         spread = "[None, :]" if self.is_same else ""
         match self.pick(["none", "constant", "plain", "packed"]):
@@ -99,8 +100,7 @@ class Packed(Text):
             case "plain":
                 self.line(f"weights -= tl.load(zeros + {place}{masked}){spread}")
             case "packed":
-                packed = place.replace("* N", f"* (N // {count})").replace("+ n", f"+ n // {count}")
-                column = "n" if self.is_same else "n[None, :]"
+                packed = f"{of_group} * (N // {count}) + {column} // {count}"
                 self.line(f"zero = tl.load(packed_zeros + {packed}{masked}).to(tl.int32)")
                 self.line(f"zero = (zero >> ({column} % {count} * {self.bits})) & {most}")
                 self.line(f"weights -= zero{spread}")
