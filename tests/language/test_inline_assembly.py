@@ -8,7 +8,7 @@ import mlutriton as mlu
 import mlutriton.language as tl
 
 F = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32) * 4
-F[0, :6] = [0.0, -0.0, 300.0, -7.5, np.nan, np.inf]
+F[0, :7] = [0.0, -0.0, 300.0, -7.5, np.nan, np.inf, -np.nan]
 X, Y = F
 Z = Y[::-1].copy()
 I, J = np.random.default_rng(2).integers(-(2**31), 2**31, (2, 64)).astype(np.int32)  # noqa: E741

@@ -113,7 +113,7 @@ def _dot_scaled(translation: Translation, operation: TtirOperation) -> Sequence[
 def _numbers(translation: Translation, value: Value, dtype: DType, format: str, packed_axis: int) -> Value:
     """The numbers of an operand in the type that is multiplied."""
     if format == "e2m1":
-        return _fp4_numbers(translation, _nibbles(translation, value, packed_axis), dtype)
+        return fp4_numbers(translation, _nibbles(translation, value, packed_axis), dtype)
     return value if element_type(value.type) == dtype else translation.elementwise("fpcast", value, to=dtype)
 
 
@@ -132,7 +132,7 @@ def _nibbles(translation: Translation, value: Value, axis: int) -> Value:
     return _reshaped(translation, joined, shape)
 
 
-def _fp4_numbers(translation: Translation, nibbles: Value, dtype: DType) -> Value:
+def fp4_numbers(translation: Translation, nibbles: Value, dtype: DType) -> Value:
     """The numbers behind codes of e2m1.
 
     The code is laid over the type's own, one bit of mantissa under the first and the exponent above it: that is the

@@ -15,6 +15,7 @@ from mlutriton.arithmetic import OPERATIONS
 from mlutriton.arithmetic.library import LIBRARY
 from mlutriton.dtypes import BF16, F8E4M3, F8E5M2, F16, F32, F64, I1, I8, I16, I32, I64, DType
 from mlutriton.frontend.importer.libdevice import TranslationPrimitives
+from mlutriton.frontend.importer.products import fp4_numbers
 from mlutriton.frontend.importer.translation import Translation
 from mlutriton.ir.core import Value
 from mlutriton.ir.types import element_type, with_shape
@@ -344,7 +345,9 @@ def _conversion(registers: Registers, form: Form, operands: list[str]) -> Lanes:
         high, low = (_to_four_bits(registers, registers.read(operand, F32)[0]) for operand in operands)
         return (registers.apply("or", low, registers.apply("shl", high, 4)),)
     if list(form.types) == ["f16x2", "e2m1x2"]:
-        return _from_four_bits(registers, registers.read(operands[0], I8)[0])
+        byte = registers.read(operands[0], I8)[0]
+        halves = (byte, registers.apply("lshr", byte, 4))
+        return tuple(fp4_numbers(registers.translation, each, F16) for each in halves)
     if "e2m1x2" in form.types or to.lanes != max(len(operands), source.lanes):
         return ()
     values = [lane for operand in reversed(operands) for lane in registers.read(operand, source.dtype, source.lanes)]
@@ -372,28 +375,20 @@ def _conversion(registers: Registers, form: Form, operands: list[str]) -> Lanes:
 
 
 def _to_four_bits(registers: Registers, value: Value) -> Value:
-    """The code of the nearest number with two bits of exponent and one of mantissa, in the lower half of a byte."""
+    """The code of the nearest number with two bits of exponent and one of mantissa, in the lower half of a byte.
+
+    What is greater than all of them becomes the greatest, NaN of either sign the greatest positive one.
+    """
+    value = registers.apply("select", registers.apply("funo", value, value), 6.0, value)
     size = registers.apply("fabs", value)
     # Steps of 1/2 below 2, of 1 below 4 and of 2 above: where each begins it is the least of the three.
-    code = registers.constant(7.0, F32)  # NaN becomes the greatest number, as do infinities
+    code = registers.constant(7.0, F32)
     for start, scale in ((0.0, 2.0), (2.0, 1.0), (4.0, 0.5)):
         steps = registers.apply("round_even", registers.apply("fmul", size, scale))
         code = registers.apply("fmin", code, registers.apply("fadd", steps, start))
     sign = registers.apply("and", registers.apply("lshr", registers.apply("bitcast", value, to=I32), 28), 8)
     whole = registers.apply("or", sign, registers.apply("fptoui", code, to=I32))
     return registers.apply("trunc_int", whole, to=I8)
-
-
-def _from_four_bits(registers: Registers, byte: Value) -> Lanes:
-    """Both numbers of a byte: the fields of a code are those of an f16 whose exponent is 14 too small."""
-    wide = registers.apply("zext", byte, to=I16)
-    numbers: list[Value] = []
-    for code in (wide, registers.apply("lshr", wide, 4)):
-        size = registers.apply("shl", registers.apply("and", code, 7), 9)
-        sign = registers.apply("shl", registers.apply("and", code, 8), 12)
-        number = registers.apply("bitcast", registers.apply("or", sign, size), to=F16)
-        numbers.append(registers.apply("fmul", number, 2.0**14))
-    return tuple(numbers)
 
 
 RULES: dict[str, tuple[Rule, tuple[int, ...]]] = {
