@@ -94,7 +94,9 @@ class _Fields:
         match operation:
             case Reshape() if isinstance(repeat := operation.operands[0].defining_op, Broadcast):
                 parted = shape_of(repeat.result.type)
-                *rows, words, fields = (0, *parted) if len(parted) < len(shape) + 1 else parted
+                if len(parted) != len(shape) + 1:
+                    return None
+                *rows, words, fields = parted
                 line = fields * storage_dtype(element_type(operation.result.type)).bytes
                 if (*rows, words * fields) != shape or words == 1 or line > _LINE_BYTES:
                     return None
